@@ -1,0 +1,74 @@
+# Development commands. `make serve` and `make test` set everything up by themselves: they need Python 3.11 or later
+# (with venv), make, and a package index. PYTHON=python3.12 chooses the interpreter, which then has a venv of its own.
+
+PORT ?= 5000
+HOST ?= 127.0.0.1
+PYTHON ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+ifeq ($(PYTHON),)
+VENV := .venv
+else
+VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
+endif
+
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DELETE_ON_ERROR:
+.PHONY: help serve test lint pytest docs-check bench docs clean
+
+help:
+	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
+	@echo "make test     lint, types, unit and functional tests, documentation"
+	@echo "make bench    starman beside gunicorn, with wrk  (BENCH_ARGS=)"
+	@echo "make docs     write the settings page from the table of settings"
+	@echo "make clean    remove what these commands made"
+
+serve: $(VENV)/serve.stamp
+	@echo "Serving examples/hello.py on http://$(HOST):$(PORT)/ (Ctrl-C stops it)"
+	@exec $(BIN)/starman-uv --listen $(HOST):$(PORT) examples/hello.py
+
+test: lint pytest docs-check
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# worksteal keeps the tests of a module together, which share a server, until another process has none left.
+pytest: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -n auto --dist worksteal -o faulthandler_timeout=120 $(if $(FORBID_SKIP),--forbid-skip) $(PYTEST_ARGS)
+
+docs-check: $(VENV)/test.stamp
+	$(BIN)/python docs/check.py
+
+bench: $(VENV)/bench.stamp
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+docs: $(VENV)/docs.stamp
+	$(BIN)/python docs/build.py
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp says that its extra is installed as pyproject.toml has it: a second run installs nothing.
+$(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/test.stamp $(VENV)/bench.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[$*]'
+	@touch $@ $(VENV)/serve.stamp
+
+$(BIN)/python:
+	@for python in $(CANDIDATES); do \
+	    if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	        echo "Creating $(VENV) with $$("$$python" --version)"; \
+	        exec "$$python" -m venv --clear $(VENV); \
+	    fi; \
+	done; \
+	echo "No Python 3.11 or later with venv among: $(CANDIDATES). On Debian: apt install python3 python3-venv." >&2; exit 1

@@ -1,0 +1,15 @@
+"""The applications that are measured. They do as little as possible: the server is what is to be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+BODY = b"Hello, world!\n"
+FIELDS = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(BODY)))]
+
+
+def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """A constant of 14 bytes."""
+    start_response("200 OK", list(FIELDS))
+    return [BODY]

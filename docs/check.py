@@ -1,0 +1,187 @@
+"""Holds the documentation against the code: `python docs/check.py`. Prints what is wrong, a line each; exit status 1 then.
+
+Checked in README.md, CHANGES.md and docs/: relative links and their anchors resolve; every option that is named exists,
+every setting is on the settings page; commands parse, TOML holds settings, Python compiles. Loads and runs no application.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from starman.declaration import SETTINGS  # noqa: E402 - the checkout's own starman, installed or not
+from starman.errors import SettingError  # noqa: E402
+from starman.sources import flags, from_arguments, from_command_line  # noqa: E402
+
+SETTINGS_PAGE = ROOT / "docs" / "settings.md"
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CODE_SPAN = re.compile(r"`([^`]+)`")
+HEADING = re.compile(r"^#+ +(.*?) *$", re.MULTILINE)
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
+# What a code span begins with whose options are starman's. Others are of curl, pip, make, …
+OURS = ("-", "starman-uv", "python -m starman")
+COMMAND = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:starman-uv|python -m starman)(?P<arguments>(?: .*)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block: its language ("" without one), its text, and the line of the file where its text begins."""
+
+    language: str
+    text: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page, split into prose (with empty lines where blocks were) and fenced blocks."""
+
+    path: Path
+    prose: str
+    blocks: tuple[Block, ...]
+
+
+def main() -> int:
+    """Check every page; the exit status."""
+    pages = [read_page(path) for path in page_paths()]
+    problems = [*missing_settings()]
+    for page in pages:
+        for check in (broken_links, unknown_options, broken_blocks):
+            problems += [f"{page.path.relative_to(ROOT)}:{problem}" for problem in check(page)]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not problems:
+        print(f"documentation: {len(pages)} pages hold")
+    return 1 if problems else 0
+
+
+def page_paths() -> list[Path]:
+    """The pages that are checked."""
+    return [path for path in (ROOT / "README.md", ROOT / "CHANGES.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
+
+
+@cache
+def read_page(path: Path) -> Page:
+    """Split a file into prose and blocks."""
+    prose: list[str] = []
+    blocks: list[Block] = []
+    language: str | None = None
+    lines: list[str] = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if line.startswith("```"):
+            if language is None:
+                language, lines = line[3:].strip(), []
+            else:
+                blocks.append(Block(language, "\n".join(lines), number - len(lines)))
+                language = None
+            prose.append("")
+        elif language is None:
+            prose.append(line)
+        else:
+            lines.append(line)
+            prose.append("")
+    return Page(path, "\n".join(prose), tuple(blocks))
+
+
+def numbered(page: Page) -> Iterator[tuple[int, str]]:
+    """The lines of a page's prose."""
+    yield from enumerate(page.prose.splitlines(), 1)
+
+
+def broken_links(page: Page) -> Iterator[str]:
+    """Relative links to a file or heading that is not there."""
+    for number, line in numbered(page):
+        for target in LINK.findall(CODE_SPAN.sub("", line)):
+            if re.match(r"[a-z]+:", target):
+                continue
+            name, _, anchor = target.partition("#")
+            path = (page.path.parent / name).resolve() if name else page.path
+            if not path.exists():
+                yield f"{number}: there is no {target}"
+            elif anchor and path.suffix == ".md" and anchor not in anchors(path):
+                yield f"{number}: {path.name} has no heading for #{anchor}"
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as they are on the usual forges."""
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in HEADING.findall(read_page(path).prose))
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+def unknown_options(page: Page) -> Iterator[str]:
+    """Options in code spans that the command line does not have."""
+    known = set(flags())
+    for number, line in numbered(page):
+        for span in CODE_SPAN.findall(line):
+            if span.startswith(OURS):
+                for option in OPTION.findall(span):
+                    if option not in known:
+                        yield f"{number}: starman-uv has no {option}"
+
+
+def missing_settings() -> Iterator[str]:
+    """Settings that the settings page leaves out."""
+    text = SETTINGS_PAGE.read_text("utf-8") if SETTINGS_PAGE.exists() else ""
+    for name, setting in SETTINGS.items():
+        for part in (f"### {name}\n", f"`{setting.variable}`"):
+            if part not in text:
+                yield f"docs/settings.md: {name} is missing; `make docs` writes the page"
+                break
+
+
+def broken_blocks(page: Page) -> Iterator[str]:
+    """Fenced blocks whose commands, TOML or Python would not do what they show."""
+    for block in page.blocks:
+        if block.language in ("sh", "shell", "bash", "console"):
+            for offset, line in enumerate(block.text.splitlines()):
+                if found := COMMAND.match(line.strip()):
+                    yield from (f"{block.line + offset}: {problem}" for problem in wrong_command(found["arguments"]))
+        elif block.language == "toml":
+            yield from (f"{block.line}: {problem}" for problem in wrong_toml(block.text))
+        elif block.language == "python":
+            try:
+                ast.parse(block.text)
+            except SyntaxError as error:
+                yield f"{block.line + (error.lineno or 1) - 1}: {error.msg}"
+
+
+def wrong_command(arguments: str) -> Iterator[str]:
+    """Why starman-uv would refuse these arguments."""
+    try:
+        from_command_line(from_arguments(shlex.split(arguments, comments=True)), {}, "/")
+    except (SettingError, ValueError) as error:
+        yield str(error)
+
+
+def wrong_toml(text: str) -> Iterator[str]:
+    """Why a settings file of this text would be refused."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        yield str(error)
+        return
+    table = document.get("tool", {}).get("starman", document)
+    for key, value in table.items():
+        setting = SETTINGS.get(key.replace("-", "_"))
+        if setting is None:
+            yield f"no setting is called {key}"
+            continue
+        try:
+            setting.parse(value, key)
+        except SettingError as error:
+            yield str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

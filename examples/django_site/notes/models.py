@@ -1,0 +1,16 @@
+"""What is stored: notes."""
+
+from django.db import models
+
+
+class Note(models.Model):
+    """A line of text, and when it was written."""
+
+    text = models.CharField(max_length=200)
+    written = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-written", "-id")
+
+    def __str__(self) -> str:
+        return self.text

@@ -1,0 +1,167 @@
+"""The command `starman-uv`: argv → settings → what was asked for → exit status. The only place that prints an error and ends.
+
+Imports nothing large: the process becomes the master.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .declaration import SETTINGS, Setting
+from .errors import StarmanError
+from .sources import Action, from_arguments, from_command_line, off_flag
+from .version import VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .settings import Settings
+
+INTERRUPTED = 130  # as a shell reports a command that SIGINT ended: 128 + 2
+COLUMNS = 80
+HELP_INDENT = 28
+
+ABOUT = """\
+usage: starman-uv [OPTION]... [APPLICATION]
+
+A preforking WSGI server: a small master, and workers with an event loop and
+threads.
+
+{application}
+
+Every option is a setting too: STARMAN_WORKERS in the environment, or a key of
+starman.toml or of [tool.starman] in pyproject.toml. The command line comes
+before the environment, the environment before the file.
+"""
+OTHER_OPTIONS = (
+    ("--config FILE", "Read the settings of this TOML file, and of no other."),
+    ("--print-config", "Print every setting, its value and where it comes from, and exit."),
+    ("--check", "Check the settings, load the application, report, and exit."),
+    ("-h, --help", "Print this, and exit."),
+    ("-v, --version", "Print the version, and exit."),
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command with `argv` (None: the process's own arguments) and return its exit status.
+
+    Errors of starman's are a line on standard error, and their details after it. Call it from the main thread.
+    """
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except StarmanError as error:
+        return report(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def report(error: StarmanError) -> int:
+    """Print `error` for an operator, and return the exit status that it means."""
+    details = f"\n{error.details}" if error.details else ""
+    print(f"starman: {error}{details}", file=sys.stderr)
+    return error.exit_status
+
+
+def _run(argv: list[str]) -> int:
+    line = from_arguments(argv)
+    if line.action is Action.HELP:
+        print(help_text())
+        return 0
+    if line.action is Action.VERSION:
+        print(f"starman {VERSION}")
+        return 0
+    settings = from_command_line(line, os.environ, os.getcwd())
+    if line.action is Action.PRINT_CONFIG:
+        print(config_text(settings))
+        return 0
+    if line.action is Action.CHECK:
+        return check(settings)
+
+    from .server import run_master
+
+    return run_master(settings)
+
+
+def check(settings: Settings) -> int:
+    """Load the application in a child, report on standard output, and return 0; or report the error, and return its status.
+
+    A child, because an application may start threads that never end, or end the process.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        os._exit(_check_in_child(settings))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status < 0:
+        print(f"starman: loading the application was ended by signal {-status}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _check_in_child(settings: Settings) -> int:
+    from .loading import describe, load_application
+
+    status = 1
+    try:
+        load_application(settings)
+        for warning in settings.warnings():
+            print(f"starman: {warning}", file=sys.stderr)
+        sources = [settings.source(name) for name in SETTINGS if settings.source(name) != "default"]
+        print(f"application  {describe(settings)}: loaded")
+        print(f"listening    {', '.join(str(address) for address in settings.addresses())}")
+        print(f"settings     valid; given: {', '.join(sources) or 'none'}")
+        status = 0
+    except StarmanError as error:
+        status = report(error)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    return status
+
+
+def config_text(settings: Settings) -> str:
+    """Every setting, its value and where it was given, a line each, aligned."""
+    rows = [
+        (name, " ".join(setting.show(settings.value(name)).split()), settings.source(name)) for name, setting in SETTINGS.items()
+    ]
+    first = max(len(name) for name, _, _ in rows)
+    second = min(40, max(len(value) for _, value, _ in rows))
+    return "\n".join(f"{name:{first}}  {value:{second}}  {source}" for name, value, source in rows)
+
+
+def help_text() -> str:
+    """The text of --help: the settings by group, in at most 80 columns."""
+    import textwrap
+
+    application = textwrap.fill(SETTINGS["app"].help, COLUMNS)
+    lines = ABOUT.format(application=application).splitlines()
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for setting in SETTINGS.values():
+        if not setting.positional:
+            groups.setdefault(setting.group, []).append((_option(setting), f"{setting.help} {_default(setting)}"))
+    groups["Other"] = list(OTHER_OPTIONS)
+    for group, options in groups.items():
+        lines += ["", f"{group}:"]
+        for option, text in options:
+            paragraph = textwrap.wrap(text, COLUMNS - HELP_INDENT)
+            if len(option) > HELP_INDENT - 4:
+                lines.append(f"  {option}")
+            else:
+                lines.append(f"  {option:{HELP_INDENT - 2}}{paragraph.pop(0)}")
+            lines += [" " * HELP_INDENT + part for part in paragraph]
+    return "\n".join(lines)
+
+
+def _option(setting: Setting) -> str:
+    """How a setting is written on the command line: "-l, --listen ADDRESS", "--[no-]preload-app"."""
+    if setting.boolean:
+        return off_flag(setting).replace("--no-", "--[no-]", 1)
+    return f"{', '.join(setting.all_flags)} {setting.kind.metavar}"
+
+
+def _default(setting: Setting) -> str:
+    again = "May be repeated. " if setting.repeatable else ""
+    return f"{again}Default: {setting.default_text}."

@@ -1,0 +1,46 @@
+"""The exception tree of starman. Imports nothing; every room may import it.
+
+Whoever finds an error raises it with the words an operator needs; `cli.py` alone turns it into an exit status.
+"""
+
+from __future__ import annotations
+
+
+class StarmanError(Exception):
+    """Base of every error that starman raises on purpose.
+
+    `str(error)` is one plain line. `details`, where there are any, is text of several lines to print after it
+    (an application's traceback, for instance).
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class SettingError(StarmanError):
+    """A setting's name or value is wrong, wherever it was written. The message names both and what would be valid."""
+
+    exit_status = 2
+
+
+class LoadError(StarmanError):
+    """The application cannot be found or imported, or is not callable."""
+
+
+class ListenError(StarmanError):
+    """A listener cannot be opened: the port is in use, the path is a live socket, the address is not ours."""
+
+
+class StartError(StarmanError):
+    """The workers of the first start did not become ready."""
+
+
+class ProtocolError(StarmanError):
+    """A peer's message breaks HTTP, or a limit of ours. `status` is the response's status code, set where it is found."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status

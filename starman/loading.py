@@ -1,0 +1,276 @@
+"""From the text of a setting to the WSGI application: "module:app", a file, an expression, or nothing at all.
+
+Runs in the mold or in a worker, or in a child of `--check`; the master calls `describe` and nothing else here. What the
+application's own code does wrong is a LoadError that shows its traceback without our frames.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+
+from .discovery import find_application
+from .errors import LoadError
+from .settings import nearest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import traceback
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import TypeVar
+    from wsgiref.types import WSGIApplication
+
+    from .settings import Settings
+
+    Result = TypeVar("Result")
+
+DEFAULT_NAMES = ("app", "application")
+NOT_THERE = object()
+INLINE_NAME = "<--eval>"
+OUR_DIRECTORY = os.path.dirname(os.path.abspath(__file__)) + os.sep
+CO_COROUTINE = 0x80  # of a code object's co_flags: the function was declared with `async def`
+
+
+def load_application(settings: Settings) -> WSGIApplication:
+    """Import the application that `settings` name, mounted under `settings.path`.
+
+    Puts the application's file's directory, `include` and the working directory on sys.path, in that order, and imports
+    `modules` first. Raises LoadError when it cannot be found or imported, or is not callable. Call once a process, from
+    the main thread.
+    """
+    from .wsgi.mount import mount
+
+    _extend_path([*(os.path.abspath(directory) for directory in settings.include), os.getcwd()])
+    modules = [_import(name, f"module {name!r} (--modules)") for name in settings.modules]
+    if settings.eval is not None:
+        application = _evaluate(settings.eval, modules)
+    else:
+        application = _load(settings.app or find_application(os.getcwd()))
+    return mount(application, settings.path)
+
+
+def describe(settings: Settings, application: object = None) -> str:
+    """What is served, in a few words, for titles and logs. Imports nothing; never raises.
+
+    `application` is the callable that was given to `run()`, if one was.
+    """
+    if application is not None:
+        named = application if hasattr(application, "__qualname__") else type(application)
+        return f"{getattr(named, '__module__', None) or 'built-in'}:{named.__qualname__}"
+    if settings.eval is not None:
+        expression = " ".join(settings.eval.split())
+        return f"-e {expression if len(expression) <= 60 else expression[:59] + '…'}"
+    try:
+        return settings.app or find_application(os.getcwd())
+    except (LoadError, OSError):
+        return "no application"
+
+
+def application_traceback(error: BaseException) -> str:
+    """The traceback of `error`, as Python prints it, without the frames of starman and of the import system."""
+    import traceback
+
+    report = traceback.TracebackException.from_exception(error)
+    seen: set[int] = set()
+
+    def strip(part: traceback.TracebackException | None) -> None:
+        if part is None or id(part) in seen:
+            return
+        seen.add(id(part))
+        part.stack = traceback.StackSummary.from_list([frame for frame in part.stack if _is_application(frame.filename)])
+        for inner in (part.__cause__, part.__context__, *(part.exceptions or [])):
+            strip(inner)
+
+    strip(report)
+    return "".join(report.format()).rstrip("\n")
+
+
+def _is_application(filename: str) -> bool:
+    """Whether a frame is the application's (or a library's of its), not ours and not importlib's."""
+    if filename.startswith(("<frozen importlib", OUR_DIRECTORY)):
+        return False
+    return os.path.join("importlib", "__init__.py") not in filename
+
+
+def _load(target: str) -> WSGIApplication:
+    """The application of `target`: PLACE or PLACE:NAME, where PLACE is a module or a file."""
+    place, _, expression = target.partition(":")
+    if os.sep in place or place.endswith(".py") or (os.path.isfile(place) and not place.isidentifier()):
+        module = _import_file(place, target)
+    elif place and all(part.isidentifier() for part in place.split(".")):
+        module = _import(place, repr(target))
+    else:
+        raise LoadError(f"cannot load {target!r}: write module:app, module, module:factory(), or the path of a file")
+    application = _resolve(module, expression, target) if expression else _default(module, target)
+    return _check(application, repr(target))
+
+
+def _import(name: str, what: str) -> ModuleType:
+    """The module `name`; `what` names it in the LoadError."""
+    import importlib
+
+    try:
+        return _run_application_code(lambda: importlib.import_module(name), what)
+    except LoadError as error:
+        cause = error.__cause__
+        if not isinstance(cause, ModuleNotFoundError) or not cause.name or _application_ran(cause):
+            raise
+        # Missing is the module itself, or a package around it, and nothing of the application ran: else it is the
+        # application that asked for something missing, and its own words are the better message.
+        if f"{name}.".startswith(f"{cause.name}."):
+            raise LoadError(f"cannot load {what}: {cause}; looked in {_places()}") from None
+        raise
+
+
+def _import_file(path: str, target: str) -> ModuleType:
+    """The module of a file, under the name of its stem, its directory first on sys.path (as `python FILE` has it)."""
+    import importlib.machinery
+    import importlib.util
+
+    candidates = [os.path.abspath(path)] if path.endswith(".py") else [os.path.abspath(path), os.path.abspath(path + ".py")]
+    found = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
+    if found is None:
+        raise LoadError(f"cannot load {target!r}: there is no file {' or '.join(candidates)}")
+    stem = os.path.splitext(os.path.basename(found))[0]
+    _extend_path([os.path.dirname(found)])
+    present = sys.modules.get(stem)
+    if present is not None:
+        origin = getattr(present, "__file__", None)
+        if origin and os.path.realpath(origin) == os.path.realpath(found):
+            return present
+        raise LoadError(
+            f"cannot load {target!r}: the module {stem!r} of {origin or 'Python'} is imported already; rename the file"
+        )
+    loader = importlib.machinery.SourceFileLoader(stem, found)
+    spec = importlib.util.spec_from_file_location(stem, found, loader=loader)
+    assert spec is not None  # the loader is given
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[stem] = module
+    try:
+        _run_application_code(lambda: loader.exec_module(module), repr(target))
+    except BaseException:
+        sys.modules.pop(stem, None)
+        raise
+    return module
+
+
+def _evaluate(expression: str, modules: list[ModuleType]) -> WSGIApplication:
+    """The application that an expression gives, with the modules of --modules in its reach, as `import` binds them."""
+    namespace: dict[str, object] = {"__name__": "__inline__"}
+    for module in modules:
+        package = module.__name__.partition(".")[0]
+        namespace[package] = sys.modules[package]
+    what = "the application of --eval"
+    code = _run_application_code(lambda: compile(expression.strip(), INLINE_NAME, "eval"), what)
+    return _check(_run_application_code(lambda: eval(code, namespace), what), what)
+
+
+def _resolve(module: ModuleType, expression: str, target: str) -> object:
+    """NAME, NAME.NAME…, or either called with literal arguments, in `module`."""
+    import ast
+
+    try:
+        node = ast.parse(expression.strip(), mode="eval").body
+        call = node if isinstance(node, ast.Call) else None
+        names = _names(node if call is None else call.func)
+        arguments = [] if call is None else [ast.literal_eval(argument) for argument in call.args]
+        keywords = {} if call is None else {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        if "None" in keywords:  # f(**mapping) has no name
+            raise ValueError
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        raise LoadError(f"cannot load {target!r}: after the colon stands a name, or a call with literal arguments") from None
+    found: object = module
+    for name in names:
+        found = _attribute(found, name, target)
+    if call is None:
+        return found
+    if not callable(found):
+        raise LoadError(f"cannot load {target!r}: {'.'.join(names)} is {_kind(found)}, which cannot be called")
+    factory: Callable[..., object] = found
+    return _run_application_code(lambda: factory(*arguments, **keywords), repr(target))
+
+
+def _names(node: object) -> list[str]:
+    """["a", "b"] for the expression a.b; ValueError for any other."""
+    import ast
+
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if isinstance(node, ast.Attribute):
+        return [*_names(node.value), node.attr]
+    raise ValueError
+
+
+def _attribute(owner: object, name: str, target: str) -> object:
+    try:
+        return _run_application_code(lambda: getattr(owner, name), repr(target))
+    except LoadError as error:
+        if not isinstance(error.__cause__, AttributeError) or _application_ran(error.__cause__):
+            raise
+        raise LoadError(f"cannot load {target!r}: {_place(owner)} has no {name!r}{nearest(name, dir(owner))}") from None
+
+
+def _default(module: ModuleType, target: str) -> object:
+    for name in DEFAULT_NAMES:
+        found = _run_application_code(functools.partial(getattr, module, name, NOT_THERE), repr(target))
+        if found is not NOT_THERE:
+            return found
+    public = [name for name in vars(module) if not name.startswith("_")]
+    hint = nearest(DEFAULT_NAMES[0], public) or nearest(DEFAULT_NAMES[1], public)
+    raise LoadError(f"cannot load {target!r}: {_place(module)} has neither {' nor '.join(map(repr, DEFAULT_NAMES))}{hint}")
+
+
+def _check(application: object, what: str) -> WSGIApplication:
+    if not callable(application):
+        raise LoadError(f"cannot load {what}: it is {_kind(application)}, not a WSGI application, which is a callable")
+    for function in (application, getattr(application, "__call__", None)):  # noqa: B004 - the method itself is wanted
+        if getattr(getattr(function, "__code__", None), "co_flags", 0) & CO_COROUTINE:
+            raise LoadError(f"cannot load {what}: it is an ASGI application; starman serves WSGI")
+    checked: WSGIApplication = application
+    return checked
+
+
+def _run_application_code(code: Callable[[], Result], what: str) -> Result:
+    """Run code of the application's. Whatever it raises, be it SystemExit, is a LoadError; Ctrl-C stays what it is."""
+    try:
+        return code()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        words = (str(error).strip() or "without a message").splitlines()[0]
+        raise LoadError(f"cannot load {what}: {type(error).__name__}: {words}", application_traceback(error)) from error
+
+
+def _application_ran(error: BaseException) -> bool:
+    """Whether a frame of the application's is in the traceback of `error`."""
+    trace = error.__traceback__
+    while trace is not None:
+        if _is_application(trace.tb_frame.f_code.co_filename):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _extend_path(directories: list[str]) -> None:
+    """Put `directories` first on sys.path, in their order."""
+    sys.path[:] = [*dict.fromkeys(directories), *(entry for entry in sys.path if entry not in directories)]
+
+
+def _places() -> str:
+    """The directories of sys.path, the first few by name."""
+    shown = ", ".join(sys.path[:4])
+    return shown if len(sys.path) <= 4 else f"{shown}, and {len(sys.path) - 4} more of sys.path"
+
+
+def _place(owner: object) -> str:
+    name = getattr(owner, "__name__", None)
+    file = getattr(owner, "__file__", None)
+    return f"{name} ({file})" if name and file else str(name or _kind(owner))
+
+
+def _kind(value: object) -> str:
+    """ "an int", "a Flask": what an object is, in words."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

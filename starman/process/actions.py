@@ -1,0 +1,127 @@
+"""What the roster tells the master to do: values without behaviour. No I/O. `master.py` performs each kind in one method."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from starman.process.record import Record
+
+
+class Level(Enum):
+    """How loud a line of the error log is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Action(Record):
+    """Base of the actions."""
+
+    __slots__ = ()
+
+
+class _OnMember(Action):
+    """An action on one worker or mold, known by the number that the roster gave it."""
+
+    __slots__ = ("member",)
+
+    def __init__(self, member: int) -> None:
+        self.member = member
+
+
+class ForkMold(_OnMember):
+    """Fork the pristine mold from the master itself, as `member`."""
+
+    __slots__ = ()
+
+
+class SpawnMold(Action):
+    """Have the pristine mold `origin` fork one that loads the application for `generation`, as `member`."""
+
+    __slots__ = ("generation", "member", "origin")
+
+    def __init__(self, member: int, generation: int, origin: int) -> None:
+        self.member = member
+        self.generation = generation
+        self.origin = origin
+
+
+class Spawn(Action):
+    """Have the mold `mold` fork the worker of `slot` (from 1) for `generation`, as `member`."""
+
+    __slots__ = ("generation", "member", "mold", "slot")
+
+    def __init__(self, member: int, slot: int, generation: int, mold: int) -> None:
+        self.member = member
+        self.slot = slot
+        self.generation = generation
+        self.mold = mold
+
+
+class Drain(_OnMember):
+    """Tell a worker to finish what it has and to end. Nothing to do as long as its process id is unknown."""
+
+    __slots__ = ()
+
+
+class Cut(_OnMember):
+    """SIGKILL a worker or mold; close its channel if its process id is unknown."""
+
+    __slots__ = ()
+
+
+class RetireMold(_OnMember):
+    """Close a mold's channel: it ends by itself."""
+
+    __slots__ = ()
+
+
+class Forget(_OnMember):
+    """Close a channel whose end of file does not come: its process was killed, but an orphan of it holds the other end."""
+
+    __slots__ = ()
+
+
+class Announce(Action):
+    """All `workers` of the first start are ready."""
+
+    __slots__ = ("workers",)
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+
+class Say(Action):
+    """Write `text` to the error log."""
+
+    __slots__ = ("level", "text")
+
+    def __init__(self, level: Level, text: str) -> None:
+        self.level = level
+        self.text = text
+
+
+class CloseListeners(Action):
+    """The end has begun: no new connection may queue up that nobody will take."""
+
+    __slots__ = ()
+
+
+class GiveUp(Action):
+    """The first start has failed. Remember why; the exit follows when everything has ended."""
+
+    __slots__ = ("details", "reason")
+
+    def __init__(self, reason: str, details: str) -> None:
+        self.reason = reason
+        self.details = details
+
+
+class Exit(Action):
+    """Nothing is left to look after: end with `status`."""
+
+    __slots__ = ("status",)
+
+    def __init__(self, status: int) -> None:
+        self.status = status

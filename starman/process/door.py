@@ -1,0 +1,63 @@
+"""The door: how signals reach the master's loop. Handlers only note a signal; the loop takes it when it is its turn."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from starman.process.forking import HANDLED, nothing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+
+class SignalDoor:
+    """Takes HANDLED over from the calling program until `close`, and wakes a poll of `fileno()` when one arrives.
+
+    Main thread only, the one that runs Python's signal handlers.
+    """
+
+    __slots__ = ("_noted", "_previous", "_previous_fd", "_read_fd", "_write_fd")
+
+    def __init__(self) -> None:
+        self._noted: list[int] = []
+        self._read_fd, self._write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
+        os.set_blocking(self._write_fd, False)
+        # Without the wakeup descriptor, a signal between the look at what was noted and the poll would wait for the next event.
+        self._previous_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        self._previous: dict[int, Any] = {
+            signum: signal.signal(signum, nothing if signum == signal.SIGCHLD else self._note) for signum in HANDLED
+        }
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self._noted.append(signum)
+
+    def fileno(self) -> int:
+        """The descriptor to poll."""
+        return self._read_fd
+
+    def clear(self) -> None:
+        """Empty the descriptor, which a poll has found readable."""
+        os.read(self._read_fd, 65_536)
+
+    def take(self) -> list[int]:
+        """The signals that arrived since the last call, SIGCHLD apart, in their order."""
+        # What is noted from here on stays for the next call: its byte in the descriptor will end the poll before it.
+        noted, self._noted = self._noted, []
+        return noted
+
+    def close(self) -> None:
+        """Give the signals back to the calling program."""
+        signal.set_wakeup_fd(self._previous_fd)
+        for signum, handler in self._previous.items():
+            # None: a handler that was not installed from Python, which cannot be given back.
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """In a fresh fork: close the inherited descriptors. Its handlers are replaced by the fork's own."""
+        os.close(self._read_fd)
+        os.close(self._write_fd)

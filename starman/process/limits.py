@@ -1,0 +1,34 @@
+"""What the master makes of the process that it was started in: its limit of descriptors, and threads that it finds there."""
+
+from __future__ import annotations
+
+import sys
+
+from starman import log
+
+# The most that the limit is raised to: some programs walk through all the descriptors that the limit allows.
+MOST_DESCRIPTORS = 1_048_576
+
+
+def raise_descriptor_limit() -> None:
+    """Hazard 17: raise the soft limit of open descriptors to the hard one, at most to MOST_DESCRIPTORS. Workers inherit it."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as error:
+        log.warning(f"the limit of open descriptors stays at {soft}: {error}")
+
+
+def warn_of_threads() -> None:
+    """Say so when a program that embeds us has threads: a fork copies the locks that they hold, but not them."""
+    threading = sys.modules.get("threading")
+    if threading is not None and threading.active_count() > 1:
+        log.warning(
+            f"this program runs {threading.active_count()} threads; they do not exist in the workers, and a lock that "
+            "one of them holds now is held there for ever"
+        )

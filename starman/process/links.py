@@ -1,0 +1,121 @@
+"""The master's links to its members: their channels, process ids and ends, and the one poll that waits for all of them."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+
+from starman import log
+from starman.process.channel import Channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starman.process.door import SignalDoor
+    from starman.process.messages import Message
+
+
+class Link:
+    """What the master holds of one member.
+
+    number: the roster's name for it. channel: closed when nothing more is to be heard. pid: None until the member has said it.
+    ended_at: the instant of the end of file; None as long as the member, or an orphan of it, holds the other end.
+    """
+
+    __slots__ = ("channel", "ended_at", "number", "pid")
+
+    def __init__(self, number: int, channel: Channel) -> None:
+        self.number = number
+        self.channel = channel
+        self.pid: int | None = None
+        self.ended_at: float | None = None
+
+
+class Links:
+    """All links, by number. The loop of the master alone calls."""
+
+    __slots__ = ("_door", "_links", "_poll")
+
+    def __init__(self, door: SignalDoor) -> None:
+        self._links: dict[int, Link] = {}
+        self._door = door
+        # poll(2), not epoll: it is no descriptor that a mold could inherit (hazard 7), and a few hundred channels are few.
+        self._poll = selectors.PollSelector()
+        self._poll.register(door, selectors.EVENT_READ)
+
+    def __iter__(self) -> Iterator[Link]:
+        """Over a copy: links may go meanwhile."""
+        return iter(list(self._links.values()))
+
+    def find(self, number: int) -> Link | None:
+        """The link of that member; None when it is no more."""
+        return self._links.get(number)
+
+    def find_pid(self, pid: int) -> Link | None:
+        """The link of the member that is process `pid`."""
+        return next((link for link in self._links.values() if link.pid == pid), None)
+
+    def open(self, number: int) -> Channel:
+        """Make a link to a member that is about to be forked; returns the member's end. Raises OSError without descriptors."""
+        ours, theirs = Channel.pair()
+        link = self._links[number] = Link(number, ours)
+        self._poll.register(ours, selectors.EVENT_READ, link)
+        return theirs
+
+    def wait(self, timeout: float | None) -> list[Link]:
+        """Wait for a signal, or for somebody who has something to say: who that is. None: without limit, in seconds."""
+        spoken = []
+        for key, _ in self._poll.select(timeout):
+            if isinstance(key.data, Link):
+                spoken.append(key.data)
+            else:
+                self._door.clear()
+        return spoken
+
+    def hear(self, link: Link) -> Iterator[Message]:
+        """All that the member has said and nobody has heard yet. At its end of file the link is hung up."""
+        while link.channel.fileno() >= 0:
+            try:
+                received = link.channel.poll()
+            except BlockingIOError:
+                return
+            except ValueError as error:
+                log.error(f"a message that is none came from process {link.pid}: {error}")
+                continue
+            if received is None:
+                link.ended_at = time.monotonic()
+                self.hang_up(link)
+                return
+            message, fds = received
+            for fd in fds:
+                os.close(fd)
+            yield message
+
+    def hang_up(self, link: Link) -> None:
+        """Close the channel of a member that is dead, or is to end. Idempotent."""
+        if link.channel.fileno() >= 0:
+            self._poll.unregister(link.channel)
+            link.channel.close()
+
+    def remove(self, link: Link) -> None:
+        """Hang up, and forget the member."""
+        self.hang_up(link)
+        del self._links[link.number]
+
+    def abandon(self) -> None:
+        """In a fresh fork: close every inherited descriptor.
+
+        Hazard 7: or the master's end would not show in the others' channels. Closed, never unregistered: with epoll that
+        would have changed the master's own set.
+        """
+        for link in self._links.values():
+            link.channel.abandon()
+        self._door.abandon()
+
+    def close(self) -> None:
+        """Close all channels: whoever still lives learns that the master is gone."""
+        for link in self._links.values():
+            link.channel.close()
+        self._poll.close()

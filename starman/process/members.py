@@ -1,0 +1,171 @@
+"""The members of a roster: workers and molds with their lives as data, the slots of the workers, and the backoff. Pure."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+# The first wait after a death at boot; it doubles with each further one, up to the longest. Seconds.
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 60.0
+
+
+class State(Enum):
+    """The life of a worker or mold, as its master knows it."""
+
+    ASKED = "asked"  # a mold was told to fork it; it has not said its process id yet
+    BOOTING = "booting"
+    READY = "ready"  # a worker accepts connections, a mold can fork
+    DRAINING = "draining"  # a worker finishes its requests, a retired mold is on its way out
+    CUT = "cut"  # SIGKILL was sent
+    GONE = "gone"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.ASKED: frozenset({State.BOOTING, State.DRAINING, State.CUT, State.GONE}),
+    State.BOOTING: frozenset({State.READY, State.DRAINING, State.CUT, State.GONE}),
+    State.READY: frozenset({State.DRAINING, State.CUT, State.GONE}),
+    State.DRAINING: frozenset({State.CUT, State.GONE}),
+    State.CUT: frozenset({State.GONE}),
+    State.GONE: frozenset(),
+}
+
+
+class Member:
+    """What workers and molds have in common.
+
+    number: its name between roster and master; never used twice. generation: the roll-out whose code it runs.
+    asked_at, ready_at: instants; ready_at is None until it was ready. deadline: the instant at which its present state
+    has lasted too long; None for no limit. failure: why it cannot start, and details; None as long as it can.
+    """
+
+    __slots__ = ("asked_at", "deadline", "failure", "generation", "number", "pid", "ready_at", "state")
+
+    def __init__(self, number: int, generation: int, asked_at: float, deadline: float) -> None:
+        self.number = number
+        self.generation = generation
+        self.asked_at = asked_at
+        self.deadline: float | None = deadline
+        self.state = State.ASKED
+        self.pid: int | None = None
+        self.ready_at: float | None = None
+        self.failure: tuple[str, str] | None = None
+
+    def move(self, state: State, deadline: float | None = None) -> None:
+        """Enter `state` until `deadline`. Raises ValueError when the table of transitions does not allow it."""
+        if state not in TRANSITIONS[self.state]:
+            raise ValueError(f"{self.title()} cannot go from {self.state.value} to {state.value}")
+        self.state = state
+        self.deadline = deadline
+
+    @property
+    def starting(self) -> bool:
+        """Whether it is still to become ready."""
+        return self.state in (State.ASKED, State.BOOTING)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can do its work."""
+        return self.state is State.READY
+
+    @property
+    def ending(self) -> bool:
+        """Whether its end has been ordered, or has begun."""
+        return self.state in (State.DRAINING, State.CUT, State.GONE)
+
+    def lived(self, now: float) -> float:
+        """Seconds since it became ready; -1 when it never did."""
+        return -1.0 if self.ready_at is None else now - self.ready_at
+
+    def title(self) -> str:
+        """How the error log calls it."""
+        raise NotImplementedError
+
+
+class Worker(Member):
+    """A worker; `slot` is the number of its slot, from 1."""
+
+    __slots__ = ("slot",)
+
+    def __init__(self, number: int, generation: int, slot: int, asked_at: float, deadline: float) -> None:
+        super().__init__(number, generation, asked_at, deadline)
+        self.slot = slot
+
+    def title(self) -> str:
+        return f"worker {self.slot}" if self.pid is None else f"worker {self.slot} ({self.pid})"
+
+
+class Mold(Member):
+    """A mold: the pristine one, or one that has loaded the application for its generation."""
+
+    __slots__ = ()
+
+    def title(self) -> str:
+        return "the mold" if self.pid is None else f"the mold ({self.pid})"
+
+
+class Slot:
+    """A worker's place.
+
+    generation: what its next worker runs. current: the worker in charge, starting or ready. incoming: in a roll-out, the
+    starting worker that takes over once it is ready.
+    """
+
+    __slots__ = ("current", "generation", "incoming", "number")
+
+    def __init__(self, number: int, generation: int) -> None:
+        self.number = number
+        self.generation = generation
+        self.current: Worker | None = None
+        self.incoming: Worker | None = None
+
+    def leave(self, worker: Worker) -> None:
+        """`worker` is in charge here no longer, if it was."""
+        if self.current is worker:
+            self.current = None
+        if self.incoming is worker:
+            self.incoming = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether neither a worker is here nor one is on its way."""
+        return self.current is None and self.incoming is None
+
+
+class Backoff:
+    """When the next attempt may be made after deaths at boot.
+
+    Exponential, and one attempt at a time until one of them becomes ready: a broken application costs one traceback
+    per wait, however many workers it should have. (Starman in Perl logged 1178 errors in 8 s.)
+    """
+
+    __slots__ = ("counted_at", "failures", "not_before", "tripped")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """All is well again."""
+        self.failures = 0
+        self.tripped = False
+        self.counted_at = float("-inf")
+        self.not_before = float("-inf")
+
+    def failed(self, asked_at: float, now: float) -> bool:
+        """A member asked for at `asked_at` has died at boot. False when its death was counted with an earlier one's:
+        both were on their way at the same time."""
+        if self.tripped and asked_at <= self.counted_at:
+            return False
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self.failures, 16))
+        self.failures += 1
+        self.tripped = True
+        self.counted_at = now
+        self.not_before = now + wait
+        return True
+
+    def passed(self) -> None:
+        """An attempt has become ready. Whether it survives is to be seen, so the count of failures stays."""
+        self.tripped = False
+
+    def allows(self, now: float, starting: int) -> bool:
+        """Whether an attempt may be made while `starting` others are on their way."""
+        return now >= self.not_before and (starting == 0 or not self.tripped)

@@ -1,0 +1,149 @@
+"""Messages between master, molds and workers, as values and as packets. No I/O: `channel.py` carries them.
+
+A packet is the name of the message's class and its fields as text, joined by NUL bytes (`json` would cost the master
+0.4 MB for six messages).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from starman.process.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The largest packet, in bytes. Far below a socket's buffer, so that a sender never waits for its reader.
+PACKET_BYTES = 32_768
+# What a failure's one line, and its details, may take of it, in bytes.
+_LINE_BYTES = 4_000
+_DETAILS_BYTES = PACKET_BYTES - _LINE_BYTES - 64
+
+
+class Role(Enum):
+    """What a mold is asked to fork."""
+
+    WORKER = "worker"
+    MOLD = "mold"
+
+
+class Message(Record):
+    """Base of the messages; alone, one without fields."""
+
+    __slots__ = ()
+
+    def fields(self) -> tuple[str, ...]:
+        """The fields as text."""
+        return ()
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        """The message with these fields. Raises ValueError for fields that it cannot have."""
+        if fields:
+            raise ValueError(f"{cls.__name__} has no fields")
+        return cls()
+
+
+class Spawn(Message):
+    """Master to mold, with one descriptor: fork a process that plays `role`, with that descriptor as its channel.
+
+    `slot` is the worker's number, from 1; 0 for a mold. `generation` is the roll-out that it belongs to.
+    """
+
+    __slots__ = ("generation", "role", "slot")
+
+    def __init__(self, role: Role, slot: int, generation: int) -> None:
+        self.role = role
+        self.slot = slot
+        self.generation = generation
+
+    def fields(self) -> tuple[str, ...]:
+        return self.role.value, str(self.slot), str(self.generation)
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        role, slot, generation = fields
+        return cls(Role(role), int(slot), int(generation))
+
+
+class Spawned(Message):
+    """Worker or mold to master, before all else: I exist, and this is my process id."""
+
+    __slots__ = ("pid",)
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def fields(self) -> tuple[str, ...]:
+        return (str(self.pid),)
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        (pid,) = fields
+        return cls(int(pid))
+
+
+class Loaded(Message):
+    """Mold to master: I have imported what I should, and can fork."""
+
+    __slots__ = ()
+
+
+class Ready(Message):
+    """Worker to master: I accept connections."""
+
+    __slots__ = ()
+
+
+class Draining(Message):
+    """Worker to master: I accept no more connections, and end when the requests that I have are answered."""
+
+    __slots__ = ()
+
+
+class Failed(Message):
+    """Worker or mold to master: I cannot start. `message` is one line; `details`, if not empty, has more (a traceback)."""
+
+    __slots__ = ("details", "message")
+
+    def __init__(self, message: str, details: str = "") -> None:
+        self.message = message
+        self.details = details
+
+    def fields(self) -> tuple[str, ...]:
+        return _shortened(self.message, _LINE_BYTES), _shortened(self.details, _DETAILS_BYTES)
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        message, details = fields
+        return cls(message, details)
+
+
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Draining, Failed)
+}
+
+
+def encode(message: Message) -> bytes:
+    """The packet of `message`: at most PACKET_BYTES."""
+    return "\0".join((type(message).__name__, *message.fields())).encode("utf-8")
+
+
+def decode(packet: bytes) -> Message:
+    """The message in `packet`. Raises ValueError for anything that `encode` cannot have made."""
+    name, *fields = packet.decode("utf-8").split("\0")
+    kind = _KINDS.get(name)
+    if kind is None:
+        raise ValueError(f"no message is called {name!r}")
+    return kind.parse(fields)
+
+
+def _shortened(text: str, limit: int) -> str:
+    """`text` without NUL, in at most `limit` bytes: the middle goes, for a traceback says most at its two ends."""
+    raw = text.replace("\0", "?").encode("utf-8", "backslashreplace")
+    if len(raw) > limit:
+        note = b"\n... %d bytes left out ...\n" % (len(raw) - limit)
+        half = (limit - len(note)) // 2
+        raw = raw[:half] + note + raw[-half:]
+    return raw.decode("utf-8", "ignore")

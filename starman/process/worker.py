@@ -1,0 +1,140 @@
+"""The worker process: from the fork to its exit. Loads the application unless its mold has, runs the service, obeys signals.
+
+What is served, and how, is the service's; this module never sees a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import anyio
+
+from starman import log
+from starman.errors import StarmanError
+from starman.process.forking import HANDLED, leave, take_signals
+from starman.process.messages import Draining, Failed, Ready, Spawned
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn, Protocol
+
+    from starman.process.blueprint import Blueprint
+    from starman.process.channel import Channel
+    from starman.process.listeners import Listener
+    from starman.settings import Settings
+    from starman.wsgi.call import Application
+
+    class Serving(Protocol):
+        """What a worker runs. All methods are its loop's."""
+
+        async def run(self, started: Callable[[], None]) -> None:
+            """Serve; call `started` once connections are accepted; return when a drain has ended."""
+
+        def drain(self) -> None:
+            """Finish what is in flight, within graceful_timeout, then have `run` return. Idempotent."""
+
+        def cut(self) -> None:
+            """Have `run` return now."""
+
+    class MakeService(Protocol):
+        """The class of the service, as a worker calls it."""
+
+        def __call__(
+            self, application: Application, settings: Settings, listeners: Sequence[Listener], *, multiprocess: bool
+        ) -> Serving: ...
+
+# Hazard 8: TERM and QUIT are idempotent; one that comes this many seconds after the first is a second one.
+SECOND_STOP = 1.0
+
+
+def run_worker(channel: Channel, slot: int, blueprint: Blueprint, application: Application | None) -> NoReturn:
+    """Be the worker of `slot`, from a fresh fork with its signals blocked to its end.
+
+    `application` is what the mold has loaded; None: load it. The master learns over `channel` how far it is, and its end of file
+    tells that the master is gone: the worker then finishes its requests and ends. Never returns. Main thread only.
+    """
+    channel.send(Spawned(os.getpid()))
+    # Hazard 8: handlers first, then unblock, and only then what may start a thread: a thread that started with signals
+    # blocked would hand the mask on to the programs that it starts.
+    take_signals(stop_ends=True)
+    status = 1
+    lifetime = None
+    try:
+        blueprint.title(f"worker {slot}")
+        make_service = blueprint.import_service()
+        if application is None:
+            application = blueprint.load_application()
+        settings = blueprint.settings
+        service = make_service(application, settings, blueprint.listeners, multiprocess=settings.workers > 1)
+        lifetime = _Lifetime(channel, service)
+        anyio.run(lifetime.run, backend="asyncio", backend_options={"use_uvloop": True})
+        status = 0
+    except StarmanError as error:
+        channel.send(Failed(str(error), error.details))
+    except BaseException as error:  # SystemExit too: an application's module may call sys.exit
+        import traceback
+
+        if lifetime is None or not lifetime.ready:
+            channel.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
+        else:
+            log.error(f"worker {slot} failed\n{traceback.format_exc()}")
+    leave(status)
+
+
+class _Lifetime:
+    """One run of a service under its loop: what signals and the master's end mean to it. All methods are the loop's.
+
+    ready: whether it has accepted connections.
+    """
+
+    __slots__ = ("_channel", "_service", "_stopped_at", "ready")
+
+    def __init__(self, channel: Channel, service: Serving) -> None:
+        self._channel = channel
+        self._service = service
+        self._stopped_at: float | None = None
+        self.ready = False
+
+    async def run(self) -> None:
+        """Run the service until it has drained."""
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGQUIT, signal.SIGTERM):
+            # From here on a stop drains. Before, it ended the process (`take_signals`), so there is no moment without a handler.
+            loop.add_signal_handler(signum, self._stop)
+        loop.add_reader(self._channel.fileno(), self._hear_master)
+        try:
+            await self._service.run(self._started)
+        finally:
+            # The loop takes its handlers with it when it closes; a stop signal then would kill the process while it runs
+            # what is registered with atexit.
+            signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+            loop.remove_reader(self._channel.fileno())
+
+    def _started(self) -> None:
+        self.ready = True
+        self._channel.send(Ready())
+
+    def _stop(self) -> None:
+        """QUIT or TERM: drain; a second one: cut."""
+        now = asyncio.get_running_loop().time()
+        if self._stopped_at is None:
+            self._stopped_at = now
+            self._channel.send(Draining())
+            self._service.drain()
+        elif now - self._stopped_at >= SECOND_STOP:
+            self._service.cut()
+
+    def _hear_master(self) -> None:
+        """The master says nothing to a worker; what comes is the end of file when it is gone."""
+        try:
+            received = self._channel.poll()
+        except (BlockingIOError, InterruptedError):
+            return
+        if received is None:
+            asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            if self._stopped_at is None:
+                log.warning("the master is gone: this worker finishes what it has, and ends")
+            self._stop()

@@ -1,0 +1,227 @@
+"""Responses: a status and fields from an application, checked, become a head; the head decides how the body is framed.
+
+An application cannot break the framing from here: what it says about lengths is enforced, its hop-by-hop fields are not passed on,
+and neither status nor field can carry a line break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from starman.proto.syntax import FIELD_NAME_TEXT, STATUS
+
+
+class Framing(Enum):
+    """How the end of a response's body is told (RFC 9112 §6.3)."""
+
+    NO_BODY = auto()
+    LENGTH = auto()
+    CHUNKED = auto()
+    CLOSE = auto()
+
+
+class _Role(Enum):
+    """What a response field means to framing."""
+
+    PLAIN = auto()
+    CONTENT_LENGTH = auto()
+    CONNECTION = auto()
+    HOP_BY_HOP = auto()
+    DATE = auto()
+    SERVER = auto()
+
+
+# RFC 9110 §7.6.1: fields about one connection are the server's to write. PEP 3333 forbids them to applications.
+_ROLES = {
+    "content-length": _Role.CONTENT_LENGTH,
+    "connection": _Role.CONNECTION,
+    "keep-alive": _Role.HOP_BY_HOP,
+    "proxy-connection": _Role.HOP_BY_HOP,
+    "te": _Role.HOP_BY_HOP,
+    "trailer": _Role.HOP_BY_HOP,
+    "transfer-encoding": _Role.HOP_BY_HOP,
+    "upgrade": _Role.HOP_BY_HOP,
+    "date": _Role.DATE,
+    "server": _Role.SERVER,
+}
+_MOST_SPELLINGS = 1024
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class ResponseHead:
+    """A status and its fields, checked and encoded but for what only the server knows: framing, Connection, Date, Server.
+
+    Raises TypeError or ValueError, in words for the application's author, when PEP 3333 or RFC 9110 §5.5 is broken.
+    """
+
+    __slots__ = ("_lines", "close", "content_length", "has_date", "has_server", "status_code")
+
+    _spellings: dict[str, _Role] = {}
+
+    def __init__(self, status: str, fields: Sequence[tuple[str, str]]) -> None:
+        if not isinstance(status, str):
+            raise TypeError(f"the status must be a str, not {type(status).__name__}")
+        match = STATUS.fullmatch(status)
+        if match is None:
+            raise ValueError(f"the status must be a final status code, a space and a reason phrase, not {status!r}")
+        self.status_code = int(match[1])
+        self.content_length: int | None = None
+        self.close = False
+        self.has_date = False
+        self.has_server = False
+        lines = ["HTTP/1.1 " + status if match[2] is not None else f"HTTP/1.1 {status} "]
+        spellings = self._spellings
+        plain = _Role.PLAIN
+        for name, value in fields:
+            role = spellings.get(name) or _learn(name, spellings)
+            if role is plain or self._keep(role, name, value):
+                lines.append(name + ": " + value)
+        text = "\r\n".join(lines)
+        breaks = len(lines) - 1
+        if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
+            raise ValueError("a response field has a CR, LF or NUL in it")
+        try:
+            self._lines = text.encode("latin-1")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"a response field is not latin-1: {error.object[error.start : error.end]!r}") from None
+
+    def _keep(self, role: _Role, name: str, value: str) -> bool:
+        """Take note of a field that means something to us; whether it is passed on as the application wrote it."""
+        if not isinstance(value, str):
+            raise TypeError(f"the value of {name} must be a str, not {type(value).__name__}")
+        if role is _Role.CONTENT_LENGTH:
+            if self.content_length is not None:
+                raise ValueError("there are two Content-Length fields")
+            digits = value.strip(" \t")
+            if not (digits.isascii() and digits.isdigit()) or len(digits) > 19:
+                raise ValueError(f"the Content-Length must be a number of bytes, not {value!r}")
+            self.content_length = int(digits)
+            return False
+        if role is _Role.CONNECTION:
+            self.close = self.close or "close" in [option.strip(" \t").lower() for option in value.split(",")]
+            return False
+        self.has_date = self.has_date or role is _Role.DATE
+        self.has_server = self.has_server or role is _Role.SERVER
+        return role is not _Role.HOP_BY_HOP
+
+    def field_lines(self) -> bytes:
+        """The fields alone, without the status line, and without a CRLF behind the last."""
+        return self._lines.partition(b"\r\n")[2]
+
+    def finish(self, request: RequestFacts, known_length: int | None, persistent: bool, stamp: Stamp) -> tuple[bytes, Framing, bool]:
+        """The head's bytes, the body's framing, and whether the connection persists after it (RFC 9112 §6, §9.3).
+
+        `known_length` is the body's length in bytes where the server knows it and the application did not say; `persistent`
+        whether client and server want to keep the connection.
+        """
+        code = self.status_code
+        length = self.content_length
+        persistent = persistent and not self.close
+        own = b""
+        if code in _BODILESS or request.is_head:
+            framing = Framing.NO_BODY
+            if length is not None and code != 204:
+                own = b"\r\nContent-Length: %d" % length
+        else:
+            if length is None:
+                length = known_length
+            if length is not None:
+                framing = Framing.LENGTH
+                own = b"\r\nContent-Length: %d" % length
+            elif request.minor:
+                framing = Framing.CHUNKED
+                own = b"\r\nTransfer-Encoding: chunked"
+            else:
+                framing = Framing.CLOSE
+                persistent = False
+        if not persistent:
+            own += b"\r\nConnection: close"
+        elif not request.minor:
+            own += b"\r\nConnection: keep-alive"
+        if self.has_date or self.has_server:
+            own += (b"" if self.has_server else stamp.server_line) + (b"" if self.has_date else stamp.date_line)
+            return b"%b%b\r\n\r\n" % (self._lines, own), framing, persistent
+        return b"%b%b%b" % (self._lines, own, stamp.both_and_end), framing, persistent
+
+
+_BODILESS = frozenset((204, 304))
+
+
+class RequestFacts:
+    """What of a request decides about its response: its HTTP/1 minor version, and whether its method is HEAD."""
+
+    __slots__ = ("is_head", "minor")
+
+    def __init__(self, minor: int, is_head: bool) -> None:
+        self.minor = minor
+        self.is_head = is_head
+
+
+class Stamp:
+    """The Date and Server lines of one second (RFC 9110 §6.6.1, §10.2.4), each with the CRLF before it."""
+
+    __slots__ = ("both_and_end", "date_line", "server_line")
+
+    def __init__(self, date: bytes, server: bytes) -> None:
+        """`date` is an IMF-fixdate; `server` a product, or b"" for no Server field."""
+        self.server_line = b"\r\nServer: " + server if server else b""
+        self.date_line = b"\r\nDate: " + date
+        self.both_and_end = self.server_line + self.date_line + b"\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """`data`, not empty, as one chunk (RFC 9112 §7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def refusal(status: int, message: str, stamp: Stamp) -> bytes:
+    """A whole response that refuses a request for a reason of our own; the connection closes behind it."""
+    body = message.encode("latin-1", "replace") + b"\n"
+    return b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close%b%b" % (
+        status,
+        REASONS.get(status, b"Error"),
+        len(body),
+        stamp.both_and_end,
+        body,
+    )
+
+
+def interim(status: int, fields: Sequence[tuple[str, str]] = ()) -> bytes:
+    """An interim response: 100 Continue, 103 Early Hints (RFC 9110 §15.2, RFC 8297). Raises as ResponseHead does."""
+    head = b"HTTP/1.1 %d %b\r\n" % (status, REASONS[status])
+    if not fields:
+        return head + b"\r\n"
+    checked = ResponseHead("200 OK", fields)
+    return head + checked.field_lines() + b"\r\n\r\n"
+
+
+# RFC 9110 §15, RFC 6585 §5, RFC 8297: those that starman itself sends.
+REASONS = {
+    100: b"Continue",
+    103: b"Early Hints",
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    417: b"Expectation Failed",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}
+
+
+def _learn(name: str, spellings: dict[str, _Role]) -> _Role:
+    """What a field of this spelling means to us. The table stops growing before an application can make it large."""
+    if not isinstance(name, str):
+        raise TypeError(f"a field name must be a str, not {type(name).__name__}")
+    if FIELD_NAME_TEXT.fullmatch(name) is None:
+        raise ValueError(f"{name!r} is not a field name")
+    role = _ROLES.get(name.lower(), _Role.PLAIN)
+    if len(spellings) < _MOST_SPELLINGS:
+        spellings[name] = role
+    return role

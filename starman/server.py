@@ -1,0 +1,148 @@
+"""The composition root: puts settings, listeners, processes and serving together. `run` and `serve` are the doors for embedding.
+
+Imported by the master, so whatever is large is imported where it is used, in the mold, the worker, or the caller's own loop.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import log
+from .errors import SettingError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .process.listeners import Listener
+    from .settings import Settings
+    from .wsgi.call import Application
+
+
+def run(app: Application | str | None = None, **settings: object) -> None:
+    """Serve `app` from worker processes until a signal ends it; the calling process becomes the master. Main thread only.
+
+    `app` is a WSGI application, or a string as on the command line ("module:app", "dir/file.py:app"), or None to look for one.
+    `settings` are those of docs/settings.md by name (`workers=8, listen=":8000"`); what they leave open comes from STARMAN_*
+    variables and the settings file, as for `starman-uv`.
+
+    Given a callable, the application is in the caller's process already: workers share it, and SIGHUP replaces workers but
+    not its code. Give a string to have fresh code at each restart. Signal handlers of the caller are put back at the end.
+
+    Raises SettingError for a wrong setting, ListenError when a listener cannot be opened, StartError when the workers do not start.
+    """
+    from .sources import from_keywords
+
+    chosen = from_keywords(app, settings, os.environ, os.getcwd())
+    _run(chosen, app if callable(app) else None)
+
+
+def run_master(settings: Settings) -> int:
+    """Serve what `settings` name, as `starman-uv` does. Returns the exit status; raises StarmanError when the start fails."""
+    return _run(settings, None)
+
+
+async def serve(app: Application | str | None = None, **settings: object) -> None:
+    """Serve `app` in the running loop, as one worker: no process is forked, no signal touched. On asyncio or uvloop.
+
+    `app` and `settings` as for `run`; `workers`, `preload_app`, and what is about processes has no effect. The application runs in
+    `threads` threads of its own. Returns never; cancel it to stop: it then accepts no more, gives what is in flight
+    graceful_timeout, and raises the cancellation again.
+
+    Raises SettingError, LoadError, ListenError.
+    """
+    import asyncio
+
+    from .process.listeners import open_listeners
+    from .serving.service import Service
+    from .sources import from_keywords
+
+    chosen = from_keywords(app, settings, os.environ, os.getcwd())
+    application = _mounted(app, chosen) if callable(app) else _loader(chosen)()
+    listeners = open_listeners(chosen.addresses(), chosen)
+    service = Service(application, chosen, listeners, multiprocess=False)
+    try:
+        serving = asyncio.ensure_future(service.run(lambda: _announce(chosen, listeners)))
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            service.drain()
+            try:
+                await asyncio.shield(serving)
+            except asyncio.CancelledError:  # a second time: now
+                service.cut()
+                await serving
+            raise
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def _run(settings: Settings, application: Application | None) -> int:
+    """Be the master until a signal ends it. Raises StarmanError when the start fails."""
+    from .loading import describe
+    from .process.listeners import open_listeners
+    from .process.master import Master
+
+    name = describe(settings, application)
+    if application is not None:
+        application = _mounted(application, settings)
+    with _ErrorLog(settings.error_log):
+        for warning in settings.warnings():
+            log.warning(warning)
+        listeners = open_listeners(settings.addresses(), settings)
+        return Master(settings, listeners, _loader(settings), application, name).run()
+
+
+class _ErrorLog:
+    """Points descriptor 2 at the error log, for this process and all that it forks, until the end of a `with` block.
+
+    Whatever writes to standard error is then in it: the application, a C library, the interpreter at its worst moment.
+    """
+
+    __slots__ = ("_kept", "_path")
+
+    def __init__(self, path: str | None) -> None:
+        """`path` None: standard error is the error log."""
+        self._path = path
+        self._kept = -1
+
+    def __enter__(self) -> None:
+        if self._path is None:
+            return
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise SettingError(f"error_log: cannot write {self._path}: {error.strerror}") from None
+        self._kept = os.dup(2)
+        os.dup2(fd, 2)
+        os.close(fd)
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._kept >= 0:
+            os.dup2(self._kept, 2)
+            os.close(self._kept)
+
+
+def _announce(settings: Settings, listeners: Sequence[Listener]) -> None:
+    from .version import VERSION
+
+    threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
+    log.info(f"starman {VERSION} ready: 1 worker × {threads} on {', '.join(listener.url for listener in listeners)}")
+
+
+def _loader(settings: Settings) -> Callable[[], Application]:
+    """What a mold, a worker or a loop calls to have the application of these settings."""
+
+    def load() -> Application:
+        from .loading import load_application
+
+        return load_application(settings)
+
+    return load
+
+
+def _mounted(application: Application, settings: Settings) -> Application:
+    from .wsgi.mount import mount
+
+    return mount(application, settings.path)

@@ -1,0 +1,131 @@
+"""The access log, in the combined format: `host - user [time] "request" status bytes "referrer" "user agent"`.
+
+Threads format their lines and add them; a batch leaves in one write of whole lines. On a file opened for appending, the kernel keeps
+such writes of several workers apart; on a pipe it does so up to PIPE_BUF bytes, so batches for anything but a file are cut there.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import stat
+import threading
+import time
+
+from starman import log
+from starman.wsgi.environ import Environ
+
+# A batch this large (bytes) is written at once; a smaller one waits for the next tick.
+_BATCH_BYTES = 32_768
+_PIPE_BUF = 4_096
+
+# What could end a line, a quoted part of it, or a terminal's good mood.
+_UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class AccessLog:
+    """One worker's end of the access log. Any thread may add and flush."""
+
+    __slots__ = ("_bytes", "_cached", "_fd", "_is_file", "_lines", "_lock", "_owned")
+
+    def __init__(self, target: str) -> None:
+        """`target` is a file's path, or "-" for standard output. Raises OSError."""
+        self._owned = target != "-"
+        self._fd = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if self._owned else 1
+        self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        self._lock = threading.Lock()
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._cached = (0, "")
+
+    def add(self, environ: Environ, status_code: int, body_bytes: int) -> None:
+        """Log an exchange. `status_code` 0 means the client went before it was sent anything: logged as 499."""
+        get = environ.get
+        request = f"{environ['REQUEST_METHOD']} {environ['REQUEST_URI']} {environ['SERVER_PROTOCOL']}"
+        user = _user(get("HTTP_AUTHORIZATION"))
+        self._append(
+            f"{environ['REMOTE_ADDR']} - {user} [{self._time()}] \"{_safe(request)}\" {status_code or 499} {body_bytes or '-'}"
+            f' "{_safe(get("HTTP_REFERER", "-"))}" "{_safe(get("HTTP_USER_AGENT", "-"))}"\n'
+        )
+
+    def add_refusal(self, peer: str, status_code: int) -> None:
+        """Log a message that was refused before it was a request."""
+        self._append(f'{peer} - - [{self._time()}] "-" {status_code} - "-" "-"\n')
+
+    def flush(self) -> None:
+        """Write what has been gathered. Blocks as long as the file or pipe does."""
+        with self._lock:
+            lines, self._lines, self._bytes = self._lines, [], 0
+            if not lines:
+                return
+            try:
+                for batch in [b"".join(lines)] if self._is_file else _cut(lines):
+                    _write_all(self._fd, batch)
+            except OSError as error:
+                log.warning(f"{len(lines)} lines of the access log are lost: {error}")
+
+    def close(self) -> None:
+        """Flush, and give the file back."""
+        self.flush()
+        if self._owned:
+            os.close(self._fd)
+
+    def _append(self, line: str) -> None:
+        data = line.encode("latin-1", "replace")
+        with self._lock:
+            self._lines.append(data)
+            self._bytes += len(data)
+            full = self._bytes >= _BATCH_BYTES
+        if full:
+            self.flush()
+
+    def _time(self) -> str:
+        """Now, as `22/Nov/2026:16:52:06 +0000`; formatted once a second. English whatever the locale."""
+        now = int(time.time())
+        second, text = self._cached
+        if second != now:
+            t = time.localtime(now)
+            hours, minutes = divmod(abs(t.tm_gmtoff) // 60, 60)
+            sign = "-" if t.tm_gmtoff < 0 else "+"
+            text = f"{t.tm_mday:02d}/{_MONTHS[t.tm_mon - 1]}/{t.tm_year}:{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
+            text = f"{text} {sign}{hours:02d}{minutes:02d}"
+            self._cached = (now, text)
+        return text
+
+
+def _safe(text: str) -> str:
+    """`text` without what could break a line or a quote, or fool a terminal: escaped as \\xHH."""
+    if _UNSAFE.search(text) is None:
+        return text
+    return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def _user(authorization: str | None) -> str:
+    """The user name of Basic credentials (RFC 7617), "-" without."""
+    if authorization is None or authorization[:6].lower() != "basic ":
+        return "-"
+    try:
+        name = base64.b64decode(authorization[6:].strip(), validate=True).partition(b":")[0].decode("latin-1")
+    except ValueError:
+        return "-"
+    return _safe(name).replace(" ", "\\x20") or "-"
+
+
+def _cut(lines: list[bytes]) -> list[bytes]:
+    """Lines joined into batches of at most PIPE_BUF bytes; a longer line is a batch of its own."""
+    batches: list[bytes] = []
+    batch = b""
+    for line in lines:
+        if batch and len(batch) + len(line) > _PIPE_BUF:
+            batches.append(batch)
+            batch = b""
+        batch += line
+    batches.append(batch)
+    return batches
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]

@@ -1,0 +1,423 @@
+"""The loop's side of one connection: reads, parses, offers exchanges, and writes only what no thread can (hazard 1).
+
+Everything here runs in the loop, but for nothing: threads reach it through `Writer`, which posts to the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from enum import Enum, auto
+from typing import TYPE_CHECKING, cast
+
+from starman import log
+from starman.errors import ProtocolError
+from starman.proto.messages import RequestHead
+from starman.proto.request import RequestParser
+from starman.proto.response import interim, refusal
+from starman.serving.exchange import Exchange
+from starman.serving.writer import FileRest, Rest, Turn, Writer, send_some
+from starman.wsgi.body import RequestBody
+from starman.wsgi.environ import Environ, for_connection
+
+if TYPE_CHECKING:
+    from starman.serving.shared import Shared
+
+# How many requests of one connection may wait behind the one that runs, before its socket is left unread.
+_MOST_PENDING = 32
+
+# How long (seconds) a connection that has sent its last byte is read on, so that a reset cannot overtake the answer (RFC 9112 §9.6).
+_LINGER = 2.0
+
+# After this long (seconds) without a request, a connection gives its second descriptor back.
+_REST = 1.0
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class _Phase(Enum):
+    """OPEN → LINGERING (our last byte is sent) → CLOSED; or at once OPEN → CLOSED, when the peer is gone."""
+
+    OPEN = auto()
+    LINGERING = auto()
+    CLOSED = auto()
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
+    __slots__ = (
+        "_base",
+        "_body",
+        "_continue_due",
+        "_eof",
+        "_fd",
+        "_file",
+        "_head",
+        "_heads",
+        "_linger_until",
+        "_loop",
+        "_mark",
+        "_mark_at",
+        "_parser",
+        "_paused",
+        "_phase",
+        "_refusal",
+        "_server",
+        "_shared",
+        "_spooling",
+        "_template",
+        "_transport",
+        "_writer",
+    )
+
+    _transport: asyncio.Transport
+    _base: Environ
+
+    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop, template: Environ, wildcard: bool) -> None:
+        """`template` is the environ of the listener; `wildcard` whether SERVER_NAME is the connection's own address."""
+        self._shared = shared
+        self._loop = loop
+        self._template = template
+        self._server = wildcard
+        self._parser = RequestParser(shared.limits)
+        self._writer = Writer(self, shared.call_loop)
+        self._phase = _Phase.OPEN
+        self._head: RequestHead | None = None
+        self._body: RequestBody | None = None
+        self._file: FileRest | None = None
+        self._refusal: ProtocolError | None = None
+        self._heads = 0
+        self._mark: object = None
+        self._mark_at = 0.0
+        self._linger_until = 0.0
+        self._continue_due = False
+        self._paused = False
+        self._spooling = False
+        self._eof = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self._transport = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        self._fd = sock.fileno()
+        peer = _endpoint(transport.get_extra_info("peername"))
+        server = _endpoint(transport.get_extra_info("sockname")) if self._server else None
+        self._base = for_connection(self._template, peer, server)
+        # Any other mark lets bytes pend without a pause, or a resume come with some pending (hazard 4).
+        self._transport.set_write_buffer_limits(high=0)
+        self._shared.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """The client has sent something."""
+        if self._phase is _Phase.OPEN:
+            self._parser.receive(data)
+            if not self._paused:
+                self._advance()
+
+    def eof_received(self) -> bool:
+        """The client will send no more; it may still wait for answers (half-close, RFC 9112 §9.6)."""
+        self._eof = True
+        if self._phase is _Phase.LINGERING:
+            self._transport.close()
+        else:
+            self._settle()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, in whatever way."""
+        self._phase = _Phase.CLOSED
+        self._parser.close()
+        self._end_file()
+        self._writer.lose()
+        if self._body is not None and not self._spooling:
+            self._body.close()
+            self._body = None
+        self._shared.connections.discard(self)
+        self._shared.on_connection_lost()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer is empty: its high-water mark is 0 (hazard 4)."""
+        if self._file is None and not self._transport.get_write_buffer_size():
+            self._drained()
+
+    # Reading
+
+    def _advance(self) -> None:
+        """Turn what was received into exchanges, until more is needed or the connection has to wait."""
+        parser = self._parser
+        try:
+            while (event := parser.next_event()) is not None:
+                if isinstance(event, RequestHead):
+                    self._heads += 1
+                    if event.body_length == 0:
+                        self._offer(event, None)
+                    else:
+                        self._begin_body(event)
+                elif isinstance(event, bytes):
+                    assert self._body is not None
+                    self._body.write(event)
+                    if self._body.wants_spooling:
+                        self._begin_spooling()
+                else:
+                    head, body = self._head, self._body
+                    assert head is not None
+                    self._head = self._body = None
+                    self._offer(head, body)
+                if self._paused:
+                    return
+        except ProtocolError as error:
+            self._refuse(error)
+
+    def _offer(self, head: RequestHead, body: RequestBody | None) -> None:
+        """A request is complete: it runs now, or when those before it are answered."""
+        if not head.persistent:
+            self._parser.close()
+        writer = self._writer
+        exchange = Exchange(self._shared, writer, self._base, head, body)
+        try:
+            now = writer.offer(exchange, self._fd, self._transport.get_write_buffer_size() > 0)
+        except OSError as error:  # no descriptor left for the duplicate
+            log.error(f"a connection is dropped: {error}")
+            exchange.drop()
+            self.cut()
+            return
+        if now:
+            self._shared.pool.put(exchange)
+        elif writer.pending_count >= _MOST_PENDING and writer.wake_when_done():
+            self._pause()
+
+    def _begin_body(self, head: RequestHead) -> None:
+        self._head = head
+        self._body = RequestBody(self._shared.body_memory_bytes)
+        if head.expects_continue and not self._parser.unread_bytes:
+            self._continue_due = True
+            if not self._writer.wake_when_done():
+                self._continue()
+
+    def _continue(self) -> None:
+        """Ask for the body, unless some of it came meanwhile (RFC 9110 §10.1.1)."""
+        self._continue_due = False
+        if self._body is not None and not self._body.length:
+            self._transport.write(interim(100))
+
+    def _begin_spooling(self) -> None:
+        """Leave the socket unread while a thread writes to the disk what has come (the loop never does)."""
+        self._spooling = True
+        self._pause()
+        self._shared.spool(self)
+
+    def spool(self) -> None:
+        """Move the body's memory to its spool file. In a thread of anyio's; nothing else touches the body meanwhile."""
+        if self._body is not None:
+            self._body.spool()
+
+    def spooled(self, error: OSError | None) -> None:
+        """The disk is done, or has failed."""
+        self._spooling = False
+        if self._phase is not _Phase.OPEN:
+            if self._body is not None:
+                self._body.close()
+                self._body = None
+            return
+        if error is not None:
+            log.error(f"the spool file of a request body failed: {error}")
+            self._parser.close()
+            self._refuse(ProtocolError(500, "Internal Server Error"))
+            return
+        self._resume()
+        if self._eof:
+            self._settle()
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        self._paused = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._advance()
+
+    # Between exchanges
+
+    def on_turn(self) -> None:
+        """The exchanges have come to an end, and somebody had asked to hear of it."""
+        self._settle()
+
+    def _settle(self) -> None:
+        """Do what waited for the end of the running exchanges, in its order; if they still run, be called again."""
+        if self._phase is not _Phase.OPEN or self._spooling:
+            return
+        if self._writer.turn is Turn.ENDING:
+            self._linger()
+            return
+        if self._writer.wake_when_done():
+            return
+        if self._paused:
+            self._resume()
+            if self._eof:
+                self._settle()
+            return
+        if self._refusal is not None:
+            self._send_refusal(self._refusal)
+        elif self._eof and not self._parser.at_start:
+            self._refuse(ProtocolError(400, "the request is incomplete"))
+        elif self._eof:
+            self._linger()
+        elif self._continue_due:
+            self._continue()
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """Answer with an error of our own, after the responses that come before it, and close."""
+        self._parser.close()
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+        self._refusal = error
+        self._settle()
+
+    def _send_refusal(self, error: ProtocolError) -> None:
+        shared = self._shared
+        self._transport.write(refusal(error.status, str(error), shared.clock.stamp()))
+        log.info(f"refused {self._base['REMOTE_ADDR']}: {error.status} {error}")
+        if shared.access_log is not None:
+            shared.access_log.add_refusal(self._base["REMOTE_ADDR"], error.status)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say that nothing more will be sent, and read on for a while, so that a reset cannot destroy what was (RFC 9112 §9.6)."""
+        self._phase = _Phase.LINGERING
+        self._linger_until = time.monotonic() + _LINGER
+        self._parser.close()
+        self._writer.lose()
+        transport = self._transport
+        if self._eof or not transport.can_write_eof():
+            transport.close()
+            return
+        if self._paused:
+            self._paused = False
+            transport.resume_reading()
+        with contextlib.suppress(OSError):  # asyncio's own loop shuts down at once, and the peer may be gone
+            transport.write_eof()
+
+    # Writing what a thread could not
+
+    def take_over(self, rest: Rest) -> None:
+        """A thread hands over what its socket did not take."""
+        if self._phase is not _Phase.OPEN or self._transport.is_closing():
+            if isinstance(rest, FileRest):
+                rest.close()
+            return
+        self._mark, self._mark_at = None, time.monotonic()
+        if isinstance(rest, FileRest):
+            self._file = rest
+            self._loop.add_writer(self._writer.descriptor, self._send_file)
+            return
+        self._transport.write(rest)
+        if not self._transport.get_write_buffer_size():
+            self._drained()
+
+    def _send_file(self) -> None:
+        rest = self._file
+        assert rest is not None
+        try:
+            sent = send_some(self._writer.descriptor, rest)
+        except (BrokenPipeError, ConnectionError):
+            self.cut()
+            return
+        except (OSError, EOFError) as error:
+            log.error(f"a file could not be sent whole: {error}")
+            self.cut()
+            return
+        rest.offset += sent
+        rest.count -= sent
+        if not rest.count:
+            self._end_file()
+            self._drained()
+
+    def _end_file(self) -> None:
+        if self._file is not None:
+            self._loop.remove_writer(self._writer.descriptor)
+            self._file.close()
+            self._file = None
+
+    def _drained(self) -> None:
+        following = self._writer.drained()
+        if following is not None:
+            self._shared.pool.put(following)
+
+    def on_write_failed(self) -> None:
+        """A thread found the connection dead."""
+        self.cut()
+
+    def cut(self) -> None:
+        """End the connection at once, with a reset; whoever runs its exchange is told at the next send (hazard 1)."""
+        if self._phase is _Phase.CLOSED:
+            return
+        self._phase = _Phase.CLOSED
+        self._end_file()
+        # With the duplicate closed and linger 0, closing the last descriptor resets the connection.
+        with contextlib.suppress(OSError):
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._writer.lose()
+        self._transport.abort()
+
+    # Time
+
+    def check(self, now: float) -> None:
+        """Enforce the timeouts, from the worker's tick: nothing of this costs a request anything. `now` is monotonic."""
+        if self._phase is _Phase.LINGERING:
+            if now >= self._linger_until:
+                self._transport.abort()
+            return
+        turn = self._writer.turn
+        if turn is Turn.FREE:
+            self._check_receiving(now)
+        elif turn in (Turn.STREAMING, Turn.FINISHING, Turn.RETURNED):
+            left = self._file.count if self._file is not None else self._transport.get_write_buffer_size()
+            if self._progress(left, now) >= self._shared.write_timeout:
+                self.cut()
+        else:
+            self._mark = None
+
+    def _check_receiving(self, now: float) -> None:
+        shared = self._shared
+        if self._spooling or self._refusal is not None:
+            return
+        if not self._parser.at_start:
+            received = self._body.length if self._parser.in_body and self._body is not None else -1
+            if self._progress((self._heads, received), now) >= shared.header_timeout:
+                self._refuse(ProtocolError(408, "the request did not arrive in time"))
+            return
+        self._mark = None
+        idle = now - self._writer.idle_since
+        if idle >= (shared.keepalive_timeout if self._heads else shared.header_timeout):
+            self._linger()
+        elif idle >= _REST:
+            self._writer.rest()
+
+    def _progress(self, mark: object, now: float) -> float:
+        """For how long (seconds) `mark` has been the same."""
+        if mark != self._mark:
+            self._mark, self._mark_at = mark, now
+        return now - self._mark_at
+
+    def close_if_idle(self) -> None:
+        """The worker drains: close, unless a request is under way."""
+        if self._phase is _Phase.OPEN and self._writer.turn is Turn.FREE and self._parser.at_start and not self._spooling:
+            self._linger()
+
+
+def _endpoint(address: object) -> tuple[str, int]:
+    """(host, port) of an INET address; of a UNIX one what frameworks can digest: they want an IP address and a number."""
+    if isinstance(address, tuple) and len(address) >= 2:
+        host = str(address[0])
+        # A dual-stack listener sees IPv4 clients as ::ffff:1.2.3.4.
+        return host.removeprefix("::ffff:") if "." in host else host, int(address[1])
+    return "127.0.0.1", 0

@@ -1,0 +1,117 @@
+"""One request and its response: queued by the loop, run by a thread of the pool."""
+
+from __future__ import annotations
+
+import os
+import time
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from starman import log
+from starman.proto.messages import RequestHead
+from starman.proto.response import RequestFacts
+from starman.serving.writer import FileRest
+from starman.wsgi.body import RequestBody
+from starman.wsgi.call import Call, ClientGone
+from starman.wsgi.environ import Environ, build
+
+if TYPE_CHECKING:
+    from starman.serving.shared import Shared
+    from starman.serving.writer import Writer
+
+# A request that has waited this long (seconds) is not run before a look whether its client is still there (hazard 5).
+_LONG_IN_QUEUE = 0.05
+
+# A file up to this size (bytes) is read and sent with its head, in one write; a larger one goes by sendfile.
+_SMALL_FILE = 65_536
+
+
+class Exchange:
+    """One request on its way: made by the loop, then owned by the thread that runs it. It is the Output of its Call."""
+
+    __slots__ = ("_base", "_body", "_head", "_queued_at", "_shared", "_writer")
+
+    def __init__(self, shared: Shared, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | None) -> None:
+        """`base` is the environ of the connection; `body` is complete, None when there is none."""
+        self._shared = shared
+        self._writer = writer
+        self._base = base
+        self._head = head
+        self._body = body
+        self._queued_at = time.monotonic()
+
+    def run(self) -> Exchange | None:
+        """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""
+        head, writer, shared = self._head, self._writer, self._shared
+        if time.monotonic() - self._queued_at > _LONG_IN_QUEUE and writer.client_is_gone():
+            self.drop()
+            return writer.release(self, False)
+        body = self._body
+        try:
+            if body is None:
+                environ = build(self._base, head, BytesIO(), None)
+            else:
+                environ = build(self._base, head, body.reader(), body.length)
+        except OSError as error:
+            log.error(f"the spool file of a request body failed: {error}")
+            self.abandon()
+            return None
+        call = Call(RequestFacts(head.minor, head.method == b"HEAD"), self, shared.clock.stamp())
+        environ["wsgi.early_hints"] = call.early_hints
+        call.run(shared.application, environ)
+        if call.broken:
+            writer.abandon(self)
+        following = writer.release(self, call.persistent)
+        if body is not None:
+            body.close()
+        if shared.access_log is not None:
+            shared.access_log.add(environ, call.status_code, call.body_sent)
+        return following
+
+    def abandon(self) -> None:
+        """It failed by a defect of ours: reset its connection. Thread."""
+        self.drop()
+        self._writer.abandon(self)
+
+    def drop(self) -> None:
+        """It will not be run: its client is gone. Either side."""
+        if self._body is not None:
+            self._body.close()
+
+    # The Output of the call, in the thread
+
+    def may_persist(self) -> bool:
+        """Whether the connection is kept: unless the client, a setting, or a drain with no request left to answer says no."""
+        shared = self._shared
+        return self._head.persistent and shared.keepalive and (not shared.draining or self._writer.has_pending)
+
+    def send(self, data: bytes, *, last: bool) -> None:
+        """Write straight to the socket; what it does not take is the loop's. Waits for that unless `last`. Raises ClientGone."""
+        if data:
+            sent = self._writer.send(self, data)
+            if sent != len(data):
+                self._writer.hand_over(self, memoryview(data)[sent:], last=last)
+
+    def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
+        """Send a head and a part of a file, and end the response. What the socket does not take, the loop sends from a
+        descriptor of its own, so the application may close its file at once. Raises ClientGone."""
+        if count <= _SMALL_FILE:
+            data = os.pread(fd, count, offset)
+            if len(data) == count:
+                self.send(head + data, last=True)
+                return
+        self.send(head, last=False)
+        rest = FileRest(os.dup(fd), offset, count)
+        try:
+            self._writer.send_file(self, rest)
+            if rest.count:
+                self._writer.hand_over(self, rest, last=True)
+                return
+        except (OSError, EOFError) as error:
+            rest.close()
+            log.error(f"a file could not be sent whole: {error}")
+            raise ClientGone from None
+        except ClientGone:
+            rest.close()
+            raise
+        rest.close()

@@ -1,0 +1,129 @@
+"""One worker's serving, from its first accept to the end of its drain: the tasks of the loop and what they watch over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from starman import log
+from starman.serving.acceptor import Acceptor, Listening
+from starman.serving.connection import Connection
+from starman.serving.shared import Shared
+from starman.wsgi.call import Application
+
+if TYPE_CHECKING:
+    from starman.settings import Settings
+
+# How often (seconds) timeouts are looked after and the access log is written.
+_TICK = 0.5
+
+# How long (seconds) idle connections are kept when a drain begins: a request may be on its way in them.
+_DRAIN_LINGER = 0.5
+
+# How often (seconds) a drain looks for connections that have become idle.
+_DRAIN_TICK = 0.05
+
+
+class Service:
+    """Serves an application on listeners. All methods are the loop's."""
+
+    def __init__(
+        self, application: Application, settings: Settings, listeners: Sequence[Listening], *, multiprocess: bool
+    ) -> None:
+        """`multiprocess` is what the application is told by `wsgi.multiprocess`: whether it has siblings."""
+        self._application = application
+        self._settings = settings
+        self._listeners = listeners
+        self._multiprocess = multiprocess
+        self._tasks: TaskGroup | None = None
+        self._drain_begun: anyio.Event | None = None
+        self._drain_scope: anyio.CancelScope | None = None
+        self._drain_asked = False
+        self._cut_asked = False
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Serve. Calls `started` once connections are accepted, returns when a drain has ended.
+
+        Raises OSError when the access log cannot be opened. Cancelled, it cuts what is in flight.
+        """
+        loop = asyncio.get_running_loop()
+        self._drain_begun = anyio.Event()
+        shared = Shared(self._application, self._settings, loop.call_soon_threadsafe, self._spool, lambda: None)
+        acceptor = Acceptor(
+            shared, backlog=self._settings.backlog, threads=self._settings.threads, multiprocess=self._multiprocess
+        )
+        shared.pool.start()
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                await acceptor.start(self._listeners)
+                tasks.start_soon(self._tick, shared)
+                started()
+                if not self._drain_asked:
+                    await self._drain_begun.wait()
+                await self._drain(shared, acceptor)
+                tasks.cancel_scope.cancel()
+        finally:
+            acceptor.stop()
+            for connection in list(shared.connections):
+                connection.cut()
+            shared.pool.stop()
+            if shared.access_log is not None:
+                shared.access_log.close()
+
+    def drain(self) -> None:
+        """Accept no more, answer what is in flight, bounded by graceful_timeout; then `run` returns. May be called again."""
+        self._drain_asked = True
+        if self._drain_begun is not None:
+            self._drain_begun.set()
+
+    def cut(self) -> None:
+        """End now: what is in flight is reset."""
+        self._cut_asked = True
+        self.drain()
+        if self._drain_scope is not None:
+            self._drain_scope.cancel()
+
+    async def _drain(self, shared: Shared, acceptor: Acceptor) -> None:
+        shared.draining = True
+        acceptor.stop()
+        with anyio.move_on_after(self._settings.graceful_timeout) as self._drain_scope:
+            if self._cut_asked:
+                self._drain_scope.cancel()
+            closes_idle_at = time.monotonic() + _DRAIN_LINGER
+            while shared.connections or acceptor.busy:
+                if time.monotonic() >= closes_idle_at:
+                    for connection in list(shared.connections):
+                        connection.close_if_idle()
+                await anyio.sleep(_DRAIN_TICK)
+        if shared.connections:
+            log.warning(f"graceful_timeout is over or cut short: {len(shared.connections)} connections are reset")
+
+    async def _tick(self, shared: Shared) -> None:
+        """Timeouts, and what threads leave for a quiet moment."""
+        while True:
+            await anyio.sleep(_TICK)
+            now = time.monotonic()
+            for connection in list(shared.connections):
+                connection.check(now)
+            if shared.access_log is not None:
+                await anyio.to_thread.run_sync(shared.access_log.flush)
+
+    def _spool(self, connection: Connection) -> None:
+        assert self._tasks is not None
+        self._tasks.start_soon(partial(self._spool_in_thread, connection))
+
+    async def _spool_in_thread(self, connection: Connection) -> None:
+        error: OSError | None = None
+        try:
+            await anyio.to_thread.run_sync(connection.spool)
+        except OSError as failure:
+            error = failure
+        connection.spooled(error)

@@ -1,0 +1,76 @@
+"""What all connections of a worker share: the application, the pool, the limits, the clocks, and how to reach the loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starman.proto.messages import Limits
+from starman.serving.accesslog import AccessLog
+from starman.serving.clock import Clock
+from starman.serving.pool import Pool
+from starman.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starman.serving.connection import Connection
+    from starman.settings import Settings
+    from starman.wsgi.call import Application
+
+SOFTWARE = f"starman/{VERSION}"
+
+
+class Shared:
+    """One worker's common ground. Made by the loop; threads read it. `draining` is the loop's to set, once."""
+
+    __slots__ = (
+        "access_log",
+        "application",
+        "body_memory_bytes",
+        "call_loop",
+        "clock",
+        "connections",
+        "draining",
+        "header_timeout",
+        "keepalive",
+        "keepalive_timeout",
+        "limits",
+        "on_connection_lost",
+        "pool",
+        "spool",
+        "write_timeout",
+    )
+
+    connections: set[Connection]
+
+    def __init__(
+        self,
+        application: Application,
+        settings: Settings,
+        call_loop: Callable[..., object],
+        spool: Callable[[Connection], None],
+        on_connection_lost: Callable[[], None],
+    ) -> None:
+        """`call_loop` is the loop's `call_soon_threadsafe`; `spool` begins, in the loop, to spool a connection's body in a thread;
+        `on_connection_lost` is called in the loop after a connection has left `connections`. Raises OSError (access log)."""
+        self.application = application
+        self.call_loop = call_loop
+        self.spool = spool
+        self.on_connection_lost = on_connection_lost
+        self.pool = Pool(settings.threads)
+        self.clock = Clock(b"starman")
+        self.access_log = None if settings.access_log in (None, "off") else AccessLog(settings.access_log)
+        self.limits = Limits(
+            line_bytes=settings.limit_request_line,
+            fields=settings.limit_request_fields,
+            field_bytes=settings.limit_request_field_size,
+            head_bytes=settings.limit_request_head,
+            body_bytes=settings.max_body,
+        )
+        self.body_memory_bytes = settings.body_buffer
+        self.header_timeout = settings.header_timeout
+        self.write_timeout = settings.write_timeout
+        self.keepalive_timeout = settings.keepalive_timeout
+        self.keepalive = not settings.disable_keepalive and settings.keepalive_timeout > 0
+        self.draining = False
+        self.connections = set()

@@ -1,0 +1,326 @@
+"""The bridge of one connection between the loop and the threads: its order of exchanges, and its sending side.
+
+At any time the sending side belongs to the thread that runs the connection's exchange, or to the loop. Whose turn it is stands in
+`_turn`, and every look at it, every change of it and every write by a thread happens under `_lock`: so the loop can take the
+sending side away from a thread that lives on (hazard 1), and a descriptor is never closed under a write (hazard 2).
+
+The thread writes to a duplicate of the connection's descriptor, never to the loop's own: libuv closes that one by itself on a read
+error, and its number is reused at once (hazard 2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections import deque
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Protocol
+
+from starman.wsgi.call import ClientGone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starman.serving.exchange import Exchange
+
+
+class Turn(Enum):
+    """Who may write. See `TRANSITIONS` for what may follow what."""
+
+    FREE = auto()  # no exchange: the loop's
+    THREAD = auto()  # an exchange runs: its thread's
+    STREAMING = auto()  # the loop writes what the socket did not take; the thread waits for room
+    FINISHING = auto()  # the loop writes the last of a response; the application has still to return
+    RETURNED = auto()  # the same, and the application has returned: the thread is free
+    WRITTEN = auto()  # all is written; the application has still to return
+    ENDING = auto()  # the last response is written: the loop closes
+    DEAD = auto()  # the connection is lost or cut: nobody's
+
+
+TRANSITIONS: dict[Turn, frozenset[Turn]] = {
+    Turn.FREE: frozenset((Turn.THREAD, Turn.RETURNED, Turn.DEAD)),
+    Turn.THREAD: frozenset((Turn.THREAD, Turn.FREE, Turn.STREAMING, Turn.FINISHING, Turn.ENDING, Turn.DEAD)),
+    Turn.STREAMING: frozenset((Turn.THREAD, Turn.DEAD)),
+    Turn.FINISHING: frozenset((Turn.RETURNED, Turn.WRITTEN, Turn.DEAD)),
+    Turn.RETURNED: frozenset((Turn.THREAD, Turn.FREE, Turn.ENDING, Turn.DEAD)),
+    Turn.WRITTEN: frozenset((Turn.THREAD, Turn.FREE, Turn.ENDING, Turn.DEAD)),
+    Turn.ENDING: frozenset((Turn.DEAD,)),
+    Turn.DEAD: frozenset(),
+}
+
+
+class FileRest:
+    """A part of a file that is still to be sent. It has a descriptor of its own, which whoever holds it closes."""
+
+    __slots__ = ("count", "fd", "offset")
+
+    def __init__(self, fd: int, offset: int, count: int) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.count = count
+
+    def close(self) -> None:
+        """Give the descriptor back. May be called more than once."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+Rest = memoryview | FileRest
+
+
+class LoopSide(Protocol):
+    """What a thread may ask of the connection, by way of the loop's queue only."""
+
+    def take_over(self, rest: Rest) -> None:
+        """Write `rest`, then call `Writer.drained`."""
+
+    def on_turn(self) -> None:
+        """The exchanges have come to an end: close, refuse or read on, whatever is due."""
+
+    def on_write_failed(self) -> None:
+        """The socket is dead: a thread has found out before the loop did."""
+
+
+class Writer:
+    """One connection's sending side and order of exchanges. Methods say which side may call them."""
+
+    __slots__ = (
+        "_call_loop",
+        "_exchange",
+        "_fd",
+        "_lock",
+        "_loop_side",
+        "_pending",
+        "_persistent",
+        "_room",
+        "_turn",
+        "_wake_loop",
+        "idle_since",
+    )
+
+    def __init__(self, loop_side: LoopSide, call_loop: Callable[..., object]) -> None:
+        """`call_loop` is the loop's `call_soon_threadsafe`."""
+        self._loop_side = loop_side
+        self._call_loop = call_loop
+        self._lock = threading.Lock()
+        self._turn = Turn.FREE
+        self._fd = -1
+        self._exchange: Exchange | None = None
+        self._pending: deque[Exchange] = deque()
+        self._persistent = True
+        self._room: threading.Event | None = None
+        self._wake_loop = False
+        self.idle_since = time.monotonic()
+
+    # The loop's side
+
+    def offer(self, exchange: Exchange, fd: int, buffered: bool) -> bool:
+        """Queue an exchange of this connection. Loop. True: its turn is now, give it to the pool.
+
+        `fd` is the transport's descriptor, alive now because the caller is in one of its callbacks; `buffered` whether the
+        transport still has bytes to send.
+        """
+        with self._lock:
+            if self._turn is Turn.ENDING or self._turn is Turn.DEAD:
+                exchange.drop()
+                return False
+            if self._fd < 0:
+                self._fd = os.dup(fd)
+            if self._turn is not Turn.FREE:
+                self._pending.append(exchange)
+                return False
+            if buffered:
+                self._turn = Turn.RETURNED
+                self._pending.append(exchange)
+                return False
+            self._turn = Turn.THREAD
+            self._exchange = exchange
+            return True
+
+    def drained(self) -> Exchange | None:
+        """All that was handed over is written, and the transport's buffer is empty (hazard 4). Loop.
+
+        Returns an exchange whose turn is now, for the pool.
+        """
+        with self._lock:
+            if self._turn is Turn.STREAMING:
+                self._turn = Turn.THREAD
+                if self._room is not None:
+                    self._room.set()
+            elif self._turn is Turn.FINISHING:
+                self._turn = Turn.WRITTEN
+            elif self._turn is Turn.RETURNED:
+                return self._next()
+            return None
+
+    def wake_when_done(self) -> bool:
+        """Ask for `on_turn` when all exchanges are done. Loop. False: they are done now, and nothing will come."""
+        with self._lock:
+            if self._turn is Turn.FREE:
+                return False
+            self._wake_loop = True
+            return True
+
+    def lose(self) -> None:
+        """The connection is gone. Loop. Exchanges that wait are dropped, the running one is told at its next send."""
+        with self._lock:
+            self._die()
+
+    def rest(self) -> None:
+        """Give the duplicate back while the connection idles: an application's select() fails above descriptor 1023. Loop."""
+        with self._lock:
+            if self._turn is Turn.FREE:
+                self._close_fd()
+
+    @property
+    def descriptor(self) -> int:
+        """The duplicate's number, -1 without. Loop, while a file is handed over: only then nobody else closes it."""
+        return self._fd
+
+    @property
+    def turn(self) -> Turn:
+        """Whose turn it is. Either side, for a look: without the lock it may be over at once."""
+        return self._turn
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether further requests of this client wait. Either side, for a look."""
+        return bool(self._pending)
+
+    @property
+    def pending_count(self) -> int:
+        """How many requests of this client wait for their turn. Either side, for a look."""
+        return len(self._pending)
+
+    # The thread's side
+
+    def send(self, exchange: Exchange, data: bytes) -> int:
+        """Write what the socket takes now. Thread. Returns the number of bytes; raises ClientGone."""
+        with self._lock:
+            self._check(exchange)
+            try:
+                return os.write(self._fd, data)
+            except BlockingIOError:
+                return 0
+            except OSError:
+                self._failed()
+                raise ClientGone from None
+
+    def send_file(self, exchange: Exchange, rest: FileRest) -> None:
+        """Let the kernel send of a file what the socket takes now, and move `rest` on. Thread. Raises ClientGone, OSError."""
+        with self._lock:
+            self._check(exchange)
+            try:
+                sent = send_some(self._fd, rest)
+            except (BrokenPipeError, ConnectionError):
+                self._failed()
+                raise ClientGone from None
+        if sent:
+            rest.offset += sent
+            rest.count -= sent
+
+    def hand_over(self, exchange: Exchange, rest: Rest, *, last: bool) -> None:
+        """Let the loop write the rest. Thread. Waits until that is done, unless it is the `last` of the response.
+
+        The loop bounds the wait: it cuts a connection that takes nothing for write_timeout. Raises ClientGone.
+        """
+        with self._lock:
+            self._check(exchange)
+            self._turn = Turn.FINISHING if last else Turn.STREAMING
+            room = None
+            if not last:
+                room = self._room = threading.Event()
+        self._call_loop(self._loop_side.take_over, rest)
+        if room is not None:
+            room.wait()
+            with self._lock:
+                self._room = None
+                self._check(exchange)
+
+    def release(self, exchange: Exchange, persistent: bool) -> Exchange | None:
+        """The application has returned. Thread. Returns the exchange to run next on this connection."""
+        with self._lock:
+            if self._exchange is not exchange:
+                return None
+            self._exchange = None
+            self._persistent = self._persistent and persistent
+            if self._turn is Turn.FINISHING:
+                self._turn = Turn.RETURNED
+            elif self._turn is Turn.THREAD or self._turn is Turn.WRITTEN:
+                return self._next()
+            return None
+
+    def abandon(self, exchange: Exchange) -> None:
+        """The response broke off in its middle: reset the connection, so that the client sees it. Thread."""
+        with self._lock:
+            if self._exchange is exchange and self._turn is not Turn.DEAD:
+                self._failed()
+
+    def client_is_gone(self) -> bool:
+        """Whether the client has reset the connection, even if the loop cannot see it (hazard 5). Thread. A FIN is no reset."""
+        with self._lock:
+            if self._turn is Turn.DEAD or self._fd < 0:
+                return True
+            poll = select.poll()
+            poll.register(self._fd, 0)
+            return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
+
+    # Both; the lock is held
+
+    def _check(self, exchange: Exchange) -> None:
+        if self._exchange is not exchange or self._turn is not Turn.THREAD:
+            raise ClientGone
+
+    def _next(self) -> Exchange | None:
+        if not self._persistent:
+            self._turn = Turn.ENDING
+            self._drop_pending()
+            self._call_loop(self._loop_side.on_turn)
+            return None
+        if self._pending:
+            self._turn = Turn.THREAD
+            self._exchange = self._pending.popleft()
+            return self._exchange
+        self._turn = Turn.FREE
+        self.idle_since = time.monotonic()
+        if self._wake_loop:
+            self._wake_loop = False
+            self._call_loop(self._loop_side.on_turn)
+        return None
+
+    def _failed(self) -> None:
+        self._die()
+        # The loop itself may be gone by now.
+        with contextlib.suppress(RuntimeError):
+            self._call_loop(self._loop_side.on_write_failed)
+
+    def _die(self) -> None:
+        self._turn = Turn.DEAD
+        self._drop_pending()
+        self._close_fd()
+        if self._room is not None:
+            self._room.set()
+
+    def _drop_pending(self) -> None:
+        while self._pending:
+            self._pending.popleft().drop()
+
+    def _close_fd(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def send_some(fd: int, rest: FileRest) -> int:
+    """One os.sendfile. Either side. 0: the socket takes nothing now. Raises OSError, EOFError when the file has shrunk (hazard 17)."""
+    try:
+        sent = os.sendfile(fd, rest.fd, rest.offset, min(rest.count, 1 << 30))
+    except BlockingIOError:
+        return 0
+    if not sent:
+        raise EOFError("the file is shorter than it was")
+    return sent

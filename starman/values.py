@@ -1,0 +1,261 @@
+"""Kinds of values: how a setting's value is written, read, checked and shown. Pure; knows no setting by name.
+
+A value comes as text (command line, environment) or as a natural Python value (TOML, keyword arguments); every
+kind reads both. Imported by the master, so it imports nothing large.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+from .addresses import parse_address
+from .cpus import available_cpus
+from .errors import SettingError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TRUE_WORDS = ("1", "true", "yes", "on")
+FALSE_WORDS = ("0", "false", "no", "off")
+SIZE_SUFFIXES = {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30}
+
+
+class Kind:
+    """One kind of value.
+
+    `read(value)` returns the checked value, or raises ValueError: bare, or with the reason as its text.
+    `valid` says in words what is valid, `metavar` stands for the value in the help ("" for a flag without one),
+    `unit` is a plural noun or "", `show(value)` gives the text that would read back as the same value.
+    A `repeatable` kind holds a tuple of values.
+    """
+
+    __slots__ = ("metavar", "read", "repeatable", "show", "unit", "valid")
+
+    def __init__(
+        self,
+        read: Callable[[object], object],
+        valid: str,
+        metavar: str,
+        unit: str = "",
+        show: Callable[[object], str] = str,
+        repeatable: bool = False,
+    ) -> None:
+        self.read = read
+        self.valid = valid
+        self.metavar = metavar
+        self.unit = unit
+        self.show = show
+        self.repeatable = repeatable
+
+
+def whole(least: int, most: int | None = None, metavar: str = "N", unit: str = "") -> Kind:
+    """A whole number from `least` to `most` (None: no upper bound)."""
+
+    def read(value: object) -> int:
+        number = read_whole(value)
+        if number < least or (most is not None and number > most):
+            raise ValueError
+        return number
+
+    bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+    return Kind(read, f"a whole number, {bounds}", metavar, unit)
+
+
+def size(least: int) -> Kind:
+    """A number of bytes, at least `least`; as text also with a suffix: 64K, 1M, 1G, 64KiB, 1MiB, 1GiB."""
+
+    def read(value: object) -> int:
+        number = read_size(value)
+        if number < least:
+            raise ValueError
+        return number
+
+    return Kind(read, f"a number of bytes, at least {least}, or with a suffix: 64K, 1M, 1G", "BYTES", "bytes", show_size)
+
+
+def seconds(zero: bool) -> Kind:
+    """A finite number of seconds, as a float. `zero` says whether 0 is valid."""
+
+    def read(value: object) -> float:
+        number = read_number(value)
+        if number < 0 or (number == 0 and not zero):
+            raise ValueError
+        return number
+
+    bounds = "at least 0" if zero else "more than 0"
+    return Kind(read, f"a number of seconds, {bounds}", "SECONDS", "seconds", lambda value: f"{value:g}")
+
+
+def text(valid: str, metavar: str) -> Kind:
+    """Any text that is not empty and has no control characters. A path object counts as its text."""
+    return Kind(read_text, valid, metavar)
+
+
+def many(kind: Kind) -> Kind:
+    """Several values of `kind`, as a tuple. One value alone stands for a tuple of one."""
+
+    def read(value: object) -> tuple[object, ...]:
+        items = value if isinstance(value, (list, tuple)) else (value,)
+        return tuple(kind.read(item) for item in items)
+
+    def show(value: object) -> str:
+        return ", ".join(kind.show(item) for item in value) if isinstance(value, tuple) else str(value)
+
+    return Kind(read, kind.valid, kind.metavar, kind.unit, show, repeatable=True)
+
+
+def read_flag(value: object) -> bool:
+    """True or False, or a word for it in any case."""
+    if isinstance(value, bool):
+        return value
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word in TRUE_WORDS:
+        return True
+    if word in FALSE_WORDS:
+        return False
+    raise ValueError
+
+
+def read_whole(value: object) -> int:
+    """An int, or decimal digits. A bool is no number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and len(value) < 20 and value.isascii() and value.removeprefix("-").isdigit():
+        return int(value)  # counted first, because int() of thousands of digits is an error with words of its own
+    raise ValueError
+
+
+def read_number(value: object) -> float:
+    """An int or float, or text of one; never infinite, never not-a-number."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+    elif isinstance(value, str) and value.isascii() and "_" not in value:
+        try:
+            number = float(value)
+        except ValueError:  # its words name neither the setting nor what is valid
+            raise ValueError from None
+    else:
+        raise ValueError
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def read_size(value: object) -> int:
+    """A number of bytes: an int, or digits with an optional suffix (binary: K is 1024)."""
+    if isinstance(value, str):
+        digits = value.rstrip("kKmMgGiIbB \t")
+        suffix = value[len(digits) :].strip().lower()
+        if suffix:
+            if suffix not in SIZE_SUFFIXES:
+                raise ValueError
+            return read_whole(digits) * SIZE_SUFFIXES[suffix]
+        return read_whole(digits)
+    return read_whole(value)
+
+
+def show_size(value: object) -> str:
+    """The shortest exact text: 1048576 is 1M, 8190 is 8190."""
+    number = read_whole(value)
+    for suffix in ("G", "M", "K"):
+        unit = SIZE_SUFFIXES[suffix.lower()]
+        if number and number % unit == 0:
+            return f"{number // unit}{suffix}"
+    return str(number)
+
+
+def read_text(value: object) -> str:
+    """Text, not empty, without control characters."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value or any(character < " " or character == "\x7f" for character in value):
+        raise ValueError
+    return value
+
+
+def read_expression(value: object) -> str:
+    """A Python expression; it may span lines."""
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError
+    return value
+
+
+def read_prefix(value: object) -> str:
+    """A mount prefix: "" or "/" for none, else "/…", returned without slashes at its end."""
+    if value == "":
+        return ""
+    prefix = read_text(value)
+    if not prefix.startswith("/") or "?" in prefix or "#" in prefix:
+        raise ValueError
+    return prefix.rstrip("/")
+
+
+def read_address(value: object) -> str:
+    """A listener's address, kept as it was written. A whole number is a port."""
+    address = str(value) if isinstance(value, int) and not isinstance(value, bool) else read_text(value)
+    try:
+        parse_address(address)
+    except SettingError as error:
+        raise ValueError(str(error)) from None
+    return address
+
+
+def read_mode(value: object) -> int:
+    """Permission bits: octal text (0660, 660, 0o660), or the number itself."""
+    if isinstance(value, str):
+        digits = value.removeprefix("0o")
+        if not digits or digits.strip("01234567"):
+            raise ValueError
+        mode = int(digits, 8)
+    else:
+        mode = read_whole(value)
+    if not 0 <= mode <= 0o777:
+        raise ValueError
+    return mode
+
+
+def show_mode(value: object) -> str:
+    return f"0{value:o}"
+
+
+def read_group(value: object) -> int | str:
+    """A group: its name, or its number (a gid), as an int."""
+    if isinstance(value, str) and not value.isdigit():
+        return read_text(value)
+    gid = read_whole(value)
+    if gid < 0:
+        raise ValueError
+    return gid
+
+
+def read_log(value: object) -> str | None:
+    """A file to append to; "-" is standard error, returned as None."""
+    path = read_text(value)
+    return None if path == "-" else path
+
+
+def read_workers(value: object) -> int:
+    """A number of worker processes; "auto" is one a CPU, but two at least: one alone would stall at every restart."""
+    if isinstance(value, str) and value.lower() == "auto":
+        return max(2, available_cpus())
+    number = read_whole(value)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+FLAG = Kind(read_flag, "true or false", "", show=lambda value: "true" if value else "false")
+WORKERS = Kind(read_workers, 'a whole number, at least 1, or "auto"', "N", "processes")
+LISTEN = Kind(read_address, "HOST:PORT, :PORT, [IPv6]:PORT, *:PORT, a UNIX path, @NAME or fd://N", "ADDRESS")
+MODE = Kind(read_mode, "permission bits in octal, as 0660", "MODE", show=show_mode)
+GROUP = Kind(read_group, "a group's name or number", "GROUP")
+EXPRESSION = Kind(read_expression, "a Python expression", "EXPR")
+PREFIX = Kind(read_prefix, 'a path that begins with "/"', "PREFIX")
+ERROR_LOG = Kind(read_log, 'a file, or "-" for standard error', "FILE")
+ACCESS_LOG = text('a file, "-" for standard output, or "off"', "FILE")
+DIRECTORIES = many(text("a directory", "DIR"))
+MODULES = many(text("the name of a module", "MODULE"))
+ANY_SECONDS = seconds(zero=True)
+SOME_SECONDS = seconds(zero=False)

@@ -1,0 +1,63 @@
+"""A request's body while it is gathered, and then what the application reads: memory first, then a spool file.
+
+The application is called when all of the body is here, so `wsgi.input` never waits for a client, and can be read again (`seek`).
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from typing import BinaryIO
+
+# What is gathered in memory before it is worth a trip to the disk (bytes).
+SPOOL_BATCH_BYTES = 262_144
+
+
+class RequestBody:
+    """Gathers one body. The loop writes it; when it is complete, one thread reads it.
+
+    Up to `memory_bytes` it stays in memory. What comes after that is for a spool file, which the loop does not touch: when
+    `wants_spooling` says so, somebody calls `spool` in a thread, and nobody writes meanwhile.
+    """
+
+    __slots__ = ("_buffer", "_file", "_memory_bytes", "length")
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
+        self._buffer = io.BytesIO()
+        self._file: BinaryIO | None = None
+        self.length = 0
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece."""
+        self._buffer.write(data)
+        self.length += len(data)
+
+    @property
+    def wants_spooling(self) -> bool:
+        """Whether enough has come for the spool file to be begun or continued."""
+        gathered = self._buffer.tell()
+        return gathered > self._memory_bytes if self._file is None else gathered >= SPOOL_BATCH_BYTES
+
+    def spool(self) -> None:
+        """Move what is in memory to the spool file. Blocks; raises OSError, for instance when the disk is full."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="starman-")  # noqa: SIM115 - closed by `close`
+        self._file.write(self._buffer.getbuffer())
+        self._buffer = io.BytesIO()
+
+    def reader(self) -> BinaryIO:
+        """The whole body, at its beginning. Blocks if there is a spool file to finish."""
+        if self._file is None:
+            self._buffer.seek(0)
+            return self._buffer
+        self.spool()
+        self._file.seek(0)
+        return self._file
+
+    def close(self) -> None:
+        """Give memory and spool file back. May be called more than once."""
+        self._buffer = io.BytesIO()
+        if self._file is not None:
+            self._file.close()
+            self._file = None

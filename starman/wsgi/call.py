@@ -1,0 +1,299 @@
+"""One call of a WSGI application: `start_response`, `write`, the iterable, `close`, and what happens when any of them goes wrong.
+
+The call does not know where its bytes go: an `Output` takes them, and says by ClientGone that nobody wants them any more.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from types import TracebackType
+from typing import Any, Protocol
+
+from starman import log
+from starman.proto.response import LAST_CHUNK, Framing, RequestFacts, ResponseHead, Stamp, chunk, interim, refusal
+from starman.wsgi.environ import Environ
+from starman.wsgi.filewrapper import FileWrapper
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+Application = Callable[[Environ, Callable[..., Callable[[bytes], object]]], Iterable[bytes]]
+
+
+class ClientGone(Exception):  # noqa: N818 - an event, no error: nobody is to blame and nothing is to be logged
+    """The client has closed or reset the connection, or it was cut: what is sent now goes nowhere."""
+
+
+class Output(Protocol):
+    """Where a call's bytes go. Both sends may block, and both raise ClientGone."""
+
+    def may_persist(self) -> bool:
+        """Whether client and server want to keep the connection after this response; asked when its head is due."""
+
+    def send(self, data: bytes, *, last: bool) -> None:
+        """Send `data`. `last`: the response ends here, so the caller need not wait for a slow reader."""
+
+    def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
+        """Send `head`, then `count` bytes of the file, and end the response. The descriptor is the caller's."""
+
+
+class _State(Enum):
+    """What has been said of the response. NOTHING → STARTED (start_response) → BEGUN (head sent) → ENDED."""
+
+    NOTHING = auto()
+    STARTED = auto()
+    BEGUN = auto()
+    ENDED = auto()
+
+
+class Call:
+    """One request's way through the application. Made, run and read by one thread.
+
+    After `run`: `persistent` says whether the connection may serve another request; `broken` whether the response ended in its
+    middle in a way that an orderly close would hide; `status_code` and `body_sent` what was sent (0 and 0 when nothing was).
+    """
+
+    __slots__ = (
+        "_excess",
+        "_facts",
+        "_framing",
+        "_head",
+        "_known_length",
+        "_left",
+        "_output",
+        "_stamp",
+        "_state",
+        "body_sent",
+        "broken",
+        "persistent",
+        "status_code",
+    )
+
+    def __init__(self, facts: RequestFacts, output: Output, stamp: Stamp) -> None:
+        self._facts = facts
+        self._output = output
+        self._stamp = stamp
+        self._state = _State.NOTHING
+        self._head: ResponseHead | None = None
+        self._framing = Framing.NO_BODY
+        self._known_length: int | None = None
+        self._left = 0
+        self._excess = False
+        self.persistent = False
+        self.broken = False
+        self.status_code = 0
+        self.body_sent = 0
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333. Checks at once, sends nothing: the head leaves with the first block that is not empty."""
+        if exc_info:
+            try:
+                if self._state in (_State.BEGUN, _State.ENDED) and exc_info[1] is not None:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None
+        elif self._head is not None:
+            raise AssertionError("start_response was called twice, the second time without exc_info")
+        self._head = ResponseHead(status, headers)
+        self._state = _State.STARTED
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """PEP 3333's imperative way: send a block now."""
+        self._block(data)
+
+    def early_hints(self, headers: list[tuple[str, str]]) -> None:
+        """`wsgi.early_hints`: send 103 Early Hints (RFC 8297) before the response; an HTTP/1.0 client is sent nothing."""
+        if self._state in (_State.BEGUN, _State.ENDED):
+            raise AssertionError("early hints come before the response, and it has begun")
+        if self._facts.minor:
+            self._output.send(interim(103, headers), last=False)
+
+    def run(self, application: Application, environ: Environ) -> None:
+        """Call the application and send its response, or a 500. Whatever the application raises ends here."""
+        iterable: Any = None
+        try:
+            try:
+                iterable = application(environ, self.start_response)
+                self._respond(iterable)
+            finally:
+                self._close(iterable, environ)
+        except ClientGone:
+            self.persistent = False
+        except BaseException as error:  # SystemExit, too: one request must not end the worker
+            self._failed(error, environ)
+
+    def _respond(self, iterable: Any) -> None:
+        kind = type(iterable)
+        if kind is list or kind is tuple:
+            data = iterable[0] if len(iterable) == 1 else b"".join(iterable)
+            if self._state is _State.STARTED:
+                if not isinstance(data, bytes):
+                    raise _not_bytes(data)
+                self._known_length = len(data)
+                self._whole(data)
+                return
+            self._block(data)
+        elif kind is FileWrapper and self._file(iterable):
+            return
+        elif isinstance(iterable, (str, bytes, bytearray)):
+            # Iterating over bytes gives numbers, over a str characters: say what is meant instead.
+            raise TypeError(f"the application must return an iterable of bytes, not {kind.__name__} itself")
+        else:
+            for block in iterable:
+                self._block(block)
+                if self._excess or (self._framing is Framing.NO_BODY and self._state is _State.BEGUN):
+                    break  # nothing more can be sent; close() tells the iterable
+        self._end()
+
+    def _begin(self) -> bytes:
+        """The head, when its first block is due."""
+        head = self._head
+        if head is None:
+            raise AssertionError("the application sent a body before it called start_response")
+        persistent = self._output.may_persist()
+        encoded, self._framing, self.persistent = head.finish(self._facts, self._known_length, persistent, self._stamp)
+        if self._framing is Framing.LENGTH:
+            self._left = head.content_length if head.content_length is not None else self._known_length or 0
+        self.status_code = head.status_code
+        self._state = _State.BEGUN
+        return encoded
+
+    def _whole(self, data: bytes) -> None:
+        """The ordinary response: all of it at once, in one send."""
+        encoded = self._begin()
+        if self._framing is Framing.NO_BODY:
+            self._state = _State.ENDED
+            self._output.send(encoded, last=True)
+            return
+        data = self._cut_to_length(data)
+        if self._left:
+            self._fell_short()
+        self.body_sent = len(data)
+        self._state = _State.ENDED
+        self._output.send(encoded + data, last=True)
+
+    def _block(self, data: bytes) -> None:
+        """One block of a response whose end is still to come."""
+        if not isinstance(data, bytes):
+            raise _not_bytes(data)
+        if self._state is _State.ENDED:
+            raise AssertionError("the response has ended: nothing can be written to it any more")
+        if not data:
+            return
+        encoded = b"" if self._state is _State.BEGUN else self._begin()
+        framing = self._framing
+        if framing is Framing.NO_BODY:
+            if encoded:
+                self._output.send(encoded, last=False)
+            return
+        if framing is Framing.LENGTH:
+            data = self._cut_to_length(data)
+        if data:
+            self.body_sent += len(data)
+            data = chunk(data) if framing is Framing.CHUNKED else data
+        if encoded or data:
+            self._output.send(encoded + data, last=False)
+
+    def _cut_to_length(self, data: bytes) -> bytes:
+        """Never more than Content-Length: the rest would be read as the next response."""
+        if self._framing is Framing.LENGTH:
+            if len(data) > self._left:
+                data = data[: self._left]
+                self._excess = True
+                log.error("the application sent more bytes than its Content-Length: they are dropped")
+            self._left -= len(data)
+        return data
+
+    def _end(self) -> None:
+        """The iterable is exhausted."""
+        encoded = b""
+        if self._state is not _State.BEGUN:
+            if self._head is None:
+                raise AssertionError("the application returned without calling start_response")
+            self._known_length = 0
+            encoded = self._begin()
+        if self._framing is Framing.LENGTH and self._left:
+            self._fell_short()
+        self._state = _State.ENDED
+        self._output.send(encoded + (LAST_CHUNK if self._framing is Framing.CHUNKED else b""), last=True)
+
+    def _fell_short(self) -> None:
+        """Fewer bytes than Content-Length: the client can only be told by the end of the connection."""
+        self.persistent = False
+        log.error(f"the application sent {self._left} bytes less than its Content-Length: the connection is closed")
+
+    def _file(self, wrapper: FileWrapper) -> bool:
+        """Send a file by its descriptor, if it is one and nothing was sent yet."""
+        if self._state is not _State.STARTED or self._head is None or self._facts.is_head:
+            return False
+        region = wrapper.region()
+        if region is None:
+            return False
+        fd, offset, available = region
+        self._known_length = available
+        encoded = self._begin()
+        count = min(available, self._left)
+        if self._framing is not Framing.LENGTH or not count:
+            self._output.send(encoded, last=False)
+            self._end()
+            return True
+        if count < self._left:
+            self._left -= count
+            self._fell_short()
+        self.body_sent = count
+        self._state = _State.ENDED
+        self._output.send_file(encoded, fd, offset, count)
+        return True
+
+    def _close(self, iterable: Any, environ: Environ) -> None:
+        """The iterable's close(), once, however the request went. An error in it spoils nothing that was sent whole."""
+        close = getattr(iterable, "close", None)
+        if close is None:
+            return
+        try:
+            close()
+        except BaseException as error:  # as above
+            if self._state is not _State.ENDED:
+                raise
+            _log_failure(error, environ, "close() of the response failed")
+
+    def _failed(self, error: BaseException, environ: Environ) -> None:
+        """The application raised: 500 while nothing was sent, a visible cut after that. Nothing of the error reaches the client."""
+        if self._state is _State.ENDED:
+            _log_failure(error, environ, "the application failed after its response")
+            return
+        _log_failure(error, environ, "the application failed")
+        self.persistent = False
+        if self._state is _State.BEGUN:
+            self.broken = self._framing is Framing.CLOSE
+            return
+        self.status_code = 500
+        self._state = _State.ENDED
+        response = refusal(500, "Internal Server Error", self._stamp)
+        if self._facts.is_head:
+            response = response[: response.index(b"\r\n\r\n") + 4]
+        else:
+            self.body_sent = len(b"Internal Server Error\n")
+        try:
+            self._output.send(response, last=True)
+        except ClientGone:
+            self.status_code = self.body_sent = 0
+
+
+def _not_bytes(data: object) -> TypeError:
+    return TypeError(f"a block of the response must be bytes, not {type(data).__name__}")
+
+
+def _log_failure(error: BaseException, environ: Environ, what: str) -> None:
+    """One entry in the error log: the request, and the traceback from the application's first frame on."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("starman."):
+        if frames.tb_next is None:
+            break
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    request = f"{environ.get('REQUEST_METHOD', '?')} {environ.get('REQUEST_URI', '?')}"
+    log.error(f"{what}: {request}\n{text}")

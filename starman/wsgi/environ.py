@@ -1,0 +1,97 @@
+"""The environ of one request, as a plain dict (PEP 3333, RFC 3875 §4.1).
+
+What is the same for every request of a listener is made once (`template`), what is the same for a connection is added once
+(`for_connection`), and a request adds the rest. Nothing of os.environ is in it: a client's field could pose as it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import unquote_to_bytes
+
+from starman.proto.messages import RequestHead
+from starman.wsgi.filewrapper import FileWrapper
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+Environ = dict[str, Any]
+
+# CGI's own names for two fields. A chunked body arrives decoded, its length known; Proxy must not become HTTP_PROXY (httpoxy).
+_SPECIAL = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH", "transfer-encoding": "", "proxy": ""}
+_MOST_SPELLINGS = 1024
+_spellings: dict[bytes, str] = {}
+
+
+def template(
+    *, server: tuple[str, int], secure: bool, errors: TextIO, threads: bool, processes: bool, software: str
+) -> Environ:
+    """What every request of one listener has in common. `server` is SERVER_NAME and SERVER_PORT."""
+    return {
+        "SCRIPT_NAME": "",
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": str(server[1]),
+        "SERVER_SOFTWARE": software,
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "https" if secure else "http",
+        "wsgi.errors": errors,
+        "wsgi.multithread": threads,
+        "wsgi.multiprocess": processes,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,
+        "wsgi.file_wrapper": FileWrapper,
+    }
+
+
+def for_connection(listener: Environ, peer: tuple[str, int], server: tuple[str, int] | None) -> Environ:
+    """The template with a connection's addresses. `server` where the listener has no address of its own (it is a wildcard)."""
+    environ = {**listener, "REMOTE_ADDR": peer[0], "REMOTE_PORT": str(peer[1])}
+    if server is not None:
+        environ["SERVER_NAME"] = server[0]
+        environ["SERVER_PORT"] = str(server[1])
+    return environ
+
+
+def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: int | None) -> Environ:
+    """The environ of one request. `body_length` is the decoded body's; None when there is none."""
+    path = head.path
+    target = head.target.decode("latin-1")
+    environ = {
+        **connection,
+        "REQUEST_METHOD": head.method.decode("latin-1"),
+        "PATH_INFO": unquote_to_bytes(path).decode("latin-1") if b"%" in path else path.decode("latin-1"),
+        "QUERY_STRING": head.query.decode("latin-1"),
+        "REQUEST_URI": target,
+        "RAW_URI": target,
+        "SERVER_PROTOCOL": head.version.decode("latin-1"),
+        "wsgi.input": body,
+    }
+    spellings = _spellings
+    for name, value in head.fields:
+        key = spellings.get(name)
+        if key is None:
+            key = _learn(name)
+        if key:
+            text = value.decode("latin-1")
+            if key in environ:
+                text = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{text}"
+            environ[key] = text
+    if head.host is not None:
+        environ["HTTP_HOST"] = head.host.decode("latin-1")
+    if body_length is not None:
+        environ["CONTENT_LENGTH"] = str(body_length)
+    return environ
+
+
+def _learn(name: bytes) -> str:
+    """The environ's name for a field, "" for one that is not passed on. The table stops growing before a client can make it large.
+
+    A name with "_" is dropped: its dash-written twin has the same key, and a proxy may have checked only one of them.
+    """
+    text = name.decode("latin-1").lower()
+    key = "" if "_" in text else _SPECIAL.get(text)
+    if key is None:
+        key = "HTTP_" + text.upper().replace("-", "_")
+    if len(_spellings) < _MOST_SPELLINGS and len(name) <= 64:
+        _spellings[name] = key
+    return key

@@ -1,0 +1,34 @@
+"""What all tests share: the option `--forbid-skip`.
+
+It turns every skip into a failure: on a machine that is meant to have all tools, a skip is a hole.
+It is an option and not a STARMAN_* variable, because starman refuses variables of that name that it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--forbid-skip", action="store_true", help="a skipped test, or a skipped module, is a failure")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.TestReport]:
+    report: pytest.TestReport = yield
+    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--forbid-skip"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which --forbid-skip forbids: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, pytest.CollectReport]:
+    report: pytest.CollectReport = yield
+    if report.skipped and collector.config.getoption("--forbid-skip"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which --forbid-skip forbids: {report.longrepr}"
+    return report

@@ -1,0 +1,77 @@
+"""The access log is whole under load from several workers; the error log goes where it is told."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.functional.harness import Server, wait_until
+from tests.functional.wire import encode_request
+
+COMBINED = re.compile(
+    r'(\S+) \S+ \S+ \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "([^"]*)" (\d{3}) (\d+|-) "([^"]*)" "([^"]*)"'
+)
+APPLICATION = "tests.functional.applications:app"
+
+
+def test_access_log_has_one_whole_line_a_request(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    with Server(APPLICATION, "--workers", "3", "--access-log", str(path)) as server:
+
+        def work(number: int) -> None:
+            with server.client() as client:
+                for turn in range(50):
+                    client.send(encode_request("GET", f"/size/{turn}?client={number}", [("User-Agent", "x" * 500)]) * 2)
+                    client.read_many(["GET", "GET"])
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+    matches = [COMBINED.fullmatch(line) for line in path.read_text().splitlines()]
+    found = sorted((match[2], match[3], match[4]) for match in matches if match is not None)
+    sizes = {0: ("0", "-")}
+    assert len(matches) == len(found) == 800
+    for number in range(8):
+        for turn in range(50):
+            lines = [line for line in found if line[0] == f"GET /size/{turn}?client={number} HTTP/1.1"]
+            assert len(lines) == 2
+            assert all(code == "200" and size in sizes.get(turn, (str(turn),)) for _, code, size in lines)
+
+
+def test_access_log_fields_cannot_forge_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    with Server(APPLICATION, "--workers", "1", "--access-log", str(path)) as server, server.client() as client:
+        fields = [("Referer", "http://example.test/"), ("User-Agent", 'quote " and \\ and \xe9')]
+        assert client.get("/nothing", *fields).status == 404
+    (line,) = path.read_text().splitlines()
+    assert line.startswith("127.0.0.1 - - [")
+    assert '"GET /nothing HTTP/1.1" 404 10 "http://example.test/" "' in line
+    assert 'quote " and' not in line
+
+
+def test_access_log_to_standard_output() -> None:
+    with Server(APPLICATION, "--workers", "1", "--access-log", "-") as server:
+        with server.client() as client:
+            client.get("/hello")
+        server.wait_for(r'"GET /hello HTTP/1.1" 200 6 "-" "-"')
+
+
+def test_refusals_are_in_the_access_log(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    with Server(APPLICATION, "--workers", "1", "--access-log", str(path)) as server, server.client() as client:
+        client.send(b"GET /refused HTTP/1.1\r\n\r\n")
+        assert client.read().status == 400
+    assert '" 400 ' in path.read_text()
+
+
+def test_error_log_to_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "error.log"
+    path.write_text("what was there before\n")
+    with Server(APPLICATION, "--workers", "1", "--error-log", str(path), ready=False, listen=f"{tmp_path}/s.sock") as server:
+        assert wait_until(lambda: "ready: " in path.read_text(), 20)
+        with server.client() as client:
+            assert client.get("/error-before").status == 500
+            client.close()
+        assert wait_until(lambda: "ValueError: secret of the application" in path.read_text())
+        assert server.log == ""
+    assert path.read_text().startswith("what was there before\n")

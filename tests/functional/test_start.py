@@ -1,0 +1,170 @@
+"""How a start goes: what can be named and where it listens, and that one that fails says why, once, and exits."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.functional.harness import Process, Server, environment
+from tests.functional.wire import Client
+
+HELLO = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'from %s']\n"
+
+
+def starman(*arguments: str, cwd: Path, env: dict[str, str | None] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [sys.executable, "-m", "starman", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment(env), capture_output=True, text=True, timeout=60, check=False)
+
+
+def body_of(server: Server, target: str = "/") -> bytes:
+    with server.client() as client:
+        return client.get(target).body
+
+
+# What can be named
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments"),
+    [
+        ("app.py", []),
+        ("wsgi.py", []),
+        ("shop.py", ["shop"]),
+        ("shop.py", ["shop:app"]),
+        ("shop.py", ["shop.py"]),
+        ("inner/shop.py", ["inner/shop.py:app"]),
+        ("inner/shop.py", ["inner.shop:app"]),
+        ("inner/shop.py", ["-I", "inner", "shop:app"]),
+    ],
+)
+def test_applications_are_found(tmp_path: Path, file: str, arguments: Sequence[str]) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(HELLO % file)
+    with Server(None, "--workers", "1", *arguments, cwd=tmp_path) as server:
+        assert body_of(server) == f"from {file}".encode()
+
+
+def test_a_factory_and_an_expression(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "def make_app(name, *, mark='.'):\n    def app(environ, start_response):\n        start_response('200 OK', [])\n"
+        "        return [(name + mark).encode()]\n    return app\n"
+    )
+    with Server("shop:make_app('live', mark='!')", "--workers", "1", cwd=tmp_path) as server:
+        assert body_of(server) == b"live!"
+    with Server(None, "--workers", "1", "-M", "shop", "-e", "shop.make_app('inline')", cwd=tmp_path) as server:
+        assert body_of(server) == b"inline."
+
+
+def test_settings_come_from_every_place(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(HELLO % "app.py")
+    (tmp_path / "starman.toml").write_text("workers = 1\nthreads = 7\n")
+    with Server(None, "--threads", "2", cwd=tmp_path, env={"STARMAN_WORKERS": "3", "STARMAN_THREADS": "5"}) as server:
+        assert (server.workers, server.threads) == (3, 2)
+
+
+# What fails
+
+
+def test_an_application_that_is_not_there(tmp_path: Path) -> None:
+    done = starman("nowhere:app", "--workers", "1", "--listen", "127.0.0.1:0", cwd=tmp_path)
+    assert done.returncode not in (0, None)
+    assert "nowhere" in done.stderr
+    assert "starman/" not in done.stderr
+
+
+def test_an_application_that_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import sys\n\nraise RuntimeError('the reason')\n")
+    for more in ([], ["--preload-app"]):
+        done = starman("broken:app", "--workers", "2", "--listen", "127.0.0.1:0", *more, cwd=tmp_path)
+        assert done.returncode > 0
+        assert "RuntimeError: the reason" in done.stderr
+        assert "broken.py" in done.stderr
+        assert "ready" not in done.stderr
+        assert done.stderr.count("RuntimeError: the reason") <= 10, done.stderr
+
+
+def test_check_reports_without_serving(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(HELLO % "app.py")
+    assert starman("--check", cwd=tmp_path).returncode == 0
+    assert starman("--check", "app:nothing", cwd=tmp_path).returncode != 0
+    assert starman("--check", "--workers", "many", cwd=tmp_path).returncode == 2
+
+
+def test_unknown_names_are_errors_with_the_nearest_one(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(HELLO % "app.py")
+    option = starman("--worker", "2", cwd=tmp_path)
+    variable = starman(cwd=tmp_path, env={"STARMAN_WORKER": "2"})
+    (tmp_path / "starman.toml").write_text("worker = 2\n")
+    key = starman(cwd=tmp_path)
+    for done, nearest in ((option, "--workers"), (variable, "STARMAN_WORKERS"), (key, "workers")):
+        assert done.returncode == 2
+        assert nearest in done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_port_in_use_is_one_line_and_a_status(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(HELLO % "app.py")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = starman("--listen", f"127.0.0.1:{taken.getsockname()[1]}", cwd=tmp_path)
+    assert done.returncode > 0
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert str(taken) not in done.stderr
+
+
+# UNIX sockets
+
+
+def test_a_stale_socket_is_replaced_and_a_live_one_refused(tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with Server("examples/hello.py", "--workers", "1", listen=str(path)) as server:
+        assert body_of(server) == b"Hello from starman\n"
+        (tmp_path / "app.py").write_text(HELLO % "app.py")
+        done = starman("--listen", str(path), cwd=tmp_path)
+        assert done.returncode > 0
+        assert str(path) in done.stderr
+        assert body_of(server) == b"Hello from starman\n"
+    assert not path.exists()
+
+
+def test_a_file_in_the_way_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(HELLO % "app.py")
+    (tmp_path / "server.sock").write_text("precious")
+    assert starman("--listen", str(tmp_path / "server.sock"), cwd=tmp_path).returncode > 0
+    assert (tmp_path / "server.sock").read_text() == "precious"
+
+
+def test_socket_mode(tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    with Server("examples/hello.py", "--workers", "1", "--socket-mode", "0600", listen=str(path)):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+def test_an_abstract_socket(tmp_path: Path) -> None:
+    name = f"starman-test-{tmp_path.name}-{tmp_path.stat().st_ino}"
+    with Server("examples/hello.py", "--workers", "1", listen=f"@{name}"), Client(f"\0{name}") as client:
+        assert client.get("/").status == 200
+
+
+def test_an_inherited_descriptor(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        descriptor = listener.fileno()
+        command = [sys.executable, "-m", "starman", "examples/hello.py", "--workers", "1", "--listen", f"fd://{descriptor}"]
+        process = Process(command, pass_fds=(descriptor,))
+        try:
+            process.wait_for("ready: ", 30)
+            with Client(("127.0.0.1", listener.getsockname()[1])) as client:
+                assert client.get("/").status == 200
+            assert process.stop() == 0
+        finally:
+            process.kill()

@@ -1,0 +1,62 @@
+"""starman.process.members: the table of transitions, and the backoff."""
+
+from __future__ import annotations
+
+import pytest
+
+from starman.process.members import TRANSITIONS, Backoff, Slot, State, Worker
+
+
+def test_every_state_has_its_transitions_and_gone_is_the_end() -> None:
+    assert set(TRANSITIONS) == set(State)
+    assert TRANSITIONS[State.GONE] == frozenset()
+    assert all(State.GONE in after for state, after in TRANSITIONS.items() if state is not State.GONE)
+
+
+def test_a_transition_that_the_table_lacks_is_an_error() -> None:
+    worker = Worker(1, 1, slot=3, asked_at=0.0, deadline=60.0)
+    worker.move(State.BOOTING)
+    worker.move(State.READY)
+    with pytest.raises(ValueError, match="worker 3 cannot go from ready to booting"):
+        worker.move(State.BOOTING)
+
+
+def test_titles() -> None:
+    worker = Worker(1, 1, slot=3, asked_at=0.0, deadline=60.0)
+    assert worker.title() == "worker 3"
+    worker.pid = 77
+    assert worker.title() == "worker 3 (77)"
+
+
+def test_a_slot_is_idle_without_a_worker_in_charge_or_on_its_way() -> None:
+    slot = Slot(1, 1)
+    worker = Worker(1, 1, slot=1, asked_at=0.0, deadline=60.0)
+    slot.incoming = worker
+    assert not slot.idle
+    slot.leave(worker)
+    assert slot.idle
+
+
+def test_backoff_doubles_counts_one_round_once_and_lets_one_try() -> None:
+    backoff = Backoff()
+    assert backoff.allows(0.0, starting=9)
+    assert backoff.failed(asked_at=0.0, now=1.0)
+    assert not backoff.failed(asked_at=0.0, now=1.1)
+    assert not backoff.allows(1.4, starting=0)
+    assert backoff.allows(1.5, starting=0)
+    assert not backoff.allows(1.5, starting=1)
+    assert backoff.failed(asked_at=1.5, now=1.6)
+    assert not backoff.allows(2.5, starting=0)
+    assert backoff.allows(2.6, starting=0)
+    backoff.passed()
+    assert backoff.allows(2.6, starting=5)
+    backoff.reset()
+    assert backoff.failed(asked_at=9.0, now=9.0)
+    assert backoff.not_before == 9.5
+
+
+def test_backoff_is_never_longer_than_a_minute() -> None:
+    backoff = Backoff()
+    for attempt in range(2000):
+        backoff.failed(asked_at=attempt * 100.0 + 1, now=attempt * 100.0 + 2)
+        assert backoff.not_before - (attempt * 100.0 + 2) <= 60.0

@@ -1,0 +1,643 @@
+"""starman.process.roster, on a fake clock: what is reported, and what the plan answers."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import pytest
+
+from starman.process.actions import (
+    Action,
+    Announce,
+    CloseListeners,
+    Cut,
+    Drain,
+    Exit,
+    Forget,
+    ForkMold,
+    GiveUp,
+    Level,
+    RetireMold,
+    Say,
+    Spawn,
+    SpawnMold,
+)
+from starman.process.roster import MOST_ASKED, Phase, Roster
+
+Kind = TypeVar("Kind", bound=Action)
+
+
+class Desk:
+    """A roster with a clock, and every action that it has planned."""
+
+    def __init__(self, workers: int = 2, *, preload: bool = False) -> None:
+        self.roster = Roster(workers, preload=preload, boot_timeout=60, graceful_timeout=30)
+        self.now = 1000.0
+        self.history: list[Action] = []
+        self.pids = 100
+
+    def plan(self, after: float = 0.0) -> list[Action]:
+        """The plan, `after` seconds from now."""
+        self.now += after
+        actions = self.roster.plan(self.now)
+        self.history += actions
+        return actions
+
+    def all(self, kind: type[Kind]) -> list[Kind]:
+        """Every action of that kind so far."""
+        return [action for action in self.history if isinstance(action, kind)]
+
+    def said(self) -> str:
+        """The error log."""
+        return "\n".join(f"{say.level.name} {say.text}" for say in self.all(Say))
+
+    def born(self, number: int) -> None:
+        self.pids += 1
+        self.roster.on_spawned(number, self.pids)
+
+    def ready(self, number: int) -> None:
+        self.born(number)
+        self.roster.on_ready(number, self.now)
+
+    def gone(self, number: int, how: str = "was killed by SIGKILL") -> None:
+        self.roster.on_gone(number, how, self.now)
+
+    def start(self) -> list[int]:
+        """Bring everything up; the numbers of the workers, by slot."""
+        while self.roster.phase is Phase.STARTING:
+            actions = self.plan()
+            assert actions, "the start hangs"
+            for action in actions:
+                if isinstance(action, ForkMold | SpawnMold | Spawn):
+                    self.ready(action.member)
+        return [spawn.member for spawn in self.all(Spawn)]
+
+
+def only(actions: list[Action], kind: type[Kind]) -> Kind:
+    """The one action of that kind."""
+    found = [action for action in actions if isinstance(action, kind)]
+    assert len(found) == 1, actions
+    return found[0]
+
+
+def has(actions: list[Action], kind: type[Action]) -> bool:
+    return any(isinstance(action, kind) for action in actions)
+
+
+# The first start.
+
+
+def test_start_forks_a_mold_then_all_workers_from_it() -> None:
+    desk = Desk(workers=3)
+    assert desk.plan() == [ForkMold(1)]
+    desk.born(1)
+    assert desk.plan() == []
+    desk.roster.on_ready(1, desk.now)
+    assert desk.plan() == [Spawn(2, 1, 1, 1), Spawn(3, 2, 1, 1), Spawn(4, 3, 1, 1)]
+    for number in (2, 3):
+        desk.ready(number)
+    assert desk.plan() == []
+    desk.ready(4)
+    assert desk.plan() == [Announce(3)]
+    assert desk.plan() == []
+    assert desk.roster.next_instant(desk.now) is None
+
+
+def test_start_with_preload_has_the_application_loaded_by_a_mold_of_a_mold() -> None:
+    desk = Desk(workers=1, preload=True)
+    desk.plan()
+    desk.ready(1)
+    assert desk.plan() == [SpawnMold(2, 1, 1)]
+    desk.ready(2)
+    assert desk.plan() == [Spawn(3, 1, 1, 2)]
+
+
+def test_start_fails_once_with_the_reason_of_the_first_failure() -> None:
+    desk = Desk(workers=2)
+    desk.plan()
+    desk.ready(1)
+    first, second = (action.member for action in desk.plan() if isinstance(action, Spawn))
+    for number in (first, second):
+        desk.born(number)
+        desk.roster.on_failed(number, "cannot import 'app'", "Traceback...", desk.now)
+    actions = desk.plan()
+    assert only(actions, GiveUp) == GiveUp("cannot import 'app'", "Traceback...")
+    assert {Drain(first), Drain(second)} <= set(actions)
+    assert has(actions, RetireMold)
+    assert has(actions, CloseListeners)
+    for number in (first, second, 1):
+        desk.gone(number, "exited with status 1")
+    assert desk.plan() == [Exit(1)]
+    assert len(desk.all(GiveUp)) == 1
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_start_fails_when_a_mold_dies(preload: bool) -> None:
+    desk = Desk(preload=preload)
+    desk.plan()
+    if preload:
+        desk.ready(1)
+        desk.plan()
+    desk.gone(desk.history[-1].member)  # type: ignore[attr-defined]
+    assert "was killed by SIGKILL before it was ready" in only(desk.plan(), GiveUp).reason
+
+
+def test_start_fails_when_a_worker_that_was_ready_dies_before_the_others_are() -> None:
+    desk = Desk(workers=2)
+    desk.plan()
+    desk.ready(1)
+    desk.plan()
+    desk.ready(2)
+    desk.gone(2)
+    assert only(desk.plan(), GiveUp).reason == "worker 1 (102) was killed by SIGKILL"
+
+
+def test_start_fails_when_a_worker_is_not_ready_in_time() -> None:
+    desk = Desk(workers=1)
+    desk.plan()
+    desk.ready(1)
+    worker = only(desk.plan(), Spawn).member
+    desk.born(worker)
+    assert desk.roster.next_instant(desk.now) == desk.now + 60
+    actions = desk.plan(after=60)
+    assert only(actions, GiveUp).reason == "worker 1 (102) could not start: it was not ready within 60 s (boot_timeout)"
+    assert Cut(worker) in actions
+
+
+def test_boot_deadline_stands_before_the_fork() -> None:
+    desk = Desk(workers=1)
+    desk.plan()
+    desk.ready(1)
+    worker = only(desk.plan(), Spawn).member
+    # Nothing was ever heard of it, not even a process id.
+    assert Cut(worker) in desk.plan(after=60)
+
+
+def test_only_so_many_forks_are_asked_for_at_a_time() -> None:
+    desk = Desk(workers=MOST_ASKED + 5)
+    desk.plan()
+    desk.ready(1)
+    assert len([action for action in desk.plan() if isinstance(action, Spawn)]) == MOST_ASKED
+    assert desk.plan() == []
+    desk.born(2)
+    assert len([action for action in desk.plan() if isinstance(action, Spawn)]) == 1
+
+
+# Deaths.
+
+
+def test_a_worker_that_has_lived_is_replaced_at_once() -> None:
+    desk = Desk()
+    first, _ = desk.start()
+    desk.now += 100
+    desk.gone(first, "was killed by SIGSEGV (core dumped)")
+    assert only(desk.plan(), Spawn).slot == 1
+    assert "WARNING worker 1 (102) was killed by SIGSEGV (core dumped); it is replaced" in desk.said()
+
+
+def test_an_unknown_or_doubled_death_means_nothing() -> None:
+    desk = Desk()
+    first, _ = desk.start()
+    desk.gone(77)
+    desk.gone(first)
+    desk.gone(first)
+    assert len([action for action in desk.plan(after=60) if isinstance(action, Spawn)]) == 1
+
+
+def test_deaths_at_boot_back_off_exponentially_to_a_minute() -> None:
+    desk = Desk(workers=1)
+    worker = desk.start()[0]
+    desk.now += 100
+    desk.gone(worker)
+    worker = only(desk.plan(), Spawn).member
+    waits = []
+    for _ in range(10):
+        desk.now += 0.01
+        desk.born(worker)
+        desk.roster.on_failed(worker, "broken", "Traceback...", desk.now)
+        desk.gone(worker, "exited with status 1")
+        assert not has(desk.plan(), Spawn)
+        instant = desk.roster.next_instant(desk.now)
+        assert instant is not None
+        assert not has(desk.plan(after=instant - desk.now - 0.001), Spawn)
+        waits.append(round(instant - desk.now + 0.001, 3))
+        desk.now = instant
+        worker = only(desk.plan(), Spawn).member
+    waits = [round(later, 1) for later in waits]
+    assert [say.text.splitlines()[0].rpartition(" in ")[2] for say in desk.all(Say) if say.level is Level.ERROR] == [
+        "0.5 s", "1.0 s", "2.0 s", "4.0 s", "8.0 s", "16.0 s", "32.0 s", "60.0 s", "60.0 s", "60.0 s",
+    ]  # fmt: skip
+
+
+def test_while_workers_fail_only_one_tries_at_a_time_and_details_come_once() -> None:
+    desk = Desk(workers=8)
+    workers = desk.start()
+    desk.now += 100
+    for worker in workers:
+        desk.gone(worker)
+    workers = [action.member for action in desk.plan() if isinstance(action, Spawn)]
+    assert len(workers) == 8
+    for worker in workers:
+        desk.born(worker)
+        desk.roster.on_failed(worker, "broken", "Traceback...", desk.now)
+        desk.gone(worker, "exited with status 1")
+    assert not has(desk.plan(), Spawn)
+    probe = only(desk.plan(after=0.5), Spawn).member
+    assert desk.said().count("Traceback...") == 1
+    assert not has(desk.plan(after=10), Spawn)
+    desk.ready(probe)
+    assert len([action for action in desk.plan() if isinstance(action, Spawn)]) == 7
+
+
+def test_the_backoff_ends_when_a_worker_of_the_code_has_survived() -> None:
+    desk = Desk(workers=2)
+    first, second = desk.start()
+    for _ in range(3):
+        # Dies younger than a second: as if at boot.
+        desk.gone(second)
+        desk.plan()
+        desk.now = desk.roster.next_instant(desk.now) or pytest.fail("no instant")
+        second = only(desk.plan(), Spawn).member
+        desk.ready(second)
+    assert "next attempt in 2.0 s" in desk.said()
+    desk.now += 10
+    desk.gone(first)
+    first = only(desk.plan(), Spawn).member
+    desk.born(first)
+    desk.gone(first, "exited with status 1")
+    desk.plan()
+    assert desk.all(Say)[-1].text.endswith("exited with status 1 before it was ready; next attempt in 0.5 s")
+
+
+def test_a_worker_not_ready_in_time_is_cut_and_counts_as_dead_at_boot() -> None:
+    desk = Desk(workers=1)
+    worker = desk.start()[0]
+    desk.now += 100
+    desk.gone(worker)
+    worker = only(desk.plan(), Spawn).member
+    desk.born(worker)
+    assert desk.plan(after=60) == [Cut(worker)]
+    desk.gone(worker)
+    assert "could not start: it was not ready within 60 s (boot_timeout); next attempt in 0.5 s" in only(desk.plan(), Say).text
+
+
+def test_a_killed_process_that_is_never_seen_dead_is_forgotten() -> None:
+    desk = Desk(workers=1)
+    worker = desk.start()[0]
+    desk.roster.stop(desk.now)
+    desk.plan()
+    desk.roster.stop(desk.now + 1)
+    assert Cut(worker) in desk.plan(after=1)
+    actions = desk.plan(after=5)
+    assert Forget(worker) in actions
+    assert Exit(1) in actions
+
+
+def test_the_pristine_mold_is_forked_anew_when_it_dies() -> None:
+    desk = Desk()
+    first, _ = desk.start()
+    desk.now += 100
+    desk.gone(1)
+    mold = only(desk.plan(), ForkMold).member
+    desk.gone(first)
+    assert not has(desk.plan(), Spawn)
+    desk.ready(mold)
+    assert only(desk.plan(), Spawn).mold == mold
+
+
+def test_the_mold_of_the_application_is_made_anew_when_it_dies() -> None:
+    desk = Desk(preload=True)
+    desk.start()
+    desk.now += 100
+    desk.gone(2)
+    actions = desk.plan()
+    assert only(actions, SpawnMold).generation == 1
+    assert not has(actions, Spawn)
+
+
+def test_a_mold_that_cannot_load_any_more_backs_off_and_workers_stay() -> None:
+    desk = Desk(preload=True)
+    desk.start()
+    desk.now += 100
+    desk.gone(2)
+    for wait in (0.5, 1.0, 2.0):
+        mold = only(desk.plan(), SpawnMold).member
+        desk.born(mold)
+        desk.roster.on_failed(mold, "broken", "Traceback...", desk.now)
+        desk.gone(mold, "exited with status 1")
+        assert f"the mold ({desk.pids}) could not start: broken; next attempt in {wait} s" in only(desk.plan(), Say).text
+        assert not has(desk.plan(after=wait - 0.01), SpawnMold)
+        desk.now += 0.01
+    assert not desk.all(Drain)
+
+
+def test_a_worker_that_drains_by_itself_is_replaced_before_it_is_gone() -> None:
+    desk = Desk(workers=1)
+    worker = desk.start()[0]
+    desk.now += 100
+    desk.roster.on_draining(worker, desk.now)
+    assert only(desk.plan(), Spawn).slot == 1
+    desk.gone(worker, "exited with status 0")
+    assert desk.plan() == []
+
+
+# Restart.
+
+
+def roll(desk: Desk) -> list[int]:
+    """Make every new worker of a roll-out ready; their numbers."""
+    numbers = []
+    while has(actions := desk.plan(), Spawn):
+        numbers.append(only(actions, Spawn).member)
+        assert not has(desk.plan(), Spawn), "one at a time"
+        desk.ready(numbers[-1])
+    return numbers
+
+
+def test_restart_replaces_one_worker_at_a_time_and_the_new_one_is_ready_first() -> None:
+    desk = Desk(workers=2)
+    first, second = desk.start()
+    desk.roster.restart()
+    new_first = only(desk.plan(), Spawn)
+    assert (new_first.slot, new_first.generation) == (1, 2)
+    desk.born(new_first.member)
+    assert desk.plan() == []
+    desk.roster.on_ready(new_first.member, desk.now)
+    actions = desk.plan()
+    assert Drain(first) in actions
+    assert only(actions, Spawn).slot == 2
+    desk.ready(only(actions, Spawn).member)
+    actions = desk.plan()
+    assert Drain(second) in actions
+    assert only(actions, Say).text == "restarted: 2 workers are new"
+    assert desk.plan() == []
+
+
+def test_restart_with_preload_forks_from_a_new_mold_and_retires_the_old_one() -> None:
+    desk = Desk(workers=2, preload=True)
+    desk.start()
+    desk.roster.restart()
+    new = only(desk.plan(), SpawnMold)
+    assert new.generation == 2
+    desk.ready(new.member)
+    roll(desk)
+    assert {spawn.mold for spawn in desk.all(Spawn) if spawn.generation == 2} == {new.member}
+    assert desk.all(RetireMold) == [RetireMold(2)]
+    assert len(desk.all(Drain)) == 2
+
+
+def test_restart_is_given_up_when_a_new_worker_fails_and_nothing_else_changes() -> None:
+    desk = Desk(workers=2)
+    first, _ = desk.start()
+    desk.roster.restart()
+    new = only(desk.plan(), Spawn).member
+    desk.born(new)
+    desk.roster.on_failed(new, "SyntaxError", "Traceback...", desk.now)
+    desk.gone(new, "exited with status 1")
+    assert only(desk.plan(), Say).text == (
+        "restart given up, the old workers stay: worker 1 (104) could not start: SyntaxError\nTraceback..."
+    )
+    assert desk.plan(after=100) == []
+    assert not desk.all(Drain)
+    desk.gone(first)
+    assert only(desk.plan(), Spawn).generation == 1
+
+
+def test_restart_is_given_up_when_the_new_mold_fails() -> None:
+    desk = Desk(workers=2, preload=True)
+    desk.start()
+    desk.roster.restart()
+    new = only(desk.plan(), SpawnMold).member
+    desk.born(new)
+    desk.roster.on_failed(new, "SyntaxError", "Traceback...", desk.now)
+    desk.gone(new, "exited with status 1")
+    assert "restart given up" in only(desk.plan(), Say).text
+    assert desk.plan(after=100) == []
+
+
+def test_restart_that_takes_too_long_is_given_up() -> None:
+    desk = Desk(workers=1)
+    desk.start()
+    desk.roster.restart()
+    new = only(desk.plan(), Spawn).member
+    desk.born(new)
+    assert desk.plan(after=60) == [Cut(new)]
+    desk.gone(new)
+    assert "restart given up" in only(desk.plan(), Say).text
+    assert "not ready within 60 s" in desk.said()
+
+
+def test_restart_half_way_given_up_keeps_the_molds_of_both_generations() -> None:
+    desk = Desk(workers=2, preload=True)
+    desk.start()
+    desk.roster.restart()
+    desk.ready(only(desk.plan(), SpawnMold).member)
+    desk.ready(only(desk.plan(), Spawn).member)
+    failing = only(desk.plan(), Spawn).member
+    desk.gone(failing)
+    desk.plan()
+    assert not desk.all(RetireMold)
+
+
+def test_second_restart_begins_anew_after_the_step_that_is_under_way() -> None:
+    desk = Desk(workers=2)
+    first, _ = desk.start()
+    desk.roster.restart()
+    step = only(desk.plan(), Spawn)
+    desk.roster.restart()
+    assert desk.plan() == []
+    desk.ready(step.member)
+    actions = desk.plan()
+    assert Drain(first) in actions
+    assert (only(actions, Spawn).slot, only(actions, Spawn).generation) == (1, 3)
+    desk.ready(only(actions, Spawn).member)
+    assert len(roll(desk)) == 1
+    assert Drain(step.member) in desk.history
+    assert len(desk.all(Drain)) == 3
+
+
+def test_second_restart_does_not_wait_for_a_mold_with_stale_code() -> None:
+    desk = Desk(workers=1, preload=True)
+    desk.start()
+    desk.roster.restart()
+    stale = only(desk.plan(), SpawnMold).member
+    desk.born(stale)
+    desk.roster.restart()
+    actions = desk.plan()
+    assert Cut(stale) in actions
+    assert only(actions, SpawnMold).generation == 3
+    desk.gone(stale)
+    assert desk.plan() == []
+
+
+def test_restart_during_the_start_waits_for_its_end() -> None:
+    desk = Desk(workers=1)
+    desk.roster.restart()
+    desk.start()
+    assert only(desk.plan(), Spawn).generation == 2
+
+
+def test_a_worker_that_dies_during_its_replacement_is_not_replaced_twice() -> None:
+    desk = Desk(workers=1)
+    worker = desk.start()[0]
+    desk.now += 100
+    desk.roster.restart()
+    new = only(desk.plan(), Spawn).member
+    desk.gone(worker)
+    assert not has(desk.plan(), Spawn)
+    desk.ready(new)
+    assert not has(desk.plan(), Drain)
+
+
+def test_restart_mends_what_was_backing_off() -> None:
+    desk = Desk(workers=1)
+    worker = desk.start()[0]
+    desk.gone(worker)
+    assert not has(desk.plan(), Spawn)
+    desk.roster.restart()
+    desk.ready(only(desk.plan(), Spawn).member)
+    assert only(desk.plan(), Say).text == "restarted: 1 workers are new"
+
+
+# More and fewer.
+
+
+def test_grow_and_shrink() -> None:
+    desk = Desk(workers=1)
+    desk.start()
+    desk.roster.grow()
+    new = only(desk.plan(), Spawn)
+    assert new.slot == 2
+    desk.ready(new.member)
+    desk.roster.shrink(desk.now)
+    assert Drain(new.member) in desk.plan()
+    desk.gone(new.member, "exited with status 0")
+    assert desk.plan() == []
+
+
+def test_never_below_one_worker() -> None:
+    desk = Desk(workers=1)
+    desk.start()
+    desk.roster.shrink(desk.now)
+    assert desk.plan() == [Say(Level.WARNING, "one worker is the least")]
+
+
+def test_shrink_takes_a_worker_that_is_still_starting_without_a_word_about_its_end() -> None:
+    desk = Desk(workers=1)
+    desk.start()
+    desk.roster.grow()
+    new = only(desk.plan(), Spawn).member
+    desk.roster.shrink(desk.now)
+    assert Drain(new) in desk.plan()
+    # Its process id was unknown when it was told; so it is told again.
+    desk.born(new)
+    assert desk.plan() == [Drain(new)]
+    desk.gone(new, "exited with status 0")
+    assert desk.plan() == []
+
+
+def test_a_worker_that_was_ready_before_it_saw_the_order_to_drain_has_all_its_time() -> None:
+    desk = Desk(workers=1)
+    desk.start()
+    desk.roster.grow()
+    new = only(desk.plan(), Spawn).member
+    desk.born(new)
+    desk.roster.shrink(desk.now)
+    desk.roster.on_ready(new, desk.now)
+    desk.plan()
+    assert not has(desk.plan(after=31.9), Cut)
+    assert has(desk.plan(after=0.1), Cut)
+
+
+# The end.
+
+
+def test_stop_drains_everybody_and_exits_with_0_when_all_are_gone() -> None:
+    desk = Desk(workers=2)
+    workers = desk.start()
+    desk.roster.stop(desk.now)
+    actions = desk.plan()
+    assert has(actions, CloseListeners)
+    assert [action.member for action in actions if isinstance(action, Drain)] == workers
+    assert RetireMold(1) in actions
+    for number in (*workers, 1):
+        assert desk.plan() == []
+        desk.gone(number, "exited with status 0")
+    assert desk.plan() == [Exit(0)]
+
+
+def test_stop_with_preload_ends_both_molds() -> None:
+    desk = Desk(preload=True)
+    desk.start()
+    desk.roster.stop(desk.now)
+    desk.plan()
+    assert {action.member for action in desk.all(RetireMold)} == {1, 2}
+
+
+def test_hazard_08_a_second_stop_counts_only_after_a_second() -> None:
+    desk = Desk(workers=1)
+    worker = desk.start()[0]
+    desk.roster.stop(desk.now)
+    desk.plan()
+    desk.roster.stop(desk.now + 0.9)
+    assert desk.plan(after=0.9) == []
+    desk.roster.stop(desk.now + 0.1)
+    actions = desk.plan(after=0.1)
+    assert Cut(worker) in actions
+    desk.roster.stop(desk.now + 5)
+    assert desk.plan() == []
+    desk.gone(worker)
+    desk.gone(1)
+    assert desk.plan() == [Exit(1)]
+
+
+def test_stop_cuts_two_seconds_after_the_workers_own_deadline() -> None:
+    desk = Desk(workers=1)
+    worker = desk.start()[0]
+    desk.roster.stop(desk.now)
+    desk.plan()
+    desk.gone(1)
+    desk.now += 31.9
+    assert desk.plan() == []
+    assert Cut(worker) in desk.plan(after=0.1)
+    desk.gone(worker)
+    assert desk.plan() == [Exit(1)]
+
+
+def test_a_retired_mold_that_does_not_end_is_cut() -> None:
+    desk = Desk(workers=1)
+    worker = desk.start()[0]
+    desk.roster.stop(desk.now)
+    desk.plan()
+    desk.gone(worker, "exited with status 0")
+    assert desk.plan(after=5) == [Cut(1)]
+    desk.gone(1)
+    assert desk.plan() == [Exit(0)]
+
+
+def test_nothing_is_started_while_stopping() -> None:
+    desk = Desk(workers=2)
+    first, second = desk.start()
+    desk.roster.stop(desk.now)
+    desk.roster.restart()
+    desk.roster.grow()
+    desk.roster.shrink(desk.now)
+    desk.gone(first)
+    desk.gone(1)
+    actions = desk.plan()
+    assert not any(isinstance(action, Spawn | SpawnMold | ForkMold) for action in actions)
+    assert desk.all(Drain) == [Drain(first), Drain(second)]
+
+
+def test_stop_during_the_start_ends_it_without_a_failure() -> None:
+    desk = Desk(workers=1)
+    desk.plan()
+    desk.ready(1)
+    worker = only(desk.plan(), Spawn).member
+    desk.born(worker)
+    desk.roster.stop(desk.now)
+    desk.plan()
+    desk.gone(worker, "exited with status 0")
+    desk.gone(1)
+    assert desk.plan() == [Exit(0)]
+    assert not desk.all(GiveUp)
