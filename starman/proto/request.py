@@ -101,6 +101,12 @@ class RequestParser:
         self._buffer = b""
         self._at = 0
 
+    def take_unread(self) -> bytes:
+        """Give back what was received and not read, for another protocol to read; nothing more is read here."""
+        unread = self._buffer[self._at :]
+        self.close()
+        return unread
+
     @property
     def unread_bytes(self) -> int:
         """How many received bytes no event has accounted for yet."""
@@ -177,6 +183,7 @@ class RequestParser:
             return None
         end += 4
         if end - at > self._limits.head_bytes:
+            self._check_line_length(buffer[at : buffer.find(b"\r\n", at)])
             raise ProtocolError(431, "the request head is longer than limit_request_head")
         match = ORIGIN_REQUEST_LINE.match(buffer, at, end)
         head = RequestHead()

@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from enum import Enum, auto
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
 from starman import log
@@ -157,6 +158,9 @@ class Connection(asyncio.Protocol):
                     self._heads += 1
                     if event.body_length == 0:
                         self._offer(event, None)
+                        if event.upgrade and self._writer.wake_when_done():
+                            # What follows may be of another protocol: that shows when this request is answered.
+                            self._pause()
                     else:
                         self._begin_body(event)
                 elif isinstance(event, bytes):
@@ -355,6 +359,13 @@ class Connection(asyncio.Protocol):
     def on_write_failed(self) -> None:
         """A thread found the connection dead."""
         self.cut()
+
+    def let_go(self, reply: SimpleQueue[bytes]) -> None:
+        """The application takes the connection: close the transport, and with the duplicate open no FIN is sent (hazard 3)."""
+        reply.put(self._parser.take_unread())
+        if self._phase is not _Phase.CLOSED:
+            self._phase = _Phase.CLOSED
+            self._transport.abort()
 
     def cut(self) -> None:
         """End the connection at once, with a reset; whoever runs its exchange is told at the next send (hazard 1)."""

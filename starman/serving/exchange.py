@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from starman import log
 from starman.proto.messages import RequestHead
 from starman.proto.response import RequestFacts
+from starman.serving.rawsocket import RawSocket
 from starman.serving.writer import FileRest
 from starman.wsgi.body import RequestBody
 from starman.wsgi.call import Call, ClientGone
@@ -58,15 +60,26 @@ class Exchange:
             return None
         call = Call(RequestFacts(head.minor, head.method == b"HEAD"), self, shared.clock.stamp())
         environ["wsgi.early_hints"] = call.early_hints
+        raw = None
+        if head.upgrade:
+            raw = environ["gunicorn.socket"] = RawSocket(partial(self._detach, call))
         call.run(shared.application, environ)
         if call.broken:
             writer.abandon(self)
+        if raw is not None:
+            raw.release()
         following = writer.release(self, call.persistent)
         if body is not None:
             body.close()
         if shared.access_log is not None:
             shared.access_log.add(environ, call.status_code, call.body_sent)
         return following
+
+    def _detach(self, call: Call) -> tuple[int, bytes]:
+        """Let the application have the connection: from here on it has no response."""
+        taken = self._writer.detach(self)
+        call.detach()
+        return taken
 
     def abandon(self) -> None:
         """It failed by a defect of ours: reset its connection. Thread."""

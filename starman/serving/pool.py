@@ -19,19 +19,21 @@ _MOST_IN_A_ROW = 16
 class Pool:
     """A fixed number of daemon threads. `put` may be called by any thread."""
 
-    __slots__ = ("_queue", "_size", "_threads", "put")
+    __slots__ = ("_queue", "_running", "_size", "_threads", "put")
 
     def __init__(self, size: int) -> None:
         self._queue: SimpleQueue[Exchange | None] = SimpleQueue()
         self.put = self._queue.put
         self._size = size
+        # Each thread writes its own place only.
+        self._running = [False] * size
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Start the threads. After the loop's signals are unblocked: threads inherit the mask (hazard 8)."""
-        for number in range(1, self._size + 1):
+        for number in range(self._size):
             # Daemons, so that an application that never returns cannot keep the worker from ending (hazard 16).
-            thread = threading.Thread(target=self._work, name=f"starman-{number}", daemon=True)
+            thread = threading.Thread(target=self._work, args=(number,), name=f"starman-{number + 1}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -40,12 +42,20 @@ class Pool:
         for _ in self._threads:
             self.put(None)
 
-    def _work(self) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether an exchange waits or runs; its client may have gone. A look: it may be over at once."""
+        return not self._queue.empty() or any(self._running)
+
+    def _work(self, number: int) -> None:
         get = self._queue.get
+        running = self._running
         while True:
+            running[number] = False
             exchange = get()
             if exchange is None:
                 return
+            running[number] = True
             for _ in range(_MOST_IN_A_ROW):
                 current = exchange
                 try:

@@ -79,7 +79,7 @@ class Service:
                 shared.access_log.close()
 
     def drain(self) -> None:
-        """Accept no more, answer what is in flight, bounded by graceful_timeout; then `run` returns. May be called again."""
+        """Accept no more, finish what is in flight, within graceful_timeout; then `run` returns. May be called again."""
         self._drain_asked = True
         if self._drain_begun is not None:
             self._drain_begun.set()
@@ -98,7 +98,7 @@ class Service:
             if self._cut_asked:
                 self._drain_scope.cancel()
             closes_idle_at = time.monotonic() + _DRAIN_LINGER
-            while shared.connections or acceptor.busy:
+            while shared.connections or acceptor.busy or shared.pool.busy:
                 if time.monotonic() >= closes_idle_at:
                     for connection in list(shared.connections):
                         connection.close_if_idle()

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from enum import Enum, auto
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from starman.wsgi.call import ClientGone
@@ -83,6 +84,9 @@ class LoopSide(Protocol):
 
     def on_write_failed(self) -> None:
         """The socket is dead: a thread has found out before the loop did."""
+
+    def let_go(self, reply: SimpleQueue[bytes]) -> None:
+        """Close the transport without a word to the peer, and put what was received and not read into `reply`."""
 
 
 class Writer:
@@ -259,6 +263,19 @@ class Writer:
         with self._lock:
             if self._exchange is exchange and self._turn is not Turn.DEAD:
                 self._failed()
+
+    def detach(self, exchange: Exchange) -> tuple[int, bytes]:
+        """Take the connection from the server: returns its descriptor, and what was received and not read. Thread.
+
+        Waits for the loop to let go. For the server the connection is dead from here on. Raises ClientGone.
+        """
+        with self._lock:
+            self._check(exchange)
+            fd, self._fd = self._fd, -1
+            self._die()
+        reply: SimpleQueue[bytes] = SimpleQueue()
+        self._call_loop(self._loop_side.let_go, reply)
+        return fd, reply.get()
 
     def client_is_gone(self) -> bool:
         """Whether the client has reset the connection, even if the loop cannot see it (hazard 5). Thread. A FIN is no reset."""

@@ -54,6 +54,7 @@ class Call:
     """
 
     __slots__ = (
+        "_detached",
         "_excess",
         "_facts",
         "_framing",
@@ -79,6 +80,7 @@ class Call:
         self._known_length: int | None = None
         self._left = 0
         self._excess = False
+        self._detached = False
         self.persistent = False
         self.broken = False
         self.status_code = 0
@@ -111,6 +113,12 @@ class Call:
         if self._facts.minor:
             self._output.send(interim(103, headers), last=False)
 
+    def detach(self) -> None:
+        """The application has taken the connection for a protocol of its own: there is no response to be sent."""
+        self._state = _State.ENDED
+        self._detached = True
+        self.status_code = 101
+
     def run(self, application: Application, environ: Environ) -> None:
         """Call the application and send its response, or a 500. Whatever the application raises ends here."""
         iterable: Any = None
@@ -126,6 +134,8 @@ class Call:
             self._failed(error, environ)
 
     def _respond(self, iterable: Any) -> None:
+        if self._detached:
+            return
         kind = type(iterable)
         if kind is list or kind is tuple:
             data = iterable[0] if len(iterable) == 1 else b"".join(iterable)
@@ -262,6 +272,8 @@ class Call:
 
     def _failed(self, error: BaseException, environ: Environ) -> None:
         """The application raised: 500 while nothing was sent, a visible cut after that. Nothing of the error reaches the client."""
+        if self._detached and isinstance(error, (StopIteration, ConnectionError)):
+            return  # flask-sock's and Flask-SocketIO's way to say that no response follows
         if self._state is _State.ENDED:
             _log_failure(error, environ, "the application failed after its response")
             return

@@ -140,13 +140,18 @@ def test_pipelined_requests_that_were_sent_are_answered(server_env: dict[str, st
         assert client.at_end()
 
 
-def test_an_upload_under_way_is_received_and_answered(server_env: dict[str, str]) -> None:
+def test_an_upload_under_way_is_received_and_answered() -> None:
     body = pattern(3_000_000)
     request = encode_request("POST", "/digest", body=body)
-    with two_workers(server_env) as server, server.client() as client:
-        assert client.get("/hello").status == 200
+    with (
+        Server("tests.functional.applications:app", "--workers", "1") as server,
+        server.client() as client,
+        server.client() as idle,
+    ):
+        assert client.get("/hello").status == idle.get("/hello").status == 200
         client.send(request[:1_500_000])
         server.signal(signal.SIGQUIT)
+        assert idle.at_end()  # so the worker has heard of it
         for offset in range(1_500_000, len(request), 100_000):
             client.send(request[offset : offset + 100_000])
         response = client.read()

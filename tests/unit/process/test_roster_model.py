@@ -92,7 +92,11 @@ class World(RuleBasedStateMachine):
             self.alive[action.member].told_to_end = True
         elif isinstance(action, Forget):
             del self.alive[action.member]
-        elif isinstance(action, Announce):
+        else:
+            self.perform_for_all(action)
+
+    def perform_for_all(self, action: Action) -> None:
+        if isinstance(action, Announce):
             self.announced += 1
             assert not self.stopped
             assert action.workers == self.workers == sum(process.serving for process in self.alive.values() if process.slot)

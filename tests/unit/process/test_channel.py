@@ -1,0 +1,129 @@
+"""starman.process.channel."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from starman.process.channel import Channel
+from starman.process.messages import Failed, Message, Ready, Role, Spawn, Spawned
+from tests.unit.process.forked import run_forked
+
+Pair = tuple[Channel, Channel]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    ends = Channel.pair()
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def received(channel: Channel) -> Message:
+    """The next message, which brings no descriptor."""
+    arrived = channel.receive()
+    assert arrived is not None
+    message, fds = arrived
+    assert fds == []
+    return message
+
+
+def test_hazard_06_messages_keep_their_borders(pair: Pair) -> None:
+    for number in range(20):
+        assert pair[0].send(Spawned(number))
+    assert [received(pair[1]) for _ in range(20)] == [Spawned(number) for number in range(20)]
+
+
+def test_both_directions(pair: Pair) -> None:
+    pair[0].send(Ready())
+    pair[1].send(Spawn(Role.WORKER, 1, 1))
+    assert received(pair[1]) == Ready()
+    assert received(pair[0]) == Spawn(Role.WORKER, 1, 1)
+
+
+def test_the_largest_message_passes(pair: Pair) -> None:
+    failed = Failed("m" * 9000, "d" * 1_000_000)
+    assert pair[0].send(failed)
+    message = received(pair[1])
+    assert isinstance(message, Failed)
+    assert message.details.startswith("ddd")
+
+
+def test_poll_does_not_wait(pair: Pair) -> None:
+    with pytest.raises(BlockingIOError):
+        pair[0].poll()
+    pair[1].send(Ready())
+    assert pair[0].poll() == (Ready(), [])
+
+
+def test_end_of_file_comes_after_what_was_sent(pair: Pair) -> None:
+    pair[0].send(Ready())
+    pair[0].close()
+    assert received(pair[1]) == Ready()
+    assert pair[1].receive() is None
+    assert pair[1].poll() is None
+
+
+def test_sending_to_nobody_is_not_an_error(pair: Pair) -> None:
+    pair[1].close()
+    assert not pair[0].send(Ready())
+
+
+def test_sending_to_somebody_who_never_reads_ends_without_waiting(pair: Pair) -> None:
+    sent = 0
+    while pair[0].send(Spawned(sent)):
+        sent += 1
+    assert sent > 64
+
+
+def test_hazard_06_received_descriptors_are_close_on_exec(pair: Pair) -> None:
+    ours, theirs = Channel.pair()
+    os.set_inheritable(theirs.fileno(), True)
+    assert pair[0].send(Spawn(Role.WORKER, 1, 1), [theirs.fileno()])
+    theirs.close()
+    arrived = pair[1].receive()
+    assert arrived is not None
+    message, (fd,) = arrived
+    assert message == Spawn(Role.WORKER, 1, 1)
+    assert not os.get_inheritable(fd)
+    other = Channel.of_descriptor(fd)
+    other.send(Ready())
+    assert ours.receive() == (Ready(), [])
+    other.close()
+    assert ours.receive() is None
+    ours.close()
+
+
+def test_both_ends_are_close_on_exec(pair: Pair) -> None:
+    assert not any(os.get_inheritable(end.fileno()) for end in pair)
+
+
+def test_a_packet_that_is_no_message_is_a_value_error() -> None:
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with left:
+        channel = Channel(right)
+        left.send(b"what?")
+        with pytest.raises(ValueError, match="no message is called"):
+            channel.receive()
+        channel.close()
+
+
+def test_hazard_07_abandoning_in_a_fork_closes_the_number_once(pair: Pair) -> None:
+    def in_child() -> str:
+        fd = pair[0].fileno()
+        pair[0].abandon()
+        reused = os.open("/dev/null", os.O_RDONLY)
+        assert reused == fd
+        # Neither a second call nor the end of the object may close what has the number now.
+        pair[0].abandon()
+        pair[0].close()
+        return f"{os.fstat(fd).st_rdev == os.stat('/dev/null').st_rdev}"
+
+    assert run_forked(in_child) == "True"
+    # And the parent's end lives on.
+    pair[0].send(Ready())
+    assert received(pair[1]) == Ready()

@@ -1,0 +1,150 @@
+"""starman.process.forking and starman.process.door: signals around a fork, and the end of a process."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from starman.process.door import SignalDoor
+from starman.process.forking import HANDLED, fork, leave, take_signals
+from tests.unit.process.forked import run_forked
+
+
+@pytest.fixture
+def door() -> Iterator[SignalDoor]:
+    opened = SignalDoor()
+    yield opened
+    opened.close()
+
+
+def blocked() -> set[int]:
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def test_signals_are_noted_in_their_order_and_wake_the_poll(door: SignalDoor) -> None:
+    for signum in (signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP, signal.SIGCHLD):
+        signal.raise_signal(signum)
+    assert select.select([door], [], [], 0)[0] == [door]
+    door.clear()
+    assert select.select([door], [], [], 0)[0] == []
+    assert door.take() == [signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP]
+    assert door.take() == []
+
+
+def test_a_flood_of_signals_neither_blocks_nor_warns(door: SignalDoor) -> None:
+    for _ in range(70_000):
+        signal.raise_signal(signal.SIGHUP)
+    door.clear()
+    assert len(door.take()) == 70_000
+
+
+def test_the_callers_signals_are_given_back() -> None:
+    before = {signum: signal.getsignal(signum) for signum in HANDLED}
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    previous = signal.set_wakeup_fd(write_fd)
+    door = SignalDoor()
+    assert {signum: signal.getsignal(signum) for signum in HANDLED} != before
+    door.close()
+    assert {signum: signal.getsignal(signum) for signum in HANDLED} == before
+    assert signal.set_wakeup_fd(previous) == write_fd
+    os.close(read_fd)
+    os.close(write_fd)
+
+
+def test_hazard_08_signals_around_fork(door: SignalDoor) -> None:
+    """A child begins with the signals blocked and without its parent's wakeup descriptor; the parent's mask stays."""
+    before = blocked()
+
+    def in_child() -> str:
+        assert blocked() >= HANDLED
+        # Sent to the child before its handlers stand: neither lost nor deadly, nor in the parent's door.
+        for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            os.kill(os.getpid(), signum)
+        assert {signal.SIGTERM, signal.SIGHUP, signal.SIGINT} <= signal.sigpending()
+        assert signal.set_wakeup_fd(-1) == -1
+        take_signals(stop_ends=False)
+        assert not signal.sigpending()
+        assert not blocked() & HANDLED
+        return "fine"
+
+    assert run_forked(in_child) == "fine"
+    assert blocked() == before
+    assert door.take() == []
+
+
+def test_hazard_08_a_stop_that_came_before_the_handlers_ends_a_booting_worker() -> None:
+    pid = fork()
+    if pid == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+        take_signals(stop_ends=True)
+        os._exit(7)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_hazard_08_programs_that_a_child_starts_have_ordinary_signals() -> None:
+    """Neither blocked nor ignored: a handler of ours is not inherited over exec, as SIG_IGN would be."""
+
+    def in_child() -> str:
+        take_signals(stop_ends=True)
+        found: list[str] = []
+        # In a thread, as an application would: it has the mask of the thread that started it.
+        thread = threading.Thread(target=lambda: found.append(subprocess.check_output(["cat", "/proc/self/status"], text=True)))
+        thread.start()
+        thread.join()
+        return found[0]
+
+    fields = dict(line.split(":\t", 1) for line in run_forked(in_child).splitlines() if ":\t" in line)
+    for signum in HANDLED:
+        for field in ("SigBlk", "SigIgn"):
+            assert not int(fields[field], 16) >> (signum - 1) & 1, (field, signum)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_fork_beside_threads_is_not_fatal_where_warnings_are_errors() -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        assert run_forked(lambda: "fine") == "fine"
+    finally:
+        stop.set()
+        thread.join()
+
+
+SCRIPT = """
+import atexit, os, sys
+from starman.process.forking import fork, leave
+sys.stdout.write("written once\\n")
+pid = fork()
+if pid == 0:
+    atexit.register(print, "at the end")
+    sys.stdout.write("of the child\\n")
+    try:
+        leave(3)
+    finally:
+        print("never")
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_hazard_16_the_end_of_a_worker() -> None:
+    """Buffers are flushed before the fork and at the end, atexit runs, and nothing further up the stack does."""
+    written = subprocess.check_output([sys.executable, "-c", SCRIPT], text=True, cwd=Path(__file__).parents[3])
+    assert written.splitlines() == ["written once", "of the child", "at the end", "3"]
+
+
+def test_hazard_16_the_end_does_not_wait_for_threads_of_the_application() -> None:
+    pid = fork()
+    if pid == 0:
+        threading.Thread(target=threading.Event().wait).start()
+        leave(0)
+    assert os.waitpid(pid, 0)[1] == 0

@@ -1,0 +1,67 @@
+"""starman.process.messages: what goes into a packet comes out of it, and fits."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starman.process.messages import (
+    PACKET_BYTES,
+    Draining,
+    Failed,
+    Loaded,
+    Message,
+    Ready,
+    Role,
+    Spawn,
+    Spawned,
+    decode,
+    encode,
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Spawn(Role.WORKER, 3, 12), Spawn(Role.MOLD, 0, 1), Spawned(4711), Loaded(), Ready(), Draining(), Failed("one", "two\n3")],
+    ids=repr,
+)
+def test_round_trip(message: Message) -> None:
+    assert decode(encode(message)) == message
+
+
+def test_values_are_equal_by_class_and_fields() -> None:
+    assert Spawned(1) == Spawned(1)
+    assert Spawned(1) != Spawned(2)
+    assert Ready() != Loaded()
+    assert hash(Spawn(Role.MOLD, 0, 1)) == hash(Spawn(Role.MOLD, 0, 1))
+    assert repr(Spawned(7)) == "Spawned(pid=7)"
+
+
+@given(st.text(), st.text())
+def test_any_failure_survives(message: str, details: str) -> None:
+    failed = decode(encode(Failed(message, details)))
+    assert isinstance(failed, Failed)
+    assert failed.message == message.replace("\0", "?").encode("utf-8", "backslashreplace").decode()
+    assert failed.details == details.replace("\0", "?").encode("utf-8", "backslashreplace").decode()
+
+
+@pytest.mark.parametrize("character", ["x", "é", "\U0001f40d", "\udc80", "\0"])
+def test_a_long_traceback_keeps_both_ends_and_fits(character: str) -> None:
+    packet = encode(Failed("m" * 100_000, "first" + character * 1_000_000 + "last"))
+    assert len(packet) <= PACKET_BYTES
+    failed = decode(packet)
+    assert isinstance(failed, Failed)
+    assert failed.details.startswith("first")
+    assert failed.details.endswith("last")
+    assert "bytes left out" in failed.details
+    assert failed.message.startswith("mmm")
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [b"", b"Nothing", b"Spawn\0worker\0three\0001", b"Spawn\0king\0003\0001", b"Spawned", b"Ready\0x", b"Failed\0one", b"\xff"],
+)
+def test_what_is_no_message_is_a_value_error(packet: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        decode(packet)
