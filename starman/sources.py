@@ -1,7 +1,7 @@
 """Gathers the values of settings from where they may be written, and merges them by precedence into `Settings`.
 
 Precedence: command line (or keyword arguments of `run`) > STARMAN_* variables > file > default. Knows no setting by
-name but those that stand in for each other. Imported by the master: argparse and tomllib are imported when needed.
+name but those that stand in for each other. Imported by the master: tomllib is imported when there is a file.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from .settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping, Sequence
-    from typing import NoReturn
 
     Layer = dict[str, Given]
 
@@ -172,67 +170,99 @@ def _line(message: str, text: str) -> int:
 
 
 def from_arguments(argv: Sequence[str]) -> CommandLine:
-    """Understand an argv (without the program's name). Raises SettingError; prints nothing."""
-    parser = _parser()
-    namespace, rest = parser.parse_known_args(list(argv))
-    for argument in rest:
-        if argument.startswith("-") and argument != "-":
-            flag = argument.partition("=")[0]
-            raise SettingError(f"{flag}: there is no such option{nearest(flag, flags())}; --help lists them")
-    arguments = vars(namespace)
-    if rest:
-        raise SettingError(f"{rest[0]!r}: one application at a time, and {arguments.get('app')!r} is one already")
-    action = arguments.pop("action", Action.SERVE)
-    config = arguments.pop("config", None)
-    given = {name: Given(arguments[name], _source(SETTINGS[name], arguments[name])) for name in SETTINGS if name in arguments}
-    return CommandLine(action, config, given)
+    """Understand an argv (without the program's name), in the GNU way. Raises SettingError; prints nothing.
+
+    Not by argparse: it would stay in the master, 1.4 MB of it, for as long as the server runs.
+    """
+    options = _options()
+    line = CommandLine(Action.SERVE, None, {})
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            for application in words:
+                _take_application(line, application)
+        elif word == "-" or not word.startswith("-"):
+            _take_application(line, word)
+        else:
+            flag, value = _split(word, options)
+            option = options.get(flag)
+            if option is None:
+                raise SettingError(f"{flag}: there is no such option{nearest(flag, options)}; --help lists them")
+            if option.takes_value and value is None:
+                value = next(words, None)
+                if value is None or (value != "-" and value.partition("=")[0] in options):
+                    raise SettingError(f"{flag}: expected one argument; --help lists the options")
+            elif not option.takes_value and value is not None:
+                raise SettingError(f"{flag}: takes no value, and {value!r} is one; --help lists the options")
+            option.take(line, value)
+    return line
+
+
+class _Option:
+    """What a flag of the command line does: an action, the file of settings, or a setting and the value that it means."""
+
+    __slots__ = ("flag", "meaning", "takes_value", "value")
+
+    def __init__(self, flag: str, meaning: Action | Setting | None, value: bool | None = None) -> None:
+        """`meaning` None: --config. `value`: what a boolean setting's flag stands for."""
+        self.flag = flag
+        self.meaning = meaning
+        self.value = value
+        self.takes_value = meaning is None or (isinstance(meaning, Setting) and not meaning.boolean)
+
+    def take(self, line: CommandLine, value: str | None) -> None:
+        """Note in `line` that the flag was given, with `value` if it takes one. Raises SettingError."""
+        meaning = self.meaning
+        if meaning is None:
+            line.config = value
+        elif isinstance(meaning, Action):
+            if line.action not in (Action.SERVE, meaning):
+                raise SettingError(f"{self.flag}: not allowed with argument {line.action.value}; --help lists the options")
+            line.action = meaning
+        elif meaning.boolean:
+            line.given[meaning.name] = Given(self.value, self.flag)
+        elif meaning.repeatable and meaning.name in line.given:
+            line.given[meaning.name] = Given([*line.given[meaning.name].value, value], self.flag)  # type: ignore[misc]
+        else:
+            line.given[meaning.name] = Given([value] if meaning.repeatable else value, self.flag)
+
+
+def _split(word: str, options: Mapping[str, _Option]) -> tuple[str, str | None]:
+    """A word that begins with a dash: the flag, and the value that is written in the same word (--flag=value, -fvalue)."""
+    if word.startswith("--"):
+        flag, equals, value = word.partition("=")
+        return flag, value if equals else None
+    if word[:2] in options and len(word) > 2:
+        return word[:2], word[2:].removeprefix("=")
+    return word, None
+
+
+def _take_application(line: CommandLine, word: str) -> None:
+    if "app" in line.given:
+        raise SettingError(f"{word!r}: one application at a time, and {line.given['app'].value!r} is one already")
+    line.given["app"] = Given(word, SETTINGS["app"].flag)
+
+
+def _options() -> dict[str, _Option]:
+    """Every flag of the command line."""
+    options = {"--config": _Option("--config", None)}
+    for action in Action:
+        if action is not Action.SERVE:
+            options[action.value] = _Option(action.value, action)
+    options["-h"], options["-v"] = options[Action.HELP.value], options[Action.VERSION.value]
+    for setting in SETTINGS.values():
+        if not setting.positional:
+            options |= {flag: _Option(setting.flag, setting, True if setting.boolean else None) for flag in setting.all_flags}
+        if setting.boolean:
+            options[off_flag(setting)] = _Option(off_flag(setting), setting, False)
+    return options
 
 
 def flags() -> list[str]:
     """Every flag of the command line."""
-    known = ["--config", "--print-config", "--check", "-h", "--help", "-v", "--version"]
-    for setting in SETTINGS.values():
-        if not setting.positional:
-            known += setting.all_flags
-        if setting.boolean:
-            known.append(off_flag(setting))
-    return known
+    return list(_options())
 
 
 def off_flag(setting: Setting) -> str:
     """The flag that turns a boolean setting off."""
     return "--no-" + setting.flag.removeprefix("--")
-
-
-def _source(setting: Setting, value: object) -> str:
-    return off_flag(setting) if setting.boolean and not value else setting.flag
-
-
-def _parser() -> argparse.ArgumentParser:
-    """A parser that stores text as it is, has no help of its own (`cli.py` writes it), and raises."""
-    import argparse
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise SettingError(f"{message.removeprefix('argument ')}; --help lists the options")
-
-    parser = Parser(prog="starman-uv", add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    parser.add_argument("--config")
-    actions = parser.add_mutually_exclusive_group()
-    for action, names in (
-        (Action.PRINT_CONFIG, ["--print-config"]),
-        (Action.CHECK, ["--check"]),
-        (Action.HELP, ["-h", "--help"]),
-        (Action.VERSION, ["-v", "--version"]),
-    ):
-        actions.add_argument(*names, dest="action", action="store_const", const=action)
-    for name, setting in SETTINGS.items():
-        if setting.positional:
-            parser.add_argument(name, nargs="?")
-        elif setting.boolean:
-            parser.add_argument(*setting.all_flags, dest=name, action="store_const", const=True)
-            parser.add_argument(off_flag(setting), dest=name, action="store_const", const=False)
-        else:
-            how = "append" if setting.repeatable else "store"
-            parser.add_argument(*setting.all_flags, dest=name, action=how)
-    return parser

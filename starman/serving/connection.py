@@ -1,6 +1,6 @@
-"""The loop's side of one connection: reads, parses, offers exchanges, and writes only what no thread can (hazard 1).
+"""The loop's side of one connection: reads, parses, offers exchanges, and keeps the time.
 
-Everything here runs in the loop, but for nothing: threads reach it through `Writer`, which posts to the loop.
+Everything here runs in the loop, `spool` excepted; threads reach it through `Writer`, which posts to the loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from starman.proto.messages import RequestHead
 from starman.proto.request import RequestParser
 from starman.proto.response import interim, refusal
 from starman.serving.exchange import Exchange
-from starman.serving.writer import FileRest, Rest, Turn, Writer, send_some
+from starman.serving.remainder import Remainder
+from starman.serving.writer import FileRest, Rest, Turn, Writer
 from starman.wsgi.body import RequestBody
 from starman.wsgi.environ import Environ, for_connection
 
@@ -56,7 +57,6 @@ class Connection(asyncio.Protocol):
         "_continue_due",
         "_eof",
         "_fd",
-        "_file",
         "_head",
         "_heads",
         "_linger_until",
@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_phase",
         "_refusal",
+        "_remainder",
         "_server",
         "_shared",
         "_spooling",
@@ -76,6 +77,7 @@ class Connection(asyncio.Protocol):
     )
 
     _transport: asyncio.Transport
+    _remainder: Remainder
     _base: Environ
 
     def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop, template: Environ, wildcard: bool) -> None:
@@ -89,7 +91,6 @@ class Connection(asyncio.Protocol):
         self._phase = _Phase.OPEN
         self._head: RequestHead | None = None
         self._body: RequestBody | None = None
-        self._file: FileRest | None = None
         self._refusal: ProtocolError | None = None
         self._heads = 0
         self._mark: object = None
@@ -110,8 +111,7 @@ class Connection(asyncio.Protocol):
         peer = _endpoint(transport.get_extra_info("peername"))
         server = _endpoint(transport.get_extra_info("sockname")) if self._server else None
         self._base = for_connection(self._template, peer, server)
-        # Any other mark lets bytes pend without a pause, or a resume come with some pending (hazard 4).
-        self._transport.set_write_buffer_limits(high=0)
+        self._remainder = Remainder(self, self._loop, self._transport, self._writer)
         self._shared.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
         """The connection is gone, in whatever way."""
         self._phase = _Phase.CLOSED
         self._parser.close()
-        self._end_file()
+        self._remainder.end()
         self._writer.lose()
         if self._body is not None and not self._spooling:
             self._body.close()
@@ -144,8 +144,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The transport's buffer is empty: its high-water mark is 0 (hazard 4)."""
-        if self._file is None and not self._transport.get_write_buffer_size():
-            self._drained()
+        self._remainder.on_room()
 
     # Reading
 
@@ -314,44 +313,14 @@ class Connection(asyncio.Protocol):
 
     def take_over(self, rest: Rest) -> None:
         """A thread hands over what its socket did not take."""
-        if self._phase is not _Phase.OPEN or self._transport.is_closing():
-            if isinstance(rest, FileRest):
-                rest.close()
-            return
-        self._mark, self._mark_at = None, time.monotonic()
-        if isinstance(rest, FileRest):
-            self._file = rest
-            self._loop.add_writer(self._writer.descriptor, self._send_file)
-            return
-        self._transport.write(rest)
-        if not self._transport.get_write_buffer_size():
-            self._drained()
+        if self._phase is _Phase.OPEN and not self._transport.is_closing():
+            self._mark = None
+            self._remainder.take(rest)
+        elif isinstance(rest, FileRest):
+            rest.close()
 
-    def _send_file(self) -> None:
-        rest = self._file
-        assert rest is not None
-        try:
-            sent = send_some(self._writer.descriptor, rest)
-        except (BrokenPipeError, ConnectionError):
-            self.cut()
-            return
-        except (OSError, EOFError) as error:
-            log.error(f"a file could not be sent whole: {error}")
-            self.cut()
-            return
-        rest.offset += sent
-        rest.count -= sent
-        if not rest.count:
-            self._end_file()
-            self._drained()
-
-    def _end_file(self) -> None:
-        if self._file is not None:
-            self._loop.remove_writer(self._writer.descriptor)
-            self._file.close()
-            self._file = None
-
-    def _drained(self) -> None:
+    def remainder_written(self) -> None:
+        """What was handed over is written: the next exchange may run."""
         following = self._writer.drained()
         if following is not None:
             self._shared.pool.put(following)
@@ -372,7 +341,7 @@ class Connection(asyncio.Protocol):
         if self._phase is _Phase.CLOSED:
             return
         self._phase = _Phase.CLOSED
-        self._end_file()
+        self._remainder.end()
         # With the duplicate closed and linger 0, closing the last descriptor resets the connection.
         with contextlib.suppress(OSError):
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -391,8 +360,7 @@ class Connection(asyncio.Protocol):
         if turn is Turn.FREE:
             self._check_receiving(now)
         elif turn in (Turn.STREAMING, Turn.FINISHING, Turn.RETURNED):
-            left = self._file.count if self._file is not None else self._transport.get_write_buffer_size()
-            if self._progress(left, now) >= self._shared.write_timeout:
+            if self._progress(self._remainder.left, now) >= self._shared.write_timeout:
                 self.cut()
         else:
             self._mark = None

@@ -38,8 +38,13 @@ FORBIDDEN = {
     "top": set(),
 }
 
+# The mold imports what its workers will share in memory, and uses nothing of it.
+ALLOWED = {("starman/process/blueprint.py", "httptools")}
+
 # Hazard 11: both sides of a hand-off take the connection's lock, which is only surveyable while locks are in few places.
 LOCKS = {"Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier", "allocate_lock"}
+# `call_loop` is the name under which the loop's call_soon_threadsafe is handed to those who may call it.
+CROSS_THREAD_CALLS = {"call_soon_threadsafe", "run_coroutine_threadsafe", "call_loop", "_call_loop"}
 LOCK_FILES = {
     "starman/serving/accesslog.py",
     "starman/serving/exchange.py",
@@ -121,7 +126,7 @@ def test_rooms_do_without_what_they_never_import(module: str) -> None:
     found = [
         f"{module}:{line} imports {name}"
         for line, name in imports_of(module)
-        if any(begins_with(name, banned) for banned in forbidden)
+        if any(begins_with(name, banned) for banned in forbidden) and (module, name) not in ALLOWED
     ]
     assert found == []
 
@@ -138,8 +143,8 @@ def test_hazard_11_locks_and_cross_thread_calls_have_their_files(module: str) ->
     for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("threading", "_thread"):
             found += [f"{module}:{node.lineno} {node.attr}"] if node.attr in LOCKS else []
-        elif isinstance(node, ast.Attribute) and node.attr in ("call_soon_threadsafe", "run_coroutine_threadsafe"):
-            found.append(f"{module}:{node.lineno} {node.attr}")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CROSS_THREAD_CALLS:
+            found.append(f"{module}:{node.lineno} {node.func.attr}")
         elif isinstance(node, ast.ImportFrom) and node.module in ("threading", "_thread"):
             found += [f"{module}:{node.lineno} {alias.name}" for alias in node.names if alias.name in LOCKS]
     assert found == []

@@ -1,0 +1,79 @@
+"""What a thread's socket did not take, written by the loop as the client reads: bytes through the transport, files by sendfile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from starman import log
+from starman.serving.writer import FileRest, Rest, Writer, send_some
+
+
+class Handler(Protocol):
+    """Who is told how it ends. Called in the loop."""
+
+    def remainder_written(self) -> None:
+        """All of it is written, and the transport's buffer is empty."""
+
+    def cut(self) -> None:
+        """It cannot be written."""
+
+
+class Remainder:
+    """At most one remainder of one connection. Loop only."""
+
+    __slots__ = ("_file", "_handler", "_loop", "_transport", "_writer")
+
+    def __init__(self, handler: Handler, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, writer: Writer) -> None:
+        """Sets the transport's high-water mark to 0: with any other, bytes may pend without a pause, or a resume come while
+        some still do (hazard 4)."""
+        self._handler = handler
+        self._loop = loop
+        self._transport = transport
+        self._writer = writer
+        self._file: FileRest | None = None
+        transport.set_write_buffer_limits(high=0)
+
+    @property
+    def left(self) -> int:
+        """How many bytes are still to be written."""
+        return self._file.count if self._file is not None else self._transport.get_write_buffer_size()
+
+    def take(self, rest: Rest) -> None:
+        """Write `rest`, then tell the handler."""
+        if isinstance(rest, FileRest):
+            self._file = rest
+            self._loop.add_writer(self._writer.descriptor, self._send_file)
+        else:
+            self._transport.write(rest)
+            self.on_room()
+
+    def on_room(self) -> None:
+        """The transport may have written what it had. It calls back only if it had to wait."""
+        if self._file is None and not self._transport.get_write_buffer_size():
+            self._handler.remainder_written()
+
+    def end(self) -> None:
+        """The connection ends: forget what is left. While the duplicate is open, for the loop watches it."""
+        if self._file is not None:
+            self._loop.remove_writer(self._writer.descriptor)
+            self._file.close()
+            self._file = None
+
+    def _send_file(self) -> None:
+        rest = self._file
+        assert rest is not None
+        try:
+            sent = send_some(self._writer.descriptor, rest)
+        except (BrokenPipeError, ConnectionError):
+            self._handler.cut()
+            return
+        except (OSError, EOFError) as error:
+            log.error(f"a file could not be sent whole: {error}")
+            self._handler.cut()
+            return
+        rest.offset += sent
+        rest.count -= sent
+        if not rest.count:
+            self.end()
+            self._handler.remainder_written()
