@@ -29,7 +29,7 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     Given a callable, the application is in the caller's process already: workers share it, and SIGHUP replaces workers but
     not its code. Give a string to have fresh code at each restart. Signal handlers of the caller are put back at the end.
 
-    Raises SettingError for a wrong setting, ListenError when a listener cannot be opened, StartError when the workers do not start.
+    Raises SettingError for a wrong setting, ListenError when a listener cannot be opened, StartError when no worker starts.
     """
     from .sources import from_keywords
 
@@ -45,8 +45,8 @@ def run_master(settings: Settings) -> int:
 async def serve(app: Application | str | None = None, **settings: object) -> None:
     """Serve `app` in the running loop, as one worker: no process is forked, no signal touched. On asyncio or uvloop.
 
-    `app` and `settings` as for `run`; `workers`, `preload_app`, and what is about processes has no effect. The application runs in
-    `threads` threads of its own. Returns never; cancel it to stop: it then accepts no more, gives what is in flight
+    `app` and `settings` as for `run`; `workers`, `preload_app` and what is about processes has no effect. The application runs
+    in `threads` threads of its own. Returns never; cancel it to stop: it then accepts no more, gives what is in flight
     graceful_timeout, and raises the cancellation again.
 
     Raises SettingError, LoadError, ListenError.
@@ -128,7 +128,7 @@ def _announce(settings: Settings, listeners: Sequence[Listener]) -> None:
     from .version import VERSION
 
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
-    log.info(f"starman {VERSION} ready: 1 worker × {threads} on {', '.join(listener.url for listener in listeners)}")
+    log.info(f"starman {VERSION} ready: 1 worker × {threads} on {', '.join(listener.url for listener in listeners)}")  # noqa: RUF001
 
 
 def _loader(settings: Settings) -> Callable[[], Application]:

@@ -5,6 +5,7 @@ What to do, the roster decides; how, is written here. Never imports the serving 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -15,7 +16,7 @@ from starman.process import actions
 from starman.process.blueprint import Blueprint, import_service
 from starman.process.door import SignalDoor
 from starman.process.forking import fork
-from starman.process.limits import raise_descriptor_limit, warn_of_threads
+from starman.process.limits import raise_descriptor_limit, release_memory, warn_of_threads
 from starman.process.links import Link, Links
 from starman.process.messages import Draining, Failed, Loaded, Ready, Role, Spawn, Spawned
 from starman.process.reaper import Reaper
@@ -85,19 +86,19 @@ class Master:
             actions.GiveUp: self._give_up,
         }
 
-    def run(self) -> int:
-        """Serve until a signal ends it. Returns the exit status: 0, or 1 when requests had to be cut.
+    def run(self, *, embedded: bool = False) -> int:
+        """Serve until a signal ends it. Returns the exit status: 0, or 1 when the master had to cut workers short.
 
-        Raises StartError when the first start fails. Main thread only, for it takes the signals over; they, and all else
-        that belongs to the process, are given back at the end, but for the raised limit of descriptors.
+        embedded: whether the process is some other program's, as it is when that program gave a callable: its children are not
+        reaped, nor its title changed. Raises StartError when the first start fails. Main thread only, for it takes the signals
+        over; they are given back at the end.
         """
-        embedded = self._blueprint.application is not None
-        if embedded:
+        if embedded or self._blueprint.application is not None:
+            embedded = True
             warn_of_threads()
         else:
             self._blueprint.title("master")
         raise_descriptor_limit()
-        # A program that embeds us may have children of its own: their statuses are its.
         self._reaper = Reaper(everything=not embedded)
         self._door = SignalDoor()
         self._links = Links(self._door)
@@ -215,14 +216,18 @@ class Master:
         channel = self._open(action.member)
         if channel is None:
             return
+        # The mold's collector then leaves the headers of what it inherits alone, and the pages stay shared.
+        gc.freeze()
         try:
             pid = fork()
         except OSError as error:
+            gc.unfreeze()
             channel.close()
             self._deaths.append((action.member, f"could not be forked ({error.strerror})"))
             return
         if pid == 0:
             self._become_mold(channel)
+        gc.unfreeze()
         channel.close()
         link = self._links.find(action.member)
         assert link is not None
@@ -309,6 +314,7 @@ class Master:
         log.info(
             f"starman {VERSION} ready: {_count(action.workers, 'worker')} × {_count(threads, 'thread')} on {urls}"  # noqa: RUF001
         )
+        release_memory()
 
     def _say(self, action: actions.Say) -> None:
         write = {actions.Level.INFO: log.info, actions.Level.WARNING: log.warning, actions.Level.ERROR: log.error}

@@ -120,9 +120,7 @@ class Failed(Message):
         return cls(message, details)
 
 
-_KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Draining, Failed)
-}
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Draining, Failed)}
 
 
 def encode(message: Message) -> bytes:

@@ -26,7 +26,7 @@ def set_title(text: str) -> None:
 
 def _set_short_name(raw: bytes) -> None:
     with open("/proc/self/comm", "wb", buffering=0) as file:
-        file.write(raw[:_SHORT_BYTES])
+        file.write(raw[:_SHORT_BYTES].rstrip())
 
 
 def _set_command_line(raw: bytes) -> None:
@@ -39,7 +39,7 @@ def _set_command_line(raw: bytes) -> None:
         return
     # The last byte stays NUL: with any other there, the kernel reads on into the environment.
     room = end - start - 1
-    # By way of the file, not of ctypes: a wrong address is an OSError then, and no crash, and ctypes costs 0.6 MB.
+    # By way of the file, not of ctypes: a wrong address is an OSError then, and no crash, and no worker needs ctypes.
     memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.pwrite(memory, raw[:room].ljust(room + 1, b"\0"), start)

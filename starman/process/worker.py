@@ -46,6 +46,7 @@ if TYPE_CHECKING:
             self, application: Application, settings: Settings, listeners: Sequence[Listener], *, multiprocess: bool
         ) -> Serving: ...
 
+
 # Hazard 8: TERM and QUIT are idempotent; one that comes this many seconds after the first is a second one.
 SECOND_STOP = 1.0
 
@@ -69,7 +70,7 @@ def run_worker(channel: Channel, slot: int, blueprint: Blueprint, application: A
             application = blueprint.load_application()
         settings = blueprint.settings
         service = make_service(application, settings, blueprint.listeners, multiprocess=settings.workers > 1)
-        lifetime = _Lifetime(channel, service)
+        lifetime = _Lifetime(channel, service, blueprint.listeners)
         anyio.run(lifetime.run, backend="asyncio", backend_options={"use_uvloop": True})
         status = 0
     except StarmanError as error:
@@ -90,10 +91,11 @@ class _Lifetime:
     ready: whether it has accepted connections.
     """
 
-    __slots__ = ("_channel", "_service", "_stopped_at", "ready")
+    __slots__ = ("_channel", "_listeners", "_service", "_stopped_at", "ready")
 
-    def __init__(self, channel: Channel, service: Serving) -> None:
+    def __init__(self, channel: Channel, service: Serving, listeners: Sequence[Listener]) -> None:
         self._channel = channel
+        self._listeners = listeners
         self._service = service
         self._stopped_at: float | None = None
         self.ready = False
@@ -124,6 +126,10 @@ class _Lifetime:
             self._stopped_at = now
             self._channel.send(Draining())
             self._service.drain()
+            # The service accepts on duplicates, which it closes. As long as anybody holds this one, the kernel would take
+            # connections that nobody serves.
+            for listener in self._listeners:
+                listener.close()
         elif now - self._stopped_at >= SECOND_STOP:
             self._service.cut()
 

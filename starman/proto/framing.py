@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from starman.errors import ProtocolError
-from starman.proto.messages import Limits
-from starman.proto.syntax import CHUNK_LINE, FIELD_LINE, UNFINISHED_CHUNK_LINE
+from starman.proto.messages import LONGEST_BODY, Limits
+from starman.proto.syntax import CHUNK_LINE, FIELD_LINE, UNFINISHED_CHUNK_LINE, UNFINISHED_FIELD_LINE
 
 
 class _Expect(Enum):
@@ -29,14 +29,14 @@ class ChunkedDecoder:
     `trailers` is complete once `decode` has said that the body is.
     """
 
-    __slots__ = ("_body_left", "_expect", "_extra_left", "_left", "_limited", "trailers")
+    __slots__ = ("_body_left", "_expect", "_extra_left", "_left", "_most_trailers", "trailers")
 
     def __init__(self, limits: Limits) -> None:
         self._expect = _Expect.SIZE
         self._left = 0
-        self._limited = limits.body_bytes > 0
-        self._body_left = limits.body_bytes
+        self._body_left = limits.body_bytes or LONGEST_BODY
         self._extra_left = limits.extra_bytes
+        self._most_trailers = limits.fields
         self.trailers: list[tuple[bytes, bytes]] = []
 
     def decode(self, buffer: bytes, at: int) -> tuple[bytes, int, bool]:
@@ -46,72 +46,81 @@ class ChunkedDecoder:
         more bytes are needed: feed what was not used again, with more behind it.
         Raises ProtocolError: 400 for bad syntax, 413 when the body passes its limit, 431 for too many trailers.
         """
-        while True:
-            if self._expect is _Expect.DATA:
-                data = buffer[at : at + self._left]
-                at += len(data)
-                self._left -= len(data)
-                if not self._left:
-                    self._expect = _Expect.DATA_END
-                return data, at, False
-            if self._expect is _Expect.DATA_END:
-                end = buffer[at : at + 2]
-                if not b"\r\n".startswith(end):
-                    raise ProtocolError(400, "a chunk is longer than its size")
-                if len(end) < 2:
-                    return b"", at, False
-                at += 2
-                self._expect = _Expect.SIZE
+        while self._expect is not _Expect.DATA:
             end_of_line = buffer.find(b"\r\n", at)
             if end_of_line < 0:
-                self._check_unfinished(buffer, at)
+                self._check_unfinished(buffer[at:])
                 return b"", at, False
-            if self._expect is _Expect.SIZE:
-                self._size(buffer[at:end_of_line])
-            elif end_of_line == at:
-                self._expect = _Expect.NOTHING
-                return b"", at + 2, True
-            else:
-                self._trailer(buffer[at:end_of_line])
+            self._line(buffer[at:end_of_line])
             at = end_of_line + 2
-            if self._expect is _Expect.DATA and at == len(buffer):
-                return b"", at, False
+            if self._expect is _Expect.NOTHING:
+                return b"", at, True
+        data = buffer[at : at + self._left]
+        self._left -= len(data)
+        if not self._left:
+            self._expect = _Expect.DATA_END
+        return data, at + len(data), False
+
+    def _line(self, line: bytes) -> None:
+        if self._expect is _Expect.SIZE:
+            self._size(line)
+        elif self._expect is _Expect.DATA_END:
+            if line:
+                raise _longer_than_its_size()
+            self._expect = _Expect.SIZE
+        elif line:
+            self._trailer(line)
+        else:
+            self._expect = _Expect.NOTHING
 
     def _size(self, line: bytes) -> None:
         match = CHUNK_LINE.fullmatch(line)
         if match is None:
             raise ProtocolError(400, "a chunk size or extension is malformed")
-        self._spend(len(line) - len(match[1]), 400, "the chunk extensions are too long")
-        size = int(match[1], 16)
-        if self._limited:
-            self._body_left -= size
-            if self._body_left < 0:
-                raise ProtocolError(413, "the body is longer than max_body")
-        self._left = size
-        self._expect = _Expect.DATA if size else _Expect.TRAILER
+        self._spend(len(match[2]))
+        self._left = int(match[1], 16)
+        self._body_left -= self._left
+        if self._body_left < 0:
+            raise ProtocolError(413, "the body is longer than max_body")
+        self._expect = _Expect.DATA if self._left else _Expect.TRAILER
 
     def _trailer(self, line: bytes) -> None:
         match = FIELD_LINE.fullmatch(line)
         if match is None:
             raise ProtocolError(400, "a trailer field is malformed")
-        self._spend(len(line), 431, "the trailers are too long")
-        self.trailers.append((match[1], match[2].rstrip(b"\t ")))
+        self._spend(len(line) + 2)
+        if len(self.trailers) == self._most_trailers:
+            raise ProtocolError(431, "there are more trailers than limit_request_fields")
+        self.trailers.append((match[1], match[2].strip(b"\t ")))
 
-    def _check_unfinished(self, buffer: bytes, at: int) -> None:
-        """Refuse what no further byte can mend, and what grows without an end."""
-        line = buffer[at:]
+    def _check_unfinished(self, line: bytes) -> None:
+        """Refuse at once what no further byte can mend, and what grows without an end."""
         if self._expect is _Expect.SIZE:
-            if UNFINISHED_CHUNK_LINE.fullmatch(line) is None:
+            match = UNFINISHED_CHUNK_LINE.fullmatch(line)
+            if match is None:
                 raise ProtocolError(400, "a chunk size or extension is malformed")
-            if len(line) > self._extra_left + 16:
-                raise ProtocolError(400, "the chunk extensions are too long")
+            extra_bytes = len(match[1] or b"")
+        elif self._expect is _Expect.DATA_END:
+            if line not in (b"", b"\r"):
+                raise _longer_than_its_size()
+            return
         else:
-            if b"\n" in line or b"\r" in line[:-1]:
+            if UNFINISHED_FIELD_LINE.fullmatch(line) is None:
                 raise ProtocolError(400, "a trailer field is malformed")
-            if len(line) > self._extra_left:
-                raise ProtocolError(431, "the trailers are too long")
+            extra_bytes = len(line.removesuffix(b"\r"))
+        if extra_bytes > self._extra_left:
+            raise self._too_much_extra()
 
-    def _spend(self, extra_bytes: int, status: int, message: str) -> None:
+    def _spend(self, extra_bytes: int) -> None:
         self._extra_left -= extra_bytes
         if self._extra_left < 0:
-            raise ProtocolError(status, message)
+            raise self._too_much_extra()
+
+    def _too_much_extra(self) -> ProtocolError:
+        if self._expect is _Expect.SIZE:
+            return ProtocolError(400, "the chunk extensions are too long")
+        return ProtocolError(431, "the trailers are too long")
+
+
+def _longer_than_its_size() -> ProtocolError:
+    return ProtocolError(400, "a chunk is longer than its size")

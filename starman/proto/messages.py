@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+# In bytes, where no limit is set. Others on the way may count in 64 bits with a sign, and must not see less than we do.
+LONGEST_BODY = (1 << 63) - 1
+
 
 class Limits:
     """How much of one request is accepted, counted in bytes as received. Immutable by convention, shared by all connections."""
 
-    __slots__ = ("body_bytes", "extra_bytes", "field_bytes", "fields", "head_bytes", "line_bytes")
+    __slots__ = ("body_bytes", "extra_bytes", "field_bytes", "fields", "head_bytes", "line_bytes", "unmeasured_bytes")
 
     def __init__(
         self,
@@ -19,13 +22,16 @@ class Limits:
     ) -> None:
         """`line_bytes` the request line without its CRLF (414 beyond); `fields` how many field lines, `field_bytes` one of
         them without its CRLF, `head_bytes` all of the head (431); `body_bytes` the decoded body, 0 means no limit (413);
-        `extra_bytes` chunk extensions and trailers of one body together (400 and 431)."""
+        `extra_bytes` chunk extensions and trailers of one body together (400 and 431); trailers are as many as `fields` at most.
+        """
         self.line_bytes = line_bytes
         self.fields = fields
         self.field_bytes = field_bytes
         self.head_bytes = head_bytes
         self.body_bytes = body_bytes
         self.extra_bytes = extra_bytes
+        # A head of no more bytes cannot pass a limit on sizes.
+        self.unmeasured_bytes = min(field_bytes, head_bytes)
 
 
 class RequestHead:

@@ -1,7 +1,7 @@
 """Responses: a status and fields from an application, checked, become a head; the head decides how the body is framed.
 
-An application cannot break the framing from here: what it says about lengths is enforced, its hop-by-hop fields are not passed on,
-and neither status nor field can carry a line break.
+An application cannot break the framing from here: what it says about lengths is enforced, its hop-by-hop fields are not passed
+on, and neither status nor field can carry a line break.
 """
 
 from __future__ import annotations
@@ -50,6 +50,24 @@ _MOST_SPELLINGS = 1024
 LAST_CHUNK = b"0\r\n\r\n"
 
 
+class _Spellings(dict[str, _Role]):
+    """By field name as the application spells it: what it means to framing. A spelling is checked and learned once."""
+
+    def __missing__(self, name: object) -> _Role:
+        if not isinstance(name, str):
+            raise TypeError(f"a field name must be a str, not {type(name).__name__}")
+        if FIELD_NAME_TEXT.fullmatch(name) is None:
+            raise ValueError(f"{name!r} is not a field name")
+        role = _ROLES.get(name.lower(), _Role.PLAIN)
+        # The table stops growing before an application can make it large.
+        if len(self) < _MOST_SPELLINGS:
+            self[name] = role
+        return role
+
+
+_spellings = _Spellings()
+
+
 class ResponseHead:
     """A status and its fields, checked and encoded but for what only the server knows: framing, Connection, Date, Server.
 
@@ -57,8 +75,6 @@ class ResponseHead:
     """
 
     __slots__ = ("_lines", "close", "content_length", "has_date", "has_server", "status_code")
-
-    _spellings: dict[str, _Role] = {}
 
     def __init__(self, status: str, fields: Sequence[tuple[str, str]]) -> None:
         if not isinstance(status, str):
@@ -72,10 +88,10 @@ class ResponseHead:
         self.has_date = False
         self.has_server = False
         lines = ["HTTP/1.1 " + status if match[2] is not None else f"HTTP/1.1 {status} "]
-        spellings = self._spellings
+        spellings = _spellings
         plain = _Role.PLAIN
         for name, value in fields:
-            role = spellings.get(name) or _learn(name, spellings)
+            role = spellings[name]
             if role is plain or self._keep(role, name, value):
                 lines.append(name + ": " + value)
         text = "\r\n".join(lines)
@@ -107,10 +123,13 @@ class ResponseHead:
         return role is not _Role.HOP_BY_HOP
 
     def field_lines(self) -> bytes:
-        """The fields alone, without the status line, and without a CRLF behind the last."""
-        return self._lines.partition(b"\r\n")[2]
+        """The fields alone, without the status line, each with the CRLF before it."""
+        _, line_break, lines = self._lines.partition(b"\r\n")
+        return line_break + lines
 
-    def finish(self, request: RequestFacts, known_length: int | None, persistent: bool, stamp: Stamp) -> tuple[bytes, Framing, bool]:
+    def finish(
+        self, request: RequestFacts, known_length: int | None, persistent: bool, stamp: Stamp
+    ) -> tuple[bytes, Framing, bool]:
         """The head's bytes, the body's framing, and whether the connection persists after it (RFC 9112 §6, §9.3).
 
         `known_length` is the body's length in bytes where the server knows it and the application did not say; `persistent`
@@ -178,7 +197,7 @@ def chunk(data: bytes) -> bytes:
 
 def refusal(status: int, message: str, stamp: Stamp) -> bytes:
     """A whole response that refuses a request for a reason of our own; the connection closes behind it."""
-    body = message.encode("latin-1", "replace") + b"\n"
+    body = message.encode() + b"\n"
     return b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close%b%b" % (
         status,
         REASONS.get(status, b"Error"),
@@ -190,11 +209,8 @@ def refusal(status: int, message: str, stamp: Stamp) -> bytes:
 
 def interim(status: int, fields: Sequence[tuple[str, str]] = ()) -> bytes:
     """An interim response: 100 Continue, 103 Early Hints (RFC 9110 §15.2, RFC 8297). Raises as ResponseHead does."""
-    head = b"HTTP/1.1 %d %b\r\n" % (status, REASONS[status])
-    if not fields:
-        return head + b"\r\n"
-    checked = ResponseHead("200 OK", fields)
-    return head + checked.field_lines() + b"\r\n\r\n"
+    lines = ResponseHead("200 OK", fields).field_lines() if fields else b""
+    return b"HTTP/1.1 %d %b%b\r\n\r\n" % (status, REASONS[status], lines)
 
 
 # RFC 9110 §15, RFC 6585 §5, RFC 8297: those that starman itself sends.
@@ -213,15 +229,3 @@ REASONS = {
     504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
 }
-
-
-def _learn(name: str, spellings: dict[str, _Role]) -> _Role:
-    """What a field of this spelling means to us. The table stops growing before an application can make it large."""
-    if not isinstance(name, str):
-        raise TypeError(f"a field name must be a str, not {type(name).__name__}")
-    if FIELD_NAME_TEXT.fullmatch(name) is None:
-        raise ValueError(f"{name!r} is not a field name")
-    role = _ROLES.get(name.lower(), _Role.PLAIN)
-    if len(spellings) < _MOST_SPELLINGS:
-        spellings[name] = role
-    return role

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import sys
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ class Listening(Protocol):
 class Acceptor:
     """Accepts on all listeners of a worker. Loop only."""
 
-    __slots__ = ("_backlog", "_loop", "_pending", "_readers", "_servers", "_shared", "_sockets", "_threads", "_multiprocess")
+    __slots__ = ("_backlog", "_loop", "_multiprocess", "_pending", "_readers", "_servers", "_shared", "_sockets", "_threads")
 
     def __init__(self, shared: Shared, *, backlog: int, threads: int, multiprocess: bool) -> None:
         """`backlog` as for listen(2); `threads` and `multiprocess` are told to the application."""
@@ -63,7 +62,7 @@ class Acceptor:
                 self._servers.append(server)
 
     def stop(self) -> None:
-        """Accept what the kernel has already accepted for us, then no more: those clients may have sent their request (hazard 13)."""
+        """Accept what the kernel already has for us, then no more: those clients may have sent their request (hazard 13)."""
         for server in self._servers:
             server.close()
         for sock, _ in self._readers:
@@ -120,7 +119,7 @@ class Acceptor:
         return lambda: Connection(shared, loop, environ, wildcard)
 
     def _template(self, sock: socket.socket) -> Environ:
-        """What requests of this listener have in common. A UNIX listener needs a name and a port as well: frameworks ask for them."""
+        """What requests of this listener have in common. A UNIX listener needs a name and a port, too: frameworks ask for them."""
         server = ("localhost", 80) if sock.family == socket.AF_UNIX else sock.getsockname()[:2]
         return template(
             server=server,

@@ -1,7 +1,7 @@
 """The access log, in the combined format: `host - user [time] "request" status bytes "referrer" "user agent"`.
 
-Threads format their lines and add them; a batch leaves in one write of whole lines. On a file opened for appending, the kernel keeps
-such writes of several workers apart; on a pipe it does so up to PIPE_BUF bytes, so batches for anything but a file are cut there.
+Threads format their lines and add them; a batch leaves in one write of whole lines. On a file opened for appending, the kernel
+keeps such writes of several workers apart; on a pipe it does so up to PIPE_BUF bytes, so batches for anything but a file are cut there.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import select
 import stat
 import threading
 import time
@@ -18,7 +19,6 @@ from starman.wsgi.environ import Environ
 
 # A batch this large (bytes) is written at once; a smaller one waits for the next tick.
 _BATCH_BYTES = 32_768
-_PIPE_BUF = 4_096
 
 # What could end a line, a quoted part of it, or a terminal's good mood.
 _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
@@ -42,12 +42,16 @@ class AccessLog:
 
     def add(self, environ: Environ, status_code: int, body_bytes: int) -> None:
         """Log an exchange. `status_code` 0 means the client went before it was sent anything: logged as 499."""
-        get = environ.get
-        request = f"{environ['REQUEST_METHOD']} {environ['REQUEST_URI']} {environ['SERVER_PROTOCOL']}"
-        user = _user(get("HTTP_AUTHORIZATION"))
+
+        # The application may have changed its environ, into anything.
+        def get(key: str) -> str:
+            return _safe(str(environ.get(key, "-")))
+
+        request = f"{get('REQUEST_METHOD')} {get('REQUEST_URI')} {get('SERVER_PROTOCOL')}"
+        user = _user(str(environ.get("HTTP_AUTHORIZATION")))
         self._append(
-            f"{environ['REMOTE_ADDR']} - {user} [{self._time()}] \"{_safe(request)}\" {status_code or 499} {body_bytes or '-'}"
-            f' "{_safe(get("HTTP_REFERER", "-"))}" "{_safe(get("HTTP_USER_AGENT", "-"))}"\n'
+            f'{_word(get("REMOTE_ADDR"))} - {user} [{self._time()}] "{request}" {status_code or 499} {body_bytes or "-"}'
+            f' "{get("HTTP_REFERER")}" "{get("HTTP_USER_AGENT")}"\n'
         )
 
     def add_refusal(self, peer: str, status_code: int) -> None:
@@ -102,15 +106,20 @@ def _safe(text: str) -> str:
     return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
-def _user(authorization: str | None) -> str:
+def _word(text: str) -> str:
+    """`text`, safe already, as one word: "-" for none."""
+    return text.replace(" ", "\\x20") or "-"
+
+
+def _user(authorization: str) -> str:
     """The user name of Basic credentials (RFC 7617), "-" without."""
-    if authorization is None or authorization[:6].lower() != "basic ":
+    if authorization[:6].lower() != "basic ":
         return "-"
     try:
         name = base64.b64decode(authorization[6:].strip(), validate=True).partition(b":")[0].decode("latin-1")
     except ValueError:
         return "-"
-    return _safe(name).replace(" ", "\\x20") or "-"
+    return _word(_safe(name))
 
 
 def _cut(lines: list[bytes]) -> list[bytes]:
@@ -118,7 +127,7 @@ def _cut(lines: list[bytes]) -> list[bytes]:
     batches: list[bytes] = []
     batch = b""
     for line in lines:
-        if batch and len(batch) + len(line) > _PIPE_BUF:
+        if batch and len(batch) + len(line) > select.PIPE_BUF:
             batches.append(batch)
             batch = b""
         batch += line

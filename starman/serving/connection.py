@@ -1,6 +1,6 @@
 """The loop's side of one connection: reads, parses, offers exchanges, and keeps the time.
 
-Everything here runs in the loop, `spool` excepted; threads reach it through `Writer`, which posts to the loop.
+Everything here runs in the loop; threads reach it through `Writer`, which posts to the loop.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from enum import Enum, auto
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
@@ -18,9 +19,10 @@ from starman import log
 from starman.errors import ProtocolError
 from starman.proto.messages import RequestHead
 from starman.proto.request import RequestParser
-from starman.proto.response import interim, refusal
+from starman.proto.response import refusal
 from starman.serving.exchange import Exchange
 from starman.serving.remainder import Remainder
+from starman.serving.upload import Upload
 from starman.serving.writer import FileRest, Rest, Turn, Writer
 from starman.wsgi.body import RequestBody
 from starman.wsgi.environ import Environ, for_connection
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread.
 _MOST_PENDING = 32
 
-# How long (seconds) a connection that has sent its last byte is read on, so that a reset cannot overtake the answer (RFC 9112 §9.6).
+# How long (seconds) a connection that has sent its last byte is read on, so that a reset cannot
+# overtake the answer (RFC 9112 §9.6).
 _LINGER = 2.0
 
 # After this long (seconds) without a request, a connection gives its second descriptor back.
@@ -53,11 +56,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_base",
-        "_body",
-        "_continue_due",
         "_eof",
         "_fd",
-        "_head",
         "_heads",
         "_linger_until",
         "_loop",
@@ -68,11 +68,11 @@ class Connection(asyncio.Protocol):
         "_phase",
         "_refusal",
         "_remainder",
-        "_server",
         "_shared",
-        "_spooling",
         "_template",
         "_transport",
+        "_upload",
+        "_wildcard",
         "_writer",
     )
 
@@ -85,20 +85,17 @@ class Connection(asyncio.Protocol):
         self._shared = shared
         self._loop = loop
         self._template = template
-        self._server = wildcard
+        self._wildcard = wildcard
         self._parser = RequestParser(shared.limits)
         self._writer = Writer(self, shared.call_loop)
         self._phase = _Phase.OPEN
-        self._head: RequestHead | None = None
-        self._body: RequestBody | None = None
+        self._upload: Upload | None = None
         self._refusal: ProtocolError | None = None
         self._heads = 0
         self._mark: object = None
         self._mark_at = 0.0
         self._linger_until = 0.0
-        self._continue_due = False
         self._paused = False
-        self._spooling = False
         self._eof = False
 
     # asyncio.Protocol
@@ -108,9 +105,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
         self._fd = sock.fileno()
-        peer = _endpoint(transport.get_extra_info("peername"))
-        server = _endpoint(transport.get_extra_info("sockname")) if self._server else None
-        self._base = for_connection(self._template, peer, server)
+        server = transport.get_extra_info("sockname") if self._wildcard else None
+        self._base = for_connection(self._template, transport.get_extra_info("peername"), server)
         self._remainder = Remainder(self, self._loop, self._transport, self._writer)
         self._shared.connections.add(self)
 
@@ -136,11 +132,8 @@ class Connection(asyncio.Protocol):
         self._parser.close()
         self._remainder.end()
         self._writer.lose()
-        if self._body is not None and not self._spooling:
-            self._body.close()
-            self._body = None
+        self._discard_upload()
         self._shared.connections.discard(self)
-        self._shared.on_connection_lost()
 
     def resume_writing(self) -> None:
         """The transport's buffer is empty: its high-water mark is 0 (hazard 4)."""
@@ -154,28 +147,43 @@ class Connection(asyncio.Protocol):
         try:
             while (event := parser.next_event()) is not None:
                 if isinstance(event, RequestHead):
-                    self._heads += 1
-                    if event.body_length == 0:
-                        self._offer(event, None)
-                        if event.upgrade and self._writer.wake_when_done():
-                            # What follows may be of another protocol: that shows when this request is answered.
-                            self._pause()
-                    else:
-                        self._begin_body(event)
+                    self._on_head(event)
                 elif isinstance(event, bytes):
-                    assert self._body is not None
-                    self._body.write(event)
-                    if self._body.wants_spooling:
-                        self._begin_spooling()
+                    self._on_body(event)
                 else:
-                    head, body = self._head, self._body
-                    assert head is not None
-                    self._head = self._body = None
-                    self._offer(head, body)
+                    self._on_end_of_body()
                 if self._paused:
                     return
         except ProtocolError as error:
             self._refuse(error)
+
+    def _on_head(self, head: RequestHead) -> None:
+        self._heads += 1
+        if head.body_length != 0:
+            self._upload = Upload(head, self._shared.body_memory_bytes)
+            if head.expects_continue and not self._parser.unread_bytes and not self._writer.wake_when_done():
+                self._continue()
+            return
+        self._offer(head, None)
+        if head.upgrade and self._writer.wake_when_done():
+            # What follows may be of another protocol: that shows when this request is answered.
+            self._pause()
+
+    def _on_body(self, data: bytes) -> None:
+        upload = self._upload
+        assert upload is not None
+        upload.body.write(data)
+        if upload.body.wants_spooling:
+            # The loop never writes to the disk: a thread does, and the socket is left unread meanwhile.
+            upload.spooling = True
+            self._pause()
+            self._shared.in_thread(upload.spool, partial(self._spooled, upload))
+
+    def _on_end_of_body(self) -> None:
+        upload = self._upload
+        assert upload is not None
+        self._upload = None
+        self._offer(upload.head, upload.body)
 
     def _offer(self, head: RequestHead, body: RequestBody | None) -> None:
         """A request is complete: it runs now, or when those before it are answered."""
@@ -195,42 +203,18 @@ class Connection(asyncio.Protocol):
         elif writer.pending_count >= _MOST_PENDING and writer.wake_when_done():
             self._pause()
 
-    def _begin_body(self, head: RequestHead) -> None:
-        self._head = head
-        self._body = RequestBody(self._shared.body_memory_bytes)
-        if head.expects_continue and not self._parser.unread_bytes:
-            self._continue_due = True
-            if not self._writer.wake_when_done():
-                self._continue()
-
     def _continue(self) -> None:
-        """Ask for the body, unless some of it came meanwhile (RFC 9110 §10.1.1)."""
-        self._continue_due = False
-        if self._body is not None and not self._body.length:
-            self._transport.write(interim(100))
+        """Ask for the body, if it is waited for."""
+        if self._upload is not None:
+            self._transport.write(self._upload.interim())
 
-    def _begin_spooling(self) -> None:
-        """Leave the socket unread while a thread writes to the disk what has come (the loop never does)."""
-        self._spooling = True
-        self._pause()
-        self._shared.spool(self)
-
-    def spool(self) -> None:
-        """Move the body's memory to its spool file. In a thread of anyio's; nothing else touches the body meanwhile."""
-        if self._body is not None:
-            self._body.spool()
-
-    def spooled(self, error: OSError | None) -> None:
+    def _spooled(self, upload: Upload, error: OSError | None) -> None:
         """The disk is done, or has failed."""
-        self._spooling = False
+        upload.spooled()
         if self._phase is not _Phase.OPEN:
-            if self._body is not None:
-                self._body.close()
-                self._body = None
             return
         if error is not None:
             log.error(f"the spool file of a request body failed: {error}")
-            self._parser.close()
             self._refuse(ProtocolError(500, "Internal Server Error"))
             return
         self._resume()
@@ -273,15 +257,22 @@ class Connection(asyncio.Protocol):
             self._refuse(ProtocolError(400, "the request is incomplete"))
         elif self._eof:
             self._linger()
-        elif self._continue_due:
+        else:
             self._continue()
+
+    @property
+    def _spooling(self) -> bool:
+        return self._upload is not None and self._upload.spooling
+
+    def _discard_upload(self) -> None:
+        if self._upload is not None:
+            self._upload.discard()
+            self._upload = None
 
     def _refuse(self, error: ProtocolError) -> None:
         """Answer with an error of our own, after the responses that come before it, and close."""
         self._parser.close()
-        if self._body is not None:
-            self._body.close()
-            self._body = None
+        self._discard_upload()
         self._refusal = error
         self._settle()
 
@@ -294,7 +285,7 @@ class Connection(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Say that nothing more will be sent, and read on for a while, so that a reset cannot destroy what was (RFC 9112 §9.6)."""
+        """Say that nothing more will be sent, and read on a while: a reset would destroy what was (RFC 9112 §9.6)."""
         self._phase = _Phase.LINGERING
         self._linger_until = time.monotonic() + _LINGER
         self._parser.close()
@@ -370,7 +361,7 @@ class Connection(asyncio.Protocol):
         if self._spooling or self._refusal is not None:
             return
         if not self._parser.at_start:
-            received = self._body.length if self._parser.in_body and self._body is not None else -1
+            received = self._upload.body.length if self._upload is not None else -1
             if self._progress((self._heads, received), now) >= shared.header_timeout:
                 self._refuse(ProtocolError(408, "the request did not arrive in time"))
             return
@@ -389,14 +380,5 @@ class Connection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """The worker drains: close, unless a request is under way."""
-        if self._phase is _Phase.OPEN and self._writer.turn is Turn.FREE and self._parser.at_start and not self._spooling:
+        if self._phase is _Phase.OPEN and self._writer.turn is Turn.FREE and self._parser.at_start:
             self._linger()
-
-
-def _endpoint(address: object) -> tuple[str, int]:
-    """(host, port) of an INET address; of a UNIX one what frameworks can digest: they want an IP address and a number."""
-    if isinstance(address, tuple) and len(address) >= 2:
-        host = str(address[0])
-        # A dual-stack listener sees IPv4 clients as ::ffff:1.2.3.4.
-        return host.removeprefix("::ffff:") if "." in host else host, int(address[1])
-    return "127.0.0.1", 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from starman import log
 from starman.proto.messages import RequestHead
-from starman.proto.response import RequestFacts
+from starman.proto.response import RequestFacts, refusal
 from starman.serving.rawsocket import RawSocket
 from starman.serving.writer import FileRest
 from starman.wsgi.body import RequestBody
@@ -56,8 +57,8 @@ class Exchange:
                 environ = build(self._base, head, body.reader(), body.length)
         except OSError as error:
             log.error(f"the spool file of a request body failed: {error}")
-            self.abandon()
-            return None
+            self.drop()
+            return self._refuse()
         call = Call(RequestFacts(head.minor, head.method == b"HEAD"), self, shared.clock.stamp())
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
@@ -68,12 +69,21 @@ class Exchange:
             writer.abandon(self)
         if raw is not None:
             raw.release()
-        following = writer.release(self, call.persistent)
         if body is not None:
             body.close()
         if shared.access_log is not None:
             shared.access_log.add(environ, call.status_code, call.body_sent)
-        return following
+        # Last of all: a defect before this is answered by a reset of the connection, one behind it would lose the next exchange.
+        return writer.release(self, call.persistent)
+
+    def _refuse(self) -> Exchange | None:
+        """Answer with a 500 of our own, and let the connection end."""
+        shared = self._shared
+        with contextlib.suppress(ClientGone):
+            self.send(refusal(500, "Internal Server Error", shared.clock.stamp()), last=True)
+        if shared.access_log is not None:
+            shared.access_log.add_refusal(self._base["REMOTE_ADDR"], 500)
+        return self._writer.release(self, False)
 
     def _detach(self, call: Call) -> tuple[int, bytes]:
         """Let the application have the connection: from here on it has no response."""
@@ -108,23 +118,22 @@ class Exchange:
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
         """Send a head and a part of a file, and end the response. What the socket does not take, the loop sends from a
         descriptor of its own, so the application may close its file at once. Raises ClientGone."""
-        if count <= _SMALL_FILE:
-            data = os.pread(fd, count, offset)
-            if len(data) == count:
-                self.send(head + data, last=True)
-                return
-        self.send(head, last=False)
-        rest = FileRest(os.dup(fd), offset, count)
+        rest: FileRest | None = None
         try:
+            if count <= _SMALL_FILE:
+                data = os.pread(fd, count, offset)
+                if len(data) == count:
+                    self.send(head + data, last=True)
+                    return
+            rest = FileRest(os.dup(fd), offset, count)
+            self.send(head, last=False)
             self._writer.send_file(self, rest)
             if rest.count:
                 self._writer.hand_over(self, rest, last=True)
-                return
+                rest = None  # the loop's now
         except (OSError, EOFError) as error:
-            rest.close()
             log.error(f"a file could not be sent whole: {error}")
             raise ClientGone from None
-        except ClientGone:
-            rest.close()
-            raise
-        rest.close()
+        finally:
+            if rest is not None:
+                rest.close()

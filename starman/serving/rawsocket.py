@@ -1,8 +1,8 @@
 """`gunicorn.socket`: the connection itself, for an application that wants to speak another protocol on it (WebSocket).
 
 Offered under the name that simple-websocket, flask-sock and Flask-SocketIO look for, and only to a request that offers to
-switch protocols. It is lazy: until the application uses it, the connection is the server's (hazard 3: a socket that is blocking for
-the application would be blocking for the loop as well, so the loop must have let go of it first).
+switch protocols. It is lazy: until the application uses it, the connection is the server's (hazard 3: a socket that is blocking
+for the application would be blocking for the loop as well, so the loop must have let go of it first).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RawSocket:
-    """Stands for a socket, and becomes one at the first use. The exchange's thread uses it first; then any of the application's may."""
+    """Stands for a socket, and becomes one at the first use, by the exchange's thread; then any thread of the application may."""
 
     __slots__ = ("_detach", "_socket", "_unread")
 

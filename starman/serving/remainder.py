@@ -1,4 +1,4 @@
-"""What a thread's socket did not take, written by the loop as the client reads: bytes through the transport, files by sendfile."""
+"""What a thread's socket did not take, written by the loop as the client reads: bytes by the transport, files by sendfile."""
 
 from __future__ import annotations
 

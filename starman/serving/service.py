@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,7 +13,6 @@ from anyio.abc import TaskGroup
 
 from starman import log
 from starman.serving.acceptor import Acceptor, Listening
-from starman.serving.connection import Connection
 from starman.serving.shared import Shared
 from starman.wsgi.call import Application
 
@@ -55,7 +53,7 @@ class Service:
         """
         loop = asyncio.get_running_loop()
         self._drain_begun = anyio.Event()
-        shared = Shared(self._application, self._settings, loop.call_soon_threadsafe, self._spool, lambda: None)
+        shared = Shared(self._application, self._settings, loop.call_soon_threadsafe, self._in_thread)
         acceptor = Acceptor(
             shared, backlog=self._settings.backlog, threads=self._settings.threads, multiprocess=self._multiprocess
         )
@@ -116,14 +114,16 @@ class Service:
             if shared.access_log is not None:
                 await anyio.to_thread.run_sync(shared.access_log.flush)
 
-    def _spool(self, connection: Connection) -> None:
+    def _in_thread(self, job: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
+        """Run what blocks in a thread of anyio's, then call `done` in the loop with the error, if it failed."""
         assert self._tasks is not None
-        self._tasks.start_soon(partial(self._spool_in_thread, connection))
+        self._tasks.start_soon(_run_job, job, done)
 
-    async def _spool_in_thread(self, connection: Connection) -> None:
-        error: OSError | None = None
-        try:
-            await anyio.to_thread.run_sync(connection.spool)
-        except OSError as failure:
-            error = failure
-        connection.spooled(error)
+
+async def _run_job(job: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
+    error: OSError | None = None
+    try:
+        await anyio.to_thread.run_sync(job)
+    except OSError as failure:
+        error = failure
+    done(error)

@@ -32,12 +32,11 @@ class Shared:
         "connections",
         "draining",
         "header_timeout",
+        "in_thread",
         "keepalive",
         "keepalive_timeout",
         "limits",
-        "on_connection_lost",
         "pool",
-        "spool",
         "write_timeout",
     )
 
@@ -48,15 +47,13 @@ class Shared:
         application: Application,
         settings: Settings,
         call_loop: Callable[..., object],
-        spool: Callable[[Connection], None],
-        on_connection_lost: Callable[[], None],
+        in_thread: Callable[[Callable[[], None], Callable[[OSError | None], None]], None],
     ) -> None:
-        """`call_loop` is the loop's `call_soon_threadsafe`; `spool` begins, in the loop, to spool a connection's body in a thread;
-        `on_connection_lost` is called in the loop after a connection has left `connections`. Raises OSError (access log)."""
+        """`call_loop` is the loop's `call_soon_threadsafe`; `in_thread(job, done)` runs a blocking job in a thread and then
+        calls `done` in the loop, with the OSError if there was one. Raises OSError when the access log cannot be opened."""
         self.application = application
         self.call_loop = call_loop
-        self.spool = spool
-        self.on_connection_lost = on_connection_lost
+        self.in_thread = in_thread
         self.pool = Pool(settings.threads)
         self.clock = Clock(b"starman")
         self.access_log = None if settings.access_log in (None, "off") else AccessLog(settings.access_log)

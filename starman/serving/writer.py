@@ -4,8 +4,8 @@ At any time the sending side belongs to the thread that runs the connection's ex
 `_turn`, and every look at it, every change of it and every write by a thread happens under `_lock`: so the loop can take the
 sending side away from a thread that lives on (hazard 1), and a descriptor is never closed under a write (hazard 2).
 
-The thread writes to a duplicate of the connection's descriptor, never to the loop's own: libuv closes that one by itself on a read
-error, and its number is reused at once (hazard 2).
+The thread writes to a duplicate of the connection's descriptor, never to the loop's own: libuv closes that one by itself on a
+read error, and its number is reused at once (hazard 2).
 """
 
 from __future__ import annotations
@@ -261,8 +261,13 @@ class Writer:
     def abandon(self, exchange: Exchange) -> None:
         """The response broke off in its middle: reset the connection, so that the client sees it. Thread."""
         with self._lock:
-            if self._exchange is exchange and self._turn is not Turn.DEAD:
+            if self._exchange is not exchange:
+                return
+            if self._turn is Turn.THREAD:
                 self._failed()
+            elif self._turn is not Turn.DEAD:
+                # The loop writes, perhaps a file to the duplicate: the closing is the loop's, too.
+                self._call_loop(self._loop_side.on_write_failed)
 
     def detach(self, exchange: Exchange) -> tuple[int, bytes]:
         """Take the connection from the server: returns its descriptor, and what was received and not read. Thread.
@@ -333,7 +338,7 @@ class Writer:
 
 
 def send_some(fd: int, rest: FileRest) -> int:
-    """One os.sendfile. Either side. 0: the socket takes nothing now. Raises OSError, EOFError when the file has shrunk (hazard 17)."""
+    """One os.sendfile. Either side. 0: the socket takes nothing now. Raises OSError; EOFError: the file has shrunk (hazard 17)."""
     try:
         sent = os.sendfile(fd, rest.fd, rest.offset, min(rest.count, 1 << 30))
     except BlockingIOError:

@@ -5,6 +5,7 @@ The application is called when all of the body is here, so `wsgi.input` never wa
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tempfile
 from typing import BinaryIO
@@ -59,5 +60,7 @@ class RequestBody:
         """Give memory and spool file back. May be called more than once."""
         self._buffer = io.BytesIO()
         if self._file is not None:
-            self._file.close()
+            # On a full disk closing fails, too: it has bytes to write, which nobody wants now. The file is closed all the same.
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._file = None

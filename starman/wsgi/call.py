@@ -92,7 +92,9 @@ class Call:
         """PEP 3333. Checks at once, sends nothing: the head leaves with the first block that is not empty."""
         if exc_info:
             try:
-                if self._state in (_State.BEGUN, _State.ENDED) and exc_info[1] is not None:
+                if self._state in (_State.BEGUN, _State.ENDED):
+                    if exc_info[1] is None:
+                        raise AssertionError("start_response was called again, and the response has begun")
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None
@@ -130,6 +132,8 @@ class Call:
                 self._close(iterable, environ)
         except ClientGone:
             self.persistent = False
+            if not self.body_sent:
+                self.status_code = 0
         except BaseException as error:  # SystemExit, too: one request must not end the worker
             self._failed(error, environ)
 
@@ -148,7 +152,7 @@ class Call:
             self._block(data)
         elif kind is FileWrapper and self._file(iterable):
             return
-        elif isinstance(iterable, (str, bytes, bytearray)):
+        elif iterable is None or isinstance(iterable, (str, bytes, bytearray)):
             # Iterating over bytes gives numbers, over a str characters: say what is meant instead.
             raise TypeError(f"the application must return an iterable of bytes, not {kind.__name__} itself")
         else:
@@ -175,45 +179,47 @@ class Call:
         """The ordinary response: all of it at once, in one send."""
         encoded = self._begin()
         if self._framing is Framing.NO_BODY:
-            self._state = _State.ENDED
             self._output.send(encoded, last=True)
+            self._state = _State.ENDED
             return
         data = self._cut_to_length(data)
         if self._left:
             self._fell_short()
+        self._output.send(encoded + data, last=True)
         self.body_sent = len(data)
         self._state = _State.ENDED
-        self._output.send(encoded + data, last=True)
 
     def _block(self, data: bytes) -> None:
         """One block of a response whose end is still to come."""
         if not isinstance(data, bytes):
             raise _not_bytes(data)
-        if self._state is _State.ENDED:
-            raise AssertionError("the response has ended: nothing can be written to it any more")
         if not data:
             return
+        if self._state is _State.ENDED:
+            raise AssertionError("the response has ended: nothing can be written to it any more")
         encoded = b"" if self._state is _State.BEGUN else self._begin()
         framing = self._framing
         if framing is Framing.NO_BODY:
             if encoded:
-                self._output.send(encoded, last=False)
+                self._output.send(encoded, last=True)
             return
+        complete = False
         if framing is Framing.LENGTH:
             data = self._cut_to_length(data)
-        if data:
-            self.body_sent += len(data)
-            data = chunk(data) if framing is Framing.CHUNKED else data
+            complete = not self._left
         if encoded or data:
-            self._output.send(encoded + data, last=False)
+            # The last byte of a known length is the end, whatever the iterable still does: no need to wait for a slow reader.
+            self._output.send(encoded + (chunk(data) if framing is Framing.CHUNKED else data), last=complete)
+            self.body_sent += len(data)
 
     def _cut_to_length(self, data: bytes) -> bytes:
         """Never more than Content-Length: the rest would be read as the next response."""
         if self._framing is Framing.LENGTH:
             if len(data) > self._left:
                 data = data[: self._left]
+                if not self._excess:
+                    log.error("the application sent more bytes than its Content-Length: they are dropped")
                 self._excess = True
-                log.error("the application sent more bytes than its Content-Length: they are dropped")
             self._left -= len(data)
         return data
 
@@ -227,8 +233,11 @@ class Call:
             encoded = self._begin()
         if self._framing is Framing.LENGTH and self._left:
             self._fell_short()
+        if self._framing is Framing.CHUNKED:
+            encoded += LAST_CHUNK
+        if encoded:
+            self._output.send(encoded, last=True)
         self._state = _State.ENDED
-        self._output.send(encoded + (LAST_CHUNK if self._framing is Framing.CHUNKED else b""), last=True)
 
     def _fell_short(self) -> None:
         """Fewer bytes than Content-Length: the client can only be told by the end of the connection."""
@@ -247,15 +256,15 @@ class Call:
         encoded = self._begin()
         count = min(available, self._left)
         if self._framing is not Framing.LENGTH or not count:
-            self._output.send(encoded, last=False)
+            self._output.send(encoded, last=True)
             self._end()
             return True
-        if count < self._left:
-            self._left -= count
+        self._left -= count
+        if self._left:
             self._fell_short()
+        self._output.send_file(encoded, fd, offset, count)
         self.body_sent = count
         self._state = _State.ENDED
-        self._output.send_file(encoded, fd, offset, count)
         return True
 
     def _close(self, iterable: Any, environ: Environ) -> None:
@@ -271,7 +280,7 @@ class Call:
             _log_failure(error, environ, "close() of the response failed")
 
     def _failed(self, error: BaseException, environ: Environ) -> None:
-        """The application raised: 500 while nothing was sent, a visible cut after that. Nothing of the error reaches the client."""
+        """The application raised: 500 while nothing was sent, a visible cut after that. The client learns nothing of the error."""
         if self._detached and isinstance(error, (StopIteration, ConnectionError)):
             return  # flask-sock's and Flask-SocketIO's way to say that no response follows
         if self._state is _State.ENDED:
@@ -301,11 +310,21 @@ def _not_bytes(data: object) -> TypeError:
 
 def _log_failure(error: BaseException, environ: Environ, what: str) -> None:
     """One entry in the error log: the request, and the traceback from the application's first frame on."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("starman."):
-        if frames.tb_next is None:
-            break
-        frames = frames.tb_next
-    text = "".join(traceback.format_exception(type(error), error, frames))
+    chain: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while chain:
+        link = chain.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = _from_the_application_on(link.__traceback__)
+            chain += (link.__cause__, link.__context__)
+    text = "".join(traceback.format_exception(error))
     request = f"{environ.get('REQUEST_METHOD', '?')} {environ.get('REQUEST_URI', '?')}"
     log.error(f"{what}: {request}\n{text}")
+
+
+def _from_the_application_on(frames: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of ours that led to the application; None if it was never reached."""
+    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith("starman."):
+        frames = frames.tb_next
+    return frames

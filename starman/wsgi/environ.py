@@ -23,9 +23,7 @@ _MOST_SPELLINGS = 1024
 _spellings: dict[bytes, str] = {}
 
 
-def template(
-    *, server: tuple[str, int], secure: bool, errors: TextIO, threads: bool, processes: bool, software: str
-) -> Environ:
+def template(*, server: tuple[str, int], secure: bool, errors: TextIO, threads: bool, processes: bool, software: str) -> Environ:
     """What every request of one listener has in common. `server` is SERVER_NAME and SERVER_PORT."""
     return {
         "SCRIPT_NAME": "",
@@ -43,13 +41,22 @@ def template(
     }
 
 
-def for_connection(listener: Environ, peer: tuple[str, int], server: tuple[str, int] | None) -> Environ:
-    """The template with a connection's addresses. `server` where the listener has no address of its own (it is a wildcard)."""
-    environ = {**listener, "REMOTE_ADDR": peer[0], "REMOTE_PORT": str(peer[1])}
+def for_connection(listener: Environ, peer: object, server: object) -> Environ:
+    """The template with a connection's addresses, as the socket gives them. `server` None: the listener's own will do."""
+    host, port = _endpoint(peer)
+    environ = {**listener, "REMOTE_ADDR": host, "REMOTE_PORT": port}
     if server is not None:
-        environ["SERVER_NAME"] = server[0]
-        environ["SERVER_PORT"] = str(server[1])
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = _endpoint(server)
     return environ
+
+
+def _endpoint(address: object) -> tuple[str, str]:
+    """Host and port of an INET address; of a UNIX one what frameworks can digest: they want an IP address and a number."""
+    if isinstance(address, tuple) and len(address) >= 2:
+        host = str(address[0])
+        # A dual-stack listener sees IPv4 clients as ::ffff:1.2.3.4.
+        return host.removeprefix("::ffff:") if "." in host else host, str(address[1])
+    return "127.0.0.1", "0"
 
 
 def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: int | None) -> Environ:
@@ -84,7 +91,7 @@ def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: i
 
 
 def _learn(name: bytes) -> str:
-    """The environ's name for a field, "" for one that is not passed on. The table stops growing before a client can make it large.
+    """The environ's name for a field, "" for one that is not passed on. The table has a bound: clients fill it.
 
     A name with "_" is dropped: its dash-written twin has the same key, and a proxy may have checked only one of them.
     """

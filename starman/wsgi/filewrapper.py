@@ -1,4 +1,4 @@
-"""`wsgi.file_wrapper` (PEP 3333, "Optional Platform-Specific File Handling"): an iterable of blocks that we can also send by descriptor."""
+"""`wsgi.file_wrapper` (PEP 3333, "Optional Platform-Specific File Handling"): an iterable that can be sent by descriptor."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
-# Exactly these read their descriptor's bytes unchanged. A GzipFile has a fileno() too, and its bytes are others.
-_PLAIN_FILES = (io.BufferedReader, io.BufferedRandom, io.FileIO)
+# Exactly these give their raw file's bytes unchanged, and the raw file has to be a FileIO: a GzipFile has a fileno() too,
+# and the bytes there are others.
+_BUFFERED = (io.BufferedReader, io.BufferedRandom)
 
 
 class FileWrapper:
@@ -30,16 +31,19 @@ class FileWrapper:
             close()
 
     def region(self) -> tuple[int, int, int] | None:
-        """(descriptor, offset, bytes from there to the end) if this is a plain file on disk, read from where it stands; else None."""
-        if type(self.filelike) not in _PLAIN_FILES:
-            return None
+        """(descriptor, offset, bytes from there to the end, at least one) of a plain file on disk; None if it has to be read."""
+        file = self.filelike
         try:
-            self.filelike.flush()
-            fd = self.filelike.fileno()
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
+            raw = file.raw if type(file) in _BUFFERED else file
+            if type(raw) is not io.FileIO or not raw.readable():
                 return None
-            offset = self.filelike.tell()
+            file.flush()
+            fd = raw.fileno()
+            status = os.fstat(fd)
+            offset = file.tell()
         except (OSError, ValueError):
             return None
-        return fd, offset, max(0, status.st_size - offset)
+        # Files under /proc say that they are empty, and are not.
+        if not stat.S_ISREG(status.st_mode) or offset >= status.st_size:
+            return None
+        return fd, offset, status.st_size - offset

@@ -1,0 +1,157 @@
+"""What the head of a request says: its request line, in every form of target, and what its fields decide (RFC 9112 §3, §6, §9.3).
+
+Stateless, and ignorant of limits: `request` collects a head under its limits and hands it over. Host, framing and persistence
+are judged here alone, whatever httptools makes of the same fields.
+"""
+
+from __future__ import annotations
+
+from starman.errors import ProtocolError
+from starman.proto.messages import LONGEST_BODY, RequestHead
+from starman.proto.syntax import (
+    ABSOLUTE_TARGET,
+    ANY_REQUEST_LINE,
+    CONTENT_LENGTH,
+    HOST,
+    ORIGIN_REQUEST_LINE,
+    TRANSFER_CODING,
+    tokens,
+)
+
+_DECISIVE = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"))
+_MOST_SPELLINGS = 1024
+_LONGEST_SPELLING = 64
+
+
+class _Spellings(dict[bytes, bytes]):
+    """By field name as received: its lower case where the field decides something here, else b"". A spelling is learned once."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        lower = name.lower()
+        decisive = lower if lower in _DECISIVE else b""
+        # The table stops growing before a client can make it large.
+        if len(self) < _MOST_SPELLINGS and len(name) <= _LONGEST_SPELLING:
+            self[name] = decisive
+        return decisive
+
+
+_spellings = _Spellings()
+
+
+def read_request_line(line: bytes) -> RequestHead:
+    """A head with what its request line tells; `line` is without its CRLF. Raises ProtocolError: 400, 501 (CONNECT), 505."""
+    head = RequestHead()
+    match = ORIGIN_REQUEST_LINE.fullmatch(line)
+    if match is not None:
+        head.method, head.target, head.path, head.query, head.version, minor = match.groups(b"")
+        head.host = None
+    else:
+        match = ANY_REQUEST_LINE.fullmatch(line)
+        if match is None:
+            raise malformed_request_line(line)
+        head.method, head.target, head.version, major, minor = match.groups()
+        if line == b"PRI * HTTP/2.0":  # RFC 9113 §3.4
+            raise ProtocolError(400, "an HTTP/2 connection preface, where only HTTP/1.1 is spoken")
+        if major != b"1":
+            raise ProtocolError(505, "only HTTP/1.x is spoken here")
+    head.minor = 0 if minor == b"0" else 1
+    if head.method == b"CONNECT":
+        raise ProtocolError(501, "CONNECT is not implemented")
+    if not head.target.startswith(b"/"):
+        _read_other_target(head)
+    elif match.re is ANY_REQUEST_LINE:
+        raise ProtocolError(400, "the request target is malformed")
+    return head
+
+
+def malformed_request_line(line: bytes) -> ProtocolError:
+    """What to say of a request line, whole or not, that is none."""
+    if line.startswith(b"\x16\x03"):  # RFC 8446 §5.1: a handshake record
+        return ProtocolError(400, "a TLS handshake, where plain HTTP is spoken")
+    return ProtocolError(400, "the request line is malformed")
+
+
+def _read_other_target(head: RequestHead) -> None:
+    """Asterisk-form and absolute-form (RFC 9112 §3.2.2, §3.2.4)."""
+    if head.target == b"*":
+        if head.method != b"OPTIONS":
+            raise ProtocolError(400, "the target * is for OPTIONS only")
+        head.host, head.path, head.query = None, b"", b""
+        return
+    match = ABSOLUTE_TARGET.fullmatch(head.target)
+    if match is None:
+        raise ProtocolError(400, "the request target is malformed")
+    head.host, path, head.query = match.groups(b"")
+    head.path = path or b"/"
+
+
+def decide(head: RequestHead) -> None:
+    """Fill in what the fields of `head` decide. Raises ProtocolError: 400, 417, 501."""
+    found: dict[bytes, list[bytes]] = {}
+    spellings = _spellings
+    for name, value in head.fields:
+        decisive = spellings[name]
+        if decisive:
+            if decisive in found:
+                found[decisive].append(value)
+            else:
+                found[decisive] = [value]
+    _decide_host(head, found.get(b"host"))
+    head.persistent = head.minor == 1
+    head.upgrade = False
+    if b"connection" in found:
+        options = tokens(found[b"connection"])
+        head.persistent = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
+        head.upgrade = b"upgrade" in found and b"upgrade" in options and head.minor == 1
+    lengths = found.get(b"content-length")
+    if b"transfer-encoding" in found:
+        _check_codings(tokens(found[b"transfer-encoding"]), head.minor, lengths is not None)
+        head.body_length = None
+    else:
+        head.body_length = 0 if lengths is None else _length(lengths)
+    head.expects_continue = b"expect" in found and _expects_continue(head, tokens(found[b"expect"]))
+
+
+def _decide_host(head: RequestHead, values: list[bytes] | None) -> None:
+    """RFC 9112 §3.2: Host is there once, and valid, even where an absolute-form target overrules it. 1.0 does without."""
+    if values is None:
+        if head.minor:
+            raise ProtocolError(400, "the Host field is missing")
+        return
+    if len(values) > 1:
+        raise ProtocolError(400, "there is more than one Host field")
+    if HOST.fullmatch(values[0]) is None:
+        raise ProtocolError(400, "the Host field is not a valid host")
+    if head.host is None:
+        head.host = values[0]
+
+
+def _length(values: list[bytes]) -> int:
+    """RFC 9112 §6.3: a list of equal lengths may be taken for one of them, and is not."""
+    if len(values) > 1 or CONTENT_LENGTH.fullmatch(values[0]) is None:
+        raise ProtocolError(400, "the Content-Length is malformed")
+    digits = values[0].lstrip(b"0") or b"0"
+    if len(digits) > 19 or int(digits) > LONGEST_BODY:
+        raise ProtocolError(400, "the Content-Length is too large")
+    return int(digits)
+
+
+def _check_codings(codings: list[bytes], minor: int, has_length: bool) -> None:
+    """RFC 9112 §6.1: chunked is the last coding, once, and the only one we know."""
+    if has_length:
+        raise ProtocolError(400, "both Transfer-Encoding and Content-Length")
+    if not minor:
+        raise ProtocolError(400, "Transfer-Encoding in an HTTP/1.0 request")
+    if any(TRANSFER_CODING.fullmatch(coding) is None for coding in codings):
+        raise ProtocolError(400, "the Transfer-Encoding is malformed")
+    if codings[-1] != b"chunked" or codings.count(b"chunked") != 1:
+        raise ProtocolError(400, "chunked is not the last Transfer-Encoding, once")
+    if len(codings) > 1:
+        raise ProtocolError(501, "a transfer coding other than chunked")
+
+
+def _expects_continue(head: RequestHead, expectations: list[bytes]) -> bool:
+    """RFC 9110 §10.1.1: an expectation other than 100-continue cannot be met; that one is ignored when it is a 1.0 client's."""
+    if any(expectation not in (b"100-continue", b"") for expectation in expectations):
+        raise ProtocolError(417, "only the expectation 100-continue can be met")
+    return b"100-continue" in expectations and head.minor == 1 and head.body_length != 0

@@ -1,0 +1,237 @@
+"""starman.process.master, in a child of the test's process: what the functional tests cannot provoke."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from starman.errors import LoadError, StartError
+from starman.process import limits, links
+from starman.process import master as module
+from starman.process.channel import Channel
+from starman.process.listeners import Listener
+from starman.process.master import Master
+from starman.process.messages import Spawned
+from starman.settings import Settings
+from tests.unit.process.forked import run_forked
+
+
+class FakeService:
+    """Ready at once; ends when told."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.end = asyncio.Event()
+
+    async def run(self, started: Callable[[], None]) -> None:
+        started()
+        await self.end.wait()
+
+    def drain(self) -> None:
+        self.end.set()
+
+    cut = drain
+
+
+def load() -> Any:
+    return lambda: None
+
+
+def make_master(
+    load_application: Callable[[], Any] = load,
+    application: Any = None,
+    import_service: Callable[[], Any] = lambda: FakeService,
+    **settings: object,
+) -> Master:
+    """A master of two workers that listens nowhere."""
+    chosen = Settings.of(workers=2, disable_proctitle=True, **settings)
+    listeners: list[Listener] = []
+    return Master(chosen, listeners, load_application, application, "app", import_service)
+
+
+def stop_when_ready(monkeypatch: pytest.MonkeyPatch, signum: signal.Signals = signal.SIGTERM) -> None:
+    """Have the server stop as soon as it has announced itself."""
+    announce = Master._announce
+
+    def announce_and_stop(self: Master, action: Any) -> None:
+        announce(self, action)
+        os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(Master, "_announce", announce_and_stop)
+
+
+def failure(master: Master) -> str:
+    """Why its start fails."""
+    try:
+        master.run()
+    except StartError as error:
+        return f"{error}|{error.details}"
+    return "it did not fail"
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep the log of the server out of the log of the tests."""
+    monkeypatch.setattr(module.log, "raw", lambda text: None)
+    yield
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_a_whole_life_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, preload: bool) -> None:
+    stop_when_ready(monkeypatch)
+
+    def in_child() -> str:
+        handlers = {signum: signal.getsignal(signum) for signum in signal.Signals}
+        descriptors = set(os.listdir("/proc/self/fd"))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert make_master(preload_app=preload).run() == 0
+        assert {signum: signal.getsignal(signum) for signum in signal.Signals} == handlers
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+        assert set(os.listdir("/proc/self/fd")) == descriptors
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        return "fine"
+
+    assert run_forked(in_child) == "fine"
+
+
+@pytest.mark.parametrize("embedded_by", ["callable", "argument"])
+def test_embedded_it_reaps_no_children_of_the_program(monkeypatch: pytest.MonkeyPatch, embedded_by: str) -> None:
+    stop_when_ready(monkeypatch)
+
+    def in_child() -> str:
+        child = subprocess.Popen(["sh", "-c", "exit 42"])
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        if embedded_by == "callable":
+            assert make_master(application=lambda: None).run() == 0
+        else:
+            assert make_master().run(embedded=True) == 0
+        return str(child.wait())
+
+    assert run_forked(in_child) == "42"
+
+
+def test_threads_of_an_embedding_program_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(limits.log, "warning", warnings.append)
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    limits.warn_of_threads()
+    stop.set()
+    thread.join()
+    assert len(warnings) == 1
+    assert "threads; they do not exist in the workers" in warnings[0]
+
+
+def test_the_application_that_cannot_be_loaded_is_the_reason() -> None:
+    def broken() -> Any:
+        raise LoadError("there is no app", "Traceback...")
+
+    assert run_forked(lambda: failure(make_master(broken))) == "there is no app|Traceback..."
+    assert run_forked(lambda: failure(make_master(broken, preload_app=True))) == "there is no app|Traceback..."
+
+
+def test_a_mold_that_cannot_import_the_serving_side_is_the_reason() -> None:
+    def broken() -> Any:
+        raise ImportError("no uvloop")
+
+    assert run_forked(lambda: failure(make_master(import_service=broken))).startswith("the mold failed: ImportError: no uvloop|Traceback")
+
+
+def test_no_process_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    master = make_master()
+
+    def in_child() -> str:
+        monkeypatch.setattr(module, "fork", refuse)
+        return failure(master)
+
+    assert "the mold could not be forked (Resource temporarily unavailable) before it was ready" in run_forked(in_child)
+
+
+def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = Channel.pair
+
+    def in_child() -> str:
+        made = []
+
+        def pair() -> Any:
+            # The mold has one, the workers none.
+            if made:
+                raise OSError(errno.EMFILE, "Too many open files")
+            made.append(1)
+            return pairs()
+
+        monkeypatch.setattr(links.Channel, "pair", pair)
+        return failure(make_master())
+
+    assert "worker 1 could not be forked (Too many open files)" in run_forked(in_child)
+
+
+def test_a_fault_of_the_masters_own_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_when_ready(monkeypatch)
+    reports: list[str] = []
+    pauses: list[float] = []
+    monkeypatch.setattr(module.log, "error", reports.append)
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+
+    def in_child() -> str:
+        master = make_master()
+        act = Master._act
+        rounds = []
+
+        def fail_once(self: Master) -> int | None:
+            rounds.append(1)
+            if len(rounds) == 2:
+                raise KeyError("a fault")
+            return act(self)
+
+        monkeypatch.setattr(Master, "_act", fail_once)
+        assert master.run() == 0
+        assert pauses == [1.0]
+        assert len(reports) == 1
+        assert "KeyError: 'a fault'" in reports[0]
+        return "fine"
+
+    assert run_forked(in_child) == "fine"
+
+
+def test_a_message_that_is_none_is_reported_and_the_next_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: list[str] = []
+    monkeypatch.setattr(links.log, "error", reports.append)
+    door = module.SignalDoor()
+    held = links.Links(door)
+    theirs = held.open(1)
+    theirs._socket.send(b"what?")
+    theirs.send(Spawned(7))
+    theirs.close()
+    (link,) = held.wait(5)
+    assert list(held.hear(link)) == [Spawned(7)]
+    assert link.ended_at is not None
+    assert len(reports) == 1
+    held.close()
+    door.close()
+
+
+def test_hazard_17_the_limit_of_descriptors() -> None:
+    def in_child() -> str:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = min(hard, limits.MOST_DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        limits.raise_descriptor_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, hard)
+        limits.raise_descriptor_limit()
+        return "fine"
+
+    assert run_forked(in_child) == "fine"

@@ -1,0 +1,117 @@
+"""Feeds bytes to a RequestParser in pieces, and writes down what comes out; checks on the way what must hold at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from starman.errors import ProtocolError
+from starman.proto.messages import EndOfBody, Limits, RequestHead
+from starman.proto.request import RequestParser
+
+NO_LIMITS = Limits()
+
+# A second request, to stand behind a case: it must be read where the case ends, and never be taken for a part of it.
+FOLLOWING = b"GET /following HTTP/1.1\r\nHost: following\r\n\r\n"
+
+# Everything proto/ refuses a request with.
+STATUSES = {400, 413, 414, 417, 431, 501, 505}
+
+
+@dataclass
+class Request:
+    """One request as it came out of the parser. `head` has the attributes of RequestHead."""
+
+    head: dict[str, Any]
+    body: bytes = b""
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    complete: bool = False
+
+
+@dataclass
+class Outcome:
+    """What became of some bytes: the requests in them, and the status they were refused with (None: they were not)."""
+
+    requests: list[Request]
+    status: int | None = None
+    reason: str = ""
+
+    @property
+    def judged(self) -> tuple[list[Request], int | None]:
+        """What must not depend on how the bytes were cut: the words of a refusal may, a part of a refused body as well."""
+        return [request for request in self.requests if request.complete], self.status
+
+
+def feed(pieces: Iterable[bytes], limits: Limits = NO_LIMITS) -> Outcome:
+    """What becomes of `pieces`, received one after the other as a connection would receive them."""
+    parser = RequestParser(limits)
+    outcome = Outcome([])
+    for piece in pieces:
+        parser.receive(piece)
+        try:
+            _drain(parser, outcome.requests, most_events=10 + 2 * parser.unread_bytes)
+        except ProtocolError as error:
+            outcome.status, outcome.reason = error.status, str(error)
+            _check_closed(parser)
+            break
+    return outcome
+
+
+def _drain(parser: RequestParser, requests: list[Request], most_events: int) -> None:
+    while (event := parser.next_event()) is not None:
+        most_events -= 1
+        assert most_events, "the parser goes round in circles"
+        if isinstance(event, RequestHead):
+            assert not requests or requests[-1].complete, "a head within a body"
+            requests.append(Request({name: getattr(event, name) for name in RequestHead.__slots__}))
+            requests[-1].complete = event.body_length == 0
+            assert parser.in_body is not requests[-1].complete
+        elif isinstance(event, EndOfBody):
+            assert not requests[-1].complete, "a body ends twice"
+            requests[-1].trailers = event.trailers
+            requests[-1].complete = True
+            assert requests[-1].head["body_length"] in (None, len(requests[-1].body))
+            assert not parser.in_body
+        else:
+            assert event, "an empty piece of a body"
+            requests[-1].body += event
+        if requests[-1].complete and not requests[-1].head["persistent"]:
+            parser.close()
+            _check_closed(parser)
+
+
+def _check_closed(parser: RequestParser) -> None:
+    parser.receive(FOLLOWING)
+    assert parser.next_event() is None
+    assert (parser.unread_bytes, parser.at_start, parser.in_body) == (0, True, False)
+
+
+def one_by_one(data: bytes) -> list[bytes]:
+    """`data` byte by byte."""
+    return [data[at : at + 1] for at in range(len(data))]
+
+
+def every_cut(data: bytes) -> Iterator[list[bytes]]:
+    """`data` in two, in every way."""
+    for at in range(1, len(data)):
+        yield [data[:at], data[at:]]
+
+
+def cut_at(data: bytes, positions: Iterable[int]) -> list[bytes]:
+    """`data` cut at `positions`, in any order."""
+    edges = sorted({0, len(data), *(at for at in positions if at < len(data))})
+    return [data[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+
+
+def refused_after(data: bytes, limits: Limits = NO_LIMITS) -> int | None:
+    """After how many bytes, fed one by one, `data` is refused. None when it is not."""
+    parser = RequestParser(limits)
+    for count, byte in enumerate(one_by_one(data), 1):
+        parser.receive(byte)
+        try:
+            while parser.next_event() is not None:
+                pass
+        except ProtocolError:
+            return count
+    return None

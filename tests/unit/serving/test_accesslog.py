@@ -1,0 +1,289 @@
+"""starman.serving.accesslog: the combined format, whole lines, and no line that a client has forged."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import re
+import select
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starman.serving import accesslog as module
+from starman.serving.accesslog import AccessLog
+
+COMBINED = re.compile(
+    r"(?P<host>\S+) - (?P<user>\S+) \[(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "
+    r'"(?P<request>[^"]*)" (?P<status>\d{3}) (?P<bytes>[1-9]\d*|-) "(?P<referrer>[^"]*)" "(?P<agent>[^"]*)"\n',
+    re.ASCII,
+)
+
+
+def environ(**more: Any) -> dict[str, Any]:
+    return {
+        "REMOTE_ADDR": "192.0.2.7",
+        "REQUEST_METHOD": "GET",
+        "REQUEST_URI": "/a?b",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        **more,
+    }
+
+
+def logged(path: Path, values: dict[str, Any], status: int = 200, size: int = 5) -> dict[str, str]:
+    """The parts of the one line that these values make."""
+    log = AccessLog(str(path))
+    log.add(values, status, size)
+    log.close()
+    text = path.read_bytes()
+    path.unlink()
+    assert text.isascii()
+    match = COMBINED.fullmatch(text.decode())
+    assert match is not None, text
+    return match.groupdict()
+
+
+def test_a_line_of_the_combined_format(tmp_path: Path) -> None:
+    before = int(time.time())
+    line = logged(tmp_path / "log", environ(HTTP_REFERER="http://r.test/", HTTP_USER_AGENT="agent/1.0 (x)"))
+    assert line.pop("time")
+    assert line == {
+        "host": "192.0.2.7",
+        "user": "-",
+        "request": "GET /a?b HTTP/1.1",
+        "status": "200",
+        "bytes": "5",
+        "referrer": "http://r.test/",
+        "agent": "agent/1.0 (x)",
+    }
+    stamp = datetime.strptime(logged(tmp_path / "log", environ())["time"], "%d/%b/%Y:%H:%M:%S %z")
+    assert before <= stamp.timestamp() <= time.time() + 1
+
+
+@pytest.mark.parametrize(
+    ("zone", "offset"), [("UTC0", "+0000"), ("A-05:45", "+0545"), ("B+03:30", "-0330"), ("C+00:30", "-0030")]
+)
+def test_the_offset_of_the_time_zone(zone: str, offset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        stamp = logged(tmp_path / "log", environ())["time"]
+        assert stamp.endswith(offset)
+        moment = datetime.strptime(stamp, "%d/%b/%Y:%H:%M:%S %z")
+        assert abs((datetime.now(UTC) - moment).total_seconds()) < 5
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_client_that_went_is_499_and_nothing_is_a_dash(tmp_path: Path) -> None:
+    line = logged(tmp_path / "log", environ(), 0, 0)
+    assert (line["status"], line["bytes"], line["referrer"], line["agent"]) == ("499", "-", "-", "-")
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ('a"b', r"a\x22b"),
+        ("a\\b", r"a\x5cb"),
+        ("a\r\nb", r"a\x0d\x0ab"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("\xe9\x7f\x85", r"\xe9\x7f\x85"),
+        ("\t", r"\x09"),
+        ("plain [] ' -", "plain [] ' -"),
+    ],
+)
+def test_escaping(text: str, written: str, tmp_path: Path) -> None:
+    line = logged(tmp_path / "log", environ(HTTP_USER_AGENT=text, HTTP_REFERER=text, REQUEST_URI=text))
+    assert (line["agent"], line["referrer"], line["request"]) == (written, written, f"GET {written} HTTP/1.1")
+
+
+@given(st.text(st.characters(max_codepoint=0x17F)))
+def test_nothing_forges_a_line(text: str) -> None:
+    lines: list[bytes] = []
+    log = AccessLog(os.devnull)
+    log._lines = lines
+    credentials = base64.b64encode(text.encode("utf-8")).decode()
+    log.add(
+        environ(HTTP_USER_AGENT=text, HTTP_REFERER=text, REMOTE_ADDR=text or "-", HTTP_AUTHORIZATION=f"Basic {credentials}"),
+        200,
+        1,
+    )
+    (line,) = lines
+    assert COMBINED.fullmatch(line.decode("latin-1")) is not None
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("authorization", "user"),
+    [
+        ("Basic " + base64.b64encode(b"alice:secret").decode(), "alice"),
+        ("basic " + base64.b64encode(b"alice:a:b").decode(), "alice"),
+        ("BASIC   " + base64.b64encode(b"alice").decode(), "alice"),
+        ("Basic " + base64.b64encode(b"two words:x").decode(), r"two\x20words"),
+        ("Basic " + base64.b64encode(b'a"b\n:x').decode(), r"a\x22b\x0a"),
+        ("Basic " + base64.b64encode("é:x".encode()).decode(), r"\xc3\xa9"),
+        ("Basic " + base64.b64encode(b":x").decode(), "-"),
+        ("Basic not base64!", "-"),
+        ("Basic \xe9", "-"),
+        ("Basic", "-"),
+        ("Bearer abc", "-"),
+        ("", "-"),
+    ],
+)
+def test_the_user_of_basic_credentials(authorization: str, user: str, tmp_path: Path) -> None:
+    line = logged(tmp_path / "log", environ(HTTP_AUTHORIZATION=authorization))
+    assert line["user"] == user
+
+
+def test_an_application_may_have_spoiled_its_environ(tmp_path: Path) -> None:
+    assert logged(tmp_path / "log", {})["request"] == "- - -"
+    spoiled = dict.fromkeys(environ()) | {"HTTP_USER_AGENT": 7, "HTTP_AUTHORIZATION": b"x", "HTTP_REFERER": "\u20ac"}
+    line = logged(tmp_path / "log", spoiled)
+    assert (line["request"], line["agent"], line["referrer"]) == ("None None None", "7", "?")
+    assert logged(tmp_path / "log", environ(REMOTE_ADDR="1.2.3.4, 5.6.7.8"))["host"] == r"1.2.3.4,\x205.6.7.8"
+
+
+def test_a_refusal(tmp_path: Path) -> None:
+    log = AccessLog(str(tmp_path / "log"))
+    log.add_refusal("192.0.2.7", 400)
+    log.close()
+    match = COMBINED.fullmatch((tmp_path / "log").read_text())
+    assert match is not None
+    assert match.group("host", "request", "status", "bytes") == ("192.0.2.7", "-", "400", "-")
+
+
+def test_lines_wait_for_a_flush_or_a_full_batch(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    log = AccessLog(str(path))
+    log.add(environ(), 200, 1)
+    assert path.read_text() == "before\n"
+    log.flush()
+    assert path.read_text().count("\n") == 2
+    while (size := path.stat().st_size) < 1000:
+        log.add(environ(HTTP_USER_AGENT="x" * 1000), 200, 1)
+    assert size >= 32_768
+    log.close()
+    text = path.read_text().removeprefix("before\n")
+    assert all(COMBINED.fullmatch(line) for line in text.splitlines(keepends=True))
+
+
+def test_standard_output_stays_open(capfd: pytest.CaptureFixture[str]) -> None:
+    log = AccessLog("-")
+    log.add(environ(), 200, 1)
+    log.close()
+    os.fstat(1)
+    assert COMBINED.fullmatch(capfd.readouterr().out) is not None
+
+
+def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        AccessLog(str(tmp_path / "none" / "log"))
+
+
+WRITER = """
+import sys
+from starman.serving.accesslog import AccessLog
+log = AccessLog(sys.argv[1])
+for number in range(2000):
+    log.add({"REMOTE_ADDR": "h", "REQUEST_METHOD": sys.argv[2], "REQUEST_URI": f"/{number}/" + "u" * (number % 300),
+             "SERVER_PROTOCOL": "HTTP/1.1"}, 200, 1)
+    if number % 7 == 0:
+        log.flush()
+log.close()
+"""
+
+
+def test_several_processes_append_whole_lines_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), f"P{number}"]) for number in range(3)]
+    assert [writer.wait(30) for writer in writers] == [0, 0, 0]
+    seen: dict[str, list[int]] = {}
+    for line in path.read_text().splitlines(keepends=True):
+        match = COMBINED.fullmatch(line)
+        assert match is not None
+        method, uri, _ = match["request"].split(" ")
+        seen.setdefault(method, []).append(int(uri.split("/")[1]))
+    assert seen == {f"P{number}": list(range(2000)) for number in range(3)}
+
+
+def test_threads_lose_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = AccessLog(str(path))
+
+    def work(number: int) -> None:
+        for turn in range(500):
+            log.add(environ(REQUEST_URI=f"/{number}/{turn}", HTTP_USER_AGENT="x" * 100), 200, 1)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.close()
+    found = re.findall(r'"GET /(\d)/(\d+) HTTP/1.1"', path.read_text())
+    assert sorted(found) == sorted((str(number), str(turn)) for number in range(4) for turn in range(500))
+    for number in "0123":
+        assert [int(turn) for found_number, turn in found if found_number == number] == list(range(500))
+
+
+def test_a_pipe_gets_batches_that_stay_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = AccessLog(str(path))
+    sizes: list[int] = []
+    write = os.write
+
+    def counted(fd: int, data: bytes) -> int:
+        sizes.append(len(data))
+        assert data.endswith(b"\n")
+        return write(fd, data)
+
+    monkeypatch.setattr(module.os, "write", counted)
+    for number in range(60):
+        log.add(environ(HTTP_USER_AGENT="x" * (number * 7 % 500)), 200, 1)
+    log.flush()
+    assert len(sizes) > 1
+    assert max(sizes) <= select.PIPE_BUF
+    log.add(environ(HTTP_USER_AGENT="x" * 10_000), 200, 1)
+    log.flush()
+    assert sizes[-1] > 10_000
+    monkeypatch.undo()
+    text = os.read(reader, 1 << 20).decode()
+    assert len(re.findall(COMBINED, text)) == text.count("\n") == 61
+    log.close()
+    os.close(reader)
+
+
+def test_a_failing_disk_loses_lines_and_does_not_raise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log"
+    log = AccessLog(str(path))
+    real = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if fd == log._fd:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data)
+
+    monkeypatch.setattr(module.os, "write", full)
+    log.add(environ(), 200, 1)
+    log.add(environ(), 200, 1)
+    log.flush()
+    monkeypatch.undo()
+    assert "2 lines of the access log are lost: " in capfd.readouterr().err
+    log.add(environ(), 200, 1)
+    log.close()
+    assert path.read_text().count("\n") == 1

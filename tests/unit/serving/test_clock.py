@@ -1,0 +1,58 @@
+"""starman.serving.clock: the Date line."""
+
+from __future__ import annotations
+
+import locale
+import time
+from email.utils import format_datetime, formatdate, parsedate_to_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starman.serving import clock as module
+from starman.serving.clock import Clock, fixdate
+
+
+@given(st.integers(0, 253402300799))
+def test_fixdate_is_what_the_standard_library_writes(instant: int) -> None:
+    assert fixdate(instant).decode() == formatdate(instant, usegmt=True)
+
+
+def test_the_example_of_the_rfc() -> None:
+    assert fixdate(784111777) == b"Sun, 06 Nov 1994 08:49:37 GMT"
+    parsed = parsedate_to_datetime(fixdate(784111777).decode())
+    assert format_datetime(parsed, usegmt=True) == "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+def test_the_locale_has_no_say() -> None:
+    kept = locale.setlocale(locale.LC_TIME)
+    for name in ("de_DE.UTF-8", "fr_FR.UTF-8", "ja_JP.UTF-8", "tr_TR.UTF-8", "C.UTF-8", "C"):
+        try:
+            locale.setlocale(locale.LC_TIME, name)
+        except locale.Error:
+            continue
+        try:
+            assert fixdate(0) == b"Thu, 01 Jan 1970 00:00:00 GMT"
+        finally:
+            locale.setlocale(locale.LC_TIME, kept)
+
+
+def test_a_stamp_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "time", lambda: now)
+    clock = Clock(b"test")
+    first = clock.stamp()
+    assert first.both_and_end == b"\r\nServer: test\r\nDate: Thu, 01 Jan 1970 00:16:40 GMT\r\n\r\n"
+    now = 1000.9
+    assert clock.stamp() is first
+    now = 1001.0
+    assert b"00:16:41" in clock.stamp().date_line
+    now = 999.0  # the system's clock was set back
+    assert b"00:16:39" in clock.stamp().date_line
+
+
+def test_no_server_field() -> None:
+    stamp = Clock(b"").stamp()
+    assert stamp.server_line == b""
+    assert abs(parsedate_to_datetime(stamp.date_line.split(b": ")[1].decode()).timestamp() - time.time()) < 5

@@ -1,0 +1,166 @@
+"""starman.wsgi.body: memory, then a spool file, then something to read from."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from starman.wsgi import body as module
+from starman.wsgi.body import SPOOL_BATCH_BYTES, RequestBody
+
+LINES = b"first\nsecond\nthird"
+
+
+_made: list[RequestBody] = []
+
+
+@pytest.fixture(autouse=True)
+def close_all() -> Iterator[None]:
+    yield
+    while _made:
+        _made.pop().close()
+
+
+def gathered(data: bytes, memory_bytes: int, piece: int = 1000) -> RequestBody:
+    """What the connection does: write pieces, and spool when it is asked to."""
+    body = RequestBody(memory_bytes)
+    _made.append(body)
+    for at in range(0, len(data), piece):
+        body.write(data[at : at + piece])
+        if body.wants_spooling:
+            body.spool()
+    return body
+
+
+@pytest.mark.parametrize("memory_bytes", [1 << 20, 0])
+def test_every_way_of_reading(memory_bytes: int) -> None:
+    """PEP 3333, "Input and Error Streams", and what is beyond it: read(None), readline(n), readinto, seek."""
+
+    def reader() -> Any:
+        return gathered(LINES, memory_bytes).reader()
+
+    assert reader().read() == LINES
+    assert reader().read(-1) == LINES
+    assert reader().read(None) == LINES
+    assert reader().read(5) == b"first"
+    assert reader().read(0) == b""
+    assert reader().readline() == b"first\n"
+    assert reader().readline(3) == b"fir"
+    assert reader().readline(None) == b"first\n"
+    assert reader().readlines() == [b"first\n", b"second\n", b"third"]
+    assert reader().readlines(7) == [b"first\n", b"second\n"]
+    assert list(reader()) == [b"first\n", b"second\n", b"third"]
+    file = reader()
+    room = bytearray(6)
+    assert file.readinto(room) == 6
+    assert room == b"first\n"
+    assert file.read() == b"second\nthird"
+    for end in (file.read(), file.read(5), file.readline(), b"".join(file.readlines()), b"".join(file)):
+        assert end == b""
+    file.seek(0)
+    assert file.read() == LINES
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=5000), st.integers(0, 6000), st.integers(1, 3000))
+def test_what_is_written_is_read(data: bytes, memory_bytes: int, piece: int) -> None:
+    body = gathered(data, memory_bytes, piece)
+    assert body.length == len(data)
+    assert body.reader().read() == data
+
+
+def test_a_body_up_to_the_limit_stays_in_memory() -> None:
+    body = gathered(b"x" * 1000, 1000)
+    assert isinstance(body.reader(), io.BytesIO)
+    assert isinstance(gathered(b"x" * 1001, 1000).reader(), io.BufferedRandom)
+
+
+def test_the_spool_file_is_written_in_batches() -> None:
+    body = RequestBody(0)
+    body.write(b"x")
+    assert body.wants_spooling
+    body.spool()
+    body.write(b"x" * (SPOOL_BATCH_BYTES - 1))
+    assert not body.wants_spooling
+    body.write(b"x")
+    assert body.wants_spooling
+    body.spool()
+    assert not body.wants_spooling
+    body.write(b"y")
+    assert body.reader().read() == b"x" * (SPOOL_BATCH_BYTES + 1) + b"y"
+    body.close()
+
+
+def test_the_spool_file_has_no_name_and_close_gives_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    body = gathered(b"x" * 100, 0)
+    file = body.reader()
+    assert list(tmp_path.iterdir()) == []
+    body.close()
+    body.close()
+    assert file.closed
+    with pytest.raises(ValueError, match="closed file"):
+        file.read()
+
+
+def test_close_without_a_spool_file() -> None:
+    body = gathered(b"x", 10)
+    body.close()
+    body.close()
+
+
+def test_an_application_that_closes_its_input() -> None:
+    body = gathered(b"x" * 100, 0)
+    body.reader().close()
+    body.close()
+
+
+class FullDisk:
+    """TemporaryFile on a disk where nothing can be written: /dev/full fails at write as a full disk does."""
+
+    def __init__(self) -> None:
+        self.file: io.BufferedRandom | None = None
+
+    def __call__(self, **options: Any) -> io.BufferedRandom:
+        raw = io.FileIO(os.open("/dev/full", os.O_RDWR), "r+")
+        raw.seekable = lambda: True  # type: ignore[method-assign]
+        self.file = io.BufferedRandom(raw)
+        return self.file
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> FullDisk:
+    disk = FullDisk()
+    monkeypatch.setattr(module.tempfile, "TemporaryFile", disk)
+    return disk
+
+
+def test_a_full_disk_raises_at_spooling_and_not_at_close(full_disk: FullDisk) -> None:
+    body = RequestBody(0)
+    body.write(b"x" * 1_000_000)
+    with pytest.raises(OSError, match="No space left") as caught:
+        body.spool()
+    assert caught.value.errno == errno.ENOSPC
+    body.close()
+    assert full_disk.file is not None
+    assert full_disk.file.closed
+
+
+def test_a_full_disk_raises_at_the_last_spooling_too(full_disk: FullDisk) -> None:
+    """A few bytes are in the file object's own buffer first: they fail when it is rewound, and again when it is closed."""
+    body = RequestBody(0)
+    body.write(b"x")
+    body.spool()
+    with pytest.raises(OSError, match="No space left"):
+        body.reader()
+    body.close()
+    assert full_disk.file is not None
+    assert full_disk.file.closed
