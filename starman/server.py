@@ -34,12 +34,12 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     from .sources import from_keywords
 
     chosen = from_keywords(app, settings, os.environ, os.getcwd())
-    _run(chosen, app if callable(app) else None)
+    _run(chosen, app if callable(app) else None, embedded=True)
 
 
 def run_master(settings: Settings) -> int:
     """Serve what `settings` name, as `starman-uv` does. Returns the exit status; raises StarmanError when the start fails."""
-    return _run(settings, None)
+    return _run(settings, None, embedded=False)
 
 
 async def serve(app: Application | str | None = None, **settings: object) -> None:
@@ -78,8 +78,8 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
             listener.close()
 
 
-def _run(settings: Settings, application: Application | None) -> int:
-    """Be the master until a signal ends it. Raises StarmanError when the start fails."""
+def _run(settings: Settings, application: Application | None, *, embedded: bool) -> int:
+    """Be the master until a signal ends it; `embedded` in somebody else's program. Raises StarmanError when the start fails."""
     from .loading import describe
     from .process.listeners import open_listeners
     from .process.master import Master
@@ -91,7 +91,7 @@ def _run(settings: Settings, application: Application | None) -> int:
         for warning in settings.warnings():
             log.warning(warning)
         listeners = open_listeners(settings.addresses(), settings)
-        return Master(settings, listeners, _loader(settings), application, name).run()
+        return Master(settings, listeners, _loader(settings), application, name).run(embedded=embedded)
 
 
 class _ErrorLog:

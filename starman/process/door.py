@@ -19,7 +19,7 @@ class SignalDoor:
     Main thread only, the one that runs Python's signal handlers.
     """
 
-    __slots__ = ("_noted", "_previous", "_previous_fd", "_read_fd", "_write_fd")
+    __slots__ = ("_mask", "_noted", "_previous", "_previous_fd", "_read_fd", "_write_fd")
 
     def __init__(self) -> None:
         self._noted: list[int] = []
@@ -31,6 +31,8 @@ class SignalDoor:
         self._previous: dict[int, Any] = {
             signum: signal.signal(signum, nothing if signum == signal.SIGCHLD else self._note) for signum in HANDLED
         }
+        # A program that was started with a stop signal blocked could not be stopped.
+        self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self._noted.append(signum)
@@ -55,6 +57,7 @@ class SignalDoor:
         for signum, handler in self._previous.items():
             # None: a handler that was not installed from Python, which cannot be given back.
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         self.abandon()
 
     def abandon(self) -> None:

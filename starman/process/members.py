@@ -9,6 +9,14 @@ FIRST_WAIT = 0.5
 LONGEST_WAIT = 60.0
 
 
+class Phase(Enum):
+    """The life of the server."""
+
+    STARTING = "starting"  # until all workers are ready for the first time; any failure ends it
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
 class State(Enum):
     """The life of a worker or mold, as its master knows it."""
 
@@ -75,6 +83,12 @@ class Member:
     def lived(self, now: float) -> float:
         """Seconds since it became ready; -1 when it never did."""
         return -1.0 if self.ready_at is None else now - self.ready_at
+
+    def reason(self, how: str) -> tuple[str, str]:
+        """Why it has ended, in a line, and details. `how` completes a sentence, and counts when it did not say itself why."""
+        if self.failure is not None:
+            return f"{self.title()} could not start: {self.failure[0]}", self.failure[1]
+        return f"{self.title()} {how}{' before it was ready' if self.ready_at is None else ''}", ""
 
     def title(self) -> str:
         """How the error log calls it."""

@@ -6,11 +6,9 @@ happened, then performs what `plan(now)` returns. Every instant is monotonic, in
 
 from __future__ import annotations
 
-from enum import Enum
-
 from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, ForkMold, GiveUp, Level, SpawnMold
 from starman.process.crew import SLACK, Crew
-from starman.process.members import Backoff, Member, Mold, Slot, State, Worker
+from starman.process.members import Backoff, Member, Mold, Phase, Slot, State, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,14 +24,6 @@ SECOND_STOP = 1.0
 # A worker that was ready for less than this died at boot; one that lives this long shows that its code is sound. Seconds.
 YOUNG = 1.0
 PROVEN = 10.0
-
-
-class Phase(Enum):
-    """The life of the server."""
-
-    STARTING = "starting"  # until all workers are ready for the first time; any failure ends it
-    RUNNING = "running"
-    STOPPING = "stopping"
 
 
 class Roster:
@@ -142,9 +132,9 @@ class Roster:
         if self.phase is Phase.STOPPING or expected:
             return
         if self.phase is Phase.STARTING:
-            self._give_up(*_reason(member, how), now)
+            self._give_up(*member.reason(how), now)
         elif fatal:
-            reason, details = _reason(member, how)
+            reason, details = member.reason(how)
             self._target = None
             self._crew.say(Level.ERROR, f"restart given up, the old workers stay: {reason}", details)
         else:
@@ -245,7 +235,7 @@ class Roster:
                 member.failure = member.failure or (timeout, "")
             self._crew.cut(member, now)
             if member.failure is not None and self.phase is Phase.STARTING:
-                self._give_up(*_reason(member, ""), now)
+                self._give_up(*member.reason(""), now)
 
     def _plan_molds(self, now: float) -> None:
         """One pristine mold, and with preload one for each generation that a slot may need."""
@@ -328,7 +318,7 @@ class Roster:
         self._begin_stop(now)
 
     def _report_death(self, member: Member, how: str, now: float) -> None:
-        reason, details = _reason(member, how)
+        reason, details = member.reason(how)
         if member.lived(now) >= YOUNG:
             if member.lived(now) >= PROVEN and isinstance(member, Worker):
                 self._backoff.reset()
@@ -349,11 +339,3 @@ class Roster:
 
 def _is_ready(member: Member | None) -> bool:
     return member is not None and member.ready
-
-
-def _reason(member: Member, how: str) -> tuple[str, str]:
-    """Why it ended, in a line, and details."""
-    if member.failure is not None:
-        message, details = member.failure
-        return f"{member.title()} could not start: {message}", details
-    return f"{member.title()} {how}{' before it was ready' if member.ready_at is None else ''}", ""

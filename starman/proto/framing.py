@@ -23,6 +23,10 @@ class _Expect(Enum):
     NOTHING = auto()
 
 
+# As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
+_SIZE, _DATA, _DATA_END, _TRAILER, _NOTHING = _Expect
+
+
 class ChunkedDecoder:
     """Decodes one chunked body. Feed it a buffer and a position; it never looks behind the end of the body.
 
@@ -32,7 +36,7 @@ class ChunkedDecoder:
     __slots__ = ("_body_left", "_expect", "_extra_left", "_left", "_most_trailers", "trailers")
 
     def __init__(self, limits: Limits) -> None:
-        self._expect = _Expect.SIZE
+        self._expect = _SIZE
         self._left = 0
         self._body_left = limits.body_bytes or LONGEST_BODY
         self._extra_left = limits.extra_bytes
@@ -46,32 +50,32 @@ class ChunkedDecoder:
         more bytes are needed: feed what was not used again, with more behind it.
         Raises ProtocolError: 400 for bad syntax, 413 when the body passes its limit, 431 for too many trailers.
         """
-        while self._expect is not _Expect.DATA:
+        while self._expect is not _DATA:
             end_of_line = buffer.find(b"\r\n", at)
             if end_of_line < 0:
                 self._check_unfinished(buffer[at:])
                 return b"", at, False
             self._line(buffer[at:end_of_line])
             at = end_of_line + 2
-            if self._expect is _Expect.NOTHING:
+            if self._expect is _NOTHING:
                 return b"", at, True
         data = buffer[at : at + self._left]
         self._left -= len(data)
         if not self._left:
-            self._expect = _Expect.DATA_END
+            self._expect = _DATA_END
         return data, at + len(data), False
 
     def _line(self, line: bytes) -> None:
-        if self._expect is _Expect.SIZE:
+        if self._expect is _SIZE:
             self._size(line)
-        elif self._expect is _Expect.DATA_END:
+        elif self._expect is _DATA_END:
             if line:
                 raise _longer_than_its_size()
-            self._expect = _Expect.SIZE
+            self._expect = _SIZE
         elif line:
             self._trailer(line)
         else:
-            self._expect = _Expect.NOTHING
+            self._expect = _NOTHING
 
     def _size(self, line: bytes) -> None:
         match = CHUNK_LINE.fullmatch(line)
@@ -82,7 +86,7 @@ class ChunkedDecoder:
         self._body_left -= self._left
         if self._body_left < 0:
             raise ProtocolError(413, "the body is longer than max_body")
-        self._expect = _Expect.DATA if self._left else _Expect.TRAILER
+        self._expect = _DATA if self._left else _TRAILER
 
     def _trailer(self, line: bytes) -> None:
         match = FIELD_LINE.fullmatch(line)
@@ -95,12 +99,12 @@ class ChunkedDecoder:
 
     def _check_unfinished(self, line: bytes) -> None:
         """Refuse at once what no further byte can mend, and what grows without an end."""
-        if self._expect is _Expect.SIZE:
+        if self._expect is _SIZE:
             match = UNFINISHED_CHUNK_LINE.fullmatch(line)
             if match is None:
                 raise ProtocolError(400, "a chunk size or extension is malformed")
             extra_bytes = len(match[1] or b"")
-        elif self._expect is _Expect.DATA_END:
+        elif self._expect is _DATA_END:
             if line not in (b"", b"\r"):
                 raise _longer_than_its_size()
             return
@@ -117,7 +121,7 @@ class ChunkedDecoder:
             raise self._too_much_extra()
 
     def _too_much_extra(self) -> ProtocolError:
-        if self._expect is _Expect.SIZE:
+        if self._expect is _SIZE:
             return ProtocolError(400, "the chunk extensions are too long")
         return ProtocolError(431, "the trailers are too long")
 

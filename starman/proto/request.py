@@ -34,6 +34,10 @@ class _Phase(Enum):
     CLOSED = auto()
 
 
+# As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
+_HEAD, _BODY, _CHUNKED, _CLOSED = _Phase
+
+
 class RequestParser:
     """Parses the requests of one connection, in order. One thread at a time (the loop).
 
@@ -57,7 +61,7 @@ class RequestParser:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._phase = _Phase.HEAD
+        self._phase = _HEAD
         self._buffer = b""
         self._at = 0
         self._body_left = 0
@@ -71,14 +75,14 @@ class RequestParser:
 
     def receive(self, data: bytes) -> None:
         """Take what the connection brought. After a ProtocolError, or `close`, it is thrown away."""
-        if self._phase is _Phase.CLOSED:
+        if self._phase is _CLOSED:
             return
         self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
         self._at = 0
 
     def close(self) -> None:
         """Nothing more is read: the last head was not persistent, or a message was refused."""
-        self._phase = _Phase.CLOSED
+        self._phase = _CLOSED
         self._buffer = b""
         self._at = 0
         self._head = self._fields_parser = self._chunked = None
@@ -98,12 +102,12 @@ class RequestParser:
     @property
     def at_start(self) -> bool:
         """Whether the peer is between messages: nothing of the next one has come."""
-        return self._phase is _Phase.CLOSED or (self._phase is _Phase.HEAD and self._at == len(self._buffer))
+        return self._phase is _CLOSED or (self._phase is _HEAD and self._at == len(self._buffer))
 
     @property
     def in_body(self) -> bool:
         """Whether a head has been reported whose body is not complete yet."""
-        return self._phase is _Phase.BODY or self._phase is _Phase.CHUNKED
+        return self._phase is _BODY or self._phase is _CHUNKED
 
     def next_event(self) -> Event | None:
         """The next head, piece of a body or end of a body; None when more bytes are needed.
@@ -111,11 +115,11 @@ class RequestParser:
         Raises ProtocolError, with the status to answer, for a malformed message or one beyond a limit; the parser is then closed.
         """
         try:
-            if self._phase is _Phase.HEAD:
+            if self._phase is _HEAD:
                 return self._next_head()
-            if self._phase is _Phase.BODY:
+            if self._phase is _BODY:
                 return self._next_of_body()
-            if self._phase is _Phase.CHUNKED:
+            if self._phase is _CHUNKED:
                 return self._next_of_chunked()
         except ProtocolError:
             self.close()
@@ -126,7 +130,7 @@ class RequestParser:
 
     def _next_of_body(self) -> Event | None:
         if not self._body_left:
-            self._phase = _Phase.HEAD
+            self._phase = _HEAD
             return EndOfBody([])
         at = self._at
         data = self._buffer[at : at + self._body_left] if at or len(self._buffer) > self._body_left else self._buffer
@@ -142,7 +146,7 @@ class RequestParser:
         if complete:
             trailers = self._chunked.trailers
             self._chunked = None
-            self._phase = _Phase.HEAD
+            self._phase = _HEAD
             return EndOfBody(trailers)
         return data or None
 
@@ -186,12 +190,12 @@ class RequestParser:
     def _begin_body(self, length: int | None) -> None:
         if length is None:
             self._chunked = ChunkedDecoder(self._limits)
-            self._phase = _Phase.CHUNKED
+            self._phase = _CHUNKED
             return
         if 0 < self._limits.body_bytes < length:
             raise ProtocolError(413, "the body is longer than max_body")
         self._body_left = length
-        self._phase = _Phase.BODY
+        self._phase = _BODY
 
     def _skip_leading_lines(self) -> bool:
         """Pass over empty lines before a request (RFC 9112 §2.2: at least one; here four). Whether its first byte is there."""

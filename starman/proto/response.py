@@ -21,6 +21,10 @@ class Framing(Enum):
     CLOSE = auto()
 
 
+# As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
+NO_BODY, LENGTH, CHUNKED, CLOSE = Framing
+
+
 class _Role(Enum):
     """What a response field means to framing."""
 
@@ -32,18 +36,22 @@ class _Role(Enum):
     SERVER = auto()
 
 
+# As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
+_PLAIN, _CONTENT_LENGTH, _CONNECTION, _HOP_BY_HOP, _DATE, _SERVER = _Role
+
+
 # RFC 9110 §7.6.1: fields about one connection are the server's to write. PEP 3333 forbids them to applications.
 _ROLES = {
-    "content-length": _Role.CONTENT_LENGTH,
-    "connection": _Role.CONNECTION,
-    "keep-alive": _Role.HOP_BY_HOP,
-    "proxy-connection": _Role.HOP_BY_HOP,
-    "te": _Role.HOP_BY_HOP,
-    "trailer": _Role.HOP_BY_HOP,
-    "transfer-encoding": _Role.HOP_BY_HOP,
-    "upgrade": _Role.HOP_BY_HOP,
-    "date": _Role.DATE,
-    "server": _Role.SERVER,
+    "content-length": _CONTENT_LENGTH,
+    "connection": _CONNECTION,
+    "keep-alive": _HOP_BY_HOP,
+    "proxy-connection": _HOP_BY_HOP,
+    "te": _HOP_BY_HOP,
+    "trailer": _HOP_BY_HOP,
+    "transfer-encoding": _HOP_BY_HOP,
+    "upgrade": _HOP_BY_HOP,
+    "date": _DATE,
+    "server": _SERVER,
 }
 _MOST_SPELLINGS = 1024
 
@@ -58,7 +66,7 @@ class _Spellings(dict[str, _Role]):
             raise TypeError(f"a field name must be a str, not {type(name).__name__}")
         if FIELD_NAME_TEXT.fullmatch(name) is None:
             raise ValueError(f"{name!r} is not a field name")
-        role = _ROLES.get(name.lower(), _Role.PLAIN)
+        role = _ROLES.get(name.lower(), _PLAIN)
         # The table stops growing before an application can make it large.
         if len(self) < _MOST_SPELLINGS:
             self[name] = role
@@ -89,7 +97,7 @@ class ResponseHead:
         self.has_server = False
         lines = ["HTTP/1.1 " + status if match[2] is not None else f"HTTP/1.1 {status} "]
         spellings = _spellings
-        plain = _Role.PLAIN
+        plain = _PLAIN
         for name, value in fields:
             role = spellings[name]
             if role is plain or self._keep(role, name, value):
@@ -107,7 +115,7 @@ class ResponseHead:
         """Take note of a field that means something to us; whether it is passed on as the application wrote it."""
         if not isinstance(value, str):
             raise TypeError(f"the value of {name} must be a str, not {type(value).__name__}")
-        if role is _Role.CONTENT_LENGTH:
+        if role is _CONTENT_LENGTH:
             if self.content_length is not None:
                 raise ValueError("there are two Content-Length fields")
             digits = value.strip(" \t")
@@ -115,12 +123,12 @@ class ResponseHead:
                 raise ValueError(f"the Content-Length must be a number of bytes, not {value!r}")
             self.content_length = int(digits)
             return False
-        if role is _Role.CONNECTION:
+        if role is _CONNECTION:
             self.close = self.close or "close" in [option.strip(" \t").lower() for option in value.split(",")]
             return False
-        self.has_date = self.has_date or role is _Role.DATE
-        self.has_server = self.has_server or role is _Role.SERVER
-        return role is not _Role.HOP_BY_HOP
+        self.has_date = self.has_date or role is _DATE
+        self.has_server = self.has_server or role is _SERVER
+        return role is not _HOP_BY_HOP
 
     def field_lines(self) -> bytes:
         """The fields alone, without the status line, each with the CRLF before it."""
@@ -140,20 +148,20 @@ class ResponseHead:
         persistent = persistent and not self.close
         own = b""
         if code in _BODILESS or request.is_head:
-            framing = Framing.NO_BODY
+            framing = NO_BODY
             if length is not None and code != 204:
                 own = b"\r\nContent-Length: %d" % length
         else:
             if length is None:
                 length = known_length
             if length is not None:
-                framing = Framing.LENGTH
+                framing = LENGTH
                 own = b"\r\nContent-Length: %d" % length
             elif request.minor:
-                framing = Framing.CHUNKED
+                framing = CHUNKED
                 own = b"\r\nTransfer-Encoding: chunked"
             else:
-                framing = Framing.CLOSE
+                framing = CLOSE
                 persistent = False
         if not persistent:
             own += b"\r\nConnection: close"

@@ -43,7 +43,7 @@ ANY_REQUEST_LINE = re.compile(rb"([%b]+) ([^ ]+) (HTTP/([0-9])\.([0-9]))" % _TCH
 
 # What a request line may look like while its end is still to come.
 UNFINISHED_REQUEST_LINE = re.compile(
-    rb"[%b]*(?: [\x21-\x7e]*(?: (?:H(?:T(?:T(?:P(?:/(?:[0-9](?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?)?" % _TCHAR
+    rb"[%b]+(?: (?:[\x21-\x7e]+(?: (?:H(?:T(?:T(?:P(?:/(?:[0-9](?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?)?)?" % _TCHAR
 )
 
 # RFC 3986 §3.2.2    host = IP-literal / IPv4address / reg-name        reg-name = *( unreserved / pct-encoded / sub-delims )

@@ -119,7 +119,7 @@ class Acceptor:
         return lambda: Connection(shared, loop, environ, wildcard)
 
     def _template(self, sock: socket.socket) -> Environ:
-        """What requests of this listener have in common. A UNIX listener needs a name and a port, too: frameworks ask for them."""
+        """What requests of this listener have in common. A UNIX listener needs a name and a port too: frameworks ask."""
         server = ("localhost", 80) if sock.family == socket.AF_UNIX else sock.getsockname()[:2]
         return template(
             server=server,

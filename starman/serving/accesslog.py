@@ -1,7 +1,8 @@
 """The access log, in the combined format: `host - user [time] "request" status bytes "referrer" "user agent"`.
 
 Threads format their lines and add them; a batch leaves in one write of whole lines. On a file opened for appending, the kernel
-keeps such writes of several workers apart; on a pipe it does so up to PIPE_BUF bytes, so batches for anything but a file are cut there.
+keeps such writes of several workers apart; on a pipe it does so up to PIPE_BUF bytes, so other
+batches are cut there.
 """
 
 from __future__ import annotations

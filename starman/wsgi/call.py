@@ -12,7 +12,19 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from starman import log
-from starman.proto.response import LAST_CHUNK, Framing, RequestFacts, ResponseHead, Stamp, chunk, interim, refusal
+from starman.proto.response import (
+    CHUNKED,
+    CLOSE,
+    LAST_CHUNK,
+    LENGTH,
+    NO_BODY,
+    RequestFacts,
+    ResponseHead,
+    Stamp,
+    chunk,
+    interim,
+    refusal,
+)
 from starman.wsgi.environ import Environ
 from starman.wsgi.filewrapper import FileWrapper
 
@@ -46,6 +58,10 @@ class _State(Enum):
     ENDED = auto()
 
 
+# As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
+_NOTHING, _STARTED, _BEGUN, _ENDED = _State
+
+
 class Call:
     """One request's way through the application. Made, run and read by one thread.
 
@@ -74,9 +90,9 @@ class Call:
         self._facts = facts
         self._output = output
         self._stamp = stamp
-        self._state = _State.NOTHING
+        self._state = _NOTHING
         self._head: ResponseHead | None = None
-        self._framing = Framing.NO_BODY
+        self._framing = NO_BODY
         self._known_length: int | None = None
         self._left = 0
         self._excess = False
@@ -92,7 +108,7 @@ class Call:
         """PEP 3333. Checks at once, sends nothing: the head leaves with the first block that is not empty."""
         if exc_info:
             try:
-                if self._state in (_State.BEGUN, _State.ENDED):
+                if self._state in (_BEGUN, _ENDED):
                     if exc_info[1] is None:
                         raise AssertionError("start_response was called again, and the response has begun")
                     raise exc_info[1].with_traceback(exc_info[2])
@@ -101,7 +117,7 @@ class Call:
         elif self._head is not None:
             raise AssertionError("start_response was called twice, the second time without exc_info")
         self._head = ResponseHead(status, headers)
-        self._state = _State.STARTED
+        self._state = _STARTED
         return self.write
 
     def write(self, data: bytes) -> None:
@@ -110,14 +126,14 @@ class Call:
 
     def early_hints(self, headers: list[tuple[str, str]]) -> None:
         """`wsgi.early_hints`: send 103 Early Hints (RFC 8297) before the response; an HTTP/1.0 client is sent nothing."""
-        if self._state in (_State.BEGUN, _State.ENDED):
+        if self._state in (_BEGUN, _ENDED):
             raise AssertionError("early hints come before the response, and it has begun")
         if self._facts.minor:
             self._output.send(interim(103, headers), last=False)
 
     def detach(self) -> None:
         """The application has taken the connection for a protocol of its own: there is no response to be sent."""
-        self._state = _State.ENDED
+        self._state = _ENDED
         self._detached = True
         self.status_code = 101
 
@@ -143,7 +159,7 @@ class Call:
         kind = type(iterable)
         if kind is list or kind is tuple:
             data = iterable[0] if len(iterable) == 1 else b"".join(iterable)
-            if self._state is _State.STARTED:
+            if self._state is _STARTED:
                 if not isinstance(data, bytes):
                     raise _not_bytes(data)
                 self._known_length = len(data)
@@ -158,7 +174,7 @@ class Call:
         else:
             for block in iterable:
                 self._block(block)
-                if self._excess or (self._framing is Framing.NO_BODY and self._state is _State.BEGUN):
+                if self._excess or (self._framing is NO_BODY and self._state is _BEGUN):
                     break  # nothing more can be sent; close() tells the iterable
         self._end()
 
@@ -169,25 +185,25 @@ class Call:
             raise AssertionError("the application sent a body before it called start_response")
         persistent = self._output.may_persist()
         encoded, self._framing, self.persistent = head.finish(self._facts, self._known_length, persistent, self._stamp)
-        if self._framing is Framing.LENGTH:
+        if self._framing is LENGTH:
             self._left = head.content_length if head.content_length is not None else self._known_length or 0
         self.status_code = head.status_code
-        self._state = _State.BEGUN
+        self._state = _BEGUN
         return encoded
 
     def _whole(self, data: bytes) -> None:
         """The ordinary response: all of it at once, in one send."""
         encoded = self._begin()
-        if self._framing is Framing.NO_BODY:
+        if self._framing is NO_BODY:
             self._output.send(encoded, last=True)
-            self._state = _State.ENDED
+            self._state = _ENDED
             return
         data = self._cut_to_length(data)
         if self._left:
             self._fell_short()
         self._output.send(encoded + data, last=True)
         self.body_sent = len(data)
-        self._state = _State.ENDED
+        self._state = _ENDED
 
     def _block(self, data: bytes) -> None:
         """One block of a response whose end is still to come."""
@@ -195,26 +211,26 @@ class Call:
             raise _not_bytes(data)
         if not data:
             return
-        if self._state is _State.ENDED:
+        if self._state is _ENDED:
             raise AssertionError("the response has ended: nothing can be written to it any more")
-        encoded = b"" if self._state is _State.BEGUN else self._begin()
+        encoded = b"" if self._state is _BEGUN else self._begin()
         framing = self._framing
-        if framing is Framing.NO_BODY:
+        if framing is NO_BODY:
             if encoded:
                 self._output.send(encoded, last=True)
             return
         complete = False
-        if framing is Framing.LENGTH:
+        if framing is LENGTH:
             data = self._cut_to_length(data)
             complete = not self._left
         if encoded or data:
             # The last byte of a known length is the end, whatever the iterable still does: no need to wait for a slow reader.
-            self._output.send(encoded + (chunk(data) if framing is Framing.CHUNKED else data), last=complete)
+            self._output.send(encoded + (chunk(data) if framing is CHUNKED else data), last=complete)
             self.body_sent += len(data)
 
     def _cut_to_length(self, data: bytes) -> bytes:
         """Never more than Content-Length: the rest would be read as the next response."""
-        if self._framing is Framing.LENGTH:
+        if self._framing is LENGTH:
             if len(data) > self._left:
                 data = data[: self._left]
                 if not self._excess:
@@ -226,18 +242,18 @@ class Call:
     def _end(self) -> None:
         """The iterable is exhausted."""
         encoded = b""
-        if self._state is not _State.BEGUN:
+        if self._state is not _BEGUN:
             if self._head is None:
                 raise AssertionError("the application returned without calling start_response")
             self._known_length = 0
             encoded = self._begin()
-        if self._framing is Framing.LENGTH and self._left:
+        if self._framing is LENGTH and self._left:
             self._fell_short()
-        if self._framing is Framing.CHUNKED:
+        if self._framing is CHUNKED:
             encoded += LAST_CHUNK
         if encoded:
             self._output.send(encoded, last=True)
-        self._state = _State.ENDED
+        self._state = _ENDED
 
     def _fell_short(self) -> None:
         """Fewer bytes than Content-Length: the client can only be told by the end of the connection."""
@@ -246,7 +262,7 @@ class Call:
 
     def _file(self, wrapper: FileWrapper) -> bool:
         """Send a file by its descriptor, if it is one and nothing was sent yet."""
-        if self._state is not _State.STARTED or self._head is None or self._facts.is_head:
+        if self._state is not _STARTED or self._head is None or self._facts.is_head:
             return False
         region = wrapper.region()
         if region is None:
@@ -255,7 +271,7 @@ class Call:
         self._known_length = available
         encoded = self._begin()
         count = min(available, self._left)
-        if self._framing is not Framing.LENGTH or not count:
+        if self._framing is not LENGTH or not count:
             self._output.send(encoded, last=True)
             self._end()
             return True
@@ -264,7 +280,7 @@ class Call:
             self._fell_short()
         self._output.send_file(encoded, fd, offset, count)
         self.body_sent = count
-        self._state = _State.ENDED
+        self._state = _ENDED
         return True
 
     def _close(self, iterable: Any, environ: Environ) -> None:
@@ -275,24 +291,24 @@ class Call:
         try:
             close()
         except BaseException as error:  # as above
-            if self._state is not _State.ENDED:
+            if self._state is not _ENDED:
                 raise
             _log_failure(error, environ, "close() of the response failed")
 
     def _failed(self, error: BaseException, environ: Environ) -> None:
-        """The application raised: 500 while nothing was sent, a visible cut after that. The client learns nothing of the error."""
+        """The application raised: 500 while nothing was sent, a visible cut after that. The client learns no more."""
         if self._detached and isinstance(error, (StopIteration, ConnectionError)):
             return  # flask-sock's and Flask-SocketIO's way to say that no response follows
-        if self._state is _State.ENDED:
+        if self._state is _ENDED:
             _log_failure(error, environ, "the application failed after its response")
             return
         _log_failure(error, environ, "the application failed")
         self.persistent = False
-        if self._state is _State.BEGUN:
-            self.broken = self._framing is Framing.CLOSE
+        if self._state is _BEGUN:
+            self.broken = self._framing is CLOSE
             return
         self.status_code = 500
-        self._state = _State.ENDED
+        self._state = _ENDED
         response = refusal(500, "Internal Server Error", self._stamp)
         if self._facts.is_head:
             response = response[: response.index(b"\r\n\r\n") + 4]

@@ -394,6 +394,31 @@ def test_hazard_06_a_child_of_the_application_does_not_hide_the_death_of_a_worke
         assert server.stop() == 0
 
 
+def test_hazard_06_a_worker_that_closes_its_channel_counts_as_dead(code: Code) -> None:
+    # As code does that closes whatever it finds, to become a daemon.
+    more = """
+import socket
+def blind(environ, start_response):
+    for fd in range(3, 64):
+        try:
+            with socket.socket(fileno=os.dup(fd)) as found:
+                if found.type == socket.SOCK_SEQPACKET:
+                    os.close(fd)
+        except OSError:
+            pass
+    return app_of_old(environ, start_response)
+app_of_old, app = app, lambda environ, start: (blind if environ["PATH_INFO"] == "/blind" else app_of_old)(environ, start)
+"""
+    code.write("one", more)
+    with code.serve("--workers", "1") as server:
+        (victim,) = server.worker_pids()
+        with server.client() as client:
+            client.send(encode_request("GET", "/blind"))
+            server.wait_for(rf"worker 1 \({victim}\) closed its channel")
+        assert wait_until(lambda: len(server.worker_pids()) == 1 and victim not in server.children(), 5)
+        assert answers(server) == {"one"}
+
+
 def test_a_worker_that_is_told_to_stop_drains_and_is_replaced(code: Code) -> None:
     with code.serve("--workers", "1") as server, server.client() as client:
         worker = int(client.get("/pid").body)

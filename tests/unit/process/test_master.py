@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -78,10 +78,9 @@ def failure(master: Master) -> str:
 
 
 @pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the log of the server out of the log of the tests."""
     monkeypatch.setattr(module.log, "raw", lambda text: None)
-    yield
 
 
 @pytest.mark.parametrize("preload", [False, True])
@@ -144,7 +143,8 @@ def test_a_mold_that_cannot_import_the_serving_side_is_the_reason() -> None:
     def broken() -> Any:
         raise ImportError("no uvloop")
 
-    assert run_forked(lambda: failure(make_master(import_service=broken))).startswith("the mold failed: ImportError: no uvloop|Traceback")
+    reason = run_forked(lambda: failure(make_master(import_service=broken)))
+    assert reason.startswith("the mold failed: ImportError: no uvloop|Traceback")
 
 
 def test_no_process_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:

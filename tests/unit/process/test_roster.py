@@ -22,7 +22,8 @@ from starman.process.actions import (
     Spawn,
     SpawnMold,
 )
-from starman.process.roster import MOST_ASKED, Phase, Roster
+from starman.process.members import Phase
+from starman.process.roster import MOST_ASKED, Roster
 
 Kind = TypeVar("Kind", bound=Action)
 
@@ -487,6 +488,18 @@ def test_a_worker_that_dies_during_its_replacement_is_not_replaced_twice() -> No
     assert not has(desk.plan(), Spawn)
     desk.ready(new)
     assert not has(desk.plan(), Drain)
+
+
+def test_restart_waits_for_a_worker_that_is_starting_in_the_same_slot() -> None:
+    desk = Desk(workers=1)
+    worker = desk.start()[0]
+    desk.now += 100
+    desk.gone(worker)
+    replacement = only(desk.plan(), Spawn)
+    desk.roster.restart()
+    assert not has(desk.plan(), Spawn)
+    desk.ready(replacement.member)
+    assert only(desk.plan(), Spawn).generation == 2
 
 
 def test_restart_mends_what_was_backing_off() -> None:

@@ -20,7 +20,8 @@ from starman.process.actions import (
     Spawn,
     SpawnMold,
 )
-from starman.process.roster import Phase, Roster
+from starman.process.members import Phase
+from starman.process.roster import Roster
 
 
 class Process:

@@ -13,6 +13,7 @@ from starman.addresses import parse_address
 from starman.process import worker as module
 from starman.process.blueprint import Blueprint
 from starman.process.channel import Channel
+from starman.process.forking import take_signals
 from starman.process.listeners import Listener, open_listeners
 from starman.process.messages import Draining, Failed, Message, Ready, Spawned
 from starman.process.worker import run_worker
@@ -64,6 +65,7 @@ def in_loop(scenario: Callable[[FakeService, Channel, list[Listener]], Coroutine
             service.end.set()
             await running
 
+        take_signals(stop_ends=False)
         asyncio.run(both())
         return "fine"
 

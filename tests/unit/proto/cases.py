@@ -303,7 +303,7 @@ BROKEN: dict[str, tuple[bytes, int]] = {
     "chunks that overflow together": (chunked(b"1\r\nx\r\n7FFFFFFFFFFFFFFF\r\n"), 413),
 }
 
-# Broken before their end, and beyond mending: after how many bytes, of how many, they are refused.
+# Broken before their end, and beyond mending: the bytes after the last of which they are refused, and what was to follow.
 REFUSED_EARLY: dict[str, tuple[bytes, bytes]] = {
     "TLS": (b"\x16", _TLS_CLIENT_HELLO[1:]),
     "HTTP/2 preface": (_HTTP2_PREFACE[:16], _HTTP2_PREFACE[16:]),
@@ -312,7 +312,8 @@ REFUSED_EARLY: dict[str, tuple[bytes, bytes]] = {
     "random bytes": (b"GET\x8a", b"\x01\x02\r\n\r\n"),
     "request line ends in LF": (b"GET / HTTP/1.1\n", b"Host: a\n\n"),
     "request line ends in CR": (b"GET / HTTP/1.1\rH", b"ost: a\r\n\r\n"),
-    "double space": (b"GET  ", b"/ HTTP/1.1\r\n\r\n"[1:]),
+    "double space": (b"GET  ", b"/ HTTP/1.1\r\n\r\n"),
+    "leading space": (b" ", b"GET / HTTP/1.1\r\n\r\n"),
     "no version": (b"GET /\r", b"\n"),
     "another protocol": (b"GET / R", b"TSP/1.0\r\n\r\n"),
     "bad target": (b"GET /\" HTTP/1.1\r\n", b"Host: a\r\n\r\n"),

@@ -70,7 +70,7 @@ def test_a_line_of_the_combined_format(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "offset"), [("UTC0", "+0000"), ("A-05:45", "+0545"), ("B+03:30", "-0330"), ("C+00:30", "-0030")]
+    ("zone", "offset"), [("UTC0", "+0000"), ("AAA-05:45", "+0545"), ("BBB+03:30", "-0330"), ("CCC+00:30", "-0030")]
 )
 def test_the_offset_of_the_time_zone(zone: str, offset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", zone)

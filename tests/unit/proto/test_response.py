@@ -1,0 +1,291 @@
+"""starman.proto.response: how each response is framed, and that no application can break it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starman.proto.response import (
+    LAST_CHUNK,
+    REASONS,
+    Framing,
+    RequestFacts,
+    ResponseHead,
+    Stamp,
+    chunk,
+    interim,
+    refusal,
+)
+from starman.proto.response import _spellings as spellings
+
+DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
+STAMP = Stamp(DATE, b"starman")
+GET_1_1 = RequestFacts(1, False)
+
+
+def finish(status: str = "200 OK", *fields: tuple[str, str], known_length: int | None = None) -> list[bytes]:
+    """The lines of a head in answer to a persistent GET by 1.1."""
+    data, _, _ = ResponseHead(status, fields).finish(GET_1_1, known_length, True, STAMP)
+    assert data.endswith(b"\r\n\r\n")
+    return data[:-4].split(b"\r\n")
+
+
+# Framing: minor version, HEAD, status, Content-Length by the application, length known to us, wish to persist →
+# framing, Content-Length sent, whether Transfer-Encoding is sent, Connection sent.
+
+
+def expected_framing(
+    minor: int, is_head: bool, code: int, said: int | None, known: int | None
+) -> tuple[Framing, int | None, bool]:
+    """RFC 9112 §6.3 and RFC 9110 §8.6, as a reader would decide: framing, Content-Length, whether it ends the connection."""
+    if code in (204, 304) or is_head:
+        return Framing.NO_BODY, None if code == 204 else said, False
+    if said is not None or known is not None:
+        return Framing.LENGTH, known if said is None else said, False
+    return (Framing.CHUNKED, None, False) if minor else (Framing.CLOSE, None, True)
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+@pytest.mark.parametrize("is_head", [False, True])
+@pytest.mark.parametrize("code", [200, 204, 304, 404])
+@pytest.mark.parametrize("said", [None, 0, 5])
+@pytest.mark.parametrize("known", [None, 0, 7])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_framing(minor: int, is_head: bool, code: int, said: int | None, known: int | None, persistent: bool) -> None:
+    head = ResponseHead(f"{code} X", [] if said is None else [("Content-Length", str(said))])
+    data, framing, kept = head.finish(RequestFacts(minor, is_head), known, persistent, STAMP)
+    expected, length, ends = expected_framing(minor, is_head, code, said, known)
+    assert (framing, kept) == (expected, persistent and not ends)
+    lines = data.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 %d X"% code
+    assert [line for line in lines if line.startswith(b"Content-Length")] == ([] if length is None else [b"Content-Length: %d" % length])
+    assert (b"Transfer-Encoding: chunked" in lines) is (framing is Framing.CHUNKED)
+    connection = [line for line in lines if line.startswith(b"Connection")]
+    assert connection == ([b"Connection: close"] if not kept else [] if minor else [b"Connection: keep-alive"])
+    check_by_h11(data, framing, length, is_head)
+
+
+def check_by_h11(data: bytes, framing: Framing, length: int | None, is_head: bool) -> None:
+    """A client frames the response as we do, and stands before the next one where we do."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="HEAD" if is_head else "GET", target="/", headers=[("Host", "a")]))
+    client.send(h11.EndOfMessage())
+    body = {
+        Framing.NO_BODY: b"",
+        Framing.LENGTH: b"b" * (length or 0),
+        Framing.CHUNKED: chunk(b"bcd") + chunk(b"e") + LAST_CHUNK,
+        Framing.CLOSE: b"bcd",
+    }[framing]
+    client.receive_data(data + body)
+    if framing is Framing.CLOSE:
+        client.receive_data(b"")
+    events = [client.next_event()]
+    while not isinstance(events[-1], h11.EndOfMessage):
+        assert events[-1] is not h11.NEED_DATA
+        events.append(client.next_event())
+    received = b"".join(bytes(event.data) for event in events if isinstance(event, h11.Data))
+    assert received == {Framing.CHUNKED: b"bcde"}.get(framing, body)
+    assert client.trailing_data[0] == b""
+
+
+@pytest.mark.parametrize("value", ["close", "Close", "x, CLOSE", "close,x", " close\t"])
+def test_an_application_may_close_the_connection(value: str) -> None:
+    lines = finish("200 OK", ("Connection", value), ("Content-Length", "0"))
+    assert lines.count(b"Connection: close") == 1
+    _, _, kept = ResponseHead("200 OK", [("Connection", value)]).finish(GET_1_1, 0, True, STAMP)
+    assert not kept
+
+
+@pytest.mark.parametrize("value", ["keep-alive", "upgrade", "closed", "", "x"])
+def test_it_can_do_nothing_else_with_it(value: str) -> None:
+    assert finish("200 OK", ("Connection", value), known_length=0) == finish(known_length=0)
+
+
+@pytest.mark.parametrize("name", ["Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade"])
+@pytest.mark.parametrize("value", ["chunked", "identity", "x", ""])
+def test_hop_by_hop_fields_are_not_passed_on(name: str, value: str) -> None:
+    for spelling in (name, name.lower(), name.upper()):
+        assert finish("200 OK", (spelling, value), ("Content-Length", "3")) == finish("200 OK", ("Content-Length", "3"))
+
+
+def test_the_status_line() -> None:
+    assert finish("200 OK")[0] == b"HTTP/1.1 200 OK"
+    assert finish("404 Not  Found \x80\xff\t!")[0] == b"HTTP/1.1 404 Not  Found \x80\xff\t!"
+    # RFC 9112 §4: the space stays where the reason phrase is missing.
+    assert finish("299 ")[0] == b"HTTP/1.1 299 "
+    assert finish("299")[0] == b"HTTP/1.1 299 "
+
+
+def test_fields_keep_their_order_spelling_and_repetition() -> None:
+    fields = [("Set-Cookie", "b"), ("X", ""), ("set-cookie", " a "), ("Set-Cookie", "b"), ("Y", "\xe9\t\x80")]
+    assert finish("200 OK", *fields, known_length=0)[1:6] == [
+        b"Set-Cookie: b", b"X: ", b"set-cookie:  a ", b"Set-Cookie: b", b"Y: \xe9\t\x80",
+    ]  # fmt: skip
+
+
+def test_date_and_server_of_the_application_win() -> None:
+    assert finish(known_length=0)[-2:] == [b"Server: starman", b"Date: " + DATE]
+    assert finish("200 OK", ("date", "x"), known_length=0)[1:] == [b"date: x", b"Content-Length: 0", b"Server: starman"]
+    assert finish("200 OK", ("SERVER", "x"), known_length=0)[1:] == [b"SERVER: x", b"Content-Length: 0", b"Date: " + DATE]
+    assert finish("200 OK", ("Date", "x"), ("Server", "y"), known_length=0)[1:] == [b"Date: x", b"Server: y", b"Content-Length: 0"]
+
+
+def test_no_server_field() -> None:
+    data, _, _ = ResponseHead("200 OK", []).finish(GET_1_1, 0, True, Stamp(DATE, b""))
+    assert data == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: " + DATE + b"\r\n\r\n"
+
+
+def test_a_str_subclass_is_a_str() -> None:
+    class Text(str):
+        __slots__ = ()
+
+    assert finish(Text("200 OK"), (Text("A"), Text("b")), (Text("Content-Length"), Text("1"))) == finish(
+        "200 OK", ("A", "b"), ("Content-Length", "1")
+    )
+
+
+@pytest.mark.parametrize("value", ["5", "0", "0005", " 5\t", "9" * 19])
+def test_content_lengths(value: str) -> None:
+    assert ResponseHead("200 OK", [("content-LENGTH", value)]).content_length == int(value)
+
+
+@pytest.mark.parametrize("value", ["", " ", "-1", "+1", "1.0", "0x1", "1,1", "1, 1", "1 1", "a", "\u0665", "\xb2", "1_0", "9" * 20, "1\r\n", "1\0", "\x0b1"])
+def test_what_is_no_content_length(value: str) -> None:
+    with pytest.raises(ValueError, match="Content-Length"):
+        ResponseHead("200 OK", [("Content-Length", value)])
+
+
+@pytest.mark.parametrize("second", ["5", "6"])
+def test_two_content_lengths(second: str) -> None:
+    with pytest.raises(ValueError, match="two Content-Length"):
+        ResponseHead("200 OK", [("Content-Length", "5"), ("content-length", second)])
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["", "OK", "20", "2000 OK", "20x OK", " 200 OK", "200  OK\r\n", "200\tOK", "200OK", "100 Continue", "101 Switching Protocols", "199 X", "099 X",
+     "200 OK\r\nA: b", "200 OK\n", "200 O\rK", "200 O\0K", "200 \x7f", "200 \x1b", "200 \u20ac", "\u0662\u0660\u0660 OK", "-200 OK", "+20 OK"],
+)  # fmt: skip
+def test_what_is_no_status(status: str) -> None:
+    with pytest.raises(ValueError, match="the status must be"):
+        ResponseHead(status, [])
+
+
+@pytest.mark.parametrize("status", [None, b"200 OK", 200, ["200 OK"], ("200", "OK")])
+def test_a_status_of_another_type(status: Any) -> None:
+    with pytest.raises(TypeError, match="the status must be a str, not"):
+        ResponseHead(status, [])
+
+
+# Names whose values are treated in different ways: passed on, looked at, dropped.
+NAMES = ["X", "Content-Length", "Connection", "Transfer-Encoding", "Date", "Server"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [None, b"a", 5, ["a"]])
+def test_a_value_of_another_type(name: str, value: Any) -> None:
+    with pytest.raises(TypeError):
+        ResponseHead("200 OK", [(name, value)])
+
+
+@pytest.mark.parametrize("name", [None, b"X", 5, ["X"], ("X",)])
+def test_a_name_of_another_type(name: Any) -> None:
+    with pytest.raises(TypeError):
+        ResponseHead("200 OK", [(name, "a")])
+
+
+@pytest.mark.parametrize("fields", [None, 5, [None], ["X: a"], [("X",)], [("X", "a", "b")], [5]])
+def test_fields_of_another_shape(fields: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        ResponseHead("200 OK", fields)
+
+
+@pytest.mark.parametrize("name", ["", "A B", "A:", ":", "A\r\n", "A\nB", "A\0", "\r\nA", "\xc4", "\u20ac", "A/B", '"A"', " A", "A ", "A\x7f"])
+def test_what_is_no_field_name(name: str) -> None:
+    for _ in range(2):  # it is not learned either
+        with pytest.raises(ValueError, match="is not a field name"):
+            ResponseHead("200 OK", [(name, "a")])
+
+
+@pytest.mark.parametrize("poison", ["\r", "\n", "\r\n", "\r\nA: b", "\n\n", "\0", "\r\n\r\nHTTP/1.1 200 OK"])
+@pytest.mark.parametrize("value", ["{}", "a{}", "{}a", "a{}b"])
+def test_a_value_cannot_break_out(poison: str, value: str) -> None:
+    for name in ("X", "Date", "Server", "Set-Cookie"):
+        with pytest.raises(ValueError, match="a CR, LF or NUL"):
+            ResponseHead("200 OK", [("A", "b"), (name, value.format(poison)), ("C", "d")])
+
+
+def test_a_value_beyond_latin_1() -> None:
+    with pytest.raises(ValueError, match="not latin-1: '\u20ac\u20ac'"):
+        ResponseHead("200 OK", [("X", "a\u20ac\u20acb")])
+
+
+@given(st.text(st.characters(max_codepoint=0x200), max_size=10), st.lists(st.tuples(st.sampled_from(NAMES) | st.text(max_size=5), st.text(max_size=8)), max_size=4))
+def test_whatever_an_application_says_is_one_head_or_an_error(reason: str, fields: list[tuple[str, str]]) -> None:
+    try:
+        head = ResponseHead("200 " + reason, fields)
+    except ValueError:
+        return
+    data, framing, _ = head.finish(GET_1_1, None, True, STAMP)
+    assert data.count(b"\r\n\r\n") == 1
+    assert data.endswith(b"\r\n\r\n")
+    assert data.count(b"\r") == data.count(b"\n") == data.count(b"\r\n")
+    assert b"\0" not in data
+    names = [line.partition(b":")[0].lower() for line in data[:-4].split(b"\r\n")[1:]]
+    assert names.count(b"content-length") + names.count(b"transfer-encoding") == 1
+    assert (b"transfer-encoding" in names) is (framing is Framing.CHUNKED)
+
+
+def test_an_application_cannot_make_the_table_of_spellings_large() -> None:
+    for number in range(3000):
+        ResponseHead("200 OK", [(f"X-{number}", "a")])
+    assert len(spellings) <= 1024
+    assert ResponseHead("200 OK", [("cOnTeNt-LeNgTh", "5")]).content_length == 5
+
+
+def test_chunk() -> None:
+    assert chunk(b"x") == b"1\r\nx\r\n"
+    assert chunk(b"b" * 0x1F) == b"1f\r\n" + b"b" * 0x1F + b"\r\n"
+    assert LAST_CHUNK == b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("status", [400, 408, 413, 414, 417, 431, 500, 501, 503, 504, 505, 599])
+def test_a_refusal_is_a_whole_response_that_ends_the_connection(status: int) -> None:
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(refusal(status, "it can't \u20ac", STAMP))
+    response, data, end = client.next_event(), client.next_event(), client.next_event()
+    assert isinstance(response, h11.Response)
+    assert (response.status_code, bytes(response.reason)) == (status, REASONS.get(status, b"Error"))
+    fields = dict(response.headers)
+    assert fields[b"content-type"] == b"text/plain; charset=utf-8"
+    assert (fields[b"connection"], fields[b"date"], fields[b"server"]) == (b"close", DATE, b"starman")
+    assert isinstance(data, h11.Data)
+    assert bytes(data.data).decode("utf-8") == "it can't \u20ac\n"
+    assert int(fields[b"content-length"]) == len(data.data)
+    assert isinstance(end, h11.EndOfMessage)
+    assert client.trailing_data[0] == b""
+
+
+def test_interim_responses() -> None:
+    assert interim(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert interim(103, [("Link", "</a>"), ("Link", "</b>")]) == b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink: </b>\r\n\r\n"
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "Connection", "Transfer-Encoding", "Upgrade"])
+def test_an_interim_response_never_has_framing(name: str) -> None:
+    """Not even an empty line more, which the next response would begin with."""
+    assert interim(103, [(name, "5")]) == b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    assert interim(103, [(name, "5"), ("A", "b")]) == b"HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n"
+
+
+def test_an_interim_response_is_checked() -> None:
+    with pytest.raises(ValueError, match="a CR, LF or NUL"):
+        interim(103, [("Link", "a\r\n\r\n")])
+    with pytest.raises(TypeError):
+        interim(103, [("Link", b"a")])  # type: ignore[list-item]

@@ -1,0 +1,154 @@
+"""A loop that only queues, a connection that only notes, and a pair of sockets with small buffers."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from starman.serving.writer import FileRest, Rest, Turn, Writer
+
+SECONDS = 10.0
+
+
+class FakeLoop:
+    """`call` is its call_soon_threadsafe: what is posted waits until the test runs it."""
+
+    def __init__(self) -> None:
+        self.queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
+
+    def call(self, function: Callable[..., object], *arguments: Any) -> None:
+        self.queue.put((function, arguments))
+
+    def run_one(self, wait: bool = False) -> bool:
+        """Run the next call. `wait`: until a thread has posted one."""
+        try:
+            function, arguments = self.queue.get(timeout=SECONDS) if wait else self.queue.get_nowait()
+        except Empty:
+            assert not wait, "no thread has posted anything"
+            return False
+        function(*arguments)
+        return True
+
+    def run_all(self) -> None:
+        while self.run_one():
+            pass
+
+
+class FakeConnection:
+    """The loop's side: takes over what it is given, and writes it when the test says so, as a transport would."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.buffer = bytearray()
+        self.files: list[FileRest] = []
+        self.turns = 0
+        self.write_failures = 0
+        self.lost = False
+        self.writer: Writer | None = None
+
+    def take_over(self, rest: Rest) -> None:
+        if isinstance(rest, FileRest):
+            if self.lost:
+                rest.close()
+            else:
+                self.files.append(rest)
+        elif not self.lost:
+            self.buffer += rest
+
+    def flush(self) -> bool:
+        """Write what the socket takes; whether the buffer is empty now."""
+        try:
+            while self.buffer:
+                del self.buffer[: self.socket.send(self.buffer)]
+        except BlockingIOError:
+            return False
+        return True
+
+    def on_turn(self) -> None:
+        self.turns += 1
+
+    def on_write_failed(self) -> None:
+        self.write_failures += 1
+        self.lose()
+
+    def let_go(self, reply: SimpleQueue[bytes]) -> None:
+        self.lost = True
+        self.socket.close()
+        reply.put(b"unread")
+
+    def lose(self) -> None:
+        assert self.writer is not None
+        self.lost = True
+        self.buffer.clear()
+        while self.files:
+            self.files.pop().close()
+        self.writer.lose()
+
+
+class FakeExchange:
+    """All that a Writer asks of an exchange."""
+
+    def __init__(self, name: object = None) -> None:
+        self.name = name
+        self.drops = 0
+
+    def drop(self) -> None:
+        self.drops += 1
+
+
+class WatchedWriter(Writer):
+    """Notes every change of the turn, in `seen`."""
+
+    __slots__ = ("_watched", "seen")
+
+    def __init__(self, loop_side: Any, call_loop: Callable[..., object]) -> None:
+        self.seen: list[tuple[Turn, Turn]] = []
+        super().__init__(loop_side, call_loop)
+
+    @property
+    def _turn(self) -> Turn:
+        return self._watched
+
+    @_turn.setter
+    def _turn(self, turn: Turn) -> None:
+        if hasattr(self, "_watched"):
+            self.seen.append((self._watched, turn))
+        self._watched: Turn = turn
+
+
+class Bridge:
+    """A writer with its loop, its connection and its client."""
+
+    def __init__(self) -> None:
+        ours, self.client = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        ours.setblocking(False)
+        self.client.settimeout(SECONDS)
+        self.loop = FakeLoop()
+        self.connection = FakeConnection(ours)
+        self.writer = WatchedWriter(self.connection, self.loop.call)
+        self.connection.writer = self.writer
+
+    def offer(self, exchange: Any = None, buffered: bool = False) -> Any:
+        """Offer an exchange; returns it."""
+        exchange = exchange or FakeExchange()
+        self.writer.offer(exchange, self.connection.socket.fileno(), buffered)
+        return exchange
+
+    def close(self) -> None:
+        self.connection.lose()
+        self.loop.run_all()
+        self.connection.socket.close()
+        self.client.close()
+
+
+@contextmanager
+def bridge() -> Iterator[Bridge]:
+    made = Bridge()
+    try:
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,170 @@
+"""A real Service in a loop of its own, in a thread of the test process, with raw sockets as its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import anyio
+import pytest
+
+from starman.serving import connection as connection_module
+from starman.serving import service as service_module
+from starman.serving.service import Service
+from starman.settings import Settings
+from tests.functional.wire import Address, Client
+
+SECONDS = 10.0
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the service look at its clocks more often than an operator would want."""
+    monkeypatch.setattr(service_module, "_TICK", 0.02)
+    monkeypatch.setattr(service_module, "_DRAIN_LINGER", 0.05)
+    monkeypatch.setattr(service_module, "_DRAIN_TICK", 0.01)
+    monkeypatch.setattr(connection_module, "_REST", 0.05)
+    monkeypatch.setattr(connection_module, "_LINGER", 0.3)
+
+
+class Listening:
+    """What an Acceptor needs of a listener."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+
+
+class Running:
+    """A service that runs inside a `with` block, on a loopback port or, given `path`, a UNIX socket.
+
+    At the end it has to stop within seconds, to leave no descriptor open, and to have had no error in its loop.
+    """
+
+    def __init__(
+        self, application: Callable[..., Any], *, path: Path | None = None, use_uvloop: bool = True, **settings: object
+    ) -> None:
+        self._application = application
+        self._path = path
+        self._uvloop = use_uvloop
+        self._settings = Settings.of(**{"threads": 2, **settings})
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._clients: list[Client] = []
+        self.loop_errors: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Running:
+        if self._uvloop:
+            _open_what_uvloop_keeps()
+        self._descriptors = open_descriptors()
+        self._threads = set(threading.enumerate())
+        if self._path is None:
+            self._socket = socket.create_server(("127.0.0.1", 0))
+            self.address: Address = self._socket.getsockname()
+        else:
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.bind(str(self._path))
+            self._socket.listen()
+            self.address = str(self._path)
+        self._thread.start()
+        if not self._started.wait(SECONDS):
+            raise AssertionError(f"the service did not start: {self._failure!r}")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for client in self._clients:
+            client.close()
+        if self._thread.is_alive():
+            self.call(self.service.cut)
+        self.join()
+        self._socket.close()
+        if error is None:
+            assert self.loop_errors == []
+            assert self._failure is None
+            self._check_nothing_is_left()
+
+    def call(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Let the loop call `function`."""
+        self.loop.call_soon_threadsafe(function, *arguments)
+
+    def drain(self) -> None:
+        """Ask for a drain, and wait until it has begun."""
+
+        async def begin() -> None:
+            self.service.drain()
+            while self.service._drain_scope is None:
+                await anyio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(begin(), self.loop).result(SECONDS)
+
+    def join(self) -> None:
+        """Wait for the end of the service."""
+        self._thread.join(SECONDS)
+        assert not self._thread.is_alive(), "the service does not end"
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def client(self, receive_bytes: int | None = None) -> Client:
+        """A new connection. `receive_bytes` is its SO_RCVBUF, for slow readers."""
+        if receive_bytes is None:
+            client = Client(self.address, SECONDS)
+        else:
+            client = Client.__new__(Client)
+            sock = socket.socket(socket.AF_UNIX if self._path else socket.AF_INET)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            sock.settimeout(SECONDS)
+            sock.connect(self.address)
+            client.socket, client._buffer, client._within_response = sock, bytearray(), False
+        self._clients.append(client)
+        return client
+
+    def _run(self) -> None:
+        try:
+            anyio.run(self._serve, backend="asyncio", backend_options={"use_uvloop": self._uvloop})
+        except BaseException as error:
+            self._failure = error
+
+    async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.loop.set_exception_handler(lambda loop, context: self.loop_errors.append(context))
+        self.service = Service(self._application, self._settings, [Listening(self._socket)], multiprocess=False)
+        await self.service.run(self._started.set)
+
+    def _check_nothing_is_left(self) -> None:
+        """The pool's threads end when what they run has ended, so give them a moment."""
+        until = time.monotonic() + SECONDS
+        for thread in set(threading.enumerate()) - self._threads:
+            if thread.name.startswith("starman-"):
+                thread.join(max(0.0, until - time.monotonic()))
+                assert not thread.is_alive(), f"{thread.name} does not end"
+        left = open_descriptors() - self._descriptors
+        if left > 0:
+            paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+            names = [os.readlink(path) for path in paths if os.path.lexists(path)]
+            raise AssertionError(f"{left} descriptors are left open, of {names}")
+
+
+@functools.cache
+def _open_what_uvloop_keeps() -> None:
+    """libuv has a pipe for signals, which it opens once and never closes."""
+    anyio.run(anyio.sleep, 0, backend="asyncio", backend_options={"use_uvloop": True})
+
+
+def reset(client: Client) -> None:
+    """Close with a RST."""
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()

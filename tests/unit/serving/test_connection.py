@@ -1,0 +1,590 @@
+"""starman.serving.connection, in a real Service: what a client can do to a connection, and a connection to a client."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starman.serving.exchange import Exchange
+from starman.wsgi.body import RequestBody
+from tests.functional.wire import Client, TruncatedError, encode_request
+from tests.unit.serving.running import SECONDS, Running, hasten, reset
+
+Start = Callable[..., Any]
+Capture = pytest.CaptureFixture[str]
+BIG = os.urandom(1 << 20) * 8
+
+HELLO = encode_request("GET", "/hello")
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten(monkeypatch)
+
+
+@pytest.fixture(params=["uvloop", "unix", "asyncio"])
+def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """The loops and kinds of sockets that everything has to work with."""
+    return {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}}[request.param]
+
+
+def echo(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+    """Answers with the target and the body."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [environ["REQUEST_URI"].encode(), b"|", environ["wsgi.input"].read()]
+
+
+def big(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+    """/big is large, all else small."""
+    start_response("200 OK", [])
+    return [BIG if environ["PATH_INFO"] == "/big" else b"small"]
+
+
+class Gate:
+    """An application that waits: `entered` when it was called, until `opened`; then a stream, whose end is `closed`."""
+
+    def __init__(self, blocks: int = 1) -> None:
+        self.blocks = blocks
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+        self.closed = threading.Event()
+
+    def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterator[bytes] | list[bytes]:
+        if environ["PATH_INFO"] != "/gate":
+            return echo(environ, start_response)
+        self.entered.set()
+        assert self.opened.wait(SECONDS)
+        start_response("200 OK", [])
+        return self.stream()
+
+    def stream(self) -> Iterator[bytes]:
+        try:
+            for _ in range(self.blocks):
+                yield b"x" * 100_000
+        finally:
+            self.closed.set()
+
+
+# Keep-alive, pipelining, closing
+
+
+def test_requests_of_every_kind(options: dict[str, Any]) -> None:
+    with Running(echo, **options) as running, running.client() as client:
+        for turn in range(3):
+            assert client.get(f"/{turn}").body == b"/%d|" % turn
+            assert client.request("POST", "/p", body=b"b" * 5000).body == b"/p|" + b"b" * 5000
+            head = client.request("HEAD", "/h")
+            assert (head.status, head.body, head.persistent) == (200, b"", True)
+        client.send(b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        assert client.read().body == b"/c|abc"
+        assert client.get("/last", ("Connection", "close")).get("Connection") == "close"
+        assert client.at_end()
+
+
+def test_a_request_byte_by_byte(options: dict[str, Any]) -> None:
+    with Running(echo, **options) as running, running.client() as client:
+        for byte in encode_request("POST", "/slow", body=b"body"):
+            client.send(bytes((byte,)))
+        assert client.read().body == b"/slow|body"
+
+
+def test_pipelined_requests_are_answered_in_order(options: dict[str, Any]) -> None:
+    with Running(echo, threads=4, **options) as running:
+        clients = [running.client() for _ in range(3)]
+        for turn in range(5):
+            for client in clients:
+                client.send(b"".join(encode_request("POST", f"/{turn}/{n}", body=b"%d" % n) for n in range(20)))
+            for client in clients:
+                bodies = [response.body for response in client.read_many(["POST"] * 20)]
+                assert bodies == [b"/%d/%d|%d" % (turn, n, n) for n in range(20)]
+
+
+def test_100_pipelined_requests_in_one_packet(options: dict[str, Any]) -> None:
+    """More than the connection lets wait: it stops reading, and goes on by itself."""
+    with Running(echo, **options) as running, running.client() as client:
+        for _ in range(3):
+            client.send(b"".join(encode_request("GET", f"/{n}") for n in range(100)))
+            assert [response.body for response in client.read_many(["GET"] * 100)] == [b"/%d|" % n for n in range(100)]
+
+
+def test_pipelined_requests_and_a_half_close(options: dict[str, Any]) -> None:
+    with Running(echo, **options) as running, running.client() as client:
+        client.send(b"".join(encode_request("GET", f"/{n}") for n in range(100)))
+        client.socket.shutdown(socket.SHUT_WR)
+        assert [response.body for response in client.read_many(["GET"] * 100)] == [b"/%d|" % n for n in range(100)]
+        assert client.at_end()
+
+
+def test_nothing_is_served_behind_close(options: dict[str, Any]) -> None:
+    seen: list[str] = []
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        seen.append(environ["PATH_INFO"])
+        return echo(environ, start_response)
+
+    with Running(application, **options) as running, running.client() as client:
+        client.send(encode_request("GET", "/1") + encode_request("GET", "/2", [("Connection", "close")]) + HELLO)
+        assert [response.body for response in client.read_many(["GET"] * 2)] == [b"/1|", b"/2|"]
+        assert client.at_end()
+    assert seen == ["/1", "/2"]
+
+
+def test_a_bad_request_is_answered_behind_those_before_it(options: dict[str, Any]) -> None:
+    gate = Gate()
+    with Running(gate, **options) as running, running.client() as client:
+        client.send(encode_request("GET", "/gate") + HELLO + b"BAD\r\n\r\n")
+        assert gate.entered.wait(SECONDS)
+        gate.opened.set()
+        assert [response.status for response in client.read_many(["GET"] * 3)] == [200, 200, 400]
+        assert client.at_end()
+
+
+def test_a_refusal_survives_what_the_client_still_sends(options: dict[str, Any]) -> None:
+    """RFC 9112 §9.6: a close with unread data would reset the connection, and destroy the answer."""
+    with Running(echo, max_body="1K", **options) as running, running.client() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            client.send(b"x" * 1_000_000)
+        response = client.read()
+        assert (response.status, response.get("Connection")) == (413, "close")
+
+
+def test_100_continue(options: dict[str, Any]) -> None:
+    with Running(echo, **options) as running, running.client() as client:
+        expects = [("Expect", "100-continue"), ("Content-Length", "4")]
+        client.send(encode_request("POST", "/a", expects))
+        assert client.read_head().status == 100
+        client.send(b"body")
+        response = client.read()
+        assert (response.body, response.interim) == (b"/a|body", ())
+        client.send(encode_request("POST", "/b", expects) + b"body")
+        assert client.read().interim == ()
+        client.send(HELLO + encode_request("POST", "/c", expects))
+        assert client.read().body == b"/hello|"
+        assert client.read_head().status == 100
+        client.send(b"body")
+        assert client.read().body == b"/c|body"
+
+
+# Timeouts
+
+
+def test_an_idle_connection_is_closed(options: dict[str, Any]) -> None:
+    with Running(echo, keepalive_timeout=0.2, **options) as running, running.client() as client:
+        client.get("/")
+        began = time.monotonic()
+        assert client.read_to_end() == b""
+        assert 0.1 < time.monotonic() - began < 5
+
+
+def test_a_connection_that_says_nothing_is_closed(options: dict[str, Any]) -> None:
+    with Running(echo, header_timeout=0.2, **options) as running, running.client() as client:
+        assert client.read_to_end() == b""
+
+
+def test_keep_alive_may_be_off(options: dict[str, Any]) -> None:
+    with Running(echo, keepalive_timeout=0, **options) as running, running.client() as client:
+        assert not client.get("/").persistent
+        assert client.at_end()
+
+
+def drip(client: Client, pieces: Iterator[bytes]) -> None:
+    """Send a piece every 20 ms, until the server says something."""
+    client.socket.settimeout(0.02)
+    for piece in pieces:
+        client.send(piece)
+        try:
+            client._receive()
+            break
+        except TimeoutError:
+            pass
+    client.socket.settimeout(SECONDS)
+
+
+@pytest.mark.parametrize("begin", [b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nX: "])
+def test_a_head_that_takes_too_long_is_a_408(begin: bytes, options: dict[str, Any]) -> None:
+    with Running(echo, header_timeout=0.2, **options) as running, running.client() as client:
+        client.send(begin)
+        assert client.read().status == 408
+        assert client.at_end()
+
+
+def test_a_dripping_head_is_a_408() -> None:
+    with Running(echo, header_timeout=0.3) as running, running.client() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        drip(client, iter([b"X: y\r\n"] * 90))
+        assert client.read().status == 408
+
+
+def test_a_second_head_has_a_time_of_its_own() -> None:
+    with Running(echo, header_timeout=0.3, keepalive_timeout=5) as running, running.client() as client:
+        client.get("/")
+        client.send(b"GET /")
+        assert client.read().status == 408
+
+
+def test_a_body_that_does_not_come_is_a_408(options: dict[str, Any]) -> None:
+    with Running(echo, header_timeout=0.2, **options) as running, running.client() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        assert client.read().status == 408
+
+
+# Half-close and reset
+
+
+@pytest.mark.parametrize("target", ["/big", "/small"])
+def test_a_half_closed_client_gets_its_whole_answer(target: str, options: dict[str, Any]) -> None:
+    with Running(big, **options) as running, running.client() as client:
+        client.send(encode_request("GET", target))
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.read().body == (BIG if target == "/big" else b"small")
+        assert client.at_end()
+
+
+@pytest.mark.parametrize("begin", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabc"])
+def test_a_half_close_in_mid_request_is_a_400(begin: bytes, options: dict[str, Any]) -> None:
+    with Running(echo, **options) as running, running.client() as client:
+        client.send(begin)
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.read().status == 400
+        assert client.at_end()
+
+
+def test_a_half_close_without_a_request_just_ends(options: dict[str, Any]) -> None:
+    with Running(echo, **options) as running, running.client() as client:
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.read_to_end() == b""
+
+
+def test_a_reset_while_the_application_runs(options: dict[str, Any]) -> None:
+    gate = Gate(blocks=1000)
+    with Running(gate, threads=1, **options) as running:
+        client = running.client()
+        client.send(encode_request("GET", "/gate") + HELLO)
+        assert gate.entered.wait(SECONDS)
+        reset(client)
+        gate.opened.set()
+        assert gate.closed.wait(SECONDS)
+        assert running.client().get("/again").body == b"/again|"
+
+
+def test_hazard_05_a_reset_of_a_half_closed_client_is_found(options: dict[str, Any]) -> None:
+    gate = Gate(blocks=1000)
+    with Running(gate, threads=1, **options) as running:
+        client = running.client()
+        client.send(encode_request("GET", "/gate"))
+        client.socket.shutdown(socket.SHUT_WR)
+        assert gate.entered.wait(SECONDS)
+        reset(client)
+        gate.opened.set()
+        assert gate.closed.wait(SECONDS)
+        assert running.client().get("/again").body == b"/again|"
+
+
+def test_hazard_05_who_left_the_queue_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("starman.serving.exchange._LONG_IN_QUEUE", 0.0)
+    gate = Gate()
+    seen: list[str] = []
+
+    def application(environ: dict[str, Any], start_response: Start) -> Any:
+        seen.append(environ["PATH_INFO"])
+        return gate(environ, start_response)
+
+    with Running(application, threads=1) as running:
+        first, second = running.client(), running.client()
+        first.send(encode_request("GET", "/gate"))
+        assert gate.entered.wait(SECONDS)
+        second.send(encode_request("POST", "/left", body=b"x"))
+        second.socket.shutdown(socket.SHUT_WR)  # so the loop does not hear of the reset
+        third = running.client()
+        third.send(encode_request("GET", "/third"))
+        reset(second)
+        gate.opened.set()
+        assert third.read().body == b"/third|"
+        first.read()
+    assert seen == ["/gate", "/third"]
+
+
+# Slow readers
+
+
+def test_a_slow_reader_of_a_whole_body_holds_no_thread(options: dict[str, Any]) -> None:
+    with Running(big, threads=1, **options) as running:
+        slow, quick = running.client(4096), running.client()
+        slow.send(encode_request("GET", "/big") + encode_request("GET", "/small"))
+        for _ in range(3):
+            assert quick.get("/small").body == b"small"
+        assert [response.body for response in slow.read_many(["GET"] * 2)] == [BIG, b"small"]
+
+
+def test_a_slow_reader_of_a_stream_of_known_length_holds_no_thread(options: dict[str, Any]) -> None:
+    """What Flask and Django return: an iterable that is no list, with a Content-Length."""
+
+    def application(environ: dict[str, Any], start_response: Start) -> Any:
+        start_response("200 OK", [("Content-Length", str(len(BIG)))] if environ["PATH_INFO"] == "/big" else [])
+        return iter([BIG]) if environ["PATH_INFO"] == "/big" else [b"small"]
+
+    with Running(application, threads=1, **options) as running:
+        slow, quick = running.client(4096), running.client()
+        slow.send(encode_request("GET", "/big"))
+        assert quick.get("/small").body == b"small"
+        assert slow.read().body == BIG
+
+
+@pytest.mark.parametrize("target", ["/big", "/gate"])
+def test_a_reader_that_stops_is_cut_and_the_stream_closed(target: str, options: dict[str, Any]) -> None:
+    gate = Gate(blocks=1000)
+    gate.opened.set()
+
+    def application(environ: dict[str, Any], start_response: Start) -> Any:
+        return (big if target == "/big" else gate)(environ, start_response)
+
+    with Running(application, threads=1, write_timeout=0.3, **options) as running:
+        client = running.client(4096)
+        client.send(encode_request("GET", target))
+        if target == "/gate":
+            assert gate.closed.wait(SECONDS)
+        else:
+            assert running.client().get("/small").body == b"small"
+            time.sleep(0.6)  # the only way to be a reader that stops
+        with pytest.raises(TruncatedError):
+            client.read()
+
+
+def test_a_reader_that_is_slow_but_reads_is_not_cut() -> None:
+    with Running(big, threads=1, write_timeout=0.3) as running:
+        client = running.client(65_536)
+        client.send(encode_request("GET", "/big"))
+        client.read_head()
+        left = len(BIG) - len(client._buffer)
+        client._buffer.clear()
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            left -= len(client.socket.recv(min(left, 50_000)))
+            time.sleep(0.05)
+        while left:
+            left -= len(client.socket.recv(left))
+        assert client.get("/small").body == b"small"
+
+
+def test_a_stream_waits_for_its_reader(options: dict[str, Any]) -> None:
+    """No more than the sockets hold is taken from the iterable before the client reads."""
+    taken: list[int] = []
+
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        for number in range(400):
+            taken.append(number)
+            yield bytes((number % 256,)) * 100_000
+
+    with Running(application, threads=1, **options) as running:
+        client = running.client(4096)
+        client.send(HELLO)
+        client.read_head()
+        assert len(taken) < 200
+        assert len(client._read_chunks()) == 40_000_000
+        assert len(taken) == 400
+
+
+# Bodies and their spool file
+
+
+def test_bodies_large_and_small(options: dict[str, Any]) -> None:
+    with Running(echo, body_buffer="10K", **options) as running, running.client() as client:
+        for size in (1, 10_240, 10_241, 300_000, 5_000_000):
+            body = os.urandom(size)
+            assert client.request("POST", "/", body=body).body == b"/|" + body
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(block), block) for block in (BIG[:70_000], BIG[:1], BIG[:400_000]))
+        client.send(encode_request("POST", "/", [("Transfer-Encoding", "chunked")]) + chunks + b"0\r\n\r\n" + HELLO)
+        assert client.read().body == b"/|" + BIG[:70_000] + BIG[:1] + BIG[:400_000]
+        assert client.read().body == b"/hello|"
+
+
+def _disk_is_full(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_a_500(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+    monkeypatch.setattr(RequestBody, "spool", _disk_is_full)
+    with Running(echo, body_buffer=1000, **options) as running:
+        for method in ("reads on", "stops"):
+            client = running.client()
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"x" * 100_000)
+            if method == "reads on":
+                with contextlib.suppress(OSError):
+                    client.send(b"x" * 100_000)
+            response = client.read()
+            assert (response.status, response.get("Connection")) == (500, "close")
+        assert running.client().request("POST", "/", body=b"small").status == 200
+    assert capfd.readouterr().err.count("the spool file of a request body failed") == 2
+
+
+def test_a_disk_that_is_full_when_the_body_is_complete_is_a_500(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    monkeypatch.setattr(RequestBody, "reader", _disk_is_full)
+    with Running(echo, **options) as running, running.client() as client:
+        client.send(encode_request("POST", "/", body=b"x") + HELLO)
+        response = client.read()
+        assert (response.status, response.get("Connection")) == (500, "close")
+        assert client.at_end()
+        assert running.client().get("/x").status == 200
+    assert "No space left" in capfd.readouterr().err
+
+
+def test_a_client_that_leaves_while_its_body_is_spooled(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    spooling, go_on = threading.Event(), threading.Event()
+    real = RequestBody.spool
+
+    def spool(body: RequestBody) -> None:
+        spooling.set()
+        assert go_on.wait(SECONDS)
+        real(body)
+
+    monkeypatch.setattr(RequestBody, "spool", spool)
+    with Running(echo, body_buffer=1000, **options) as running:
+        client = running.client()
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"x" * 50_000)
+        assert spooling.wait(SECONDS)
+        reset(client)
+        assert running.client().get("/other").status == 200
+        go_on.set()
+        assert running.client().request("POST", "/", body=b"y" * 5000).status == 200
+
+
+# Files
+
+
+def file_application(path: Path) -> Callable[..., Any]:
+    def application(environ: dict[str, Any], start_response: Start) -> Any:
+        if environ["PATH_INFO"] == "/small":
+            start_response("200 OK", [])
+            return [b"small"]
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](path.open("rb"))
+
+    return application
+
+
+@pytest.mark.parametrize("size", [1, 65_536, 65_537, 10_000_000])
+def test_files_go_whole(size: int, options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(size))
+    with Running(file_application(path), threads=1, **options) as running:
+        slow, quick = running.client(4096), running.client()
+        slow.send(encode_request("GET", "/file") * 2 + encode_request("GET", "/small"))
+        assert quick.get("/small").body == b"small"
+        bodies = [response.body for response in slow.read_many(["GET"] * 3)]
+        assert bodies == [path.read_bytes(), path.read_bytes(), b"small"]
+
+
+def test_hazard_17_a_file_that_shrinks_is_a_visible_cut(options: dict[str, Any], tmp_path: Path, capfd: Capture) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(10_000_000))
+    with Running(file_application(path), threads=1, **options) as running:
+        client = running.client(4096)
+        client.send(encode_request("GET", "/file"))
+        client.read_head()
+        os.truncate(path, 0)
+        with pytest.raises(TruncatedError):
+            client._read_exactly(10_000_000)
+        assert running.client().get("/small").body == b"small"
+    assert "a file could not be sent whole" in capfd.readouterr().err
+
+
+def test_a_reader_of_a_file_that_stops_is_cut(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(10_000_000))
+    with Running(file_application(path), threads=1, write_timeout=0.3, **options) as running:
+        client = running.client(4096)
+        client.send(encode_request("GET", "/file"))
+        time.sleep(0.6)  # the only way to be a reader that stops
+        with pytest.raises(TruncatedError):
+            client.read()
+
+
+def test_a_reader_of_a_file_that_leaves(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(10_000_000))
+    with Running(file_application(path), threads=1, **options) as running:
+        for _ in range(3):
+            client = running.client(4096)
+            client.send(encode_request("GET", "/file"))
+            client.read_head()
+            reset(client)
+        assert running.client().get("/small").body == b"small"
+
+
+# Errors
+
+
+def test_errors_in_mid_body_are_visible(options: dict[str, Any]) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "100")] if environ["PATH_INFO"] == "/length" else [])
+        yield b"begun"
+        raise RuntimeError("boom")
+
+    with Running(application, **options) as running:
+        for request in (
+            encode_request("GET", "/length"),
+            encode_request("GET", "/chunked"),
+            b"GET /length HTTP/1.0\r\n\r\n",
+        ):
+            client = running.client()
+            client.send(request)
+            with pytest.raises(TruncatedError):
+                client.read()
+        client = running.client()
+        client.send(b"GET /close HTTP/1.0\r\n\r\n")
+        client.read_head()
+        if isinstance(running.address, tuple):  # a UNIX socket knows no reset once the data is read
+            with pytest.raises(ConnectionResetError):  # a FIN would look like the end of the body
+                client.read_to_end()
+
+
+def test_a_defect_of_ours_resets_the_connection_and_no_more(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    real = Exchange.may_persist
+
+    def defective(exchange: Exchange) -> bool:
+        if exchange._head.path == b"/defect":
+            raise SystemExit("a defect")
+        return real(exchange)
+
+    def failing(self: Any, environ: Any, *arguments: Any) -> None:
+        if environ["PATH_INFO"] == "/log":
+            raise RuntimeError("a defect of the log")
+
+    monkeypatch.setattr(Exchange, "may_persist", defective)
+    monkeypatch.setattr("starman.serving.accesslog.AccessLog.add", failing)
+    with Running(echo, threads=1, access_log=os.devnull, **options) as running:
+        client = running.client()
+        assert client.get("/defect").status == 500
+        client = running.client()
+        client.send(encode_request("GET", "/log") + HELLO)
+        assert client.read().body == b"/log|"
+        assert client.at_end()  # and not: waits for ever
+        assert running.client().get("/fine").status == 200
+    assert "an exchange failed inside starman" in capfd.readouterr().err
+
+
+def test_an_application_that_empties_its_environ_spoils_only_the_log(tmp_path: Path, options: dict[str, Any]) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        environ.clear()
+        start_response("200 OK", [])
+        return [b"x"]
+
+    with Running(application, access_log=str(tmp_path / "log"), **options) as running, running.client() as client:
+        client.send(HELLO * 3)
+        assert [response.body for response in client.read_many(["GET"] * 3)] == [b"x"] * 3
+    assert (tmp_path / "log").read_text().count('"- - -" 200 1') == 3

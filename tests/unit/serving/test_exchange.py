@@ -1,0 +1,343 @@
+"""starman.serving.exchange: one request, run over a real writer, with nothing around it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starman.serving import exchange as module
+from starman.serving.clock import Clock
+from starman.serving.exchange import Exchange
+from starman.serving.writer import Turn
+from starman.wsgi.body import RequestBody
+from tests.unit.serving.fakes import SECONDS, Bridge
+from tests.unit.wsgi.heads import request
+
+Start = Callable[..., Any]
+Capture = pytest.CaptureFixture[str]
+
+
+class FakeLog:
+    def __init__(self) -> None:
+        self.lines: list[tuple[Any, ...]] = []
+
+    def add(self, environ: dict[str, Any], status_code: int, body_bytes: int) -> None:
+        self.lines.append((environ.get("REQUEST_URI"), status_code, body_bytes))
+
+    def add_refusal(self, peer: str, status_code: int) -> None:
+        self.lines.append((peer, status_code))
+
+
+class FakeShared:
+    """What an exchange needs of what connections share."""
+
+    def __init__(self, application: Callable[..., Any]) -> None:
+        self.application = application
+        self.clock = Clock(b"fake")
+        self.access_log = FakeLog()
+        self.keepalive = True
+        self.draining = False
+
+
+class Stage:
+    """A bridge, and exchanges on it."""
+
+    def __init__(self, application: Callable[..., Any]) -> None:
+        self.bridge = Bridge()
+        self.writer = self.bridge.writer
+        self.shared = FakeShared(application)
+
+    def offer(self, data: bytes = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", body: RequestBody | None = None) -> Exchange:
+        head, _, _ = request(data)
+        base = {"REMOTE_ADDR": "192.0.2.7"}
+        return self.bridge.offer(Exchange(self.shared, self.writer, base, head, body))  # type: ignore[arg-type,no-any-return]
+
+    def received(self) -> bytes:
+        self.bridge.client.setblocking(False)
+        try:
+            return self.bridge.client.recv(1 << 20)
+        except BlockingIOError:
+            return b""
+
+
+@pytest.fixture
+def stage() -> Iterator[Callable[..., Stage]]:
+    stages: list[Stage] = []
+
+    def make(application: Callable[..., Any]) -> Stage:
+        stages.append(Stage(application))
+        return stages[-1]
+
+    yield make
+    for each in stages:
+        each.bridge.close()
+
+
+Make = Callable[[Callable[..., Any]], Stage]
+
+
+def hello(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+def test_a_request_and_its_response(stage: Make) -> None:
+    s = stage(hello)
+    assert s.offer().run() is None
+    assert s.received().endswith(b"\r\n\r\nhello")
+    assert s.shared.access_log.lines == [("/x", 200, 5)]
+    assert s.writer.turn is Turn.FREE
+
+
+def test_the_next_exchange_of_the_client_is_returned(stage: Make) -> None:
+    s = stage(hello)
+    first, second = s.offer(), s.offer()
+    assert first.run() is second
+    assert second.run() is None
+
+
+@pytest.mark.parametrize(
+    ("data", "keepalive", "draining", "pending", "persists"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", True, False, False, True),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", True, False, False, False),
+        (b"GET / HTTP/1.0\r\n\r\n", True, False, False, False),
+        (b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", True, False, False, True),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", False, False, False, False),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", True, True, False, False),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", True, True, True, True),
+    ],
+)
+def test_whether_the_connection_persists(
+    data: bytes, keepalive: bool, draining: bool, pending: bool, persists: bool, stage: Make
+) -> None:
+    s = stage(hello)
+    s.shared.keepalive, s.shared.draining = keepalive, draining
+    exchange = s.offer(data)
+    if pending:
+        s.offer()
+    exchange.run()
+    assert (b"Connection: close" in s.received()) is not persists
+    assert s.writer.turn is (Turn.ENDING if not persists else Turn.THREAD if pending else Turn.FREE)
+
+
+def body_of(data: bytes, memory_bytes: int = 100) -> RequestBody:
+    body = RequestBody(memory_bytes)
+    body.write(data)
+    return body
+
+
+def test_the_body_is_read_and_given_back(stage: Make) -> None:
+    kept: list[Any] = []
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        kept.append(environ["wsgi.input"])
+        start_response("200 OK", [])
+        return [environ["CONTENT_LENGTH"].encode(), b":", environ["wsgi.input"].read()]
+
+    s = stage(application)
+    body = body_of(b"x" * 1000)
+    body.spool()
+    s.offer(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", body).run()
+    assert s.received().endswith(b"1000:" + b"x" * 1000)
+    assert kept[0].closed
+
+
+def test_a_body_that_cannot_be_read_is_a_500(stage: Make, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+    def fail(body: RequestBody) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RequestBody, "reader", fail)
+    s = stage(hello)
+    exchange, waiting = s.offer(body=body_of(b"x")), s.offer(body=body_of(b"y"))
+    assert exchange.run() is None
+    assert s.received().startswith(b"HTTP/1.1 500 ")
+    assert s.shared.access_log.lines == [("192.0.2.7", 500)]
+    assert s.writer.turn is Turn.ENDING
+    assert waiting is not None
+    assert "No space left" in capfd.readouterr().err
+
+
+def test_who_has_gone_while_queued_is_not_served(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LONG_IN_QUEUE", -1.0)
+    calls: list[int] = []
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        calls.append(1)
+        return hello(environ, start_response)
+
+    s = stage(application)
+    s.offer().run()
+    assert calls == [1]
+    exchange = s.offer(body=body_of(b"x"))
+    s.bridge.client.close()
+    assert exchange.run() is None
+    assert calls == [1]
+    assert s.writer.turn is Turn.ENDING
+
+
+def test_a_large_response_frees_the_thread(stage: Make) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"x" * 1_000_000]
+
+    s = stage(application)
+    s.offer().run()
+    assert s.writer.turn is Turn.RETURNED
+    s.bridge.loop.run_all()
+    assert len(s.bridge.connection.buffer) > 500_000
+    assert s.shared.access_log.lines == [("/x", 200, 1_000_000)]
+
+
+def test_a_stream_waits_for_the_loop(stage: Make) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"x" * 1_000_000
+        yield b"end"
+
+    s = stage(application)
+    exchange = s.offer()
+    thread = threading.Thread(target=exchange.run)
+    thread.start()
+    s.bridge.loop.run_one(wait=True)
+    assert s.writer.turn is Turn.STREAMING
+    received = b""
+    while not s.bridge.connection.flush():
+        received += s.received()
+    s.writer.drained()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+    s.bridge.loop.run_all()
+    while not s.bridge.connection.flush():
+        received += s.received()
+    while not received.endswith(b"0\r\n\r\n"):
+        received += s.received()
+    assert received.endswith(b"x\r\n3\r\nend\r\n0\r\n\r\n")
+
+
+def test_a_client_that_goes_is_logged_as_such(stage: Make) -> None:
+    s = stage(hello)
+    exchange = s.offer()
+    s.bridge.client.close()
+    assert exchange.run() is None
+    assert s.shared.access_log.lines == [("/x", 0, 0)]
+    s.bridge.loop.run_all()
+    assert s.bridge.connection.write_failures == 1
+
+
+def test_an_end_that_could_be_taken_for_the_bodys_is_a_cut(stage: Make) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"begun"
+        raise RuntimeError("boom")
+
+    s = stage(application)
+    s.offer(b"GET / HTTP/1.0\r\n\r\n").run()
+    assert s.writer.turn is Turn.DEAD
+    s.bridge.loop.run_all()
+    assert s.bridge.connection.write_failures == 1
+
+
+def test_a_defect_behind_the_response_does_not_lose_the_next_exchange(stage: Make) -> None:
+    """It is dropped, and the client reset: not left waiting for ever."""
+    s = stage(hello)
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a defect")
+
+    s.shared.access_log.add = fail  # type: ignore[method-assign]
+    body = body_of(b"y" * 1000)
+    body.spool()
+    file = body.reader()
+    exchange, _ = s.offer(), s.offer(body=body)
+    with pytest.raises(RuntimeError, match="a defect"):
+        exchange.run()
+    exchange.abandon()  # as the pool does
+    assert s.writer.turn is Turn.DEAD
+    assert file.closed
+
+
+# Files
+
+
+def wrapping(path: Path) -> Callable[..., Any]:
+    def application(environ: dict[str, Any], start_response: Start) -> Any:
+        from starman.wsgi.filewrapper import FileWrapper
+
+        start_response("200 OK", [])
+        return FileWrapper(path.open("rb"))
+
+    return application
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "file"
+
+
+def test_a_small_file_goes_with_its_head(stage: Make, path: Path) -> None:
+    path.write_bytes(b"small")
+    s = stage(wrapping(path))
+    s.offer().run()
+    assert s.received().endswith(b"Content-Length: 5\r\nServer: fake" + s.shared.clock.stamp().date_line + b"\r\n\r\nsmall")
+
+
+def test_the_loop_gets_a_descriptor_of_its_own(stage: Make, path: Path) -> None:
+    path.write_bytes(bytes(1_000_000))
+    before = len(os.listdir("/proc/self/fd"))
+    s = stage(wrapping(path))
+    s.offer().run()
+    s.bridge.loop.run_all()
+    (rest,) = s.bridge.connection.files
+    assert os.fstat(rest.fd).st_size == 1_000_000  # though the application's is closed
+    assert rest.offset + rest.count == 1_000_000
+    s.bridge.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_to_who_has_gone_leaves_no_descriptor(stage: Make, path: Path) -> None:
+    path.write_bytes(bytes(1_000_000))
+    s = stage(wrapping(path))
+    exchange = s.offer()
+    before = len(os.listdir("/proc/self/fd"))
+    s.bridge.client.close()
+    exchange.run()
+    assert len(os.listdir("/proc/self/fd")) == before - 2  # the client's, and the duplicate
+    assert s.shared.access_log.lines == [("/x", 0, 0)]
+
+
+@pytest.mark.parametrize("size", [100, 1_000_000])
+@pytest.mark.parametrize("failing", ["pread", "dup", "sendfile"])
+def test_a_file_that_fails_leaves_no_client_waiting(
+    size: int, failing: str, stage: Make, path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    path.write_bytes(bytes(size))
+    s = stage(wrapping(path))
+    exchange = s.offer()
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, failing, fail)
+    exchange.run()
+    monkeypatch.undo()
+    if (size == 100) is not (failing == "pread"):
+        assert s.writer.turn in (Turn.FREE, Turn.RETURNED)
+    else:
+        assert s.writer.turn is Turn.ENDING
+        assert "a file could not be sent whole" in capfd.readouterr().err
+
+
+def test_a_file_that_shrinks_at_once(stage: Make, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_bytes(bytes(100))
+    s = stage(wrapping(path))
+    monkeypatch.setattr(os, "pread", lambda fd, count, offset: b"")
+    monkeypatch.setattr(os, "sendfile", lambda out, fd, offset, count: 0)
+    s.offer().run()
+    assert s.writer.turn is Turn.ENDING

@@ -1,0 +1,268 @@
+"""starman.serving.service: start, drain, cut, and what runs beside the connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starman.serving.service import Service
+from starman.settings import Settings
+from tests.functional.wire import NoResponseError, TruncatedError, encode_request
+from tests.unit.serving.running import SECONDS, Running, hasten, open_descriptors, reset
+from tests.unit.serving.test_connection import HELLO, Gate, big, echo
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten(monkeypatch)
+
+
+@pytest.fixture(params=["uvloop", "unix", "asyncio"])
+def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    return {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}}[request.param]
+
+
+def test_a_drain_finishes_what_is_in_flight_and_says_so(options: dict[str, Any]) -> None:
+    gate = Gate()
+    with Running(gate, graceful_timeout=SECONDS, **options) as running:
+        busy, idle = running.client(), running.client()
+        assert idle.get("/").persistent
+        busy.send(encode_request("GET", "/gate"))
+        assert gate.entered.wait(SECONDS)
+        running.drain()
+        running.drain()
+        assert idle.at_end()
+        assert not running.ended
+        gate.opened.set()
+        response = busy.read()
+        assert (response.status, len(response.body), response.get("Connection")) == (200, 100_000, "close")
+        assert busy.at_end()
+        running.join()
+
+
+def test_a_drain_answers_what_was_pipelined(options: dict[str, Any]) -> None:
+    gate = Gate()
+    with Running(gate, graceful_timeout=SECONDS, **options) as running, running.client() as client:
+        client.send(encode_request("GET", "/gate") + HELLO + HELLO)
+        assert gate.entered.wait(SECONDS)
+        running.drain()
+        gate.opened.set()
+        responses = client.read_many(["GET"] * 3)
+        assert [response.persistent for response in responses] == [True, True, False]
+        assert client.at_end()
+        running.join()
+
+
+def test_a_request_that_comes_early_in_the_drain_is_answered(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("starman.serving.service._DRAIN_LINGER", SECONDS)
+    with Running(echo, graceful_timeout=SECONDS, **options) as running, running.client() as client:
+        client.get("/")
+        running.drain()
+        response = client.get("/late")
+        assert (response.body, response.persistent) == (b"/late|", False)
+        running.join()
+
+
+def test_a_drain_waits_for_a_slow_reader(options: dict[str, Any]) -> None:
+    with Running(big, graceful_timeout=SECONDS, **options) as running, running.client(4096) as client:
+        client.send(encode_request("GET", "/big"))
+        client.read_head()
+        running.drain()
+        assert len(client._read_exactly(8 << 20)) == 8 << 20
+        running.join()
+
+
+def test_after_graceful_timeout_the_rest_is_reset(options: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+    gate = Gate()
+    with Running(gate, graceful_timeout=0.2, **options) as running, running.client() as client:
+        client.send(encode_request("GET", "/gate"))
+        assert gate.entered.wait(SECONDS)
+        running.drain()
+        with pytest.raises(NoResponseError):
+            client.read()
+        running.join()
+        gate.opened.set()
+        assert gate.closed.wait(SECONDS)
+    assert "1 connections are reset" in capfd.readouterr().err
+
+
+def test_a_cut_ends_at_once(options: dict[str, Any]) -> None:
+    gate = Gate(blocks=1000)
+    with Running(gate, graceful_timeout=60, **options) as running:
+        slow, busy = running.client(4096), running.client()
+        gate.opened.set()
+        slow.send(encode_request("GET", "/gate"))
+        slow.read_head()
+        gate.opened.clear()
+        gate.entered.clear()
+        busy.send(encode_request("GET", "/gate"))
+        assert gate.entered.wait(SECONDS)
+        began = time.monotonic()
+        running.drain()
+        running.call(running.service.cut)
+        with pytest.raises(TruncatedError):
+            slow._read_chunks()
+        with pytest.raises(NoResponseError):
+            busy.read()
+        running.join()
+        assert time.monotonic() - began < 5
+        gate.opened.set()
+
+
+def test_a_cut_before_the_drain(options: dict[str, Any]) -> None:
+    with Running(echo, graceful_timeout=60, **options) as running, running.client() as client:
+        client.get("/")
+        running.call(running.service.cut)
+        assert client.at_end()
+        running.join()
+
+
+def test_a_drain_before_the_start_serves_nobody() -> None:
+    async def main() -> list[str]:
+        service = Service(echo, Settings.of(graceful_timeout=1), [], multiprocess=False)
+        service.drain()
+        events: list[str] = []
+        await service.run(lambda: events.append("started"))
+        return events
+
+    assert asyncio.run(main()) == ["started"]
+
+
+def test_clients_that_wait_to_be_accepted_are_served_by_the_drain(options: dict[str, Any]) -> None:
+    """Hazard 13: the kernel has accepted them already."""
+    with Running(echo, graceful_timeout=SECONDS, **options) as running:
+        held, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            held.set()
+            release.wait(SECONDS)
+
+        running.call(hold)
+        assert held.wait(SECONDS)
+        clients = [running.client() for _ in range(20)]
+        for client in clients:
+            client.send(HELLO)
+        running.call(running.service.drain)
+        release.set()
+        assert [client.read().body for client in clients] == [b"/hello|"] * 20
+        running.join()
+
+
+def test_many_clients_leave_no_descriptor_open(options: dict[str, Any]) -> None:
+    with Running(big, threads=4, **options) as running:
+        running.client().get("/small")
+        before = open_descriptors()
+        for turn in range(60):
+            client = running.client(4096)
+            client.send(encode_request("GET", "/big" if turn % 2 else "/small"))
+            if turn % 3:
+                client.read()
+            if turn % 5:
+                client.close()
+            else:
+                reset(client)
+        until = time.monotonic() + SECONDS
+        while open_descriptors() > before and time.monotonic() < until:
+            running.client().get("/small")
+            running._clients.pop().close()
+        assert open_descriptors() <= before
+
+
+def test_hazard_17_an_idle_connection_gives_its_duplicate_back() -> None:
+    with Running(echo) as running:
+        before = open_descriptors()
+        clients = [running.client() for _ in range(20)]
+        for client in clients:
+            client.get("/")
+        until = time.monotonic() + SECONDS
+        while open_descriptors() != before + 40 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert open_descriptors() == before + 40  # theirs and ours, and no duplicate
+        for client in clients:
+            assert client.get("/again").body == b"/again|"
+
+
+def test_the_access_log_is_written_by_the_tick_and_at_the_end(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "log"
+    with Running(echo, access_log=str(path), **options) as running, running.client() as client:
+        client.get("/one")
+        until = time.monotonic() + SECONDS
+        while "/one" not in path.read_text() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert '"GET /one HTTP/1.1" 200 5 "-" "-"\n' in path.read_text()
+        client.get("/two")
+        client.send(b"BAD\r\n\r\n")
+        assert client.read().status == 400
+    text = path.read_text()
+    assert '"GET /two HTTP/1.1" 200 5 "-" "-"\n' in text
+    assert '"-" 400 - "-" "-"\n' in text
+
+
+def test_an_access_log_that_cannot_be_opened(tmp_path: Path) -> None:
+    service = Service(echo, Settings.of(access_log=str(tmp_path)), [], multiprocess=False)
+    with pytest.raises(OSError, match="Is a directory"):
+        asyncio.run(service.run(lambda: None))
+
+
+def test_what_the_application_is_told(options: dict[str, Any]) -> None:
+    environs: list[dict[str, Any]] = []
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        environs.append(environ)
+        return echo(environ, start_response)
+
+    with Running(application, **options) as running, running.client() as client:
+        client.get("/")
+        (environ,) = environs
+        assert environ["wsgi.multithread"] is True
+        assert environ["wsgi.multiprocess"] is False
+        assert environ["SERVER_NAME"]
+        assert environ["SERVER_PORT"].isdigit()
+        assert environ["REMOTE_ADDR"] == "127.0.0.1"
+        if not options.get("path"):
+            assert environ["SERVER_PORT"] == str(running.address[1])
+            assert environ["REMOTE_PORT"] == str(client.socket.getsockname()[1])
+
+
+def test_hazard_16_an_application_that_never_returns_does_not_keep_the_service(options: dict[str, Any]) -> None:
+    gate = Gate()
+    with Running(gate, graceful_timeout=0.1, threads=1, **options) as running:
+        running.client().send(encode_request("GET", "/gate"))
+        assert gate.entered.wait(SECONDS)
+        running.drain()
+        running.join()
+        assert not gate.closed.is_set()
+        gate.opened.set()
+
+
+def test_many_clients_at_once(options: dict[str, Any]) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes] | list[bytes]:
+        return echo(environ, start_response)
+
+    failures: list[BaseException] = []
+    with Running(application, threads=4, **options) as running:
+
+        def work(number: int) -> None:
+            try:
+                client = running.client()
+                for turn in range(50):
+                    body = os.urandom(turn * 10)
+                    assert client.request("POST", f"/{number}/{turn}", body=body).body == b"/%d/%d|" % (number, turn) + body
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SECONDS)
+    assert failures == []

@@ -1,0 +1,754 @@
+"""starman.serving.writer: whose turn it is, against its table, and the hazards that it is made for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from starman.serving.writer import TRANSITIONS, FileRest, Turn, Writer, send_some
+from starman.wsgi.call import ClientGone
+from tests.unit.serving.fakes import SECONDS, Bridge, FakeExchange, bridge
+
+MUCH = b"x" * 1_000_000
+
+
+Outcome = list[BaseException | None]
+
+
+def in_thread(function: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[threading.Thread, Outcome]:
+    """Run `function`, and note how it ended."""
+    outcome: Outcome = []
+
+    def run() -> None:
+        try:
+            function(*arguments, **options)
+            outcome.append(None)
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, outcome
+
+
+def read_all(client: socket.socket) -> bytes:
+    data = b""
+    while block := client.recv(1 << 20):
+        data += block
+    return data
+
+
+# The table
+
+
+def test_the_table_is_closed_and_dead_is_the_end() -> None:
+    assert set(TRANSITIONS) == set(Turn)
+    assert TRANSITIONS[Turn.DEAD] == frozenset()
+    assert all(Turn.DEAD in after for turn, after in TRANSITIONS.items() if turn is not Turn.DEAD)
+
+
+def thread_turn(b: Bridge) -> Any:
+    return b.offer()
+
+
+def streaming_turn(b: Bridge) -> tuple[threading.Thread, Outcome]:
+    exchange = b.offer()
+    ending = in_thread(b.writer.hand_over, exchange, memoryview(b"rest"), last=False)
+    b.loop.run_one(wait=True)
+    assert b.writer.turn is Turn.STREAMING
+    return ending
+
+
+def finishing_turn(b: Bridge) -> Any:
+    exchange = b.offer()
+    b.writer.hand_over(exchange, memoryview(b"rest"), last=True)
+    b.loop.run_all()
+    return exchange
+
+
+def returned_turn(b: Bridge, persistent: bool = True) -> None:
+    assert b.writer.release(finishing_turn(b), persistent) is None
+
+
+def written_turn(b: Bridge) -> Any:
+    exchange = finishing_turn(b)
+    b.connection.flush()
+    assert b.writer.drained() is None
+    return exchange
+
+
+def _streaming_then(b: Bridge, end: Callable[[], object]) -> None:
+    thread, _ = streaming_turn(b)
+    end()
+    thread.join(SECONDS)
+
+
+def _pending_then(b: Bridge, end: Callable[[], object]) -> None:
+    b.offer()
+    end()
+
+
+DRIVES: dict[tuple[Turn, Turn], Callable[[Bridge], object]] = {
+    (Turn.FREE, Turn.THREAD): lambda b: b.offer(),
+    (Turn.FREE, Turn.RETURNED): lambda b: b.offer(buffered=True),
+    (Turn.FREE, Turn.DEAD): lambda b: b.writer.lose(),
+    (Turn.THREAD, Turn.THREAD): lambda b: b.writer.release(_with_pending(b, thread_turn), True),
+    (Turn.THREAD, Turn.FREE): lambda b: b.writer.release(thread_turn(b), True),
+    (Turn.THREAD, Turn.STREAMING): lambda b: _streaming_then(b, b.writer.lose),
+    (Turn.THREAD, Turn.FINISHING): finishing_turn,
+    (Turn.THREAD, Turn.ENDING): lambda b: b.writer.release(thread_turn(b), False),
+    (Turn.THREAD, Turn.DEAD): lambda b: b.writer.abandon(thread_turn(b)),
+    (Turn.STREAMING, Turn.THREAD): lambda b: _streaming_then(b, b.writer.drained),
+    (Turn.STREAMING, Turn.DEAD): lambda b: _streaming_then(b, b.writer.lose),
+    (Turn.FINISHING, Turn.RETURNED): returned_turn,
+    (Turn.FINISHING, Turn.WRITTEN): written_turn,
+    (Turn.FINISHING, Turn.DEAD): lambda b: (finishing_turn(b), b.writer.lose()),
+    (Turn.RETURNED, Turn.THREAD): lambda b: (returned_turn(b), b.offer(), b.writer.drained()),
+    (Turn.RETURNED, Turn.FREE): lambda b: (returned_turn(b), b.writer.drained()),
+    (Turn.RETURNED, Turn.ENDING): lambda b: (returned_turn(b, False), b.writer.drained()),
+    (Turn.RETURNED, Turn.DEAD): lambda b: (returned_turn(b), b.writer.lose()),
+    (Turn.WRITTEN, Turn.THREAD): lambda b: b.writer.release(_with_pending(b, written_turn), True),
+    (Turn.WRITTEN, Turn.FREE): lambda b: b.writer.release(written_turn(b), True),
+    (Turn.WRITTEN, Turn.ENDING): lambda b: b.writer.release(written_turn(b), False),
+    (Turn.WRITTEN, Turn.DEAD): lambda b: (written_turn(b), b.writer.lose()),
+    (Turn.ENDING, Turn.DEAD): lambda b: (b.writer.release(thread_turn(b), False), b.writer.lose()),
+}
+
+
+def _with_pending(b: Bridge, turn: Callable[[Bridge], Any]) -> Any:
+    exchange = turn(b)
+    b.offer()
+    return exchange
+
+
+def test_there_is_a_way_for_every_row_of_the_table() -> None:
+    assert set(DRIVES) == {(turn, after) for turn, allowed in TRANSITIONS.items() for after in allowed}
+
+
+@pytest.mark.parametrize("row", DRIVES, ids=lambda row: f"{row[0].name}-{row[1].name}")
+def test_every_transition_of_the_table_happens(row: tuple[Turn, Turn]) -> None:
+    with bridge() as b:
+        DRIVES[row](b)
+        assert row in b.writer.seen
+        assert all(after in TRANSITIONS[turn] for turn, after in b.writer.seen)
+
+
+# The model: a client, a loop and a thread that do whatever hypothesis pleases
+
+
+class World(RuleBasedStateMachine):
+    """One connection. The model is the bytes the client must get, in order, and whose exchange runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.b = Bridge()
+        self.writer = self.b.writer
+        self.running: Any = None
+        self.waiting: list[Any] = []
+        self.offered: list[Any] = []
+        self.expected = bytearray()
+        self.received = bytearray()
+        self.lost = False
+        self.asked = False
+        self.turns_before = 0
+        self.ended = False
+        self.handed_over = False
+        self.stream: tuple[threading.Thread, Outcome] | None = None
+
+    # The loop
+
+    @rule(buffered_if_free=st.booleans())
+    def offer(self, buffered_if_free: bool) -> None:
+        free = self.writer.turn is Turn.FREE
+        over = self.writer.turn in (Turn.ENDING, Turn.DEAD)
+        exchange = FakeExchange(len(self.offered))
+        now = self.writer.offer(exchange, self.b.connection.socket.fileno(), free and buffered_if_free)  # type: ignore[arg-type]
+        self.offered.append(exchange)
+        if over:
+            assert not now
+            assert exchange.drops == 1
+        elif now:
+            assert free
+            self.running = exchange
+        else:
+            self.waiting.append(exchange)
+
+    @rule()
+    def loop_runs_what_was_posted(self) -> None:
+        self.b.loop.run_one()
+        self.lost = self.lost or self.b.connection.lost
+
+    @rule()
+    def loop_writes(self) -> None:
+        if not self.lost and self.b.connection.flush() and self.posted_all():
+            following = self.writer.drained()
+            self._started(following)
+            self._stream_ends()
+
+    @rule()
+    def loop_asks_for_the_turn(self) -> None:
+        turn = self.writer.turn
+        if not self.lost:
+            asked = self.writer.wake_when_done()
+            assert asked is (turn is not Turn.FREE)
+            if asked and turn is not Turn.ENDING:
+                self.asked = True
+                self.turns_before = self.b.connection.turns
+
+    @rule()
+    def loop_rests(self) -> None:
+        self.writer.rest()
+        assert (self.writer.descriptor < 0) or self.writer.turn is not Turn.FREE
+
+    @rule()
+    def loop_loses_the_connection(self) -> None:
+        self.b.connection.lose()
+        self.lost = True
+        self._stream_ends()
+
+    # The thread
+
+    @precondition(lambda self: self.running is not None and self.stream is None)
+    @rule(data=st.binary(min_size=1, max_size=50), big=st.booleans(), last=st.booleans())
+    def thread_sends(self, data: bytes, big: bool, last: bool) -> None:
+        if big:
+            data *= 2000
+        may = self.writer.turn is Turn.THREAD
+        try:
+            sent = self.writer.send(self.running, data)
+        except ClientGone:
+            assert not may
+            return
+        assert may
+        self.expected += data[:sent]
+        if sent < len(data):
+            rest = memoryview(data)[sent:]
+            self.expected += rest
+            if last:
+                self.writer.hand_over(self.running, rest, last=True)
+            else:
+                self.stream = in_thread(self.writer.hand_over, self.running, rest, last=False)
+                while self.writer.turn is Turn.THREAD:
+                    pass
+            self.handed_over = True
+
+    @precondition(lambda self: self.running is not None and self.stream is None)
+    @rule(persistent=st.booleans())
+    def thread_returns(self, persistent: bool) -> None:
+        exchange, self.running = self.running, None
+        if self.writer.turn in (Turn.THREAD, Turn.WRITTEN, Turn.FINISHING) and not persistent:
+            self.ended = True
+        self._started(self.writer.release(exchange, persistent))
+
+    @precondition(lambda self: self.running is not None and self.stream is None)
+    @rule()
+    def thread_abandons(self) -> None:
+        self.writer.abandon(self.running)
+        self.running = None
+
+    @rule()
+    def a_stale_exchange_gets_nowhere(self) -> None:
+        stale: Any = FakeExchange()
+        with pytest.raises(ClientGone):
+            self.writer.send(stale, b"forged")
+        with pytest.raises(ClientGone):
+            self.writer.hand_over(stale, memoryview(b"forged"), last=True)
+        assert self.writer.release(stale, False) is None
+        self.writer.abandon(stale)
+
+    # The client
+
+    @rule(size=st.sampled_from([1, 1000, 1 << 20]))
+    def client_reads(self, size: int) -> None:
+        self.b.client.setblocking(False)
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            self.received += self.b.client.recv(size)
+
+    # What must hold
+
+    def posted_all(self) -> bool:
+        """Whether the loop has seen all that threads have posted: only then it knows that nothing is left to write."""
+        while self.b.loop.run_one():
+            pass
+        self.lost = self.lost or self.b.connection.lost
+        return not self.lost and self.b.connection.flush()
+
+    def _started(self, exchange: Any) -> None:
+        if exchange is not None:
+            assert self.running is None
+            assert exchange is self.waiting.pop(0)
+            self.running = exchange
+
+    def _stream_ends(self) -> None:
+        if self.stream is not None and self.writer.turn is not Turn.STREAMING:
+            thread, outcome = self.stream
+            thread.join(SECONDS)
+            assert len(outcome) == 1, "the thread was not woken"
+            (error,) = outcome
+            assert (error is None) is (self.writer.turn is Turn.THREAD)
+            assert error is None or isinstance(error, ClientGone)
+            self.stream = None
+
+    @invariant()
+    def the_table_is_obeyed(self) -> None:
+        for turn, after in self.writer.seen:
+            assert after in TRANSITIONS[turn] or turn is after is Turn.DEAD
+
+    @invariant()
+    def bytes_arrive_whole_in_order_and_once(self) -> None:
+        assert self.expected.startswith(self.received)
+
+    @invariant()
+    def the_dead_have_no_descriptor_and_nothing_pending(self) -> None:
+        if self.writer.turn is Turn.DEAD:
+            assert self.writer.descriptor < 0
+        if self.writer.turn in (Turn.DEAD, Turn.ENDING):
+            assert not self.writer.has_pending
+            assert all(exchange.drops == 1 for exchange in self.waiting)
+            self.waiting.clear()
+        assert self.writer.pending_count == len(self.waiting)
+
+    @invariant()
+    def one_that_ran_is_never_dropped(self) -> None:
+        assert self.running is None or self.running.drops == 0
+        assert all(exchange.drops <= 1 for exchange in self.offered)
+
+    @invariant()
+    def no_turn_is_lost(self) -> None:
+        if self.asked and self.writer.turn in (Turn.FREE, Turn.ENDING):
+            while self.b.loop.run_one():
+                pass
+            self.lost = self.lost or self.b.connection.lost
+            assert self.b.connection.turns > self.turns_before or self.lost
+            self.asked = False
+
+    def teardown(self) -> None:
+        while self.received != self.expected and not self.lost and self.writer.turn is not Turn.DEAD:
+            self.loop_writes()
+            self.client_reads(1 << 20)
+            self.bytes_arrive_whole_in_order_and_once()
+        self.b.connection.lose()
+        self._stream_ends()
+        assert self.stream is None
+        assert self.writer.descriptor == -1
+        self.b.loop.run_all()
+        self.b.close()
+
+
+TestWorld = World.TestCase
+TestWorld.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_no_descriptor_is_left_or_closed_twice() -> None:
+    """A number that is closed twice would close somebody else's: watch it through the numbers that the system gives out."""
+    with bridge() as b:
+        for _ in range(20):
+            exchange = b.offer()
+            number = b.writer.descriptor
+            b.writer.release(exchange, True)
+            b.writer.rest()
+            with tempfile.TemporaryFile() as file:
+                assert file.fileno() == number  # it is free again
+                b.writer.rest()
+                os.fstat(file.fileno())
+        exchange = b.offer()
+        b.writer.lose()
+        with tempfile.TemporaryFile() as file:
+            b.writer.lose()
+            b.writer.abandon(exchange)
+            b.writer.release(exchange, True)
+            os.fstat(file.fileno())
+
+
+# Offering, and the order of exchanges
+
+
+def test_exchanges_of_a_connection_run_in_order_one_at_a_time() -> None:
+    with bridge() as b:
+        first, second, third = (FakeExchange(number) for number in range(3))
+        assert b.writer.offer(first, b.connection.socket.fileno(), False)  # type: ignore[arg-type]
+        assert not b.writer.offer(second, b.connection.socket.fileno(), False)  # type: ignore[arg-type]
+        assert not b.writer.offer(third, b.connection.socket.fileno(), False)  # type: ignore[arg-type]
+        assert b.writer.pending_count == 2
+        assert b.writer.release(first, True) is second  # type: ignore[arg-type]
+        assert b.writer.release(first, True) is None  # type: ignore[arg-type]
+        assert b.writer.release(second, True) is third  # type: ignore[arg-type]
+        assert not b.writer.has_pending
+        assert b.writer.release(third, True) is None  # type: ignore[arg-type]
+        assert b.writer.turn is Turn.FREE
+
+
+def test_after_the_last_response_what_waits_is_dropped() -> None:
+    with bridge() as b:
+        first, second = b.offer(), b.offer()
+        assert b.writer.release(first, False) is None
+        assert (second.drops, b.writer.turn) == (1, Turn.ENDING)
+        b.loop.run_all()
+        assert b.connection.turns == 1
+        late = b.offer()
+        assert late.drops == 1
+
+
+def test_no_descriptor_for_the_duplicate_is_the_callers_to_handle() -> None:
+    with bridge() as b:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            b.writer.offer(FakeExchange(), 1 << 20, False)  # type: ignore[arg-type]
+        assert b.writer.turn is Turn.FREE
+        b.offer()
+        assert b.writer.turn is Turn.THREAD
+
+
+def test_the_turn_is_announced_once() -> None:
+    with bridge() as b:
+        assert not b.writer.wake_when_done()
+        exchange = b.offer()
+        assert b.writer.wake_when_done()
+        assert b.writer.wake_when_done()
+        b.writer.release(exchange, True)
+        b.writer.release(b.offer(), True)
+        b.loop.run_all()
+        assert b.connection.turns == 1
+
+
+# Files
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(300_000))
+    return path
+
+
+def opened(path: Path, offset: int = 0, count: int | None = None) -> FileRest:
+    return FileRest(os.open(path, os.O_RDONLY), offset, path.stat().st_size - offset if count is None else count)
+
+
+def test_a_file_goes_as_far_as_the_socket_takes_it(path: Path) -> None:
+    with bridge() as b:
+        exchange, rest = b.offer(), opened(path, 1000, 200_000)
+        data = b""
+        while rest.count:
+            before = rest.count
+            b.writer.send_file(exchange, rest)
+            assert rest.offset == 1000 + 200_000 - rest.count
+            if rest.count == before:
+                data += b.client.recv(1 << 20)
+        b.connection.socket.shutdown(socket.SHUT_WR)
+        data += read_all(b.client)
+        assert data == path.read_bytes()[1000:201_000]
+        rest.close()
+        rest.close()
+
+
+def test_a_file_to_a_dead_client(path: Path) -> None:
+    with bridge() as b:
+        exchange, rest = b.offer(), opened(path)
+        b.client.close()
+        with pytest.raises(ClientGone):
+            b.writer.send_file(exchange, rest)
+        assert b.writer.turn is Turn.DEAD
+        b.loop.run_all()
+        assert b.connection.write_failures == 1
+        rest.close()
+
+
+def test_hazard_17_a_file_that_has_shrunk_is_an_error(path: Path) -> None:
+    with bridge() as b:
+        exchange, rest = b.offer(), opened(path)
+        os.truncate(path, 0)
+        with pytest.raises(EOFError):
+            b.writer.send_file(exchange, rest)
+        rest.close()
+
+
+def test_hazard_17_sendfile_on_a_full_socket_is_no_error(path: Path) -> None:
+    with bridge() as b:
+        exchange, rest = b.offer(), opened(path)
+        b.writer.send_file(exchange, rest)
+        while send_some(b.connection.socket.fileno(), rest):
+            pass
+        before = rest.count
+        b.writer.send_file(exchange, rest)
+        assert rest.count == before
+        rest.close()
+
+
+# The hazards
+
+
+def test_hazard_01_write_half_is_revocable() -> None:
+    with bridge() as b:
+        exchange = b.offer()
+        assert b.writer.send(exchange, b"begun") == 5
+        b.connection.lose()  # while the application computes
+        with pytest.raises(ClientGone):
+            b.writer.send(exchange, b"more")
+        with pytest.raises(ClientGone):
+            b.writer.hand_over(exchange, memoryview(b"more"), last=True)
+        assert b.writer.release(exchange, True) is None
+        b.connection.socket.close()
+        assert read_all(b.client) == b"begun"
+
+
+def test_hazard_01_a_thread_that_waits_for_room_is_woken_by_the_loss() -> None:
+    with bridge() as b:
+        thread, outcome = streaming_turn(b)
+        b.connection.lose()
+        thread.join(SECONDS)
+        assert len(outcome) == 1
+        assert isinstance(outcome[0], ClientGone)
+
+
+def test_hazard_01_the_loss_may_come_between_the_room_and_the_thread() -> None:
+    with bridge() as b:
+        for _ in range(200):
+            with bridge() as c:
+                thread, outcome = streaming_turn(c)
+                c.writer.drained()
+                c.writer.lose()
+                thread.join(SECONDS)
+                assert len(outcome) == 1
+        del b
+
+
+def test_hazard_02_fd_is_never_closed_under_a_write() -> None:
+    """While threads write, the loop loses connections and others open files under the freed numbers: nothing may land there."""
+    victims: list[Any] = []
+    stop = threading.Event()
+    written = [0]
+
+    def write(b: Bridge, exchange: Any) -> None:
+        try:
+            while True:
+                b.writer.send(exchange, b"response")
+                written[0] += 1
+        except ClientGone:
+            pass
+
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        bridges = [Bridge() for _ in range(3)]
+        ends = [in_thread(write, b, b.offer()) for b in bridges]
+        before = written[0]
+        while written[0] == before:
+            pass
+        for b in bridges:
+            b.connection.lose()
+            victims += [tempfile.TemporaryFile(buffering=0) for _ in range(2)]  # noqa: SIM115 - closed below
+        for thread, outcome in ends:
+            thread.join(SECONDS)
+            assert outcome == [None]
+        for victim in victims:
+            assert os.fstat(victim.fileno()).st_size == 0, "a response was written into somebody else's file"
+            victim.close()
+        victims.clear()
+        for b in bridges:
+            b.close()
+    stop.set()
+    assert written[0]
+
+
+def test_hazard_02_the_descriptor_of_a_file_under_way_is_the_loops_to_close(path: Path) -> None:
+    """Abandoned by the thread while the loop watches the duplicate: the loop has to hear of it first."""
+    with bridge() as b:
+        exchange, rest = b.offer(), opened(path)
+        b.writer.send_file(exchange, rest)
+        b.writer.hand_over(exchange, rest, last=True)
+        b.loop.run_all()
+        number = b.writer.descriptor
+        b.writer.abandon(exchange)
+        assert b.writer.descriptor == number
+        os.fstat(number)
+        b.loop.run_all()
+        assert b.connection.write_failures == 1
+        assert b.writer.turn is Turn.DEAD
+        assert b.writer.descriptor == -1
+
+
+def test_hazard_04_a_thread_gets_the_write_half_only_with_nothing_buffered() -> None:
+    with bridge() as b:
+        b.connection.buffer += b"HTTP/1.1 100 Continue\r\n\r\n"
+        exchange = b.offer(buffered=True)
+        assert b.writer.turn is Turn.RETURNED
+        with pytest.raises(ClientGone):
+            b.writer.send(exchange, b"too early")
+        assert b.connection.flush()
+        assert b.writer.drained() is exchange
+        b.writer.send(exchange, b"response")
+        assert b.client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\nresponse"
+
+
+def test_hazard_04_drained_is_harmless_when_nothing_was_handed_over() -> None:
+    with bridge() as b:
+        assert b.writer.drained() is None
+        exchange = b.offer()
+        assert b.writer.drained() is None
+        assert b.writer.turn is Turn.THREAD
+        b.writer.lose()
+        assert b.writer.drained() is None
+        assert b.writer.release(exchange, True) is None
+        assert b.writer.turn is Turn.DEAD
+
+
+@pytest.fixture
+def tcp() -> Any:
+    """A bridge over TCP: (bridge, client)."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+    b = Bridge()
+    b.connection.socket.close()
+    b.client.close()
+    accepted.setblocking(False)
+    b.connection.socket, b.client = accepted, client
+    yield b
+    b.close()
+
+
+def test_hazard_05_reset_is_seen_by_poll(tcp: Bridge) -> None:
+    tcp.offer()
+    assert not tcp.writer.client_is_gone()
+    tcp.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    tcp.client.close()
+    assert tcp.writer.client_is_gone()
+
+
+def test_hazard_05_a_fin_is_no_reset(tcp: Bridge) -> None:
+    exchange = tcp.offer()
+    tcp.client.sendall(b"unread")
+    tcp.client.shutdown(socket.SHUT_WR)
+    assert tcp.connection.socket.recv(100) == b"unread"
+    assert tcp.connection.socket.recv(100) == b""
+    assert not tcp.writer.client_is_gone()
+    tcp.writer.send(exchange, b"answer")
+    assert tcp.client.recv(100) == b"answer"
+
+
+def test_hazard_05_half_close_and_close_of_a_unix_client() -> None:
+    with bridge() as b:
+        b.offer()
+        b.client.shutdown(socket.SHUT_WR)
+        assert not b.writer.client_is_gone()
+        b.client.close()
+        assert b.writer.client_is_gone()
+
+
+def test_hazard_05_without_a_connection_the_client_is_gone() -> None:
+    with bridge() as b:
+        assert b.writer.client_is_gone()
+        b.offer()
+        b.writer.lose()
+        assert b.writer.client_is_gone()
+
+
+def test_hazard_05_a_failed_send_tells_the_loop() -> None:
+    with bridge() as b:
+        exchange, waiting = b.offer(), b.offer()
+        b.client.close()
+        with pytest.raises(ClientGone):
+            b.writer.send(exchange, b"x")
+        assert (b.writer.turn, waiting.drops) == (Turn.DEAD, 1)
+        b.loop.run_all()
+        assert b.connection.write_failures == 1
+
+
+def test_a_loop_that_is_gone_does_not_keep_a_thread_from_failing() -> None:
+    def closed(*arguments: object) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    b = Bridge()
+    writer = Writer(b.connection, closed)
+    exchange: Any = FakeExchange()
+    writer.offer(exchange, b.connection.socket.fileno(), False)
+    b.client.close()
+    with pytest.raises(ClientGone):
+        writer.send(exchange, b"x")
+    assert writer.turn is Turn.DEAD
+    b.close()
+
+
+def test_hazard_11_both_sides_of_every_hand_off_take_the_lock() -> None:
+    """Real threads: the loop offers while threads return, and asks for its turn now and then. All run, in order, once."""
+    ran: list[int] = []
+    ready: SimpleQueue[Any] = SimpleQueue()
+
+    def work(writer: Writer) -> None:
+        while (exchange := ready.get()) is not None:
+            while exchange is not None:
+                ran.append(exchange.name)
+                exchange = writer.release(exchange, True)
+
+    with bridge() as b:
+        threads = [in_thread(work, b.writer) for _ in range(3)]
+        turns = 0
+        for number in range(6000):
+            exchange: Any = FakeExchange(number)
+            if b.writer.offer(exchange, b.connection.socket.fileno(), False):
+                ready.put(exchange)
+            if number % 50 == 49 and b.writer.wake_when_done():
+                b.loop.run_one(wait=True)  # or a turn is lost
+                turns += 1
+        if b.writer.wake_when_done():
+            b.loop.run_one(wait=True)
+            turns += 1
+        assert (b.connection.turns, b.writer.turn) == (turns, Turn.FREE)
+        for _ in threads:
+            ready.put(None)
+        for thread, outcome in threads:
+            thread.join(SECONDS)
+            assert outcome == [None]
+    assert ran == list(range(6000))
+
+
+def test_hazard_11_handing_over_races_with_the_loss() -> None:
+    """A thread hands over while the loop loses the connection: it always comes back, with one of two answers."""
+    until = time.monotonic() + 1.0
+    answers = set()
+    while time.monotonic() < until:
+        with bridge() as b:
+            exchange = b.offer()
+            thread, outcome = in_thread(b.writer.hand_over, exchange, memoryview(b"rest"), last=False)
+            b.loop.run_one(wait=True)
+            other, _ = in_thread(b.writer.drained)
+            b.connection.lose()
+            for each in (thread, other):
+                each.join(SECONDS)
+                assert not each.is_alive(), "a thread waits for ever"
+            answers.add(type(outcome[0]))
+    assert answers <= {type(None), ClientGone}
+
+
+# Detaching
+
+
+def test_a_detached_connection_is_the_applications() -> None:
+    b = Bridge()
+    exchange, waiting = b.offer(), b.offer()
+    taken: list[tuple[int, bytes]] = []
+    thread, outcome = in_thread(lambda: taken.append(b.writer.detach(exchange)))
+    b.loop.run_one(wait=True)
+    thread.join(SECONDS)
+    assert outcome == [None]
+    fd, unread = taken[0]
+    assert (unread, waiting.drops, b.writer.turn, b.writer.descriptor) == (b"unread", 1, Turn.DEAD, -1)
+    os.write(fd, b"mine")
+    assert b.client.recv(10) == b"mine"
+    with pytest.raises(ClientGone):
+        b.writer.detach(exchange)
+    os.close(fd)
+    b.close()
