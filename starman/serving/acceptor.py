@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from starman import log
 from starman.serving.connection import Connection
 from starman.serving.shared import SOFTWARE, Shared
-from starman.wsgi.environ import Environ, template
+from starman.wsgi.environ import template
 
-# How many connections one wake-up accepts from a UNIX listener.
+# How many connections one wake-up accepts from a listener.
 _MOST_AT_ONCE = 16
 
 # How long (seconds) a listener is left alone when no descriptor is left for a connection.
 _PAUSE = 0.5
+
+
+Factory = Callable[[], Connection]
 
 
 class Listening(Protocol):
@@ -29,57 +33,46 @@ class Listening(Protocol):
 
 
 class Acceptor:
-    """Accepts on all listeners of a worker. Loop only."""
+    """Accepts on all listeners of a worker. Loop only.
 
-    __slots__ = ("_backlog", "_loop", "_multiprocess", "_pending", "_readers", "_servers", "_shared", "_sockets", "_threads")
+    By add_reader and accept(2), not by create_server: that one's close unlinks a UNIX path which is shared (hazard 12), loses
+    what it has just accepted (asyncio's own loop), and says nothing of what is still in the kernel's queue (hazard 13).
+    """
 
-    def __init__(self, shared: Shared, *, backlog: int, threads: int, multiprocess: bool) -> None:
-        """`backlog` as for listen(2); `threads` and `multiprocess` are told to the application."""
+    __slots__ = ("_listeners", "_loop", "_multiprocess", "_pending", "_shared", "_threads")
+
+    def __init__(self, shared: Shared, *, threads: int, multiprocess: bool) -> None:
+        """`threads` and `multiprocess` are told to the application."""
         self._shared = shared
-        self._backlog = backlog
         self._threads = threads
         self._multiprocess = multiprocess
         self._loop = asyncio.get_running_loop()
-        self._servers: list[asyncio.Server] = []
-        self._readers: list[tuple[socket.socket, Environ]] = []
-        self._sockets: list[tuple[socket.socket, Environ]] = []
+        self._listeners: list[tuple[socket.socket, Factory]] = []
         self._pending: set[asyncio.Task[object]] = set()
 
-    async def start(self, listeners: Sequence[Listening]) -> None:
+    def start(self, listeners: Sequence[Listening]) -> None:
         """Begin to accept. The listeners' sockets stay the caller's: duplicates are used."""
         for listener in listeners:
             sock = listener.socket.dup()
             sock.setblocking(False)
-            environ = self._template(sock)
-            self._sockets.append((sock, environ))
-            if sock.family == socket.AF_UNIX:
-                # Not create_unix_server: its close unlinks the path, which is shared, on 3.13 (hazard 12).
-                self._readers.append((sock, environ))
-                self._loop.add_reader(sock.fileno(), self._accept, sock, environ)
-            else:
-                factory = self._factory(sock, environ)
-                server = await self._loop.create_server(factory, sock=sock.dup(), backlog=self._backlog)
-                self._servers.append(server)
+            factory = self._factory(sock)
+            self._listeners.append((sock, factory))
+            self._loop.add_reader(sock.fileno(), self._accept, sock, factory)
 
     def stop(self) -> None:
         """Accept what the kernel already has for us, then no more: those clients may have sent their request (hazard 13)."""
-        for server in self._servers:
-            server.close()
-        for sock, _ in self._readers:
+        listeners, self._listeners = self._listeners, []
+        for sock, factory in listeners:
             self._loop.remove_reader(sock.fileno())
-        for sock, environ in self._sockets:
-            self._accept(sock, environ, 1 << 16)
+            self._accept(sock, factory, 1 << 16)
             sock.close()
-        self._servers.clear()
-        self._readers.clear()
-        self._sockets.clear()
 
     @property
     def busy(self) -> bool:
         """Whether accepted sockets are still on their way to becoming connections."""
         return bool(self._pending)
 
-    def _accept(self, listener: socket.socket, environ: Environ, most: int = _MOST_AT_ONCE) -> None:
+    def _accept(self, listener: socket.socket, factory: Factory, most: int = _MOST_AT_ONCE) -> None:
         for _ in range(most):
             try:
                 sock, _address = listener.accept()
@@ -87,41 +80,38 @@ class Acceptor:
                 return
             except OSError as error:
                 log.error(f"cannot accept a connection: {error}")
-                self._rest(listener, environ)
+                self._rest(listener, factory)
                 return
             sock.setblocking(False)
-            connecting = self._loop.connect_accepted_socket(self._factory(listener, environ), sock)
-            task: asyncio.Task[object] = self._loop.create_task(self._connect(connecting, sock))
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task: asyncio.Task[object] = self._loop.create_task(self._connect(factory, sock))
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
 
-    async def _connect(self, connecting: object, sock: socket.socket) -> None:
+    async def _connect(self, factory: Factory, sock: socket.socket) -> None:
         try:
-            await connecting  # type: ignore[misc]
-        except OSError:
+            await self._loop.connect_accepted_socket(factory, sock)
+        except OSError:  # it is gone again
             sock.close()
 
-    def _rest(self, listener: socket.socket, environ: Environ) -> None:
-        """Look away from a listener for a moment: level-triggered, it would spin the loop."""
-        if listener.fileno() < 0 or all(listener is not sock for sock, _ in self._readers):
-            return
-        self._loop.remove_reader(listener.fileno())
+    def _rest(self, listener: socket.socket, factory: Factory) -> None:
+        """Look away from a listener for a moment, for want of descriptors: level-triggered, it would spin the loop."""
 
-        def again() -> None:
-            if any(listener is sock for sock, _ in self._readers):
-                self._loop.add_reader(listener.fileno(), self._accept, listener, environ)
+        def watch() -> None:
+            if (listener, factory) in self._listeners:
+                self._loop.add_reader(listener.fileno(), self._accept, listener, factory)
 
-        self._loop.call_later(_PAUSE, again)
+        if (listener, factory) in self._listeners:
+            self._loop.remove_reader(listener.fileno())
+            self._loop.call_later(_PAUSE, watch)
 
-    def _factory(self, sock: socket.socket, environ: Environ):  # type: ignore[no-untyped-def]
+    def _factory(self, sock: socket.socket) -> Factory:
+        """Makes the connections of one listener; on a wildcard address, each has a SERVER_NAME of its own."""
         wildcard = sock.family != socket.AF_UNIX and sock.getsockname()[0] in ("0.0.0.0", "::")
-        shared, loop = self._shared, self._loop
-        return lambda: Connection(shared, loop, environ, wildcard)
-
-    def _template(self, sock: socket.socket) -> Environ:
-        """What requests of this listener have in common. A UNIX listener needs a name and a port too: frameworks ask."""
+        # A UNIX listener needs a name and a port too: frameworks ask.
         server = ("localhost", 80) if sock.family == socket.AF_UNIX else sock.getsockname()[:2]
-        return template(
+        environ = template(
             server=server,
             secure=False,
             errors=sys.stderr,
@@ -129,3 +119,4 @@ class Acceptor:
             processes=self._multiprocess,
             software=SOFTWARE,
         )
+        return partial(Connection, self._shared, self._loop, environ, wildcard)

@@ -1,4 +1,4 @@
-"""The Date and Server lines, made once a second. Any thread may ask."""
+"""Time: the Date and Server lines, made once a second for any thread that asks, and how long something has stood still."""
 
 from __future__ import annotations
 
@@ -29,6 +29,26 @@ class Clock:
             stamp = Stamp(fixdate(now), self._server)
             self._cached = (now, stamp)
         return stamp
+
+
+class Stall:
+    """For how long something has stood still. Looked at now and then, so it costs nothing in between. One thread."""
+
+    __slots__ = ("_mark", "_since")
+
+    def __init__(self) -> None:
+        self._mark: object = None
+        self._since = 0.0
+
+    def seconds(self, mark: object, now: float) -> float:
+        """How long `mark`, which tells how far it has come, has been the same when looked at. `now` is monotonic."""
+        if mark != self._mark:
+            self._mark, self._since = mark, now
+        return now - self._since
+
+    def forget(self) -> None:
+        """What comes next is a thing of its own."""
+        self._mark = None
 
 
 def fixdate(instant: float) -> bytes:

@@ -6,9 +6,6 @@ Everything here runs in the loop; threads reach it through `Writer`, which posts
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
 import time
 from enum import Enum, auto
 from functools import partial
@@ -19,11 +16,13 @@ from starman import log
 from starman.errors import ProtocolError
 from starman.proto.messages import RequestHead
 from starman.proto.request import RequestParser
-from starman.proto.response import refusal
+from starman.serving.clock import Stall
+from starman.serving.ending import LINGER_SECONDS, half_close, reset_on_close
 from starman.serving.exchange import Exchange
+from starman.serving.filerest import FileRest
 from starman.serving.remainder import Remainder
 from starman.serving.upload import Upload
-from starman.serving.writer import FileRest, Rest, Turn, Writer
+from starman.serving.writer import Rest, Turn, Writer
 from starman.wsgi.body import RequestBody
 from starman.wsgi.environ import Environ, for_connection
 
@@ -33,14 +32,8 @@ if TYPE_CHECKING:
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread.
 _MOST_PENDING = 32
 
-# How long (seconds) a connection that has sent its last byte is read on, so that a reset cannot
-# overtake the answer (RFC 9112 §9.6).
-_LINGER = 2.0
-
 # After this long (seconds) without a request, a connection gives its second descriptor back.
 _REST = 1.0
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class _Phase(Enum):
@@ -61,14 +54,13 @@ class Connection(asyncio.Protocol):
         "_heads",
         "_linger_until",
         "_loop",
-        "_mark",
-        "_mark_at",
         "_parser",
         "_paused",
         "_phase",
         "_refusal",
         "_remainder",
         "_shared",
+        "_stall",
         "_template",
         "_transport",
         "_upload",
@@ -92,8 +84,7 @@ class Connection(asyncio.Protocol):
         self._upload: Upload | None = None
         self._refusal: ProtocolError | None = None
         self._heads = 0
-        self._mark: object = None
-        self._mark_at = 0.0
+        self._stall = Stall()
         self._linger_until = 0.0
         self._paused = False
         self._eof = False
@@ -246,13 +237,13 @@ class Connection(asyncio.Protocol):
             return
         if self._writer.wake_when_done():
             return
-        if self._paused:
+        if self._refusal is not None:
+            self._transport.write(self._shared.refuse(self._refusal, self._base["REMOTE_ADDR"]))
+            self._linger()
+        elif self._paused:
             self._resume()
             if self._eof:
                 self._settle()
-            return
-        if self._refusal is not None:
-            self._send_refusal(self._refusal)
         elif self._eof and not self._parser.at_start:
             self._refuse(ProtocolError(400, "the request is incomplete"))
         elif self._eof:
@@ -276,36 +267,23 @@ class Connection(asyncio.Protocol):
         self._refusal = error
         self._settle()
 
-    def _send_refusal(self, error: ProtocolError) -> None:
-        shared = self._shared
-        self._transport.write(refusal(error.status, str(error), shared.clock.stamp()))
-        log.info(f"refused {self._base['REMOTE_ADDR']}: {error.status} {error}")
-        if shared.access_log is not None:
-            shared.access_log.add_refusal(self._base["REMOTE_ADDR"], error.status)
-        self._linger()
-
     def _linger(self) -> None:
         """Say that nothing more will be sent, and read on a while: a reset would destroy what was (RFC 9112 §9.6)."""
         self._phase = _Phase.LINGERING
-        self._linger_until = time.monotonic() + _LINGER
+        self._linger_until = time.monotonic() + LINGER_SECONDS
         self._parser.close()
         self._writer.lose()
-        transport = self._transport
-        if self._eof or not transport.can_write_eof():
-            transport.close()
-            return
-        if self._paused:
-            self._paused = False
-            transport.resume_reading()
-        with contextlib.suppress(OSError):  # asyncio's own loop shuts down at once, and the peer may be gone
-            transport.write_eof()
+        if self._eof:
+            self._transport.close()
+        else:
+            half_close(self._transport, paused=self._paused)
 
     # Writing what a thread could not
 
     def take_over(self, rest: Rest) -> None:
         """A thread hands over what its socket did not take."""
         if self._phase is _Phase.OPEN and not self._transport.is_closing():
-            self._mark = None
+            self._stall.forget()
             self._remainder.take(rest)
         elif isinstance(rest, FileRest):
             rest.close()
@@ -333,9 +311,7 @@ class Connection(asyncio.Protocol):
             return
         self._phase = _Phase.CLOSED
         self._remainder.end()
-        # With the duplicate closed and linger 0, closing the last descriptor resets the connection.
-        with contextlib.suppress(OSError):
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        reset_on_close(self._transport)
         self._writer.lose()
         self._transport.abort()
 
@@ -351,10 +327,10 @@ class Connection(asyncio.Protocol):
         if turn is Turn.FREE:
             self._check_receiving(now)
         elif turn in (Turn.STREAMING, Turn.FINISHING, Turn.RETURNED):
-            if self._progress(self._remainder.left, now) >= self._shared.write_timeout:
+            if self._stall.seconds(self._remainder.left, now) >= self._shared.write_timeout:
                 self.cut()
         else:
-            self._mark = None
+            self._stall.forget()
 
     def _check_receiving(self, now: float) -> None:
         shared = self._shared
@@ -362,21 +338,15 @@ class Connection(asyncio.Protocol):
             return
         if not self._parser.at_start:
             received = self._upload.body.length if self._upload is not None else -1
-            if self._progress((self._heads, received), now) >= shared.header_timeout:
+            if self._stall.seconds((self._heads, received), now) >= shared.header_timeout:
                 self._refuse(ProtocolError(408, "the request did not arrive in time"))
             return
-        self._mark = None
+        self._stall.forget()
         idle = now - self._writer.idle_since
         if idle >= (shared.keepalive_timeout if self._heads else shared.header_timeout):
             self._linger()
         elif idle >= _REST:
             self._writer.rest()
-
-    def _progress(self, mark: object, now: float) -> float:
-        """For how long (seconds) `mark` has been the same."""
-        if mark != self._mark:
-            self._mark, self._mark_at = mark, now
-        return now - self._mark_at
 
     def close_if_idle(self) -> None:
         """The worker drains: close, unless a request is under way."""

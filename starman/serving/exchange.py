@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from starman import log
 from starman.proto.messages import RequestHead
 from starman.proto.response import RequestFacts, refusal
+from starman.serving.filerest import FileRest
 from starman.serving.rawsocket import RawSocket
-from starman.serving.writer import FileRest
 from starman.wsgi.body import RequestBody
 from starman.wsgi.call import Call, ClientGone
 from starman.wsgi.environ import Environ, build

@@ -9,7 +9,8 @@ import termios
 from typing import Protocol
 
 from starman import log
-from starman.serving.writer import FileRest, Rest, Writer, send_some
+from starman.serving.filerest import FileRest, send_some
+from starman.serving.writer import Rest, Writer
 
 
 class Handler(Protocol):
@@ -88,7 +89,7 @@ def _held_by_the_kernel(fd: int) -> int:
     """How many bytes a socket has taken and its peer has not; 0 where the system does not tell (Linux does: SIOCOUTQ, tcp(7))."""
     try:
         answer = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: there is no descriptor any more
         return 0
     held: int = struct.unpack("i", answer)[0]
     return held

@@ -54,14 +54,12 @@ class Service:
         loop = asyncio.get_running_loop()
         self._drain_begun = anyio.Event()
         shared = Shared(self._application, self._settings, loop.call_soon_threadsafe, self._in_thread)
-        acceptor = Acceptor(
-            shared, backlog=self._settings.backlog, threads=self._settings.threads, multiprocess=self._multiprocess
-        )
+        acceptor = Acceptor(shared, threads=self._settings.threads, multiprocess=self._multiprocess)
         shared.pool.start()
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                await acceptor.start(self._listeners)
+                acceptor.start(self._listeners)
                 tasks.start_soon(self._tick, shared)
                 started()
                 if not self._drain_asked:
@@ -96,11 +94,14 @@ class Service:
             if self._cut_asked:
                 self._drain_scope.cancel()
             closes_idle_at = time.monotonic() + _DRAIN_LINGER
-            while shared.connections or acceptor.busy or shared.pool.busy:
+            while True:
+                # First of all: what was accepted a moment ago becomes a connection in one of the next rounds of the loop.
+                await anyio.sleep(_DRAIN_TICK)
+                if not (shared.connections or acceptor.busy or shared.pool.busy):
+                    break
                 if time.monotonic() >= closes_idle_at:
                     for connection in list(shared.connections):
                         connection.close_if_idle()
-                await anyio.sleep(_DRAIN_TICK)
         if shared.connections:
             log.warning(f"graceful_timeout is over or cut short: {len(shared.connections)} connections are reset")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from starman import log
+from starman.errors import ProtocolError
 from starman.proto.messages import Limits
+from starman.proto.response import refusal
 from starman.serving.accesslog import AccessLog
 from starman.serving.clock import Clock
 from starman.serving.pool import Pool
@@ -71,3 +74,10 @@ class Shared:
         self.keepalive = not settings.disable_keepalive and settings.keepalive_timeout > 0
         self.draining = False
         self.connections = set()
+
+    def refuse(self, error: ProtocolError, peer: str) -> bytes:
+        """The response that refuses a message of `peer`, logged. Loop."""
+        log.info(f"refused {peer}: {error.status} {error}")
+        if self.access_log is not None:
+            self.access_log.add_refusal(peer, error.status)
+        return refusal(error.status, str(error), self.clock.stamp())

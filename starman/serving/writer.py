@@ -20,6 +20,7 @@ from enum import Enum, auto
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
+from starman.serving.filerest import FileRest, send_some
 from starman.wsgi.call import ClientGone
 
 if TYPE_CHECKING:
@@ -55,23 +56,6 @@ TRANSITIONS: dict[Turn, frozenset[Turn]] = {
     _ENDING: frozenset((_DEAD,)),
     _DEAD: frozenset(),
 }
-
-
-class FileRest:
-    """A part of a file that is still to be sent. It has a descriptor of its own, which whoever holds it closes."""
-
-    __slots__ = ("count", "fd", "offset")
-
-    def __init__(self, fd: int, offset: int, count: int) -> None:
-        self.fd = fd
-        self.offset = offset
-        self.count = count
-
-    def close(self) -> None:
-        """Give the descriptor back. May be called more than once."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
 
 
 Rest = memoryview | FileRest
@@ -339,14 +323,3 @@ class Writer:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def send_some(fd: int, rest: FileRest) -> int:
-    """One os.sendfile. Either side. 0: the socket takes nothing now. Raises OSError, EOFError if the file has shrunk (17)."""
-    try:
-        sent = os.sendfile(fd, rest.fd, rest.offset, min(rest.count, 1 << 30))
-    except BlockingIOError:
-        return 0
-    if not sent:
-        raise EOFError("the file is shorter than it was")
-    return sent

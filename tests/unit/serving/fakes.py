@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from starman.serving.writer import FileRest, Rest, Turn, Writer
+from starman.serving.filerest import FileRest
+from starman.serving.writer import Rest, Turn, Writer
 
 SECONDS = 10.0
 

@@ -36,7 +36,7 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "_DRAIN_LINGER", 0.05)
     monkeypatch.setattr(service_module, "_DRAIN_TICK", 0.01)
     monkeypatch.setattr(connection_module, "_REST", 0.05)
-    monkeypatch.setattr(connection_module, "_LINGER", 0.3)
+    monkeypatch.setattr(connection_module, "LINGER_SECONDS", 0.3)
 
 
 class Listening:

@@ -1,4 +1,4 @@
-"""starman.serving.clock: the Date line."""
+"""starman.serving.clock: the Date line, and what stands still."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starman.serving import clock as module
-from starman.serving.clock import Clock, fixdate
+from starman.serving.clock import Clock, Stall, fixdate
 
 
 @given(st.integers(0, 253402300799))
@@ -56,3 +56,13 @@ def test_no_server_field() -> None:
     stamp = Clock(b"").stamp()
     assert stamp.server_line == b""
     assert abs(parsedate_to_datetime(stamp.date_line.split(b": ")[1].decode()).timestamp() - time.time()) < 5
+
+
+def test_a_stall_is_measured_from_the_first_look_at_it() -> None:
+    stall = Stall()
+    assert stall.seconds("a", 100.0) == 0.0
+    assert stall.seconds("a", 103.5) == 3.5
+    assert stall.seconds("b", 104.0) == 0.0
+    assert stall.seconds("b", 105.0) == 1.0
+    stall.forget()
+    assert stall.seconds("b", 106.0) == 0.0

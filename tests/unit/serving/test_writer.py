@@ -19,7 +19,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from starman.serving.writer import TRANSITIONS, FileRest, Turn, Writer, send_some
+from starman.serving.filerest import FileRest, send_some
+from starman.serving.writer import TRANSITIONS, Turn, Writer
 from starman.wsgi.call import ClientGone
 from tests.unit.serving.fakes import SECONDS, Bridge, FakeExchange, bridge
 

@@ -1,0 +1,31 @@
+"""The two ways a connection ends: in order, so that the last answer arrives, or at once, so that a break is seen. Loop only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+
+# How long (seconds) a connection that has sent its last byte is read on (RFC 9112 §9.6).
+LINGER_SECONDS = 2.0
+
+_ON_WITHOUT_DELAY = struct.pack("ii", 1, 0)
+
+
+def half_close(transport: asyncio.Transport, *, paused: bool) -> None:
+    """Say that nothing more will be sent, and read on: closing over unread input would send a reset, and a reset that overtakes
+    the answer destroys it. `paused` whether the transport was told not to read."""
+    if not transport.can_write_eof():
+        transport.close()
+        return
+    if paused:
+        transport.resume_reading()
+    with contextlib.suppress(OSError):  # asyncio's own loop shuts down at once, and the peer may be gone
+        transport.write_eof()
+
+
+def reset_on_close(transport: asyncio.Transport) -> None:
+    """Make the closing of the connection's last descriptor send a reset, at once, whatever is still unsent."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ON_WITHOUT_DELAY)
