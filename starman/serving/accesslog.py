@@ -1,8 +1,7 @@
 """The access log, in the combined format: `host - user [time] "request" status bytes "referrer" "user agent"`.
 
-Threads format their lines and add them; a batch leaves in one write of whole lines. On a file opened for appending, the kernel
-keeps such writes of several workers apart; on a pipe it does so up to PIPE_BUF bytes, so other
-batches are cut there.
+Threads format their lines and add them; a batch leaves in one write of whole lines. On a file opened for appending, the
+kernel keeps such writes of several workers apart; on a pipe it does so up to PIPE_BUF bytes, so other batches are cut there.
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ from starman.wsgi.environ import Environ
 # A batch this large (bytes) is written at once; a smaller one waits for the next tick.
 _BATCH_BYTES = 32_768
 
+# What is kept (bytes) for a file or pipe that takes nothing; the lines beyond it are counted and lost, so memory has a bound.
+_MOST_BYTES = 8_388_608
+
 # What could end a line, a quoted part of it, or a terminal's good mood.
 _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -29,14 +31,17 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 class AccessLog:
     """One worker's end of the access log. Any thread may add and flush."""
 
-    __slots__ = ("_bytes", "_cached", "_fd", "_is_file", "_lines", "_lock", "_owned")
+    __slots__ = ("_bytes", "_cached", "_fd", "_gathering", "_is_file", "_lines", "_lost", "_owned", "_writing")
 
     def __init__(self, target: str) -> None:
         """`target` is a file's path, or "-" for standard output. Raises OSError."""
         self._owned = target != "-"
         self._fd = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if self._owned else 1
         self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        self._lock = threading.Lock()
+        # Two locks, so that a slow disk keeps one thread waiting, and not all of them.
+        self._gathering = threading.Lock()
+        self._writing = threading.Lock()
+        self._lost = 0
         self._lines: list[bytes] = []
         self._bytes = 0
         self._cached = (0, "")
@@ -50,41 +55,47 @@ class AccessLog:
 
         request = f"{get('REQUEST_METHOD')} {get('REQUEST_URI')} {get('SERVER_PROTOCOL')}"
         user = _user(str(environ.get("HTTP_AUTHORIZATION")))
-        self._append(
+        full = self._append(
             f'{_word(get("REMOTE_ADDR"))} - {user} [{self._time()}] "{request}" {status_code or 499} {body_bytes or "-"}'
             f' "{get("HTTP_REFERER")}" "{get("HTTP_USER_AGENT")}"\n'
         )
+        if full and not self._writing.locked():
+            self.flush()
 
     def add_refusal(self, peer: str, status_code: int) -> None:
-        """Log a message that was refused before it was a request."""
+        """Log a message that was refused before it was a request. The loop calls this, so nothing is written here."""
         self._append(f'{peer} - - [{self._time()}] "-" {status_code} - "-" "-"\n')
 
     def flush(self) -> None:
-        """Write what has been gathered. Blocks as long as the file or pipe does."""
-        with self._lock:
-            lines, self._lines, self._bytes = self._lines, [], 0
-            if not lines:
-                return
+        """Write what has been gathered. Blocks as long as the file or pipe does; not for the loop."""
+        with self._writing:
+            with self._gathering:
+                lines, self._lines, self._bytes = self._lines, [], 0
+                lost, self._lost = self._lost, 0
             try:
                 for batch in [b"".join(lines)] if self._is_file else _cut(lines):
                     _write_all(self._fd, batch)
             except OSError as error:
                 log.warning(f"{len(lines)} lines of the access log are lost: {error}")
+            if lost:
+                log.warning(f"{lost} lines of the access log are lost: nobody took them in time")
 
     def close(self) -> None:
-        """Flush, and give the file back."""
+        """Flush, and give the file back. Blocks as `flush` does."""
         self.flush()
         if self._owned:
             os.close(self._fd)
 
-    def _append(self, line: str) -> None:
+    def _append(self, line: str) -> bool:
+        """Gather a line. Whether it is time to write."""
         data = line.encode("latin-1", "replace")
-        with self._lock:
+        with self._gathering:
+            if self._bytes > _MOST_BYTES:
+                self._lost += 1
+                return False
             self._lines.append(data)
             self._bytes += len(data)
-            full = self._bytes >= _BATCH_BYTES
-        if full:
-            self.flush()
+            return self._bytes >= _BATCH_BYTES
 
     def _time(self) -> str:
         """Now, as `22/Nov/2026:16:52:06 +0000`; formatted once a second. English whatever the locale."""

@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
         if self._phase is _Phase.LINGERING:
             self._transport.close()
         else:
-            self._settle()
+            self.on_turn()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
             return
         self._resume()
         if self._eof:
-            self._settle()
+            self.on_turn()
 
     def _pause(self) -> None:
         self._paused = True
@@ -225,10 +225,6 @@ class Connection(asyncio.Protocol):
     # Between exchanges
 
     def on_turn(self) -> None:
-        """The exchanges have come to an end, and somebody had asked to hear of it."""
-        self._settle()
-
-    def _settle(self) -> None:
         """Do what waited for the end of the running exchanges, in its order; if they still run, be called again."""
         if self._phase is not _Phase.OPEN or self._spooling:
             return
@@ -243,7 +239,7 @@ class Connection(asyncio.Protocol):
         elif self._paused:
             self._resume()
             if self._eof:
-                self._settle()
+                self.on_turn()
         elif self._eof and not self._parser.at_start:
             self._refuse(ProtocolError(400, "the request is incomplete"))
         elif self._eof:
@@ -265,7 +261,7 @@ class Connection(asyncio.Protocol):
         self._parser.close()
         self._discard_upload()
         self._refusal = error
-        self._settle()
+        self.on_turn()
 
     def _linger(self) -> None:
         """Say that nothing more will be sent, and read on a while: a reset would destroy what was (RFC 9112 §9.6)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from starman import log
 from starman.serving.acceptor import Acceptor, Listening
+from starman.serving.accesslog import AccessLog
 from starman.serving.shared import Shared
 from starman.wsgi.call import Application
 
@@ -27,6 +29,9 @@ _DRAIN_LINGER = 0.5
 
 # How often (seconds) a drain looks for connections that have become idle.
 _DRAIN_TICK = 0.05
+
+# How long (seconds) the last lines of the access log may take.
+_LAST_LINES = 2.0
 
 
 class Service:
@@ -61,6 +66,8 @@ class Service:
                 self._tasks = tasks
                 acceptor.start(self._listeners)
                 tasks.start_soon(self._tick, shared)
+                if shared.access_log is not None:
+                    tasks.start_soon(self._flush, shared.access_log)
                 started()
                 if not self._drain_asked:
                     await self._drain_begun.wait()
@@ -71,8 +78,7 @@ class Service:
             for connection in list(shared.connections):
                 connection.cut()
             shared.pool.stop()
-            if shared.access_log is not None:
-                shared.access_log.close()
+            await _close_log(shared.access_log)
 
     def drain(self) -> None:
         """Accept no more, finish what is in flight, within graceful_timeout; then `run` returns. May be called again."""
@@ -106,14 +112,22 @@ class Service:
             log.warning(f"graceful_timeout is over or cut short: {len(shared.connections)} connections are reset")
 
     async def _tick(self, shared: Shared) -> None:
-        """Timeouts, and what threads leave for a quiet moment."""
+        """Look after the timeouts of all connections."""
         while True:
             await anyio.sleep(_TICK)
             now = time.monotonic()
             for connection in list(shared.connections):
-                connection.check(now)
-            if shared.access_log is not None:
-                await anyio.to_thread.run_sync(shared.access_log.flush)
+                try:
+                    connection.check(now)
+                except Exception as error:
+                    log.error(f"a connection is cut, for its check failed\n{''.join(traceback.format_exception(error))}")
+                    connection.cut()
+
+    async def _flush(self, access_log: AccessLog) -> None:
+        """Write what the log has gathered. A task of its own: a pipe that nobody reads must not stop the timeouts."""
+        while True:
+            await anyio.sleep(_TICK)
+            await anyio.to_thread.run_sync(access_log.flush, abandon_on_cancel=True)
 
     def _in_thread(self, job: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
         """Run what blocks in a thread of anyio's, then call `done` in the loop with the error, if it failed."""
@@ -128,3 +142,11 @@ async def _run_job(job: Callable[[], None], done: Callable[[OSError | None], Non
     except OSError as failure:
         error = failure
     done(error)
+
+
+async def _close_log(access_log: AccessLog | None) -> None:
+    """Write the last lines, for as long as that may reasonably take, and close."""
+    if access_log is None:
+        return
+    with anyio.move_on_after(_LAST_LINES, shield=True):
+        await anyio.to_thread.run_sync(access_log.close, abandon_on_cancel=True)

@@ -20,7 +20,7 @@ import pytest
 from tests.functional.harness import REPOSITORY, NotReadyError, Process, Server, wait_until
 from tests.functional.wire import NoResponseError, WireError, encode_request
 
-APPLICATION = '''\
+APPLICATION = """\
 import os, random, resource, time
 
 VERSION = {version!r}
@@ -38,7 +38,7 @@ def app(environ, start_response):
     body = str(answers.get(path, VERSION)).encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
-'''
+"""
 
 MODES = pytest.mark.parametrize("mode", ["--no-preload-app", "--preload-app"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from starman.errors import ProtocolError
@@ -101,7 +102,7 @@ def every_cut(data: bytes) -> Iterator[list[bytes]]:
 def cut_at(data: bytes, positions: Iterable[int]) -> list[bytes]:
     """`data` cut at `positions`, in any order."""
     edges = sorted({0, len(data), *(at for at in positions if at < len(data))})
-    return [data[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+    return [data[begin:end] for begin, end in pairwise(edges)]
 
 
 def refused_after(data: bytes, limits: Limits = NO_LIMITS) -> int | None:

@@ -30,8 +30,11 @@ def _encoded(alphabet: bytes, min_size: int = 0, max_size: int = 6) -> st.Search
 
 TOKENS = _bytes_of(_TCHARS, 1)
 OWS = st.sampled_from([b"", b" ", b"  ", b"\t", b" \t "])
+METHODS = st.sampled_from([b"GET", b"POST", b"HEAD"]) | TOKENS.filter(lambda name: name != b"CONNECT")
+OPTIONS = TOKENS.filter(lambda option: option.lower() not in (b"close", b"keep-alive", b"upgrade"))
 VALUES = _bytes_of(_FIELD_CHARS, max_size=12).map(lambda value: value.strip(b" \t"))
-PATHS = st.lists(_encoded(_UNRESERVED + _SUB_DELIMS + b":@"), min_size=1, max_size=3).map(lambda parts: b"".join(b"/" + part for part in parts))
+_SEGMENTS = _encoded(_UNRESERVED + _SUB_DELIMS + b":@")
+PATHS = st.lists(_SEGMENTS, min_size=1, max_size=3).map(lambda parts: b"".join(b"/" + part for part in parts))
 QUERIES = _encoded(_UNRESERVED + _SUB_DELIMS + b":@/?")
 
 
@@ -125,16 +128,16 @@ def _targets(draw: st.DrawFn, head: dict[str, Any]) -> bytes:
     if form == "asterisk":
         head |= {"method": b"OPTIONS", "path": b"", "query": b""}
         return b"*"
-    head["host"] = draw(hosts())
+    head["host"] = host = draw(hosts())
     if form == "bare absolute":
         head["path"], path = b"/", b""
-    return draw(st.sampled_from([b"http://", b"HTTP://", b"https://"])) + head["host"] + path + suffix
+    return draw(st.sampled_from([b"http://", b"HTTP://", b"https://"])) + host + path + suffix
 
 
 @st.composite
 def messages(draw: st.DrawFn, persistent: bool | None = None) -> Message:
     """Any valid request. `persistent` whether the connection outlives it; None leaves it open."""
-    head: dict[str, Any] = {"method": draw(st.sampled_from([b"GET", b"POST", b"HEAD"]) | TOKENS.filter(lambda name: name != b"CONNECT"))}
+    head: dict[str, Any] = {"method": draw(METHODS)}
     head["target"] = draw(_targets(head))
     minor = draw(st.sampled_from([0, 1, 1, 1, 2, 9]))
     head |= {"version": b"HTTP/1.%d" % minor, "minor": min(minor, 1)}
@@ -144,7 +147,7 @@ def messages(draw: st.DrawFn, persistent: bool | None = None) -> Message:
         head["host"] = head["host"] or host
         lines.append((draw(_cased(b"Host")), host))
     head["persistent"] = draw(st.booleans()) if persistent is None else persistent
-    options = draw(st.lists(TOKENS.filter(lambda option: option.lower() not in (b"close", b"keep-alive", b"upgrade")), max_size=2))
+    options = draw(st.lists(OPTIONS, max_size=2))
     if head["persistent"] is not bool(minor):
         options.append(draw(_cased(b"close" if minor else b"keep-alive")))
     upgrades = draw(st.booleans())
@@ -179,12 +182,50 @@ def messages(draw: st.DrawFn, persistent: bool | None = None) -> Message:
 
 
 # What attackers write in the wrong place.
-_POISONS = st.sampled_from([
-    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\n\n", b"\0", b" ", b"\t", b"  ", b":", b";", b",", b"/", b"%", b"*", b"0", b"-", b"+", b"\x0b", b"\x7f",
-    b"\x80", b"\xff", b"0\r\n\r\n", b"1\r\n", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"\r\n ", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"\r\nContent-Length: 3", b"\r\nContent-Length: 0\r\n", b"\r\nTransfer-Encoding: chunked", b"\r\nTransfer-Encoding: identity",
-    b"\r\nHost: b", b"\r\nConnection: close", b"\r\nExpect: x", b"chunked", b"close",
-])  # fmt: skip
+# fmt: off (one value to a line would make this table very long)
+_POISONS = st.sampled_from(
+    [
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\r\n\r\n",
+        b"\n\n",
+        b"\0",
+        b" ",
+        b"\t",
+        b"  ",
+        b":",
+        b";",
+        b",",
+        b"/",
+        b"%",
+        b"*",
+        b"0",
+        b"-",
+        b"+",
+        b"\x0b",
+        b"\x7f",
+        b"\x80",
+        b"\xff",
+        b"0\r\n\r\n",
+        b"1\r\n",
+        b"HTTP/1.1",
+        b"HTTP/1.0",
+        b"HTTP/2.0",
+        b"\r\n ",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\r\nContent-Length: 3",
+        b"\r\nContent-Length: 0\r\n",
+        b"\r\nTransfer-Encoding: chunked",
+        b"\r\nTransfer-Encoding: identity",
+        b"\r\nHost: b",
+        b"\r\nConnection: close",
+        b"\r\nExpect: x",
+        b"chunked",
+        b"close",
+    ]
+)
+# fmt: on
 
 
 @st.composite
@@ -194,7 +235,8 @@ def mutations(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(1, 3))):
         # Most places of interest are near a line break.
         breaks = [at for at in range(len(data)) if data[at : at + 1] in b"\r\n :;,"]
-        at = draw(st.sampled_from(breaks) if breaks and draw(st.booleans()) else st.integers(0, len(data)))
+        at = draw(st.sampled_from([*breaks, 0])) if draw(st.booleans()) else draw(st.integers(0, len(data)))
         end = at + draw(st.sampled_from([0, 0, 1, 1, 2, 5]))
-        data = data[:at] + draw(st.just(b"") | st.just(data[at:end] * 2) | _POISONS | _POISONS | st.binary(max_size=2)) + data[end:]
+        put = draw(st.just(b"") | st.just(data[at:end] * 2) | _POISONS | _POISONS | st.binary(max_size=2))
+        data = data[:at] + put + data[end:]
     return data

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from starman.proto import heads
-from starman.proto.messages import Limits, RequestHead
+from starman.proto.messages import EndOfBody, Limits, RequestHead
 from starman.proto.request import RequestParser
 from tests.unit.proto.cases import BROKEN, REFUSED_EARLY, UNFINISHED, VALID, Valid, chunked, get, post
 from tests.unit.proto.feeding import FOLLOWING, Outcome, every_cut, feed, one_by_one, refused_after
@@ -69,10 +69,15 @@ def test_unfinished(data: bytes) -> None:
 
 
 def test_pipelined_requests_come_in_order_up_to_the_broken_one() -> None:
-    data = get(b"GET /1 HTTP/1.1") + chunked(b"1\r\nx\r\n0\r\nA: b\r\n\r\n") + get(b"GET /3 HTTP/1.1") + b"GET  /4" + FOLLOWING
+    chunks = chunked(b"1\r\nx\r\n0\r\nA: b\r\n\r\n")
+    data = get(b"GET /1 HTTP/1.1") + chunks + get(b"GET /3 HTTP/1.1") + b"GET  /4" + FOLLOWING
     for pieces in ([data], one_by_one(data), *every_cut(data)):
         outcome = feed(pieces)
-        assert [(request.head["target"], request.body) for request in outcome.requests] == [(b"/1", b""), (b"/", b"x"), (b"/3", b"")]
+        assert [(request.head["target"], request.body) for request in outcome.requests] == [
+            (b"/1", b""),
+            (b"/", b"x"),
+            (b"/3", b""),
+        ]
         assert outcome.status == 400
 
 
@@ -216,27 +221,41 @@ def test_what_is_wrong_with_the_beginning_of_a_long_line_is_said_before_its_leng
 # The parser's answers about itself
 
 
-def test_at_start_and_unread_bytes() -> None:
+def test_what_the_parser_says_of_itself() -> None:
     parser = RequestParser(Limits())
-    assert parser.at_start
+
+    def state() -> tuple[bool, bool, int]:
+        return parser.at_start, parser.in_body, parser.unread_bytes
+
+    assert state() == (True, False, 0)
     parser.receive(b"\r\n")
     assert parser.next_event() is None
-    assert parser.at_start
+    assert state() == (True, False, 0)
     parser.receive(b"GET / HT")
     assert parser.next_event() is None
-    assert not parser.at_start
-    assert parser.unread_bytes == 8
+    assert state() == (False, False, 8)
     parser.receive(b"TP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
-    head = parser.next_event()
-    assert isinstance(head, RequestHead)
-    assert parser.in_body
-    assert not parser.at_start
-    assert parser.unread_bytes == 0
+    assert isinstance(parser.next_event(), RequestHead)
+    assert state() == (False, True, 0)
     parser.receive(b"xyz")
     assert parser.next_event() == b"xy"
-    assert parser.unread_bytes == 1
+    assert state() == (False, True, 1)
+    assert isinstance(parser.next_event(), EndOfBody)
+    assert state() == (False, False, 1)
     parser.close()
-    assert (parser.at_start, parser.in_body, parser.unread_bytes, parser.next_event()) == (True, False, 0, None)
+    assert state() == (True, False, 0)
+
+
+def test_what_was_not_read_can_be_taken_by_another_protocol() -> None:
+    parser = RequestParser(Limits())
+    parser.receive(get(b"GET / HTTP/1.1", b"Connection: upgrade", b"Upgrade: x") + b"\x81\x05hello")
+    head = parser.next_event()
+    assert isinstance(head, RequestHead)
+    assert head.upgrade
+    assert parser.take_unread() == b"\x81\x05hello"
+    parser.receive(FOLLOWING)
+    assert parser.next_event() is None
+    assert parser.take_unread() == b""
 
 
 def test_a_body_of_one_piece_is_passed_on_without_a_copy() -> None:

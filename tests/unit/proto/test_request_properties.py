@@ -1,4 +1,4 @@
-"""starman.proto.request under hypothesis: what was written is what is read, however it was cut; what is broken is refused cleanly."""
+"""starman.proto.request under hypothesis: what was written is what is read, in any pieces; what is broken is refused cleanly."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_beginning_of_a_request_is_waited_for(message: Message, missing: int
 @settings(SETTINGS, max_examples=200)
 @given(mutations(), CUTS)
 def test_a_changed_request_is_read_refused_or_waited_for(data: bytes, positions: list[int]) -> None:
-    """Never another exception, a hang, or a judgement that depends on how the bytes were cut (`feed` checks what else must hold)."""
+    """No other exception, no hang, and one judgement for all pieces; `feed` checks what else must hold."""
     outcome = feed([data])
     event(f"status {outcome.status}")
     assert outcome.status in {None, *STATUSES}

@@ -61,8 +61,10 @@ def test_framing(minor: int, is_head: bool, code: int, said: int | None, known: 
     expected, length, ends = expected_framing(minor, is_head, code, said, known)
     assert (framing, kept) == (expected, persistent and not ends)
     lines = data.split(b"\r\n")
-    assert lines[0] == b"HTTP/1.1 %d X"% code
-    assert [line for line in lines if line.startswith(b"Content-Length")] == ([] if length is None else [b"Content-Length: %d" % length])
+    assert lines[0] == b"HTTP/1.1 %d X" % code
+    assert [line for line in lines if line.startswith(b"Content-Length")] == (
+        [] if length is None else [b"Content-Length: %d" % length]
+    )
     assert (b"Transfer-Encoding: chunked" in lines) is (framing is Framing.CHUNKED)
     connection = [line for line in lines if line.startswith(b"Connection")]
     assert connection == ([b"Connection: close"] if not kept else [] if minor else [b"Connection: keep-alive"])
@@ -105,7 +107,9 @@ def test_it_can_do_nothing_else_with_it(value: str) -> None:
     assert finish("200 OK", ("Connection", value), known_length=0) == finish(known_length=0)
 
 
-@pytest.mark.parametrize("name", ["Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade"])
+@pytest.mark.parametrize(
+    "name", ["Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade"]
+)
 @pytest.mark.parametrize("value", ["chunked", "identity", "x", ""])
 def test_hop_by_hop_fields_are_not_passed_on(name: str, value: str) -> None:
     for spelling in (name, name.lower(), name.upper()):
@@ -131,7 +135,11 @@ def test_date_and_server_of_the_application_win() -> None:
     assert finish(known_length=0)[-2:] == [b"Server: starman", b"Date: " + DATE]
     assert finish("200 OK", ("date", "x"), known_length=0)[1:] == [b"date: x", b"Content-Length: 0", b"Server: starman"]
     assert finish("200 OK", ("SERVER", "x"), known_length=0)[1:] == [b"SERVER: x", b"Content-Length: 0", b"Date: " + DATE]
-    assert finish("200 OK", ("Date", "x"), ("Server", "y"), known_length=0)[1:] == [b"Date: x", b"Server: y", b"Content-Length: 0"]
+    assert finish("200 OK", ("Date", "x"), ("Server", "y"), known_length=0)[1:] == [
+        b"Date: x",
+        b"Server: y",
+        b"Content-Length: 0",
+    ]
 
 
 def test_no_server_field() -> None:
@@ -153,7 +161,72 @@ def test_content_lengths(value: str) -> None:
     assert ResponseHead("200 OK", [("content-LENGTH", value)]).content_length == int(value)
 
 
-@pytest.mark.parametrize("value", ["", " ", "-1", "+1", "1.0", "0x1", "1,1", "1, 1", "1 1", "a", "\u0665", "\xb2", "1_0", "9" * 20, "1\r\n", "1\0", "\x0b1"])
+# fmt: off (one value to a line would make these tables very long)
+NO_LENGTHS = [
+    "",
+    " ",
+    "-1",
+    "+1",
+    "1.0",
+    "0x1",
+    "1,1",
+    "1, 1",
+    "1 1",
+    "a",
+    "\u0665",
+    "\xb2",
+    "1_0",
+    "9" * 20,
+    "1\r\n",
+    "1\0",
+    "\x0b1",
+]
+NO_STATUSES = [
+    "",
+    "OK",
+    "20",
+    "2000 OK",
+    "20x OK",
+    " 200 OK",
+    "200  OK\r\n",
+    "200\tOK",
+    "200OK",
+    "100 Continue",
+    "101 Switching Protocols",
+    "199 X",
+    "099 X",
+    "200 OK\r\nA: b",
+    "200 OK\n",
+    "200 O\rK",
+    "200 O\0K",
+    "200 \x7f",
+    "200 \x1b",
+    "200 \u20ac",
+    "\u0662\u0660\u0660 OK",
+    "-200 OK",
+    "+20 OK",
+]
+NO_NAMES = [
+    "",
+    "A B",
+    "A:",
+    ":",
+    "A\r\n",
+    "A\nB",
+    "A\0",
+    "\r\nA",
+    "\xc4",
+    "\u20ac",
+    "A/B",
+    '"A"',
+    " A",
+    "A ",
+    "A\x7f",
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("value", NO_LENGTHS)
 def test_what_is_no_content_length(value: str) -> None:
     with pytest.raises(ValueError, match="Content-Length"):
         ResponseHead("200 OK", [("Content-Length", value)])
@@ -165,11 +238,7 @@ def test_two_content_lengths(second: str) -> None:
         ResponseHead("200 OK", [("Content-Length", "5"), ("content-length", second)])
 
 
-@pytest.mark.parametrize(
-    "status",
-    ["", "OK", "20", "2000 OK", "20x OK", " 200 OK", "200  OK\r\n", "200\tOK", "200OK", "100 Continue", "101 Switching Protocols", "199 X", "099 X",
-     "200 OK\r\nA: b", "200 OK\n", "200 O\rK", "200 O\0K", "200 \x7f", "200 \x1b", "200 \u20ac", "\u0662\u0660\u0660 OK", "-200 OK", "+20 OK"],
-)  # fmt: skip
+@pytest.mark.parametrize("status", NO_STATUSES)
 def test_what_is_no_status(status: str) -> None:
     with pytest.raises(ValueError, match="the status must be"):
         ResponseHead(status, [])
@@ -204,7 +273,7 @@ def test_fields_of_another_shape(fields: Any) -> None:
         ResponseHead("200 OK", fields)
 
 
-@pytest.mark.parametrize("name", ["", "A B", "A:", ":", "A\r\n", "A\nB", "A\0", "\r\nA", "\xc4", "\u20ac", "A/B", '"A"', " A", "A ", "A\x7f"])
+@pytest.mark.parametrize("name", NO_NAMES)
 def test_what_is_no_field_name(name: str) -> None:
     for _ in range(2):  # it is not learned either
         with pytest.raises(ValueError, match="is not a field name"):
@@ -224,7 +293,11 @@ def test_a_value_beyond_latin_1() -> None:
         ResponseHead("200 OK", [("X", "a\u20ac\u20acb")])
 
 
-@given(st.text(st.characters(max_codepoint=0x200), max_size=10), st.lists(st.tuples(st.sampled_from(NAMES) | st.text(max_size=5), st.text(max_size=8)), max_size=4))
+REASON_PHRASES = st.text(st.characters(max_codepoint=0x200), max_size=10)
+FIELDS = st.tuples(st.sampled_from(NAMES) | st.text(max_size=5), st.text(max_size=8))
+
+
+@given(REASON_PHRASES, st.lists(FIELDS, max_size=4))
 def test_whatever_an_application_says_is_one_head_or_an_error(reason: str, fields: list[tuple[str, str]]) -> None:
     try:
         head = ResponseHead("200 " + reason, fields)

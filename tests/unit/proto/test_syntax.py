@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from ipaddress import IPv6Address
 from collections.abc import Iterator
+from ipaddress import IPv6Address
 from typing import AnyStr
 
 import pytest
@@ -60,7 +60,12 @@ def test_tokens(values: list[bytes], members: list[bytes]) -> None:
 
 
 FINISHED = {
-    "UNFINISHED_REQUEST_LINE": [b"GET / HTTP/1.1\r", b"OPTIONS * HTTP/1.0\r", b"GET http://a:1/b?c HTTP/1.1\r", b"!#$%&'*+-.^_`|~ x HTTP/2.0\r"],
+    "UNFINISHED_REQUEST_LINE": [
+        b"GET / HTTP/1.1\r",
+        b"OPTIONS * HTTP/1.0\r",
+        b"GET http://a:1/b?c HTTP/1.1\r",
+        b"!#$%&'*+-.^_`|~ x HTTP/2.0\r",
+    ],
     "UNFINISHED_CHUNK_LINE": [b"0\r", b"FFFFFFFFFFFFFFFF\r", b'5 \t;\ta="b\\"\xff" ; c = d\r'],
     "UNFINISHED_FIELD_LINE": [b"\r", b"A:\r", b"A: \tb\xff c\t\r"],
 }
@@ -88,12 +93,17 @@ BEGINNINGS: dict[str, list[str]] = {
     "STATUS": ["", "200 "],
     "FIELD_NAME_TEXT": [""],
 }
-PUMPS = ["a", "0", " ", "\t ", "/", "%41", "%", "%4", ":", "1:", "::", "a:", ";", ";a", ";a=b", ' ;\ta = "b"', "\\", '\\"', '"', "=", "?", "/?", ",", "."]
+# fmt: off
+PUMPS = [
+    "a", "0", " ", "\t ", "/", "%41", "%", "%4", ":", "1:", "::", "a:", ";", ";a", ";a=b", ' ;\ta = "b"', "\\", '\\"', '"', "=", "?",
+    "/?", ",", ".",
+]
+# fmt: on
 ENDS = ["", "\0", '"', "]"]
 
-# How many bytes are pumped: a few in small steps, so that what is exponential shows before it takes for ever; then twice as many each time.
+# How many bytes are pumped: few in small steps, so that what is exponential shows before it takes for ever; then twice as many.
 _SIZES = [*range(12, 25, 2), 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
-# Below this many seconds a measurement says nothing; twice the input may then take three times as long, and four times is quadratic.
+# Below so many seconds a measurement says nothing. Above, twice the input may take three times as long; four is quadratic.
 _FLOOR, _FACTOR = 0.004, 3.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import socket
@@ -26,8 +27,18 @@ from tests.functional.wire import Address, Client
 SECONDS = 10.0
 
 
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def descriptors() -> list[str]:
+    """What the open descriptors of this process are, as /proc calls them."""
+    names = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # a thread has closed it meanwhile
+            names.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return names
+
+
+def open_descriptors(kind: str = "") -> int:
+    """How many descriptors are open whose name begins with `kind`."""
+    return sum(name.startswith(kind) for name in descriptors())
 
 
 def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +164,7 @@ class Running:
                 assert not thread.is_alive(), f"{thread.name} does not end"
         left = open_descriptors() - self._descriptors
         if left > 0:
-            paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
-            names = [os.readlink(path) for path in paths if os.path.lexists(path)]
-            raise AssertionError(f"{left} descriptors are left open, of {names}")
+            raise AssertionError(f"{left} descriptors are left open, of {descriptors()}")
 
 
 @functools.cache

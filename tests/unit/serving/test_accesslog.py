@@ -287,3 +287,35 @@ def test_a_failing_disk_loses_lines_and_does_not_raise(
     log.add(environ(), 200, 1)
     log.close()
     assert path.read_text().count("\n") == 1
+
+
+def test_a_pipe_that_nobody_reads_bounds_the_memory_and_keeps_one_thread_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BATCH_BYTES", 1000)
+    monkeypatch.setattr(module, "_MOST_BYTES", 5000)
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as reader:
+        log = AccessLog(f"/proc/self/fd/{writing}")
+        os.close(writing)
+        written = 0
+
+        def write_until_stuck() -> None:
+            nonlocal written
+            for written in range(5000):
+                log.add(environ(), 200, 1)
+
+        stuck = threading.Thread(target=write_until_stuck)
+        stuck.start()
+        seen = -1
+        while seen != written:
+            seen = written
+            time.sleep(0.05)
+        for _ in range(1000):
+            log.add(environ(), 200, 1)
+        assert sum(map(len, log._lines)) < 6000
+        assert stuck.is_alive()
+        finished = threading.Thread(target=lambda: (stuck.join(), log.close()))
+        finished.start()
+        received = b"".join(iter(lambda: reader.read(65536), b""))
+        finished.join()
+        assert received.endswith(b"\n")
+        assert received.count(b"\n") < 6000

@@ -178,14 +178,14 @@ def test_many_clients_leave_no_descriptor_open(options: dict[str, Any]) -> None:
 
 def test_hazard_17_an_idle_connection_gives_its_duplicate_back() -> None:
     with Running(echo) as running:
-        before = open_descriptors()
+        before = open_descriptors("socket:")
         clients = [running.client() for _ in range(20)]
         for client in clients:
             client.get("/")
         until = time.monotonic() + SECONDS
-        while open_descriptors() != before + 40 and time.monotonic() < until:
+        while open_descriptors("socket:") != before + 40 and time.monotonic() < until:
             time.sleep(0.01)
-        assert open_descriptors() == before + 40  # theirs and ours, and no duplicate
+        assert open_descriptors("socket:") == before + 40  # theirs and ours, and no duplicate
         for client in clients:
             assert client.get("/again").body == b"/again|"
 
