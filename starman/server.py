@@ -60,7 +60,7 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     chosen = from_keywords(app, settings, os.environ, os.getcwd())
     application = _mounted(app, chosen) if callable(app) else _loader(chosen)()
     listeners = open_listeners(chosen.addresses(), chosen)
-    service = Service(application, chosen, listeners, multiprocess=False)
+    service = Service(application, chosen, listeners, multiprocess=False, owns_loop=False)
     try:
         serving = asyncio.ensure_future(service.run(lambda: _announce(chosen, listeners)))
         try:

@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         self._template = template
         self._wildcard = wildcard
         self._parser = RequestParser(shared.limits)
-        self._writer = Writer(self, shared.call_loop)
+        self._writer = Writer(self, shared.pool.post)
         self._phase = _Phase.OPEN
         self._upload: Upload | None = None
         self._refusal: ProtocolError | None = None

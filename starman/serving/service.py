@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 from starman import log
 from starman.serving.acceptor import Acceptor, Listening
 from starman.serving.accesslog import AccessLog
+from starman.serving.pool import Pool
 from starman.serving.shared import Shared
 from starman.wsgi.call import Application
 
@@ -38,13 +39,21 @@ class Service:
     """Serves an application on listeners. All methods are the loop's."""
 
     def __init__(
-        self, application: Application, settings: Settings, listeners: Sequence[Listening], *, multiprocess: bool
+        self,
+        application: Application,
+        settings: Settings,
+        listeners: Sequence[Listening],
+        *,
+        multiprocess: bool,
+        owns_loop: bool = True,
     ) -> None:
-        """`multiprocess` is what the application is told by `wsgi.multiprocess`: whether it has siblings."""
+        """`multiprocess` is what the application is told by `wsgi.multiprocess`: whether it has siblings; `owns_loop` whether the
+        loop runs nothing else, so that it may stand still while a thread works (`schedule`)."""
         self._application = application
         self._settings = settings
         self._listeners = listeners
         self._multiprocess = multiprocess
+        self._owns_loop = owns_loop
         self._tasks: TaskGroup | None = None
         self._drain_begun: anyio.Event | None = None
         self._drain_scope: anyio.CancelScope | None = None
@@ -56,11 +65,11 @@ class Service:
 
         Raises OSError when the access log cannot be opened. Cancelled, it cuts what is in flight.
         """
-        loop = asyncio.get_running_loop()
         self._drain_begun = anyio.Event()
-        shared = Shared(self._application, self._settings, loop.call_soon_threadsafe, self._in_thread)
+        pool = Pool(self._settings.threads, asyncio.get_running_loop(), takes_turns=self._owns_loop)
+        shared = Shared(self._application, self._settings, pool, self._in_thread)
         acceptor = Acceptor(shared, threads=self._settings.threads, multiprocess=self._multiprocess)
-        shared.pool.start()
+        pool.start()
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
@@ -77,7 +86,7 @@ class Service:
             acceptor.stop()
             for connection in list(shared.connections):
                 connection.cut()
-            shared.pool.stop()
+            pool.stop()
             await _close_log(shared.access_log)
 
     def drain(self) -> None:

@@ -30,7 +30,6 @@ class Shared:
         "access_log",
         "application",
         "body_memory_bytes",
-        "call_loop",
         "clock",
         "connections",
         "draining",
@@ -49,15 +48,14 @@ class Shared:
         self,
         application: Application,
         settings: Settings,
-        call_loop: Callable[..., object],
+        pool: Pool,
         in_thread: Callable[[Callable[[], None], Callable[[OSError | None], None]], None],
     ) -> None:
-        """`call_loop` is the loop's `call_soon_threadsafe`; `in_thread(job, done)` runs a blocking job in a thread and then
+        """`in_thread(job, done)` runs a blocking job in a thread and then
         calls `done` in the loop, with the OSError if there was one. Raises OSError when the access log cannot be opened."""
         self.application = application
-        self.call_loop = call_loop
         self.in_thread = in_thread
-        self.pool = Pool(settings.threads)
+        self.pool = pool
         self.clock = Clock(b"starman")
         self.access_log = None if settings.access_log in (None, "off") else AccessLog(settings.access_log)
         self.limits = Limits(

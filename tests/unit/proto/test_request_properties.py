@@ -43,7 +43,7 @@ def test_the_beginning_of_a_request_is_waited_for(message: Message, missing: int
     assert not [request for request in outcome.requests if request.complete]
 
 
-@settings(SETTINGS, max_examples=200)
+@settings(SETTINGS, max_examples=120)
 @given(mutations(), CUTS)
 def test_a_changed_request_is_read_refused_or_waited_for(data: bytes, positions: list[int]) -> None:
     """No other exception, no hang, and one judgement for all pieces; `feed` checks what else must hold."""
@@ -54,7 +54,7 @@ def test_a_changed_request_is_read_refused_or_waited_for(data: bytes, positions:
     assert feed(cut_at(data, positions)).judged == outcome.judged
 
 
-@settings(SETTINGS, max_examples=200)
+@settings(SETTINGS, max_examples=120)
 @given(st.binary(max_size=200), CUTS)
 def test_any_bytes(data: bytes, positions: list[int]) -> None:
     outcome = feed([data])
