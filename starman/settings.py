@@ -122,8 +122,27 @@ class Settings:
         ("--read-timeout",),
     )
     write_timeout: float = setting(60, "Connections", values.SOME_SECONDS, "How long a response may make no progress.")
+    min_body_rate: int = setting(
+        "500",
+        "Connections",
+        values.size(0),
+        "How fast a request's body must come on average, each second, once 10 s have passed. 0: as slow as it likes.",
+    )
+    min_send_rate: int = setting(
+        "500",
+        "Connections",
+        values.size(0),
+        "How fast a client must read a response that waits for it, each second, once 10 s have passed. 0: as slow as it likes.",
+    )
     body_buffer: int = setting(
         "1M", "Connections", values.size(0), "Request bodies up to this size stay in memory; larger ones go to a temporary file."
+    )
+
+    server_header: str = setting(
+        "starman",
+        "Connections",
+        values.SERVER_HEADER,
+        "The Server field of responses that bring none of their own. off: no such field.",
     )
 
     limit_request_line: int = setting(8190, "Limits", values.size(1), "Longest request line.")

@@ -93,6 +93,13 @@ def text(valid: str, metavar: str) -> Kind:
     return Kind(read_text, valid, metavar)
 
 
+def read_field_value(value: object) -> str:
+    """Text that can stand in a field of a response (RFC 9110 §5.5)."""
+    read = read_text(value)
+    read.encode("latin-1")
+    return read
+
+
 def many(kind: Kind) -> Kind:
     """Several values of `kind`, as a tuple. One value alone stands for a tuple of one."""
 
@@ -255,6 +262,7 @@ EXPRESSION = Kind(read_expression, "a Python expression", "EXPR")
 PREFIX = Kind(read_prefix, 'a path that begins with "/"', "PREFIX")
 ERROR_LOG = Kind(read_log, 'a file, or "-" for standard error', "FILE")
 ACCESS_LOG = text('a file, "-" for standard output, or "off"', "FILE")
+SERVER_HEADER = Kind(read_field_value, 'a product such as "starman", or "off"', "PRODUCT")
 DIRECTORIES = many(text("a directory", "DIR"))
 MODULES = many(text("the name of a module", "MODULE"))
 ANY_SECONDS = seconds(zero=True)

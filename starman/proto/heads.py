@@ -37,6 +37,9 @@ class _Spellings(dict[bytes, bytes]):
 
 _spellings = _Spellings()
 
+# Hosts that were found valid: a server hears few of them, again and again. Bounded like the spellings.
+_valid_hosts: set[bytes] = set()
+
 
 def read_request_line(line: bytes) -> RequestHead:
     """A head with what its request line tells; `line` is without its CRLF. Raises ProtocolError: 400, 501 (CONNECT), 505."""
@@ -120,10 +123,14 @@ def _decide_host(head: RequestHead, values: list[bytes] | None) -> None:
         return
     if len(values) > 1:
         raise ProtocolError(400, "there is more than one Host field")
-    if HOST.fullmatch(values[0]) is None:
-        raise ProtocolError(400, "the Host field is not a valid host")
+    host = values[0]
+    if host not in _valid_hosts:
+        if HOST.fullmatch(host) is None:
+            raise ProtocolError(400, "the Host field is not a valid host")
+        if len(_valid_hosts) < _MOST_SPELLINGS and len(host) <= _LONGEST_SPELLING:
+            _valid_hosts.add(host)
     if head.host is None:
-        head.host = values[0]
+        head.host = host
 
 
 def _length(values: list[bytes]) -> int:

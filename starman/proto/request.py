@@ -116,7 +116,7 @@ class RequestParser:
         """
         try:
             if self._phase is _HEAD:
-                return self._next_head()
+                return self._next_head() if self._at < len(self._buffer) else None
             if self._phase is _BODY:
                 return self._next_of_body()
             if self._phase is _CHUNKED:
@@ -158,8 +158,6 @@ class RequestParser:
 
     def _next_head(self) -> RequestHead | None:
         buffer, at = self._buffer, self._at
-        if at == len(buffer):
-            return None
         if buffer.startswith((b"\r", b"\n"), at):
             if not self._skip_leading_lines():
                 return None
@@ -171,7 +169,10 @@ class RequestParser:
         head, unfed = self._head, at + self._seen
         if head is None:
             unfed = buffer.find(b"\r\n", at)
-            head = self._read_request_line(buffer[at:unfed])
+            line = buffer[at:unfed]
+            if len(line) > self._limits.line_bytes:
+                self._check_line_length(line)
+            head = read_request_line(line)
         if end - at > self._limits.unmeasured_bytes:
             self._check_sizes(buffer.find(b"\r\n", at) + 2, end)
         self._feed(buffer[unfed:end])
@@ -216,7 +217,8 @@ class RequestParser:
         if self._head is None:
             unfed = buffer.find(b"\r\n", at)
             if unfed >= 0:
-                self._head = self._read_request_line(buffer[at:unfed])
+                self._check_line_length(buffer[at:unfed])
+                self._head = read_request_line(buffer[at:unfed])
         self._seen = len(buffer) - at
         if self._head is None:
             line = buffer[at:]
@@ -226,10 +228,6 @@ class RequestParser:
             return
         self._check_sizes(buffer.rfind(b"\n") + 1, len(buffer))
         self._feed(buffer[unfed:])
-
-    def _read_request_line(self, line: bytes) -> RequestHead:
-        self._check_line_length(line)
-        return read_request_line(line)
 
     def _check_line_length(self, line: bytes) -> None:
         """`line` may be unfinished. What is wrong with its beginning is said before its length is."""

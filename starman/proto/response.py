@@ -73,7 +73,21 @@ class _Spellings(dict[str, _Role]):
         return role
 
 
+class _Statuses(dict[str, tuple[int, str]]):
+    """By status as the application writes it: its code, and the status line. A status is checked and learned once."""
+
+    def __missing__(self, status: str) -> tuple[int, str]:
+        match = STATUS.fullmatch(status)
+        if match is None:
+            raise ValueError(f"the status must be a final status code, a space and a reason phrase, not {status!r}")
+        learned = int(match[1]), f"HTTP/1.1 {match[1]} {match[2] or ''}"
+        if len(self) < _MOST_SPELLINGS:
+            self[status] = learned
+        return learned
+
+
 _spellings = _Spellings()
+_statuses = _Statuses()
 
 
 class ResponseHead:
@@ -87,15 +101,12 @@ class ResponseHead:
     def __init__(self, status: str, fields: Sequence[tuple[str, str]]) -> None:
         if not isinstance(status, str):
             raise TypeError(f"the status must be a str, not {type(status).__name__}")
-        match = STATUS.fullmatch(status)
-        if match is None:
-            raise ValueError(f"the status must be a final status code, a space and a reason phrase, not {status!r}")
-        self.status_code = int(match[1])
+        self.status_code, status_line = _statuses[status]
         self.content_length: int | None = None
         self.close = False
         self.has_date = False
         self.has_server = False
-        lines = ["HTTP/1.1 " + status if match[2] is not None else f"HTTP/1.1 {status} "]
+        lines = [status_line]
         spellings = _spellings
         plain = _PLAIN
         for name, value in fields:

@@ -1,4 +1,4 @@
-"""Time: the Date and Server lines, made once a second for any thread that asks, and how long something has stood still."""
+"""Time: the Date and Server lines, made once a second for any thread that asks, and how a transfer comes along."""
 
 from __future__ import annotations
 
@@ -31,24 +31,40 @@ class Clock:
         return stamp
 
 
-class Stall:
-    """For how long something has stood still. Looked at now and then, so it costs nothing in between. One thread."""
+# For how long (seconds) a transfer may be as slow as it likes: a connection begins slowly, and pauses.
+RATE_GRACE = 10.0
 
-    __slots__ = ("_mark", "_since")
+
+class Progress:
+    """How a transfer of one connection comes along. Looked at now and then, so it costs nothing in between. Loop."""
+
+    __slots__ = ("_began_at", "_began_with", "_mark", "_since", "_thing")
 
     def __init__(self) -> None:
-        self._mark: object = None
+        self._thing: object = None
+        self._mark = 0
+        self._began_with = 0
+        self._began_at = 0.0
         self._since = 0.0
 
-    def seconds(self, mark: object, now: float) -> float:
-        """How long `mark`, which tells how far it has come, has been the same when looked at. `now` is monotonic."""
-        if mark != self._mark:
-            self._mark, self._since = mark, now
-        return now - self._since
+    def is_slow(self, thing: object, mark: int, now: float, *, timeout: float, rate: int = 0) -> bool:
+        """Whether `thing` has stood still for `timeout` seconds, or moves fewer than `rate` bytes a second (0: any will do).
+
+        `mark` tells in bytes how far it has come, or how much of it is left. `now` is monotonic.
+        """
+        if thing != self._thing:
+            self._thing = thing
+            self._mark = self._began_with = mark
+            self._began_at = self._since = now
+        elif mark != self._mark:
+            self._mark = mark
+            self._since = now
+        moved = abs(mark - self._began_with)
+        return now - self._since >= timeout or moved < rate * (now - self._began_at - RATE_GRACE)
 
     def forget(self) -> None:
         """What comes next is a thing of its own."""
-        self._mark = None
+        self._thing = None
 
 
 def fixdate(instant: float) -> bytes:

@@ -16,7 +16,7 @@ from starman import log
 from starman.errors import ProtocolError
 from starman.proto.messages import RequestHead
 from starman.proto.request import RequestParser
-from starman.serving.clock import Stall
+from starman.serving.clock import Progress
 from starman.serving.ending import LINGER_SECONDS, half_close, reset_on_close
 from starman.serving.exchange import Exchange
 from starman.serving.filerest import FileRest
@@ -57,10 +57,10 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_phase",
+        "_progress",
         "_refusal",
         "_remainder",
         "_shared",
-        "_stall",
         "_template",
         "_transport",
         "_upload",
@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._upload: Upload | None = None
         self._refusal: ProtocolError | None = None
         self._heads = 0
-        self._stall = Stall()
+        self._progress = Progress()
         self._linger_until = 0.0
         self._paused = False
         self._eof = False
@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
     def take_over(self, rest: Rest) -> None:
         """A thread hands over what its socket did not take."""
         if self._phase is _Phase.OPEN and not self._transport.is_closing():
-            self._stall.forget()
+            self._progress.forget()
             self._remainder.take(rest)
         elif isinstance(rest, FileRest):
             rest.close()
@@ -289,10 +289,6 @@ class Connection(asyncio.Protocol):
         following = self._writer.drained()
         if following is not None:
             self._shared.pool.put(following)
-
-    def on_write_failed(self) -> None:
-        """A thread found the connection dead."""
-        self.cut()
 
     def let_go(self, reply: SimpleQueue[bytes]) -> None:
         """The application takes the connection: close the transport, and with the duplicate open no FIN is sent (hazard 3)."""
@@ -323,26 +319,30 @@ class Connection(asyncio.Protocol):
         if turn is Turn.FREE:
             self._check_receiving(now)
         elif turn in (Turn.STREAMING, Turn.FINISHING, Turn.RETURNED):
-            if self._stall.seconds(self._remainder.left, now) >= self._shared.write_timeout:
+            shared, left = self._shared, self._remainder.left
+            if self._progress.is_slow(turn, left, now, timeout=shared.write_timeout, rate=shared.min_send_rate):
                 self.cut()
         else:
-            self._stall.forget()
+            self._progress.forget()
 
     def _check_receiving(self, now: float) -> None:
-        shared = self._shared
-        if self._spooling or self._refusal is not None:
-            return
-        if not self._parser.at_start:
-            received = self._upload.body.length if self._upload is not None else -1
-            if self._stall.seconds((self._heads, received), now) >= shared.header_timeout:
-                self._refuse(ProtocolError(408, "the request did not arrive in time"))
-            return
-        self._stall.forget()
-        idle = now - self._writer.idle_since
-        if idle >= (shared.keepalive_timeout if self._heads else shared.header_timeout):
-            self._linger()
-        elif idle >= _REST:
-            self._writer.rest()
+        shared, progress, upload = self._shared, self._progress, self._upload
+        timeout = shared.header_timeout
+        if self._refusal is not None or self._spooling:
+            progress.forget()  # nobody can tell how fast the client is
+        elif upload is not None:
+            if progress.is_slow(upload, upload.body.length, now, timeout=timeout, rate=shared.min_body_rate):
+                self._refuse(ProtocolError(408, "the body did not arrive in time"))
+        elif not self._parser.at_start:
+            if progress.is_slow(self._heads, 0, now, timeout=timeout):
+                self._refuse(ProtocolError(408, "the request head did not arrive in time"))
+        else:
+            progress.forget()
+            idle = now - self._writer.idle_since
+            if idle >= (shared.keepalive_timeout if self._heads else timeout):
+                self._linger()
+            elif idle >= _REST:
+                self._writer.rest()
 
     def close_if_idle(self) -> None:
         """The worker drains: close, unless a request is under way."""

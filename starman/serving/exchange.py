@@ -28,6 +28,10 @@ _LONG_IN_QUEUE = 0.05
 # A file up to this size (bytes) is read and sent with its head, in one write; a larger one goes by sendfile.
 _SMALL_FILE = 65_536
 
+# By the minor version: there are only four.
+_FACTS = (RequestFacts(0, False), RequestFacts(1, False))
+_HEAD_FACTS = (RequestFacts(0, True), RequestFacts(1, True))
+
 
 class Exchange:
     """One request on its way: made by the loop, then owned by the thread that runs it. It is the Output of its Call."""
@@ -59,7 +63,7 @@ class Exchange:
             log.error(f"the spool file of a request body failed: {error}")
             self.drop()
             return self._refuse()
-        call = Call(RequestFacts(head.minor, head.method == b"HEAD"), self, shared.clock.stamp())
+        call = Call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], self, shared.clock.stamp())
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
         if head.upgrade:

@@ -38,6 +38,8 @@ class Shared:
         "keepalive",
         "keepalive_timeout",
         "limits",
+        "min_body_rate",
+        "min_send_rate",
         "pool",
         "write_timeout",
     )
@@ -56,7 +58,7 @@ class Shared:
         self.application = application
         self.in_thread = in_thread
         self.pool = pool
-        self.clock = Clock(b"starman")
+        self.clock = Clock(b"" if settings.server_header == "off" else settings.server_header.encode("latin-1"))
         self.access_log = None if settings.access_log in (None, "off") else AccessLog(settings.access_log)
         self.limits = Limits(
             line_bytes=settings.limit_request_line,
@@ -67,6 +69,8 @@ class Shared:
         )
         self.body_memory_bytes = settings.body_buffer
         self.header_timeout = settings.header_timeout
+        self.min_body_rate = settings.min_body_rate
+        self.min_send_rate = settings.min_send_rate
         self.write_timeout = settings.write_timeout
         self.keepalive_timeout = settings.keepalive_timeout
         self.keepalive = not settings.disable_keepalive and settings.keepalive_timeout > 0

@@ -70,8 +70,8 @@ class LoopSide(Protocol):
     def on_turn(self) -> None:
         """The exchanges have come to an end: close, refuse or read on, whatever is due."""
 
-    def on_write_failed(self) -> None:
-        """The socket is dead: a thread has found out before the loop did."""
+    def cut(self) -> None:
+        """Reset the connection: its socket is dead, or its response broke off."""
 
     def let_go(self, reply: SimpleQueue[bytes]) -> None:
         """Close the transport without a word to the peer, and put what was received and not read into `reply`."""
@@ -255,7 +255,7 @@ class Writer:
                 self._failed()
             elif self._turn is not _DEAD:
                 # The loop writes, perhaps a file to the duplicate: the closing is the loop's, too.
-                self._call_loop(self._loop_side.on_write_failed)
+                self._call_loop(self._loop_side.cut)
 
     def detach(self, exchange: Exchange) -> tuple[int, bytes]:
         """Take the connection from the server: returns its descriptor, and what was received and not read. Thread.
@@ -306,7 +306,7 @@ class Writer:
         self._die()
         # The loop itself may be gone by now.
         with contextlib.suppress(RuntimeError):
-            self._call_loop(self._loop_side.on_write_failed)
+            self._call_loop(self._loop_side.cut)
 
     def _die(self) -> None:
         self._turn = _DEAD

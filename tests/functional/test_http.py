@@ -268,6 +268,15 @@ def test_date_and_server(client: Client) -> None:
     assert response.get("Server") is not None
 
 
+@pytest.mark.parametrize(("product", "expected"), [("web", "web"), ("off", None)])
+def test_the_server_field_can_be_chosen_or_left_out(product: str, expected: str | None) -> None:
+    with Server("examples/hello.py", "--workers", "1", "--server-header", product) as server, server.client() as client:
+        assert client.get("/").get("Server") == expected
+        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        refused = client.read()
+        assert (refused.status, refused.get("Server")) == (400, expected)
+
+
 def test_the_applications_date_and_server_win(client: Client) -> None:
     response = client.get("/fields?own=yes")
     assert response.get("Date") == "Thu, 01 Jan 1970 00:00:00 GMT"

@@ -14,6 +14,7 @@ DEFAULTS = {
     "listen": (":5000",), "host": None, "port": None, "socket": None, "backlog": 2048, "socket_mode": None, "socket_group": None,
     "threads": 4, "graceful_timeout": 30.0, "boot_timeout": 60.0,
     "keepalive_timeout": 65.0, "disable_keepalive": False, "header_timeout": 30.0, "write_timeout": 60.0, "body_buffer": 1 << 20,
+    "min_body_rate": 500, "min_send_rate": 500, "server_header": "starman",
     "limit_request_line": 8190, "limit_request_fields": 100, "limit_request_field_size": 8190, "limit_request_head": 65536,
     "max_body": 1 << 30, "error_log": None, "access_log": "off", "disable_proctitle": False,
 }  # fmt: skip
@@ -41,6 +42,9 @@ WRONG = [
     ("disable_keepalive", 2, "true or false"),
     ("header_timeout", "0", "more than 0"),
     ("write_timeout", "nan", "more than 0"),
+    ("min_body_rate", "-1", "at least 0"),
+    ("min_send_rate", "fast", "at least 0"),
+    ("server_header", "star\nman", '"off"'),
     ("body_buffer", "1KB", "64K, 1M, 1G"),
     ("limit_request_line", "0", "at least 1"),
     ("limit_request_fields", "0", "at least 1"),

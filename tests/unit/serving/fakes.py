@@ -71,7 +71,7 @@ class FakeConnection:
     def on_turn(self) -> None:
         self.turns += 1
 
-    def on_write_failed(self) -> None:
+    def cut(self) -> None:
         self.write_failures += 1
         self.lose()
 

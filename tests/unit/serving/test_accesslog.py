@@ -300,13 +300,14 @@ def test_a_pipe_that_nobody_reads_bounds_the_memory_and_keeps_one_thread_only(mo
 
         def write_until_stuck() -> None:
             nonlocal written
-            for written in range(5000):
+            for number in range(1, 5001):
                 log.add(environ(), 200, 1)
+                written = number
 
         stuck = threading.Thread(target=write_until_stuck)
         stuck.start()
         seen = -1
-        while seen != written:
+        while seen != written or written == 0:
             seen = written
             time.sleep(0.05)
         for _ in range(1000):

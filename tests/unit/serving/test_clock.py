@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starman.serving import clock as module
-from starman.serving.clock import Clock, Stall, fixdate
+from starman.serving.clock import Clock, Progress, fixdate
 
 
 @given(st.integers(0, 253402300799))
@@ -58,11 +58,32 @@ def test_no_server_field() -> None:
     assert abs(parsedate_to_datetime(stamp.date_line.split(b": ")[1].decode()).timestamp() - time.time()) < 5
 
 
-def test_a_stall_is_measured_from_the_first_look_at_it() -> None:
-    stall = Stall()
-    assert stall.seconds("a", 100.0) == 0.0
-    assert stall.seconds("a", 103.5) == 3.5
-    assert stall.seconds("b", 104.0) == 0.0
-    assert stall.seconds("b", 105.0) == 1.0
-    stall.forget()
-    assert stall.seconds("b", 106.0) == 0.0
+def test_what_stands_still_is_measured_from_the_first_look_at_it() -> None:
+    progress = Progress()
+    assert not progress.is_slow("a", 0, 100.0, timeout=4)
+    assert not progress.is_slow("a", 0, 103.9, timeout=4)
+    assert progress.is_slow("a", 0, 104.0, timeout=4)
+    assert not progress.is_slow("a", 1, 105.0, timeout=4)
+    assert progress.is_slow("a", 1, 109.0, timeout=4)
+    assert not progress.is_slow("b", 1, 110.0, timeout=4)
+    progress.forget()
+    assert not progress.is_slow("b", 1, 120.0, timeout=4)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_what_moves_too_slowly_has_a_grace(direction: int) -> None:
+    progress = Progress()
+    began = 1_000_000
+    for second in range(11):
+        assert not progress.is_slow("a", began + direction * second, 100.0 + second, timeout=4, rate=500)
+    assert progress.is_slow("a", began + direction * 11, 111.0, timeout=4, rate=500)
+    assert not progress.is_slow("a", began + direction * 11, 111.0, timeout=4, rate=0)
+    assert not progress.is_slow("a", began + direction * 500, 111.0, timeout=4, rate=500)
+    assert progress.is_slow("a", began + direction * 501, 112.0, timeout=4, rate=500)
+
+
+@given(st.integers(1, 10_000), st.integers(0, 100))
+def test_a_transfer_at_its_rate_is_never_slow(rate: int, seconds: int) -> None:
+    progress = Progress()
+    for second in range(seconds):
+        assert not progress.is_slow("a", rate * second, 50.0 + second, timeout=4, rate=rate)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from starman.serving import clock as clock_module
 from starman.serving.exchange import Exchange
 from starman.wsgi.body import RequestBody
 from tests.functional.wire import Client, TruncatedError, encode_request
@@ -238,6 +239,24 @@ def test_a_body_that_does_not_come_is_a_408(options: dict[str, Any]) -> None:
         assert client.read().status == 408
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
+def test_a_dripping_body_is_a_408_after_its_grace(framing: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "RATE_GRACE", 0.2)
+    with Running(echo, header_timeout=5, min_body_rate=1000) as running, running.client() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % framing)
+        drip(client, iter([b"1\r\nx\r\n" if b"chunked" in framing else b"x"] * 200))
+        assert client.read().status == 408
+        assert client.at_end()
+
+
+def test_a_body_may_drip_where_no_rate_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "RATE_GRACE", 0.0)
+    with Running(echo, header_timeout=5, min_body_rate=0) as running, running.client() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
+        drip(client, iter([b"x"] * 20))
+        assert client.read().status == 200
+
+
 # Half-close and reset
 
 
@@ -338,6 +357,20 @@ def test_a_slow_reader_of_a_stream_of_known_length_holds_no_thread(options: dict
         slow.send(encode_request("GET", "/big"))
         assert quick.get("/small").body == b"small"
         assert slow.read().body == BIG
+
+
+@pytest.mark.parametrize("rate", [0, 10_000_000])
+def test_a_reader_below_the_rate_is_cut_after_its_grace(rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "RATE_GRACE", 0.1)
+    with Running(big, threads=1, min_send_rate=rate) as running:
+        client = running.client(4096)
+        client.send(encode_request("GET", "/big"))
+        outcome: Any = contextlib.nullcontext() if not rate else pytest.raises((TruncatedError, ConnectionResetError))
+        with outcome:
+            for _ in range(50):
+                client._receive()
+                time.sleep(0.01)  # the only way to be slow
+            assert client.read().body == BIG
 
 
 @pytest.mark.parametrize("target", ["/big", "/gate"])
