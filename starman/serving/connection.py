@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from starman import log
 from starman.errors import ProtocolError
-from starman.proto.messages import RequestHead
+from starman.proto.messages import EndOfBody, RequestHead
 from starman.proto.request import RequestParser
 from starman.serving.clock import Progress
 from starman.serving.ending import LINGER_SECONDS, half_close, reset_on_close
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
                 elif isinstance(event, bytes):
                     self._on_body(event)
                 else:
-                    self._on_end_of_body()
+                    self._on_end_of_body(event)
                 if self._paused:
                     return
         except ProtocolError as error:
@@ -170,10 +170,10 @@ class Connection(asyncio.Protocol):
             self._pause()
             self._shared.in_thread(upload.spool, partial(self._spooled, upload))
 
-    def _on_end_of_body(self) -> None:
-        upload = self._upload
+    def _on_end_of_body(self, end: EndOfBody) -> None:
+        upload, self._upload = self._upload, None
         assert upload is not None
-        self._upload = None
+        upload.body.trailers = end.trailers
         self._offer(upload.head, upload.body)
 
     def _offer(self, head: RequestHead, body: RequestBody | None) -> None:

@@ -59,6 +59,8 @@ class Exchange:
                 environ = build(self._base, head, BytesIO(), None)
             else:
                 environ = build(self._base, head, body.reader(), body.length)
+                if body.trailers:
+                    environ["starman.trailers"] = [(str(name, "latin-1"), str(value, "latin-1")) for name, value in body.trailers]
         except OSError as error:
             log.error(f"the spool file of a request body failed: {error}")
             self.drop()

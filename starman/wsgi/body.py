@@ -21,13 +21,15 @@ class RequestBody:
     `wants_spooling` says so, somebody calls `spool` in a thread, and nobody writes meanwhile.
     """
 
-    __slots__ = ("_buffer", "_file", "_memory_bytes", "length")
+    __slots__ = ("_buffer", "_file", "_memory_bytes", "length", "trailers")
 
     def __init__(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
         self._buffer = io.BytesIO()
         self._file: BinaryIO | None = None
         self.length = 0
+        # What came behind a chunked body (RFC 9112 §7.1.2), apart from the fields: a sender of trailers must not overrule them.
+        self.trailers: list[tuple[bytes, bytes]] = []
 
     def write(self, data: bytes) -> None:
         """Take the next piece."""

@@ -177,6 +177,7 @@ def test_trailers_are_read_and_do_not_become_fields(client: Client) -> None:
     response = client.read()
     assert response.status == 200
     assert b"HTTP_X_TRAILER" not in response.body
+    assert b"starman.trailers" in response.body
 
 
 @pytest.mark.parametrize("size", [100, 3_000_000])
