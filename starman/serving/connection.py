@@ -29,7 +29,7 @@ from starman.wsgi.environ import Environ, for_connection
 if TYPE_CHECKING:
     from starman.serving.shared import Shared
 
-# How many requests of one connection may wait behind the one that runs, before its socket is left unread.
+# How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
 _MOST_PENDING = 32
 
 # After this long (seconds) without a request, a connection gives its second descriptor back.
@@ -191,7 +191,7 @@ class Connection(asyncio.Protocol):
             return
         if now:
             self._shared.pool.put(exchange)
-        elif writer.pending_count >= _MOST_PENDING and writer.wake_when_done():
+        elif (body is not None or writer.pending_count >= _MOST_PENDING) and writer.wake_when_done():
             self._pause()
 
     def _continue(self) -> None:

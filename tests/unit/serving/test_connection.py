@@ -257,6 +257,26 @@ def test_a_body_may_drip_where_no_rate_is_asked_for(monkeypatch: pytest.MonkeyPa
         assert client.read().status == 200
 
 
+def test_pipelined_bodies_are_not_gathered_while_a_request_runs(options: dict[str, Any]) -> None:
+    """One client cannot make us hold a body for each request that it can pipeline."""
+    gate = threading.Event()
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        gate.wait(SECONDS)
+        return echo(environ, start_response)
+
+    with Running(application, threads=1, **options) as running, running.client() as client:
+        request = encode_request("POST", "/", body=b"x" * 1_000_000)
+        sender = threading.Thread(target=lambda: [client.send(request) for _ in range(30)])
+        sender.start()
+        sent_all = sender.join(0.5) is None and not sender.is_alive()
+        assert not sent_all, "30 MB were taken from a client that waits for its first answer"
+        gate.set()
+        for _ in range(30):
+            assert client.read().status == 200
+        sender.join()
+
+
 # Half-close and reset
 
 
