@@ -2,8 +2,10 @@
 
 `schedule` says when the loop parks, and why; how is written here. The queue is a deque beside a stack of idle threads, each
 asleep on a lock of its own: the thread that slept last is woken first, its caches still warm. A thread that finds the
-queue empty puts itself on the stack and then looks at the queue again, and whoever queues an exchange does it before looking at the
-stack: so one of the two sees the other, and no wake-up is lost. Parking cannot lose one either: it ends by itself.
+queue empty puts itself on the stack and then looks at the queue again, and whoever queues an exchange does it before looking at
+the stack: so one of the two sees the other, and no wake-up is lost. Only a thread that the loop has asked to stop falls asleep
+beside a queue that is not empty: the loop takes its question back before it looks at the queue, and then takes another turn.
+Every order of these steps is tried in tests/unit/serving/test_pool_interleavings.py: a change here is a change there.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class Pool:
         "_loop",
         "_parked",
         "_polls",
+        "_posted",
         "_queue",
         "_schedule",
         "_seen",
@@ -53,18 +56,20 @@ class Pool:
         self._takes_turns = takes_turns
         self._schedule = Schedule()
         self._queue: deque[Exchange] = deque()
-        self._idle: list[_Sleeper] = []
         self._threads = [_Sleeper() for _ in range(size)]
+        self._idle = self._threads[::-1]
         self._stopped = False
         # Of the loop: whether a turn is to be taken when this poll's events are parsed, and what the last polls brought.
         self._turn_due = False
         self._polls = 0
         self._seen = 0
-        # Between the two: the loop sets these, any thread takes them back.
+        # Between the two. Parked: the loop sets it, any thread takes it back and opens the gate. Asked: the loop sets it while it
+        # parks, and takes it back. Posted: any thread sets it, the loop takes it back.
         self._gate = threading.Lock()
         self._gate.acquire()
         self._parked = False
         self._asked = False
+        self._posted = False
         # How many exchanges were finished. Threads add without a lock: a lost one only looks like no progress.
         self.finished = 0
 
@@ -92,16 +97,23 @@ class Pool:
         if not self._takes_turns:
             self._wake()
         elif not self._turn_due:
-            self._turn_due = True
-            self._polls = 0
-            self._loop.call_soon(self._take_turn)
+            self._expect_turn(polls=0)
 
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Have the loop call something: the one door from the threads to it (hazard 10). Any thread. RuntimeError: it is closed."""
+        """Have the loop call something: the one door to it (hazard 10). Any thread. Raises RuntimeError when it is closed."""
         self._loop.call_soon_threadsafe(callback, *arguments)
+        # Two that look at each other again: we set this, then look whether the loop is parked; it parks, then looks at this.
+        self._posted = True
         self._unpark()
 
     # The loop's side
+
+    def _expect_turn(self, polls: int) -> None:
+        self._turn_due = True
+        self._polls = polls
+        # What was posted until now is called before that turn.
+        self._posted = False
+        self._loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         """The events of a poll are parsed: let the threads run, and park meanwhile, if that is the mode."""
@@ -109,39 +121,41 @@ class Pool:
         if queued > self._seen and self._polls < MOST_POLLS:
             # Hazard 9: more may be there. The fuller the queue, the fewer turns.
             self._seen = queued
-            self._polls += 1
-            self._loop.call_soon(self._take_turn)
+            self._expect_turn(self._polls + 1)
             return
         self._turn_due = False
         self._seen = 0
+        if not queued:
+            return
         now = time.monotonic()
-        if self._schedule.mode(now) is Mode.POOL:
-            for _ in range(queued):
+        if self._schedule.mode(now) is Mode.POOL or self._park(now):
+            for _ in range(len(self._queue)):
                 if not self._wake():
                     return
-            return
-        if queued and self._wake():
-            self._park(now)
-        if self._queue and not self._turn_due:
-            # It asked for its turn: one poll, then the thread's again.
-            self._turn_due = True
-            self._polls = MOST_POLLS
-            self._loop.call_soon(self._take_turn)
 
-    def _park(self, now: float) -> None:
+    def _park(self, now: float) -> bool:
+        """Wake a thread, and wait until it has worked the queue down, or was asked to stop. True: it was found blocked."""
         self._schedule.parks(self.finished, now)
+        # Before the thread is woken: it may be done before we wait for it.
         self._parked = True
-        while not self._gate.acquire(timeout=SLICE):
-            verdict = self._schedule.after_slice(self.finished, time.monotonic())
-            if verdict is Verdict.ASK:
-                self._asked = True
-            elif verdict is Verdict.OPEN:
-                for _ in range(len(self._queue)):
-                    if not self._wake():
-                        break
-                break
-        self._parked = False
-        self._asked = False
+        if not self._wake():
+            # All are awake, and none of them falls asleep without a look at the queue.
+            self._parked = False
+            return False
+        blocked = False
+        try:
+            while not (blocked or self._posted or self._gate.acquire(timeout=SLICE)):
+                verdict = self._schedule.after_slice(self.finished, time.monotonic())
+                if verdict is Verdict.ASK:
+                    self._asked = True
+                blocked = verdict is Verdict.OPEN
+        finally:  # an application's signal handler may raise in there
+            self._parked = False
+            self._asked = False
+            # After that: a thread that has still seen the question sleeps, and left the queue to us. One poll, then it is woken.
+            if self._queue and not blocked:
+                self._expect_turn(MOST_POLLS)
+        return blocked
 
     def _wake(self) -> bool:
         """Wake the thread that fell asleep last. Any side. Whether there was one."""
@@ -163,13 +177,14 @@ class Pool:
 
     def _work(self, sleeper: _Sleeper) -> None:
         queue = self._queue
+        sleeper.bell.acquire()
         while True:
             if self._asked:
                 self._sleep(sleeper)
             try:
                 exchange = queue.popleft()
             except IndexError:
-                if self._stopped:
+                if self._stopped and not queue:  # it was empty; since then an exchange may have been queued, and all told to stop
                     return
                 self._sleep(sleeper)
                 continue
@@ -201,6 +216,9 @@ class Pool:
             if following is None:
                 return
             exchange = following
+            if self._asked:
+                break
+        # Nobody is woken for it: this thread is awake.
         self._queue.append(exchange)
 
 

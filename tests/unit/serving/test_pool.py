@@ -1,16 +1,29 @@
-"""starman.serving.pool: threads that survive whatever an exchange does, and are fair."""
+"""starman.serving.pool: threads that survive whatever an exchange does, are fair, and leave nothing in the queue.
+
+The loop is by hand here (`Loop.run_all`). All interleavings are in test_pool_interleavings, a real loop is in test_pool_load.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from starman.serving.pool import Pool
+from starman.serving.schedule import SLICE, Mode, Schedule, Verdict
+from tests.unit.serving.fakes import SECONDS, FakeLoop
 
-SECONDS = 10.0
+
+class Loop(FakeLoop):
+    """What is called soon waits until the test runs it."""
+
+    call_soon = FakeLoop.call
+    call_soon_threadsafe = FakeLoop.call
 
 
 class FakeExchange:
@@ -45,10 +58,38 @@ def done() -> SimpleQueue[Any]:
     return SimpleQueue()
 
 
-def started(size: int) -> Pool:
-    pool = Pool(size)
-    pool.start()
-    return pool
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture(params=[True, False], ids=["turns", "no turns"])
+def takes_turns(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+Make = Callable[..., Pool]
+
+
+@pytest.fixture
+def make(loop: Loop, takes_turns: bool) -> Iterator[Make]:
+    """Makes pools of that many threads, and stops them."""
+    pools: list[Pool] = []
+
+    def make(size: int, kind: type[Pool] = Pool) -> Pool:
+        pools.append(kind(size, loop, takes_turns=takes_turns))  # type: ignore[arg-type]
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.stop()
+
+
+def put(pool: Pool, *exchanges: Any) -> None:
+    """As after a poll of the loop that brought all of them; the loop then does what it does, and comes back."""
+    for exchange in exchanges:
+        pool.put(exchange)
+    pool._loop.run_all()  # type: ignore[attr-defined]
 
 
 def raiser(error: BaseException) -> Any:
@@ -58,51 +99,85 @@ def raiser(error: BaseException) -> Any:
     return action
 
 
+def wait_until(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.0005)
+
+
+only_turns = pytest.mark.parametrize("takes_turns", [True], ids=["turns"], indirect=True)
+no_turns = pytest.mark.parametrize("takes_turns", [False], ids=["no turns"], indirect=True)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("defect"), SystemExit(1), KeyboardInterrupt(), StopIteration()], ids=repr)
 def test_a_defect_costs_no_thread_and_is_logged(
-    error: BaseException, done: SimpleQueue[Any], capfd: pytest.CaptureFixture[str]
+    error: BaseException, make: Make, done: SimpleQueue[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pool = started(1)
-    pool.put(FakeExchange(done, "bad", raiser(error)))  # type: ignore[arg-type]
+    pool = make(1)
+    pool.start()
+    put(pool, FakeExchange(done, "bad", raiser(error)))
     assert done.get(timeout=SECONDS) == ("abandoned", "bad")
-    pool.put(FakeExchange(done, "good"))  # type: ignore[arg-type]
+    put(pool, FakeExchange(done, "good"))
     assert done.get(timeout=SECONDS) == "good"
     assert "an exchange failed inside starman" in capfd.readouterr().err
-    pool.stop()
 
 
-def test_a_defect_in_a_later_exchange_of_a_client(done: SimpleQueue[Any]) -> None:
-    pool = started(1)
+def test_a_defect_in_a_later_exchange_of_a_client(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
+    pool.start()
     bad = FakeExchange(done, "bad", raiser(RuntimeError("defect")))
-    pool.put(FakeExchange(done, "first", None, bad))  # type: ignore[arg-type]
+    put(pool, FakeExchange(done, "first", None, bad))
     assert [done.get(timeout=SECONDS) for _ in range(2)] == ["first", ("abandoned", "bad")]
-    pool.stop()
 
 
-def test_after_16_in_a_row_others_have_their_turn(done: SimpleQueue[Any]) -> None:
-    pool = Pool(1)
-    pool.put(chain(done, "long", 40))
-    pool.put(chain(done, "short", 1))
+@no_turns
+def test_after_16_in_a_row_others_have_their_turn(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
+    put(pool, chain(done, "long", 40), chain(done, "short", 1))
     pool.start()
     order = [done.get(timeout=SECONDS) for _ in range(41)]
     assert order[16] == ("short", 0)
     assert [number for name, number in order if name == "long"] == list(range(40))
-    pool.stop()
 
 
-def test_exactly_16_in_a_row_put_nothing_back(done: SimpleQueue[Any]) -> None:
-    pool = Pool(1)
-    pool.put(chain(done, "long", 16))
+def test_exactly_16_in_a_row_put_nothing_back(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
     pool.start()
+    put(pool, chain(done, "long", 16))
     assert [done.get(timeout=SECONDS)[1] for _ in range(16)] == list(range(16))
-    pool.put(FakeExchange(done, "next"))  # type: ignore[arg-type]
+    put(pool, FakeExchange(done, "next"))
     assert done.get(timeout=SECONDS) == "next"
-    pool.stop()
 
 
-def test_the_threads_are_daemons_with_names() -> None:
+def test_a_long_row_is_in_order_whoever_runs_it(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(3)
+    pool.start()
+    put(pool, chain(done, "long", 200), *(chain(done, f"short {number}", 1) for number in range(20)))
+    order = [done.get(timeout=SECONDS) for _ in range(220)]
+    assert [number for name, number in order if name == "long"] == list(range(200))
+
+
+@only_turns
+def test_in_the_middle_of_a_row_the_loop_has_its_turn(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
+    pool.start()
+
+    def ask() -> None:  # as _park does
+        pool._asked = True
+
+    pool._queue.append(chain(done, "row", 3, ask))  # type: ignore[arg-type]
+    for number in range(3):
+        pool._wake()
+        assert done.get(timeout=SECONDS) == ("row", number)
+        wait_until(lambda: pool._idle)
+        assert done.empty()
+
+
+def test_the_threads_are_daemons_with_names(make: Make) -> None:
     before = set(threading.enumerate())
-    pool = started(3)
+    pool = make(3)
+    pool.start()
     threads = set(threading.enumerate()) - before
     assert {thread.name for thread in threads} == {"starman-1", "starman-2", "starman-3"}
     assert all(thread.daemon for thread in threads)
@@ -112,17 +187,25 @@ def test_the_threads_are_daemons_with_names() -> None:
         assert not thread.is_alive()
 
 
-def test_all_threads_work_at_once(done: SimpleQueue[Any]) -> None:
+def test_all_threads_work_at_once(make: Make, done: SimpleQueue[Any]) -> None:
     barrier = threading.Barrier(4, timeout=SECONDS)
-    pool = started(4)
-    for number in range(4):
-        pool.put(FakeExchange(done, number, barrier.wait))  # type: ignore[arg-type]
+    pool = make(4)
+    pool.start()
+    put(pool, *(FakeExchange(done, number, barrier.wait) for number in range(4)))
     assert sorted(done.get(timeout=SECONDS) for _ in range(4)) == [0, 1, 2, 3]
-    pool.stop()
 
 
-def test_stop_lets_what_is_queued_finish(done: SimpleQueue[Any]) -> None:
-    pool = Pool(2)
+def test_threads_are_found_for_those_that_come_one_after_the_other(make: Make, done: SimpleQueue[Any]) -> None:
+    barrier = threading.Barrier(4, timeout=SECONDS)
+    pool = make(4)
+    pool.start()
+    for number in range(4):
+        put(pool, FakeExchange(done, number, barrier.wait))
+    assert sorted(done.get(timeout=SECONDS) for _ in range(4)) == [0, 1, 2, 3]
+
+
+def test_stop_lets_what_is_queued_finish(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(2)
     for number in range(20):
         pool.put(FakeExchange(done, number))  # type: ignore[arg-type]
     pool.start()
@@ -130,8 +213,29 @@ def test_stop_lets_what_is_queued_finish(done: SimpleQueue[Any]) -> None:
     assert sorted(done.get(timeout=SECONDS) for _ in range(20)) == list(range(20))
 
 
-def test_busy_while_an_exchange_waits_or_runs(done: SimpleQueue[Any]) -> None:
-    pool = Pool(1)
+def test_what_is_queued_just_before_a_stop_is_run(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
+
+    class Racing(deque[Any]):
+        """The loop queues an exchange and stops, in the moment in which the thread has found nothing."""
+
+        def popleft(self) -> Any:
+            try:
+                return super().popleft()
+            except IndexError:
+                if not pool._stopped:
+                    pool.put(FakeExchange(done, "late"))  # type: ignore[arg-type]
+                    pool.stop()
+                raise
+
+    pool._queue = Racing()
+    pool.start()
+    pool._wake()
+    assert done.get(timeout=SECONDS) == "late"
+
+
+def test_busy_while_an_exchange_waits_or_runs(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
     assert not pool.busy
     gate, running = threading.Event(), threading.Event()
 
@@ -141,12 +245,136 @@ def test_busy_while_an_exchange_waits_or_runs(done: SimpleQueue[Any]) -> None:
 
     pool.put(FakeExchange(done, "x", action))  # type: ignore[arg-type]
     assert pool.busy
-    before = set(threading.enumerate())
     pool.start()
-    (thread,) = set(threading.enumerate()) - before
+    put(pool)
     assert running.wait(SECONDS)
     assert pool.busy
     gate.set()
-    pool.stop()
-    thread.join(SECONDS)
-    assert not pool.busy
+    assert done.get(timeout=SECONDS) == "x"
+    wait_until(lambda: not pool.busy)
+
+
+# Turns
+
+
+@only_turns
+def test_the_loop_waits_until_the_queue_is_empty(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(2)
+    pool.start()
+    pool._schedule = Patient()
+    put(pool, *(FakeExchange(done, number) for number in range(50)))
+    assert [done.get_nowait() for _ in range(50)] == list(range(50)), "one thread, in order, and the loop waited"
+
+
+@only_turns
+def test_when_all_threads_are_blocked_the_loop_rests(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(2)
+    pool.start()
+    gate = threading.Event()
+    put(pool, *(FakeExchange(done, number, gate.wait) for number in range(2)))
+    wait_until(lambda: not pool._queue)
+    pool._schedule = Schedule()  # POOL_TIME is over
+    pool.put(FakeExchange(done, 2))  # type: ignore[arg-type]
+    turns = 0
+    while pool._loop.run_one():  # type: ignore[attr-defined]
+        turns += 1
+        assert turns < 10
+    gate.set()
+    assert sorted(done.get(timeout=SECONDS) for _ in range(3)) == [0, 1, 2]
+
+
+@only_turns
+def test_a_thread_that_is_done_before_the_loop_waits_is_no_blocked_one(make: Make, done: SimpleQueue[Any]) -> None:
+    class Quick(Pool):
+        __slots__ = ()
+
+        def _wake(self) -> bool:
+            woken = super()._wake()
+            if woken and not self._stopped:
+                wait_until(lambda: self._idle)
+            return woken
+
+    pool = make(1, Quick)
+    pool.start()
+    put(pool, FakeExchange(done, "x"))
+    assert done.get(timeout=SECONDS) == "x"
+    assert pool._schedule.mode(time.monotonic()) is Mode.TURNS
+
+
+@only_turns
+def test_hazard_10_what_was_posted_before_the_park_keeps_from_parking(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
+    pool.start()
+    pool._schedule = Patient()
+    called = threading.Event()
+    pool.put(FakeExchange(done, "streams", lambda: called.wait(SECONDS)))  # type: ignore[arg-type]
+    pool._loop.run_one()  # type: ignore[attr-defined]  # the turn comes next
+    pool.post(called.set)
+    pool._loop.run_all()  # type: ignore[attr-defined]
+    assert done.get(timeout=SECONDS) == "streams"
+
+
+@only_turns
+def test_hazard_10_a_post_ends_the_park(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
+    pool.start()
+    pool._schedule = Patient()
+    called = threading.Event()
+
+    def stream() -> None:
+        pool.post(called.set)
+        called.wait(SECONDS)
+
+    put(pool, FakeExchange(done, "streams", stream))
+    assert done.get(timeout=SECONDS) == "streams"
+
+
+@only_turns
+def test_an_error_of_a_signal_handler_ends_the_park_and_no_more(make: Make, done: SimpleQueue[Any]) -> None:
+    """An application may have registered one that raises, and the loop's thread is the main one."""
+
+    class Interrupted(Schedule):
+        __slots__ = ()
+
+        def after_slice(self, finished: int, now: float) -> Verdict:
+            pool._asked = True
+            raise TimeoutError
+
+    pool = make(2)
+    pool.start()
+    pool._schedule = Interrupted()
+    gate = threading.Event()
+    with pytest.raises(TimeoutError):
+        put(pool, FakeExchange(done, 0, gate.wait), FakeExchange(done, 1))
+    pool._schedule = Schedule()
+    pool._loop.run_all()  # type: ignore[attr-defined]
+    assert done.get(timeout=SECONDS) == 1
+    gate.set()
+    assert done.get(timeout=SECONDS) == 0
+
+
+@only_turns
+def test_the_loop_gets_its_turn_while_there_is_work(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(2)
+    pool.start()
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(done.qsize())
+        if done.qsize() < 100:
+            pool._loop.call_soon(look)
+
+    pool._loop.call_soon(look)
+    put(pool, *(FakeExchange(done, number, lambda: time.sleep(SLICE / 4)) for number in range(100)))
+    assert sorted(done.get_nowait() for _ in range(100)) == list(range(100))
+    assert any(0 < count < 100 for count in seen)
+
+
+class Patient(Schedule):
+    """Never finds that a thread is blocked, so whoever waits for the loop waits for ever."""
+
+    __slots__ = ()
+
+    def after_slice(self, finished: int, now: float) -> Verdict:
+        assert now < self._parked_at + SECONDS
+        return Verdict.WAIT
