@@ -6,6 +6,7 @@ HOST ?= 127.0.0.1
 PYTHON ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 60
 
 ifeq ($(PYTHON),)
 VENV := .venv
@@ -18,12 +19,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint pytest docs-check bench docs clean
+.PHONY: help serve test lint pytest docs-check bench fuzz docs clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
 	@echo "make test     lint, types, unit and functional tests, documentation"
 	@echo "make bench    starman beside gunicorn, with wrk  (BENCH_ARGS=)"
+	@echo "make fuzz     fuzz the parser and the chunked decoder, $(FUZZ_SECONDS) s each  (FUZZ_SECONDS=)"
 	@echo "make docs     write the settings page from the table of settings"
 	@echo "make clean    remove what these commands made"
 
@@ -48,6 +50,10 @@ docs-check: $(VENV)/test.stamp
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
+fuzz: $(VENV)/fuzz.stamp
+	$(BIN)/python -m tests.fuzz.fuzz_request -max_total_time=$(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz.fuzz_chunked -max_total_time=$(FUZZ_SECONDS)
+
 docs: $(VENV)/docs.stamp
 	$(BIN)/python docs/build.py
 
@@ -60,7 +66,7 @@ $(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
 	$(PIP) --editable .
 	@touch $@
 
-$(VENV)/test.stamp $(VENV)/bench.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
+$(VENV)/test.stamp $(VENV)/bench.stamp $(VENV)/fuzz.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[$*]'
 	@touch $@ $(VENV)/serve.stamp
 

@@ -39,8 +39,12 @@ class StartError(StarmanError):
 
 
 class ProtocolError(StarmanError):
-    """A peer's message breaks HTTP, or a limit of ours. `status` is the response's status code, set where it is found."""
+    """A peer's message breaks HTTP, or a limit of ours. `status` is the response's status code, set where it is found.
+
+    `to_head`: the refused request is a HEAD, so its answer has no content (RFC 9110 §9.3.2).
+    """
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+        self.to_head = False

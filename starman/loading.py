@@ -240,7 +240,10 @@ def _run_application_code(code: Callable[[], Result], what: str) -> Result:
         raise
     except BaseException as error:
         words = (str(error).strip() or "without a message").splitlines()[0]
-        raise LoadError(f"cannot load {what}: {type(error).__name__}: {words}", application_traceback(error)) from error
+        details = application_traceback(error)
+        if "\n" not in details:  # no frame is the application's: a factory called with the wrong arguments, say
+            details = ""
+        raise LoadError(f"cannot load {what}: {type(error).__name__}: {words}", details) from error
 
 
 def _application_ran(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from . import log
-from .errors import SettingError
+from .errors import SettingError, StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,10 +29,15 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     Given a callable, the application is in the caller's process already: workers share it, and SIGHUP replaces workers but
     not its code. Give a string to have fresh code at each restart. Signal handlers of the caller are put back at the end.
 
-    Raises SettingError for a wrong setting, ListenError when a listener cannot be opened, StartError when no worker starts.
+    Raises SettingError for a wrong setting, ListenError when a listener cannot be opened, StartError when no worker
+    starts, or this is not the main thread.
     """
+    import threading
+
     from .sources import from_keywords
 
+    if threading.current_thread() is not threading.main_thread():
+        raise StartError("starman.run takes the signals over, which only the main thread can: call it there")
     chosen = from_keywords(app, settings, os.environ, os.getcwd())
     _run(chosen, app if callable(app) else None, embedded=True)
 
@@ -58,6 +63,8 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     from .sources import from_keywords
 
     chosen = from_keywords(app, settings, os.environ, os.getcwd())
+    for warning in chosen.warnings():
+        log.warning(warning)
     application = _mounted(app, chosen) if callable(app) else _loader(chosen)()
     listeners = open_listeners(chosen.addresses(), chosen)
     service = Service(application, chosen, listeners, multiprocess=False, owns_loop=False)

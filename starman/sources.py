@@ -62,6 +62,8 @@ def from_keywords(app: object, keywords: Mapping[str, object], environ: Mapping[
     `app` is the text of the `app` setting, None when it is not given, or the application itself: the application of
     lower sources is then put aside and `settings.app` is None.
     """
+    if not (app is None or isinstance(app, str) or callable(app)):
+        raise SettingError(f"run(app): {app!r} is neither a WSGI application, which is a callable, nor the text of one's name")
     given = {name: Given(value, f"run({name}=...)") for name, value in keywords.items()}
     if app is not None:
         given["app"] = Given(app if isinstance(app, str) else None, "run(app)")

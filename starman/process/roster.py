@@ -274,7 +274,8 @@ class Roster:
         mold = self._mold_of(self._target)
         if not behind:
             self._generation, self._target = self._target, None
-            self._crew.say(Level.INFO, f"restarted: {len(self._slots)} workers are new")
+            count = len(self._slots)
+            self._crew.say(Level.INFO, f"restarted: {count} {'worker is' if count == 1 else 'workers are'} new")
             self._plan_molds(now)
         elif mold is not None:
             # A worker that is starting is waited for, so that no slot ever has two on their way.

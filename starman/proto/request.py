@@ -121,7 +121,8 @@ class RequestParser:
                 return self._next_of_body()
             if self._phase is _CHUNKED:
                 return self._next_of_chunked()
-        except ProtocolError:
+        except ProtocolError as error:
+            error.to_head = self._phase is _HEAD and self._buffer.startswith(b"HEAD ", self._at)
             self.close()
             raise
         return None
@@ -179,13 +180,13 @@ class RequestParser:
         head.fields = self._fields
         if buffer.find(b" \r\n", at, end) >= 0 or buffer.find(b"\t\r\n", at, end) >= 0:
             head.fields = [(name, value.rstrip(b"\t ")) for name, value in head.fields]
+        decide(head)
+        if head.body_length != 0:
+            self._begin_body(head.body_length)
         self._at = end
         self._seen = self._leading_lines = 0
         self._head = self._fields_parser = None
         self._fields = []
-        decide(head)
-        if head.body_length != 0:
-            self._begin_body(head.body_length)
         return head
 
     def _begin_body(self, length: int | None) -> None:
@@ -226,7 +227,7 @@ class RequestParser:
             if UNFINISHED_REQUEST_LINE.fullmatch(line) is None:
                 raise malformed_request_line(line)
             return
-        self._check_sizes(buffer.rfind(b"\n") + 1, len(buffer))
+        self._check_sizes(buffer.rfind(b"\n", at, unfed + 2) + 1, len(buffer))
         self._feed(buffer[unfed:])
 
     def _check_line_length(self, line: bytes) -> None:

@@ -214,15 +214,18 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def refusal(status: int, message: str, stamp: Stamp) -> bytes:
-    """A whole response that refuses a request for a reason of our own; the connection closes behind it."""
+def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -> bytes:
+    """A whole response that refuses a request for a reason of our own; the connection closes behind it.
+
+    `to_head`: the request is a HEAD, and its answer has no content (RFC 9110 §9.3.2).
+    """
     body = message.encode() + b"\n"
     return b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close%b%b" % (
         status,
         REASONS.get(status, b"Error"),
         len(body),
         stamp.both_and_end,
-        body,
+        b"" if to_head else body,
     )
 
 

@@ -39,7 +39,7 @@ _QUERY = rb"(?:[%b/?\\^`{|}\[\]]*(?:%%[0-9A-Fa-f]{2}[%b/?\\^`{|}\[\]]*)*)" % (_P
 ORIGIN_REQUEST_LINE = re.compile(rb"([%b]+) ((/%b)(?:\?(%b))?) (HTTP/1\.([0-9]))" % (_TCHAR, _PATH, _QUERY))
 
 # RFC 9112 §3        the same with any target, for the other forms and for saying what is wrong
-ANY_REQUEST_LINE = re.compile(rb"([%b]+) ([^ ]+) (HTTP/([0-9])\.([0-9]))" % _TCHAR)
+ANY_REQUEST_LINE = re.compile(rb"([%b]+) ([\x21-\x7e]+) (HTTP/([0-9])\.([0-9]))" % _TCHAR)
 
 # What a request line may look like while its end is still to come.
 UNFINISHED_REQUEST_LINE = re.compile(

@@ -15,6 +15,7 @@ import threading
 import time
 
 from starman import log
+from starman.errors import SettingError
 from starman.wsgi.environ import Environ
 
 # A batch this large (bytes) is written at once; a smaller one waits for the next tick.
@@ -34,9 +35,12 @@ class AccessLog:
     __slots__ = ("_bytes", "_cached", "_fd", "_gathering", "_is_file", "_lines", "_lost", "_owned", "_writing")
 
     def __init__(self, target: str) -> None:
-        """`target` is a file's path, or "-" for standard output. Raises OSError."""
+        """`target` is a file's path, or "-" for standard output. Raises SettingError when it cannot be written."""
         self._owned = target != "-"
-        self._fd = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if self._owned else 1
+        try:
+            self._fd = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if self._owned else 1
+        except OSError as error:
+            raise SettingError(f"access_log: cannot write {target}: {error.strerror}") from None
         self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
         # Two locks, so that a slow disk keeps one thread waiting, and not all of them.
         self._gathering = threading.Lock()

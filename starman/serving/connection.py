@@ -10,7 +10,7 @@ import time
 from enum import Enum, auto
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from starman import log
 from starman.errors import ProtocolError
@@ -21,13 +21,11 @@ from starman.serving.ending import LINGER_SECONDS, half_close, reset_on_close
 from starman.serving.exchange import Exchange
 from starman.serving.filerest import FileRest
 from starman.serving.remainder import Remainder
+from starman.serving.shared import Shared
 from starman.serving.upload import Upload
 from starman.serving.writer import Rest, Turn, Writer
 from starman.wsgi.body import RequestBody
 from starman.wsgi.environ import Environ, for_connection
-
-if TYPE_CHECKING:
-    from starman.serving.shared import Shared
 
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
 _MOST_PENDING = 32
@@ -234,7 +232,7 @@ class Connection(asyncio.Protocol):
         if self._writer.wake_when_done():
             return
         if self._refusal is not None:
-            self._transport.write(self._shared.refuse(self._refusal, self._base["REMOTE_ADDR"]))
+            self._transport.write(self._shared.refuse(self._refusal, self._base["REMOTE_ADDR"], quietly=self._eof))
             self._linger()
         elif self._paused:
             self._resume()
@@ -344,7 +342,9 @@ class Connection(asyncio.Protocol):
             elif idle >= _REST:
                 self._writer.rest()
 
-    def close_if_idle(self) -> None:
-        """The worker drains: close, unless a request is under way."""
-        if self._phase is _Phase.OPEN and self._writer.turn is Turn.FREE and self._parser.at_start:
-            self._linger()
+    def close_if_idle(self, since: float) -> None:
+        """The worker drains: close, unless a request is under way, or was until after `since` (monotonic)."""
+        writer = self._writer
+        if self._phase is _Phase.OPEN and writer.turn is Turn.FREE and self._parser.at_start and writer.idle_since <= since:
+            self._transport.close()
+            writer.lose()

@@ -86,7 +86,8 @@ class Exchange:
         """Answer with a 500 of our own, and let the connection end."""
         shared = self._shared
         with contextlib.suppress(ClientGone):
-            self.send(refusal(500, "Internal Server Error", shared.clock.stamp()), last=True)
+            to_head = self._head.method == b"HEAD"
+            self.send(refusal(500, "Internal Server Error", shared.clock.stamp(), to_head=to_head), last=True)
         if shared.access_log is not None:
             shared.access_log.add_refusal(self._base["REMOTE_ADDR"], 500)
         return self._writer.release(self, False)

@@ -63,7 +63,7 @@ class Service:
     async def run(self, started: Callable[[], None]) -> None:
         """Serve. Calls `started` once connections are accepted, returns when a drain has ended.
 
-        Raises OSError when the access log cannot be opened. Cancelled, it cuts what is in flight.
+        Raises SettingError when the access log cannot be opened. Cancelled, it cuts what is in flight.
         """
         self._drain_begun = anyio.Event()
         pool = Pool(self._settings.threads, asyncio.get_running_loop(), takes_turns=self._owns_loop)
@@ -108,15 +108,16 @@ class Service:
         with anyio.move_on_after(self._settings.graceful_timeout) as self._drain_scope:
             if self._cut_asked:
                 self._drain_scope.cancel()
-            closes_idle_at = time.monotonic() + _DRAIN_LINGER
+            begun_at = time.monotonic()
             while True:
                 # First of all: what was accepted a moment ago becomes a connection in one of the next rounds of the loop.
                 await anyio.sleep(_DRAIN_TICK)
                 if not (shared.connections or acceptor.busy or shared.pool.busy):
                     break
-                if time.monotonic() >= closes_idle_at:
+                since = time.monotonic() - _DRAIN_LINGER
+                if since >= begun_at:
                     for connection in list(shared.connections):
-                        connection.close_if_idle()
+                        connection.close_if_idle(since)
         if shared.connections:
             log.warning(f"graceful_timeout is over or cut short: {len(shared.connections)} connections are reset")
 

@@ -54,7 +54,7 @@ class Shared:
         in_thread: Callable[[Callable[[], None], Callable[[OSError | None], None]], None],
     ) -> None:
         """`in_thread(job, done)` runs a blocking job in a thread and then
-        calls `done` in the loop, with the OSError if there was one. Raises OSError when the access log cannot be opened."""
+        calls `done` in the loop, with the OSError if there was one. Raises SettingError when the access log cannot be opened."""
         self.application = application
         self.in_thread = in_thread
         self.pool = pool
@@ -77,9 +77,10 @@ class Shared:
         self.draining = False
         self.connections = set()
 
-    def refuse(self, error: ProtocolError, peer: str) -> bytes:
-        """The response that refuses a message of `peer`, logged. Loop."""
-        log.info(f"refused {peer}: {error.status} {error}")
+    def refuse(self, error: ProtocolError, peer: str, *, quietly: bool) -> bytes:
+        """The response that refuses a message of `peer`, logged in the error log unless `quietly`. Loop."""
+        if not quietly:
+            log.info(f"refused {peer}: {error.status} {error}")
         if self.access_log is not None:
             self.access_log.add_refusal(peer, error.status)
-        return refusal(error.status, str(error), self.clock.stamp())
+        return refusal(error.status, str(error), self.clock.stamp(), to_head=error.to_head)

@@ -5,7 +5,6 @@ The call does not know where its bytes go: an `Output` takes them, and says by C
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from types import TracebackType
@@ -26,6 +25,7 @@ from starman.proto.response import (
     refusal,
 )
 from starman.wsgi.environ import Environ
+from starman.wsgi.failure import described, log_failure
 from starman.wsgi.filewrapper import FileWrapper
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
@@ -71,6 +71,7 @@ class Call:
 
     __slots__ = (
         "_detached",
+        "_environ",
         "_excess",
         "_facts",
         "_framing",
@@ -85,6 +86,8 @@ class Call:
         "persistent",
         "status_code",
     )
+
+    _environ: Environ
 
     def __init__(self, facts: RequestFacts, output: Output, stamp: Stamp) -> None:
         self._facts = facts
@@ -140,6 +143,7 @@ class Call:
     def run(self, application: Application, environ: Environ) -> None:
         """Call the application and send its response, or a 500. Whatever the application raises ends here."""
         iterable: Any = None
+        self._environ = environ
         try:
             try:
                 iterable = application(environ, self.start_response)
@@ -170,7 +174,8 @@ class Call:
             return
         elif iterable is None or isinstance(iterable, (str, bytes, bytearray)):
             # Iterating over bytes gives numbers, over a str characters: say what is meant instead.
-            raise TypeError(f"the application must return an iterable of bytes, not {kind.__name__} itself")
+            what = "None" if iterable is None else f"{kind.__name__} itself"
+            raise TypeError(f"the application must return an iterable of bytes, not {what}")
         else:
             for block in iterable:
                 self._block(block)
@@ -234,7 +239,9 @@ class Call:
             if len(data) > self._left:
                 data = data[: self._left]
                 if not self._excess:
-                    log.error("the application sent more bytes than its Content-Length: they are dropped")
+                    log.error(
+                        f"the application sent more bytes than its Content-Length, which are dropped: {described(self._environ)}"
+                    )
                 self._excess = True
             self._left -= len(data)
         return data
@@ -258,7 +265,10 @@ class Call:
     def _fell_short(self) -> None:
         """Fewer bytes than Content-Length: the client can only be told by the end of the connection."""
         self.persistent = False
-        log.error(f"the application sent {self._left} bytes less than its Content-Length: the connection is closed")
+        log.error(
+            f"the application sent {self._left} bytes less than its Content-Length, so the connection is closed: "
+            f"{described(self._environ)}"
+        )
 
     def _file(self, wrapper: FileWrapper) -> bool:
         """Send a file by its descriptor, if it is one and nothing was sent yet."""
@@ -293,54 +303,29 @@ class Call:
         except BaseException as error:  # as above
             if self._state is not _ENDED:
                 raise
-            _log_failure(error, environ, "close() of the response failed")
+            log_failure(error, environ, "close() of the response failed")
 
     def _failed(self, error: BaseException, environ: Environ) -> None:
         """The application raised: 500 while nothing was sent, a visible cut after that. The client learns no more."""
         if self._detached and isinstance(error, (StopIteration, ConnectionError)):
             return  # flask-sock's and Flask-SocketIO's way to say that no response follows
         if self._state is _ENDED:
-            _log_failure(error, environ, "the application failed after its response")
+            log_failure(error, environ, "the application failed after its response")
             return
-        _log_failure(error, environ, "the application failed")
+        log_failure(error, environ, "the application failed")
         self.persistent = False
         if self._state is _BEGUN:
             self.broken = self._framing is CLOSE
             return
         self.status_code = 500
         self._state = _ENDED
-        response = refusal(500, "Internal Server Error", self._stamp)
-        if self._facts.is_head:
-            response = response[: response.index(b"\r\n\r\n") + 4]
-        else:
+        if not self._facts.is_head:
             self.body_sent = len(b"Internal Server Error\n")
         try:
-            self._output.send(response, last=True)
+            self._output.send(refusal(500, "Internal Server Error", self._stamp, to_head=self._facts.is_head), last=True)
         except ClientGone:
             self.status_code = self.body_sent = 0
 
 
 def _not_bytes(data: object) -> TypeError:
     return TypeError(f"a block of the response must be bytes, not {type(data).__name__}")
-
-
-def _log_failure(error: BaseException, environ: Environ, what: str) -> None:
-    """One entry in the error log: the request, and the traceback from the application's first frame on."""
-    chain: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while chain:
-        link = chain.pop()
-        if link is not None and id(link) not in seen:
-            seen.add(id(link))
-            link.__traceback__ = _from_the_application_on(link.__traceback__)
-            chain += (link.__cause__, link.__context__)
-    text = "".join(traceback.format_exception(error))
-    request = f"{environ.get('REQUEST_METHOD', '?')} {environ.get('REQUEST_URI', '?')}"
-    log.error(f"{what}: {request}\n{text}")
-
-
-def _from_the_application_on(frames: TracebackType | None) -> TracebackType | None:
-    """A traceback without the frames of ours that led to the application; None if it was never reached."""
-    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith("starman."):
-        frames = frames.tb_next
-    return frames

@@ -6,7 +6,8 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.functional.harness import Server, wait_until
+from tests.functional.harness import REPOSITORY, Server, wait_until
+from tests.functional.test_start import starman
 from tests.functional.wire import encode_request
 
 COMBINED = re.compile(
@@ -75,3 +76,27 @@ def test_error_log_to_a_file(tmp_path: Path) -> None:
         assert wait_until(lambda: "ValueError: secret of the application" in path.read_text())
         assert server.log == ""
     assert path.read_text().startswith("what was there before\n")
+
+
+def test_an_error_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    done = starman("--error-log", f"{tmp_path}/nowhere/error.log", "examples/hello.py", cwd=REPOSITORY)
+    assert done.returncode == 2
+    assert done.stderr == f"starman: error_log: cannot write {tmp_path}/nowhere/error.log: No such file or directory\n"
+
+
+def test_an_access_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    arguments = ("--workers", "1", "--listen", "127.0.0.1:0", "--access-log", f"{tmp_path}/nowhere/access.log")
+    done = starman(*arguments, "examples/hello.py", cwd=REPOSITORY)
+    assert done.returncode == 1
+    assert f"access_log: cannot write {tmp_path}/nowhere/access.log: No such file or directory\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_client_that_leaves_in_mid_request_is_no_news() -> None:
+    with Server("examples/hello.py", "--workers", "1") as server:
+        before = server.log
+        with server.client() as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        with server.client() as client:
+            assert client.get("/").status == 200
+        assert server.log == before

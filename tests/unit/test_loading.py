@@ -281,6 +281,13 @@ def test_a_factory_that_cannot_be_called(project: Write) -> None:
     assert "number is an int, which cannot be called" in str(failure("two:number()"))
 
 
+def test_a_factory_called_with_the_wrong_arguments_is_one_line(project: Write) -> None:
+    project("shop.py", "def make(name): return lambda environ, start_response: []\n")
+    error = failure("shop:make()")
+    assert "missing 1 required positional argument: 'name'" in str(error)
+    assert error.details == ""
+
+
 def test_a_factory_that_fails_shows_its_traceback(project: Write) -> None:
     project("two.py", FACTORY)
     error = failure("two:broken()")

@@ -313,6 +313,11 @@ def application(environ: object, start_response: object) -> list[bytes]:
     return []
 
 
+def test_an_application_that_is_neither_callable_nor_text_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"run\(app\): 3 is neither"):
+        from_keywords(3, {}, {"STARMAN_APP": "a:b"}, "/nowhere")
+
+
 def test_keywords_come_before_the_environment(tmp_path: Path) -> None:
     (tmp_path / "starman.toml").write_text("workers = 11\nbacklog = 13\n")
     environ = {"STARMAN_WORKERS": "21", "STARMAN_THREADS": "22"}

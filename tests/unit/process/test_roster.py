@@ -509,7 +509,7 @@ def test_restart_mends_what_was_backing_off() -> None:
     assert not has(desk.plan(), Spawn)
     desk.roster.restart()
     desk.ready(only(desk.plan(), Spawn).member)
-    assert only(desk.plan(), Say).text == "restarted: 1 workers are new"
+    assert only(desk.plan(), Say).text == "restarted: 1 worker is new"
 
 
 # More and fewer.

@@ -342,6 +342,8 @@ _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\
 
 # What is wrong, the message, the status. Grouped as reference texts group them: by what of a request is broken.
 BROKEN: dict[str, tuple[bytes, int]] = {
+    "a byte beyond ASCII in the target, and HTTP/2.0": (b"GET /\xff HTTP/2.0\r\n\r\n", 400),
+    "a byte beyond ASCII in the target of CONNECT": (b"CONNECT \xff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     # request line
     "double space before the target": (get(b"GET  / HTTP/1.1"), 400),
     "double space before the version": (get(b"GET /  HTTP/1.1"), 400),

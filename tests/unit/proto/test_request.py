@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from starman.errors import ProtocolError
 from starman.proto import heads
 from starman.proto.messages import EndOfBody, Limits, RequestHead
 from starman.proto.request import RequestParser
@@ -287,3 +288,27 @@ def test_a_client_cannot_make_the_table_of_spellings_large() -> None:
     assert len(spellings) <= 1024
     # Full or not, what decides is found in any spelling.
     assert spellings[b"cOnNeCtIoN"] == b"connection"
+
+
+def test_a_field_that_is_too_long_is_refused_though_the_next_has_begun() -> None:
+    parser = RequestParser(Limits())
+    parser.receive(b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"b" * 9000 + b"\r\nC: ")
+    with pytest.raises(ProtocolError) as caught:
+        parser.next_event()
+    assert caught.value.status == 431
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_refusal_knows_that_it_answers_a_head(method: bytes, whole: bool) -> None:
+    data = b"\r\n" + method + b" / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"
+    parser = RequestParser(Limits())
+
+    def read() -> None:
+        for piece in [data] if whole else [data[at : at + 1] for at in range(len(data))]:
+            parser.receive(piece)
+            parser.next_event()
+
+    with pytest.raises(ProtocolError) as caught:
+        read()
+    assert caught.value.to_head is (method == b"HEAD")

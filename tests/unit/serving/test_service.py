@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from starman.errors import SettingError
 from starman.serving.service import Service
 from starman.settings import Settings
 from tests.functional.wire import NoResponseError, TruncatedError, encode_request
@@ -208,7 +209,7 @@ def test_the_access_log_is_written_by_the_tick_and_at_the_end(tmp_path: Path, op
 
 def test_an_access_log_that_cannot_be_opened(tmp_path: Path) -> None:
     service = Service(echo, Settings.of(access_log=str(tmp_path)), [], multiprocess=False)
-    with pytest.raises(OSError, match="Is a directory"):
+    with pytest.raises(SettingError, match=r"access_log: cannot write .*: Is a directory"):
         asyncio.run(service.run(lambda: None))
 
 

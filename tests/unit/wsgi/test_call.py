@@ -458,7 +458,7 @@ def test_a_body_shorter_than_content_length_ends_the_connection(body: Any, capfd
     assert len(output.body) < 5
     assert not call.persistent
     assert not call.broken  # the end of the connection shows it
-    assert "less than its Content-Length" in capfd.readouterr().err
+    assert "less than its Content-Length, so the connection is closed: GET /" in capfd.readouterr().err
 
 
 # What is no body
@@ -473,7 +473,7 @@ def test_what_is_no_iterable_of_bytes_is_a_500(body: Any) -> None:
 
 def test_what_is_wrong_is_said_in_the_log(capfd: Capture) -> None:
     for body, words in (
-        (None, "NoneType itself"),
+        (None, "None"),
         (b"x", "bytes itself"),
         ("x", "str itself"),
         (["x"], "str"),

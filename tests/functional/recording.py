@@ -1,0 +1,39 @@
+"""The WSGI application of test_raw: it answers every request with what it was called with, and keeps a record of the calls.
+
+A request that was smuggled shows in the record even where its response goes nowhere. `GET /--calls` answers the record, which
+it is not in itself, and begins a new one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+RECORD = "/--calls"
+
+_calls: list[dict[str, Any]] = []
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+    """Answer, as JSON, this call or all since the last time."""
+    if environ["PATH_INFO"] == RECORD:
+        answer: object = _calls.copy()
+        _calls.clear()
+    else:
+        answer = call = describe(environ)
+        _calls.append(call)
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(answer).encode()]
+
+
+def describe(environ: dict[str, Any]) -> dict[str, Any]:
+    """One call: the request line and the body as the application sees them, and every field that has reached it."""
+    return {
+        "method": environ["REQUEST_METHOD"],
+        "path": environ["PATH_INFO"],
+        "query": environ["QUERY_STRING"],
+        "protocol": environ["SERVER_PROTOCOL"],
+        "fields": {name: value for name, value in environ.items() if name.startswith(("HTTP_", "CONTENT_"))},
+        "body": environ["wsgi.input"].read().decode("latin-1"),
+    }

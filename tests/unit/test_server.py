@@ -1,0 +1,53 @@
+"""starman.server: the doors for embedding, where no process is needed to see what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+import starman
+from starman.errors import SettingError, StartError
+
+
+def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"embedded"]
+
+
+def test_run_belongs_to_the_main_thread() -> None:
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            starman.run(application, listen="127.0.0.1:0")
+        except StartError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert "only the main thread" in str(caught[0])
+
+
+@pytest.mark.parametrize("door", [starman.run, lambda *given, **settings: asyncio.run(starman.serve(*given, **settings))])
+def test_a_wrong_setting_is_named(door: Any) -> None:
+    with pytest.raises(SettingError, match=r"run\(wrokers=...\).*did you mean 'workers'"):
+        door(application, wrokers=3)
+
+
+def test_serve_says_what_has_no_effect_and_stops_when_cancelled(capfd: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        serving = asyncio.ensure_future(starman.serve(application, listen="127.0.0.1:0", port=5001, threads=1))
+        heard = ""
+        while "ready: 1 worker" not in heard and not serving.done():
+            await asyncio.sleep(0.01)
+            heard += capfd.readouterr().err
+        assert "run(port=...) has no effect beside run(listen=...)" in heard
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+
+    asyncio.run(main())
