@@ -1,4 +1,4 @@
-"""What a listener's text means: "127.0.0.1:5000", ":5000", "unix:/run/app.sock". Pure: it opens and resolves nothing.
+"""What a listener's text means: "127.0.0.1:5000", ":5000:ssl", "unix:/run/app.sock". Pure: it opens and resolves nothing.
 
 Imported by the master and by `settings.py`; imports nothing of starman but the errors.
 """
@@ -13,7 +13,11 @@ from .errors import SettingError
 
 ALL_IPV4 = "0.0.0.0"
 ALL_DUAL_STACK = "*"
-FORMS = "HOST:PORT, :PORT, PORT, [IPv6]:PORT, *:PORT, a UNIX path (with a / in it, or unix:PATH), @NAME, or fd://N"
+TLS_SUFFIX = ":ssl"
+FORMS = (
+    "HOST:PORT, :PORT, PORT, [IPv6]:PORT, *:PORT (each also with :ssl), a UNIX path (with a / in it, or unix:PATH), @NAME, "
+    "or fd://N"
+)
 
 # The room for a path in sockaddr_un, without its closing NUL: 108 bytes on Linux, 104 on the BSDs and macOS.
 UNIX_PATH_BYTES = 107 if sys.platform == "linux" else 103
@@ -37,18 +41,22 @@ class Address:
     port: TCP only: 0 to 65535; 0 lets the system choose. 0 for the other kinds.
     path: UNIX: the path. ABSTRACT: the name without "@" (bind it after a NUL). "" for the other kinds.
     fd:   FD only: the number of an inherited descriptor that is bound, and may be listening. -1 for the other kinds.
+    secure: whether TLS is spoken there. Never on a UNIX socket; FD: if it turns out to be a TCP one.
     """
 
-    __slots__ = ("fd", "host", "kind", "path", "port")
+    __slots__ = ("fd", "host", "kind", "path", "port", "secure")
 
     kind: AddressKind
     host: str
     port: int
     path: str
     fd: int
+    secure: bool
 
-    def __init__(self, kind: AddressKind, *, host: str = "", port: int = 0, path: str = "", fd: int = -1) -> None:
-        for name, value in (("kind", kind), ("host", host), ("port", port), ("path", path), ("fd", fd)):
+    def __init__(
+        self, kind: AddressKind, *, host: str = "", port: int = 0, path: str = "", fd: int = -1, secure: bool = False
+    ) -> None:
+        for name, value in (("kind", kind), ("host", host), ("port", port), ("path", path), ("fd", fd), ("secure", secure)):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -67,25 +75,32 @@ class Address:
         return f"<Address {self}>"
 
     def __str__(self) -> str:
-        """The canonical text: `parse_address(str(address))` is equal to `address`."""
+        """The canonical text: `parse_address(str(address))` is equal to `address`, but for a `secured` descriptor."""
         if self.kind is AddressKind.TCP:
-            return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+            host = f"[{self.host}]" if ":" in self.host else self.host
+            return f"{host}:{self.port}{TLS_SUFFIX if self.secure else ''}"
         if self.kind is AddressKind.UNIX:
             return f"unix:{self.path}"
         if self.kind is AddressKind.ABSTRACT:
             return f"@{self.path}"
         return f"fd://{self.fd}"
 
-    def _parts(self) -> tuple[AddressKind, str, int, str, int]:
-        return (self.kind, self.host, self.port, self.path, self.fd)
+    def secured(self) -> Address:
+        """The same place with TLS; itself if it is a UNIX socket."""
+        if self.kind in (AddressKind.UNIX, AddressKind.ABSTRACT):
+            return self
+        return Address(self.kind, host=self.host, port=self.port, fd=self.fd, secure=True)
+
+    def _parts(self) -> tuple[AddressKind, str, int, str, int, bool]:
+        return (self.kind, self.host, self.port, self.path, self.fd, self.secure)
 
 
 def parse_address(text: str) -> Address:
     """Read one listener's text.
 
     HOST:PORT, where HOST is a name or an IPv4 address · :PORT or PORT, every IPv4 interface (0.0.0.0) · [IPv6]:PORT ·
-    *:PORT, every interface of both families · a UNIX path: with a "/" in it, or after "unix:" · @NAME, Linux's
-    abstract namespace · fd://N, an inherited descriptor.
+    *:PORT, every interface of both families · any of these with ":ssl" behind it, for TLS · a UNIX path: with a "/" in
+    it, or after "unix:" · @NAME, Linux's abstract namespace · fd://N, an inherited descriptor.
 
     Raises SettingError, whose message quotes the text and says what is wrong with it.
     """
@@ -103,6 +118,8 @@ def parse_address(text: str) -> Address:
         raise SettingError(f"{text!r} is a URL: write HOST:PORT alone")
     if "/" in text:
         return unix_address(text, text)
+    if text.endswith(TLS_SUFFIX):
+        return _tcp(text.removesuffix(TLS_SUFFIX)).secured()
     return _tcp(text)
 
 

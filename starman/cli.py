@@ -105,6 +105,10 @@ def _check_in_child(settings: Settings) -> int:
     status = 1
     try:
         load_application(settings)
+        if any(address.secure for address in settings.addresses()):
+            from .serving.certificate import server_context
+
+            server_context(settings)
         for warning in settings.warnings():
             print(f"starman: {warning}", file=sys.stderr)
         sources = [settings.source(name) for name in SETTINGS if settings.source(name) != "default"]

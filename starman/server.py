@@ -67,8 +67,8 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
         log.warning(warning)
     application = _mounted(app, chosen) if callable(app) else _loader(chosen)()
     listeners = open_listeners(chosen.addresses(), chosen)
-    service = Service(application, chosen, listeners, multiprocess=False, owns_loop=False)
     try:
+        service = Service(application, chosen, listeners, multiprocess=False, owns_loop=False)
         serving = asyncio.ensure_future(service.run(lambda: _announce(chosen, listeners)))
         try:
             await asyncio.shield(serving)

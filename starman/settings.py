@@ -59,8 +59,8 @@ class Settings:
         (f":{DEFAULT_PORT}",),
         "Listening",
         values.many(values.LISTEN),
-        "Where to listen: HOST:PORT, :PORT (every IPv4 interface), [IPv6]:PORT, *:PORT (IPv4 and IPv6), "
-        "a UNIX path, @NAME (abstract), or fd://N (inherited).",
+        "Where to listen: HOST:PORT, :PORT (every IPv4 interface), [IPv6]:PORT, *:PORT (IPv4 and IPv6), each also with "
+        ":ssl behind it (TLS); a UNIX path, @NAME (abstract), or fd://N (inherited).",
         ("-l",),
     )
     host: str | None = setting(
@@ -92,6 +92,23 @@ class Settings:
     )
     socket_mode: int | None = setting(None, "Listening", values.MODE, "Permissions of UNIX sockets. None: as the umask says.")
     socket_group: str | int | None = setting(None, "Listening", values.GROUP, "Group of UNIX sockets. None: the process's own.")
+
+    ssl_cert: str | None = setting(
+        None,
+        "TLS",
+        values.text("a file in PEM format", "FILE"),
+        "The certificate of TLS listeners, and behind it those that lead to a known authority. SIGHUP has it read again.",
+    )
+    ssl_key: str | None = setting(
+        None,
+        "TLS",
+        values.text("a file in PEM format", "FILE"),
+        "The private key of the certificate, without a passphrase. None: it is in the certificate's file.",
+    )
+    enable_ssl: bool = setting(False, "TLS", values.FLAG, "Speak TLS on every TCP listener, as if each had :ssl behind it.")
+    ssl_handshake_timeout: float = setting(
+        10, "TLS", values.SOME_SECONDS, "How long a TLS handshake may take, from the connect to its end."
+    )
 
     workers: int = setting(
         "auto", "Workers", values.WORKERS, "Worker processes. auto: the CPUs this container may use, at least 2."
@@ -176,7 +193,10 @@ class Settings:
         if parsed["keepalive_timeout"] == 0:
             parsed["disable_keepalive"] = True
         object.__setattr__(self, "_values", parsed)
-        self.addresses()  # a host that is none shows here, not when the master is about to listen
+        # A host that is none shows here, not when the master is about to listen.
+        secured = next((address for address in self.addresses() if address.secure), None)
+        if secured is not None and self.ssl_cert is None:
+            raise SettingError(f"TLS on {secured} needs a certificate: give ssl_cert (--ssl-cert FILE)")
 
     @classmethod
     def of(cls, **given: object) -> Settings:
@@ -199,6 +219,10 @@ class Settings:
 
     def addresses(self) -> tuple[Address, ...]:
         """Where to listen, in the order written, each once: `listen`; without it `socket`; without that `host` and `port`."""
+        found = self._addresses()
+        return tuple(dict.fromkeys(address.secured() for address in found)) if self.enable_ssl else found
+
+    def _addresses(self) -> tuple[Address, ...]:
         if self.source("listen") == DEFAULT_SOURCE:
             try:
                 if self.socket is not None:
@@ -212,6 +236,14 @@ class Settings:
 
     def warnings(self) -> tuple[str, ...]:
         """What was given and has no effect, a line each, for the error log."""
+        if not any(address.secure for address in self.addresses()):
+            unused = [self.source(name) for name in ("ssl_cert", "ssl_key") if self.value(name) is not None]
+            unused += [self.source("enable_ssl")] if self.enable_ssl else []
+            if unused:
+                return (*self._overruled(), f"no listener speaks TLS: {', '.join(unused)} without effect")
+        return self._overruled()
+
+    def _overruled(self) -> tuple[str, ...]:
         for winner, losers in (("listen", ("socket", "host", "port")), ("socket", ("host", "port"))):
             ignored = [self.source(name) for name in losers if self.value(name) is not None]
             if self.source(winner) != DEFAULT_SOURCE and ignored:

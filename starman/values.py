@@ -255,7 +255,9 @@ def read_workers(value: object) -> int:
 
 FLAG = Kind(read_flag, "true or false", "", show=lambda value: "true" if value else "false")
 WORKERS = Kind(read_workers, 'a whole number, at least 1, or "auto"', "N", "processes")
-LISTEN = Kind(read_address, "HOST:PORT, :PORT, [IPv6]:PORT, *:PORT, a UNIX path, @NAME or fd://N", "ADDRESS")
+LISTEN = Kind(
+    read_address, "HOST:PORT, :PORT, [IPv6]:PORT, *:PORT (each also with :ssl), a UNIX path, @NAME or fd://N", "ADDRESS"
+)
 MODE = Kind(read_mode, "permission bits in octal, as 0660", "MODE", show=show_mode)
 GROUP = Kind(read_group, "a group's name or number", "GROUP")
 EXPRESSION = Kind(read_expression, "a Python expression", "EXPR")

@@ -38,16 +38,18 @@ class Listener:
 
     socket: non-blocking and close-on-exec. Never shut it down: shutdown(2) would refuse connections for every process
             that shares it (hazard 12).
-    address: what was asked for. url: where it is, as announced: http://127.0.0.1:5000, unix:/run/app.sock, unix:@name.
+    address: what was asked for. secure: whether TLS is spoken there. url: where it is, as announced: http://127.0.0.1:5000,
+             https://[::1]:5443, unix:/run/app.sock, unix:@name.
     """
 
-    __slots__ = ("_file", "_owner", "address", "socket", "url")
+    __slots__ = ("_file", "_owner", "address", "secure", "socket", "url")
 
     def __init__(self, opened: socket.socket, address: Address, file: tuple[str, int, int] | None = None) -> None:
         """`file` is a UNIX socket's absolute path, device and inode, when the file is ours to remove."""
         self.socket = opened
         self.address = address
-        self.url = _url(opened)
+        self.secure = address.secure and opened.family != socket.AF_UNIX
+        self.url = _url(opened, "https" if self.secure else "http")
         self._file = file
         self._owner = os.getpid()
 
@@ -261,12 +263,12 @@ def _adopt(address: Address, backlog: int) -> Listener:
         raise
 
 
-def _url(opened: socket.socket) -> str:
+def _url(opened: socket.socket, scheme: str) -> str:
     name = opened.getsockname()
     if opened.family == socket.AF_INET:
-        return f"http://{name[0]}:{name[1]}"
+        return f"{scheme}://{name[0]}:{name[1]}"
     if opened.family == socket.AF_INET6:
-        return f"http://[{name[0]}]:{name[1]}"
+        return f"{scheme}://[{name[0]}]:{name[1]}"
     if isinstance(name, bytes):
         return f"unix:@{os.fsdecode(name[1:])}"
     return f"unix:{name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Protocol
 
 from starman import log
 from starman.serving.connection import Connection
+from starman.serving.handshake import Handshake
 from starman.serving.shared import SOFTWARE, Shared
 from starman.wsgi.environ import template
 
@@ -21,15 +23,19 @@ _MOST_AT_ONCE = 16
 _PAUSE = 0.5
 
 
-Factory = Callable[[], Connection]
+Factory = Callable[[], asyncio.Protocol]
 
 
 class Listening(Protocol):
-    """What is needed of a listener: its socket, bound, listening and non-blocking."""
+    """What is needed of a listener: its socket, bound, listening and non-blocking, and whether TLS is spoken there."""
 
     @property
     def socket(self) -> socket.socket:
         """The listening socket."""
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is spoken there."""
 
 
 class Acceptor:
@@ -39,13 +45,14 @@ class Acceptor:
     what it has just accepted (asyncio's own loop), and says nothing of what is still in the kernel's queue (hazard 13).
     """
 
-    __slots__ = ("_listeners", "_loop", "_multiprocess", "_pending", "_shared", "_threads")
+    __slots__ = ("_listeners", "_loop", "_multiprocess", "_pending", "_shared", "_threads", "_tls")
 
-    def __init__(self, shared: Shared, *, threads: int, multiprocess: bool) -> None:
-        """`threads` and `multiprocess` are told to the application."""
+    def __init__(self, shared: Shared, *, threads: int, multiprocess: bool, tls: ssl.SSLContext | None) -> None:
+        """`threads` and `multiprocess` are told to the application. `tls` is needed where a listener is secure."""
         self._shared = shared
         self._threads = threads
         self._multiprocess = multiprocess
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._listeners: list[tuple[socket.socket, Factory]] = []
         self._pending: set[asyncio.Task[object]] = set()
@@ -55,7 +62,7 @@ class Acceptor:
         for listener in listeners:
             sock = listener.socket.dup()
             sock.setblocking(False)
-            factory = self._factory(sock)
+            factory = self._factory(sock, listener.secure)
             self._listeners.append((sock, factory))
             self._loop.add_reader(sock.fileno(), self._accept, sock, factory)
 
@@ -106,17 +113,21 @@ class Acceptor:
             self._loop.remove_reader(listener.fileno())
             self._loop.call_later(_PAUSE, watch)
 
-    def _factory(self, sock: socket.socket) -> Factory:
+    def _factory(self, sock: socket.socket, secure: bool) -> Factory:
         """Makes the connections of one listener; on a wildcard address, each has a SERVER_NAME of its own."""
         wildcard = sock.family != socket.AF_UNIX and sock.getsockname()[0] in ("0.0.0.0", "::")
         # A UNIX listener needs a name and a port too: frameworks ask.
         server = ("localhost", 80) if sock.family == socket.AF_UNIX else sock.getsockname()[:2]
         environ = template(
             server=server,
-            secure=False,
+            secure=secure,
             errors=sys.stderr,
             threads=self._threads > 1,
             processes=self._multiprocess,
             software=SOFTWARE,
         )
-        return partial(Connection, self._shared, self._loop, environ, wildcard)
+        connection = partial(Connection, self._shared, self._loop, environ, wildcard)
+        if not secure:
+            return connection
+        assert self._tls is not None
+        return partial(Handshake, self._shared, self._tls, connection)

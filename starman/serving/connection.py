@@ -20,7 +20,7 @@ from starman.serving.clock import Progress
 from starman.serving.ending import LINGER_SECONDS, half_close, reset_on_close
 from starman.serving.exchange import Exchange
 from starman.serving.filerest import FileRest
-from starman.serving.remainder import Remainder
+from starman.serving.remainder import Remainder, direct_descriptor
 from starman.serving.shared import Shared
 from starman.serving.upload import Upload
 from starman.serving.writer import Rest, Turn, Writer
@@ -92,8 +92,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self._transport = cast("asyncio.Transport", transport)
-        sock = transport.get_extra_info("socket")
-        self._fd = sock.fileno()
+        self._fd = direct_descriptor(self._transport)
         server = transport.get_extra_info("sockname") if self._wildcard else None
         self._base = for_connection(self._template, transport.get_extra_info("peername"), server)
         self._remainder = Remainder(self, self._loop, self._transport, self._writer)

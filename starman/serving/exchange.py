@@ -68,7 +68,7 @@ class Exchange:
         call = Call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], self, shared.clock.stamp())
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
-        if head.upgrade:
+        if head.upgrade and writer.is_direct:
             raw = environ["gunicorn.socket"] = RawSocket(partial(self._detach, call))
         call.run(shared.application, environ)
         if call.broken:

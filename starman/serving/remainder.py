@@ -1,9 +1,13 @@
-"""What a thread's socket did not take, written by the loop as the client reads: bytes by the transport, files by sendfile."""
+"""What a thread's socket did not take, written by the loop as the client reads: bytes by the transport, files by sendfile.
+
+On TLS, where there is no descriptor to write to, files go by the transport as well, a block at a time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import struct
 import termios
 from typing import Protocol
@@ -11,6 +15,9 @@ from typing import Protocol
 from starman import log
 from starman.serving.filerest import FileRest, send_some
 from starman.serving.writer import Rest, Writer
+
+# How much (bytes) of a file is read at a time, where sendfile cannot be used.
+_BLOCK = 262_144
 
 
 class Handler(Protocol):
@@ -43,28 +50,59 @@ class Remainder:
         """How many bytes the client has still to take. Those that the kernel holds for it count: it tells of room only when a
         third of its buffer is free, and a slow reader may need minutes for that much."""
         ours = self._file.count if self._file is not None else self._transport.get_write_buffer_size()
-        return ours + _held_by_the_kernel(self._writer.descriptor)
+        if self._file is not None and self._writer.descriptor < 0:
+            ours += self._transport.get_write_buffer_size()
+        return ours + _held_by_the_kernel(self._transport.get_extra_info("socket").fileno())
 
     def take(self, rest: Rest) -> None:
         """Write `rest`, then tell the handler."""
         if isinstance(rest, FileRest):
             self._file = rest
-            self._loop.add_writer(self._writer.descriptor, self._send_file)
+            if self._writer.descriptor < 0:
+                self.on_room()
+            else:
+                self._loop.add_writer(self._writer.descriptor, self._send_file)
         else:
             self._transport.write(rest)
             self.on_room()
 
     def on_room(self) -> None:
         """The transport may have written what it had. It calls back only if it had to wait."""
-        if self._file is None and not self._transport.get_write_buffer_size():
+        if self._file is not None and self._writer.descriptor < 0:
+            self._write_file(self._file)
+        elif self._file is None and not self._transport.get_write_buffer_size():
             self._handler.remainder_written()
 
     def end(self) -> None:
         """The connection ends: forget what is left. While the duplicate is open, for the loop watches it."""
         if self._file is not None:
-            self._loop.remove_writer(self._writer.descriptor)
+            if self._writer.descriptor >= 0:
+                self._loop.remove_writer(self._writer.descriptor)
             self._file.close()
             self._file = None
+
+    def _write_file(self, rest: FileRest) -> None:
+        """Give the transport a block, when it has none left."""
+        if self._transport.get_write_buffer_size():
+            return
+        if not rest.count:
+            self.end()
+            self._handler.remainder_written()
+            return
+        try:
+            block = os.pread(rest.fd, min(rest.count, _BLOCK), rest.offset)
+            if not block:
+                raise EOFError("the file is shorter than it was")
+        except (OSError, EOFError) as error:
+            log.error(f"a file could not be sent whole: {error}")
+            self._handler.cut()
+            return
+        rest.offset += len(block)
+        rest.count -= len(block)
+        self._transport.write(block)
+        if not self._transport.get_write_buffer_size():
+            # Not at once: a client that takes all that it is given would keep others from their turn.
+            self._loop.call_soon(self.on_room)
 
     def _send_file(self) -> None:
         rest = self._file
@@ -83,6 +121,14 @@ class Remainder:
         if not rest.count:
             self.end()
             self._handler.remainder_written()
+
+
+def direct_descriptor(transport: asyncio.Transport) -> int:
+    """The descriptor to which bytes may be written past the transport, -1 on TLS. In a callback of the transport."""
+    if transport.get_extra_info("ssl_object") is not None:
+        return -1
+    fd: int = transport.get_extra_info("socket").fileno()
+    return fd
 
 
 def _held_by_the_kernel(fd: int) -> int:

@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 from starman import log
 from starman.serving.acceptor import Acceptor, Listening
 from starman.serving.accesslog import AccessLog
+from starman.serving.certificate import server_context
 from starman.serving.pool import Pool
 from starman.serving.shared import Shared
 from starman.wsgi.call import Application
@@ -48,7 +49,11 @@ class Service:
         owns_loop: bool = True,
     ) -> None:
         """`multiprocess` is what the application is told by `wsgi.multiprocess`: whether it has siblings; `owns_loop` whether the
-        loop runs nothing else, so that it may stand still while a thread works (`schedule`)."""
+        loop runs nothing else, so that it may stand still while a thread works (`schedule`).
+
+        Reads the certificate if a listener is secure: raises SettingError when it cannot be used.
+        """
+        self._tls = server_context(settings) if any(listener.secure for listener in listeners) else None
         self._application = application
         self._settings = settings
         self._listeners = listeners
@@ -68,7 +73,7 @@ class Service:
         self._drain_begun = anyio.Event()
         pool = Pool(self._settings.threads, asyncio.get_running_loop(), takes_turns=self._owns_loop)
         shared = Shared(self._application, self._settings, pool, self._in_thread)
-        acceptor = Acceptor(shared, threads=self._settings.threads, multiprocess=self._multiprocess)
+        acceptor = Acceptor(shared, threads=self._settings.threads, multiprocess=self._multiprocess, tls=self._tls)
         pool.start()
         try:
             async with anyio.create_task_group() as tasks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from starman import log
 from starman.errors import ProtocolError
@@ -16,11 +16,23 @@ from starman.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starman.serving.connection import Connection
     from starman.settings import Settings
     from starman.wsgi.call import Application
 
 SOFTWARE = f"starman/{VERSION}"
+
+
+class Client(Protocol):
+    """One client, as the service looks after it: a connection, or a handshake that is to become one."""
+
+    def check(self, now: float) -> None:
+        """Enforce the timeouts. `now` is monotonic."""
+
+    def close_if_idle(self) -> None:
+        """The worker drains: close, unless something is under way."""
+
+    def cut(self) -> None:
+        """End it at once, with a reset."""
 
 
 class Shared:
@@ -33,6 +45,7 @@ class Shared:
         "clock",
         "connections",
         "draining",
+        "handshake_timeout",
         "header_timeout",
         "in_thread",
         "keepalive",
@@ -44,7 +57,7 @@ class Shared:
         "write_timeout",
     )
 
-    connections: set[Connection]
+    connections: set[Client]
 
     def __init__(
         self,
@@ -68,6 +81,7 @@ class Shared:
             body_bytes=settings.max_body,
         )
         self.body_memory_bytes = settings.body_buffer
+        self.handshake_timeout = settings.ssl_handshake_timeout
         self.header_timeout = settings.header_timeout
         self.min_body_rate = settings.min_body_rate
         self.min_send_rate = settings.min_send_rate

@@ -5,7 +5,7 @@ At any time the sending side belongs to the thread that runs the connection's ex
 sending side away from a thread that lives on (hazard 1), and a descriptor is never closed under a write (hazard 2).
 
 The thread writes to a duplicate of the connection's descriptor, never to the loop's own: libuv closes that one by itself on a
-read error, and its number is reused at once (hazard 2).
+read error, and its number is reused at once (hazard 2). On TLS there is none: each send takes nothing, and all is handed over.
 """
 
 from __future__ import annotations
@@ -113,14 +113,14 @@ class Writer:
     def offer(self, exchange: Exchange, fd: int, buffered: bool) -> bool:
         """Queue an exchange of this connection. Loop. True: its turn is now, give it to the pool.
 
-        `fd` is the transport's descriptor, alive now because the caller is in one of its callbacks; `buffered` whether the
-        transport still has bytes to send.
+        `fd` is the transport's descriptor, alive now because the caller is in one of its callbacks; -1: threads are not to write
+        (TLS). `buffered` whether the transport still has bytes to send.
         """
         with self._lock:
             if self._turn is _ENDING or self._turn is _DEAD:
                 exchange.drop()
                 return False
-            if self._fd < 0:
+            if self._fd < 0 <= fd:
                 self._fd = os.dup(fd)
             if self._turn is not _FREE:
                 self._pending.append(exchange)
@@ -174,6 +174,11 @@ class Writer:
         return self._fd
 
     @property
+    def is_direct(self) -> bool:
+        """Whether threads write to the socket themselves: not on TLS. The thread that runs an exchange."""
+        return self._fd >= 0
+
+    @property
     def turn(self) -> Turn:
         """Whose turn it is. Either side, for a look: without the lock it may be over at once."""
         return self._turn
@@ -194,6 +199,8 @@ class Writer:
         """Write what the socket takes now. Thread. Returns the number of bytes; raises ClientGone."""
         with self._lock:
             self._check(exchange)
+            if self._fd < 0:
+                return 0
             try:
                 return os.write(self._fd, data)
             except BlockingIOError:
@@ -206,6 +213,8 @@ class Writer:
         """Let the kernel send of a file what the socket takes now, and move `rest` on. Thread. Raises ClientGone, OSError."""
         with self._lock:
             self._check(exchange)
+            if self._fd < 0:
+                return
             try:
                 sent = send_some(self._fd, rest)
             except (BrokenPipeError, ConnectionError):
@@ -274,7 +283,7 @@ class Writer:
         """Whether the client has reset the connection, even if the loop cannot see it (hazard 5). Thread. A FIN is no reset."""
         with self._lock:
             if self._turn is _DEAD or self._fd < 0:
-                return True
+                return self._turn is _DEAD
             poll = select.poll()
             poll.register(self._fd, 0)
             return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))

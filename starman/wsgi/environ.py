@@ -43,14 +43,14 @@ def template(*, server: tuple[str, int], secure: bool, errors: TextIO, threads: 
 
 def for_connection(listener: Environ, peer: object, server: object) -> Environ:
     """The template with a connection's addresses, as the socket gives them. `server` None: the listener's own will do."""
-    host, port = _endpoint(peer)
+    host, port = endpoint(peer)
     environ = {**listener, "REMOTE_ADDR": host, "REMOTE_PORT": port}
     if server is not None:
-        environ["SERVER_NAME"], environ["SERVER_PORT"] = _endpoint(server)
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = endpoint(server)
     return environ
 
 
-def _endpoint(address: object) -> tuple[str, str]:
+def endpoint(address: object) -> tuple[str, str]:
     """Host and port of an INET address; of a UNIX one what frameworks can digest: they want an IP address and a number."""
     if isinstance(address, tuple) and len(address) >= 2:
         host = str(address[0])

@@ -55,6 +55,7 @@ class Listening:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        self.secure = False
 
 
 class Running:
