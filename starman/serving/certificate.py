@@ -27,11 +27,11 @@ def server_context(settings: Settings) -> ssl.SSLContext:
         _look(settings, "ssl_cert", certificate, "PRIVATE KEY-----", "no private key: name its file by ssl_key (--ssl-key FILE)")
     else:
         _look(settings, "ssl_key", key, "PRIVATE KEY-----", "no private key in PEM format")
-    key_source = settings.source("ssl_cert" if key is None else "ssl_key")
+    the_key = f"{settings.source('ssl_cert' if key is None else 'ssl_key')}: the private key in {key or certificate!r}"
 
     def passphrase() -> str:
         # Without this, OpenSSL would ask on the terminal, in each worker.
-        raise SettingError(f"{key_source}: the private key in {key or certificate!r} has a passphrase: take it off")
+        raise SettingError(f"{the_key} has a passphrase: take it off")
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -42,10 +42,8 @@ def server_context(settings: Settings) -> ssl.SSLContext:
         context.load_cert_chain(certificate, key, passphrase)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise SettingError(
-                f"{key_source}: the private key in {key or certificate!r} is not that of {certificate!r}"
-            ) from None
-        both = certificate if key is None else f"{certificate!r} and {key!r}"
+            raise SettingError(f"{the_key} is not that of {certificate!r}") from None
+        both = f"{certificate!r}" if key is None else f"{certificate!r} and {key!r}"
         raise SettingError(f"{_sources(settings)}: OpenSSL cannot use {both}: {reason(error)}") from None
     except OSError as error:  # it was there a moment ago
         raise SettingError(f"{_sources(settings)}: cannot be read: {error.strerror}") from None

@@ -50,9 +50,11 @@ class Remainder:
         """How many bytes the client has still to take. Those that the kernel holds for it count: it tells of room only when a
         third of its buffer is free, and a slow reader may need minutes for that much."""
         ours = self._file.count if self._file is not None else self._transport.get_write_buffer_size()
-        if self._file is not None and self._writer.descriptor < 0:
-            ours += self._transport.get_write_buffer_size()
-        return ours + _held_by_the_kernel(self._transport.get_extra_info("socket").fileno())
+        if self._writer.descriptor < 0:
+            if self._file is not None:
+                ours += self._transport.get_write_buffer_size()
+            return ours + _held_by_the_kernel(self._transport.get_extra_info("socket").fileno())
+        return ours + _held_by_the_kernel(self._writer.descriptor)
 
     def take(self, rest: Rest) -> None:
         """Write `rest`, then tell the handler."""
@@ -102,7 +104,11 @@ class Remainder:
         self._transport.write(block)
         if not self._transport.get_write_buffer_size():
             # Not at once: a client that takes all that it is given would keep others from their turn.
-            self._loop.call_soon(self.on_room)
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._file is not None:
+            self._write_file(self._file)
 
     def _send_file(self) -> None:
         rest = self._file

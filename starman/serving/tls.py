@@ -1,8 +1,8 @@
 """TLS behind its handshake: a transport that encrypts what the loop writes and decrypts what it reads. Loop only.
 
-Over the loop's plain transport, by the memory buffers of the ssl module, and not by the loop's own TLS. That one calls written what
-the transport below it still holds, so a slow reader would lose the end of its response when we close; it knows no half-close,
-which lingering needs; it keeps 256 KiB for every connection; and its failed handshakes are tracebacks in the log.
+Over the loop's plain transport, by the memory buffers of the ssl module, and not by the loop's own TLS. That one calls written
+what the transport below it still holds, so a slow reader would lose the end of its response when we close; it knows no
+half-close, which lingering needs; it keeps 256 KiB for every connection; and its failed handshakes are tracebacks in the log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starman.wsgi.environ import endpoint
 if TYPE_CHECKING:
     from starman.serving.connection import Connection
 
-# How much (bytes) is encrypted at once: only when all before it has left, so that a slow reader has little of its own memory here.
+# How much (bytes) is encrypted at once, and only when all before it has left: a slow reader then costs no second copy.
 _PIECE = 65_536
 
 # How many pieces leave in a row to a client that takes them all, before others have their turn.

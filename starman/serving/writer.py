@@ -280,7 +280,10 @@ class Writer:
         return fd, reply.get()
 
     def client_is_gone(self) -> bool:
-        """Whether the client has reset the connection, even if the loop cannot see it (hazard 5). Thread. A FIN is no reset."""
+        """Whether the client has reset the connection, even if the loop cannot see it (hazard 5). Thread. A FIN is no reset.
+
+        Without a descriptor (TLS) the loop alone can see it.
+        """
         with self._lock:
             if self._turn is _DEAD or self._fd < 0:
                 return self._turn is _DEAD
