@@ -62,6 +62,7 @@ On the command line alone: `--config FILE`, `--print-config`, `--check`, `-h`/`-
 | `/run/app.sock`, `unix:app.sock` | a UNIX socket. A path has a `/` in it, or `unix:` before it |
 | `@app` | a UNIX socket in Linux's abstract namespace |
 | `fd://3` | an inherited descriptor, already bound |
+| `127.0.0.1:5443:ssl`, `:5443:ssl`, `[::1]:5443:ssl` | the same with TLS; `--ssl-cert` names the certificate |
 
 Port 0 lets the system choose; the ready line says which port it became.
 """

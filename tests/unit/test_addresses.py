@@ -43,6 +43,12 @@ def tcp(host: str, port: int) -> Address:
         ("@name", Address(AddressKind.ABSTRACT, path="name"), "@name"),
         ("@a/b", Address(AddressKind.ABSTRACT, path="a/b"), "@a/b"),
         ("fd://3", Address(AddressKind.FD, fd=3), "fd://3"),
+        (":5443:ssl", tcp("0.0.0.0", 5443).secured(), "0.0.0.0:5443:ssl"),
+        ("5443:ssl", tcp("0.0.0.0", 5443).secured(), "0.0.0.0:5443:ssl"),
+        ("*:5443:ssl", tcp("*", 5443).secured(), "*:5443:ssl"),
+        ("LocalHost:80:ssl", tcp("localhost", 80).secured(), "localhost:80:ssl"),
+        ("[::1]:80:ssl", tcp("::1", 80).secured(), "[::1]:80:ssl"),
+        ("/tmp/a:ssl", Address(AddressKind.UNIX, path="/tmp/a:ssl"), "unix:/tmp/a:ssl"),
     ],
 )
 def test_forms(text: str, address: Address, canonical: str) -> None:
@@ -50,9 +56,20 @@ def test_forms(text: str, address: Address, canonical: str) -> None:
     assert str(parse_address(text)) == canonical
 
 
+def test_tls_is_a_part_of_an_address_but_never_of_a_unix_socket() -> None:
+    assert tcp("::1", 80) != tcp("::1", 80).secured()
+    assert tcp("::1", 80).secured().secure
+    assert parse_address("fd://3").secured().secure
+    for text in ("/tmp/s.sock", "@name"):
+        assert parse_address(text).secured() == parse_address(text)
+        assert not parse_address(text).secured().secure
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("localhost:ssl", "'localhost' has no port"),
+        ("::1:80:ssl", "in brackets"),
         ("", "empty address"),
         (" :80", "white space"),
         (":80\n", "white space"),

@@ -17,6 +17,7 @@ DEFAULTS = {
     "min_body_rate": 500, "min_send_rate": 500, "server_header": "starman",
     "limit_request_line": 8190, "limit_request_fields": 100, "limit_request_field_size": 8190, "limit_request_head": 65536,
     "max_body": 1 << 30, "error_log": None, "access_log": "off", "disable_proctitle": False,
+    "ssl_cert": None, "ssl_key": None, "enable_ssl": False, "ssl_handshake_timeout": 10.0,
 }  # fmt: skip
 
 # For every setting a value that is wrong, and words about what would be right.
@@ -54,6 +55,10 @@ WRONG = [
     ("error_log", "", "a file"),
     ("access_log", "", '"off"'),
     ("disable_proctitle", "", "true or false"),
+    ("ssl_cert", "", "PEM"),
+    ("ssl_key", "", "PEM"),
+    ("enable_ssl", "perhaps", "true or false"),
+    ("ssl_handshake_timeout", "0", "more than 0"),
 ]
 
 
@@ -221,3 +226,31 @@ def test_names_of_a_setting() -> None:
     assert SETTINGS["app"].positional
     assert SETTINGS["preload_app"].boolean
     assert SETTINGS["listen"].repeatable
+
+
+# TLS
+
+
+def test_tls_needs_a_certificate() -> None:
+    for given in ({"listen": ("127.0.0.1:80", ":443:ssl")}, {"port": 443, "enable_ssl": True}, {"enable_ssl": True}):
+        with pytest.raises(SettingError, match="certificate: give ssl_cert"):
+            Settings.of(**given)
+        assert Settings.of(ssl_cert="a.pem", **given).ssl_key is None
+
+
+def test_enable_ssl_is_for_all_tcp_listeners() -> None:
+    settings = Settings.of(listen=(":80", ":80:ssl", "/run/app.sock", "fd://3"), enable_ssl=True, ssl_cert="a.pem")
+    assert [(str(address), address.secure) for address in settings.addresses()] == [
+        ("0.0.0.0:80:ssl", True),
+        ("unix:/run/app.sock", False),
+        ("fd://3", True),
+    ]
+    assert settings.warnings() == ()
+
+
+def test_tls_settings_without_a_listener_of_theirs() -> None:
+    settings = Settings.of(listen="/run/app.sock", port=80, ssl_cert="a.pem", enable_ssl=True)
+    assert len(settings.warnings()) == 2
+    assert "no listener speaks TLS" in settings.warnings()[1]
+    assert "ssl_cert" in settings.warnings()[1]
+    assert "enable_ssl" in settings.warnings()[1]

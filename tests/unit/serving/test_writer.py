@@ -649,9 +649,31 @@ def test_hazard_05_half_close_and_close_of_a_unix_client() -> None:
         assert b.writer.client_is_gone()
 
 
-def test_hazard_05_without_a_connection_the_client_is_gone() -> None:
+def test_hazard_05_without_a_descriptor_only_the_loop_knows_whether_the_client_is_gone() -> None:
+    """TLS."""
     with bridge() as b:
+        exchange = FakeExchange()
+        assert b.writer.offer(exchange, -1, False)  # type: ignore[arg-type]
+        assert not b.writer.client_is_gone()
+        b.writer.lose()
         assert b.writer.client_is_gone()
+
+
+def test_without_a_descriptor_all_is_handed_over() -> None:
+    """TLS: a thread writes nothing itself."""
+    with bridge() as b:
+        exchange = FakeExchange()
+        b.writer.offer(exchange, -1, False)  # type: ignore[arg-type]
+        assert not b.writer.is_direct
+        assert b.writer.descriptor == -1
+        assert b.writer.send(exchange, b"data") == 0  # type: ignore[arg-type]
+        b.writer.hand_over(exchange, memoryview(b"data"), last=True)  # type: ignore[arg-type]
+        b.loop.run_all()
+        assert b.connection.buffer == b"data"
+        assert b.writer.release(exchange, True) is None  # type: ignore[arg-type]
+        assert b.writer.turn is Turn.RETURNED
+        b.writer.drained()
+        assert b.writer.turn is Turn.FREE
         b.offer()
         b.writer.lose()
         assert b.writer.client_is_gone()
