@@ -674,9 +674,6 @@ def test_without_a_descriptor_all_is_handed_over() -> None:
         assert b.writer.turn is Turn.RETURNED
         b.writer.drained()
         assert b.writer.turn is Turn.FREE
-        b.offer()
-        b.writer.lose()
-        assert b.writer.client_is_gone()
 
 
 def test_hazard_05_a_failed_send_tells_the_loop() -> None:
