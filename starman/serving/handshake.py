@@ -61,7 +61,7 @@ class Handshake(asyncio.Protocol):
         if self._phase is _Phase.SILENT:
             if data[0] != _HANDSHAKE_RECORD:
                 error = ProtocolError(400, "this port speaks TLS, and what came is not: use https")
-                self._transport.write(self._shared.refuse(error, self._peer))
+                self._transport.write(self._shared.refuse(error, self._peer, quietly=False))
                 self._linger()
                 return
             self._session = Session(self._context)
@@ -121,9 +121,9 @@ class Handshake(asyncio.Protocol):
                 log.info(f"TLS handshake with {self._peer} failed: it was not done in time")
             self._transport.abort()
 
-    def close_if_idle(self) -> None:
-        """The worker drains: close, unless the client has begun."""
-        if self._phase is _Phase.SILENT:
+    def close_if_idle(self, since: float) -> None:
+        """The worker drains: close, unless the client has begun, or came after `since` (monotonic)."""
+        if self._phase is _Phase.SILENT and self._deadline - self._shared.handshake_timeout <= since:
             self._transport.close()
 
     def cut(self) -> None:

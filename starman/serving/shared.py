@@ -28,8 +28,8 @@ class Client(Protocol):
     def check(self, now: float) -> None:
         """Enforce the timeouts. `now` is monotonic."""
 
-    def close_if_idle(self) -> None:
-        """The worker drains: close, unless something is under way."""
+    def close_if_idle(self, since: float) -> None:
+        """The worker drains: close, unless something is under way, or was until after `since` (monotonic)."""
 
     def cut(self) -> None:
         """End it at once, with a reset."""
