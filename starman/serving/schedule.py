@@ -18,7 +18,7 @@ LONGEST_PARK = 0.005
 # After blocked threads were seen, the loop does not park for so long.
 POOL_TIME = 0.02
 # How many polls may bring requests or connections before the loop parks all the same.
-MOST_POLLS = 3
+MOST_POLLS = 1
 
 
 class Mode(Enum):
