@@ -9,7 +9,7 @@ import enum
 import sys
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-from .errors import SettingError
+from starman.errors import SettingError
 
 ALL_IPV4 = "0.0.0.0"
 ALL_DUAL_STACK = "*"

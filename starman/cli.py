@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import sys
 
-from .declaration import SETTINGS, Setting
-from .errors import StarmanError
-from .sources import Action, from_arguments, from_command_line, off_flag
-from .version import VERSION
+from starman.declaration import SETTINGS, Setting
+from starman.errors import StarmanError
+from starman.sources import Action, from_arguments, from_command_line, off_flag
+from starman.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .settings import Settings
+    from starman.settings import Settings
 
 INTERRUPTED = 130  # as a shell reports a command that SIGINT ended: 128 + 2
 COLUMNS = 80
@@ -77,7 +77,7 @@ def _run(argv: list[str]) -> int:
     if line.action is Action.CHECK:
         return check(settings)
 
-    from .server import run_master
+    from starman.server import run_master
 
     return run_master(settings)
 
@@ -100,13 +100,13 @@ def check(settings: Settings) -> int:
 
 
 def _check_in_child(settings: Settings) -> int:
-    from .loading import describe, load_application
+    from starman.loading import describe, load_application
 
     status = 1
     try:
         load_application(settings)
         if any(address.secure for address in settings.addresses()):
-            from .serving.certificate import server_context
+            from starman.serving.certificate import server_context
 
             server_context(settings)
         for warning in settings.warnings():

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from .errors import SettingError
+from starman.errors import SettingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Protocol
 
-    from .values import Kind
+    from starman.values import Kind
 
     class HasValues(Protocol):
         """What a class with settings in its body must offer."""

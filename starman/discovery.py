@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from .errors import LoadError
+from starman.errors import LoadError
 
 FILE_NAMES = ("app.py", "wsgi.py")
 SETTINGS_VARIABLE = "DJANGO_SETTINGS_MODULE"

@@ -10,9 +10,9 @@ import functools
 import os
 import sys
 
-from .discovery import find_application
-from .errors import LoadError
-from .settings import nearest
+from starman.discovery import find_application
+from starman.errors import LoadError
+from starman.settings import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
     from wsgiref.types import WSGIApplication
 
-    from .settings import Settings
+    from starman.settings import Settings
 
     Result = TypeVar("Result")
 
@@ -40,7 +40,7 @@ def load_application(settings: Settings) -> WSGIApplication:
     `modules` first. Raises LoadError when it cannot be found or imported, or is not callable. Call once a process, from
     the main thread.
     """
-    from .wsgi.mount import mount
+    from starman.wsgi.mount import mount
 
     _extend_path([*(os.path.abspath(directory) for directory in settings.include), os.getcwd()])
     modules = [_import(name, f"module {name!r} (--modules)") for name in settings.modules]

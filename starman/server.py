@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 
-from . import log
-from .errors import SettingError, StartError
+from starman import log
+from starman.errors import SettingError, StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .process.listeners import Listener
-    from .settings import Settings
-    from .wsgi.call import Application
+    from starman.process.listeners import Listener
+    from starman.settings import Settings
+    from starman.wsgi.call import Application
 
 
 def run(app: Application | str | None = None, **settings: object) -> None:
@@ -34,7 +34,7 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     """
     import threading
 
-    from .sources import from_keywords
+    from starman.sources import from_keywords
 
     if threading.current_thread() is not threading.main_thread():
         raise StartError("starman.run takes the signals over, which only the main thread can: call it there")
@@ -58,9 +58,9 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     """
     import asyncio
 
-    from .process.listeners import open_listeners
-    from .serving.service import Service
-    from .sources import from_keywords
+    from starman.process.listeners import open_listeners
+    from starman.serving.service import Service
+    from starman.sources import from_keywords
 
     chosen = from_keywords(app, settings, os.environ, os.getcwd())
     for warning in chosen.warnings():
@@ -87,9 +87,9 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
 
 def _run(settings: Settings, application: Application | None, *, embedded: bool) -> int:
     """Be the master until a signal ends it; `embedded` in somebody else's program. Raises StarmanError when the start fails."""
-    from .loading import describe
-    from .process.listeners import open_listeners
-    from .process.master import Master
+    from starman.loading import describe
+    from starman.process.listeners import open_listeners
+    from starman.process.master import Master
 
     name = describe(settings, application)
     if application is not None:
@@ -132,7 +132,7 @@ class _ErrorLog:
 
 
 def _announce(settings: Settings, listeners: Sequence[Listener]) -> None:
-    from .version import VERSION
+    from starman.version import VERSION
 
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
     log.info(f"starman {VERSION} ready: 1 worker × {threads} on {', '.join(listener.url for listener in listeners)}")  # noqa: RUF001
@@ -142,7 +142,7 @@ def _loader(settings: Settings) -> Callable[[], Application]:
     """What a mold, a worker or a loop calls to have the application of these settings."""
 
     def load() -> Application:
-        from .loading import load_application
+        from starman.loading import load_application
 
         return load_application(settings)
 
@@ -150,6 +150,6 @@ def _loader(settings: Settings) -> Callable[[], Application]:
 
 
 def _mounted(application: Application, settings: Settings) -> Application:
-    from .wsgi.mount import mount
+    from starman.wsgi.mount import mount
 
     return mount(application, settings.path)

@@ -6,10 +6,10 @@ from the class body of `Settings`. Reads no argv, environment or file (`sources.
 
 from __future__ import annotations
 
-from . import values
-from .addresses import Address, parse_address, tcp_address, unix_address
-from .declaration import DEFAULT_SOURCE, SETTINGS, Given, Setting, nearest, setting
-from .errors import SettingError
+from starman import values
+from starman.addresses import Address, parse_address, tcp_address, unix_address
+from starman.declaration import DEFAULT_SOURCE, SETTINGS, Given, Setting, nearest, setting
+from starman.errors import SettingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import enum
 import os
 
-from .declaration import SETTINGS, Given, Setting, nearest
-from .errors import SettingError
-from .settings import Settings
+from starman.declaration import SETTINGS, Given, Setting, nearest
+from starman.errors import SettingError
+from starman.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

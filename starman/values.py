@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import os
 
-from .addresses import parse_address
-from .cpus import available_cpus
-from .errors import SettingError
+from starman.addresses import parse_address
+from starman.cpus import available_cpus
+from starman.errors import SettingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
