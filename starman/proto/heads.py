@@ -41,29 +41,40 @@ _spellings = _Spellings()
 _valid_hosts: set[bytes] = set()
 
 
-def read_request_line(line: bytes) -> RequestHead:
-    """A head with what its request line tells; `line` is without its CRLF. Raises ProtocolError: 400, 501 (CONNECT), 505."""
+def read_request_line(buffer: bytes, at: int, end: int) -> RequestHead:
+    """A head with what its request line tells, which stands in buffer[at:end]; its CRLF follows there.
+
+    Raises ProtocolError: 400, 501 (CONNECT), 505.
+    """
+    match = ORIGIN_REQUEST_LINE.match(buffer, at)
+    if match is None:
+        return _read_other_line(buffer[at:end])
     head = RequestHead()
-    match = ORIGIN_REQUEST_LINE.fullmatch(line)
-    if match is not None:
-        head.method, head.target, head.path, head.query, head.version, minor = match.groups(b"")
-        head.host = None
-    else:
-        match = ANY_REQUEST_LINE.fullmatch(line)
-        if match is None:
-            raise malformed_request_line(line)
-        head.method, head.target, head.version, major, minor = match.groups()
-        if line == b"PRI * HTTP/2.0":  # RFC 9113 §3.4
-            raise ProtocolError(400, "an HTTP/2 connection preface, where only HTTP/1.1 is spoken")
-        if major != b"1":
-            raise ProtocolError(505, "only HTTP/1.x is spoken here")
+    head.method, head.target, head.path, head.query, head.version, minor = match.groups(b"")
+    head.host = None
     head.minor = 0 if minor == b"0" else 1
     if head.method == b"CONNECT":
         raise ProtocolError(501, "CONNECT is not implemented")
-    if not head.target.startswith(b"/"):
-        _read_other_target(head)
-    elif match.re is ANY_REQUEST_LINE:
+    return head
+
+
+def _read_other_line(line: bytes) -> RequestHead:
+    """The same of a line whose target is not an origin-form."""
+    match = ANY_REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise malformed_request_line(line)
+    head = RequestHead()
+    head.method, head.target, head.version, major, minor = match.groups()
+    if line == b"PRI * HTTP/2.0":  # RFC 9113 §3.4
+        raise ProtocolError(400, "an HTTP/2 connection preface, where only HTTP/1.1 is spoken")
+    if major != b"1":
+        raise ProtocolError(505, "only HTTP/1.x is spoken here")
+    head.minor = 0 if minor == b"0" else 1
+    if head.method == b"CONNECT":
+        raise ProtocolError(501, "CONNECT is not implemented")
+    if head.target.startswith(b"/"):
         raise ProtocolError(400, "the request target is malformed")
+    _read_other_target(head)
     return head
 
 

@@ -23,6 +23,7 @@ Event = RequestHead | bytes | EndOfBody
 # 304: llhttp expects no body behind it, whatever the fields say.
 _START_LINE_FOR_LLHTTP = b"HTTP/1.1 304 -"
 _MOST_LEADING_LINES = 4
+_LINE_BREAKS = b"\r\n"
 
 
 class _Phase(Enum):
@@ -159,26 +160,29 @@ class RequestParser:
 
     def _next_head(self) -> RequestHead | None:
         buffer, at = self._buffer, self._at
-        if buffer.startswith((b"\r", b"\n"), at):
+        if buffer[at] in _LINE_BREAKS:
             if not self._skip_leading_lines():
                 return None
             at = self._at
-        end = buffer.find(b"\r\n\r\n", max(at, at + self._seen - 3)) + 4
+        seen = self._seen
+        end = buffer.find(b"\r\n\r\n", at + seen - 3 if seen > 3 else at) + 4
         if end < 4:
             self._read_unfinished_head()
             return None
-        head, unfed = self._head, at + self._seen
+        head, unfed = self._head, at + seen
         if head is None:
             unfed = buffer.find(b"\r\n", at)
-            line = buffer[at:unfed]
-            if len(line) > self._limits.line_bytes:
-                self._check_line_length(line)
-            head = read_request_line(line)
+            if unfed - at > self._limits.line_bytes:
+                self._check_line_length(buffer[at:unfed])
+            head = read_request_line(buffer, at, unfed)
         if end - at > self._limits.unmeasured_bytes:
             self._check_sizes(buffer.find(b"\r\n", at) + 2, end)
-        self._feed(buffer[unfed:end])
+        fields = buffer[unfed:end]
+        self._feed(fields)
+        if seen:
+            fields = buffer[at:end]  # those that were fed before as well
         head.fields = self._fields
-        if buffer.find(b" \r\n", at, end) >= 0 or buffer.find(b"\t\r\n", at, end) >= 0:
+        if b" \r\n" in fields or b"\t\r\n" in fields:
             head.fields = [(name, value.rstrip(b"\t ")) for name, value in head.fields]
         decide(head)
         if head.body_length != 0:
@@ -219,7 +223,7 @@ class RequestParser:
             unfed = buffer.find(b"\r\n", at)
             if unfed >= 0:
                 self._check_line_length(buffer[at:unfed])
-                self._head = read_request_line(buffer[at:unfed])
+                self._head = read_request_line(buffer, at, unfed)
         self._seen = len(buffer) - at
         if self._head is None:
             line = buffer[at:]

@@ -96,7 +96,7 @@ class ResponseHead:
     Raises TypeError or ValueError, in words for the application's author, when PEP 3333 or RFC 9110 §5.5 is broken.
     """
 
-    __slots__ = ("_lines", "close", "content_length", "has_date", "has_server", "status_code")
+    __slots__ = ("_text", "close", "content_length", "has_date", "has_server", "status_code")
 
     def __init__(self, status: str, fields: Sequence[tuple[str, str]]) -> None:
         if not isinstance(status, str):
@@ -106,21 +106,17 @@ class ResponseHead:
         self.close = False
         self.has_date = False
         self.has_server = False
-        lines = [status_line]
+        text = status_line
         spellings = _spellings
         plain = _PLAIN
         for name, value in fields:
             role = spellings[name]
             if role is plain or self._keep(role, name, value):
-                lines.append(name + ": " + value)
-        text = "\r\n".join(lines)
-        breaks = len(lines) - 1
-        if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
-            raise ValueError("a response field has a CR, LF or NUL in it")
-        try:
-            self._lines = text.encode("latin-1")
-        except UnicodeEncodeError as error:
-            raise ValueError(f"a response field is not latin-1: {error.object[error.start : error.end]!r}") from None
+                line = name + ": " + value
+                if not (line.isascii() and line.isprintable()):
+                    _check_unusual(line)
+                text += "\r\n" + line
+        self._text = text
 
     def _keep(self, role: _Role, name: str, value: str) -> bool:
         """Take note of a field that means something to us; whether it is passed on as the application wrote it."""
@@ -143,8 +139,8 @@ class ResponseHead:
 
     def field_lines(self) -> bytes:
         """The fields alone, without the status line, each with the CRLF before it."""
-        _, line_break, lines = self._lines.partition(b"\r\n")
-        return line_break + lines
+        _, line_break, lines = self._text.partition("\r\n")
+        return (line_break + lines).encode("latin-1")
 
     def finish(
         self, request: RequestFacts, known_length: int | None, persistent: bool, stamp: Stamp
@@ -157,34 +153,45 @@ class ResponseHead:
         code = self.status_code
         length = self.content_length
         persistent = persistent and not self.close
-        own = b""
+        own = ""
         if code in _BODILESS or request.is_head:
             framing = NO_BODY
             if length is not None and code != 204:
-                own = b"\r\nContent-Length: %d" % length
+                own = f"\r\nContent-Length: {length}"
         else:
             if length is None:
                 length = known_length
             if length is not None:
                 framing = LENGTH
-                own = b"\r\nContent-Length: %d" % length
+                own = f"\r\nContent-Length: {length}"
             elif request.minor:
                 framing = CHUNKED
-                own = b"\r\nTransfer-Encoding: chunked"
+                own = "\r\nTransfer-Encoding: chunked"
             else:
                 framing = CLOSE
                 persistent = False
         if not persistent:
-            own += b"\r\nConnection: close"
+            own += "\r\nConnection: close"
         elif not request.minor:
-            own += b"\r\nConnection: keep-alive"
+            own += "\r\nConnection: keep-alive"
         if self.has_date or self.has_server:
-            own += (b"" if self.has_server else stamp.server_line) + (b"" if self.has_date else stamp.date_line)
-            return b"%b%b\r\n\r\n" % (self._lines, own), framing, persistent
-        return b"%b%b%b" % (self._lines, own, stamp.both_and_end), framing, persistent
+            end = ("" if self.has_server else stamp.server_line) + ("" if self.has_date else stamp.date_line) + "\r\n\r\n"
+        else:
+            end = stamp.both_and_end
+        return f"{self._text}{own}{end}".encode("latin-1"), framing, persistent
 
 
 _BODILESS = frozenset((204, 304))
+
+
+def _check_unusual(line: str) -> None:
+    """A field line that is not all visible ASCII: it may hold tabs and latin-1, and nothing that ends a line (RFC 9110 §5.5)."""
+    if "\r" in line or "\n" in line or "\0" in line:
+        raise ValueError("a response field has a CR, LF or NUL in it")
+    try:
+        line.encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a response field is not latin-1: {error.object[error.start : error.end]!r}") from None
 
 
 class RequestFacts:
@@ -202,11 +209,11 @@ class Stamp:
 
     __slots__ = ("both_and_end", "date_line", "server_line")
 
-    def __init__(self, date: bytes, server: bytes) -> None:
-        """`date` is an IMF-fixdate; `server` a product, or b"" for no Server field."""
-        self.server_line = b"\r\nServer: " + server if server else b""
-        self.date_line = b"\r\nDate: " + date
-        self.both_and_end = self.server_line + self.date_line + b"\r\n\r\n"
+    def __init__(self, date: str, server: str) -> None:
+        """`date` is an IMF-fixdate; `server` a product in latin-1, or "" for no Server field."""
+        self.server_line = f"\r\nServer: {server}" if server else ""
+        self.date_line = f"\r\nDate: {date}"
+        self.both_and_end = f"{self.server_line}{self.date_line}\r\n\r\n"
 
 
 def chunk(data: bytes) -> bytes:
@@ -224,7 +231,7 @@ def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -
         status,
         REASONS.get(status, b"Error"),
         len(body),
-        stamp.both_and_end,
+        stamp.both_and_end.encode("latin-1"),
         b"" if to_head else body,
     )
 

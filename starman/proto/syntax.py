@@ -36,7 +36,7 @@ _QUERY = rb"(?:[%b/?\\^`{|}\[\]]*(?:%%[0-9A-Fa-f]{2}[%b/?\\^`{|}\[\]]*)*)" % (_P
 
 # RFC 9112 §3        request-line = method SP request-target SP HTTP-version         (this one: origin-form, which nearly all are)
 # RFC 9112 §3.2.1    origin-form = absolute-path [ "?" query ]
-ORIGIN_REQUEST_LINE = re.compile(rb"([%b]+) ((/%b)(?:\?(%b))?) (HTTP/1\.([0-9]))" % (_TCHAR, _PATH, _QUERY))
+ORIGIN_REQUEST_LINE = re.compile(rb"([%b]+) ((/%b)(?:\?(%b))?) (HTTP/1\.([0-9]))(?=\r\n)" % (_TCHAR, _PATH, _QUERY))
 
 # RFC 9112 §3        the same with any target, for the other forms and for saying what is wrong
 ANY_REQUEST_LINE = re.compile(rb"([%b]+) ([\x21-\x7e]+) (HTTP/([0-9])\.([0-9]))" % _TCHAR)

@@ -16,10 +16,10 @@ class Clock:
 
     __slots__ = ("_cached", "_server")
 
-    def __init__(self, server: bytes) -> None:
-        """`server` is the value of the Server field, b"" for none."""
+    def __init__(self, server: str) -> None:
+        """`server` is the value of the Server field, in latin-1, "" for none."""
         self._server = server
-        self._cached = (0, Stamp(b"", server))
+        self._cached = (0, Stamp("", server))
 
     def stamp(self) -> Stamp:
         """The lines for now."""
@@ -67,15 +67,8 @@ class Progress:
         self._thing = None
 
 
-def fixdate(instant: float) -> bytes:
+def fixdate(instant: float) -> str:
     """A Unix time as IMF-fixdate (RFC 9110 §5.6.7)."""
     t = time.gmtime(instant)
-    return b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (
-        _DAYS[t.tm_wday].encode(),
-        t.tm_mday,
-        _MONTHS[t.tm_mon - 1].encode(),
-        t.tm_year,
-        t.tm_hour,
-        t.tm_min,
-        t.tm_sec,
-    )
+    day, month = _DAYS[t.tm_wday], _MONTHS[t.tm_mon - 1]
+    return f"{day}, {t.tm_mday:02} {month} {t.tm_year:04} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT"

@@ -71,7 +71,7 @@ class Shared:
         self.application = application
         self.in_thread = in_thread
         self.pool = pool
-        self.clock = Clock(b"" if settings.server_header == "off" else settings.server_header.encode("latin-1"))
+        self.clock = Clock("" if settings.server_header == "off" else settings.server_header)
         self.access_log = None if settings.access_log in (None, "off") else AccessLog(settings.access_log)
         self.limits = Limits(
             line_bytes=settings.limit_request_line,

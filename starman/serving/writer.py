@@ -198,7 +198,8 @@ class Writer:
     def send(self, exchange: Exchange, data: bytes) -> int:
         """Write what the socket takes now. Thread. Returns the number of bytes; raises ClientGone."""
         with self._lock:
-            self._check(exchange)
+            if self._exchange is not exchange or self._turn is not _THREAD:
+                raise ClientGone
             if self._fd < 0:
                 return 0
             try:

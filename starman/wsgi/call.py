@@ -28,6 +28,7 @@ from starman.wsgi.environ import Environ
 from starman.wsgi.failure import described, log_failure
 from starman.wsgi.filewrapper import FileWrapper
 
+_NO_ENVIRON: Environ = {}
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 Application = Callable[[Environ, Callable[..., Callable[[bytes], object]]], Iterable[bytes]]
 
@@ -156,6 +157,8 @@ class Call:
                 self.status_code = 0
         except BaseException as error:  # SystemExit, too: one request must not end the worker
             self._failed(error, environ)
+        # It holds us, by early_hints: a circle that only the garbage collector would find.
+        self._environ = _NO_ENVIRON
 
     def _respond(self, iterable: Any) -> None:
         if self._detached:
@@ -203,9 +206,10 @@ class Call:
             self._output.send(encoded, last=True)
             self._state = _ENDED
             return
-        data = self._cut_to_length(data)
-        if self._left:
-            self._fell_short()
+        if len(data) != self._left:
+            data = self._cut_to_length(data)
+            if self._left:
+                self._fell_short()
         self._output.send(encoded + data, last=True)
         self.body_sent = len(data)
         self._state = _ENDED

@@ -19,6 +19,8 @@ Environ = dict[str, Any]
 
 # CGI's own names for two fields. A chunked body arrives decoded, its length known; Proxy must not become HTTP_PROXY (httpoxy).
 _SPECIAL = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH", "transfer-encoding": "", "proxy": ""}
+# What `build` sets for every request.
+_OF_A_REQUEST = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REQUEST_URI", "RAW_URI", "SERVER_PROTOCOL", "wsgi.input")
 _MOST_SPELLINGS = 1024
 _spellings: dict[bytes, str] = {}
 
@@ -47,6 +49,8 @@ def for_connection(listener: Environ, peer: object, server: object) -> Environ:
     environ = {**listener, "REMOTE_ADDR": host, "REMOTE_PORT": port}
     if server is not None:
         environ["SERVER_NAME"], environ["SERVER_PORT"] = endpoint(server)
+    # A copy of a dict that has room for all its keys is one block of memory, and setting a key that is there moves nothing.
+    environ.update(dict.fromkeys(_OF_A_REQUEST))
     return environ
 
 
@@ -61,18 +65,15 @@ def endpoint(address: object) -> tuple[str, str]:
 
 def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: int | None) -> Environ:
     """The environ of one request. `body_length` is the decoded body's; None when there is none."""
-    path = head.path
+    environ = connection.copy()
+    path, query = head.path, head.query
     target = head.target.decode("latin-1")
-    environ = {
-        **connection,
-        "REQUEST_METHOD": head.method.decode("latin-1"),
-        "PATH_INFO": unquote_to_bytes(path).decode("latin-1") if b"%" in path else path.decode("latin-1"),
-        "QUERY_STRING": head.query.decode("latin-1"),
-        "REQUEST_URI": target,
-        "RAW_URI": target,
-        "SERVER_PROTOCOL": head.version.decode("latin-1"),
-        "wsgi.input": body,
-    }
+    environ["REQUEST_METHOD"] = head.method.decode("latin-1")
+    environ["PATH_INFO"] = (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1")
+    environ["QUERY_STRING"] = query.decode("latin-1") if query else ""
+    environ["REQUEST_URI"] = environ["RAW_URI"] = target
+    environ["SERVER_PROTOCOL"] = head.version.decode("latin-1")
+    environ["wsgi.input"] = body
     spellings = _spellings
     for name, value in head.fields:
         key = spellings.get(name)

@@ -23,7 +23,7 @@ from starman.proto.response import (
 from starman.proto.response import _spellings as spellings
 
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
-STAMP = Stamp(DATE, b"starman")
+STAMP = Stamp(DATE.decode(), "starman")
 GET_1_1 = RequestFacts(1, False)
 
 
@@ -143,7 +143,7 @@ def test_date_and_server_of_the_application_win() -> None:
 
 
 def test_no_server_field() -> None:
-    data, _, _ = ResponseHead("200 OK", []).finish(GET_1_1, 0, True, Stamp(DATE, b""))
+    data, _, _ = ResponseHead("200 OK", []).finish(GET_1_1, 0, True, Stamp(DATE.decode(), ""))
     assert data == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: " + DATE + b"\r\n\r\n"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ class FakeShared:
 
     def __init__(self, application: Callable[..., Any]) -> None:
         self.application = application
-        self.clock = Clock(b"fake")
+        self.clock = Clock("fake")
         self.access_log = FakeLog()
         self.keepalive = True
         self.draining = False
@@ -93,6 +95,27 @@ def test_a_request_and_its_response(stage: Make) -> None:
     assert s.received().endswith(b"\r\n\r\nhello")
     assert s.shared.access_log.lines == [("/x", 200, 5)]
     assert s.writer.turn is Turn.FREE
+
+
+def test_nothing_of_a_request_waits_for_the_garbage_collector(stage: Make) -> None:
+    class Thing:
+        pass
+
+    seen: list[weakref.ref[Thing]] = []
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        environ["thing"] = thing = Thing()
+        seen.append(weakref.ref(thing))
+        return hello(environ, start_response)
+
+    s = stage(application)
+    gc.disable()
+    try:
+        s.offer().run()
+        s.offer(b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").run()
+        assert [thing() for thing in seen] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_the_next_exchange_of_the_client_is_returned(stage: Make) -> None:
@@ -285,7 +308,7 @@ def test_a_small_file_goes_with_its_head(stage: Make, path: Path) -> None:
     path.write_bytes(b"small")
     s = stage(wrapping(path))
     s.offer().run()
-    assert s.received().endswith(b"Content-Length: 5\r\nServer: fake" + s.shared.clock.stamp().date_line + b"\r\n\r\nsmall")
+    assert s.received().endswith(b"Content-Length: 5" + s.shared.clock.stamp().both_and_end.encode() + b"small")
 
 
 def test_the_loop_gets_a_descriptor_of_its_own(stage: Make, path: Path) -> None:

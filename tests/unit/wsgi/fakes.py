@@ -10,7 +10,7 @@ from starman.proto.response import RequestFacts, Stamp
 from starman.wsgi.call import Call, ClientGone
 from starman.wsgi.environ import Environ
 
-STAMP = Stamp(b"Sun, 06 Nov 1994 08:49:37 GMT", b"fake")
+STAMP = Stamp("Sun, 06 Nov 1994 08:49:37 GMT", "fake")
 
 
 class FakeOutput:
