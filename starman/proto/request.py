@@ -177,12 +177,9 @@ class RequestParser:
             head = read_request_line(buffer, at, unfed)
         if end - at > self._limits.unmeasured_bytes:
             self._check_sizes(buffer.find(b"\r\n", at) + 2, end)
-        fields = buffer[unfed:end]
-        self._feed(fields)
-        if seen:
-            fields = buffer[at:end]  # those that were fed before as well
+        self._feed(buffer[unfed:end])
         head.fields = self._fields
-        if b" \r\n" in fields or b"\t\r\n" in fields:
+        if buffer.find(b" \r\n", at, end) >= 0 or buffer.find(b"\t\r\n", at, end) >= 0:
             head.fields = [(name, value.rstrip(b"\t ")) for name, value in head.fields]
         decide(head)
         if head.body_length != 0:

@@ -21,6 +21,8 @@ Environ = dict[str, Any]
 _SPECIAL = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH", "transfer-encoding": "", "proxy": ""}
 # What `build` sets for every request.
 _OF_A_REQUEST = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REQUEST_URI", "RAW_URI", "SERVER_PROTOCOL", "wsgi.input")
+# As a number: to look for bytes in bytes, CPython makes and drops an exception first.
+_PERCENT = ord("%")
 _MOST_SPELLINGS = 1024
 _spellings: dict[bytes, str] = {}
 
@@ -69,7 +71,7 @@ def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: i
     path, query = head.path, head.query
     target = head.target.decode("latin-1")
     environ["REQUEST_METHOD"] = head.method.decode("latin-1")
-    environ["PATH_INFO"] = (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1")
+    environ["PATH_INFO"] = (unquote_to_bytes(path) if _PERCENT in path else path).decode("latin-1")
     environ["QUERY_STRING"] = query.decode("latin-1") if query else ""
     environ["REQUEST_URI"] = environ["RAW_URI"] = target
     environ["SERVER_PROTOCOL"] = head.version.decode("latin-1")
