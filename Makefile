@@ -19,12 +19,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint pytest docs-check bench fuzz docs clean
+.PHONY: help serve test lint pytest docs-check bench bench-memory fuzz docs clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
 	@echo "make test     lint, types, unit and functional tests, documentation"
 	@echo "make bench    starman beside gunicorn, with wrk  (BENCH_ARGS=)"
+	@echo "make bench-memory   the memory of starman, gunicorn and granian"
 	@echo "make fuzz     fuzz the parser and the chunked decoder, $(FUZZ_SECONDS) s each  (FUZZ_SECONDS=)"
 	@echo "make docs     write the settings page from the table of settings"
 	@echo "make clean    remove what these commands made"
@@ -49,6 +50,9 @@ docs-check: $(VENV)/test.stamp
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-memory: $(VENV)/bench.stamp
+	$(BIN)/python -m bench.memory $(BENCH_ARGS)
 
 fuzz: $(VENV)/fuzz.stamp
 	$(BIN)/python -m tests.fuzz.fuzz_request -max_total_time=$(FUZZ_SECONDS)

@@ -96,6 +96,13 @@ def measure(scenario: Scenario, rounds: int, seconds: int, cores: Cores, progres
 @contextmanager
 def running(server: Server, scenario: Scenario, cores: Cores) -> Iterator[str]:
     """Start one server on a free port, wait until it answers, give its URL, and end it with all its processes."""
+    with serving(server, scenario, cores) as (url, _):
+        yield url
+
+
+@contextmanager
+def serving(server: Server, scenario: Scenario, cores: Cores) -> Iterator[tuple[str, int]]:
+    """As `running`, with the process id of the server beside its URL."""
     port = _free_port()
     start = Start(scenario.application, port, scenario.workers, scenario.threads)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -113,7 +120,7 @@ def running(server: Server, scenario: Scenario, cores: Cores) -> Iterator[str]:
             if not _answers(process, port, scenario.path):
                 log.seek(0)
                 raise BenchError(f"{server.name} did not start:\n{log.read().decode('utf-8', 'replace')}")
-            yield f"http://127.0.0.1:{port}{scenario.path}"
+            yield f"http://127.0.0.1:{port}{scenario.path}", process.pid
             if process.poll() is not None:
                 raise BenchError(f"{server.name} ended while it was measured, with status {process.returncode}")
         finally:

@@ -43,6 +43,10 @@ def _starman(start: Start) -> list[str]:
     return [sys.executable, "-m", "starman", *counts, "--listen", f"127.0.0.1:{start.port}", start.application]
 
 
+def _starman_preload(start: Start) -> list[str]:
+    return [*_starman(start), "--preload-app"]
+
+
 def _gunicorn(start: Start, *options: str) -> list[str]:
     common = ["--workers", str(start.workers), "--bind", f"127.0.0.1:{start.port}", "--log-level", "warning"]
     return [sys.executable, "-m", "gunicorn", *common, *options, start.application]
@@ -58,6 +62,19 @@ def _gunicorn_sync(start: Start) -> list[str]:
     return _gunicorn(start, "--worker-class", "sync")
 
 
+def _gunicorn_gthread_preload(start: Start) -> list[str]:
+    return [*_gunicorn_gthread(start), "--preload"]
+
+
+def _granian(start: Start) -> list[str]:
+    counts = ["--workers", str(start.workers), "--blocking-threads", str(start.threads)]
+    place = ["--host", "127.0.0.1", "--port", str(start.port), "--no-ws", "--log-level", "warning"]
+    return [sys.executable, "-m", "granian", "--interface", "wsgi", *counts, *place, start.application]
+
+
 STARMAN = Server("starman", "starman", _starman)
+STARMAN_PRELOAD = Server("starman, preloaded", "starman", _starman_preload)
 GUNICORN_GTHREAD = Server("gunicorn gthread", "gunicorn", _gunicorn_gthread)
 GUNICORN_SYNC = Server("gunicorn sync", "gunicorn", _gunicorn_sync)
+GUNICORN_GTHREAD_PRELOAD = Server("gunicorn gthread, preloaded", "gunicorn", _gunicorn_gthread_preload)
+GRANIAN = Server("granian", "granian", _granian)
