@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
 def import_service() -> MakeService:
     """Import all that every worker needs, so that a mold has it before it forks; return the class of the service."""
-    # Imported by name only when first used, which would be in each worker: anyio's backend.
+    # What would be imported where it is first used, which is in each worker: by `starman.loading`, by anyio, and by a mold.
+    import ast  # noqa: F401
+    import importlib.util  # noqa: F401
+    import traceback  # noqa: F401
+
     import anyio._backends._asyncio  # noqa: F401
     import httptools  # noqa: F401
     import uvloop  # noqa: F401
 
+    import starman.process.worker
+    import starman.wsgi.mount  # noqa: F401
     from starman.serving.service import Service
 
     return Service

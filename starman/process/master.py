@@ -21,6 +21,7 @@ from starman.process.links import Link, Links
 from starman.process.messages import Draining, Failed, Loaded, Ready, Role, Spawn, Spawned
 from starman.process.reaper import Reaper
 from starman.process.roster import Roster
+from starman.process.sharing import immortalize
 from starman.version import VERSION
 
 TYPE_CHECKING = False
@@ -98,6 +99,8 @@ class Master:
             warn_of_threads()
         else:
             self._blueprint.title("master")
+            # Now, not in the molds: they would each have copies of these pages.
+            immortalize()
         raise_descriptor_limit()
         self._reaper = Reaper(everything=not embedded)
         self._door = SignalDoor()

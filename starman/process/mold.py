@@ -5,7 +5,6 @@ It has no loop and no thread, for both make a fork unsafe. Never imports asyncio
 
 from __future__ import annotations
 
-import gc
 import os
 
 from starman import log
@@ -13,12 +12,14 @@ from starman.errors import StarmanError
 from starman.process.channel import Channel
 from starman.process.forking import flush, fork, take_signals
 from starman.process.messages import Failed, Loaded, Role, Spawn, Spawned
+from starman.process.sharing import settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
     from starman.process.blueprint import Blueprint
+    from starman.process.worker import MakeService
     from starman.wsgi.call import Application
 
 
@@ -50,15 +51,24 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
 
 
 def _load(channel: Channel, blueprint: Blueprint, *, preload: bool) -> Application | None:
-    blueprint.import_service()
+    make_service = blueprint.import_service()
     application = blueprint.application
     if preload:
         application = blueprint.load_application()
-    # What exists now is shared with every worker, as long as nobody writes to it: the collector would, into each
-    # object's header.
-    gc.collect()
-    gc.freeze()
+    else:
+        _rehearse(make_service, blueprint.settings.threads)
+    settle()
     return application
+
+
+def _rehearse(make_service: MakeService, threads: int) -> None:
+    try:
+        make_service.rehearse(threads)
+    except Exception:
+        import traceback
+
+        # The workers are larger without, and serve as well.
+        log.warning(f"the rehearsal failed, so each worker takes about 1 MB more\n{traceback.format_exc()}")
 
 
 def _obey(channel: Channel, blueprint: Blueprint, application: Application | None) -> None:

@@ -40,7 +40,10 @@ if TYPE_CHECKING:
             """Have `run` return now."""
 
     class MakeService(Protocol):
-        """The class of the service, as a worker calls it."""
+        """The class of the service, as a mold and a worker call it."""
+
+        def rehearse(self, threads: int) -> None:
+            """In a mold: serve nobody for a moment, so that workers share what comes of it. Raises what goes wrong."""
 
         def __call__(
             self, application: Application, settings: Settings, listeners: Sequence[Listener], *, multiprocess: bool

@@ -65,6 +65,14 @@ class Service:
         self._drain_asked = False
         self._cut_asked = False
 
+    @classmethod
+    def rehearse(cls, threads: int) -> None:
+        """Serve nobody but ourselves for a moment, with so many threads; what is forked from this process shares the outcome.
+        Main thread, without a loop. Raises what goes wrong."""
+        from starman.serving.rehearsal import rehearse
+
+        rehearse(cls, threads)
+
     async def run(self, started: Callable[[], None]) -> None:
         """Serve. Calls `started` once connections are accepted, returns when a drain has ended.
 

@@ -470,7 +470,9 @@ def test_hazard_07_no_process_holds_what_is_another_ones(code: Code) -> None:
             for other, others in everybody.items():
                 assert other == pid or held & others == shared, (title(pid), title(other))
         for pid in molds(server):
-            assert len(everybody[pid]) == 2, "a mold has the listener and its channel"
+            # Beside them the pipe in which libuv, since the rehearsal, keeps a lock, and which it makes anew in each fork.
+            mine = [name for name in everybody[pid] if name.startswith("socket:")]
+            assert len(mine) == 2, "a mold has the listener and its channel"
 
 
 def test_a_crash_loop_backs_off_and_mends_itself(code: Code) -> None:

@@ -28,6 +28,10 @@ from tests.unit.process.forked import run_forked
 class FakeService:
     """Ready at once; ends when told."""
 
+    @classmethod
+    def rehearse(cls, threads: int) -> None:
+        pass
+
     def __init__(self, *_: object, **__: object) -> None:
         self.end = asyncio.Event()
 
