@@ -30,6 +30,14 @@ class LoadError(StarmanError):
     """The application cannot be found or imported, or is not callable."""
 
 
+class WarmUpError(StarmanError):
+    """The application does not answer a warm-up request as it should."""
+
+
+class HookError(StarmanError):
+    """A hook of the application's has raised. `details` has its traceback."""
+
+
 class ListenError(StarmanError):
     """A listener cannot be opened: the port is in use, the path is a live socket, the address is not ours."""
 

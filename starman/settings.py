@@ -54,6 +54,13 @@ class Settings:
         values.FLAG,
         "Load the application once, before the workers are forked: they share its memory, and start at once.",
     )
+    warm_up: tuple[str, ...] = setting(
+        (),
+        "Application",
+        values.TARGETS,
+        "Ask the application for this path, as a client would, before its workers serve: with --preload-app once, where it is "
+        "loaded, else in each worker. An answer of 500 or above fails the start.",
+    )
 
     listen: tuple[str, ...] = setting(
         (f":{DEFAULT_PORT}",),
@@ -190,6 +197,7 @@ class Settings:
         for name, declared in SETTINGS.items():
             item = given.get(name) or Given(declared.default, DEFAULT_SOURCE)
             parsed[name] = declared.parse(item.value, item.source)
+        _check_warm_up(parsed, given)
         if parsed["keepalive_timeout"] == 0:
             parsed["disable_keepalive"] = True
         object.__setattr__(self, "_values", parsed)
@@ -250,6 +258,17 @@ class Settings:
                 verb = "has" if len(ignored) == 1 else "have"
                 return (f"{', '.join(ignored)} {verb} no effect beside {self.source(winner)}",)
         return ()
+
+
+def _check_warm_up(parsed: Mapping[str, object], given: Mapping[str, Given]) -> None:
+    """Raises SettingError for a path that the mounted application would never be asked for."""
+    prefix, targets = str(parsed["path"]), parsed["warm_up"]
+    assert isinstance(targets, tuple)
+    for target in targets:
+        if not f"{target.partition('?')[0]}/".startswith(f"{prefix}/"):
+            raise SettingError(
+                f"{given['warm_up'].source}: warm_up {target} is not below {prefix}, where the application is mounted"
+            )
 
 
 def _socket_address(text: str) -> Address:

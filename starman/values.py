@@ -199,6 +199,14 @@ def read_prefix(value: object) -> str:
     return prefix.rstrip("/")
 
 
+def read_target(value: object) -> str:
+    """The target of a request: a path, with or without a query, percent-encoded (RFC 9112 §3.2.1)."""
+    target = read_text(value)
+    if not target.startswith("/") or not target.isascii() or " " in target or "#" in target:
+        raise ValueError
+    return target
+
+
 def read_address(value: object) -> str:
     """A listener's address, kept as it was written. A whole number is a port."""
     address = str(value) if isinstance(value, int) and not isinstance(value, bool) else read_text(value)
@@ -266,6 +274,7 @@ ERROR_LOG = Kind(read_log, 'a file, or "-" for standard error', "FILE")
 ACCESS_LOG = text('a file, "-" for standard output, or "off"', "FILE")
 SERVER_HEADER = Kind(read_field_value, 'a product such as "starman", or "off"', "PRODUCT")
 DIRECTORIES = many(text("a directory", "DIR"))
+TARGETS = many(Kind(read_target, 'a path that begins with "/", percent-encoded, with or without a query', "PATH"))
 MODULES = many(text("the name of a module", "MODULE"))
 ANY_SECONDS = seconds(zero=True)
 SOME_SECONDS = seconds(zero=False)

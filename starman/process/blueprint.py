@@ -58,6 +58,13 @@ class Blueprint:
         self.name = name
         self.import_service = import_service
 
+    def warm_up(self, application: Application) -> None:
+        """Have `application` answer the warm-up requests of the settings. Raises WarmUpError."""
+        if self.settings.warm_up:
+            from starman.serving.warmup import warm_up
+
+            warm_up(application, self.settings)
+
     def title(self, role: str) -> None:
         """Show `starman ROLE NAME` as the title of this process, unless the settings forbid it."""
         if not self.settings.disable_proctitle:

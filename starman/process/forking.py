@@ -69,6 +69,17 @@ def take_signals(*, stop_ends: bool) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
 
+def reseed() -> None:
+    """In a worker whose mold has loaded the application: numbers of its own from numpy's legacy generator, if there is one.
+
+    `random` does it by itself at each fork, and so does OpenSSL (1.1.1 and later); `secrets` and `uuid.uuid4` ask the kernel.
+    Generators that the application has made are its own to reseed, in an after_fork hook.
+    """
+    seed = getattr(sys.modules.get("numpy.random"), "seed", None)
+    if seed is not None:
+        seed()
+
+
 def nothing(signum: int = 0, frame: FrameType | None = None) -> None:
     """A signal handler that does nothing."""
 

@@ -1,16 +1,18 @@
 """The mold: a process that has imported what every worker needs, and forks workers (or another mold) on command.
 
-It has no loop and no thread, for both make a fork unsafe. Never imports asyncio by itself; the blueprint's imports do.
+It has no loop and no thread when it forks, for both make a fork unsafe. Never imports asyncio by itself; the blueprint's imports
+do.
 """
 
 from __future__ import annotations
 
 import os
 
-from starman import log
-from starman.errors import StarmanError
+from starman import hooks, log
+from starman.errors import HookError, StarmanError
 from starman.process.channel import Channel
 from starman.process.forking import flush, fork, take_signals
+from starman.process.forksafety import findings, names, sockets
 from starman.process.messages import Failed, Loaded, Role, Spawn, Spawned
 from starman.process.sharing import settle
 
@@ -34,9 +36,9 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
         channel.send(Spawned(os.getpid()))
         take_signals(stop_ends=False)
         blueprint.title("mold")
-        application = _load(channel, blueprint, preload=preload)
+        mold = _Mold(channel, blueprint, preload=preload)
         channel.send(Loaded())
-        _obey(channel, blueprint, application)
+        mold.obey()
         status = 0
     except StarmanError as error:
         channel.send(Failed(str(error), error.details))
@@ -50,15 +52,80 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
         os._exit(status)
 
 
-def _load(channel: Channel, blueprint: Blueprint, *, preload: bool) -> Application | None:
-    make_service = blueprint.import_service()
-    application = blueprint.application
-    if preload:
-        application = blueprint.load_application()
-    else:
-        _rehearse(make_service, blueprint.settings.threads)
-    settle()
-    return application
+class _Mold:
+    """A mold's life: it loads, settles, then forks on command.
+
+    application: None when the workers load it. known: the sockets that are none of the application's.
+    """
+
+    __slots__ = ("_application", "_blueprint", "_channel", "_checked", "_known")
+
+    def __init__(self, channel: Channel, blueprint: Blueprint, *, preload: bool) -> None:
+        self._channel = channel
+        self._blueprint = blueprint
+        self._application: Application | None = blueprint.application
+        self._checked = False
+        make_service = blueprint.import_service()
+        self._known = sockets() if preload else _own_sockets(channel, blueprint)
+        if preload:
+            self._application = blueprint.load_application()
+        else:
+            _rehearse(make_service, blueprint.settings.threads)
+        if self._application is not None:
+            blueprint.warm_up(self._application)
+        settle()
+
+    def obey(self) -> None:
+        """Fork what the master asks for, until it closes its end."""
+        while (received := self._channel.receive()) is not None:
+            message, fds = received
+            if isinstance(message, Spawn) and len(fds) == 1:
+                self._spawn(message, Channel.of_descriptor(fds[0]))
+            else:
+                log.error(f"a mold cannot do anything with {message!r}")
+
+    def _spawn(self, order: Spawn, child_channel: Channel) -> None:
+        """Fork twice: the process in between ends at once, so that its child becomes one of the master (a child subreaper),
+        which alone is to reap it."""
+        try:
+            if self._application is not None:
+                hooks.run_before_fork()
+                self._check(child_channel)
+            between = fork()
+        except (OSError, HookError) as error:
+            child_channel.send(_failed(error))
+            child_channel.close()
+            return
+        if between:
+            child_channel.close()
+            os.waitpid(between, 0)
+            return
+        # Hazard 16: the process in between does nothing else than to fork and to be gone. Signals are blocked all the time.
+        try:
+            if os.fork():
+                os._exit(0)
+        except OSError as error:
+            child_channel.send(_failed(error))
+            os._exit(1)
+        # Hazard 7: the new process must not hold the mold's end: the mold ends when it, and nobody else, is at its end of file.
+        self._channel.abandon()
+        if order.role is Role.MOLD:
+            run_mold(child_channel, self._blueprint, preload=True)
+        from starman.process.worker import run_worker
+
+        run_worker(child_channel, order.slot, self._blueprint, self._application)
+
+    def _check(self, child_channel: Channel) -> None:
+        """Before the first fork, when the application's hooks have done what they do: warn of what a worker would inherit."""
+        if not self._checked:
+            self._checked = True
+            for line in findings(self._known | names([child_channel.fileno()])):
+                log.warning(line)
+
+
+def _own_sockets(channel: Channel, blueprint: Blueprint) -> frozenset[str]:
+    """Of a mold that has not loaded the application itself: all others are the calling program's, and shared with workers."""
+    return names([channel.fileno(), *(listener.socket.fileno() for listener in blueprint.listeners)])
 
 
 def _rehearse(make_service: MakeService, threads: int) -> None:
@@ -71,41 +138,7 @@ def _rehearse(make_service: MakeService, threads: int) -> None:
         log.warning(f"the rehearsal failed, so each worker takes about 1 MB more\n{traceback.format_exc()}")
 
 
-def _obey(channel: Channel, blueprint: Blueprint, application: Application | None) -> None:
-    while (received := channel.receive()) is not None:
-        message, fds = received
-        if isinstance(message, Spawn) and len(fds) == 1:
-            _spawn(message, Channel.of_descriptor(fds[0]), channel, blueprint, application)
-        else:
-            log.error(f"a mold cannot do anything with {message!r}")
-
-
-def _spawn(
-    order: Spawn, child_channel: Channel, own_channel: Channel, blueprint: Blueprint, application: Application | None
-) -> None:
-    """Fork twice: the process in between ends at once, so that its child becomes one of the master (a child subreaper),
-    which alone is to reap it."""
-    try:
-        between = fork()
-    except OSError as error:
-        child_channel.send(Failed(f"no process can be made: {error.strerror}"))
-        child_channel.close()
-        return
-    if between:
-        child_channel.close()
-        os.waitpid(between, 0)
-        return
-    # Hazard 16: the process in between does nothing else than to fork and to be gone. Signals are blocked all the time.
-    try:
-        if os.fork():
-            os._exit(0)
-    except OSError as error:
-        child_channel.send(Failed(f"no process can be made: {error.strerror}"))
-        os._exit(1)
-    # Hazard 7: the new process must not hold the mold's end: the mold ends when it, and nobody else, is at its end of file.
-    own_channel.abandon()
-    if order.role is Role.MOLD:
-        run_mold(child_channel, blueprint, preload=True)
-    from starman.process.worker import run_worker
-
-    run_worker(child_channel, order.slot, blueprint, application)
+def _failed(error: OSError | HookError) -> Failed:
+    if isinstance(error, HookError):
+        return Failed(str(error), error.details)
+    return Failed(f"no process can be made: {error.strerror}")

@@ -11,9 +11,9 @@ import signal
 
 import anyio
 
-from starman import log
+from starman import hooks, log
 from starman.errors import StarmanError
-from starman.process.forking import HANDLED, leave, take_signals
+from starman.process.forking import HANDLED, leave, reseed, take_signals
 from starman.process.messages import Draining, Failed, Ready, Spawned
 
 TYPE_CHECKING = False
@@ -71,6 +71,11 @@ def run_worker(channel: Channel, slot: int, blueprint: Blueprint, application: A
         make_service = blueprint.import_service()
         if application is None:
             application = blueprint.load_application()
+            hooks.run_after_fork()
+            blueprint.warm_up(application)
+        else:
+            reseed()
+            hooks.run_after_fork()
         settings = blueprint.settings
         service = make_service(application, settings, blueprint.listeners, multiprocess=settings.workers > 1)
         lifetime = _Lifetime(channel, service, blueprint.listeners)
@@ -85,6 +90,8 @@ def run_worker(channel: Channel, slot: int, blueprint: Blueprint, application: A
             channel.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
         else:
             log.error(f"worker {slot} failed\n{traceback.format_exc()}")
+    if lifetime is not None and lifetime.ready:
+        hooks.run_worker_exit()
     leave(status)
 
 
@@ -120,6 +127,7 @@ class _Lifetime:
 
     def _started(self) -> None:
         self.ready = True
+        hooks.run_worker_ready()
         self._channel.send(Ready())
 
     def _stop(self) -> None:

@@ -10,7 +10,7 @@ from starman.errors import SettingError
 from starman.settings import DEFAULT_SOURCE, SETTINGS, Given, Setting, Settings, nearest
 
 DEFAULTS = {
-    "app": None, "eval": None, "include": (), "modules": (), "path": "", "preload_app": False,
+    "app": None, "eval": None, "include": (), "modules": (), "path": "", "preload_app": False, "warm_up": (),
     "listen": (":5000",), "host": None, "port": None, "socket": None, "backlog": 2048, "socket_mode": None, "socket_group": None,
     "threads": 4, "graceful_timeout": 30.0, "boot_timeout": 60.0,
     "keepalive_timeout": 65.0, "disable_keepalive": False, "header_timeout": 30.0, "write_timeout": 60.0, "body_buffer": 1 << 20,
@@ -28,6 +28,7 @@ WRONG = [
     ("modules", [""], "name of a module"),
     ("path", "shop", 'begins with "/"'),
     ("preload_app", "maybe", "true or false"),
+    ("warm_up", ["health"], 'begins with "/"'),
     ("listen", "localhost", "HOST:PORT"),
     ("host", "", "a host name"),
     ("port", "70000", "from 0 to 65535"),

@@ -1,0 +1,89 @@
+"""Warm-up: requests to the application that come from no client, so that its first real one meets it with everything loaded.
+
+They go the way of every request, from bytes to a whole response, except for connections and threads: nobody listens.
+"""
+
+from __future__ import annotations
+
+import sys
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from starman.errors import ProtocolError, WarmUpError
+from starman.proto.messages import Limits, RequestHead
+from starman.proto.request import RequestParser
+from starman.proto.response import RequestFacts
+from starman.serving.clock import Clock
+from starman.serving.shared import SOFTWARE
+from starman.wsgi.call import Call
+from starman.wsgi.environ import Environ, build, for_connection, template
+
+if TYPE_CHECKING:
+    from starman.settings import Settings
+    from starman.wsgi.call import Application
+
+# What the environ has set to True, so that an application can tell (to answer without side effects, for instance).
+MARK = "starman.warm_up"
+
+_LEAST_FAILURE = 500
+
+
+def warm_up(application: Application, settings: Settings) -> None:
+    """Have `application` answer a GET for each of the `warm_up` of `settings`, with `Host: localhost`; the answers are dropped.
+
+    Raises WarmUpError for the first that is not answered whole, or with a status of 500 or above: what the application
+    raised is in the error log then. Main thread of a mold or worker, with neither loop nor threads yet.
+    """
+    for target in settings.warm_up:
+        output = _Nowhere()
+        call = Call(RequestFacts(1, False), output, Clock("").stamp())
+        environ = _environ(target, settings)
+        environ["wsgi.early_hints"] = call.early_hints
+        call.run(application, environ)
+        if call.status_code >= _LEAST_FAILURE:
+            raise WarmUpError(f"the warm-up request for {target} was answered with {call.status_code}")
+        if not output.ended:
+            raise WarmUpError(f"the warm-up request for {target} was not answered whole")
+
+
+def _environ(target: str, settings: Settings) -> Environ:
+    listener = template(
+        server=("localhost", 80),
+        secure=False,
+        errors=sys.stderr,
+        threads=settings.threads > 1,
+        processes=settings.workers > 1,
+        software=SOFTWARE,
+    )
+    connection = for_connection(listener, ("127.0.0.1", 0), None)
+    return {**build(connection, _head(target), BytesIO(), None), MARK: True}
+
+
+def _head(target: str) -> RequestHead:
+    size = len(target) + 100
+    parser = RequestParser(Limits(line_bytes=size, fields=10, field_bytes=size, head_bytes=2 * size, body_bytes=0))
+    try:
+        parser.receive(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % target.encode("ascii"))
+        head = parser.next_event()
+    except ProtocolError as error:
+        raise WarmUpError(f"there can be no warm-up request for {target}: {error}") from None
+    assert isinstance(head, RequestHead)
+    return head
+
+
+class _Nowhere:
+    """The Output of a call that nobody has made. ended: whether the response was whole."""
+
+    __slots__ = ("ended",)
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def may_persist(self) -> bool:
+        return True
+
+    def send(self, data: bytes, *, last: bool) -> None:
+        self.ended = last
+
+    def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
+        self.ended = True
