@@ -206,6 +206,8 @@ class Server(Process):
         self.workers = int(ready["workers"])
         self.threads = int(ready["threads"])
         self.listeners = ready["listeners"].strip()
+        # A worker may be ready before the process in between, which has forked it, is gone: only then it is the master's child.
+        wait_until(lambda: len(self.worker_pids()) >= self.workers, 5.0)
 
     def __enter__(self) -> Server:
         return self

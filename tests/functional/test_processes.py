@@ -299,8 +299,10 @@ def test_a_stale_socket_is_replaced_and_a_live_one_refused(code: Code, tmp_path:
 def test_hazard_12_the_socket_survives_its_workers(code: Code, tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
     with code.serve(listen=str(path)) as server:
+        before = set(server.worker_pids())
         server.signal(signal.SIGHUP)
         server.wait_for("restarted: 2 workers are new")
+        assert wait_until(lambda: not before & set(server.children()) and len(server.worker_pids()) == 2)
         for pid in server.worker_pids():
             os.kill(pid, signal.SIGKILL)
         server.wait_for("was killed by SIGKILL", count=2)
