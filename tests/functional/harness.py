@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -272,6 +273,17 @@ def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, st
         else:
             result[name] = value
     return result
+
+
+def free_ports(count: int = 1) -> list[int]:
+    """Ports that are free and that no other test is given by port 0: those come from the range of the kernel, above."""
+    found: list[int] = []
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("not enough ports are free")
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import stat
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import REPOSITORY, Process, Server
+from tests.functional.harness import REPOSITORY, Process, Server, free_ports
 from tests.functional.test_start import starman
 from tests.functional.wire import Address, Client
 
@@ -25,11 +24,7 @@ def served_at(address: Address) -> bool:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port that is free and that no other test is given by port 0: those come from the range of the kernel, above."""
-    for port in range(20_000 + os.getpid() % 10_000, 32_000):
-        with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", port)):
-            return port
-    raise AssertionError("no port is free")
+    return free_ports()[0]
 
 
 def test_star_is_ipv4_and_ipv6_on_one_port() -> None:
