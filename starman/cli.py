@@ -101,9 +101,13 @@ def check(settings: Settings) -> int:
 
 def _check_in_child(settings: Settings) -> int:
     from starman.loading import describe, load_application
+    from starman.process.identity import Identity
+    from starman.server import enter
 
     status = 1
     try:
+        Identity.of(settings)
+        enter(settings)
         load_application(settings)
         if any(address.secure for address in settings.addresses()):
             from starman.serving.certificate import server_context
@@ -160,10 +164,11 @@ def help_text() -> str:
 
 
 def _option(setting: Setting) -> str:
-    """How a setting is written on the command line: "-l, --listen ADDRESS", "--[no-]preload-app"."""
+    """How a setting is written on the command line: "-l, --listen ADDRESS", "-D, --[no-]daemonize"."""
+    flags = ", ".join(setting.all_flags)
     if setting.boolean:
-        return off_flag(setting).replace("--no-", "--[no-]", 1)
-    return f"{', '.join(setting.all_flags)} {setting.kind.metavar}"
+        return flags.replace(setting.flag, off_flag(setting).replace("--no-", "--[no-]", 1))
+    return f"{flags} {setting.kind.metavar}"
 
 
 def _default(setting: Setting) -> str:

@@ -14,7 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from starman.process.identity import Identity
+    from starman.process.inherited import Inheritance
     from starman.process.listeners import Listener
+    from starman.process.outlook import Observers
     from starman.settings import Settings
     from starman.wsgi.call import Application
 
@@ -58,15 +61,17 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     """
     import asyncio
 
+    from starman.process.inherited import Inheritance
     from starman.process.listeners import open_listeners
     from starman.serving.service import Service
     from starman.sources import from_keywords
 
     chosen = from_keywords(app, settings, os.environ, os.getcwd())
-    for warning in chosen.warnings():
+    inheritance = Inheritance.take(os.environ)
+    for warning in (*chosen.warnings(), *inheritance.warnings):
         log.warning(warning)
     application = _mounted(app, chosen) if callable(app) else _loader(chosen)()
-    listeners = open_listeners(chosen.addresses(), chosen)
+    listeners = open_listeners(inheritance.addresses(chosen), chosen)
     try:
         service = Service(application, chosen, listeners, multiprocess=False, owns_loop=False)
         serving = asyncio.ensure_future(service.run(lambda: _announce(chosen, listeners)))
@@ -87,18 +92,87 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
 
 def _run(settings: Settings, application: Application | None, *, embedded: bool) -> int:
     """Be the master until a signal ends it; `embedded` in somebody else's program. Raises StarmanError when the start fails."""
+    from starman.process.identity import Identity
+    from starman.process.inherited import Inheritance
+    from starman.process.notify import Notifier
+    from starman.process.outlook import Observers
+
+    # Both before a daemon is another process: systemd's variables name the one that it has started.
+    inheritance = Inheritance.take(os.environ)
+    notifier = Notifier.take(os.environ)
+    inheritance.check(settings)
+    identity = Identity.of(settings)
+    enter(settings)
+    if not settings.daemonize:
+        return _be_master(settings, application, inheritance, identity, Observers([notifier]), embedded=embedded)
+
+    from starman.process.daemon import daemonize
+
+    if settings.error_log is None:
+        log.warning(f"{settings.source('daemonize')}: without error_log, what goes wrong later is logged nowhere")
+    daemon = daemonize()
+    try:
+        return _be_master(settings, application, inheritance, identity, Observers([notifier, daemon]), embedded=embedded)
+    except BaseException as error:
+        daemon.failed(error)
+        raise
+
+
+def enter(settings: Settings) -> None:
+    """Go where the settings say, before anything relative is looked for and any file made. Raises SettingError."""
+    if settings.umask is not None:
+        os.umask(settings.umask)
+    if settings.chdir is not None:
+        try:
+            os.chdir(settings.chdir)
+        except OSError as error:
+            raise SettingError(f"{settings.source('chdir')}: cannot change to {settings.chdir}: {error.strerror}") from None
+
+
+def _be_master(
+    settings: Settings,
+    application: Application | None,
+    inheritance: Inheritance,
+    identity: Identity | None,
+    observers: Observers,
+    *,
+    embedded: bool,
+) -> int:
+    """Claim, bind and open what only root may, then become the user, then be the master."""
     from starman.loading import describe
     from starman.process.listeners import open_listeners
     from starman.process.master import Master
+    from starman.process.pidfile import PidFile
 
+    owner = (-1, -1) if identity is None else identity.owner
     name = describe(settings, application)
     if application is not None:
         application = _mounted(application, settings)
-    with _ErrorLog(settings.error_log):
-        for warning in settings.warnings():
-            log.warning(warning)
-        listeners = open_listeners(settings.addresses(), settings)
-        return Master(settings, listeners, _loader(settings), application, name).run(embedded=embedded)
+    with PidFile(settings.pid, owner):
+        listeners = open_listeners(inheritance.addresses(settings), settings, owner)
+        try:
+            if identity is not None:
+                _create_logs(settings, identity)
+                identity.assume()
+            with _ErrorLog(settings.error_log):
+                for warning in (*settings.warnings(), *inheritance.warnings):
+                    log.warning(warning)
+                if inheritance.fds:
+                    log.info(inheritance.describe([listener.url for listener in listeners]))
+                master = Master(settings, listeners, _loader(settings), application, name)
+                return master.run(embedded=embedded, observers=observers)
+        finally:
+            for listener in listeners:
+                listener.close()
+
+
+def _create_logs(settings: Settings, identity: Identity) -> None:
+    for setting, path in (("error_log", settings.error_log), ("access_log", settings.access_log)):
+        if path is not None and path not in ("-", "off"):
+            try:
+                identity.create(path)
+            except OSError as error:
+                raise SettingError(f"{setting}: cannot write {path}: {error.strerror}") from None
 
 
 class _ErrorLog:

@@ -182,6 +182,33 @@ class Settings:
         "off", "Logs", values.ACCESS_LOG, "File for the access log, in combined format. -: standard output."
     )
 
+    chdir: str | None = setting(
+        None,
+        "Process",
+        values.text("a directory", "DIR"),
+        "Change to this directory first: what is relative means in there, but for --config and the file of settings.",
+    )
+    umask: int | None = setting(None, "Process", values.MODE, "Permissions that new files lack. None: as it is.")
+    pid: str | None = setting(
+        None,
+        "Process",
+        values.text("a file", "FILE"),
+        "File for the master's process id. One of a live process ends the start; it is removed at the end.",
+    )
+    daemonize: bool = setting(
+        False,
+        "Process",
+        values.FLAG,
+        "Run in the background, without a terminal. The command returns when the server is ready, or has failed.",
+        ("-D",),
+    )
+    user: str | int | None = setting(
+        None,
+        "Process",
+        values.USER,
+        "Run as this user, with the groups it is in. Privileges are dropped once the listeners are bound. None: as it is.",
+    )
+    group: str | int | None = setting(None, "Process", values.GROUP, "Run as this group. None: the user's own, or as it is.")
     disable_proctitle: bool = setting(False, "Process", values.FLAG, "Leave the titles of the processes alone.")
 
     def __init__(self, given: Mapping[str, Given]) -> None:
@@ -229,6 +256,11 @@ class Settings:
         """Where to listen, in the order written, each once: `listen`; without it `socket`; without that `host` and `port`."""
         found = self._addresses()
         return tuple(dict.fromkeys(address.secured() for address in found)) if self.enable_ssl else found
+
+    @property
+    def listens_somewhere(self) -> bool:
+        """Whether anybody has said where to listen."""
+        return any(self.source(name) != DEFAULT_SOURCE for name in ("listen", "socket", "host", "port"))
 
     def _addresses(self) -> tuple[Address, ...]:
         if self.source("listen") == DEFAULT_SOURCE:

@@ -235,14 +235,15 @@ def show_mode(value: object) -> str:
     return f"0{value:o}"
 
 
-def read_group(value: object) -> int | str:
-    """A group: its name, or its number (a gid), as an int."""
+def read_account(value: object) -> int | str:
+    """A user or group: its name, or its number, as an int."""
     if isinstance(value, str) and not value.isdigit():
         return read_text(value)
-    gid = read_whole(value)
-    if gid < 0:
+    number = read_whole(value)
+    # The last number of 32 bits means "none" to the system calls.
+    if not 0 <= number < 0xFFFF_FFFF:
         raise ValueError
-    return gid
+    return number
 
 
 def read_log(value: object) -> str | None:
@@ -267,7 +268,8 @@ LISTEN = Kind(
     read_address, "HOST:PORT, :PORT, [IPv6]:PORT, *:PORT (each also with :ssl), a UNIX path, @NAME or fd://N", "ADDRESS"
 )
 MODE = Kind(read_mode, "permission bits in octal, as 0660", "MODE", show=show_mode)
-GROUP = Kind(read_group, "a group's name or number", "GROUP")
+USER = Kind(read_account, "a user's name or number", "USER")
+GROUP = Kind(read_account, "a group's name or number", "GROUP")
 EXPRESSION = Kind(read_expression, "a Python expression", "EXPR")
 PREFIX = Kind(read_prefix, 'a path that begins with "/"', "PREFIX")
 ERROR_LOG = Kind(read_log, 'a file, or "-" for standard error', "FILE")

@@ -49,7 +49,7 @@ class Listener:
         self.socket = opened
         self.address = address
         self.secure = address.secure and opened.family != socket.AF_UNIX
-        self.url = _url(opened, "https" if self.secure else "http")
+        self.url = url_of(opened, "https" if self.secure else "http")
         self._file = file
         self._owner = os.getpid()
 
@@ -72,17 +72,18 @@ class Listener:
         self.socket.close()
 
 
-def open_listeners(addresses: Iterable[Address], settings: Settings) -> list[Listener]:
+def open_listeners(addresses: Iterable[Address], settings: Settings, owner: tuple[int, int] = (-1, -1)) -> list[Listener]:
     """Open a listener for every address; a host name that resolves to several addresses gets one for each.
 
-    Uses backlog, socket_mode and socket_group of `settings`. Raises ListenError, one line, for the first that cannot be
+    Uses backlog, socket_mode and socket_group of `settings`. `owner`: the uid and gid that the files of UNIX sockets are given
+    to, -1 leaves one as it is; socket_group comes before that gid. Raises ListenError, one line, for the first that cannot be
     opened, with those before it closed again.
     """
     opened: list[Listener] = []
     try:
         for address in addresses:
             # One by one, so that those of a name that fails half-way are closed as well.
-            for listener in _open(address, settings):
+            for listener in _open(address, settings, owner):
                 opened.append(listener)
     except BaseException:
         for listener in opened:
@@ -91,12 +92,12 @@ def open_listeners(addresses: Iterable[Address], settings: Settings) -> list[Lis
     return opened
 
 
-def _open(address: Address, settings: Settings) -> Iterator[Listener]:
+def _open(address: Address, settings: Settings, owner: tuple[int, int]) -> Iterator[Listener]:
     try:
         if address.kind is AddressKind.TCP:
             yield from _open_tcp(address, settings.backlog)
         elif address.kind is AddressKind.UNIX:
-            yield _open_unix(address, settings)
+            yield _open_unix(address, settings, owner)
         elif address.kind is AddressKind.ABSTRACT:
             yield _open_abstract(address, settings.backlog)
         else:
@@ -122,7 +123,7 @@ def _open_tcp(address: Address, backlog: int) -> Iterator[Listener]:
     """One listener for each address of this machine that the host resolves to; of the two for "*", the first there is."""
     opened = 0
     absent: OSError | None = None
-    for family, host in _resolve(address):
+    for family, host in resolve(address):
         if opened and address.host == ALL_DUAL_STACK:
             return
         try:
@@ -138,8 +139,8 @@ def _open_tcp(address: Address, backlog: int) -> Iterator[Listener]:
         raise absent
 
 
-def _resolve(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
-    """Families and socket addresses, each once, in the resolver's order."""
+def resolve(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
+    """Families and socket addresses of a TCP address, each once, in the resolver's order. Raises gaierror."""
     if address.host == ALL_DUAL_STACK:
         return [(socket.AF_INET6, ("::", address.port)), (socket.AF_INET, ("0.0.0.0", address.port))]
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -168,12 +169,12 @@ def _listen(opened: socket.socket, address: Address, backlog: int, file: tuple[s
     return Listener(opened, address, file)
 
 
-def _open_unix(address: Address, settings: Settings) -> Listener:
+def _open_unix(address: Address, settings: Settings, owner: tuple[int, int]) -> Listener:
     path = os.path.abspath(address.path)
     _make_room(address, path)
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        found = _bind_unix(opened, path, settings)
+        found = _bind_unix(opened, path, settings, owner)
         try:
             return _listen(opened, address, settings.backlog, (path, found.st_dev, found.st_ino))
         except BaseException:
@@ -184,8 +185,8 @@ def _open_unix(address: Address, settings: Settings) -> Listener:
         raise
 
 
-def _bind_unix(opened: socket.socket, path: str, settings: Settings) -> os.stat_result:
-    """Bind, and give the file its group and mode: nobody may connect before they are set."""
+def _bind_unix(opened: socket.socket, path: str, settings: Settings, owner: tuple[int, int]) -> os.stat_result:
+    """Bind, and give the file its owner, group and mode: nobody may connect before they are set."""
     # The umask is the process's, so other threads of an embedding process are under it too, for one system call.
     umask = os.umask(0o177)
     try:
@@ -193,8 +194,9 @@ def _bind_unix(opened: socket.socket, path: str, settings: Settings) -> os.stat_
     finally:
         os.umask(umask)
     try:
-        if settings.socket_group is not None:
-            os.chown(path, -1, _gid(settings.socket_group))
+        uid, gid = owner if settings.socket_group is None else (owner[0], _gid(settings.socket_group))
+        if (uid, gid) != (-1, -1):
+            os.chown(path, uid, gid, follow_symlinks=False)
         os.chmod(path, 0o777 & ~umask if settings.socket_mode is None else settings.socket_mode)
         return os.lstat(path)
     except BaseException:
@@ -263,7 +265,8 @@ def _adopt(address: Address, backlog: int) -> Listener:
         raise
 
 
-def _url(opened: socket.socket, scheme: str) -> str:
+def url_of(opened: socket.socket, scheme: str) -> str:
+    """Where a bound socket is; `scheme` for those of TCP."""
     name = opened.getsockname()
     if opened.family == socket.AF_INET:
         return f"{scheme}://{name[0]}:{name[1]}"

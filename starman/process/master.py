@@ -19,6 +19,7 @@ from starman.process.forking import fork
 from starman.process.limits import raise_descriptor_limit, release_memory, warn_of_threads
 from starman.process.links import Link, Links
 from starman.process.messages import Draining, Failed, Loaded, Ready, Role, Spawn, Spawned
+from starman.process.outlook import Observers
 from starman.process.reaper import Reaper
 from starman.process.roster import Roster
 from starman.process.sharing import immortalize
@@ -45,7 +46,7 @@ _ERROR_PAUSE = 1.0
 class Master:
     """One server, from its first fork to its last worker's end."""
 
-    __slots__ = ("_blueprint", "_deaths", "_door", "_failure", "_links", "_performers", "_reaper", "_roster")
+    __slots__ = ("_blueprint", "_deaths", "_door", "_failure", "_links", "_observers", "_performers", "_reaper", "_roster")
 
     def __init__(
         self,
@@ -87,13 +88,14 @@ class Master:
             actions.GiveUp: self._give_up,
         }
 
-    def run(self, *, embedded: bool = False) -> int:
+    def run(self, *, embedded: bool = False, observers: Observers | None = None) -> int:
         """Serve until a signal ends it. Returns the exit status: 0, or 1 when the master had to cut workers short.
 
         embedded: whether the process is some other program's, as it is when that program gave a callable: its children are not
-        reaped, nor its title changed. Raises StartError when the first start fails. Main thread only, for it takes the signals
-        over; they are given back at the end.
+        reaped, nor its title changed. observers: they are shown how the server is, in each round. Raises StartError when the
+        first start fails. Main thread only, for it takes the signals over; they are given back at the end.
         """
+        self._observers = observers or Observers()
         if embedded or self._blueprint.application is not None:
             embedded = True
             warn_of_threads()
@@ -182,7 +184,9 @@ class Master:
     def _sleep(self) -> None:
         """Until something happens or the roster wants to be asked; then hear what there is."""
         now = time.monotonic()
+        self._observers.see(self._roster.outlook(), now)
         instants = [link.ended_at + STATUS_SLACK for link in self._links if link.ended_at is not None]
+        instants += self._observers.instants()
         instant = self._roster.next_instant(now)
         if instant is not None:
             instants.append(instant)
@@ -240,6 +244,7 @@ class Master:
         """In the child."""
         try:
             self._links.abandon()
+            self._observers.abandon()
             # What the calling program registered is to happen once, at its own end, not at each worker's.
             import atexit
 
@@ -332,6 +337,7 @@ class Master:
 
     def _close(self) -> None:
         """Leave nothing behind in the calling program."""
+        self._observers.close()
         self._links.close()
         self._door.close()
         self._reaper.close()

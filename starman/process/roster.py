@@ -9,6 +9,7 @@ from __future__ import annotations
 from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, ForkMold, GiveUp, Level, SpawnMold
 from starman.process.crew import SLACK, Crew
 from starman.process.members import Backoff, Member, Mold, Phase, Slot, State, Worker
+from starman.process.outlook import Outlook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -193,6 +194,12 @@ class Roster:
             for member in self._crew:
                 if member.state is not State.CUT:
                     self._crew.cut(member, now)
+
+    def outlook(self) -> Outlook:
+        """How the server is."""
+        restarting = self._target is not None or self._restart_asked
+        ready = sum(_is_ready(slot.current) for slot in self._slots.values())
+        return Outlook(self.phase, restarting=restarting, ready=ready, wanted=len(self._slots))
 
     # What to do.
 

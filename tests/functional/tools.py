@@ -19,6 +19,12 @@ def find_tool(name: str) -> str:
     return path
 
 
+def need_root() -> None:
+    """Skips the test if this process is not root's: only root can become somebody else."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+
+
 def run_tool(name: str, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[bytes]:
     """Run a program to its end, at most `timeout` seconds, without proxies of the environment. Fails the test if it fails."""
     env = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}

@@ -17,6 +17,7 @@ DEFAULTS = {
     "min_body_rate": 500, "min_send_rate": 500, "server_header": "starman",
     "limit_request_line": 8190, "limit_request_fields": 100, "limit_request_field_size": 8190, "limit_request_head": 65536,
     "max_body": 1 << 30, "error_log": None, "access_log": "off", "disable_proctitle": False,
+    "chdir": None, "umask": None, "pid": None, "daemonize": False, "user": None, "group": None,
     "ssl_cert": None, "ssl_key": None, "enable_ssl": False, "ssl_handshake_timeout": 10.0,
 }  # fmt: skip
 
@@ -55,6 +56,12 @@ WRONG = [
     ("max_body", "1.5G", "at least 0"),
     ("error_log", "", "a file"),
     ("access_log", "", '"off"'),
+    ("chdir", "", "a directory"),
+    ("umask", "1777", "octal"),
+    ("pid", "", "a file"),
+    ("daemonize", "please", "true or false"),
+    ("user", -1, "a user's name or number"),
+    ("group", 0xFFFF_FFFF, "a group's name or number"),
     ("disable_proctitle", "", "true or false"),
     ("ssl_cert", "", "PEM"),
     ("ssl_key", "", "PEM"),

@@ -135,13 +135,13 @@ def test_a_mode_shown_reads_back(mode: int) -> None:
     assert values.read_mode(values.show_mode(mode)) == mode
 
 
-def test_groups() -> None:
-    assert values.read_group("www-data") == "www-data"
-    assert values.read_group("33") == 33
-    assert values.read_group(33) == 33
-    for invalid in ("", -1, 1.5, "a\nb", "²"):
+def test_users_and_groups() -> None:
+    assert values.read_account("www-data") == "www-data"
+    assert values.read_account("33") == 33
+    assert values.read_account(33) == 33
+    for invalid in ("", -1, 1.5, "a\nb", "²", 0xFFFF_FFFF):
         with pytest.raises(ValueError, match=r"^$"):
-            values.read_group(invalid)
+            values.read_account(invalid)
 
 
 def test_logs() -> None:

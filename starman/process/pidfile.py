@@ -1,0 +1,118 @@
+"""The pid file: says which process the master is. It belongs to the process whose number stands in it.
+
+So nothing about it has to be remembered: a new program that the master executes in its own process finds its own number, and a
+fork that ends does not remove it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from starman.errors import SettingError, StartError
+
+# How much later (seconds) than the file a process may seem to have been started that has written it: clocks are rounded.
+_SLACK = 2.0
+
+
+class PidFile:
+    """A pid file at `path`, claimed when the `with` block begins and removed at its end. None: there is none."""
+
+    __slots__ = ("_owner", "_path")
+
+    def __init__(self, path: str | None, owner: tuple[int, int] = (-1, -1)) -> None:
+        """`owner`: the uid and gid that the file is given to; -1 leaves one as it is."""
+        self._path = None if path is None else os.path.abspath(path)
+        self._owner = owner
+
+    def __enter__(self) -> PidFile:
+        """Write the process id. A file that is there already stays if it is this process's, and is replaced if it is stale.
+
+        Raises StartError when the process in it is alive, SettingError when the file cannot be written.
+        """
+        if self._path is not None:
+            try:
+                self._claim(self._path)
+            except OSError as error:
+                raise SettingError(f"pid: cannot write {self._path}: {error.strerror}") from None
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Remove the file, if it is still this process's. In a directory where this user may not, it is left empty."""
+        if self._path is None or _read(self._path) != os.getpid():
+            return
+        try:
+            os.unlink(self._path)
+        except OSError:
+            try:
+                os.truncate(self._path, 0)
+            except OSError:
+                return
+
+    def _claim(self, path: str) -> None:
+        # Complete before it has its name, so that nobody ever reads half of it; and never through a link of somebody else's.
+        draft = f"{path}.{os.getpid()}"
+        try:
+            self._write(draft)
+            while True:
+                try:
+                    os.link(draft, path, follow_symlinks=False)
+                    return
+                except FileExistsError:
+                    pid = _read(path)
+                    if pid == os.getpid():
+                        return
+                    if pid is not None and _wrote(pid, path):
+                        raise StartError(f"pid: {path} belongs to process {pid}, which is alive") from None
+                    os.unlink(path)
+        finally:
+            _unlink(draft)
+
+    def _write(self, draft: str) -> None:
+        _unlink(draft)
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            if self._owner != (-1, -1):
+                os.fchown(fd, *self._owner)
+            os.write(fd, b"%d\n" % os.getpid())
+        finally:
+            os.close(fd)
+
+
+def _read(path: str) -> int | None:
+    """The process id in the file; None when there is none, or no file."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(32).strip()
+    except FileNotFoundError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _wrote(pid: int, path: str) -> bool:
+    """Whether process `pid` is alive and may have written the file: after a crash its number may have come to somebody else,
+    as it does in a container that is started anew."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it lives, as another user's
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # proc(5): the fields after the name in parentheses begin with field 3, the state.
+            fields = file.read().rpartition(b")")[2].split()
+        if fields[0] in (b"Z", b"X"):
+            return False  # dead, and nobody has reaped it
+        # Field 22: when it was started, in ticks since the boot.
+        booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return booted + int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK") <= os.stat(path).st_mtime + _SLACK
+    except (OSError, ValueError, IndexError, AttributeError):
+        return True  # there is no such /proc: it may have
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,214 @@
+"""Started by root, run as somebody else: who binds, who owns what, and what is left of root's privileges. Root's tests alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.functional.accounts import Account, Place, place_for
+from tests.functional.harness import Process, wait_until
+from tests.functional.tools import need_root
+from tests.functional.wire import Client
+
+APPLICATION = """\
+import json, os
+
+def app(environ, start_response):
+    found = {"pid": os.getpid(), "umask": os.umask(0o022)}
+    try:
+        os.setuid(0)
+        found["root"] = "is back"
+    except PermissionError:
+        found["root"] = "is gone"
+    for name, pid in (("own", os.getpid()), ("master", os.getppid())):
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            found[name] = "Pss:" in file.read()
+    body = json.dumps(found).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[Account]:
+    need_root()
+    made = Account(f"starman{os.getpid()}")
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture(scope="module")
+def place(account: Account) -> Iterator[Place]:
+    with place_for(account) as made:
+        (made.site / "site_app.py").write_text(APPLICATION)
+        yield made
+
+
+@pytest.fixture
+def started() -> Iterator[list[Process]]:
+    """Servers put in here are ended with the test."""
+    processes: list[Process] = []
+    yield processes
+    for process in processes:
+        process.kill()
+
+
+def identity(pid: int) -> tuple[set[int], set[int], set[int]]:
+    """The user, group and supplementary groups of a process: real, effective, saved and of the file system."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    uid, gid, groups = ({int(number) for number in lines[name].split()} for name in ("Uid", "Gid", "Groups"))
+    return uid, gid, groups
+
+
+def owners(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_uid, found.st_gid
+
+
+def low_port() -> int:
+    """A free port that only root may bind."""
+    for port in range(700 + os.getpid() % 200, 1024):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no low port is free")
+
+
+def report(client: Client) -> dict[str, object]:
+    with client:
+        found: dict[str, object] = json.loads(client.get("/").body)
+        return found
+
+
+def test_root_binds_and_creates_and_everything_runs_as_the_user(account: Account, place: Place, started: list[Process]) -> None:
+    port = low_port()
+    logs = place.directory / "logs"
+    logs.mkdir()
+    files = {name: logs / f"{name}.log" for name in ("error", "access")}
+    paths = ["--pid", "server.pid", "--error-log", str(files["error"]), "--access-log", str(files["access"])]
+    listen = ["--listen", f"127.0.0.1:{port}", "--listen", "./site.sock"]
+    server = place.start("site_app:app", "--workers", "2", "--user", account.name, "--umask", "027", *listen, *paths)
+    started.append(server)
+    log = files["error"]
+    assert wait_until(lambda: server.status is not None or (log.exists() and "ready: " in log.read_text()), 30)
+    assert (place.site / "server.pid").read_text() == f"{server.pid}\n"
+    expected = {account.uid}, {account.gid}, {account.gid, account.further_gid}
+    pids = server.session_pids()
+    assert len(pids) == 4, pids
+    assert [identity(pid) for pid in pids] == [expected] * 4
+    titles = [Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode() for pid in pids]
+    assert sorted(titles) == [f"starman {role} site_app:app" for role in ("master", "mold", "worker 1", "worker 2")]
+
+    found = report(Client(("127.0.0.1", port)))
+    assert found == {"pid": found["pid"], "umask": 0o027, "root": "is gone", "own": True, "master": True}
+    assert report(Client(str(place.site / "site.sock")))["root"] == "is gone"
+
+    for path in (*files.values(), place.site / "site.sock", place.site / "server.pid"):
+        assert owners(path) == (account.uid, account.gid), path
+    assert {name: stat.S_IMODE(path.stat().st_mode) for name, path in files.items()} == {"error": 0o640, "access": 0o640}
+    assert stat.S_IMODE((place.site / "site.sock").stat().st_mode) == 0o750
+
+    server.signal(signal.SIGHUP)
+    assert wait_until(lambda: "2 workers are new" in files["error"].read_text(), 30)
+    assert report(Client(("127.0.0.1", port)))["root"] == "is gone"
+    assert server.stop() == 0
+    assert not (place.site / "server.pid").exists()
+    assert not (place.site / "site.sock").exists()
+    assert len(files["access"].read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("preload", ["--preload-app", "--no-preload-app"])
+def test_the_application_is_never_imported_by_root(account: Account, place: Place, started: list[Process], preload: str) -> None:
+    (place.site / "whose_app.py").write_text(
+        "import os\n\nUID = os.getuid()\n\ndef app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n    return [str(UID).encode()]\n"
+    )
+    server = place.start("whose_app:app", "--workers", "1", "--user", str(account.uid), "--listen", "./whose.sock", preload)
+    started.append(server)
+    server.wait_for("ready: ", 30)
+    with Client(str(place.site / "whose.sock")) as client:
+        assert client.get("/").body == str(account.uid).encode()
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--user", "{name}", "--group", "{further}"], ["--user", "654321", "--group", "{further_gid}"], ["--group", "{further}"]],
+)
+def test_users_and_groups_by_name_and_number(
+    account: Account, place: Place, started: list[Process], arguments: list[str]
+) -> None:
+    names = {"name": account.name, "further": account.further, "further_gid": account.further_gid}
+    chosen = [text.format(**names) for text in arguments]
+    server = place.start("--workers", "1", "--listen", "@starman-identity", *chosen, "site_app:app")
+    started.append(server)
+    server.wait_for("ready: ", 30)
+    uid = {"--group": 0, "654321": 654321}.get(arguments[-2] if len(arguments) == 2 else arguments[1], account.uid)
+    groups = {account.further_gid}
+    assert {tuple(map(frozenset, identity(pid))) for pid in server.session_pids()} == {
+        (frozenset({uid}), frozenset(groups), frozenset(groups))
+    }
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--user", "no-such-user"], "--user: no user is called 'no-such-user'"),
+        (["--group", "no-such-group"], "--group: no group is called 'no-such-group'"),
+        (["--user", "654321"], "--user: user 654321 is not in the password database: give a group too"),
+    ],
+)
+def test_who_does_not_exist_is_named(place: Place, started: list[Process], arguments: list[str], reason: str) -> None:
+    server = place.start("--listen", "@starman-nobody", *arguments, "site_app:app")
+    started.append(server)
+    assert server.wait() == 2
+    server.wait_for("starman: ")
+    assert server.log == f"starman: {reason}\n"
+
+
+def test_a_log_that_is_not_the_users(account: Account, place: Place, started: list[Process]) -> None:
+    """Root does not write where a link leads that somebody else has put there, nor give such a file away."""
+    precious = place.directory / "precious"
+    precious.write_text("precious\n")
+    (place.site / "linked.log").symlink_to(precious)
+    server = place.start("--user", account.name, "--error-log", "linked.log", "--listen", "./linked.sock", "site_app:app")
+    started.append(server)
+    assert server.wait() == 2
+    server.wait_for("cannot write")
+    assert server.log == "starman: error_log: cannot write linked.log: Permission denied\n"
+    assert (precious.read_text(), owners(precious)) == ("precious\n", (0, 0))
+    assert not (place.site / "linked.sock").exists()
+
+
+def test_a_pid_file_where_the_user_may_not_remove_it(account: Account, place: Place, started: list[Process]) -> None:
+    path = place.directory / "roots.pid"
+    for _ in range(2):
+        arguments = ("--workers", "1", "--user", account.name, "--pid", str(path), "--listen", "@starman-pid")
+        server = place.start(*arguments, "site_app:app")
+        started.append(server)
+        server.wait_for("ready: ", 30)
+        assert path.read_text() == f"{server.pid}\n"
+        assert server.stop() == 0
+        assert path.read_text() == ""
+
+
+def test_a_user_that_may_not_read_python(place: Place, account: Account, started: list[Process]) -> None:
+    place.directory.chmod(0o700)
+    try:
+        server = place.start("--user", account.name, "--listen", "@starman-python", "site_app:app")
+        started.append(server)
+        assert server.wait() == 2
+        server.wait_for("the server needs the modules there")
+        assert f"user: {account.name} may not read {place.directory}/python/" in server.log
+    finally:
+        place.directory.chmod(0o755)
