@@ -12,7 +12,7 @@ from starman.errors import SettingError, StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from starman.process.identity import Identity
     from starman.process.inherited import Inheritance
@@ -70,7 +70,7 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     inheritance = Inheritance.take(os.environ)
     for warning in (*chosen.warnings(), *inheritance.warnings):
         log.warning(warning)
-    application = _mounted(app, chosen) if callable(app) else _loader(chosen)()
+    application = _mounted(app, chosen) if callable(app) else _load(chosen)
     listeners = open_listeners(inheritance.addresses(chosen), chosen)
     try:
         service = Service(application, chosen, listeners, multiprocess=False, owns_loop=False)
@@ -140,26 +140,27 @@ def _be_master(
 ) -> int:
     """Claim, bind and open what only root may, then become the user, then be the master."""
     from starman.loading import describe
+    from starman.process.blueprint import Blueprint, Program
+    from starman.process.errorlog import ErrorLog
     from starman.process.listeners import open_listeners
     from starman.process.master import Master
     from starman.process.pidfile import PidFile
 
     owner = (-1, -1) if identity is None else identity.owner
-    name = describe(settings, application)
-    if application is not None:
-        application = _mounted(application, settings)
+    mounted = None if application is None else _mounted(application, settings)
+    program = Program(_load, mounted, lambda chosen: describe(chosen, application))
     with PidFile(settings.pid, owner):
         listeners = open_listeners(inheritance.addresses(settings), settings, owner)
         try:
             if identity is not None:
                 _create_logs(settings, identity)
                 identity.assume()
-            with _ErrorLog(settings.error_log):
+            with ErrorLog(settings.error_log) as error_log:
                 for warning in (*settings.warnings(), *inheritance.warnings):
                     log.warning(warning)
                 if inheritance.fds:
                     log.info(inheritance.describe([listener.url for listener in listeners]))
-                master = Master(settings, listeners, _loader(settings), application, name)
+                master = Master(Blueprint(settings, listeners, program), error_log)
                 return master.run(embedded=embedded, observers=observers)
         finally:
             for listener in listeners:
@@ -175,36 +176,6 @@ def _create_logs(settings: Settings, identity: Identity) -> None:
                 raise SettingError(f"{setting}: cannot write {path}: {error.strerror}") from None
 
 
-class _ErrorLog:
-    """Points descriptor 2 at the error log, for this process and all that it forks, until the end of a `with` block.
-
-    Whatever writes to standard error is then in it: the application, a C library, the interpreter at its worst moment.
-    """
-
-    __slots__ = ("_kept", "_path")
-
-    def __init__(self, path: str | None) -> None:
-        """`path` None: standard error is the error log."""
-        self._path = path
-        self._kept = -1
-
-    def __enter__(self) -> None:
-        if self._path is None:
-            return
-        try:
-            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise SettingError(f"error_log: cannot write {self._path}: {error.strerror}") from None
-        self._kept = os.dup(2)
-        os.dup2(fd, 2)
-        os.close(fd)
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._kept >= 0:
-            os.dup2(self._kept, 2)
-            os.close(self._kept)
-
-
 def _announce(settings: Settings, listeners: Sequence[Listener]) -> None:
     from starman.version import VERSION
 
@@ -212,15 +183,11 @@ def _announce(settings: Settings, listeners: Sequence[Listener]) -> None:
     log.info(f"starman {VERSION} ready: 1 worker × {threads} on {', '.join(listener.url for listener in listeners)}")  # noqa: RUF001
 
 
-def _loader(settings: Settings) -> Callable[[], Application]:
-    """What a mold, a worker or a loop calls to have the application of these settings."""
+def _load(settings: Settings) -> Application:
+    """The application of these settings, imported: in a mold, a worker, or the process of a loop. Raises StarmanError."""
+    from starman.loading import load_application
 
-    def load() -> Application:
-        from starman.loading import load_application
-
-        return load_application(settings)
-
-    return load
+    return load_application(settings)
 
 
 def _mounted(application: Application, settings: Settings) -> Application:

@@ -33,30 +33,55 @@ def import_service() -> MakeService:
     return Service
 
 
-class Blueprint:
-    """What molds and workers are made from.
+class Program:
+    """What is served: how the process room reaches the rooms above it, which it must not import.
 
-    load_application: imports the application; raises StarmanError. application: the callable that `starman.run` was given, or
-    None. name: what is served, for titles. import_service: see the function of that name.
+    load: imports the application that settings name, in a mold or a worker; raises StarmanError.
+    application: the callable, when the calling program has it already; `load` is not called then.
+    describe: what is served, in a few words, for titles ("app:app").
+    reread: reads the settings again from where they were read at the start, in a child; raises SettingError. None: they stay.
     """
 
-    __slots__ = ("application", "import_service", "listeners", "load_application", "name", "settings")
+    __slots__ = ("application", "describe", "load", "reread")
+
+    def __init__(
+        self,
+        load: Callable[[Settings], Application],
+        application: Application | None = None,
+        describe: Callable[[Settings], str] = lambda _: "",
+        reread: Callable[[], Settings] | None = None,
+    ) -> None:
+        self.load = load
+        self.application = application
+        self.describe = describe
+        self.reread = reread
+
+
+class Blueprint:
+    """What molds and workers are made from. import_service: see the function of that name."""
+
+    __slots__ = ("import_service", "listeners", "program", "settings")
 
     def __init__(
         self,
         settings: Settings,
         listeners: Sequence[Listener],
-        load_application: Callable[[], Application],
-        application: Application | None = None,
-        name: str = "",
+        program: Program,
         import_service: Callable[[], MakeService] = import_service,
     ) -> None:
         self.settings = settings
         self.listeners = listeners
-        self.load_application = load_application
-        self.application = application
-        self.name = name
+        self.program = program
         self.import_service = import_service
+
+    @property
+    def application(self) -> Application | None:
+        """The callable that the calling program has given; None when molds or workers load the application."""
+        return self.program.application
+
+    def load_application(self) -> Application:
+        """Import the application. Raises StarmanError. In a mold or a worker."""
+        return self.program.load(self.settings)
 
     def warm_up(self, application: Application) -> None:
         """Have `application` answer the warm-up requests of the settings. Raises WarmUpError."""
@@ -70,4 +95,4 @@ class Blueprint:
         if not self.settings.disable_proctitle:
             from starman.process.title import set_title
 
-            set_title(f"starman {role} {self.name}".rstrip())
+            set_title(f"starman {role} {self.program.describe(self.settings)}".rstrip())

@@ -21,6 +21,8 @@ HANDLED = frozenset(
         signal.SIGTERM,
         signal.SIGTTIN,
         signal.SIGTTOU,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
     }
 )
 
@@ -56,13 +58,13 @@ def take_signals(*, stop_ends: bool) -> None:
     """In a fresh fork: give HANDLED handlers of this process, then unblock them.
 
     Hazard 8: Ctrl-C and the end of a terminal reach the whole group, but only the master decides what they mean, so INT
-    and HUP do nothing here. By a handler that does nothing, not SIG_IGN: that would be inherited by the programs that an
-    application starts. QUIT and TERM end the process at once if `stop_ends` (a worker that boots: it has no request yet), and
-    else do nothing (a mold: it ends with its channel).
+    and HUP do nothing here; nor do USR1 and USR2, which would end a process that has no handler. By a handler that does nothing,
+    not SIG_IGN: that would be inherited by the programs that an application starts. QUIT and TERM end the process at once
+    if `stop_ends` (a worker that boots: it has no request yet), and else do nothing (a mold: it ends with its channel).
     """
     for signum in (signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(signum, signal.SIG_DFL)
-    for signum in (signal.SIGINT, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, nothing)
     for signum in (signal.SIGQUIT, signal.SIGTERM):
         signal.signal(signum, _end if stop_ends else nothing)
@@ -86,6 +88,13 @@ def nothing(signum: int = 0, frame: FrameType | None = None) -> None:
 
 def _end(signum: int, frame: FrameType | None) -> None:
     os._exit(0)
+
+
+def adopt_error_log(fds: list[int]) -> None:
+    """In a mold or a worker: have the descriptor that came with an order to reopen, if one did, as descriptor 2."""
+    for fd in fds:
+        os.dup2(fd, 2)
+        os.close(fd)
 
 
 def flush() -> None:

@@ -13,28 +13,26 @@ import time
 from starman import log
 from starman.errors import StartError
 from starman.process import actions
-from starman.process.blueprint import Blueprint, import_service
 from starman.process.door import SignalDoor
 from starman.process.forking import fork
 from starman.process.limits import raise_descriptor_limit, release_memory, warn_of_threads
 from starman.process.links import Link, Links
-from starman.process.messages import Draining, Failed, Loaded, Ready, Role, Spawn, Spawned
+from starman.process.messages import Draining, Failed, Loaded, Ready, Reopened, Role, Spawn, Spawned
 from starman.process.outlook import Observers
 from starman.process.reaper import Reaper
+from starman.process.reopening import Reopening
 from starman.process.roster import Roster
 from starman.process.sharing import immortalize
 from starman.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
+    from starman.process.blueprint import Blueprint
     from starman.process.channel import Channel
-    from starman.process.listeners import Listener
-    from starman.process.worker import MakeService
-    from starman.settings import Settings
-    from starman.wsgi.call import Application
+    from starman.process.errorlog import ErrorLog
 
 # Hazard 6: after the end of file of a process's channel, its exit status may take this long (seconds) to follow; then it
 # counts as dead without.
@@ -46,28 +44,19 @@ _ERROR_PAUSE = 1.0
 class Master:
     """One server, from its first fork to its last worker's end."""
 
-    __slots__ = ("_blueprint", "_deaths", "_door", "_failure", "_links", "_observers", "_performers", "_reaper", "_roster")
+    __slots__ = (
+        *("_blueprint", "_deaths", "_door", "_error_log", "_failure", "_links", "_observers"),
+        *("_performers", "_reaper", "_reopening", "_roster"),
+    )
 
-    def __init__(
-        self,
-        settings: Settings,
-        listeners: Sequence[Listener],
-        load_application: Callable[[], Application],
-        application: Application | None = None,
-        name: str = "",
-        import_service: Callable[[], MakeService] = import_service,
-    ) -> None:
-        """Serve on `listeners`, which the master closes.
-
-        load_application: imports the application, in a mold or a worker; raises StarmanError.
-        application: the callable, when the calling program has it already; `load_application` is not called then.
-        name: what is served, for the titles of the processes ("app:app").
-        import_service: imports what a worker needs, in a mold, and returns the class of the service.
-        """
-        self._blueprint = Blueprint(settings, listeners, load_application, application, name, import_service)
+    def __init__(self, blueprint: Blueprint, error_log: ErrorLog) -> None:
+        """Serve on the listeners of `blueprint`, which the master closes. `error_log`: the one that descriptor 2 points at."""
+        self._blueprint = blueprint
+        self._error_log = error_log
+        settings = blueprint.settings
         self._roster = Roster(
             settings.workers,
-            preload=settings.preload_app and application is None,
+            preload=settings.preload_app and blueprint.application is None,
             boot_timeout=settings.boot_timeout,
             graceful_timeout=settings.graceful_timeout,
         )
@@ -107,6 +96,7 @@ class Master:
         self._reaper = Reaper(everything=not embedded)
         self._door = SignalDoor()
         self._links = Links(self._door)
+        self._reopening = Reopening(self._links, self._error_log)
         try:
             status = self._supervise()
         finally:
@@ -159,11 +149,13 @@ class Master:
             now = time.monotonic()
             if signum == signal.SIGHUP:
                 self._restart()
+            elif signum == signal.SIGUSR1:
+                self._reopening.begin()
             elif signum == signal.SIGTTIN:
                 self._roster.grow()
             elif signum == signal.SIGTTOU:
                 self._roster.shrink(now)
-            else:
+            elif signum != signal.SIGUSR2:
                 self._roster.stop(now)
 
     def _restart(self) -> None:
@@ -204,6 +196,8 @@ class Master:
                 self._roster.on_ready(link.number, now)
             elif isinstance(message, Draining):
                 self._roster.on_draining(link.number, now)
+            elif isinstance(message, Reopened):
+                self._reopening.on_reopened(link.number)
             elif isinstance(message, Failed):
                 self._roster.on_failed(link.number, message.message, message.details, now)
 
@@ -215,6 +209,7 @@ class Master:
 
     def _bury(self, link: Link, how: str) -> None:
         self._links.remove(link)
+        self._reopening.on_gone(link.number)
         self._roster.on_gone(link.number, how, time.monotonic())
 
     # How each action is performed.

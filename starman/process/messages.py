@@ -102,6 +102,18 @@ class Draining(Message):
     __slots__ = ()
 
 
+class Reopen(Message):
+    """Master to mold or worker: open your logs again. With a descriptor: it is the new error log, to become your descriptor 2."""
+
+    __slots__ = ()
+
+
+class Reopened(Message):
+    """Mold or worker to master: I write to no log that was open before the last `Reopen`."""
+
+    __slots__ = ()
+
+
 class Failed(Message):
     """Worker or mold to master: I cannot start. `message` is one line; `details`, if not empty, has more (a traceback)."""
 
@@ -120,7 +132,9 @@ class Failed(Message):
         return cls(message, details)
 
 
-_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Draining, Failed)}
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Draining, Reopen, Reopened, Failed)
+}
 
 
 def encode(message: Message) -> bytes:

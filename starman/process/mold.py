@@ -11,9 +11,9 @@ import os
 from starman import hooks, log
 from starman.errors import HookError, StarmanError
 from starman.process.channel import Channel
-from starman.process.forking import flush, fork, take_signals
+from starman.process.forking import adopt_error_log, flush, fork, take_signals
 from starman.process.forksafety import findings, names, sockets
-from starman.process.messages import Failed, Loaded, Role, Spawn, Spawned
+from starman.process.messages import Failed, Loaded, Reopen, Reopened, Role, Spawn, Spawned
 from starman.process.sharing import settle
 
 TYPE_CHECKING = False
@@ -81,6 +81,9 @@ class _Mold:
             message, fds = received
             if isinstance(message, Spawn) and len(fds) == 1:
                 self._spawn(message, Channel.of_descriptor(fds[0]))
+            elif isinstance(message, Reopen):
+                adopt_error_log(fds)
+                self._channel.send(Reopened())
             else:
                 log.error(f"a mold cannot do anything with {message!r}")
 

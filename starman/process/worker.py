@@ -13,8 +13,8 @@ import anyio
 
 from starman import hooks, log
 from starman.errors import StarmanError
-from starman.process.forking import HANDLED, leave, reseed, take_signals
-from starman.process.messages import Draining, Failed, Ready, Spawned
+from starman.process.forking import HANDLED, adopt_error_log, leave, reseed, take_signals
+from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened, Spawned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
         def cut(self) -> None:
             """Have `run` return now."""
+
+        def reopen_logs(self, done: Callable[[], None]) -> None:
+            """Write to the files that the paths of the logs lead to now; `done` is called once no line goes elsewhere."""
 
     class MakeService(Protocol):
         """The class of the service, as a mold and a worker call it."""
@@ -144,13 +147,21 @@ class _Lifetime:
         elif now - self._stopped_at >= SECOND_STOP:
             self._service.cut()
 
+    def _tell_reopened(self) -> None:
+        self._channel.send(Reopened())
+
     def _hear_master(self) -> None:
-        """The master says nothing to a worker; what comes is the end of file when it is gone."""
+        """The order to open the logs again, or the end of file when the master is gone."""
         try:
             received = self._channel.poll()
         except (BlockingIOError, InterruptedError):
             return
-        if received is None:
+        if received is not None:
+            message, fds = received
+            if isinstance(message, Reopen):
+                adopt_error_log(fds)
+                self._service.reopen_logs(self._tell_reopened)
+        else:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             if self._stopped_at is None:
                 log.warning("the master is gone: this worker finishes what it has, and ends")

@@ -32,13 +32,14 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 class AccessLog:
     """One worker's end of the access log. Any thread may add and flush."""
 
-    __slots__ = ("_bytes", "_cached", "_fd", "_gathering", "_is_file", "_lines", "_lost", "_owned", "_writing")
+    __slots__ = ("_bytes", "_cached", "_fd", "_gathering", "_is_file", "_lines", "_lost", "_path", "_writing")
 
     def __init__(self, target: str) -> None:
         """`target` is a file's path, or "-" for standard output. Raises SettingError when it cannot be written."""
-        self._owned = target != "-"
+        # The path as it is meant now, wherever the process may be when it is opened again.
+        self._path = None if target == "-" else os.path.abspath(target)
         try:
-            self._fd = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if self._owned else 1
+            self._fd = 1 if self._path is None else _open(self._path)
         except OSError as error:
             raise SettingError(f"access_log: cannot write {target}: {error.strerror}") from None
         self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
@@ -87,8 +88,26 @@ class AccessLog:
     def close(self) -> None:
         """Flush, and give the file back. Blocks as `flush` does."""
         self.flush()
-        if self._owned:
+        if self._path is not None:
             os.close(self._fd)
+
+    def reopen(self) -> None:
+        """Write to the file that the path leads to now: when this returns, no line goes to another. Standard output stays.
+
+        Blocks as `flush` does. When the file cannot be opened, the old one stays in use, and the error log says so.
+        """
+        if self._path is None:
+            return
+        with self._writing:
+            try:
+                opened = _open(self._path)
+            except OSError as error:
+                log.error(f"the access log stays as it is, for {self._path} cannot be opened again: {error.strerror}")
+                return
+            # In one step, so that there is no moment without a file.
+            os.dup2(opened, self._fd, inheritable=False)
+            os.close(opened)
+            self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     def _append(self, line: str) -> bool:
         """Gather a line. Whether it is time to write."""
@@ -113,6 +132,10 @@ class AccessLog:
             text = f"{text} {sign}{hours:02d}{minutes:02d}"
             self._cached = (now, text)
         return text
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
 
 def _safe(text: str) -> str:

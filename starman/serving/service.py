@@ -60,6 +60,7 @@ class Service:
         self._multiprocess = multiprocess
         self._owns_loop = owns_loop
         self._tasks: TaskGroup | None = None
+        self._access_log: AccessLog | None = None
         self._drain_begun: anyio.Event | None = None
         self._drain_scope: anyio.CancelScope | None = None
         self._drain_asked = False
@@ -89,6 +90,7 @@ class Service:
                 acceptor.start(self._listeners)
                 tasks.start_soon(self._tick, shared)
                 if shared.access_log is not None:
+                    self._access_log = shared.access_log
                     tasks.start_soon(self._flush, shared.access_log)
                 started()
                 if not self._drain_asked:
@@ -114,6 +116,13 @@ class Service:
         self.drain()
         if self._drain_scope is not None:
             self._drain_scope.cancel()
+
+    def reopen_logs(self, done: Callable[[], None]) -> None:
+        """Write the access log to the file that its path leads to now; `done` is called once no line goes elsewhere."""
+        if self._access_log is None or self._tasks is None:
+            done()
+        else:
+            self._in_thread(self._access_log.reopen, lambda _: done())
 
     async def _drain(self, shared: Shared, acceptor: Acceptor) -> None:
         shared.draining = True

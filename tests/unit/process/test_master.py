@@ -17,7 +17,9 @@ import pytest
 from starman.errors import LoadError, StartError
 from starman.process import limits, links
 from starman.process import master as module
+from starman.process.blueprint import Blueprint, Program
 from starman.process.channel import Channel
+from starman.process.errorlog import ErrorLog
 from starman.process.listeners import Listener
 from starman.process.master import Master
 from starman.process.messages import Spawned
@@ -58,7 +60,8 @@ def make_master(
     """A master of two workers that listens nowhere."""
     chosen = Settings.of(workers=2, disable_proctitle=True, **settings)
     listeners: list[Listener] = []
-    return Master(chosen, listeners, load_application, application, "app", import_service)
+    program = Program(lambda _: load_application(), application, lambda _: "app")
+    return Master(Blueprint(chosen, listeners, program, import_service), ErrorLog(None))
 
 
 def stop_when_ready(monkeypatch: pytest.MonkeyPatch, signum: signal.Signals = signal.SIGTERM) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from starman.addresses import parse_address
 from starman.process import worker as module
-from starman.process.blueprint import Blueprint
+from starman.process.blueprint import Blueprint, Program
 from starman.process.channel import Channel
 from starman.process.forking import take_signals
 from starman.process.listeners import Listener, open_listeners
@@ -41,6 +41,10 @@ class FakeService:
     def cut(self) -> None:
         self.told.append("cut")
         self.end.set()
+
+    def reopen_logs(self, done: Callable[[], None]) -> None:
+        self.told.append("reopen")
+        done()
 
 
 def messages(channel: Channel) -> list[Message]:
@@ -123,7 +127,7 @@ def spoken_by_worker(load: Callable[[], Any], *, fails: bool = False) -> tuple[l
         return service
 
     ours, theirs = Channel.pair()
-    blueprint = Blueprint(Settings.of(disable_proctitle=True), [], load, import_service=lambda: make_service)
+    blueprint = Blueprint(Settings.of(disable_proctitle=True), [], Program(lambda _: load()), lambda: make_service)
     pid = os.fork()
     if pid == 0:
         try:

@@ -1,0 +1,55 @@
+"""The file of the error log: descriptor 2 points at it, in the master and in all that descends from it.
+
+Whatever writes to standard error is then in it: the application, a C library, the interpreter at its worst moment.
+"""
+
+from __future__ import annotations
+
+import os
+
+from starman.errors import SettingError
+
+
+class ErrorLog:
+    """Points descriptor 2 at a file until the end of a `with` block. The master's main thread calls."""
+
+    __slots__ = ("_kept", "_path")
+
+    def __init__(self, path: str | None) -> None:
+        """`path` None: standard error is the error log, and nothing is changed."""
+        # The path as it is meant now, wherever the process may be when it is opened again.
+        self._path = None if path is None else os.path.abspath(path)
+        self._kept = -1
+
+    def __enter__(self) -> ErrorLog:
+        """Raises SettingError when the file cannot be written."""
+        if self._path is not None:
+            try:
+                fd = _open(self._path)
+            except OSError as error:
+                raise SettingError(f"error_log: cannot write {self._path}: {error.strerror}") from None
+            self._kept = os.dup(2)
+            os.dup2(fd, 2)
+            os.close(fd)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._kept >= 0:
+            os.dup2(self._kept, 2)
+            os.close(self._kept)
+
+    def reopen(self) -> bool:
+        """Point descriptor 2 at the file that the path leads to now. False: there is no file, so nothing was done.
+
+        Raises OSError when it cannot be opened; the old file stays in use.
+        """
+        if self._path is None:
+            return False
+        fd = _open(self._path)
+        os.dup2(fd, 2)
+        os.close(fd)
+        return True
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
