@@ -85,6 +85,8 @@ def _entry(setting: Setting) -> str:
     rows += [("Takes", _escaped(setting.kind.valid)), ("Default", f"`{_escaped(setting.default_text)}`")]
     if setting.kind.unit:
         rows.append(("Unit", setting.kind.unit))
+    if setting.fixed:
+        rows.append(("At SIGHUP", "stays as it is: a change needs a new start"))
     table = "".join(f"| {name} | {value} |\n" for name, value in rows)
     repeatable = " It may be given several times; in TOML it is a list." if setting.repeatable else ""
     return f"\n### {setting.name}\n\n{_escaped(setting.help)}{repeatable}\n\n| | |\n|---|---|\n{table}"

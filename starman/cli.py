@@ -70,7 +70,8 @@ def _run(argv: list[str]) -> int:
     if line.action is Action.VERSION:
         print(f"starman {VERSION}")
         return 0
-    settings = from_command_line(line, os.environ, os.getcwd())
+    directory = os.getcwd()
+    settings = from_command_line(line, os.environ, directory)
     if line.action is Action.PRINT_CONFIG:
         print(config_text(settings))
         return 0
@@ -79,7 +80,7 @@ def _run(argv: list[str]) -> int:
 
     from starman.server import run_master
 
-    return run_master(settings)
+    return run_master(settings, lambda: from_command_line(line, os.environ, directory))
 
 
 def check(settings: Settings) -> int:

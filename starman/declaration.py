@@ -31,12 +31,22 @@ class Setting:
     default: as an operator would write it; parsed like any value.
     group: the heading it stands under. kind: what values it takes. help: one or two sentences.
     flags: further flags of the command line ("-e", "--read-timeout").
+    fixed: whether a server that runs keeps its value until a new start; all others change at SIGHUP.
     """
 
-    __slots__ = ("default", "flags", "group", "help", "kind", "name")
+    __slots__ = ("default", "fixed", "flags", "group", "help", "kind", "name")
 
-    def __init__(self, default: object, group: str, kind: Kind, help: str, flags: tuple[str, ...]) -> None:  # noqa: A002
+    def __init__(
+        self,
+        default: object,
+        group: str,
+        kind: Kind,
+        help: str,  # noqa: A002
+        flags: tuple[str, ...],
+        fixed: bool,
+    ) -> None:
         self.name = ""
+        self.fixed = fixed
         self.default = default
         self.group = group
         self.kind = kind
@@ -119,9 +129,16 @@ class Given:
         self.source = source
 
 
-def setting(default: object, group: str, kind: Kind, help: str, flags: tuple[str, ...] = ()) -> Any:  # noqa: A002
+def setting(
+    default: object,
+    group: str,
+    kind: Kind,
+    help: str,  # noqa: A002
+    flags: tuple[str, ...] = (),
+    fixed: bool = False,
+) -> Any:
     """Declare a setting in the body of a class. Any, so that the annotation there is the type of the value."""
-    return Setting(default, group, kind, help, flags)
+    return Setting(default, group, kind, help, flags, fixed)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

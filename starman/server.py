@@ -12,8 +12,9 @@ from starman.errors import SettingError, StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from starman.process.blueprint import Program
     from starman.process.identity import Identity
     from starman.process.inherited import Inheritance
     from starman.process.listeners import Listener
@@ -37,17 +38,32 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     """
     import threading
 
+    from starman.loading import describe
+    from starman.process.blueprint import Program
     from starman.sources import from_keywords
 
     if threading.current_thread() is not threading.main_thread():
         raise StartError("starman.run takes the signals over, which only the main thread can: call it there")
-    chosen = from_keywords(app, settings, os.environ, os.getcwd())
-    _run(chosen, app if callable(app) else None, embedded=True)
+    directory = os.getcwd()
+
+    def read() -> Settings:
+        return from_keywords(app, settings, os.environ, directory)
+
+    chosen = read()
+    application = app if callable(app) else None
+    mounted = None if application is None else _mounted(application, chosen)
+    _run(chosen, Program(_load, mounted, lambda current: describe(current, application), read), embedded=True)
 
 
-def run_master(settings: Settings) -> int:
-    """Serve what `settings` name, as `starman-uv` does. Returns the exit status; raises StarmanError when the start fails."""
-    return _run(settings, None, embedded=False)
+def run_master(settings: Settings, reread: Callable[[], Settings]) -> int:
+    """Serve what `settings` name, as `starman-uv` does; `reread` reads them again from the same sources, for a restart.
+
+    Returns the exit status; raises StarmanError when the start fails.
+    """
+    from starman.loading import describe
+    from starman.process.blueprint import Program
+
+    return _run(settings, Program(_load, None, describe, reread), embedded=False)
 
 
 async def serve(app: Application | str | None = None, **settings: object) -> None:
@@ -90,7 +106,7 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
             listener.close()
 
 
-def _run(settings: Settings, application: Application | None, *, embedded: bool) -> int:
+def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     """Be the master until a signal ends it; `embedded` in somebody else's program. Raises StarmanError when the start fails."""
     from starman.process.identity import Identity
     from starman.process.inherited import Inheritance
@@ -104,7 +120,7 @@ def _run(settings: Settings, application: Application | None, *, embedded: bool)
     identity = Identity.of(settings)
     enter(settings)
     if not settings.daemonize:
-        return _be_master(settings, application, inheritance, identity, Observers([notifier]), embedded=embedded)
+        return _be_master(settings, program, inheritance, identity, Observers([notifier]), embedded=embedded)
 
     from starman.process.daemon import daemonize
 
@@ -112,7 +128,7 @@ def _run(settings: Settings, application: Application | None, *, embedded: bool)
         log.warning(f"{settings.source('daemonize')}: without error_log, what goes wrong later is logged nowhere")
     daemon = daemonize()
     try:
-        return _be_master(settings, application, inheritance, identity, Observers([notifier, daemon]), embedded=embedded)
+        return _be_master(settings, program, inheritance, identity, Observers([notifier, daemon]), embedded=embedded)
     except BaseException as error:
         daemon.failed(error)
         raise
@@ -131,7 +147,7 @@ def enter(settings: Settings) -> None:
 
 def _be_master(
     settings: Settings,
-    application: Application | None,
+    program: Program,
     inheritance: Inheritance,
     identity: Identity | None,
     observers: Observers,
@@ -139,16 +155,13 @@ def _be_master(
     embedded: bool,
 ) -> int:
     """Claim, bind and open what only root may, then become the user, then be the master."""
-    from starman.loading import describe
-    from starman.process.blueprint import Blueprint, Program
+    from starman.process.blueprint import Blueprint
     from starman.process.errorlog import ErrorLog
     from starman.process.listeners import open_listeners
     from starman.process.master import Master
     from starman.process.pidfile import PidFile
 
     owner = (-1, -1) if identity is None else identity.owner
-    mounted = None if application is None else _mounted(application, settings)
-    program = Program(_load, mounted, lambda chosen: describe(chosen, application))
     with PidFile(settings.pid, owner):
         listeners = open_listeners(inheritance.addresses(settings), settings, owner)
         try:

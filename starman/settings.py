@@ -10,6 +10,7 @@ from starman import values
 from starman.addresses import Address, parse_address, tcp_address, unix_address
 from starman.declaration import DEFAULT_SOURCE, SETTINGS, Given, Setting, nearest, setting
 from starman.errors import SettingError
+from starman.frozen import FrozenValues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,16 +21,13 @@ __all__ = ["DEFAULT_PORT", "DEFAULT_SOURCE", "SETTINGS", "Given", "Setting", "Se
 DEFAULT_PORT = 5000
 
 
-class Settings:
+class Settings(FrozenValues):
     """The values of every setting, checked and frozen. Any thread may read them.
 
     Construction raises SettingError for an unknown name, an invalid value, or two settings that exclude each other.
     """
 
-    __slots__ = ("_sources", "_values")
-
-    _sources: dict[str, str]
-    _values: dict[str, object]
+    __slots__ = ()
 
     app: str | None = setting(
         None,
@@ -69,6 +67,7 @@ class Settings:
         "Where to listen: HOST:PORT, :PORT (every IPv4 interface), [IPv6]:PORT, *:PORT (IPv4 and IPv6), each also with "
         ":ssl behind it (TLS); a UNIX path, @NAME (abstract), or fd://N (inherited).",
         ("-l",),
+        fixed=True,
     )
     host: str | None = setting(
         None,
@@ -76,6 +75,7 @@ class Settings:
         values.text("a host name or an IP address", "HOST"),
         "The interface to listen on, without --listen.",
         ("-o",),
+        fixed=True,
     )
     port: int | None = setting(
         None,
@@ -83,6 +83,7 @@ class Settings:
         values.whole(0, 65535, "PORT"),
         f"The port to listen on, without --listen: {DEFAULT_PORT} if only --host is given. 0: the system chooses.",
         ("-p",),
+        fixed=True,
     )
     socket: str | None = setting(
         None,
@@ -90,15 +91,21 @@ class Settings:
         values.text("the path of a UNIX socket", "PATH"),
         "The UNIX socket to listen on, without --listen.",
         ("-S",),
+        fixed=True,
     )
     backlog: int = setting(
         2048,
         "Listening",
         values.whole(1, unit="connections"),
         "Connections that wait to be accepted, for each listener. The kernel may allow fewer.",
+        fixed=True,
     )
-    socket_mode: int | None = setting(None, "Listening", values.MODE, "Permissions of UNIX sockets. None: as the umask says.")
-    socket_group: str | int | None = setting(None, "Listening", values.GROUP, "Group of UNIX sockets. None: the process's own.")
+    socket_mode: int | None = setting(
+        None, "Listening", values.MODE, "Permissions of UNIX sockets. None: as the umask says.", fixed=True
+    )
+    socket_group: str | int | None = setting(
+        None, "Listening", values.GROUP, "Group of UNIX sockets. None: the process's own.", fixed=True
+    )
 
     ssl_cert: str | None = setting(
         None,
@@ -112,7 +119,9 @@ class Settings:
         values.text("a file in PEM format", "FILE"),
         "The private key of the certificate, without a passphrase. None: it is in the certificate's file.",
     )
-    enable_ssl: bool = setting(False, "TLS", values.FLAG, "Speak TLS on every TCP listener, as if each had :ssl behind it.")
+    enable_ssl: bool = setting(
+        False, "TLS", values.FLAG, "Speak TLS on every TCP listener, as if each had :ssl behind it.", fixed=True
+    )
     ssl_handshake_timeout: float = setting(
         10, "TLS", values.SOME_SECONDS, "How long a TLS handshake may take, from the connect to its end."
     )
@@ -126,6 +135,9 @@ class Settings:
         "Workers",
         values.ANY_SECONDS,
         "How long a stopping worker may take to finish what is in flight. 0: it is cut at once.",
+    )
+    restart_batch: int = setting(
+        1, "Workers", values.whole(1, unit="workers"), "How many workers a restart (SIGHUP) replaces at a time."
     )
     boot_timeout: float = setting(
         60, "Workers", values.SOME_SECONDS, "How long a worker may take to load the application and be ready."
@@ -176,7 +188,11 @@ class Settings:
     max_body: int = setting("1G", "Limits", values.size(0), "Largest body of a request. 0: no limit.")
 
     error_log: str | None = setting(
-        None, "Logs", values.ERROR_LOG, "File to append errors and events to. None, or -: standard error."
+        None,
+        "Logs",
+        values.ERROR_LOG,
+        "File to append errors and events to. None, or -: standard error.",
+        fixed=True,
     )
     access_log: str = setting(
         "off", "Logs", values.ACCESS_LOG, "File for the access log, in combined format. -: standard output."
@@ -187,13 +203,15 @@ class Settings:
         "Process",
         values.text("a directory", "DIR"),
         "Change to this directory first: what is relative means in there, but for --config and the file of settings.",
+        fixed=True,
     )
-    umask: int | None = setting(None, "Process", values.MODE, "Permissions that new files lack. None: as it is.")
+    umask: int | None = setting(None, "Process", values.MODE, "Permissions that new files lack. None: as it is.", fixed=True)
     pid: str | None = setting(
         None,
         "Process",
         values.text("a file", "FILE"),
         "File for the master's process id. One of a live process ends the start; it is removed at the end.",
+        fixed=True,
     )
     daemonize: bool = setting(
         False,
@@ -201,15 +219,19 @@ class Settings:
         values.FLAG,
         "Run in the background, without a terminal. The command returns when the server is ready, or has failed.",
         ("-D",),
+        fixed=True,
     )
     user: str | int | None = setting(
         None,
         "Process",
         values.USER,
         "Run as this user, with the groups it is in. Privileges are dropped once the listeners are bound. None: as it is.",
+        fixed=True,
     )
-    group: str | int | None = setting(None, "Process", values.GROUP, "Run as this group. None: the user's own, or as it is.")
-    disable_proctitle: bool = setting(False, "Process", values.FLAG, "Leave the titles of the processes alone.")
+    group: str | int | None = setting(
+        None, "Process", values.GROUP, "Run as this group. None: the user's own, or as it is.", fixed=True
+    )
+    disable_proctitle: bool = setting(False, "Process", values.FLAG, "Leave the titles of the processes alone.", fixed=True)
 
     def __init__(self, given: Mapping[str, Given]) -> None:
         """Check `given` (at most one value a setting); what it lacks has its default."""
@@ -228,29 +250,14 @@ class Settings:
         if parsed["keepalive_timeout"] == 0:
             parsed["disable_keepalive"] = True
         object.__setattr__(self, "_values", parsed)
+        self._agree()
+
+    def _agree(self) -> None:
+        """See `FrozenValues`."""
         # A host that is none shows here, not when the master is about to listen.
         secured = next((address for address in self.addresses() if address.secure), None)
         if secured is not None and self.ssl_cert is None:
             raise SettingError(f"TLS on {secured} needs a certificate: give ssl_cert (--ssl-cert FILE)")
-
-    @classmethod
-    def of(cls, **given: object) -> Settings:
-        """Settings with these values, and defaults for all others. For tests and for callers without other sources."""
-        return cls({name: Given(value, f"Settings.of({name}=...)") for name, value in given.items()})
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"Settings are frozen: {name} cannot be set")
-
-    def __repr__(self) -> str:
-        return f"Settings({', '.join(f'{name}={self._values[name]!r}' for name in self._sources)})"
-
-    def value(self, name: str) -> object:
-        """The value of the setting `name`, which must be one."""
-        return self._values[name]
-
-    def source(self, name: str) -> str:
-        """Where the value of the setting `name` was written; "default" if nowhere."""
-        return self._sources.get(name, DEFAULT_SOURCE)
 
     def addresses(self) -> tuple[Address, ...]:
         """Where to listen, in the order written, each once: `listen`; without it `socket`; without that `host` and `port`."""

@@ -37,26 +37,34 @@ class ForkMold(_OnMember):
 
 
 class SpawnMold(Action):
-    """Have the pristine mold `origin` fork one that loads the application for `generation`, as `member`."""
+    """Have the pristine mold `origin` fork one that loads the application for `generation`, as `member`.
 
-    __slots__ = ("generation", "member", "origin")
+    `settings`: those of the generation, as `Spawn` (the message) has them.
+    """
 
-    def __init__(self, member: int, generation: int, origin: int) -> None:
+    __slots__ = ("generation", "member", "origin", "settings")
+
+    def __init__(self, member: int, generation: int, origin: int, settings: str = "") -> None:
         self.member = member
         self.generation = generation
         self.origin = origin
+        self.settings = settings
 
 
 class Spawn(Action):
-    """Have the mold `mold` fork the worker of `slot` (from 1) for `generation`, as `member`."""
+    """Have the mold `mold` fork the worker of `slot` (from 1) for `generation`, as `member`.
 
-    __slots__ = ("generation", "member", "mold", "slot")
+    `settings`: those of the generation, as `Spawn` (the message) has them.
+    """
 
-    def __init__(self, member: int, slot: int, generation: int, mold: int) -> None:
+    __slots__ = ("generation", "member", "mold", "settings", "slot")
+
+    def __init__(self, member: int, slot: int, generation: int, mold: int, settings: str = "") -> None:
         self.member = member
         self.slot = slot
         self.generation = generation
         self.mold = mold
+        self.settings = settings
 
 
 class Drain(_OnMember):

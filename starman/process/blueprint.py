@@ -83,6 +83,14 @@ class Blueprint:
         """Import the application. Raises StarmanError. In a mold or a worker."""
         return self.program.load(self.settings)
 
+    def revised(self, settings: str) -> Blueprint:
+        """The blueprint with these settings in place of its own, as `starman.revision` encodes them; "": it stays."""
+        if not settings:
+            return self
+        from starman.revision import decode
+
+        return Blueprint(decode(settings), self.listeners, self.program, self.import_service)
+
     def warm_up(self, application: Application) -> None:
         """Have `application` answer the warm-up requests of the settings. Raises WarmUpError."""
         if self.settings.warm_up:

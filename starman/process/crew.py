@@ -7,7 +7,9 @@ from starman.process.members import Member, Mold, Slot, State, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from starman.process.rollout import Terms
 
 # A worker ends by itself after graceful_timeout; the master waits this much longer before it cuts. Seconds.
 SLACK = 2.0
@@ -21,12 +23,11 @@ KILL_SLACK = 5.0
 class Crew:
     """The members that are not gone, by number, and the actions that wait for the next plan."""
 
-    __slots__ = ("_actions", "_members", "_numbers", "boot_timeout", "graceful_timeout")
+    __slots__ = ("_actions", "_members", "_numbers", "_terms_of")
 
-    def __init__(self, boot_timeout: float, graceful_timeout: float) -> None:
-        """Seconds that a member may take to be ready, and that a worker may take to finish its requests."""
-        self.boot_timeout = boot_timeout
-        self.graceful_timeout = graceful_timeout
+    def __init__(self, terms_of: Callable[[int], Terms]) -> None:
+        """`terms_of` gives the terms of a generation: how long its members may take for what they do."""
+        self._terms_of = terms_of
         self._members: dict[int, Member] = {}
         self._numbers = 0
         self._actions: list[Action] = []
@@ -61,16 +62,17 @@ class Crew:
 
     def add_mold(self, generation: int, now: float) -> Mold:
         """A mold that is about to be asked for; the caller gives the order, which depends on who forks it."""
-        mold = Mold(self._next_number(), generation, now, now + self.boot_timeout)
+        mold = Mold(self._next_number(), generation, now, now + self._terms_of(generation).boot_timeout)
         self._members[mold.number] = mold
         return mold
 
     def spawn(self, slot: Slot, generation: int, mold: Mold, now: float) -> Worker:
         """Order a worker for `slot` from `mold`."""
         # The deadline stands before the fork, so that a worker that never says anything has one too.
-        worker = Worker(self._next_number(), generation, slot.number, now, now + self.boot_timeout)
+        terms = self._terms_of(generation)
+        worker = Worker(self._next_number(), generation, slot.number, now, now + terms.boot_timeout)
         self._members[worker.number] = worker
-        self.order(Spawn(worker.number, slot.number, generation, mold.number))
+        self.order(Spawn(worker.number, slot.number, generation, mold.number, terms.settings))
         return worker
 
     def drain(self, worker: Worker, now: float) -> None:
@@ -78,8 +80,12 @@ class Crew:
         if worker.ending:
             return
         worker.failure = None  # no longer of interest
-        worker.move(State.DRAINING, now + (BOOT_SLACK if worker.starting else self.graceful_timeout + SLACK))
+        worker.move(State.DRAINING, now + BOOT_SLACK if worker.starting else self.drained_by(worker, now))
         self.order(Drain(worker.number))
+
+    def drained_by(self, worker: Member, now: float) -> float:
+        """When a worker that begins to drain now must have ended."""
+        return now + self._terms_of(worker.generation).graceful_timeout + SLACK
 
     def retire(self, mold: Mold, now: float) -> None:
         """Order `mold` to end, unless it is ending already."""

@@ -18,17 +18,20 @@ from starman.process.forking import fork
 from starman.process.limits import raise_descriptor_limit, release_memory, warn_of_threads
 from starman.process.links import Link, Links
 from starman.process.messages import Draining, Failed, Loaded, Ready, Reopened, Role, Spawn, Spawned
+from starman.process.mold import become_mold
 from starman.process.outlook import Observers
 from starman.process.reaper import Reaper
+from starman.process.reload import Reload, terms_of
 from starman.process.reopening import Reopening
 from starman.process.roster import Roster
 from starman.process.sharing import immortalize
+from starman.process.trial import Trial
 from starman.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from starman.process.blueprint import Blueprint
     from starman.process.channel import Channel
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 STATUS_SLACK = 0.25
 # After an error in the loop itself, how long to wait (seconds) before the next round.
 _ERROR_PAUSE = 1.0
+# The names of the trials' links; those of members count from 1.
+_READING = 0
 
 
 class Master:
@@ -46,20 +51,14 @@ class Master:
 
     __slots__ = (
         *("_blueprint", "_deaths", "_door", "_error_log", "_failure", "_links", "_observers"),
-        *("_performers", "_reaper", "_reopening", "_roster"),
+        *("_performers", "_reaper", "_reload", "_reopening", "_roster", "_trials"),
     )
 
     def __init__(self, blueprint: Blueprint, error_log: ErrorLog) -> None:
         """Serve on the listeners of `blueprint`, which the master closes. `error_log`: the one that descriptor 2 points at."""
         self._blueprint = blueprint
         self._error_log = error_log
-        settings = blueprint.settings
-        self._roster = Roster(
-            settings.workers,
-            preload=settings.preload_app and blueprint.application is None,
-            boot_timeout=settings.boot_timeout,
-            graceful_timeout=settings.graceful_timeout,
-        )
+        self._roster = Roster(terms_of(blueprint.settings, loads=blueprint.application is None))
         # Deaths that were found while an order was carried out, for the next round: number, and how.
         self._deaths: list[tuple[int, str]] = []
         self._failure: actions.GiveUp | None = None
@@ -97,6 +96,9 @@ class Master:
         self._door = SignalDoor()
         self._links = Links(self._door)
         self._reopening = Reopening(self._links, self._error_log)
+        reading = Trial(_READING, self._links, self._reaper, self._abandon)
+        self._reload = Reload(self._blueprint, self._roster, reading)
+        self._trials = {reading.number: reading}
         try:
             status = self._supervise()
         finally:
@@ -110,6 +112,7 @@ class Master:
             try:
                 self._reap()
                 self._take_signals()
+                self._reload.settle(time.monotonic())
                 status = self._act()
                 if status is not None:
                     return status
@@ -148,7 +151,7 @@ class Master:
         for signum in self._door.take():
             now = time.monotonic()
             if signum == signal.SIGHUP:
-                self._restart()
+                self._reload.begin()
             elif signum == signal.SIGUSR1:
                 self._reopening.begin()
             elif signum == signal.SIGTTIN:
@@ -157,13 +160,6 @@ class Master:
                 self._roster.shrink(now)
             elif signum != signal.SIGUSR2:
                 self._roster.stop(now)
-
-    def _restart(self) -> None:
-        if self._blueprint.application is not None:
-            log.info("restarting the workers; the application was given as a callable, so its code stays as it is")
-        else:
-            log.info("restarting the workers with fresh code")
-        self._roster.restart()
 
     def _act(self) -> int | None:
         """Carry the plan out; the exit status when it is the last one."""
@@ -179,6 +175,7 @@ class Master:
         self._observers.see(self._roster.outlook(), now)
         instants = [link.ended_at + STATUS_SLACK for link in self._links if link.ended_at is not None]
         instants += self._observers.instants()
+        instants += [trial.deadline for trial in self._trials.values() if trial.deadline is not None]
         instant = self._roster.next_instant(now)
         if instant is not None:
             instants.append(instant)
@@ -190,7 +187,9 @@ class Master:
         """Tell the roster what a member has said."""
         for message in self._links.hear(link):
             now = time.monotonic()
-            if isinstance(message, Spawned):
+            if link.number in self._trials:
+                self._trials[link.number].on_message(message)
+            elif isinstance(message, Spawned):
                 self._born(link, message.pid)
             elif isinstance(message, Ready | Loaded):
                 self._roster.on_ready(link.number, now)
@@ -207,8 +206,16 @@ class Master:
             self._reaper.watch(pid)
             self._roster.on_spawned(link.number, pid)
 
+    def _abandon(self) -> None:
+        """In a fresh fork: close what is the master's."""
+        self._links.abandon()
+        self._observers.abandon()
+
     def _bury(self, link: Link, how: str) -> None:
         self._links.remove(link)
+        if link.number in self._trials:
+            self._trials[link.number].on_gone(how)
+            return
         self._reopening.on_gone(link.number)
         self._roster.on_gone(link.number, how, time.monotonic())
 
@@ -228,37 +235,18 @@ class Master:
             self._deaths.append((action.member, f"could not be forked ({error.strerror})"))
             return
         if pid == 0:
-            self._become_mold(channel)
+            become_mold(channel, self._blueprint, self._abandon)
         gc.unfreeze()
         channel.close()
         link = self._links.find(action.member)
         assert link is not None
         self._born(link, pid)
 
-    def _become_mold(self, channel: Channel) -> NoReturn:
-        """In the child."""
-        try:
-            self._links.abandon()
-            self._observers.abandon()
-            # What the calling program registered is to happen once, at its own end, not at each worker's.
-            import atexit
-
-            from starman.process.mold import run_mold
-
-            atexit._clear()
-            run_mold(channel, self._blueprint, preload=False)
-        except BaseException:
-            import traceback
-
-            log.error(f"the mold failed\n{traceback.format_exc()}")
-        finally:
-            os._exit(1)
-
     def _spawn_mold(self, action: actions.SpawnMold) -> None:
-        self._ask(action.origin, action.member, Spawn(Role.MOLD, 0, action.generation))
+        self._ask(action.origin, action.member, Spawn(Role.MOLD, 0, action.generation, action.settings))
 
     def _spawn(self, action: actions.Spawn) -> None:
-        self._ask(action.mold, action.member, Spawn(Role.WORKER, action.slot, action.generation))
+        self._ask(action.mold, action.member, Spawn(Role.WORKER, action.slot, action.generation, action.settings))
 
     def _ask(self, mold: int, number: int, order: Spawn) -> None:
         """Have a mold fork the member `number`, whose channel goes with the order."""

@@ -48,23 +48,25 @@ class Message(Record):
 class Spawn(Message):
     """Master to mold, with one descriptor: fork a process that plays `role`, with that descriptor as its channel.
 
-    `slot` is the worker's number, from 1; 0 for a mold. `generation` is the roll-out that it belongs to.
+    `slot` is the worker's number, from 1; 0 for a mold. `generation` is the roll-out that it belongs to. `settings` are those
+    that it runs with (see `starman.revision`); "" for those that the mold has.
     """
 
-    __slots__ = ("generation", "role", "slot")
+    __slots__ = ("generation", "role", "settings", "slot")
 
-    def __init__(self, role: Role, slot: int, generation: int) -> None:
+    def __init__(self, role: Role, slot: int, generation: int, settings: str = "") -> None:
         self.role = role
         self.slot = slot
         self.generation = generation
+        self.settings = settings
 
     def fields(self) -> tuple[str, ...]:
-        return self.role.value, str(self.slot), str(self.generation)
+        return self.role.value, str(self.slot), str(self.generation), self.settings
 
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
-        role, slot, generation = fields
-        return cls(Role(role), int(slot), int(generation))
+        role, slot, generation, settings = fields
+        return cls(Role(role), int(slot), int(generation), settings)
 
 
 class Spawned(Message):
@@ -114,6 +116,27 @@ class Reopened(Message):
     __slots__ = ()
 
 
+class Approved(Message):
+    """Trial to master: what was tried works.
+
+    `settings` are those to go on with (see `starman.revision`); `notes` are lines for the log.
+    """
+
+    __slots__ = ("notes", "settings")
+
+    def __init__(self, settings: str, notes: str = "") -> None:
+        self.settings = settings
+        self.notes = notes
+
+    def fields(self) -> tuple[str, ...]:
+        return self.settings, _shortened(self.notes, _LINE_BYTES)
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        settings, notes = fields
+        return cls(settings, notes)
+
+
 class Failed(Message):
     """Worker or mold to master: I cannot start. `message` is one line; `details`, if not empty, has more (a traceback)."""
 
@@ -133,7 +156,7 @@ class Failed(Message):
 
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Draining, Reopen, Reopened, Failed)
+    kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Draining, Reopen, Reopened, Approved, Failed)
 }
 
 

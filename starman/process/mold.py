@@ -18,6 +18,7 @@ from starman.process.sharing import settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from starman.process.blueprint import Blueprint
@@ -50,6 +51,23 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
         # Hazard 16: a mold is a copy of the process that it came from; what that would do at its end is not its business.
         flush()
         os._exit(status)
+
+
+def become_mold(channel: Channel, blueprint: Blueprint, abandon: Callable[[], None]) -> NoReturn:
+    """Be the pristine mold, in a fresh fork of the master, which `abandon`s what it has inherited of it."""
+    try:
+        abandon()
+        # What the calling program registered is to happen once, at its own end, not at each worker's.
+        import atexit
+
+        atexit._clear()
+        run_mold(channel, blueprint, preload=False)
+    except BaseException:
+        import traceback
+
+        log.error(f"the mold failed\n{traceback.format_exc()}")
+    finally:
+        os._exit(1)
 
 
 class _Mold:
@@ -112,11 +130,12 @@ class _Mold:
             os._exit(1)
         # Hazard 7: the new process must not hold the mold's end: the mold ends when it, and nobody else, is at its end of file.
         self._channel.abandon()
+        blueprint = self._blueprint.revised(order.settings)
         if order.role is Role.MOLD:
-            run_mold(child_channel, self._blueprint, preload=True)
+            run_mold(child_channel, blueprint, preload=True)
         from starman.process.worker import run_worker
 
-        run_worker(child_channel, order.slot, self._blueprint, self._application)
+        run_worker(child_channel, order.slot, blueprint, self._application)
 
     def _check(self, child_channel: Channel) -> None:
         """Before the first fork, when the application's hooks have done what they do: warn of what a worker would inherit."""

@@ -35,7 +35,8 @@ class Reopening:
             fds = []
         log.info("reopening the logs")
         for link in self._links:
-            if link.channel.fileno() >= 0 and link.channel.send(Reopen(), fds):
+            # Trials, whose names are not positive, are short, and have no log of their own.
+            if link.number > 0 and link.channel.fileno() >= 0 and link.channel.send(Reopen(), fds):
                 self._awaited[link.number] = self._awaited.get(link.number, 0) + 1
         self._tell_if_done()
 

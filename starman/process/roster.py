@@ -7,16 +7,15 @@ happened, then performs what `plan(now)` returns. Every instant is monotonic, in
 from __future__ import annotations
 
 from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, ForkMold, GiveUp, Level, SpawnMold
-from starman.process.crew import SLACK, Crew
+from starman.process.crew import Crew
 from starman.process.members import Backoff, Member, Mold, Phase, Slot, State, Worker
 from starman.process.outlook import Outlook
+from starman.process.rollout import PRISTINE, Rollout, Terms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.process.actions import Action
 
-# The generation of the pristine mold; those of workers count from 1.
-PRISTINE = 0
 # Asked for and not yet forked, at most: descriptors in flight and a mold's queue have limits of their own.
 MOST_ASKED = 32
 # Hazard 8: Ctrl-C and a supervisor's TERM may both arrive; a stop signal is the second one only when this many seconds
@@ -31,34 +30,18 @@ class Roster:
     """The bookkeeping of one server's workers and molds."""
 
     __slots__ = (
-        "_backoff",
-        "_crew",
-        "_generation",
-        "_mold_backoff",
-        "_molds",
-        "_newest",
-        "_preload",
-        "_restart_asked",
-        "_slots",
-        "_status",
-        "_stopped_at",
-        "_target",
+        *("_backoff", "_crew", "_mold_backoff", "_molds", "_rollout", "_slots", "_status", "_stopped_at"),
         "phase",
     )
 
-    def __init__(self, workers: int, *, preload: bool, boot_timeout: float, graceful_timeout: float) -> None:
-        """`workers` is at least 1. With `preload` each generation has a mold that has loaded the application."""
+    def __init__(self, terms: Terms) -> None:
+        """A server that is about to start, on these terms."""
         self.phase = Phase.STARTING
-        self._preload = preload
-        self._crew = Crew(boot_timeout, graceful_timeout)
-        self._slots = {number: Slot(number, 1) for number in range(1, workers + 1)}
+        self._rollout = Rollout(terms)
+        self._crew = Crew(self._rollout.terms_of)
+        self._slots = {number: Slot(number, 1) for number in range(1, terms.workers + 1)}
         # By generation: those that may still be asked to fork. The crew has the retired ones too.
         self._molds: dict[int, Mold] = {}
-        # The generation of new slots, the last one that was begun, and the one that a roll-out leads to, if any.
-        self._generation = 1
-        self._newest = 1
-        self._target: int | None = None
-        self._restart_asked = False
         self._backoff = Backoff()
         self._mold_backoff = Backoff()
         self._stopped_at = 0.0
@@ -85,7 +68,7 @@ class Roster:
             return
         if member.state is State.DRAINING:
             # It became ready before it saw the order to drain, so it may have requests to finish after all.
-            member.deadline = now + self._crew.graceful_timeout + SLACK
+            member.deadline = self._crew.drained_by(member, now)
         if member.state is not State.BOOTING:
             return
         member.move(State.READY)
@@ -109,7 +92,7 @@ class Roster:
         """A worker has begun to drain; when it was not told to, its slot gets another at once."""
         worker = self._crew.find(number)
         if isinstance(worker, Worker) and worker.ready:
-            worker.move(State.DRAINING, now + self._crew.graceful_timeout + SLACK)
+            worker.move(State.DRAINING, self._crew.drained_by(worker, now))
             self._slots[worker.slot].leave(worker)
             if worker.lived(now) < YOUNG:
                 self._count_failure(worker, now)
@@ -135,9 +118,7 @@ class Roster:
         if self.phase is Phase.STARTING:
             self._give_up(*member.reason(how), now)
         elif fatal:
-            reason, details = member.reason(how)
-            self._target = None
-            self._crew.say(Level.ERROR, f"restart given up, the old workers stay: {reason}", details)
+            self._abandon(*member.reason(how), now)
         else:
             self._report_death(member, how, now)
 
@@ -153,20 +134,30 @@ class Roster:
         if self._molds.get(member.generation) is not member:
             return False
         del self._molds[member.generation]
-        return member.generation == self._target and member.ready_at is None
+        return member.generation == self._rollout.target and member.ready_at is None
+
+    def _abandon(self, reason: str, details: str, now: float) -> None:
+        """Give the roll-out up: what of it is still on its way must not take charge any more."""
+        self._rollout.give_up()
+        for slot in self._slots.values():
+            if slot.incoming is not None:
+                self._crew.drain(slot.incoming, now)
+                slot.incoming = None
+        self._crew.say(Level.ERROR, f"restart given up, the old workers stay: {reason}", details)
 
     # What an operator wishes.
 
-    def restart(self) -> None:
-        """Roll out fresh code, one worker at a time; during a roll-out: begin anew after its current step."""
+    def restart(self, terms: Terms | None = None) -> None:
+        """Roll out fresh code on these terms (None: as they are), a batch of workers at a time; during a roll-out: begin anew
+        after its current step."""
         if self.phase is not Phase.STOPPING:
-            self._restart_asked = True
+            self._rollout.wish(terms)
 
     def grow(self) -> None:
         """One worker more."""
         if self.phase is not Phase.STOPPING:
             number = max(self._slots) + 1
-            self._slots[number] = Slot(number, self._generation)
+            self._slots[number] = Slot(number, self._rollout.generation)
             self._crew.say(Level.INFO, f"one worker more: {len(self._slots)}")
 
     def shrink(self, now: float) -> None:
@@ -176,16 +167,20 @@ class Roster:
         if len(self._slots) == 1:
             self._crew.say(Level.WARNING, "one worker is the least")
             return
+        self._drop_last_slot(now)
+        self._crew.say(Level.INFO, f"one worker less: {len(self._slots)}")
+
+    def _drop_last_slot(self, now: float) -> None:
         slot = self._slots.pop(max(self._slots))
         for worker in (slot.current, slot.incoming):
             if worker is not None:
                 self._crew.drain(worker, now)
-        self._crew.say(Level.INFO, f"one worker less: {len(self._slots)}")
 
     def stop(self, now: float) -> None:
         """End gracefully; asked again a second later, at once."""
         if self.phase is not Phase.STOPPING:
-            self._crew.say(Level.INFO, f"stopping: what is in flight may take {self._crew.graceful_timeout:g} s to finish")
+            seconds = self._rollout.terms.graceful_timeout
+            self._crew.say(Level.INFO, f"stopping: what is in flight may take {seconds:g} s to finish")
             self._begin_stop(now)
         elif now - self._stopped_at >= SECOND_STOP:
             if any(worker.state is not State.CUT for worker in self._crew.workers()):
@@ -197,7 +192,7 @@ class Roster:
 
     def outlook(self) -> Outlook:
         """How the server is."""
-        restarting = self._target is not None or self._restart_asked
+        restarting = self._rollout.target is not None or self._rollout.wished
         ready = sum(_is_ready(slot.current) for slot in self._slots.values())
         return Outlook(self.phase, restarting=restarting, ready=ready, wanted=len(self._slots))
 
@@ -238,7 +233,8 @@ class Roster:
                 if self.phase is Phase.STOPPING:
                     self._status = 1
             elif member.starting:
-                timeout = f"it was not ready within {self._crew.boot_timeout:g} s (boot_timeout)"
+                seconds = self._rollout.terms_of(member.generation).boot_timeout
+                timeout = f"it was not ready within {seconds:g} s (boot_timeout)"
                 member.failure = member.failure or (timeout, "")
             self._crew.cut(member, now)
             if member.failure is not None and self.phase is Phase.STARTING:
@@ -246,10 +242,8 @@ class Roster:
 
     def _plan_molds(self, now: float) -> None:
         """One pristine mold, and with preload one for each generation that a slot may need."""
-        wanted = {PRISTINE}
-        if self._preload:
-            wanted.update({self._generation, self._target or self._generation})
-            wanted.update(slot.generation for slot in self._slots.values())
+        generations = self._rollout.wanted(self._slots.values())
+        wanted = {PRISTINE, *(number for number in generations if self._rollout.terms_of(number).preload)}
         for generation in self._molds.keys() - wanted:
             self._crew.retire(self._molds.pop(generation), now)
         pristine = self._molds.get(PRISTINE)
@@ -262,33 +256,36 @@ class Roster:
                 self._crew.order(ForkMold(mold.number))
             elif pristine is not None and pristine.ready:
                 self._molds[generation] = mold = self._crew.add_mold(generation, now)
-                self._crew.order(SpawnMold(mold.number, generation, pristine.number))
+                settings = self._rollout.terms_of(generation).settings
+                self._crew.order(SpawnMold(mold.number, generation, pristine.number, settings))
 
     def _plan_rollout(self, now: float) -> None:
-        """Take the next step of a roll-out: a worker of the new code must be ready before the next slot has its turn."""
-        if any(slot.incoming for slot in self._slots.values()):
-            return
-        if self._restart_asked and self.phase is Phase.RUNNING:
-            self._restart_asked = False
-            self._newest += 1
-            self._target = self._newest
+        """Take the next step of a roll-out: workers of the new code must be ready before the next slots have their turn."""
+        under_way = any(slot.incoming for slot in self._slots.values())
+        if not under_way and self.phase is Phase.RUNNING and self._rollout.begin():
             # Fresh code deserves a fresh attempt.
             self._mold_backoff.reset()
             self._plan_molds(now)
-        if self._target is None:
+        target = self._rollout.target
+        if target is None:
             return
-        behind = [slot for slot in self._slots.values() if slot.generation != self._target]
-        mold = self._mold_of(self._target)
-        if not behind:
-            self._generation, self._target = self._target, None
-            count = len(self._slots)
-            self._crew.say(Level.INFO, f"restarted: {count} {'worker is' if count == 1 else 'workers are'} new")
-            self._plan_molds(now)
-        elif mold is not None:
-            # A worker that is starting is waited for, so that no slot ever has two on their way.
-            slot = next((slot for slot in behind if slot.current is None or slot.current.ready), None)
-            if slot is not None:
-                slot.incoming = self._crew.spawn(slot, self._target, mold, now)
+        if all(slot.generation == target for slot in self._slots.values()):
+            self._finish_rollout(now)
+        elif (mold := self._mold_of(target)) is not None:
+            for slot in self._rollout.next_slots(self._slots.values()):
+                slot.incoming = self._crew.spawn(slot, target, mold, now)
+
+    def _finish_rollout(self, now: float) -> None:
+        wanted = self._rollout.finish()
+        count = len(self._slots)
+        self._crew.say(Level.INFO, f"restarted: {count} {'worker is' if count == 1 else 'workers are'} new")
+        if wanted is not None and wanted != count:
+            self._crew.say(Level.INFO, f"the number of workers changes from {count} to {wanted}")
+            for _ in range(wanted, count):
+                self._drop_last_slot(now)
+            for number in range(max(self._slots) + 1, max(self._slots) + 1 + wanted - len(self._slots)):
+                self._slots[number] = Slot(number, self._rollout.generation)
+        self._plan_molds(now)
 
     def _plan_slots(self, now: float) -> None:
         """Fill the slots that have no worker."""
@@ -306,7 +303,7 @@ class Roster:
 
     def _mold_of(self, generation: int) -> Mold | None:
         """The mold to fork a worker of that generation from; None when it cannot fork now."""
-        mold = self._molds.get(generation if self._preload else PRISTINE)
+        mold = self._molds.get(generation if self._rollout.terms_of(generation).preload else PRISTINE)
         return mold if _is_ready(mold) else None
 
     def _begin_stop(self, now: float) -> None:

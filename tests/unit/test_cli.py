@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ def fake_server(monkeypatch: pytest.MonkeyPatch, outcome: int | BaseException) -
     """A `starman.server` whose run_master notes its settings, and returns or raises `outcome`."""
     seen: list[Settings] = []
 
-    def run_master(settings: Settings) -> int:
+    def run_master(settings: Settings, reread: Callable[[], Settings]) -> int:
         seen.append(settings)
         if isinstance(outcome, BaseException):
             raise outcome

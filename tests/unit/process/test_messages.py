@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 
 from starman.process.messages import (
     PACKET_BYTES,
+    Approved,
     Draining,
     Failed,
     Loaded,
     Message,
     Ready,
+    Reopen,
+    Reopened,
     Role,
     Spawn,
     Spawned,
@@ -23,7 +26,10 @@ from starman.process.messages import (
 
 @pytest.mark.parametrize(
     "message",
-    [Spawn(Role.WORKER, 3, 12), Spawn(Role.MOLD, 0, 1), Spawned(4711), Loaded(), Ready(), Draining(), Failed("one", "two\n3")],
+    [
+        *(Spawn(Role.WORKER, 3, 12), Spawn(Role.MOLD, 0, 1, "00ff"), Spawned(4711), Loaded(), Ready(), Draining()),
+        *(Reopen(), Reopened(), Approved("00ff", "one\ntwo"), Failed("one", "two\n3")),
+    ],
     ids=repr,
 )
 def test_round_trip(message: Message) -> None:

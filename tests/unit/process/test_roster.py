@@ -23,16 +23,21 @@ from starman.process.actions import (
     SpawnMold,
 )
 from starman.process.members import Phase
+from starman.process.rollout import Terms
 from starman.process.roster import MOST_ASKED, Roster
 
 Kind = TypeVar("Kind", bound=Action)
 
 
+def terms(workers: int = 2, *, preload: bool = False, batch: int = 1, settings: str = "") -> Terms:
+    return Terms(workers, preload=preload, boot_timeout=60, graceful_timeout=30, batch=batch, settings=settings)
+
+
 class Desk:
     """A roster with a clock, and every action that it has planned."""
 
-    def __init__(self, workers: int = 2, *, preload: bool = False) -> None:
-        self.roster = Roster(workers, preload=preload, boot_timeout=60, graceful_timeout=30)
+    def __init__(self, workers: int = 2, *, preload: bool = False, batch: int = 1) -> None:
+        self.roster = Roster(terms(workers, preload=preload, batch=batch))
         self.now = 1000.0
         self.history: list[Action] = []
         self.pids = 100
@@ -510,6 +515,109 @@ def test_restart_mends_what_was_backing_off() -> None:
     desk.roster.restart()
     desk.ready(only(desk.plan(), Spawn).member)
     assert only(desk.plan(), Say).text == "restarted: 1 worker is new"
+
+
+def spawned(actions: list[Action]) -> list[int]:
+    """The members that are spawned as workers."""
+    return [action.member for action in actions if isinstance(action, Spawn)]
+
+
+def test_restart_replaces_a_batch_at_a_time() -> None:
+    desk = Desk(workers=5, batch=2)
+    desk.start()
+    desk.roster.restart()
+    first, second = spawned(desk.plan())
+    desk.ready(first)
+    (third,) = spawned(desk.plan())
+    assert spawned(desk.plan()) == []
+    desk.ready(second)
+    desk.ready(third)
+    fourth, fifth = spawned(desk.plan())
+    desk.ready(fourth)
+    desk.ready(fifth)
+    desk.plan()
+    assert len(desk.all(Drain)) == 5
+    assert "restarted: 5 workers are new" in desk.said()
+
+
+def test_restart_given_up_takes_back_the_others_of_its_batch() -> None:
+    desk = Desk(workers=3, batch=3)
+    desk.start()
+    desk.roster.restart()
+    first, second, third = spawned(desk.plan())
+    for number in (first, second, third):
+        desk.born(number)
+    desk.roster.on_failed(second, "SyntaxError", "", desk.now)
+    desk.gone(second, "exited with status 1")
+    assert [action for action in desk.plan() if isinstance(action, Drain)] == [Drain(first), Drain(third)]
+    # One of them was quicker: it is not in charge all the same.
+    desk.roster.on_ready(first, desk.now)
+    desk.gone(first, "exited with status 0")
+    desk.gone(third, "exited with status 0")
+    assert desk.plan(after=100) == []
+    assert desk.said().count("ERROR") == 1
+
+
+def test_the_settings_of_a_restart_are_those_of_its_workers_only() -> None:
+    desk = Desk(workers=2)
+    second = desk.start()[1]
+    desk.now += 100
+    desk.roster.restart(terms(settings="new"))
+    (new,) = spawned(desk.plan())
+    desk.ready(new)
+    desk.plan()
+    # Half-way: the second slot still belongs to the old settings.
+    desk.roster.restart(terms(settings="newer"))
+    failing = desk.all(Spawn)[-1]
+    assert failing.settings == "new"
+    desk.gone(failing.member)
+    desk.gone(second)
+    assert {(spawn.slot, spawn.settings) for spawn in desk.plan() if isinstance(spawn, Spawn)} >= {(1, "newer")}
+
+
+def test_settings_of_a_restart_that_is_given_up_are_forgotten() -> None:
+    desk = Desk(workers=2)
+    first, _ = desk.start()
+    desk.roster.restart(terms(workers=9, settings="new", preload=True))
+    mold = only(desk.plan(), SpawnMold)
+    assert mold.settings == "new"
+    desk.gone(mold.member)
+    desk.plan()
+    desk.gone(first)
+    spawn = only(desk.plan(after=10), Spawn)
+    assert (spawn.settings, spawn.generation) == ("", 1)
+    desk.ready(spawn.member)
+    assert desk.plan() == []
+
+
+@pytest.mark.parametrize(("before", "after", "grown"), [(2, 4, 0), (4, 2, 0), (2, 4, 3), (3, 3, 2)])
+def test_a_changed_number_of_workers_comes_at_the_end_of_a_restart(before: int, after: int, grown: int) -> None:
+    desk = Desk(workers=before)
+    desk.start()
+    for _ in range(grown):
+        desk.roster.grow()
+        desk.ready(only(desk.plan(), Spawn).member)
+    desk.roster.restart(terms(workers=after, settings="new"))
+    for _ in range(before + grown):
+        (number,) = spawned(desk.plan())
+        desk.ready(number)
+    more = spawned(desk.plan())
+    for number in more:
+        desk.ready(number)
+    desk.plan()
+    # What TTIN has added stays when the setting is as it was.
+    left = after if after != before else before + grown
+    assert before + grown + len(more) - (len(desk.all(Drain)) - before - grown) == left
+    assert all(spawn.settings == "new" for spawn in desk.all(Spawn)[-len(more) :] if more)
+
+
+def test_a_restart_that_turns_preloading_off_retires_the_loaded_mold() -> None:
+    desk = Desk(workers=1, preload=True)
+    desk.start()
+    desk.roster.restart(terms(workers=1))
+    assert len(roll(desk)) == 1
+    assert len(desk.all(RetireMold)) == 1
+    assert len(desk.all(SpawnMold)) == 1
 
 
 # More and fewer.

@@ -21,6 +21,7 @@ from starman.process.actions import (
     SpawnMold,
 )
 from starman.process.members import Phase
+from starman.process.rollout import Terms
 from starman.process.roster import Roster
 
 
@@ -61,7 +62,7 @@ class World(RuleBasedStateMachine):
     @initialize(workers=st.integers(1, 4), preload=st.booleans())
     def begin(self, workers: int, preload: bool) -> None:
         self.workers = workers
-        self.roster = Roster(workers, preload=preload, boot_timeout=60, graceful_timeout=30)
+        self.roster = Roster(Terms(workers, preload=preload, boot_timeout=60, graceful_timeout=30))
         self.preload = preload
         self.plan()
 
