@@ -11,6 +11,7 @@ import sys
 from starman.declaration import SETTINGS, Setting
 from starman.errors import StarmanError
 from starman.sources import Action, from_arguments, from_command_line, off_flag
+from starman.takeover import answer_trial, handed_over, settings_after
 from starman.version import VERSION
 
 TYPE_CHECKING = False
@@ -63,6 +64,9 @@ def report(error: StarmanError) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    directory = os.getcwd()
+    answer_trial(lambda: from_command_line(from_arguments(argv), os.environ, directory))
+    handover = handed_over()
     line = from_arguments(argv)
     if line.action is Action.HELP:
         print(help_text())
@@ -70,8 +74,11 @@ def _run(argv: list[str]) -> int:
     if line.action is Action.VERSION:
         print(f"starman {VERSION}")
         return 0
-    directory = os.getcwd()
-    settings = from_command_line(line, os.environ, directory)
+
+    def read() -> Settings:
+        return from_command_line(line, os.environ, directory)
+
+    settings = read() if handover is None else settings_after(handover, read)
     if line.action is Action.PRINT_CONFIG:
         print(config_text(settings))
         return 0
@@ -80,7 +87,7 @@ def _run(argv: list[str]) -> int:
 
     from starman.server import run_master
 
-    return run_master(settings, lambda: from_command_line(line, os.environ, directory))
+    return run_master(settings, read, handover)
 
 
 def check(settings: Settings) -> int:

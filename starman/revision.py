@@ -38,6 +38,18 @@ def revise(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
     return Settings.restored(values, sources), refused
 
 
+def recall(text: str, read: Settings) -> Settings:
+    """The settings that another version may have encoded, as far as this one knows them; what they lack is as in `read`."""
+    values, sources = read.snapshot()
+    try:
+        known, origins = marshal.loads(bytes.fromhex(text))
+        values.update((name, value) for name, value in known.items() if name in SETTINGS)
+        sources.update((name, origin) for name, origin in origins.items() if name in SETTINGS)
+    except (ValueError, EOFError, TypeError, AttributeError):
+        return read
+    return Settings.restored(values, sources)
+
+
 def encode(settings: Settings) -> str:
     """`settings` as text, for processes of the same version of starman and Python. Raises SettingError if it is too long."""
     text = marshal.dumps(settings.snapshot()).hex()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from starman.process.blueprint import Program
+    from starman.process.handover import Handover
     from starman.process.identity import Identity
     from starman.process.inherited import Inheritance
     from starman.process.listeners import Listener
@@ -55,15 +56,19 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     _run(chosen, Program(_load, mounted, lambda current: describe(current, application), read), embedded=True)
 
 
-def run_master(settings: Settings, reread: Callable[[], Settings]) -> int:
+def run_master(settings: Settings, reread: Callable[[], Settings], handover: Handover | None = None) -> int:
     """Serve what `settings` name, as `starman-uv` does; `reread` reads them again from the same sources, for a restart.
 
+    handover: what an older image of this process has left to it.
     Returns the exit status; raises StarmanError when the start fails.
     """
     from starman.loading import describe
     from starman.process.blueprint import Program
+    from starman.process.forking import hold_signals
 
-    return _run(settings, Program(_load, None, describe, reread), embedded=False)
+    hold_signals()
+    program = Program(_load, None, describe, reread)
+    return _run(settings, program, embedded=False) if handover is None else _take_over(settings, program, handover)
 
 
 async def serve(app: Application | str | None = None, **settings: object) -> None:
@@ -116,6 +121,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     # Both before a daemon is another process: systemd's variables name the one that it has started.
     inheritance = Inheritance.take(os.environ)
     notifier = Notifier.take(os.environ)
+    program.directory, program.variables = os.getcwd(), notifier.variables
     inheritance.check(settings)
     identity = Identity.of(settings)
     enter(settings)
@@ -132,6 +138,24 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     except BaseException as error:
         daemon.failed(error)
         raise
+
+
+def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
+    """Go on as the master, in the process of an older image: its identity, its listeners and its error log are there already."""
+    from starman.process.blueprint import Blueprint
+    from starman.process.errorlog import ErrorLog
+    from starman.process.listeners import take_over_listeners
+    from starman.process.master import Master
+    from starman.process.notify import Notifier
+    from starman.process.outlook import Observers
+    from starman.process.pidfile import PidFile
+
+    notifier = Notifier.take(os.environ)
+    program.directory, program.variables = os.getcwd(), notifier.variables
+    enter(settings)
+    with PidFile(settings.pid, claimed=True), ErrorLog(settings.error_log, opened=True) as error_log:
+        blueprint = Blueprint(settings, take_over_listeners(handover.listeners), program)
+        return Master(blueprint, error_log, handover).run(observers=Observers([notifier]))
 
 
 def enter(settings: Settings) -> None:

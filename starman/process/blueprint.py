@@ -40,9 +40,10 @@ class Program:
     application: the callable, when the calling program has it already; `load` is not called then.
     describe: what is served, in a few words, for titles ("app:app").
     reread: reads the settings again from where they were read at the start, in a child; raises SettingError. None: they stay.
+    directory: where the server was started. variables: what was taken from its environment; both for a program that is exec'ed.
     """
 
-    __slots__ = ("application", "describe", "load", "reread")
+    __slots__ = ("application", "describe", "directory", "load", "reread", "variables")
 
     def __init__(
         self,
@@ -55,6 +56,8 @@ class Program:
         self.application = application
         self.describe = describe
         self.reread = reread
+        self.directory = "."
+        self.variables: dict[str, str] = {}
 
 
 class Blueprint:

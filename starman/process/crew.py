@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from starman.process.handover import Veteran
     from starman.process.rollout import Terms
 
 # A worker ends by itself after graceful_timeout; the master waits this much longer before it cuts. Seconds.
@@ -73,6 +74,17 @@ class Crew:
         worker = Worker(self._next_number(), generation, slot.number, now, now + terms.boot_timeout)
         self._members[worker.number] = worker
         self.order(Spawn(worker.number, slot.number, generation, mold.number, terms.settings))
+        return worker
+
+    def adopt(self, veteran: Veteran, generation: int) -> Worker:
+        """A worker that was ready before there was this roster, and may be ending."""
+        worker = Worker(self._next_number(), generation, veteran.slot, veteran.ready_at, veteran.ready_at)
+        worker.pid, worker.ready_at = veteran.pid, veteran.ready_at
+        worker.move(State.BOOTING)
+        worker.move(State.READY)
+        if veteran.deadline:
+            worker.move(State.DRAINING, veteran.deadline)
+        self._members[worker.number] = worker
         return worker
 
     def drain(self, worker: Worker, now: float) -> None:

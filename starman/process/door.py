@@ -37,6 +37,11 @@ class SignalDoor:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self._noted.append(signum)
 
+    @property
+    def noted(self) -> bool:
+        """Whether `take` has something to give."""
+        return bool(self._noted)
+
     def fileno(self) -> int:
         """The descriptor to poll."""
         return self._read_fd

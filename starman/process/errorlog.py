@@ -13,17 +13,18 @@ from starman.errors import SettingError
 class ErrorLog:
     """Points descriptor 2 at a file until the end of a `with` block. The master's main thread calls."""
 
-    __slots__ = ("_kept", "_path")
+    __slots__ = ("_kept", "_opened", "_path")
 
-    def __init__(self, path: str | None) -> None:
-        """`path` None: standard error is the error log, and nothing is changed."""
+    def __init__(self, path: str | None, *, opened: bool = False) -> None:
+        """`path` None: standard error is the error log, and nothing is changed. `opened`: descriptor 2 points at it already."""
         # The path as it is meant now, wherever the process may be when it is opened again.
         self._path = None if path is None else os.path.abspath(path)
+        self._opened = opened
         self._kept = -1
 
     def __enter__(self) -> ErrorLog:
         """Raises SettingError when the file cannot be written."""
-        if self._path is not None:
+        if self._path is not None and not self._opened:
             try:
                 fd = _open(self._path)
             except OSError as error:

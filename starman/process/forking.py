@@ -27,6 +27,15 @@ HANDLED = frozenset(
 )
 
 
+# What an operator tells a server that runs: a moment too early, it must not end the server.
+_EARLY = HANDLED - {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+
+
+def hold_signals() -> None:
+    """Have HUP, USR1, USR2, TTIN and TTOU wait until the master has its handlers; any of them would end, or stop, the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _EARLY)
+
+
 def fork() -> int:
     """`os.fork`, with HANDLED blocked around it. In the child they stay blocked: it calls `take_signals` when its
     handlers are known. Raises OSError when no process can be made. Main thread only.

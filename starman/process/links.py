@@ -64,6 +64,13 @@ class Links:
         self._poll.register(ours, selectors.EVENT_READ, link)
         return theirs
 
+    def adopt(self, number: int, fd: int, pid: int) -> None:
+        """Take over the link to a member whose channel, `fd`, an older image of this process has left open."""
+        os.set_inheritable(fd, False)
+        link = self._links[number] = Link(number, Channel.of_descriptor(fd))
+        link.pid = pid
+        self._poll.register(link.channel, selectors.EVENT_READ, link)
+
     def wait(self, timeout: float | None) -> list[Link]:
         """Wait for a signal, or for somebody who has something to say: who that is. None: without limit, in seconds."""
         spoken = []

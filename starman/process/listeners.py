@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 
-from starman.addresses import ALL_DUAL_STACK, Address, AddressKind
+from starman.addresses import ALL_DUAL_STACK, Address, AddressKind, parse_address
 from starman.errors import ListenError
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from starman.process.handover import HandedListener
     from starman.settings import Settings
 
 # What an operator reads for the usual errors; the system's own words for all others.
@@ -40,17 +41,17 @@ class Listener:
             that shares it (hazard 12).
     address: what was asked for. secure: whether TLS is spoken there. url: where it is, as announced: http://127.0.0.1:5000,
              https://[::1]:5443, unix:/run/app.sock, unix:@name.
+    file: a UNIX socket's absolute path, device and inode, when the file is ours to remove.
     """
 
-    __slots__ = ("_file", "_owner", "address", "secure", "socket", "url")
+    __slots__ = ("_owner", "address", "file", "secure", "socket", "url")
 
     def __init__(self, opened: socket.socket, address: Address, file: tuple[str, int, int] | None = None) -> None:
-        """`file` is a UNIX socket's absolute path, device and inode, when the file is ours to remove."""
         self.socket = opened
         self.address = address
         self.secure = address.secure and opened.family != socket.AF_UNIX
         self.url = url_of(opened, "https" if self.secure else "http")
-        self._file = file
+        self.file = file
         self._owner = os.getpid()
 
     def __repr__(self) -> str:
@@ -63,9 +64,9 @@ class Listener:
         removed it made the whole server unreachable), and only if the path still leads to it: by now another server may
         have bound its own there.
         """
-        if self._file is not None and os.getpid() == self._owner:
-            path, device, inode = self._file
-            self._file = None
+        if self.file is not None and os.getpid() == self._owner:
+            path, device, inode = self.file
+            self.file = None
             found = _lstat(path)
             if found is not None and (found.st_dev, found.st_ino) == (device, inode):
                 _unlink(path)
@@ -90,6 +91,18 @@ def open_listeners(addresses: Iterable[Address], settings: Settings, owner: tupl
             listener.close()
         raise
     return opened
+
+
+def take_over_listeners(handed: Iterable[HandedListener]) -> list[Listener]:
+    """The listeners that an older image of this process has left open."""
+    listeners = []
+    for old in handed:
+        opened = socket.socket(fileno=old.fd)
+        opened.set_inheritable(False)
+        opened.setblocking(False)
+        address = parse_address(old.address)
+        listeners.append(Listener(opened, address.secured() if old.secure else address, old.file))
+    return listeners
 
 
 def _open(address: Address, settings: Settings, owner: tuple[int, int]) -> Iterator[Listener]:

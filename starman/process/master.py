@@ -5,7 +5,6 @@ What to do, the roster decides; how, is written here. Never imports the serving 
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import time
@@ -13,12 +12,11 @@ import time
 from starman import log
 from starman.errors import StartError
 from starman.process import actions
+from starman.process.births import Births
 from starman.process.door import SignalDoor
-from starman.process.forking import fork
 from starman.process.limits import raise_descriptor_limit, release_memory, warn_of_threads
 from starman.process.links import Link, Links
-from starman.process.messages import Draining, Failed, Loaded, Ready, Reopened, Role, Spawn, Spawned
-from starman.process.mold import become_mold
+from starman.process.messages import Draining, Failed, Loaded, Ready, Reopened, Spawned
 from starman.process.outlook import Observers
 from starman.process.reaper import Reaper
 from starman.process.reload import Reload, terms_of
@@ -26,6 +24,7 @@ from starman.process.reopening import Reopening
 from starman.process.roster import Roster
 from starman.process.sharing import immortalize
 from starman.process.trial import Trial
+from starman.process.upgrade import Upgrade, take_over
 from starman.version import VERSION
 
 TYPE_CHECKING = False
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from starman.process.blueprint import Blueprint
-    from starman.process.channel import Channel
     from starman.process.errorlog import ErrorLog
+    from starman.process.handover import Handover
 
 # Hazard 6: after the end of file of a process's channel, its exit status may take this long (seconds) to follow; then it
 # counts as dead without.
@@ -44,28 +43,30 @@ STATUS_SLACK = 0.25
 _ERROR_PAUSE = 1.0
 # The names of the trials' links; those of members count from 1.
 _READING = 0
+_TRYING = -1
 
 
 class Master:
     """One server, from its first fork to its last worker's end."""
 
     __slots__ = (
-        *("_blueprint", "_deaths", "_door", "_error_log", "_failure", "_links", "_observers"),
-        *("_performers", "_reaper", "_reload", "_reopening", "_roster", "_trials"),
+        *("_blueprint", "_deaths", "_door", "_embedded", "_error_log", "_failure", "_handover", "_links", "_observers"),
+        *("_performers", "_reaper", "_reload", "_reopening", "_roster", "_trials", "_upgrade"),
     )
 
-    def __init__(self, blueprint: Blueprint, error_log: ErrorLog) -> None:
-        """Serve on the listeners of `blueprint`, which the master closes. `error_log`: the one that descriptor 2 points at."""
+    def __init__(self, blueprint: Blueprint, error_log: ErrorLog, handover: Handover | None = None) -> None:
+        """Serve on the listeners of `blueprint`, which the master closes.
+
+        error_log: the one that descriptor 2 points at. handover: what an older image of this process has left.
+        """
         self._blueprint = blueprint
         self._error_log = error_log
+        self._handover = handover
         self._roster = Roster(terms_of(blueprint.settings, loads=blueprint.application is None))
-        # Deaths that were found while an order was carried out, for the next round: number, and how.
+        # Deaths found while an order was carried out, for the next round: number, and how.
         self._deaths: list[tuple[int, str]] = []
         self._failure: actions.GiveUp | None = None
         self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
-            actions.ForkMold: self._fork_mold,
-            actions.SpawnMold: self._spawn_mold,
-            actions.Spawn: self._spawn,
             actions.Drain: self._drain,
             actions.Cut: self._cut,
             actions.RetireMold: self._retire_mold,
@@ -91,14 +92,27 @@ class Master:
             self._blueprint.title("master")
             # Now, not in the molds: they would each have copies of these pages.
             immortalize()
+        self._embedded = embedded
         raise_descriptor_limit()
         self._reaper = Reaper(everything=not embedded)
         self._door = SignalDoor()
         self._links = Links(self._door)
+        births = Births(self._blueprint, self._links, self._abandon, self._born, self._died)
+        self._performers |= {
+            actions.ForkMold: births.fork_mold,
+            actions.SpawnMold: births.spawn_mold,
+            actions.Spawn: births.spawn,
+        }
         self._reopening = Reopening(self._links, self._error_log)
         reading = Trial(_READING, self._links, self._reaper, self._abandon)
         self._reload = Reload(self._blueprint, self._roster, reading)
-        self._trials = {reading.number: reading}
+        trying = Trial(_TRYING, self._links, self._reaper, self._abandon)
+        self._upgrade = Upgrade(self._blueprint, self._roster, self._links, self._door, trying)
+        self._trials = {trial.number: trial for trial in (reading, trying)}
+        if self._handover is not None:
+            take_over(self._handover, self._roster, self._links, self._reaper)
+            if self._handover.reopening:
+                self._reopening.begin()
         try:
             status = self._supervise()
         finally:
@@ -116,6 +130,9 @@ class Master:
                 status = self._act()
                 if status is not None:
                     return status
+                # After all else, for what was begun must not be forgotten, nor a HUP whose settings are being read.
+                if not self._reload.busy:
+                    self._upgrade.settle(time.monotonic(), reopening=self._reopening.busy)
                 self._sleep()
             except Exception:
                 import traceback
@@ -158,7 +175,9 @@ class Master:
                 self._roster.grow()
             elif signum == signal.SIGTTOU:
                 self._roster.shrink(now)
-            elif signum != signal.SIGUSR2:
+            elif signum == signal.SIGUSR2:
+                self._upgrade.begin(embedded=self._embedded)
+            else:
                 self._roster.stop(now)
 
     def _act(self) -> int | None:
@@ -211,6 +230,9 @@ class Master:
         self._links.abandon()
         self._observers.abandon()
 
+    def _died(self, number: int, how: str) -> None:
+        self._deaths.append((number, how))
+
     def _bury(self, link: Link, how: str) -> None:
         self._links.remove(link)
         if link.number in self._trials:
@@ -220,52 +242,6 @@ class Master:
         self._roster.on_gone(link.number, how, time.monotonic())
 
     # How each action is performed.
-
-    def _fork_mold(self, action: actions.ForkMold) -> None:
-        channel = self._open(action.member)
-        if channel is None:
-            return
-        # The mold's collector then leaves the headers of what it inherits alone, and the pages stay shared.
-        gc.freeze()
-        try:
-            pid = fork()
-        except OSError as error:
-            gc.unfreeze()
-            channel.close()
-            self._deaths.append((action.member, f"could not be forked ({error.strerror})"))
-            return
-        if pid == 0:
-            become_mold(channel, self._blueprint, self._abandon)
-        gc.unfreeze()
-        channel.close()
-        link = self._links.find(action.member)
-        assert link is not None
-        self._born(link, pid)
-
-    def _spawn_mold(self, action: actions.SpawnMold) -> None:
-        self._ask(action.origin, action.member, Spawn(Role.MOLD, 0, action.generation, action.settings))
-
-    def _spawn(self, action: actions.Spawn) -> None:
-        self._ask(action.mold, action.member, Spawn(Role.WORKER, action.slot, action.generation, action.settings))
-
-    def _ask(self, mold: int, number: int, order: Spawn) -> None:
-        """Have a mold fork the member `number`, whose channel goes with the order."""
-        channel = self._open(number)
-        if channel is None:
-            return
-        link = self._links.find(mold)
-        asked = link is not None and link.channel.send(order, [channel.fileno()])
-        channel.close()
-        if not asked:
-            self._deaths.append((number, "could not be forked (its mold does not answer)"))
-
-    def _open(self, number: int) -> Channel | None:
-        """The member's end of a new link; None, and the member is dead, when descriptors run out."""
-        try:
-            return self._links.open(number)
-        except OSError as error:
-            self._deaths.append((number, f"could not be forked ({error.strerror})"))
-            return None
 
     def _drain(self, action: actions.Drain) -> None:
         self._kill(action.member, signal.SIGQUIT)
@@ -308,8 +284,9 @@ class Master:
         release_memory()
 
     def _say(self, action: actions.Say) -> None:
-        write = {actions.Level.INFO: log.info, actions.Level.WARNING: log.warning, actions.Level.ERROR: log.error}
-        write[action.level](action.text)
+        {actions.Level.INFO: log.info, actions.Level.WARNING: log.warning, actions.Level.ERROR: log.error}[action.level](
+            action.text
+        )
 
     def _close_listeners(self, action: actions.CloseListeners) -> None:
         for listener in self._blueprint.listeners:

@@ -18,10 +18,12 @@ _SLACK = 2.0
 class PidFile:
     """A pid file at `path`, claimed when the `with` block begins and removed at its end. None: there is none."""
 
-    __slots__ = ("_owner", "_path")
+    __slots__ = ("_claimed", "_owner", "_path")
 
-    def __init__(self, path: str | None, owner: tuple[int, int] = (-1, -1)) -> None:
-        """`owner`: the uid and gid that the file is given to; -1 leaves one as it is."""
+    def __init__(self, path: str | None, owner: tuple[int, int] = (-1, -1), *, claimed: bool = False) -> None:
+        """`owner`: the uid and gid that the file is given to; -1 leaves one as it is. `claimed`: an older image of this process
+        has done that, with rights that this one may lack."""
+        self._claimed = claimed
         self._path = None if path is None else os.path.abspath(path)
         self._owner = owner
 
@@ -30,7 +32,7 @@ class PidFile:
 
         Raises StartError when the process in it is alive, SettingError when the file cannot be written.
         """
-        if self._path is not None:
+        if self._path is not None and not self._claimed:
             try:
                 self._claim(self._path)
             except OSError as error:

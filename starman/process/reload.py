@@ -47,6 +47,11 @@ class Reload:
         self._roster = roster
         self._trial = trial
 
+    @property
+    def busy(self) -> bool:
+        """Whether settings are being read."""
+        return self._trial.deadline is not None
+
     def begin(self) -> None:
         """Have the settings read, and then the workers replaced."""
         if self._roster.phase is Phase.STOPPING:

@@ -26,6 +26,11 @@ class Reopening:
         # The members that have not answered yet, and how often they still have to.
         self._awaited: dict[int, int] = {}
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody has still to follow."""
+        return bool(self._awaited)
+
     def begin(self) -> None:
         """Open the error log again, and order everybody to follow."""
         try:

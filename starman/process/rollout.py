@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # The generation of the pristine mold; those of workers count from 1.
 PRISTINE = 0
+# That of workers which an older image of the master has left: nobody can fork another of it.
+ADOPTED = -1
 
 
 class Terms(Record):
@@ -95,7 +97,16 @@ class Rollout:
 
     def give_up(self) -> None:
         """The target is not to be had."""
+        if self.generation == ADOPTED and self.target is not None:
+            # Who dies from now on is replaced by what there is.
+            self.generation = self.target
         self.target = None
+
+    def take_over(self, workers: int) -> None:
+        """The workers are those of an older image, whose settings said `workers`, and a roll-out leads to the first of ours."""
+        ours = self._terms[1]
+        self._terms[ADOPTED] = Terms(workers, boot_timeout=ours.boot_timeout, graceful_timeout=ours.graceful_timeout)
+        self.generation, self.target = ADOPTED, 1
 
     def wanted(self, slots: Iterable[Slot]) -> set[int]:
         """The generations that a worker may have to be forked for. All others are forgotten."""

@@ -6,31 +6,31 @@ happened, then performs what `plan(now)` returns. Every instant is monotonic, in
 
 from __future__ import annotations
 
-from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, ForkMold, GiveUp, Level, SpawnMold
+from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, GiveUp, Level
 from starman.process.crew import Crew
+from starman.process.deaths import Deaths
 from starman.process.members import Backoff, Member, Mold, Phase, Slot, State, Worker
+from starman.process.molds import Molds
 from starman.process.outlook import Outlook
-from starman.process.rollout import PRISTINE, Rollout, Terms
+from starman.process.rollout import ADOPTED, Rollout, Terms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.process.actions import Action
+    from starman.process.handover import Veteran
 
 # Asked for and not yet forked, at most: descriptors in flight and a mold's queue have limits of their own.
 MOST_ASKED = 32
 # Hazard 8: Ctrl-C and a supervisor's TERM may both arrive; a stop signal is the second one only when this many seconds
 # lie between them.
 SECOND_STOP = 1.0
-# A worker that was ready for less than this died at boot; one that lives this long shows that its code is sound. Seconds.
-YOUNG = 1.0
-PROVEN = 10.0
 
 
 class Roster:
     """The bookkeeping of one server's workers and molds."""
 
     __slots__ = (
-        *("_backoff", "_crew", "_mold_backoff", "_molds", "_rollout", "_slots", "_status", "_stopped_at"),
+        *("_backoff", "_crew", "_deaths", "_held", "_mold_backoff", "_molds", "_rollout", "_slots", "_status", "_stopped_at"),
         "phase",
     )
 
@@ -39,11 +39,12 @@ class Roster:
         self.phase = Phase.STARTING
         self._rollout = Rollout(terms)
         self._crew = Crew(self._rollout.terms_of)
-        self._slots = {number: Slot(number, 1) for number in range(1, terms.workers + 1)}
-        # By generation: those that may still be asked to fork. The crew has the retired ones too.
-        self._molds: dict[int, Mold] = {}
         self._backoff = Backoff()
         self._mold_backoff = Backoff()
+        self._deaths = Deaths(self._crew, self._backoff, self._mold_backoff)
+        self._slots = {number: Slot(number, 1) for number in range(1, terms.workers + 1)}
+        self._molds = Molds(self._crew, self._rollout, self._mold_backoff)
+        self._held = False
         self._stopped_at = 0.0
         self._status = 0
 
@@ -94,8 +95,7 @@ class Roster:
         if isinstance(worker, Worker) and worker.ready:
             worker.move(State.DRAINING, self._crew.drained_by(worker, now))
             self._slots[worker.slot].leave(worker)
-            if worker.lived(now) < YOUNG:
-                self._count_failure(worker, now)
+            self._deaths.left(worker, now)
 
     def on_failed(self, number: int, message: str, details: str, now: float) -> None:
         """A member has said that it cannot start. Its end follows."""
@@ -120,7 +120,7 @@ class Roster:
         elif fatal:
             self._abandon(*member.reason(how), now)
         else:
-            self._report_death(member, how, now)
+            self._deaths.report(member, how, now)
 
     def _leave(self, member: Member) -> bool:
         """Take `member` from its place. True when a roll-out depends on it."""
@@ -131,10 +131,7 @@ class Roster:
             incoming = slot.incoming is member
             slot.leave(member)
             return incoming
-        if self._molds.get(member.generation) is not member:
-            return False
-        del self._molds[member.generation]
-        return member.generation == self._rollout.target and member.ready_at is None
+        return self._molds.leave(member) and member.generation == self._rollout.target and member.ready_at is None
 
     def _abandon(self, reason: str, details: str, now: float) -> None:
         """Give the roll-out up: what of it is still on its way must not take charge any more."""
@@ -196,6 +193,44 @@ class Roster:
         ready = sum(_is_ready(slot.current) for slot in self._slots.values())
         return Outlook(self.phase, restarting=restarting, ready=ready, wanted=len(self._slots))
 
+    # An upgrade in place.
+
+    def hold(self, *, on: bool) -> None:
+        """Begin nothing new as long as it is on: who is gone stays gone, a roll-out stands still."""
+        self._held = on
+
+    @property
+    def settled(self) -> bool:
+        """Whether the server runs, and no worker is on its way to be ready."""
+        return self.phase is Phase.RUNNING and not any(worker.starting for worker in self._crew.workers())
+
+    @property
+    def terms(self) -> Terms:
+        """The terms in use."""
+        return self._rollout.terms
+
+    @property
+    def slots(self) -> int:
+        """How many workers there shall be."""
+        return len(self._slots)
+
+    def workers(self) -> list[Worker]:
+        """All workers that are not gone."""
+        return self._crew.workers()
+
+    def take_over(self, slots: int, workers: int) -> None:
+        """Go on where an older image of the master was, with so many slots, and a roll-out. `workers`: what its settings said."""
+        self.phase = Phase.RUNNING
+        self._rollout.take_over(workers)
+        self._slots = {number: Slot(number, ADOPTED) for number in range(1, slots + 1)}
+
+    def adopt(self, veteran: Veteran) -> int:
+        """A worker of the older image; its number."""
+        worker = self._crew.adopt(veteran, ADOPTED)
+        if worker.ready and worker.slot in self._slots:
+            self._slots[worker.slot].current = worker
+        return worker.number
+
     # What to do.
 
     def plan(self, now: float) -> list[Action]:
@@ -203,9 +238,10 @@ class Roster:
         performed in order."""
         self._expire(now)
         if self.phase is not Phase.STOPPING:
-            self._plan_molds(now)
-            self._plan_rollout(now)
-            self._plan_slots(now)
+            if not self._held:
+                self._molds.plan(self._slots.values(), now)
+                self._plan_rollout(now)
+                self._plan_slots(now)
             if self.phase is Phase.STARTING and all(_is_ready(slot.current) for slot in self._slots.values()):
                 self.phase = Phase.RUNNING
                 self._crew.order(Announce(len(self._slots)))
@@ -240,38 +276,19 @@ class Roster:
             if member.failure is not None and self.phase is Phase.STARTING:
                 self._give_up(*member.reason(""), now)
 
-    def _plan_molds(self, now: float) -> None:
-        """One pristine mold, and with preload one for each generation that a slot may need."""
-        generations = self._rollout.wanted(self._slots.values())
-        wanted = {PRISTINE, *(number for number in generations if self._rollout.terms_of(number).preload)}
-        for generation in self._molds.keys() - wanted:
-            self._crew.retire(self._molds.pop(generation), now)
-        pristine = self._molds.get(PRISTINE)
-        for generation in sorted(wanted - self._molds.keys()):
-            starting = sum(mold.starting for mold in self._molds.values())
-            if not self._mold_backoff.allows(now, starting):
-                return
-            if generation == PRISTINE:
-                self._molds[generation] = mold = self._crew.add_mold(generation, now)
-                self._crew.order(ForkMold(mold.number))
-            elif pristine is not None and pristine.ready:
-                self._molds[generation] = mold = self._crew.add_mold(generation, now)
-                settings = self._rollout.terms_of(generation).settings
-                self._crew.order(SpawnMold(mold.number, generation, pristine.number, settings))
-
     def _plan_rollout(self, now: float) -> None:
         """Take the next step of a roll-out: workers of the new code must be ready before the next slots have their turn."""
         under_way = any(slot.incoming for slot in self._slots.values())
         if not under_way and self.phase is Phase.RUNNING and self._rollout.begin():
             # Fresh code deserves a fresh attempt.
             self._mold_backoff.reset()
-            self._plan_molds(now)
+            self._molds.plan(self._slots.values(), now)
         target = self._rollout.target
         if target is None:
             return
         if all(slot.generation == target for slot in self._slots.values()):
             self._finish_rollout(now)
-        elif (mold := self._mold_of(target)) is not None:
+        elif (mold := self._molds.of(target)) is not None:
             for slot in self._rollout.next_slots(self._slots.values()):
                 slot.incoming = self._crew.spawn(slot, target, mold, now)
 
@@ -285,14 +302,16 @@ class Roster:
                 self._drop_last_slot(now)
             for number in range(max(self._slots) + 1, max(self._slots) + 1 + wanted - len(self._slots)):
                 self._slots[number] = Slot(number, self._rollout.generation)
-        self._plan_molds(now)
+        self._molds.plan(self._slots.values(), now)
 
     def _plan_slots(self, now: float) -> None:
         """Fill the slots that have no worker."""
         asked = sum(worker.state is State.ASKED for worker in self._crew.workers())
         starting = sum(worker.starting for worker in self._crew.workers())
         for slot in self._slots.values():
-            mold = self._mold_of(slot.generation)
+            if slot.idle and slot.generation == ADOPTED:
+                slot.generation = self._rollout.target or self._rollout.generation
+            mold = self._molds.of(slot.generation)
             if mold is None or not slot.idle:
                 continue
             if asked >= MOST_ASKED or not self._backoff.allows(now, starting):
@@ -300,11 +319,6 @@ class Roster:
             slot.current = self._crew.spawn(slot, slot.generation, mold, now)
             asked += 1
             starting += 1
-
-    def _mold_of(self, generation: int) -> Mold | None:
-        """The mold to fork a worker of that generation from; None when it cannot fork now."""
-        mold = self._molds.get(generation if self._rollout.terms_of(generation).preload else PRISTINE)
-        return mold if _is_ready(mold) else None
 
     def _begin_stop(self, now: float) -> None:
         self.phase = Phase.STOPPING
@@ -321,25 +335,6 @@ class Roster:
         self._status = 1
         self._crew.order(GiveUp(reason, details))
         self._begin_stop(now)
-
-    def _report_death(self, member: Member, how: str, now: float) -> None:
-        reason, details = member.reason(how)
-        if member.lived(now) >= YOUNG:
-            if member.lived(now) >= PROVEN and isinstance(member, Worker):
-                self._backoff.reset()
-            self._crew.say(Level.WARNING, f"{reason}; it is replaced")
-            return
-        counted, wait = self._count_failure(member, now)
-        self._crew.say(Level.ERROR, f"{reason}; next attempt in {wait:.1f} s", details if counted else "")
-
-    def _count_failure(self, member: Member, now: float) -> tuple[bool, float]:
-        """Whether it was counted, and how many seconds to wait."""
-        backoff = self._backoff if isinstance(member, Worker) else self._mold_backoff
-        alike = [other for other in self._crew if type(other) is type(member)]
-        if any(other.lived(now) >= PROVEN and other.asked_at > backoff.counted_at for other in alike):
-            backoff.reset()
-        counted = backoff.failed(member.asked_at, now)
-        return counted, max(0.0, backoff.not_before - now)
 
 
 def _is_ready(member: Member | None) -> bool:

@@ -102,7 +102,7 @@ def fake_server(monkeypatch: pytest.MonkeyPatch, outcome: int | BaseException) -
     """A `starman.server` whose run_master notes its settings, and returns or raises `outcome`."""
     seen: list[Settings] = []
 
-    def run_master(settings: Settings, reread: Callable[[], Settings]) -> int:
+    def run_master(settings: Settings, reread: Callable[[], Settings], handover: object) -> int:
         seen.append(settings)
         if isinstance(outcome, BaseException):
             raise outcome

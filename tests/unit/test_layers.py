@@ -37,7 +37,7 @@ ROOMS = {
     "wsgi": {"wsgi"},
     "serving": {"serving"},
     "process": {"process"},
-    "top": {"", "__main__", "cli", "discovery", "loading", "server", "sources"},
+    "top": {"", "__main__", "cli", "discovery", "loading", "server", "sources", "takeover"},
 }
 ORDER = list(ROOMS)
 

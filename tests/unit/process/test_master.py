@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from starman.errors import LoadError, StartError
-from starman.process import limits, links
+from starman.process import births, limits, links
 from starman.process import master as module
 from starman.process.blueprint import Blueprint, Program
 from starman.process.channel import Channel
@@ -161,7 +161,7 @@ def test_no_process_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     master = make_master()
 
     def in_child() -> str:
-        monkeypatch.setattr(module, "fork", refuse)
+        monkeypatch.setattr(births, "fork", refuse)
         return failure(master)
 
     assert "the mold could not be forked (Resource temporarily unavailable) before it was ready" in run_forked(in_child)

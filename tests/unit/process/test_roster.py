@@ -22,6 +22,7 @@ from starman.process.actions import (
     Spawn,
     SpawnMold,
 )
+from starman.process.handover import Veteran
 from starman.process.members import Phase
 from starman.process.rollout import Terms
 from starman.process.roster import MOST_ASKED, Roster
@@ -618,6 +619,84 @@ def test_a_restart_that_turns_preloading_off_retires_the_loaded_mold() -> None:
     assert len(roll(desk)) == 1
     assert len(desk.all(RetireMold)) == 1
     assert len(desk.all(SpawnMold)) == 1
+
+
+# An upgrade in place.
+
+
+def test_held_it_begins_nothing_new_and_is_settled_when_nobody_starts() -> None:
+    desk = Desk(workers=2)
+    first, _ = desk.start()
+    desk.roster.restart()
+    new = only(desk.plan(), Spawn).member
+    desk.roster.hold(on=True)
+    assert not desk.roster.settled
+    desk.ready(new)
+    assert desk.plan() == [Drain(first)]
+    assert desk.roster.settled
+    desk.gone(new)
+    assert not has(desk.plan(), Spawn)
+    desk.roster.hold(on=False)
+    assert has(desk.plan(after=10), Spawn)
+
+
+def test_it_is_not_settled_before_it_runs_and_when_it_stops() -> None:
+    desk = Desk(workers=1)
+    assert not desk.roster.settled
+    desk.start()
+    desk.roster.stop(desk.now)
+    assert not desk.roster.settled
+
+
+def taken_over(ready: int, slots: int, workers: int = 2) -> tuple[Desk, list[int]]:
+    """A roster of two workers that takes so many over, and one that is ending; their numbers."""
+    desk = Desk(workers=2)
+    desk.roster.take_over(slots, workers)
+    veterans = [Veteran(500 + slot, 9, slot, desk.now - 50, 0.0) for slot in range(1, ready + 1)]
+    return desk, [desk.roster.adopt(veteran) for veteran in [*veterans, Veteran(600, 9, 2, 1.0, desk.now + 7)]]
+
+
+def test_a_new_image_replaces_the_workers_of_the_old_one() -> None:
+    desk, (first, second, ending) = taken_over(ready=2, slots=2)
+    desk.ready(only(desk.plan(), ForkMold).member)
+    assert len(roll(desk)) == 2
+    assert desk.all(Drain) == [Drain(first), Drain(second)]
+    assert "restarted: 2 workers are new" in desk.said()
+    assert not has(desk.history, Announce)
+    assert desk.plan(after=7)[-1] == Cut(ending)
+    assert "worker 2 (600) did not end in time: what it had in flight is cut" in desk.said()
+
+
+def test_a_new_image_fills_a_slot_whose_worker_died_in_between() -> None:
+    desk, _ = taken_over(ready=1, slots=2)
+    desk.ready(only(desk.plan(), ForkMold).member)
+    for spawn in (spawns := [action for action in desk.plan() if isinstance(action, Spawn)]):
+        desk.ready(spawn.member)
+    assert sorted(spawn.slot for spawn in spawns) == [1, 2]
+    desk.plan()
+    assert "restarted: 2 workers are new" in desk.said()
+
+
+@pytest.mark.parametrize(("said", "left"), [(2, 3), (3, 2)])
+def test_a_new_image_keeps_what_ttin_has_added_unless_the_setting_has_changed(said: int, left: int) -> None:
+    desk, _ = taken_over(ready=3, slots=3, workers=said)
+    desk.ready(only(desk.plan(), ForkMold).member)
+    roll(desk)
+    assert desk.roster.slots == left
+
+
+def test_a_new_image_whose_workers_fail_leaves_the_old_ones_and_replaces_who_dies() -> None:
+    desk, (first, *_) = taken_over(ready=2, slots=2)
+    desk.ready(only(desk.plan(), ForkMold).member)
+    desk.gone(only(desk.plan(), Spawn).member)
+    assert "restart given up, the old workers stay" in only(desk.plan(), Say).text
+    assert not has(desk.plan(after=100), Spawn)
+    desk.gone(first)
+    spawn = only(desk.plan(after=100), Spawn)
+    assert (spawn.slot, spawn.generation) == (1, 1)
+    desk.roster.restart()
+    desk.ready(spawn.member)
+    assert len(roll(desk)) == 2
 
 
 # More and fewer.

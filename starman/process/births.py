@@ -1,0 +1,86 @@
+"""Births: how molds and workers come to be. Performs what the roster has decided; decides nothing."""
+
+from __future__ import annotations
+
+import gc
+
+from starman.process.forking import fork
+from starman.process.messages import Role, Spawn
+from starman.process.mold import become_mold
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starman.process import actions
+    from starman.process.blueprint import Blueprint
+    from starman.process.channel import Channel
+    from starman.process.links import Link, Links
+
+
+class Births:
+    """The master's way to new members. Its loop alone calls."""
+
+    __slots__ = ("_abandon", "_blueprint", "_born", "_died", "_links")
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        links: Links,
+        abandon: Callable[[], None],
+        born: Callable[[Link, int], None],
+        died: Callable[[int, str], None],
+    ) -> None:
+        """`abandon` has a fresh fork close what is the master's. `born` is told the link of a member whose process id is known,
+        `died` the number of one that could not be, and how."""
+        self._abandon = abandon
+        self._blueprint = blueprint
+        self._links = links
+        self._born = born
+        self._died = died
+
+    def fork_mold(self, action: actions.ForkMold) -> None:
+        channel = self._open(action.member)
+        if channel is None:
+            return
+        # The mold's collector then leaves the headers of what it inherits alone, and the pages stay shared.
+        gc.freeze()
+        try:
+            pid = fork()
+        except OSError as error:
+            gc.unfreeze()
+            channel.close()
+            self._died(action.member, f"could not be forked ({error.strerror})")
+            return
+        if pid == 0:
+            become_mold(channel, self._blueprint, self._abandon)
+        gc.unfreeze()
+        channel.close()
+        link = self._links.find(action.member)
+        assert link is not None
+        self._born(link, pid)
+
+    def spawn_mold(self, action: actions.SpawnMold) -> None:
+        self._ask(action.origin, action.member, Spawn(Role.MOLD, 0, action.generation, action.settings))
+
+    def spawn(self, action: actions.Spawn) -> None:
+        self._ask(action.mold, action.member, Spawn(Role.WORKER, action.slot, action.generation, action.settings))
+
+    def _ask(self, mold: int, number: int, order: Spawn) -> None:
+        """Have a mold fork the member `number`, whose channel goes with the order."""
+        channel = self._open(number)
+        if channel is None:
+            return
+        link = self._links.find(mold)
+        asked = link is not None and link.channel.send(order, [channel.fileno()])
+        channel.close()
+        if not asked:
+            self._died(number, "could not be forked (its mold does not answer)")
+
+    def _open(self, number: int) -> Channel | None:
+        """The member's end of a new link; None, and the member is dead, when descriptors run out."""
+        try:
+            return self._links.open(number)
+        except OSError as error:
+            self._died(number, f"could not be forked ({error.strerror})")
+            return None

@@ -1,0 +1,114 @@
+"""The hand-over: what the master's image of before USR2 tells the one that it execs, as text in an environment variable. No I/O.
+
+Two versions of starman, and of Python, may stand at its two ends: hence plain text, and a number for its format. A trial
+has told before whether the new version knows that number.
+"""
+
+from __future__ import annotations
+
+import os
+
+from starman.process.record import Record
+
+# To be counted up whenever an older version could not read, or a newer one not do without, what is changed here, in
+# `messages.py`, or in what signals mean to workers.
+FORMAT = 1
+# "FORMAT:DESCRIPTOR:SETTINGS": this process is to try, and to answer over that channel. The settings are those that run.
+TRIAL_VARIABLE = "STARMAN_TRIAL"
+# The text of a `Handover`: this process is to take over.
+HANDOVER_VARIABLE = "STARMAN_HANDOVER"
+
+
+class HandedListener(Record):
+    """A listening socket. address: what was asked for, as text. file: path, device and inode of a UNIX socket that is ours."""
+
+    __slots__ = ("address", "fd", "file", "secure")
+
+    def __init__(self, fd: int, address: str, *, secure: bool, file: tuple[str, int, int] | None) -> None:
+        self.fd = fd
+        self.address = address
+        self.secure = secure
+        self.file = file
+
+
+class Veteran(Record):
+    """A worker of the old image: process id, the master's end of its channel, the number of its slot.
+
+    Instants are monotonic, and those of one machine: ready_at, and deadline, at which one that is ending has lasted too long; 0
+    for one that serves.
+    """
+
+    __slots__ = ("deadline", "fd", "pid", "ready_at", "slot")
+
+    def __init__(self, pid: int, fd: int, slot: int, ready_at: float, deadline: float) -> None:
+        self.pid = pid
+        self.fd = fd
+        self.slot = slot
+        self.ready_at = ready_at
+        self.deadline = deadline
+
+
+class Handover(Record):
+    """Everything. slots: how many workers there shall be; workers: what the settings said about that.
+
+    settings: those that the trial has found good, encoded by the new version itself (`starman.revision`).
+    reopening: whether somebody has still to open the logs again, so that everybody is to be told once more.
+    """
+
+    __slots__ = ("listeners", "reopening", "settings", "slots", "veterans", "workers")
+
+    def __init__(self, settings: str, slots: int, workers: int, listeners: list[HandedListener], veterans: list[Veteran]) -> None:
+        self.settings = settings
+        self.slots = slots
+        self.workers = workers
+        self.listeners = listeners
+        self.veterans = veterans
+        self.reopening = False
+
+    def fds(self) -> list[int]:
+        """The descriptors that are handed on."""
+        return [*(listener.fd for listener in self.listeners), *(veteran.fd for veteran in self.veterans)]
+
+
+def encode(handover: Handover) -> str:
+    """The text of `handover`: a line each, fields between spaces, texts in hexadecimal."""
+    lines = [f"format {FORMAT}", f"settings {handover.settings}", f"slots {handover.slots} {handover.workers}"]
+    for listener in handover.listeners:
+        path, device, inode = listener.file or ("", 0, 0)
+        address = os.fsencode(listener.address).hex()
+        lines.append(f"listener {listener.fd} {address} {int(listener.secure)} {device} {inode} {os.fsencode(path).hex()}")
+    for worker in handover.veterans:
+        lines.append(f"worker {worker.pid} {worker.fd} {worker.slot} {worker.ready_at!r} {worker.deadline!r}")
+    return "\n".join([*lines, "reopening"] if handover.reopening else lines)
+
+
+def decode(text: str) -> Handover:
+    """The hand-over of that text. Raises ValueError for any that `encode` of the same format cannot have made."""
+    first, *lines = text.split("\n")
+    if first != f"format {FORMAT}":
+        raise ValueError(f"a hand-over in another format than {FORMAT}: {first!r}")
+    handover = Handover("", 0, 0, [], [])
+    for line in lines:
+        kind, *fields = line.split(" ")
+        if kind == "settings":
+            (handover.settings,) = fields
+        elif kind == "slots":
+            handover.slots, handover.workers = (int(field) for field in fields)
+        elif kind == "listener":
+            fd, address, secure, device, inode, path = fields
+            file = (_text(path), int(device), int(inode)) if path else None
+            handover.listeners.append(HandedListener(int(fd), _text(address), secure=secure == "1", file=file))
+        elif kind == "worker":
+            pid, fd, slot, ready_at, deadline = fields
+            handover.veterans.append(Veteran(int(pid), int(fd), int(slot), float(ready_at), float(deadline)))
+        elif kind == "reopening":
+            handover.reopening = True
+        else:
+            raise ValueError(f"a hand-over knows no {kind!r}")
+    if handover.slots < 1:
+        raise ValueError("a hand-over without workers")
+    return handover
+
+
+def _text(field: str) -> str:
+    return os.fsdecode(bytes.fromhex(field))

@@ -1,0 +1,149 @@
+"""USR2: the installed version is tried in a child, then the master execs itself: the same process, listeners and workers.
+
+Hazard 14: not by a second master. That would end a container whose first process is the first one, run twice below
+start_server, and confuse systemd. Children, process id and the adoption of orphans survive an exec.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from starman import log
+from starman.errors import SettingError
+from starman.process.forking import HANDLED, flush
+from starman.process.handover import FORMAT, HANDOVER_VARIABLE, TRIAL_VARIABLE, HandedListener, Handover, Veteran, encode
+from starman.process.members import Phase
+from starman.process.messages import Approved, Failed
+from starman.revision import encode as encode_settings
+from starman.version import VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from starman.process.blueprint import Blueprint, Program
+    from starman.process.channel import Channel
+    from starman.process.door import SignalDoor
+    from starman.process.links import Links
+    from starman.process.messages import Message
+    from starman.process.reaper import Reaper
+    from starman.process.roster import Roster
+    from starman.process.trial import Trial
+
+
+class Upgrade:
+    """The way from a signal to the exec. The loop of the master alone calls.
+
+    links, door: the master's. trial: the upgrades' own.
+    """
+
+    __slots__ = ("_blueprint", "_door", "_links", "_roster", "_settings", "_trial")
+
+    def __init__(self, blueprint: Blueprint, roster: Roster, links: Links, door: SignalDoor, trial: Trial) -> None:
+        self._blueprint = blueprint
+        self._roster = roster
+        self._links = links
+        self._door = door
+        self._trial = trial
+        # What a trial has approved; None as long as none has.
+        self._settings: str | None = None
+
+    def begin(self, *, embedded: bool) -> None:
+        """Have the installed version tried. Refused in a program that embeds us: what it is, only its own start knows."""
+        if self._roster.phase is Phase.STOPPING:
+            return
+        if embedded:
+            log.error("no upgrade: this server runs inside another program, which has to be started anew")
+            return
+        self._settings = None
+        self._roster.hold(on=False)
+        log.info("upgrading: the installed version is tried first")
+        self._trial.start(self._try, self._blueprint.settings.boot_timeout)
+
+    def settle(self, now: float, *, reopening: bool) -> None:
+        """Take the next step, if it is time; after the last one this program is another.
+
+        `reopening`: whether somebody has still to open the logs again.
+        """
+        outcome = self._trial.take_outcome(now)
+        if isinstance(outcome, Approved):
+            version, *refused = outcome.notes.splitlines()
+            log.info(f"upgrading to {version}")
+            for line in refused:
+                log.warning(line)
+            self._settings = outcome.settings
+            # Who is starting shall be ready, or gone: the next image could not know what its mold was told.
+            self._roster.hold(on=True)
+        elif outcome is not None:
+            details = f"\n{outcome.details}" if outcome.details else ""
+            log.error(f"upgrade given up, nothing has changed: {outcome.message}{details}")
+        if self._settings is not None and self._roster.settled:
+            handover = self._handover(self._settings)
+            handover.reopening = reopening
+            self._exec(handover)
+
+    def _exec(self, handover: Handover) -> None:
+        """Become the new version. Returns only if that is not to be had now."""
+        # Hazard 8: what arrives from here on is the new image's: it stays pending until that has handlers.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        try:
+            if self._door.noted:
+                return
+            for fd in handover.fds():
+                os.set_inheritable(fd, True)
+            flush()
+            program = self._blueprint.program
+            _become(program, {**program.variables, HANDOVER_VARIABLE: encode(handover)})
+        except OSError as error:
+            for fd in handover.fds():
+                os.set_inheritable(fd, False)
+            log.error(f"upgrade given up, nothing has changed: {error}")
+            self._settings = None
+            self._roster.hold(on=False)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _try(self, channel: Channel) -> Message:
+        """In the child of a trial: be the installed version, which answers by itself (`starman.takeover`)."""
+        os.set_inheritable(channel.fileno(), True)
+        try:
+            running = encode_settings(self._blueprint.settings)
+            _become(self._blueprint.program, {TRIAL_VARIABLE: f"{FORMAT}:{channel.fileno()}:{running}"})
+        except (OSError, SettingError) as error:
+            return Failed(f"{sys.executable}: {error}")
+
+    def _handover(self, settings: str) -> Handover:
+        listeners = [
+            HandedListener(listener.socket.fileno(), str(listener.address), secure=listener.secure, file=listener.file)
+            for listener in self._blueprint.listeners
+        ]
+        veterans = []
+        for worker in self._roster.workers():
+            link = self._links.find(worker.number)
+            # One without channel is dead, and its exit status all that is left of it.
+            if link is not None and link.pid is not None and link.channel.fileno() >= 0 and worker.ready_at is not None:
+                deadline = 0.0 if worker.deadline is None else worker.deadline
+                veterans.append(Veteran(link.pid, link.channel.fileno(), worker.slot, worker.ready_at, deadline))
+        return Handover(settings, self._roster.slots, self._roster.terms.workers, listeners, veterans)
+
+
+def take_over(handover: Handover, roster: Roster, links: Links, reaper: Reaper) -> None:
+    """In the new image: look after the workers of the old one, and replace them. Its molds end by themselves."""
+    roster.take_over(handover.slots, handover.workers)
+    for veteran in handover.veterans:
+        links.adopt(roster.adopt(veteran), veteran.fd, veteran.pid)
+        reaper.watch(veteran.pid)
+    log.info(f"starman {VERSION} has taken over, and replaces the {len(handover.veterans)} workers of before")
+
+
+def _become(program: Program, variables: dict[str, str]) -> NoReturn:
+    """Exec this program anew, where it was started, from what is installed now, with `variables` more. Raises OSError."""
+    before = os.getcwd()
+    os.chdir(program.directory)
+    try:
+        # The interpreter by its path, which may lead to another by now; -W, -m and all other arguments as they were.
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **variables})
+    finally:
+        os.chdir(before)

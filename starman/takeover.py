@@ -1,0 +1,91 @@
+"""USR2 from the new version's side: it answers the trial, or takes over from the image of the master that has exec'ed it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from starman import log
+from starman.errors import StarmanError
+from starman.process.handover import FORMAT, HANDOVER_VARIABLE, TRIAL_VARIABLE, Handover, decode
+from starman.revision import decode as decode_settings
+from starman.version import VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starman.process.messages import Message
+    from starman.settings import Settings
+
+
+def handed_over() -> Handover | None:
+    """What an older image of this process has left to us; None when this is an ordinary start. Takes the variable away.
+
+    Raises ValueError for what it cannot have left.
+    """
+    text = os.environ.pop(HANDOVER_VARIABLE, None)
+    return None if text is None else decode(text)
+
+
+def settings_after(handover: Handover, read: Callable[[], Settings]) -> Settings:
+    """The settings that the trial has approved, for a file may have changed since; if they are of no use, those of `read`."""
+    try:
+        return decode_settings(handover.settings)
+    except ValueError as error:
+        log.warning(f"the settings are read once more: {error}")
+        return read()
+
+
+def answer_trial(read: Callable[[], Settings]) -> None:
+    """If this process is the trial of an upgrade: load settings and application, say how that went, and end.
+
+    `read` gives the settings. Returns when it is no trial.
+    """
+    text = os.environ.pop(TRIAL_VARIABLE, None)
+    if text is None:
+        return
+    from starman.process.channel import Channel
+
+    number, fd, running = text.split(":")
+    try:
+        channel = Channel.of_descriptor(int(fd))
+        os.set_inheritable(channel.fileno(), False)
+        channel.send(_tried(number, running, read))
+    finally:
+        # An application may have started threads that never end.
+        os._exit(0)
+
+
+def _tried(number: str, running: str, read: Callable[[], Settings]) -> Message:
+    from starman.loading import load_application
+    from starman.process.blueprint import import_service
+    from starman.process.messages import Approved, Failed
+    from starman.revision import encode, recall, revise
+    from starman.server import enter
+
+    version = f"starman {VERSION} on Python {'.'.join(map(str, sys.version_info[:3]))}"
+    try:
+        if number != str(FORMAT):
+            return Failed(f"{version} takes over in format {FORMAT}, not {number}: it needs a new start")
+        found = read()
+        # What cannot change in a running server cannot change by an upgrade either: its listeners, its user.
+        settings, refused = revise(recall(running, found), found)
+        import_service()
+        enter(settings)
+        application = load_application(settings)
+        if any(address.secure for address in settings.addresses()):
+            from starman.serving.certificate import server_context
+
+            server_context(settings)
+        if settings.warm_up:
+            from starman.serving.warmup import warm_up
+
+            warm_up(application, settings)
+        return Approved(encode(settings), "\n".join([version, *refused]))
+    except StarmanError as error:
+        return Failed(f"{version}: {error}", error.details)
+    except BaseException as error:
+        import traceback
+
+        return Failed(f"{version}: {type(error).__name__}: {error}", traceback.format_exc())

@@ -1,0 +1,48 @@
+"""starman.process.handover: what one image of the master leaves, the next one finds."""
+
+from __future__ import annotations
+
+import pytest
+
+from starman.process.handover import FORMAT, HandedListener, Handover, Veteran, decode, encode
+
+WHOLE = Handover(
+    "00ff",
+    3,
+    2,
+    [
+        HandedListener(5, "127.0.0.1:0", secure=True, file=None),
+        HandedListener(6, "/run/a b\n\udcff.sock", secure=False, file=("/run/a b\n\udcff.sock", 2, 3)),
+    ],
+    [Veteran(4711, 7, 1, 12.5, 0.0), Veteran(4712, 8, 1, 1 / 3, 1e9 + 0.1)],
+)
+
+
+@pytest.mark.parametrize("reopening", [False, True])
+def test_round_trip(reopening: bool) -> None:
+    WHOLE.reopening = reopening
+    text = encode(WHOLE)
+    assert decode(text) == WHOLE
+    assert "\0" not in text
+
+
+def test_the_descriptors_of_all() -> None:
+    assert WHOLE.fds() == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "settings 00\nslots 1 1",
+        f"format {FORMAT + 1}\nslots 1 1",
+        f"format {FORMAT}\nslots 1",
+        f"format {FORMAT}\nslots 0 0",
+        f"format {FORMAT}\nslots 1 1\nworker 1 2 3",
+        f"format {FORMAT}\nslots 1 1\nlistener 1 xx 0 0 0 00",
+        f"format {FORMAT}\nslots 1 1\nunheard of",
+    ],
+)
+def test_what_is_no_hand_over_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        decode(text)
