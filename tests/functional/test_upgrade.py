@@ -200,11 +200,20 @@ def test_what_ttin_has_added_stays_and_the_listeners_too(installed: Installation
         assert not path.exists()
 
 
-def test_a_request_in_flight_is_finished_by_its_worker(installed: Installation) -> None:
-    with installed.serve("--workers", "1") as server, server.client(60) as client:
-        client.send(b"GET /sleep/4 HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert wait_until(lambda: bool(server.worker_pids()))
+def test_a_request_in_flight_is_finished_by_its_worker(installed: Installation, tmp_path: Path) -> None:
+    gate, running = tmp_path / "gate", tmp_path / "running"
+    gate.touch()
+    installed.site.write(
+        "one",
+        "\nplain = app\ndef app(environ, start_response):\n    open('running', 'w').close()\n"
+        "    while os.path.exists('gate'):\n        time.sleep(0.01)\n    return plain(environ, start_response)\n",
+    )
+    with installed.serve("--workers", "1", "--graceful-timeout", "120") as server, server.client(120) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert wait_until(running.exists, 30)
+        installed.site.write("two")
         upgrade(server)
+        gate.unlink()
         response = client.read()
         assert (response.status, response.body, response.persistent) == (200, b"one", False)
 
@@ -249,6 +258,20 @@ def test_as_the_first_process_of_a_container(installed: Installation) -> None:
         assert server.children() == [master]
         os.kill(master, signal.SIGTERM)
         assert server.wait() == 0
+    finally:
+        server.kill()
+
+
+def test_a_program_that_embeds_the_server_is_not_upgraded(installed: Installation) -> None:
+    directory = installed.site.directory
+    program = directory / "program.py"
+    program.write_text("import starman\n\nstarman.run('site_app:app', listen='127.0.0.1:0')\n")
+    server = Process([sys.executable, str(program)], directory)
+    try:
+        server.wait_for("ready: 2 workers", 60)
+        server.signal(signal.SIGUSR2)
+        server.wait_for("no upgrade: this server runs inside another program, which has to be started anew", 30)
+        assert server.stop() == 0
     finally:
         server.kill()
 
