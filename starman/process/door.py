@@ -56,8 +56,13 @@ class SignalDoor:
         noted, self._noted = self._noted, []
         return noted
 
-    def close(self) -> None:
-        """Give the signals back to the calling program."""
+    def close(self, *, ending: bool = False) -> None:
+        """Give the signals back to the calling program.
+
+        `ending`: the process ends next. The signals stay blocked then, so that no second stop signal changes how it ends.
+        """
+        if ending:
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED) | HANDLED
         signal.set_wakeup_fd(self._previous_fd)
         for signum, handler in self._previous.items():
             # None: a handler that was not installed from Python, which cannot be given back.

@@ -82,7 +82,8 @@ class Master:
 
         embedded: whether the process is some other program's, as it is when that program gave a callable: its children are not
         reaped, nor its title changed. observers: they are shown how the server is, in each round. Raises StartError when the
-        first start fails. Main thread only, for it takes the signals over; they are given back at the end.
+        first start fails. Main thread only, for it takes the signals over; they are given back at the end if `embedded`, and
+        else stay blocked.
         """
         self._observers = observers or Observers()
         if embedded or self._blueprint.application is not None:
@@ -299,7 +300,7 @@ class Master:
         """Leave nothing behind in the calling program."""
         self._observers.close()
         self._links.close()
-        self._door.close()
+        self._door.close(ending=not self._embedded)
         self._reaper.close()
         for listener in self._blueprint.listeners:
             listener.close()

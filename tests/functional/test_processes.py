@@ -204,7 +204,7 @@ def test_hazard_08_stop_signals_while_workers_are_being_forked(code: Code, mode:
 
 
 def test_hazard_08_the_programs_of_an_application_have_ordinary_signals(code: Code) -> None:
-    more = "\nimport subprocess\nVERSION = subprocess.check_output(['grep', '^Sig', '/proc/self/status'], text=True)\n"
+    more = "\nimport subprocess\nVERSION = subprocess.check_output(['grep', '^Sig[BI]', '/proc/self/status'], text=True)\n"
     code.write("one", more)
     with code.serve() as server:
         (fields,) = [dict(line.split(":\t") for line in text.splitlines()) for text in answers(server)]
