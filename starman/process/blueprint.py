@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from starman.process.listeners import Listener
+    from starman.process.scoreboard import Scoreboard
     from starman.process.worker import MakeService
     from starman.settings import Settings
     from starman.wsgi.call import Application
@@ -38,9 +39,12 @@ class Blueprint:
 
     load_application: imports the application; raises StarmanError. application: the callable that `starman.run` was given, or
     None. name: what is served, for titles. import_service: see the function of that name.
+    scoreboard: the master's, as soon as it runs.
     """
 
-    __slots__ = ("application", "import_service", "listeners", "load_application", "name", "settings")
+    __slots__ = ("application", "import_service", "listeners", "load_application", "name", "scoreboard", "settings")
+
+    scoreboard: Scoreboard
 
     def __init__(
         self,

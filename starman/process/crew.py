@@ -78,7 +78,9 @@ class Crew:
         if worker.ending:
             return
         worker.failure = None  # no longer of interest
-        worker.move(State.DRAINING, now + (BOOT_SLACK if worker.starting else self.graceful_timeout + SLACK))
+        # One that is silent cannot hear of it, so the end that it is to have stays.
+        deadline = worker.deadline if worker.silent else now + self.graceful_timeout + SLACK
+        worker.move(State.DRAINING, now + BOOT_SLACK if worker.starting else deadline)
         self.order(Drain(worker.number))
 
     def retire(self, mold: Mold, now: float) -> None:

@@ -25,6 +25,14 @@ HANDLED = frozenset(
 )
 
 
+# Asks a worker or mold for the stacks of all its threads, in the error log. A real-time signal where there are such: those that
+# applications use for their own ends are left to them.
+if sys.platform == "darwin":
+    STACKS = signal.SIGINFO
+else:
+    STACKS = signal.SIGRTMIN
+
+
 def fork() -> int:
     """`os.fork`, with HANDLED blocked around it. In the child they stay blocked: it calls `take_signals` when its
     handlers are known. Raises OSError when no process can be made. Main thread only.
@@ -78,6 +86,15 @@ def reseed() -> None:
     seed = getattr(sys.modules.get("numpy.random"), "seed", None)
     if seed is not None:
         seed()
+
+
+def show_stacks() -> None:
+    """In a mold, for itself and all that it will fork: write the stacks of all threads to the error log at a crash in native
+    code, and at STACKS, whatever the interpreter is doing at that moment."""
+    import faulthandler
+
+    faulthandler.enable(2)
+    faulthandler.register(STACKS, 2)
 
 
 def nothing(signum: int = 0, frame: FrameType | None = None) -> None:

@@ -21,15 +21,17 @@ class Link:
     """What the master holds of one member.
 
     number: the roster's name for it. channel: closed when nothing more is to be heard. pid: None until the member has said it.
-    ended_at: the instant of the end of file; None as long as the member, or an orphan of it, holds the other end.
+    place: its page of the scoreboard; 0 when it has none. ended_at: the instant of the end of file; None as long as the member,
+    or an orphan of it, holds the other end.
     """
 
-    __slots__ = ("channel", "ended_at", "number", "pid")
+    __slots__ = ("channel", "ended_at", "number", "pid", "place")
 
     def __init__(self, number: int, channel: Channel) -> None:
         self.number = number
         self.channel = channel
         self.pid: int | None = None
+        self.place = 0
         self.ended_at: float | None = None
 
 

@@ -18,11 +18,14 @@ from starman.process.door import SignalDoor
 from starman.process.forking import fork
 from starman.process.limits import raise_descriptor_limit, release_memory, warn_of_threads
 from starman.process.links import Link, Links
-from starman.process.messages import Draining, Failed, Loaded, Ready, Role, Spawn, Spawned
+from starman.process.messages import Draining, Failed, Loaded, Ready, Role, Spawn, Spawned, Spent
+from starman.process.orders import Orders, say
 from starman.process.outlook import Observers
 from starman.process.reaper import Reaper
 from starman.process.roster import Roster
+from starman.process.scoreboard import Scoreboard
 from starman.process.sharing import immortalize
+from starman.process.vigil import Vigil
 from starman.version import VERSION
 
 TYPE_CHECKING = False
@@ -46,7 +49,19 @@ _ERROR_PAUSE = 1.0
 class Master:
     """One server, from its first fork to its last worker's end."""
 
-    __slots__ = ("_blueprint", "_deaths", "_door", "_failure", "_links", "_observers", "_performers", "_reaper", "_roster")
+    __slots__ = (
+        "_blueprint",
+        "_deaths",
+        "_door",
+        "_failure",
+        "_links",
+        "_observers",
+        "_orders",
+        "_performers",
+        "_reaper",
+        "_roster",
+        "_vigil",
+    )
 
     def __init__(
         self,
@@ -70,6 +85,7 @@ class Master:
             preload=settings.preload_app and application is None,
             boot_timeout=settings.boot_timeout,
             graceful_timeout=settings.graceful_timeout,
+            worker_timeout=settings.worker_timeout,
         )
         # Deaths that were found while an order was carried out, for the next round: number, and how.
         self._deaths: list[tuple[int, str]] = []
@@ -78,12 +94,8 @@ class Master:
             actions.ForkMold: self._fork_mold,
             actions.SpawnMold: self._spawn_mold,
             actions.Spawn: self._spawn,
-            actions.Drain: self._drain,
-            actions.Cut: self._cut,
-            actions.RetireMold: self._retire_mold,
-            actions.Forget: self._forget,
             actions.Announce: self._announce,
-            actions.Say: self._say,
+            actions.Say: say,
             actions.CloseListeners: self._close_listeners,
             actions.GiveUp: self._give_up,
         }
@@ -107,6 +119,16 @@ class Master:
         self._reaper = Reaper(everything=not embedded)
         self._door = SignalDoor()
         self._links = Links(self._door)
+        self._blueprint.scoreboard = Scoreboard.create()
+        self._vigil = Vigil(self._blueprint.scoreboard, self._links)
+        self._orders = orders = Orders(self._links, self._vigil, self._died, adopts=self._reaper.adopts)
+        self._performers |= {
+            actions.Drain: orders.drain,
+            actions.Cut: orders.cut,
+            actions.AskStacks: orders.ask_stacks,
+            actions.RetireMold: orders.retire_mold,
+            actions.Forget: orders.forget,
+        }
         try:
             status = self._supervise()
         finally:
@@ -144,7 +166,7 @@ class Master:
             if link.ended_at is not None and (not self._reaper.adopts or now - link.ended_at >= STATUS_SLACK):
                 if self._reaper.adopts:
                     # It lives, but without its channel nobody can look after it.
-                    self._kill(link.number, signal.SIGKILL)
+                    self._orders.kill(link.number, signal.SIGKILL)
                 self._bury(link, "closed its channel" if self._reaper.adopts else "ended")
         deaths, self._deaths = self._deaths, []
         for number, how in deaths:
@@ -175,6 +197,7 @@ class Master:
 
     def _act(self) -> int | None:
         """Carry the plan out; the exit status when it is the last one."""
+        self._roster.watch.look(self._vigil.beats(), time.monotonic())
         for action in self._roster.plan(time.monotonic()):
             if isinstance(action, actions.Exit):
                 return action.status
@@ -202,8 +225,10 @@ class Master:
                 self._born(link, message.pid)
             elif isinstance(message, Ready | Loaded):
                 self._roster.on_ready(link.number, now)
+            elif isinstance(message, Spent):
+                self._roster.on_spent(link.number, message.reason)
             elif isinstance(message, Draining):
-                self._roster.on_draining(link.number, now)
+                self._roster.on_draining(link.number, now, message.reason)
             elif isinstance(message, Failed):
                 self._roster.on_failed(link.number, message.message, message.details, now)
 
@@ -213,9 +238,14 @@ class Master:
             self._reaper.watch(pid)
             self._roster.on_spawned(link.number, pid)
 
+    def _died(self, number: int, how: str) -> None:
+        self._deaths.append((number, how))
+
     def _bury(self, link: Link, how: str) -> None:
+        now = time.monotonic()
+        how += self._vigil.serving(link, now)
         self._links.remove(link)
-        self._roster.on_gone(link.number, how, time.monotonic())
+        self._roster.on_gone(link.number, how, now)
 
     # How each action is performed.
 
@@ -230,7 +260,7 @@ class Master:
         except OSError as error:
             gc.unfreeze()
             channel.close()
-            self._deaths.append((action.member, f"could not be forked ({error.strerror})"))
+            self._died(action.member, f"could not be forked ({error.strerror})")
             return
         if pid == 0:
             self._become_mold(channel)
@@ -245,6 +275,7 @@ class Master:
         try:
             self._links.abandon()
             self._observers.abandon()
+            self._blueprint.scoreboard.abandon()
             # What the calling program registered is to happen once, at its own end, not at each worker's.
             import atexit
 
@@ -270,51 +301,21 @@ class Master:
         channel = self._open(number)
         if channel is None:
             return
+        if order.role is Role.WORKER:
+            order.place = self._vigil.assign(number)
         link = self._links.find(mold)
         asked = link is not None and link.channel.send(order, [channel.fileno()])
         channel.close()
         if not asked:
-            self._deaths.append((number, "could not be forked (its mold does not answer)"))
+            self._died(number, "could not be forked (its mold does not answer)")
 
     def _open(self, number: int) -> Channel | None:
         """The member's end of a new link; None, and the member is dead, when descriptors run out."""
         try:
             return self._links.open(number)
         except OSError as error:
-            self._deaths.append((number, f"could not be forked ({error.strerror})"))
+            self._died(number, f"could not be forked ({error.strerror})")
             return None
-
-    def _drain(self, action: actions.Drain) -> None:
-        self._kill(action.member, signal.SIGQUIT)
-
-    def _cut(self, action: actions.Cut) -> None:
-        link = self._links.find(action.member)
-        if link is not None and link.pid is None:
-            # Should it ever come to be, it finds its channel at the end of file.
-            self._deaths.append((action.member, "was cut before it existed"))
-        else:
-            self._kill(action.member, signal.SIGKILL)
-
-    def _kill(self, number: int, signum: signal.Signals) -> None:
-        link = self._links.find(number)
-        # A process id that is known is not yet reaped, so that it cannot be somebody else's by now.
-        if link is not None and link.pid is not None:
-            try:
-                os.kill(link.pid, signum)
-            except ProcessLookupError:
-                return
-
-    def _retire_mold(self, action: actions.RetireMold) -> None:
-        link = self._links.find(action.member)
-        if link is not None:
-            self._links.hang_up(link)
-            if not self._reaper.adopts:
-                self._deaths.append((action.member, "was retired"))
-
-    def _forget(self, action: actions.Forget) -> None:
-        link = self._links.find(action.member)
-        if link is not None:
-            self._links.remove(link)
 
     def _announce(self, action: actions.Announce) -> None:
         threads = self._blueprint.settings.threads
@@ -323,10 +324,6 @@ class Master:
             f"starman {VERSION} ready: {_count(action.workers, 'worker')} × {_count(threads, 'thread')} on {urls}"  # noqa: RUF001
         )
         release_memory()
-
-    def _say(self, action: actions.Say) -> None:
-        write = {actions.Level.INFO: log.info, actions.Level.WARNING: log.warning, actions.Level.ERROR: log.error}
-        write[action.level](action.text)
 
     def _close_listeners(self, action: actions.CloseListeners) -> None:
         for listener in self._blueprint.listeners:
@@ -340,6 +337,7 @@ class Master:
         self._observers.close()
         self._links.close()
         self._door.close()
+        self._blueprint.scoreboard.close()
         self._reaper.close()
         for listener in self._blueprint.listeners:
             listener.close()

@@ -48,23 +48,25 @@ class Message(Record):
 class Spawn(Message):
     """Master to mold, with one descriptor: fork a process that plays `role`, with that descriptor as its channel.
 
-    `slot` is the worker's number, from 1; 0 for a mold. `generation` is the roll-out that it belongs to.
+    `slot` is the worker's number, from 1; 0 for a mold. `generation` is the roll-out that it belongs to. `place` is the
+    worker's on the scoreboard; 0: it has none.
     """
 
-    __slots__ = ("generation", "role", "slot")
+    __slots__ = ("generation", "place", "role", "slot")
 
-    def __init__(self, role: Role, slot: int, generation: int) -> None:
+    def __init__(self, role: Role, slot: int, generation: int, place: int = 0) -> None:
         self.role = role
         self.slot = slot
         self.generation = generation
+        self.place = place
 
     def fields(self) -> tuple[str, ...]:
-        return self.role.value, str(self.slot), str(self.generation)
+        return self.role.value, str(self.slot), str(self.generation), str(self.place)
 
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
-        role, slot, generation = fields
-        return cls(Role(role), int(slot), int(generation))
+        role, slot, generation, place = fields
+        return cls(Role(role), int(slot), int(generation), int(place))
 
 
 class Spawned(Message):
@@ -96,10 +98,39 @@ class Ready(Message):
     __slots__ = ()
 
 
-class Draining(Message):
-    """Worker to master: I accept no more connections, and end when the requests that I have are answered."""
+class Spent(Message):
+    """Worker to master: replace me, because of `reason`. Until another is ready I go on as before."""
 
-    __slots__ = ()
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def fields(self) -> tuple[str, ...]:
+        return (_shortened(self.reason, _LINE_BYTES),)
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        (reason,) = fields
+        return cls(reason)
+
+
+class Draining(Message):
+    """Worker to master: I accept no more connections, and end when the requests that I have are answered. `reason` is why, when
+    that was the worker's own decision; else ""."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+
+    def fields(self) -> tuple[str, ...]:
+        return (_shortened(self.reason, _LINE_BYTES),)
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        (reason,) = fields
+        return cls(reason)
 
 
 class Failed(Message):
@@ -120,7 +151,7 @@ class Failed(Message):
         return cls(message, details)
 
 
-_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Draining, Failed)}
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Spent, Draining, Failed)}
 
 
 def encode(message: Message) -> bytes:

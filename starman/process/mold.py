@@ -11,7 +11,7 @@ import os
 from starman import hooks, log
 from starman.errors import HookError, StarmanError
 from starman.process.channel import Channel
-from starman.process.forking import flush, fork, take_signals
+from starman.process.forking import flush, fork, show_stacks, take_signals
 from starman.process.forksafety import findings, names, sockets
 from starman.process.messages import Failed, Loaded, Role, Spawn, Spawned
 from starman.process.sharing import settle
@@ -35,6 +35,7 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
         # Said before anything can go wrong or take long.
         channel.send(Spawned(os.getpid()))
         take_signals(stop_ends=False)
+        show_stacks()
         blueprint.title("mold")
         mold = _Mold(channel, blueprint, preload=preload)
         channel.send(Loaded())
@@ -113,7 +114,7 @@ class _Mold:
             run_mold(child_channel, self._blueprint, preload=True)
         from starman.process.worker import run_worker
 
-        run_worker(child_channel, order.slot, self._blueprint, self._application)
+        run_worker(child_channel, order.slot, order.place, self._blueprint, self._application)
 
     def _check(self, child_channel: Channel) -> None:
         """Before the first fork, when the application's hooks have done what they do: warn of what a worker would inherit."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, ForkMold, GiveUp, Level, SpawnMold
 from starman.process.crew import SLACK, Crew
+from starman.process.deaths import Deaths
 from starman.process.members import Backoff, Member, Mold, Phase, Slot, State, Worker
 from starman.process.outlook import Outlook
+from starman.process.watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +24,6 @@ MOST_ASKED = 32
 # Hazard 8: Ctrl-C and a supervisor's TERM may both arrive; a stop signal is the second one only when this many seconds
 # lie between them.
 SECOND_STOP = 1.0
-# A worker that was ready for less than this died at boot; one that lives this long shows that its code is sound. Seconds.
-YOUNG = 1.0
-PROVEN = 10.0
 
 
 class Roster:
@@ -33,6 +32,7 @@ class Roster:
     __slots__ = (
         "_backoff",
         "_crew",
+        "_deaths",
         "_generation",
         "_mold_backoff",
         "_molds",
@@ -44,13 +44,17 @@ class Roster:
         "_stopped_at",
         "_target",
         "phase",
+        "watch",
     )
 
-    def __init__(self, workers: int, *, preload: bool, boot_timeout: float, graceful_timeout: float) -> None:
+    def __init__(
+        self, workers: int, *, preload: bool, boot_timeout: float, graceful_timeout: float, worker_timeout: float = 0.0
+    ) -> None:
         """`workers` is at least 1. With `preload` each generation has a mold that has loaded the application."""
         self.phase = Phase.STARTING
         self._preload = preload
         self._crew = Crew(boot_timeout, graceful_timeout)
+        self.watch = Watch(self._crew, worker_timeout)
         self._slots = {number: Slot(number, 1) for number in range(1, workers + 1)}
         # By generation: those that may still be asked to fork. The crew has the retired ones too.
         self._molds: dict[int, Mold] = {}
@@ -61,6 +65,7 @@ class Roster:
         self._restart_asked = False
         self._backoff = Backoff()
         self._mold_backoff = Backoff()
+        self._deaths = Deaths(self._crew, self._backoff, self._mold_backoff)
         self._stopped_at = 0.0
         self._status = 0
 
@@ -97,7 +102,7 @@ class Roster:
             self._mold_backoff.passed()
 
     def _take_charge(self, worker: Worker, now: float) -> None:
-        """In a roll-out, only now that the new worker is ready does the old one go."""
+        """Only now that the new worker is ready does the old one go."""
         slot = self._slots[worker.slot]
         if slot.incoming is worker:
             old, slot.current, slot.incoming = slot.current, worker, None
@@ -105,14 +110,24 @@ class Roster:
             if old is not None:
                 self._crew.drain(old, now)
 
-    def on_draining(self, number: int, now: float) -> None:
-        """A worker has begun to drain; when it was not told to, its slot gets another at once."""
+    def on_spent(self, number: int, reason: str) -> None:
+        """A worker is to be replaced, and serves until another is ready. `reason` completes a sentence."""
+        worker = self._crew.find(number)
+        if isinstance(worker, Worker) and worker.ready and not worker.spent:
+            worker.spent = True
+            self._crew.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
+
+    def on_draining(self, number: int, now: float, reason: str = "") -> None:
+        """A worker has begun to drain; when it was not told to, its slot gets another at once. `reason` as above, when it was the
+        worker's own decision; else ""."""
         worker = self._crew.find(number)
         if isinstance(worker, Worker) and worker.ready:
             worker.move(State.DRAINING, now + self._crew.graceful_timeout + SLACK)
             self._slots[worker.slot].leave(worker)
-            if worker.lived(now) < YOUNG:
-                self._count_failure(worker, now)
+            if reason:
+                self._crew.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
+            else:
+                self._deaths.left(worker, now)
 
     def on_failed(self, number: int, message: str, details: str, now: float) -> None:
         """A member has said that it cannot start. Its end follows."""
@@ -139,7 +154,7 @@ class Roster:
             self._target = None
             self._crew.say(Level.ERROR, f"restart given up, the old workers stay: {reason}", details)
         else:
-            self._report_death(member, how, now)
+            self._deaths.report(member, how, now)
 
     def _leave(self, member: Member) -> bool:
         """Take `member` from its place. True when a roll-out depends on it."""
@@ -147,9 +162,9 @@ class Roster:
             slot = self._slots.get(member.slot)
             if slot is None:
                 return False
-            incoming = slot.incoming is member
+            rolls = slot.rolls and slot.incoming is member
             slot.leave(member)
-            return incoming
+            return rolls
         if self._molds.get(member.generation) is not member:
             return False
         del self._molds[member.generation]
@@ -221,8 +236,8 @@ class Roster:
     def next_instant(self, now: float) -> float | None:
         """When `plan` has to be asked again even if nothing happens; None for never."""
         instants = [backoff.not_before for backoff in (self._backoff, self._mold_backoff) if backoff.not_before > now]
-        deadline = self._crew.next_deadline()
-        return min(instants if deadline is None else [*instants, deadline], default=None)
+        instants += [instant for instant in (self._crew.next_deadline(), self.watch.next_instant()) if instant is not None]
+        return min(instants, default=None)
 
     def _expire(self, now: float) -> None:
         """Deal with the members whose state has lasted too long."""
@@ -234,7 +249,8 @@ class Roster:
                 self.on_gone(member.number, "was killed", now)
                 continue
             if isinstance(member, Worker) and not member.starting:
-                self._crew.say(Level.WARNING, f"{member.title()} did not end in time: what it had in flight is cut")
+                late = "is not heard again" if member.silent else "did not end in time"
+                self._crew.say(Level.WARNING, f"{member.title()} {late}: what it had in flight is cut")
                 if self.phase is Phase.STOPPING:
                     self._status = 1
             elif member.starting:
@@ -266,7 +282,7 @@ class Roster:
 
     def _plan_rollout(self, now: float) -> None:
         """Take the next step of a roll-out: a worker of the new code must be ready before the next slot has its turn."""
-        if any(slot.incoming for slot in self._slots.values()):
+        if any(slot.rolls for slot in self._slots.values()):
             return
         if self._restart_asked and self.phase is Phase.RUNNING:
             self._restart_asked = False
@@ -286,21 +302,22 @@ class Roster:
             self._plan_molds(now)
         elif mold is not None:
             # A worker that is starting is waited for, so that no slot ever has two on their way.
-            slot = next((slot for slot in behind if slot.current is None or slot.current.ready), None)
+            free = [slot for slot in behind if slot.incoming is None]
+            slot = next((slot for slot in free if slot.current is None or slot.current.ready), None)
             if slot is not None:
                 slot.incoming = self._crew.spawn(slot, self._target, mold, now)
 
     def _plan_slots(self, now: float) -> None:
-        """Fill the slots that have no worker."""
+        """Fill the slots that have no worker, or one that is spent."""
         asked = sum(worker.state is State.ASKED for worker in self._crew.workers())
         starting = sum(worker.starting for worker in self._crew.workers())
         for slot in self._slots.values():
             mold = self._mold_of(slot.generation)
-            if mold is None or not slot.idle:
+            if mold is None or not slot.wants:
                 continue
             if asked >= MOST_ASKED or not self._backoff.allows(now, starting):
                 return
-            slot.current = self._crew.spawn(slot, slot.generation, mold, now)
+            slot.expect(self._crew.spawn(slot, slot.generation, mold, now))
             asked += 1
             starting += 1
 
@@ -324,25 +341,6 @@ class Roster:
         self._status = 1
         self._crew.order(GiveUp(reason, details))
         self._begin_stop(now)
-
-    def _report_death(self, member: Member, how: str, now: float) -> None:
-        reason, details = member.reason(how)
-        if member.lived(now) >= YOUNG:
-            if member.lived(now) >= PROVEN and isinstance(member, Worker):
-                self._backoff.reset()
-            self._crew.say(Level.WARNING, f"{reason}; it is replaced")
-            return
-        counted, wait = self._count_failure(member, now)
-        self._crew.say(Level.ERROR, f"{reason}; next attempt in {wait:.1f} s", details if counted else "")
-
-    def _count_failure(self, member: Member, now: float) -> tuple[bool, float]:
-        """Whether it was counted, and how many seconds to wait."""
-        backoff = self._backoff if isinstance(member, Worker) else self._mold_backoff
-        alike = [other for other in self._crew if type(other) is type(member)]
-        if any(other.lived(now) >= PROVEN and other.asked_at > backoff.counted_at for other in alike):
-            backoff.reset()
-        counted = backoff.failed(member.asked_at, now)
-        return counted, max(0.0, backoff.not_before - now)
 
 
 def _is_ready(member: Member | None) -> bool:

@@ -16,6 +16,7 @@ from starman.process.messages import (
     Role,
     Spawn,
     Spawned,
+    Spent,
     decode,
     encode,
 )
@@ -23,7 +24,10 @@ from starman.process.messages import (
 
 @pytest.mark.parametrize(
     "message",
-    [Spawn(Role.WORKER, 3, 12), Spawn(Role.MOLD, 0, 1), Spawned(4711), Loaded(), Ready(), Draining(), Failed("one", "two\n3")],
+    [
+        *(Spawn(Role.WORKER, 3, 12, 7), Spawn(Role.MOLD, 0, 1), Spawned(4711), Loaded(), Ready(), Failed("one", "two\n3")),
+        *(Spent("it is old"), Draining(), Draining("it wishes so")),
+    ],
     ids=repr,
 )
 def test_round_trip(message: Message) -> None:

@@ -1,0 +1,50 @@
+"""Deaths that nobody has ordered: what the log says of them, and how long the next attempt waits. Pure; part of the roster."""
+
+from __future__ import annotations
+
+from starman.process.actions import Level
+from starman.process.members import Backoff, Member, Worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from starman.process.crew import Crew
+
+# A worker that was ready for less than this died at boot; one that lives this long shows that its code is sound. Seconds.
+YOUNG = 1.0
+PROVEN = 10.0
+
+
+class Deaths:
+    """The deaths of one crew, and the waits that follow from them: `workers` for its workers, `molds` for its molds."""
+
+    __slots__ = ("_crew", "_molds", "_workers")
+
+    def __init__(self, crew: Crew, workers: Backoff, molds: Backoff) -> None:
+        self._crew = crew
+        self._workers = workers
+        self._molds = molds
+
+    def report(self, member: Member, how: str, now: float) -> None:
+        """`member` has died; `how` completes a sentence."""
+        reason, details = member.reason(how)
+        if member.lived(now) >= YOUNG:
+            if member.lived(now) >= PROVEN and isinstance(member, Worker):
+                self._workers.reset()
+            self._crew.say(Level.WARNING, f"{reason}; it is replaced")
+            return
+        counted, wait = self._count(member, now)
+        self._crew.say(Level.ERROR, f"{reason}; next attempt in {wait:.1f} s", details if counted else "")
+
+    def left(self, worker: Worker, now: float) -> None:
+        """`worker` drains, though nobody of ours has decided it: soon after its boot, that is as bad as a death."""
+        if worker.lived(now) < YOUNG:
+            self._count(worker, now)
+
+    def _count(self, member: Member, now: float) -> tuple[bool, float]:
+        """Whether it was counted, and how many seconds to wait."""
+        backoff = self._workers if isinstance(member, Worker) else self._molds
+        alike = [other for other in self._crew if type(other) is type(member)]
+        if any(other.lived(now) >= PROVEN and other.asked_at > backoff.counted_at for other in alike):
+            backoff.reset()
+        counted = backoff.failed(member.asked_at, now)
+        return counted, max(0.0, backoff.not_before - now)
