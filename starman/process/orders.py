@@ -1,4 +1,4 @@
-"""Orders to members that exist, by a signal or by hanging up; and to the log. Performs what the roster has decided; decides nothing."""
+"""Orders to members that exist, by a signal or by hanging up, and to the log. Performs what the roster has decided."""
 
 from __future__ import annotations
 
