@@ -142,6 +142,34 @@ class Settings(FrozenValues):
     boot_timeout: float = setting(
         60, "Workers", values.SOME_SECONDS, "How long a worker may take to load the application and be ready."
     )
+    worker_timeout: float = setting(
+        30,
+        "Workers",
+        values.ANY_SECONDS,
+        "How long a worker's event loop may be silent before the worker is killed and replaced, its stacks in the error log. "
+        "Requests may take longer: they run in threads. 0: for ever.",
+    )
+    max_requests: int = setting(
+        0, "Workers", values.whole(0, unit="requests"), "Replace a worker that has served this many requests. 0: no limit."
+    )
+    max_requests_jitter: int = setting(
+        0,
+        "Workers",
+        values.whole(0, unit="requests"),
+        "Add a random number up to this to --max-requests, for each worker another, so that they do not all go together.",
+    )
+    max_worker_lifetime: float = setting(
+        0,
+        "Workers",
+        values.ANY_SECONDS,
+        "Replace a worker before it reaches this age, at random in the last tenth of it. 0: no limit.",
+    )
+    max_worker_memory: int = setting(
+        "0",
+        "Workers",
+        values.size(0),
+        "Replace a worker that holds this much memory of its own: what it shares with other workers does not count. 0: no limit.",
+    )
 
     keepalive_timeout: float = setting(
         65,

@@ -79,6 +79,16 @@ class Cut(_OnMember):
     __slots__ = ()
 
 
+class AskStacks(_OnMember):
+    """Log `line` about a worker, and what it is serving; then have it write the stacks of its threads to the error log."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, member: int, line: str) -> None:
+        super().__init__(member)
+        self.line = line
+
+
 class RetireMold(_OnMember):
     """Close a mold's channel: it ends by itself."""
 

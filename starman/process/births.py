@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     from starman.process.blueprint import Blueprint
     from starman.process.channel import Channel
     from starman.process.links import Link, Links
+    from starman.process.vigil import Vigil
 
 
 class Births:
     """The master's way to new members. Its loop alone calls."""
 
-    __slots__ = ("_abandon", "_blueprint", "_born", "_died", "_links")
+    __slots__ = ("_abandon", "_blueprint", "_born", "_died", "_links", "_vigil")
 
     def __init__(
         self,
         blueprint: Blueprint,
         links: Links,
+        vigil: Vigil,
         abandon: Callable[[], None],
         born: Callable[[Link, int], None],
         died: Callable[[int, str], None],
@@ -36,6 +38,7 @@ class Births:
         self._abandon = abandon
         self._blueprint = blueprint
         self._links = links
+        self._vigil = vigil
         self._born = born
         self._died = died
 
@@ -61,16 +64,18 @@ class Births:
         self._born(link, pid)
 
     def spawn_mold(self, action: actions.SpawnMold) -> None:
-        self._ask(action.origin, action.member, Spawn(Role.MOLD, 0, action.generation, action.settings))
+        self._ask(action.origin, action.member, Spawn(Role.MOLD, 0, action.generation, settings=action.settings))
 
     def spawn(self, action: actions.Spawn) -> None:
-        self._ask(action.mold, action.member, Spawn(Role.WORKER, action.slot, action.generation, action.settings))
+        self._ask(action.mold, action.member, Spawn(Role.WORKER, action.slot, action.generation, settings=action.settings))
 
     def _ask(self, mold: int, number: int, order: Spawn) -> None:
         """Have a mold fork the member `number`, whose channel goes with the order."""
         channel = self._open(number)
         if channel is None:
             return
+        if order.role is Role.WORKER:
+            order.place = self._vigil.assign(number)
         link = self._links.find(mold)
         asked = link is not None and link.channel.send(order, [channel.fileno()])
         channel.close()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from starman.process.listeners import Listener
+    from starman.process.scoreboard import Scoreboard
     from starman.process.worker import MakeService
     from starman.settings import Settings
     from starman.wsgi.call import Application
@@ -61,9 +62,14 @@ class Program:
 
 
 class Blueprint:
-    """What molds and workers are made from. import_service: see the function of that name."""
+    """What molds and workers are made from.
 
-    __slots__ = ("import_service", "listeners", "program", "settings")
+    import_service: see the function of that name. scoreboard: the master's, as soon as it runs.
+    """
+
+    __slots__ = ("import_service", "listeners", "program", "scoreboard", "settings")
+
+    scoreboard: Scoreboard
 
     def __init__(
         self,
@@ -92,7 +98,9 @@ class Blueprint:
             return self
         from starman.revision import decode
 
-        return Blueprint(decode(settings), self.listeners, self.program, self.import_service)
+        revised = Blueprint(decode(settings), self.listeners, self.program, self.import_service)
+        revised.scoreboard = self.scoreboard
+        return revised
 
     def warm_up(self, application: Application) -> None:
         """Have `application` answer the warm-up requests of the settings. Raises WarmUpError."""

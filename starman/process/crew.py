@@ -92,7 +92,9 @@ class Crew:
         if worker.ending:
             return
         worker.failure = None  # no longer of interest
-        worker.move(State.DRAINING, now + BOOT_SLACK if worker.starting else self.drained_by(worker, now))
+        # One that is silent cannot hear of it, so the end that it is to have stays.
+        deadline = worker.deadline if worker.silent else self.drained_by(worker, now)
+        worker.move(State.DRAINING, now + BOOT_SLACK if worker.starting else deadline)
         self.order(Drain(worker.number))
 
     def drained_by(self, worker: Member, now: float) -> float:

@@ -27,6 +27,13 @@ HANDLED = frozenset(
 )
 
 
+# Asks a worker or mold for the stacks of all its threads, in the error log. A real-time signal where there are such: those that
+# applications use for their own ends are left to them.
+if sys.platform == "darwin":
+    STACKS = signal.SIGINFO
+else:
+    STACKS = signal.SIGRTMIN
+
 # What an operator tells a server that runs: a moment too early, it must not end the server.
 _EARLY = HANDLED - {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 
@@ -89,6 +96,15 @@ def reseed() -> None:
     seed = getattr(sys.modules.get("numpy.random"), "seed", None)
     if seed is not None:
         seed()
+
+
+def show_stacks() -> None:
+    """In a mold, for itself and all that it will fork: write the stacks of all threads to the error log at a crash in native
+    code, and at STACKS, whatever the interpreter is doing at that moment."""
+    import faulthandler
+
+    faulthandler.enable(2)
+    faulthandler.register(STACKS, 2)
 
 
 def nothing(signum: int = 0, frame: FrameType | None = None) -> None:

@@ -32,18 +32,20 @@ class HandedListener(Record):
 
 
 class Veteran(Record):
-    """A worker of the old image: process id, the master's end of its channel, the number of its slot.
+    """A worker of the old image: process id, the master's end of its channel, the numbers of its slot and of its place on the
+    scoreboard.
 
     Instants are monotonic, and those of one machine: ready_at, and deadline, at which one that is ending has lasted too long; 0
     for one that serves.
     """
 
-    __slots__ = ("deadline", "fd", "pid", "ready_at", "slot")
+    __slots__ = ("deadline", "fd", "pid", "place", "ready_at", "slot")
 
-    def __init__(self, pid: int, fd: int, slot: int, ready_at: float, deadline: float) -> None:
+    def __init__(self, pid: int, fd: int, slot: int, place: int, ready_at: float, deadline: float) -> None:
         self.pid = pid
         self.fd = fd
         self.slot = slot
+        self.place = place
         self.ready_at = ready_at
         self.deadline = deadline
 
@@ -52,10 +54,11 @@ class Handover(Record):
     """Everything. slots: how many workers there shall be; workers: what the settings said about that.
 
     settings: those that the trial has found good, encoded by the new version itself (`starman.revision`).
+    scoreboard: its descriptor, -1 for none.
     reopening: whether somebody has still to open the logs again, so that everybody is to be told once more.
     """
 
-    __slots__ = ("listeners", "reopening", "settings", "slots", "veterans", "workers")
+    __slots__ = ("listeners", "reopening", "scoreboard", "settings", "slots", "veterans", "workers")
 
     def __init__(self, settings: str, slots: int, workers: int, listeners: list[HandedListener], veterans: list[Veteran]) -> None:
         self.settings = settings
@@ -63,22 +66,25 @@ class Handover(Record):
         self.workers = workers
         self.listeners = listeners
         self.veterans = veterans
+        self.scoreboard = -1
         self.reopening = False
 
     def fds(self) -> list[int]:
         """The descriptors that are handed on."""
-        return [*(listener.fd for listener in self.listeners), *(veteran.fd for veteran in self.veterans)]
+        board = [self.scoreboard] if self.scoreboard >= 0 else []
+        return [*(listener.fd for listener in self.listeners), *(veteran.fd for veteran in self.veterans), *board]
 
 
 def encode(handover: Handover) -> str:
     """The text of `handover`: a line each, fields between spaces, texts in hexadecimal."""
     lines = [f"format {FORMAT}", f"settings {handover.settings}", f"slots {handover.slots} {handover.workers}"]
+    lines.append(f"scoreboard {handover.scoreboard}")
     for listener in handover.listeners:
         path, device, inode = listener.file or ("", 0, 0)
         address = os.fsencode(listener.address).hex()
         lines.append(f"listener {listener.fd} {address} {int(listener.secure)} {device} {inode} {os.fsencode(path).hex()}")
     for worker in handover.veterans:
-        lines.append(f"worker {worker.pid} {worker.fd} {worker.slot} {worker.ready_at!r} {worker.deadline!r}")
+        lines.append(f"worker {worker.pid} {worker.fd} {worker.slot} {worker.place} {worker.ready_at!r} {worker.deadline!r}")
     return "\n".join([*lines, "reopening"] if handover.reopening else lines)
 
 
@@ -94,13 +100,16 @@ def decode(text: str) -> Handover:
             (handover.settings,) = fields
         elif kind == "slots":
             handover.slots, handover.workers = (int(field) for field in fields)
+        elif kind == "scoreboard":
+            (handover.scoreboard,) = (int(field) for field in fields)
         elif kind == "listener":
             fd, address, secure, device, inode, path = fields
             file = (_text(path), int(device), int(inode)) if path else None
             handover.listeners.append(HandedListener(int(fd), _text(address), secure=secure == "1", file=file))
         elif kind == "worker":
-            pid, fd, slot, ready_at, deadline = fields
-            handover.veterans.append(Veteran(int(pid), int(fd), int(slot), float(ready_at), float(deadline)))
+            pid, fd, slot, place, ready_at, deadline = fields
+            veteran = Veteran(int(pid), int(fd), int(slot), int(place), float(ready_at), float(deadline))
+            handover.veterans.append(veteran)
         elif kind == "reopening":
             handover.reopening = True
         else:

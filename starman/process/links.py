@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starman.process.door import SignalDoor
+    from starman.process.handover import Veteran
     from starman.process.messages import Message
 
 
@@ -21,15 +22,17 @@ class Link:
     """What the master holds of one member.
 
     number: the roster's name for it. channel: closed when nothing more is to be heard. pid: None until the member has said it.
-    ended_at: the instant of the end of file; None as long as the member, or an orphan of it, holds the other end.
+    place: its page of the scoreboard; 0 when it has none. ended_at: the instant of the end of file; None as long as the member,
+    or an orphan of it, holds the other end.
     """
 
-    __slots__ = ("channel", "ended_at", "number", "pid")
+    __slots__ = ("channel", "ended_at", "number", "pid", "place")
 
     def __init__(self, number: int, channel: Channel) -> None:
         self.number = number
         self.channel = channel
         self.pid: int | None = None
+        self.place = 0
         self.ended_at: float | None = None
 
 
@@ -64,11 +67,11 @@ class Links:
         self._poll.register(ours, selectors.EVENT_READ, link)
         return theirs
 
-    def adopt(self, number: int, fd: int, pid: int) -> None:
-        """Take over the link to a member whose channel, `fd`, an older image of this process has left open."""
-        os.set_inheritable(fd, False)
-        link = self._links[number] = Link(number, Channel.of_descriptor(fd))
-        link.pid = pid
+    def adopt(self, number: int, veteran: Veteran) -> None:
+        """Take over the link to a worker that an older image of this process has left."""
+        os.set_inheritable(veteran.fd, False)
+        link = self._links[number] = Link(number, Channel.of_descriptor(veteran.fd))
+        link.pid, link.place = veteran.pid, veteran.place
         self._poll.register(link.channel, selectors.EVENT_READ, link)
 
     def wait(self, timeout: float | None) -> list[Link]:

@@ -5,7 +5,6 @@ What to do, the roster decides; how, is written here. Never imports the serving 
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 
@@ -16,15 +15,18 @@ from starman.process.births import Births
 from starman.process.door import SignalDoor
 from starman.process.limits import raise_descriptor_limit, release_memory, warn_of_threads
 from starman.process.links import Link, Links
-from starman.process.messages import Draining, Failed, Loaded, Ready, Reopened, Spawned
+from starman.process.messages import Draining, Failed, Loaded, Ready, Reopened, Spawned, Spent
+from starman.process.orders import Orders, say
 from starman.process.outlook import Observers
 from starman.process.reaper import Reaper
 from starman.process.reload import Reload, terms_of
 from starman.process.reopening import Reopening
 from starman.process.roster import Roster
+from starman.process.scoreboard import Scoreboard
 from starman.process.sharing import immortalize
 from starman.process.trial import Trial
-from starman.process.upgrade import Upgrade, take_over
+from starman.process.upgrade import Upgrade, scoreboard_of, take_over
+from starman.process.vigil import Vigil
 from starman.version import VERSION
 
 TYPE_CHECKING = False
@@ -51,7 +53,7 @@ class Master:
 
     __slots__ = (
         *("_blueprint", "_deaths", "_door", "_embedded", "_error_log", "_failure", "_handover", "_links", "_observers"),
-        *("_performers", "_reaper", "_reload", "_reopening", "_roster", "_trials", "_upgrade"),
+        *("_orders", "_performers", "_reaper", "_reload", "_reopening", "_roster", "_trials", "_upgrade", "_vigil"),
     )
 
     def __init__(self, blueprint: Blueprint, error_log: ErrorLog, handover: Handover | None = None) -> None:
@@ -67,12 +69,8 @@ class Master:
         self._deaths: list[tuple[int, str]] = []
         self._failure: actions.GiveUp | None = None
         self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
-            actions.Drain: self._drain,
-            actions.Cut: self._cut,
-            actions.RetireMold: self._retire_mold,
-            actions.Forget: self._forget,
             actions.Announce: self._announce,
-            actions.Say: self._say,
+            actions.Say: say,
             actions.CloseListeners: self._close_listeners,
             actions.GiveUp: self._give_up,
         }
@@ -98,11 +96,19 @@ class Master:
         self._reaper = Reaper(everything=not embedded)
         self._door = SignalDoor()
         self._links = Links(self._door)
-        births = Births(self._blueprint, self._links, self._abandon, self._born, self._died)
+        self._blueprint.scoreboard = Scoreboard.create() if self._handover is None else scoreboard_of(self._handover)
+        self._vigil = Vigil(self._blueprint.scoreboard, self._links)
+        self._orders = orders = Orders(self._links, self._vigil, self._died, adopts=self._reaper.adopts)
+        births = Births(self._blueprint, self._links, self._vigil, self._abandon, self._born, self._died)
         self._performers |= {
             actions.ForkMold: births.fork_mold,
             actions.SpawnMold: births.spawn_mold,
             actions.Spawn: births.spawn,
+            actions.Drain: orders.drain,
+            actions.Cut: orders.cut,
+            actions.AskStacks: orders.ask_stacks,
+            actions.RetireMold: orders.retire_mold,
+            actions.Forget: orders.forget,
         }
         self._reopening = Reopening(self._links, self._error_log)
         reading = Trial(_READING, self._links, self._reaper, self._abandon)
@@ -155,7 +161,7 @@ class Master:
             if link.ended_at is not None and (not self._reaper.adopts or now - link.ended_at >= STATUS_SLACK):
                 if self._reaper.adopts:
                     # It lives, but without its channel nobody can look after it.
-                    self._kill(link.number, signal.SIGKILL)
+                    self._orders.kill(link.number, signal.SIGKILL)
                 self._bury(link, "closed its channel" if self._reaper.adopts else "ended")
         deaths, self._deaths = self._deaths, []
         for number, how in deaths:
@@ -183,6 +189,7 @@ class Master:
 
     def _act(self) -> int | None:
         """Carry the plan out; the exit status when it is the last one."""
+        self._roster.watch.look(self._vigil.beats(), time.monotonic())
         for action in self._roster.plan(time.monotonic()):
             if isinstance(action, actions.Exit):
                 return action.status
@@ -213,8 +220,10 @@ class Master:
                 self._born(link, message.pid)
             elif isinstance(message, Ready | Loaded):
                 self._roster.on_ready(link.number, now)
+            elif isinstance(message, Spent):
+                self._roster.on_spent(link.number, message.reason)
             elif isinstance(message, Draining):
-                self._roster.on_draining(link.number, now)
+                self._roster.on_draining(link.number, now, message.reason)
             elif isinstance(message, Reopened):
                 self._reopening.on_reopened(link.number)
             elif isinstance(message, Failed):
@@ -230,51 +239,22 @@ class Master:
         """In a fresh fork: close what is the master's."""
         self._links.abandon()
         self._observers.abandon()
+        self._blueprint.scoreboard.abandon()
 
     def _died(self, number: int, how: str) -> None:
         self._deaths.append((number, how))
 
     def _bury(self, link: Link, how: str) -> None:
+        now = time.monotonic()
+        how += self._vigil.serving(link, now)
         self._links.remove(link)
         if link.number in self._trials:
             self._trials[link.number].on_gone(how)
             return
         self._reopening.on_gone(link.number)
-        self._roster.on_gone(link.number, how, time.monotonic())
+        self._roster.on_gone(link.number, how, now)
 
     # How each action is performed.
-
-    def _drain(self, action: actions.Drain) -> None:
-        self._kill(action.member, signal.SIGQUIT)
-
-    def _cut(self, action: actions.Cut) -> None:
-        link = self._links.find(action.member)
-        if link is not None and link.pid is None:
-            # Should it ever come to be, it finds its channel at the end of file.
-            self._deaths.append((action.member, "was cut before it existed"))
-        else:
-            self._kill(action.member, signal.SIGKILL)
-
-    def _kill(self, number: int, signum: signal.Signals) -> None:
-        link = self._links.find(number)
-        # A process id that is known is not yet reaped, so that it cannot be somebody else's by now.
-        if link is not None and link.pid is not None:
-            try:
-                os.kill(link.pid, signum)
-            except ProcessLookupError:
-                return
-
-    def _retire_mold(self, action: actions.RetireMold) -> None:
-        link = self._links.find(action.member)
-        if link is not None:
-            self._links.hang_up(link)
-            if not self._reaper.adopts:
-                self._deaths.append((action.member, "was retired"))
-
-    def _forget(self, action: actions.Forget) -> None:
-        link = self._links.find(action.member)
-        if link is not None:
-            self._links.remove(link)
 
     def _announce(self, action: actions.Announce) -> None:
         threads = self._blueprint.settings.threads
@@ -283,11 +263,6 @@ class Master:
             f"starman {VERSION} ready: {_count(action.workers, 'worker')} × {_count(threads, 'thread')} on {urls}"  # noqa: RUF001
         )
         release_memory()
-
-    def _say(self, action: actions.Say) -> None:
-        {actions.Level.INFO: log.info, actions.Level.WARNING: log.warning, actions.Level.ERROR: log.error}[action.level](
-            action.text
-        )
 
     def _close_listeners(self, action: actions.CloseListeners) -> None:
         for listener in self._blueprint.listeners:
@@ -301,6 +276,7 @@ class Master:
         self._observers.close()
         self._links.close()
         self._door.close(ending=not self._embedded)
+        self._blueprint.scoreboard.close()
         self._reaper.close()
         for listener in self._blueprint.listeners:
             listener.close()

@@ -96,13 +96,20 @@ class Member:
 
 
 class Worker(Member):
-    """A worker; `slot` is the number of its slot, from 1."""
+    """A worker.
 
-    __slots__ = ("slot",)
+    slot: the number of its slot, from 1. spent: whether another is to take its place. beat: the instant at which its loop was
+    last known to be alive; None when nobody watches it. silent: whether that was too long ago, so that it will be killed.
+    """
+
+    __slots__ = ("beat", "silent", "slot", "spent")
 
     def __init__(self, number: int, generation: int, slot: int, asked_at: float, deadline: float) -> None:
         super().__init__(number, generation, asked_at, deadline)
         self.slot = slot
+        self.spent = False
+        self.beat: float | None = None
+        self.silent = False
 
     def title(self) -> str:
         return f"worker {self.slot}" if self.pid is None else f"worker {self.slot} ({self.pid})"
@@ -120,8 +127,8 @@ class Mold(Member):
 class Slot:
     """A worker's place.
 
-    generation: what its next worker runs. current: the worker in charge, starting or ready. incoming: in a roll-out, the
-    starting worker that takes over once it is ready.
+    generation: what its next worker runs. current: the worker in charge, starting or ready. incoming: the starting worker that
+    takes over once it is ready, from a worker of old code (a roll-out) or from one that is spent.
     """
 
     __slots__ = ("current", "generation", "incoming", "number")
@@ -140,9 +147,21 @@ class Slot:
             self.incoming = None
 
     @property
-    def idle(self) -> bool:
-        """Whether neither a worker is here nor one is on its way."""
-        return self.current is None and self.incoming is None
+    def wants(self) -> bool:
+        """Whether a worker of its generation is to be started: nobody is on the way, and nobody is here, or one who is spent."""
+        return self.incoming is None and (self.current is None or (self.current.spent and self.current.ready))
+
+    @property
+    def rolls(self) -> bool:
+        """Whether a worker of another generation is on its way: the step of a roll-out."""
+        return self.incoming is not None and self.incoming.generation != self.generation
+
+    def expect(self, worker: Worker) -> None:
+        """`worker` was ordered for this slot."""
+        if self.current is None:
+            self.current = worker
+        else:
+            self.incoming = worker
 
 
 class Backoff:

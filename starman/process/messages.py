@@ -48,25 +48,27 @@ class Message(Record):
 class Spawn(Message):
     """Master to mold, with one descriptor: fork a process that plays `role`, with that descriptor as its channel.
 
-    `slot` is the worker's number, from 1; 0 for a mold. `generation` is the roll-out that it belongs to. `settings` are those
-    that it runs with (see `starman.revision`); "" for those that the mold has.
+    `slot` is the worker's number, from 1; 0 for a mold. `generation` is the roll-out that it belongs to. `place` is the
+    worker's on the scoreboard; 0: it has none. `settings` are those that it runs with (see `starman.revision`); "" for those
+    that the mold has.
     """
 
-    __slots__ = ("generation", "role", "settings", "slot")
+    __slots__ = ("generation", "place", "role", "settings", "slot")
 
-    def __init__(self, role: Role, slot: int, generation: int, settings: str = "") -> None:
+    def __init__(self, role: Role, slot: int, generation: int, place: int = 0, settings: str = "") -> None:
         self.role = role
         self.slot = slot
         self.generation = generation
+        self.place = place
         self.settings = settings
 
     def fields(self) -> tuple[str, ...]:
-        return self.role.value, str(self.slot), str(self.generation), self.settings
+        return self.role.value, str(self.slot), str(self.generation), str(self.place), self.settings
 
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
-        role, slot, generation, settings = fields
-        return cls(Role(role), int(slot), int(generation), settings)
+        role, slot, generation, place, settings = fields
+        return cls(Role(role), int(slot), int(generation), int(place), settings)
 
 
 class Spawned(Message):
@@ -98,10 +100,39 @@ class Ready(Message):
     __slots__ = ()
 
 
-class Draining(Message):
-    """Worker to master: I accept no more connections, and end when the requests that I have are answered."""
+class Spent(Message):
+    """Worker to master: replace me, because of `reason`. Until another is ready I go on as before."""
 
-    __slots__ = ()
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def fields(self) -> tuple[str, ...]:
+        return (_shortened(self.reason, _LINE_BYTES),)
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        (reason,) = fields
+        return cls(reason)
+
+
+class Draining(Message):
+    """Worker to master: I accept no more connections, and end when the requests that I have are answered. `reason` is why, when
+    that was the worker's own decision; else ""."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+
+    def fields(self) -> tuple[str, ...]:
+        return (_shortened(self.reason, _LINE_BYTES),)
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        (reason,) = fields
+        return cls(reason)
 
 
 class Reopen(Message):
@@ -156,7 +187,7 @@ class Failed(Message):
 
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Draining, Reopen, Reopened, Approved, Failed)
+    kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Spent, Draining, Reopen, Reopened, Approved, Failed)
 }
 
 

@@ -11,7 +11,7 @@ import os
 from starman import hooks, log
 from starman.errors import HookError, StarmanError
 from starman.process.channel import Channel
-from starman.process.forking import adopt_error_log, flush, fork, take_signals
+from starman.process.forking import adopt_error_log, flush, fork, show_stacks, take_signals
 from starman.process.forksafety import findings, names, sockets
 from starman.process.messages import Failed, Loaded, Reopen, Reopened, Role, Spawn, Spawned
 from starman.process.sharing import settle
@@ -36,6 +36,7 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
         # Said before anything can go wrong or take long.
         channel.send(Spawned(os.getpid()))
         take_signals(stop_ends=False)
+        show_stacks()
         blueprint.title("mold")
         mold = _Mold(channel, blueprint, preload=preload)
         channel.send(Loaded())
@@ -135,7 +136,7 @@ class _Mold:
             run_mold(child_channel, blueprint, preload=True)
         from starman.process.worker import run_worker
 
-        run_worker(child_channel, order.slot, blueprint, self._application)
+        run_worker(child_channel, order.slot, order.place, blueprint, self._application)
 
     def _check(self, child_channel: Channel) -> None:
         """Before the first fork, when the application's hooks have done what they do: warn of what a worker would inherit."""

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 # <linux/prctl.h>
 _SET_CHILD_SUBREAPER = 36
 _GET_CHILD_SUBREAPER = 37
+# What is likely behind a signal that nobody of ours has sent.
+_CAUSES: dict[int, str] = {
+    signal.SIGKILL: "out of memory?",
+    signal.SIGSEGV: "a fault in native code?",
+    signal.SIGBUS: "a fault in native code, or a file that was cut short?",
+    signal.SIGILL: "native code for another processor?",
+    signal.SIGFPE: "a fault in native code?",
+    signal.SIGABRT: "native code gave up?",
+    signal.SIGSYS: "a system call that is forbidden here?",
+    signal.SIGXCPU: "over its limit of processor time?",
+}
 # How long a status is kept whose process has not yet said that it is ours. Seconds.
 KEPT_SECONDS = 10.0
 
@@ -78,7 +89,7 @@ class Reaper:
 
 
 def describe(status: int) -> str:
-    """How a process ended, from its wait status, to complete a sentence."""
+    """How a process ended, from its wait status, to complete a sentence, with the likely cause of a signal."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return f"exited with status {code}"
@@ -86,7 +97,9 @@ def describe(status: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"was killed by {name}{' (core dumped)' if os.WCOREDUMP(status) else ''}"
+    notes = [_CAUSES[-code]] if -code in _CAUSES else []
+    notes += ["core dumped"] if os.WCOREDUMP(status) else []
+    return f"was killed by {name}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _is_subreaper() -> bool:

@@ -27,14 +27,16 @@ _READ_SECONDS = 20.0
 
 def terms_of(settings: Settings, *, loads: bool, text: str = "") -> Terms:
     """What the roster has to know of `settings`. `loads`: whether the application is ours to load; `text`: what `encode` made."""
-    return Terms(
+    terms = Terms(
         settings.workers,
         preload=settings.preload_app and loads,
         boot_timeout=settings.boot_timeout,
         graceful_timeout=settings.graceful_timeout,
         batch=settings.restart_batch,
-        settings=text,
     )
+    terms.worker_timeout = settings.worker_timeout
+    terms.settings = text
+    return terms
 
 
 class Reload:

@@ -21,26 +21,22 @@ class Terms(Record):
 
     workers: how many, at least 1. preload: whether it has a mold that has loaded the application.
     batch: how many workers a roll-out of it replaces at a time. settings: all of them, for its workers (`starman.revision`).
+    worker_timeout: how long a loop may be silent; 0: for ever.
     """
 
-    __slots__ = ("batch", "boot_timeout", "graceful_timeout", "preload", "settings", "workers")
+    __slots__ = ("batch", "boot_timeout", "graceful_timeout", "preload", "settings", "worker_timeout", "workers")
 
     def __init__(
-        self,
-        workers: int,
-        *,
-        boot_timeout: float,
-        graceful_timeout: float,
-        preload: bool = False,
-        batch: int = 1,
-        settings: str = "",
+        self, workers: int, *, boot_timeout: float, graceful_timeout: float, preload: bool = False, batch: int = 1
     ) -> None:
+        """`settings` and `worker_timeout` are set by who knows them."""
         self.workers = workers
         self.preload = preload
         self.boot_timeout = boot_timeout
         self.graceful_timeout = graceful_timeout
         self.batch = batch
-        self.settings = settings
+        self.worker_timeout = 0.0
+        self.settings = ""
 
 
 class Rollout:
@@ -120,7 +116,7 @@ class Rollout:
         if self.target is None or self.wished:
             return []
         slots = list(slots)
-        room = self._terms[self.target].batch - sum(slot.incoming is not None for slot in slots)
+        room = self._terms[self.target].batch - sum(slot.rolls for slot in slots)
         # A worker that is starting is waited for, so that no slot ever has two on their way.
         ready = [slot for slot in slots if slot.incoming is None and (slot.current is None or slot.current.ready)]
         return [slot for slot in ready if slot.generation != self.target][: max(0, room)]

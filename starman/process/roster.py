@@ -9,10 +9,12 @@ from __future__ import annotations
 from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, GiveUp, Level
 from starman.process.crew import Crew
 from starman.process.deaths import Deaths
-from starman.process.members import Backoff, Member, Mold, Phase, Slot, State, Worker
+from starman.process.members import Backoff, Member, Mold, Phase, State, Worker
 from starman.process.molds import Molds
 from starman.process.outlook import Outlook
 from starman.process.rollout import ADOPTED, Rollout, Terms
+from starman.process.slots import Slots
+from starman.process.watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Roster:
     __slots__ = (
         *("_backoff", "_crew", "_deaths", "_held", "_mold_backoff", "_molds", "_rollout", "_slots", "_status", "_stopped_at"),
         "phase",
+        "watch",
     )
 
     def __init__(self, terms: Terms) -> None:
@@ -39,10 +42,11 @@ class Roster:
         self.phase = Phase.STARTING
         self._rollout = Rollout(terms)
         self._crew = Crew(self._rollout.terms_of)
+        self.watch = Watch(self._crew, terms.worker_timeout)
         self._backoff = Backoff()
         self._mold_backoff = Backoff()
         self._deaths = Deaths(self._crew, self._backoff, self._mold_backoff)
-        self._slots = {number: Slot(number, 1) for number in range(1, terms.workers + 1)}
+        self._slots = Slots(terms.workers, 1)
         self._molds = Molds(self._crew, self._rollout, self._mold_backoff)
         self._held = False
         self._stopped_at = 0.0
@@ -81,21 +85,32 @@ class Roster:
             self._mold_backoff.passed()
 
     def _take_charge(self, worker: Worker, now: float) -> None:
-        """In a roll-out, only now that the new worker is ready does the old one go."""
-        slot = self._slots[worker.slot]
-        if slot.incoming is worker:
+        """Only now that the new worker is ready does the old one go."""
+        slot = self._slots.find(worker.slot)
+        if slot is not None and slot.incoming is worker:
             old, slot.current, slot.incoming = slot.current, worker, None
             slot.generation = worker.generation
             if old is not None:
                 self._crew.drain(old, now)
 
-    def on_draining(self, number: int, now: float) -> None:
-        """A worker has begun to drain; when it was not told to, its slot gets another at once."""
+    def on_spent(self, number: int, reason: str) -> None:
+        """A worker is to be replaced, and serves until another is ready. `reason` completes a sentence."""
+        worker = self._crew.find(number)
+        if isinstance(worker, Worker) and worker.ready and not worker.spent:
+            worker.spent = True
+            self._crew.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
+
+    def on_draining(self, number: int, now: float, reason: str = "") -> None:
+        """A worker has begun to drain; when it was not told to, its slot gets another at once. `reason` as above, when it was the
+        worker's own decision; else ""."""
         worker = self._crew.find(number)
         if isinstance(worker, Worker) and worker.ready:
             worker.move(State.DRAINING, self._crew.drained_by(worker, now))
-            self._slots[worker.slot].leave(worker)
-            self._deaths.left(worker, now)
+            self._leave(worker)
+            if reason:
+                self._crew.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
+            else:
+                self._deaths.left(worker, now)
 
     def on_failed(self, number: int, message: str, details: str, now: float) -> None:
         """A member has said that it cannot start. Its end follows."""
@@ -125,19 +140,19 @@ class Roster:
     def _leave(self, member: Member) -> bool:
         """Take `member` from its place. True when a roll-out depends on it."""
         if isinstance(member, Worker):
-            slot = self._slots.get(member.slot)
+            slot = self._slots.find(member.slot)
             if slot is None:
                 return False
-            incoming = slot.incoming is member
+            rolls = slot.rolls and slot.incoming is member
             slot.leave(member)
-            return incoming
+            return rolls
         return self._molds.leave(member) and member.generation == self._rollout.target and member.ready_at is None
 
     def _abandon(self, reason: str, details: str, now: float) -> None:
         """Give the roll-out up: what of it is still on its way must not take charge any more."""
         self._rollout.give_up()
-        for slot in self._slots.values():
-            if slot.incoming is not None:
+        for slot in self._slots:
+            if slot.rolls and slot.incoming is not None:
                 self._crew.drain(slot.incoming, now)
                 slot.incoming = None
         self._crew.say(Level.ERROR, f"restart given up, the old workers stay: {reason}", details)
@@ -153,8 +168,7 @@ class Roster:
     def grow(self) -> None:
         """One worker more."""
         if self.phase is not Phase.STOPPING:
-            number = max(self._slots) + 1
-            self._slots[number] = Slot(number, self._rollout.generation)
+            self._slots.add(self._rollout.generation)
             self._crew.say(Level.INFO, f"one worker more: {len(self._slots)}")
 
     def shrink(self, now: float) -> None:
@@ -168,7 +182,7 @@ class Roster:
         self._crew.say(Level.INFO, f"one worker less: {len(self._slots)}")
 
     def _drop_last_slot(self, now: float) -> None:
-        slot = self._slots.pop(max(self._slots))
+        slot = self._slots.pop()
         for worker in (slot.current, slot.incoming):
             if worker is not None:
                 self._crew.drain(worker, now)
@@ -190,8 +204,7 @@ class Roster:
     def outlook(self) -> Outlook:
         """How the server is."""
         restarting = self._rollout.target is not None or self._rollout.wished
-        ready = sum(_is_ready(slot.current) for slot in self._slots.values())
-        return Outlook(self.phase, restarting=restarting, ready=ready, wanted=len(self._slots))
+        return Outlook(self.phase, restarting=restarting, ready=self._slots.ready, wanted=len(self._slots))
 
     # An upgrade in place.
 
@@ -204,31 +217,22 @@ class Roster:
         """Whether the server runs, and no worker is on its way to be ready."""
         return self.phase is Phase.RUNNING and not any(worker.starting for worker in self._crew.workers())
 
-    @property
-    def terms(self) -> Terms:
-        """The terms in use."""
-        return self._rollout.terms
-
-    @property
-    def slots(self) -> int:
-        """How many workers there shall be."""
-        return len(self._slots)
-
-    def workers(self) -> list[Worker]:
-        """All workers that are not gone."""
-        return self._crew.workers()
+    def inventory(self) -> tuple[int, int, list[Worker]]:
+        """How many workers there shall be, how many the settings say, and all that are not gone."""
+        return len(self._slots), self._rollout.terms.workers, self._crew.workers()
 
     def take_over(self, slots: int, workers: int) -> None:
         """Go on where an older image of the master was, with so many slots, and a roll-out. `workers`: what its settings said."""
         self.phase = Phase.RUNNING
         self._rollout.take_over(workers)
-        self._slots = {number: Slot(number, ADOPTED) for number in range(1, slots + 1)}
+        self._slots = Slots(slots, ADOPTED)
 
     def adopt(self, veteran: Veteran) -> int:
         """A worker of the older image; its number."""
         worker = self._crew.adopt(veteran, ADOPTED)
-        if worker.ready and worker.slot in self._slots:
-            self._slots[worker.slot].current = worker
+        slot = self._slots.find(worker.slot)
+        if slot is not None and worker.ready:
+            slot.current = worker
         return worker.number
 
     # What to do.
@@ -239,10 +243,10 @@ class Roster:
         self._expire(now)
         if self.phase is not Phase.STOPPING:
             if not self._held:
-                self._molds.plan(self._slots.values(), now)
+                self._molds.plan(self._slots, now)
                 self._plan_rollout(now)
                 self._plan_slots(now)
-            if self.phase is Phase.STARTING and all(_is_ready(slot.current) for slot in self._slots.values()):
+            if self.phase is Phase.STARTING and self._slots.ready == len(self._slots):
                 self.phase = Phase.RUNNING
                 self._crew.order(Announce(len(self._slots)))
         elif not self._crew:
@@ -252,8 +256,8 @@ class Roster:
     def next_instant(self, now: float) -> float | None:
         """When `plan` has to be asked again even if nothing happens; None for never."""
         instants = [backoff.not_before for backoff in (self._backoff, self._mold_backoff) if backoff.not_before > now]
-        deadline = self._crew.next_deadline()
-        return min(instants if deadline is None else [*instants, deadline], default=None)
+        instants += [instant for instant in (self._crew.next_deadline(), self.watch.next_instant()) if instant is not None]
+        return min(instants, default=None)
 
     def _expire(self, now: float) -> None:
         """Deal with the members whose state has lasted too long."""
@@ -265,7 +269,8 @@ class Roster:
                 self.on_gone(member.number, "was killed", now)
                 continue
             if isinstance(member, Worker) and not member.starting:
-                self._crew.say(Level.WARNING, f"{member.title()} did not end in time: what it had in flight is cut")
+                late = "is not heard again" if member.silent else "did not end in time"
+                self._crew.say(Level.WARNING, f"{member.title()} {late}: what it had in flight is cut")
                 if self.phase is Phase.STOPPING:
                     self._status = 1
             elif member.starting:
@@ -278,45 +283,46 @@ class Roster:
 
     def _plan_rollout(self, now: float) -> None:
         """Take the next step of a roll-out: workers of the new code must be ready before the next slots have their turn."""
-        under_way = any(slot.incoming for slot in self._slots.values())
+        under_way = any(slot.rolls for slot in self._slots)
         if not under_way and self.phase is Phase.RUNNING and self._rollout.begin():
             # Fresh code deserves a fresh attempt.
             self._mold_backoff.reset()
-            self._molds.plan(self._slots.values(), now)
+            self._molds.plan(self._slots, now)
         target = self._rollout.target
         if target is None:
             return
-        if all(slot.generation == target for slot in self._slots.values()):
+        if all(slot.generation == target for slot in self._slots):
             self._finish_rollout(now)
         elif (mold := self._molds.of(target)) is not None:
-            for slot in self._rollout.next_slots(self._slots.values()):
+            for slot in self._rollout.next_slots(self._slots):
                 slot.incoming = self._crew.spawn(slot, target, mold, now)
 
     def _finish_rollout(self, now: float) -> None:
         wanted = self._rollout.finish()
+        self.watch.timeout = self._rollout.terms.worker_timeout
         count = len(self._slots)
         self._crew.say(Level.INFO, f"restarted: {count} {'worker is' if count == 1 else 'workers are'} new")
         if wanted is not None and wanted != count:
             self._crew.say(Level.INFO, f"the number of workers changes from {count} to {wanted}")
             for _ in range(wanted, count):
                 self._drop_last_slot(now)
-            for number in range(max(self._slots) + 1, max(self._slots) + 1 + wanted - len(self._slots)):
-                self._slots[number] = Slot(number, self._rollout.generation)
-        self._molds.plan(self._slots.values(), now)
+            for _ in range(count, wanted):
+                self._slots.add(self._rollout.generation)
+        self._molds.plan(self._slots, now)
 
     def _plan_slots(self, now: float) -> None:
-        """Fill the slots that have no worker."""
+        """Fill the slots that have no worker, or one that is spent."""
         asked = sum(worker.state is State.ASKED for worker in self._crew.workers())
         starting = sum(worker.starting for worker in self._crew.workers())
-        for slot in self._slots.values():
-            if slot.idle and slot.generation == ADOPTED:
+        for slot in self._slots:
+            if slot.wants and slot.generation == ADOPTED:
                 slot.generation = self._rollout.target or self._rollout.generation
             mold = self._molds.of(slot.generation)
-            if mold is None or not slot.idle:
+            if mold is None or not slot.wants:
                 continue
             if asked >= MOST_ASKED or not self._backoff.allows(now, starting):
                 return
-            slot.current = self._crew.spawn(slot, slot.generation, mold, now)
+            slot.expect(self._crew.spawn(slot, slot.generation, mold, now))
             asked += 1
             starting += 1
 
@@ -335,7 +341,3 @@ class Roster:
         self._status = 1
         self._crew.order(GiveUp(reason, details))
         self._begin_stop(now)
-
-
-def _is_ready(member: Member | None) -> bool:
-    return member is not None and member.ready

@@ -16,6 +16,7 @@ from starman.process.forking import HANDLED, flush
 from starman.process.handover import FORMAT, HANDOVER_VARIABLE, TRIAL_VARIABLE, HandedListener, Handover, Veteran, encode
 from starman.process.members import Phase
 from starman.process.messages import Approved, Failed
+from starman.process.scoreboard import Scoreboard
 from starman.revision import encode as encode_settings
 from starman.version import VERSION
 
@@ -120,20 +121,37 @@ class Upgrade:
             for listener in self._blueprint.listeners
         ]
         veterans = []
-        for worker in self._roster.workers():
+        slots, workers, members = self._roster.inventory()
+        for worker in members:
             link = self._links.find(worker.number)
             # One without channel is dead, and its exit status all that is left of it.
             if link is not None and link.pid is not None and link.channel.fileno() >= 0 and worker.ready_at is not None:
-                deadline = 0.0 if worker.deadline is None else worker.deadline
-                veterans.append(Veteran(link.pid, link.channel.fileno(), worker.slot, worker.ready_at, deadline))
-        return Handover(settings, self._roster.slots, self._roster.terms.workers, listeners, veterans)
+                deadline = 0.0 if worker.ready or worker.deadline is None else worker.deadline
+                fd = link.channel.fileno()
+                veterans.append(Veteran(link.pid, fd, worker.slot, link.place, worker.ready_at, deadline))
+        handover = Handover(settings, slots, workers, listeners, veterans)
+        handover.scoreboard = self._blueprint.scoreboard.fd
+        return handover
+
+
+def scoreboard_of(handover: Handover) -> Scoreboard:
+    """In the new image: the scoreboard of the old one, or another when it is none of this version: then nobody watches the
+    workers of before for the short time that they have left."""
+    try:
+        if handover.scoreboard >= 0:
+            return Scoreboard.of_descriptor(handover.scoreboard)
+    except ValueError as error:
+        log.warning(f"a new scoreboard: {error}")
+    for veteran in handover.veterans:
+        veteran.place = 0
+    return Scoreboard.create()
 
 
 def take_over(handover: Handover, roster: Roster, links: Links, reaper: Reaper) -> None:
     """In the new image: look after the workers of the old one, and replace them. Its molds end by themselves."""
     roster.take_over(handover.slots, handover.workers)
     for veteran in handover.veterans:
-        links.adopt(roster.adopt(veteran), veteran.fd, veteran.pid)
+        links.adopt(roster.adopt(veteran), veteran)
         reaper.watch(veteran.pid)
     log.info(f"starman {VERSION} has taken over, and replaces the {len(handover.veterans)} workers of before")
 

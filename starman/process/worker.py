@@ -15,6 +15,7 @@ from starman import hooks, log
 from starman.errors import StarmanError
 from starman.process.forking import HANDLED, adopt_error_log, leave, reseed, take_signals
 from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened, Spawned
+from starman.process.oversight import Oversight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from starman.process.blueprint import Blueprint
     from starman.process.channel import Channel
     from starman.process.listeners import Listener
+    from starman.serving.overseer import Overseer
     from starman.settings import Settings
     from starman.wsgi.call import Application
 
@@ -49,7 +51,13 @@ if TYPE_CHECKING:
             """In a mold: serve nobody for a moment, so that workers share what comes of it. Raises what goes wrong."""
 
         def __call__(
-            self, application: Application, settings: Settings, listeners: Sequence[Listener], *, multiprocess: bool
+            self,
+            application: Application,
+            settings: Settings,
+            listeners: Sequence[Listener],
+            *,
+            multiprocess: bool,
+            overseer: Overseer,
         ) -> Serving: ...
 
 
@@ -57,8 +65,8 @@ if TYPE_CHECKING:
 SECOND_STOP = 1.0
 
 
-def run_worker(channel: Channel, slot: int, blueprint: Blueprint, application: Application | None) -> NoReturn:
-    """Be the worker of `slot`, from a fresh fork with its signals blocked to its end.
+def run_worker(channel: Channel, slot: int, place: int, blueprint: Blueprint, application: Application | None) -> NoReturn:
+    """Be the worker of `slot`, from a fresh fork with its signals blocked to its end. `place` is its number on the scoreboard.
 
     `application` is what the mold has loaded; None: load it. The master learns over `channel` how far it is, and its end of file
     tells that the master is gone: the worker then finishes its requests and ends. Never returns. Main thread only.
@@ -80,8 +88,9 @@ def run_worker(channel: Channel, slot: int, blueprint: Blueprint, application: A
             reseed()
             hooks.run_after_fork()
         settings = blueprint.settings
-        service = make_service(application, settings, blueprint.listeners, multiprocess=settings.workers > 1)
-        lifetime = _Lifetime(channel, service, blueprint.listeners)
+        oversight = Oversight(channel, slot, blueprint.scoreboard.place(place), settings)
+        service = make_service(application, settings, blueprint.listeners, multiprocess=settings.workers > 1, overseer=oversight)
+        lifetime = _Lifetime(channel, service, blueprint.listeners, oversight)
         anyio.run(lifetime.run, backend="asyncio", backend_options={"use_uvloop": True})
         status = 0
     except StarmanError as error:
@@ -99,17 +108,19 @@ def run_worker(channel: Channel, slot: int, blueprint: Blueprint, application: A
 
 
 class _Lifetime:
-    """One run of a service under its loop: what signals and the master's end mean to it. All methods are the loop's.
+    """One run of a service under its loop: what signals, the master's end and harakiri mean to it. All methods are the loop's.
 
     ready: whether it has accepted connections.
     """
 
-    __slots__ = ("_channel", "_listeners", "_service", "_stopped_at", "ready")
+    __slots__ = ("_channel", "_listeners", "_oversight", "_service", "_stopped_at", "ready")
 
-    def __init__(self, channel: Channel, service: Serving, listeners: Sequence[Listener]) -> None:
+    def __init__(self, channel: Channel, service: Serving, listeners: Sequence[Listener], oversight: Oversight) -> None:
         self._channel = channel
         self._listeners = listeners
         self._service = service
+        self._oversight = oversight
+        oversight.on_harakiri = self._harakiri
         self._stopped_at: float | None = None
         self.ready = False
 
@@ -120,9 +131,11 @@ class _Lifetime:
             # From here on a stop drains. Before, it ended the process (`take_signals`), so there is no moment without a handler.
             loop.add_signal_handler(signum, self._stop)
         loop.add_reader(self._channel.fileno(), self._hear_master)
+        weighing = loop.create_task(self._oversight.weigh())
         try:
             await self._service.run(self._started)
         finally:
+            weighing.cancel()
             # The loop takes its handlers with it when it closes; a stop signal then would kill the process while it runs
             # what is registered with atexit.
             signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
@@ -131,24 +144,32 @@ class _Lifetime:
     def _started(self) -> None:
         self.ready = True
         hooks.run_worker_ready()
+        self._oversight.begin()
         self._channel.send(Ready())
 
     def _stop(self) -> None:
         """QUIT or TERM: drain; a second one: cut."""
-        now = asyncio.get_running_loop().time()
         if self._stopped_at is None:
-            self._stopped_at = now
-            self._channel.send(Draining())
-            self._service.drain()
-            # The service accepts on duplicates, which it closes. As long as anybody holds this one, the kernel would take
-            # connections that nobody serves.
-            for listener in self._listeners:
-                listener.close()
-        elif now - self._stopped_at >= SECOND_STOP:
+            self._drain()
+        elif asyncio.get_running_loop().time() - self._stopped_at >= SECOND_STOP:
             self._service.cut()
 
     def _tell_reopened(self) -> None:
         self._channel.send(Reopened())
+
+    def _harakiri(self) -> None:
+        if self._stopped_at is None:
+            self._drain("its application wishes so (starman.harakiri)")
+
+    def _drain(self, reason: str = "") -> None:
+        self._stopped_at = asyncio.get_running_loop().time()
+        self._oversight.draining = True
+        self._channel.send(Draining(reason))
+        self._service.drain()
+        # The service accepts on duplicates, which it closes. As long as anybody holds this one, the kernel would take
+        # connections that nobody serves.
+        for listener in self._listeners:
+            listener.close()
 
     def _hear_master(self) -> None:
         """The order to open the logs again, or the end of file when the master is gone."""

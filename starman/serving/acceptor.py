@@ -67,7 +67,8 @@ class Acceptor:
             self._loop.add_reader(sock.fileno(), self._accept, sock, factory)
 
     def stop(self) -> None:
-        """Accept what the kernel already has for us, then no more: those clients may have sent their request (hazard 13)."""
+        """Accept what the kernel already has for us, then no more: those clients may have sent their request (hazard 13).
+        A doomed process leaves them to the others."""
         listeners, self._listeners = self._listeners, []
         for sock, factory in listeners:
             self._loop.remove_reader(sock.fileno())
@@ -81,6 +82,8 @@ class Acceptor:
 
     def _accept(self, listener: socket.socket, factory: Factory, most: int = _MOST_AT_ONCE) -> None:
         for _ in range(most):
+            if self._shared.doomed:
+                return
             try:
                 sock, _address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -126,6 +129,8 @@ class Acceptor:
             processes=self._multiprocess,
             software=SOFTWARE,
         )
+        if self._shared.on_harakiri is not None:
+            environ["starman.harakiri"] = False
         connection = partial(Connection, self._shared, self._loop, environ, wildcard)
         if not secure:
             return connection

@@ -34,23 +34,26 @@ _HEAD_FACTS = (RequestFacts(0, True), RequestFacts(1, True))
 
 
 class Exchange:
-    """One request on its way: made by the loop, then owned by the thread that runs it. It is the Output of its Call."""
+    """One request on its way: made by the loop, then owned by the thread that runs it. It is the Output of its Call.
 
-    __slots__ = ("_base", "_body", "_head", "_queued_at", "_shared", "_writer")
+    queued_at: when the request was complete, monotonic.
+    """
+
+    __slots__ = ("_base", "_body", "_shared", "_writer", "head", "queued_at")
 
     def __init__(self, shared: Shared, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | None) -> None:
         """`base` is the environ of the connection; `body` is complete, None when there is none."""
         self._shared = shared
         self._writer = writer
         self._base = base
-        self._head = head
+        self.head = head
         self._body = body
-        self._queued_at = time.monotonic()
+        self.queued_at = time.monotonic()
 
     def run(self) -> Exchange | None:
         """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""
-        head, writer, shared = self._head, self._writer, self._shared
-        if time.monotonic() - self._queued_at > _LONG_IN_QUEUE and writer.client_is_gone():
+        head, writer, shared = self.head, self._writer, self._shared
+        if time.monotonic() - self.queued_at > _LONG_IN_QUEUE and writer.client_is_gone():
             self.drop()
             return writer.release(self, False)
         body = self._body
@@ -86,7 +89,7 @@ class Exchange:
         """Answer with a 500 of our own, and let the connection end."""
         shared = self._shared
         with contextlib.suppress(ClientGone):
-            to_head = self._head.method == b"HEAD"
+            to_head = self.head.method == b"HEAD"
             self.send(refusal(500, "Internal Server Error", shared.clock.stamp(), to_head=to_head), last=True)
         if shared.access_log is not None:
             shared.access_log.add_refusal(self._base["REMOTE_ADDR"], 500)
@@ -110,10 +113,14 @@ class Exchange:
 
     # The Output of the call, in the thread
 
+    def harakiri(self) -> None:
+        """The application wishes that its process ends."""
+        self._shared.harakiri()
+
     def may_persist(self) -> bool:
         """Whether the connection is kept: unless the client, a setting, or a drain with no request left to answer says no."""
         shared = self._shared
-        return self._head.persistent and shared.keepalive and (not shared.draining or self._writer.has_pending)
+        return self.head.persistent and shared.keepalive and (not shared.draining or self._writer.has_pending)
 
     def send(self, data: bytes, *, last: bool) -> None:
         """Write straight to the socket; what it does not take is the loop's. Waits for that unless `last`. Raises ClientGone."""

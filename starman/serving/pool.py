@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from starman import log
 from starman.serving.exchange import Exchange
+from starman.serving.overseer import Line, nowhere
 from starman.serving.schedule import MOST_POLLS, SLICE, Mode, Schedule, Verdict
 
 if TYPE_CHECKING:
@@ -50,13 +51,21 @@ class Pool:
         "finished",
     )
 
-    def __init__(self, size: int, loop: AbstractEventLoop, *, takes_turns: bool) -> None:
-        """`takes_turns` False: the loop is not ours alone, so it never parks."""
+    def __init__(
+        self,
+        size: int,
+        loop: AbstractEventLoop,
+        *,
+        takes_turns: bool,
+        line: Callable[[int], Line | None] = lambda _: None,
+    ) -> None:
+        """`takes_turns` False: the loop is not ours alone, so it never parks. `line`: where the thread of that number, from 0,
+        notes what it runs."""
         self._loop = loop
         self._takes_turns = takes_turns
         self._schedule = Schedule()
         self._queue: deque[Exchange] = deque()
-        self._threads = [_Sleeper() for _ in range(size)]
+        self._threads = [_Sleeper(line(number) or nowhere()) for number in range(size)]
         self._idle = self._threads[::-1]
         self._stopped = False
         # Of the loop: whether a turn is to be taken when this poll's events are parsed, and what the last polls brought.
@@ -90,6 +99,11 @@ class Pool:
     def busy(self) -> bool:
         """Whether an exchange waits or runs; its client may have gone. A look: it may be over at once."""
         return bool(self._queue) or len(self._idle) < len(self._threads)
+
+    @property
+    def awake(self) -> int:
+        """How many threads are not asleep. A look."""
+        return len(self._threads) - len(self._idle)
 
     def put(self, exchange: Exchange) -> None:
         """Queue an exchange. Loop."""
@@ -188,7 +202,7 @@ class Pool:
                     return
                 self._sleep(sleeper)
                 continue
-            self._run(exchange)
+            self._run(sleeper, exchange)
 
     def _sleep(self, sleeper: _Sleeper) -> None:
         """Until somebody queues an exchange. On the stack first, then a look at the queue: see the module's docstring."""
@@ -204,15 +218,19 @@ class Pool:
             self._unpark()
         sleeper.bell.acquire()
 
-    def _run(self, exchange: Exchange) -> None:
+    def _run(self, sleeper: _Sleeper, exchange: Exchange) -> None:
+        note, busy = sleeper.line
         for _ in range(_MOST_IN_A_ROW):
             try:
+                head = exchange.head
+                note(exchange.queued_at, head.method, head.target)
                 following = exchange.run()
             except BaseException as error:  # a defect of ours must cost neither a thread nor a hanging client
                 log.error(f"an exchange failed inside starman\n{''.join(traceback.format_exception(error))}")
                 exchange.abandon()
                 following = None
             self.finished += 1
+            busy[0] = 0
             if following is None:
                 return
             exchange = following
@@ -223,10 +241,12 @@ class Pool:
 
 
 class _Sleeper:
-    """A thread's place on the stack of idle ones. `bell` is held by it while it is awake or asleep, and released to wake it."""
+    """A thread's place on the stack of idle ones. `bell` is held by it while it is awake or asleep, and released to wake it.
+    `line` is where it notes what it runs."""
 
-    __slots__ = ("bell",)
+    __slots__ = ("bell", "line")
 
-    def __init__(self) -> None:
+    def __init__(self, line: Line) -> None:
+        self.line = line
         self.bell = threading.Lock()
         self.bell.acquire()

@@ -16,6 +16,7 @@ from starman import log
 from starman.serving.acceptor import Acceptor, Listening
 from starman.serving.accesslog import AccessLog
 from starman.serving.certificate import server_context
+from starman.serving.overseer import Overseer
 from starman.serving.pool import Pool
 from starman.serving.shared import Shared
 from starman.wsgi.call import Application
@@ -47,9 +48,11 @@ class Service:
         *,
         multiprocess: bool,
         owns_loop: bool = True,
+        overseer: Overseer | None = None,
     ) -> None:
         """`multiprocess` is what the application is told by `wsgi.multiprocess`: whether it has siblings; `owns_loop` whether the
-        loop runs nothing else, so that it may stand still while a thread works (`schedule`).
+        loop runs nothing else, so that it may stand still while a thread works (`schedule`); `overseer` who looks after it, if
+        anybody does.
 
         Reads the certificate if a listener is secure: raises SettingError when it cannot be used.
         """
@@ -59,6 +62,7 @@ class Service:
         self._listeners = listeners
         self._multiprocess = multiprocess
         self._owns_loop = owns_loop
+        self._overseer = overseer
         self._tasks: TaskGroup | None = None
         self._access_log: AccessLog | None = None
         self._drain_begun: anyio.Event | None = None
@@ -80,8 +84,7 @@ class Service:
         Raises SettingError when the access log cannot be opened. Cancelled, it cuts what is in flight.
         """
         self._drain_begun = anyio.Event()
-        pool = Pool(self._settings.threads, asyncio.get_running_loop(), takes_turns=self._owns_loop)
-        shared = Shared(self._application, self._settings, pool, self._in_thread)
+        pool, shared = self._prepare()
         acceptor = Acceptor(shared, threads=self._settings.threads, multiprocess=self._multiprocess, tls=self._tls)
         pool.start()
         try:
@@ -103,6 +106,14 @@ class Service:
                 connection.cut()
             pool.stop()
             await _close_log(shared.access_log)
+
+    def _prepare(self) -> tuple[Pool, Shared]:
+        loop, threads, overseer = asyncio.get_running_loop(), self._settings.threads, self._overseer
+        if overseer is None:
+            pool = Pool(threads, loop, takes_turns=self._owns_loop)
+            return pool, Shared(self._application, self._settings, pool, self._in_thread)
+        pool = Pool(threads, loop, takes_turns=self._owns_loop, line=overseer.line)
+        return pool, Shared(self._application, self._settings, pool, self._in_thread, overseer.harakiri)
 
     def drain(self) -> None:
         """Accept no more, finish what is in flight, within graceful_timeout; then `run` returns. May be called again."""
@@ -144,9 +155,11 @@ class Service:
             log.warning(f"graceful_timeout is over or cut short: {len(shared.connections)} connections are reset")
 
     async def _tick(self, shared: Shared) -> None:
-        """Look after the timeouts of all connections."""
+        """Look after the timeouts of all connections, and show that the loop is alive."""
         while True:
             await anyio.sleep(_TICK)
+            if self._overseer is not None:
+                self._overseer.tick(shared.pool.finished, len(shared.connections), shared.pool.awake)
             now = time.monotonic()
             for connection in list(shared.connections):
                 try:

@@ -36,7 +36,12 @@ class Client(Protocol):
 
 
 class Shared:
-    """One worker's common ground. Made by the loop; threads read it. `draining` is the loop's to set, once."""
+    """One worker's common ground. Made by the loop; threads read it.
+
+    draining: whether connections are to end. doomed: whether the application has asked for the end of this process, so that no
+    connection is accepted any more, not even one that the kernel has for us: it waits for another process. Both are set once, by
+    the loop or by the thread that runs such a request.
+    """
 
     __slots__ = (
         "access_log",
@@ -44,6 +49,7 @@ class Shared:
         "body_memory_bytes",
         "clock",
         "connections",
+        "doomed",
         "draining",
         "handshake_timeout",
         "header_timeout",
@@ -53,6 +59,7 @@ class Shared:
         "limits",
         "min_body_rate",
         "min_send_rate",
+        "on_harakiri",
         "pool",
         "write_timeout",
     )
@@ -65,9 +72,11 @@ class Shared:
         settings: Settings,
         pool: Pool,
         in_thread: Callable[[Callable[[], None], Callable[[OSError | None], None]], None],
+        on_harakiri: Callable[[], None] | None = None,
     ) -> None:
         """`in_thread(job, done)` runs a blocking job in a thread and then
-        calls `done` in the loop, with the OSError if there was one. Raises SettingError when the access log cannot be opened."""
+        calls `done` in the loop, with the OSError if there was one. `on_harakiri`, called in the loop, drains this process; None:
+        an application cannot end it. Raises SettingError when the access log cannot be opened."""
         self.application = application
         self.in_thread = in_thread
         self.pool = pool
@@ -88,8 +97,19 @@ class Shared:
         self.write_timeout = settings.write_timeout
         self.keepalive_timeout = settings.keepalive_timeout
         self.keepalive = not settings.disable_keepalive and settings.keepalive_timeout > 0
+        self.on_harakiri = on_harakiri
+        self.doomed = False
         self.draining = False
         self.connections = set()
+
+    def harakiri(self) -> None:
+        """The application wishes that this process ends. Thread, while it runs the request; may be called again.
+
+        Takes effect before it returns, and so before the client has its answer: its next connection is another process's.
+        """
+        if self.on_harakiri is not None and not self.doomed:
+            self.doomed = self.draining = True
+            self.pool.post(self.on_harakiri)
 
     def refuse(self, error: ProtocolError, peer: str, *, quietly: bool) -> bytes:
         """The response that refuses a message of `peer`, logged in the error log unless `quietly`. Loop."""

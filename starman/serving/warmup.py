@@ -87,3 +87,6 @@ class _Nowhere:
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
         self.ended = True
+
+    def harakiri(self) -> None:
+        """Not while nothing is served."""

@@ -40,6 +40,9 @@ class ClientGone(Exception):  # noqa: N818 - an event, no error: nobody is to bl
 class Output(Protocol):
     """Where a call's bytes go. Both sends may block, and both raise ClientGone."""
 
+    def harakiri(self) -> None:
+        """The application wishes that its process ends (`starman.harakiri`). May be called more than once."""
+
     def may_persist(self) -> bool:
         """Whether client and server want to keep the connection after this response; asked when its head is due."""
 
@@ -191,6 +194,8 @@ class Call:
         head = self._head
         if head is None:
             raise AssertionError("the application sent a body before it called start_response")
+        if self._environ.get("starman.harakiri"):
+            self._output.harakiri()
         persistent = self._output.may_persist()
         encoded, self._framing, self.persistent = head.finish(self._facts, self._known_length, persistent, self._stamp)
         if self._framing is LENGTH:
@@ -299,15 +304,19 @@ class Call:
 
     def _close(self, iterable: Any, environ: Environ) -> None:
         """The iterable's close(), once, however the request went. An error in it spoils nothing that was sent whole."""
-        close = getattr(iterable, "close", None)
-        if close is None:
-            return
+        if type(iterable) is list:
+            return  # the ordinary way: there is nothing to close, and nothing has run since the head was due
         try:
-            close()
+            close = getattr(iterable, "close", None)
+            if close is not None:
+                close()
         except BaseException as error:  # as above
             if self._state is not _ENDED:
                 raise
             log_failure(error, environ, "close() of the response failed")
+        finally:
+            if environ.get("starman.harakiri"):
+                self._output.harakiri()
 
     def _failed(self, error: BaseException, environ: Environ) -> None:
         """The application raised: 500 while nothing was sent, a visible cut after that. The client learns no more."""

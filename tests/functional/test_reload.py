@@ -28,7 +28,10 @@ class Configured:
         self.file = code.directory / "starman.toml"
 
     def configure(self, text: str) -> None:
-        self.file.write_text(text)
+        """In one step: the server may read at any time, and would find half a file."""
+        draft = self.file.with_suffix(".draft")
+        draft.write_text(text)
+        draft.replace(self.file)
 
     def serve(self, *arguments: str) -> Server:
         """A server whose workers and application are the file's to say."""

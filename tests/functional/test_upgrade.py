@@ -276,6 +276,18 @@ def test_a_program_that_embeds_the_server_is_not_upgraded(installed: Installatio
         server.kill()
 
 
+def test_a_worker_that_falls_silent_after_an_upgrade_is_seen_on_the_old_scoreboard(installed: Installation) -> None:
+    with installed.serve("--worker-timeout", "5") as server:
+        upgrade(server)
+        assert wait_until(lambda: len(server.worker_pids()) == 2, 30)
+        frozen = server.worker_pids()[0]
+        os.kill(frozen, signal.SIGSTOP)
+        server.wait_for(rf"worker \d \({frozen}\) is replaced: its loop has been silent", 60)
+        server.wait_for(rf"worker \d \({frozen}\) was killed by SIGKILL|worker \d \({frozen}\) is not heard again", 60)
+        assert "a new scoreboard" not in server.log
+        assert wait_until(lambda: frozen not in server.worker_pids() and len(server.worker_pids()) == 2, 30)
+
+
 def test_what_cannot_change_live_does_not_change_by_an_upgrade_either(installed: Installation) -> None:
     with installed.serve() as server:
         address = server.address

@@ -14,20 +14,24 @@ WHOLE = Handover(
         HandedListener(5, "127.0.0.1:0", secure=True, file=None),
         HandedListener(6, "/run/a b\n\udcff.sock", secure=False, file=("/run/a b\n\udcff.sock", 2, 3)),
     ],
-    [Veteran(4711, 7, 1, 12.5, 0.0), Veteran(4712, 8, 1, 1 / 3, 1e9 + 0.1)],
+    [Veteran(4711, 7, 1, 5, 12.5, 0.0), Veteran(4712, 8, 1, 0, 1 / 3, 1e9 + 0.1)],
 )
 
 
 @pytest.mark.parametrize("reopening", [False, True])
 def test_round_trip(reopening: bool) -> None:
     WHOLE.reopening = reopening
+    WHOLE.scoreboard = 9
     text = encode(WHOLE)
     assert decode(text) == WHOLE
     assert "\0" not in text
 
 
 def test_the_descriptors_of_all() -> None:
+    WHOLE.scoreboard = -1
     assert WHOLE.fds() == [5, 6, 7, 8]
+    WHOLE.scoreboard = 9
+    assert WHOLE.fds() == [5, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,30 @@ def test_titles() -> None:
     assert worker.title() == "worker 3 (77)"
 
 
-def test_a_slot_is_idle_without_a_worker_in_charge_or_on_its_way() -> None:
+def test_a_slot_wants_a_worker_when_it_has_none_or_one_that_is_spent_and_nobody_is_on_the_way() -> None:
     slot = Slot(1, 1)
-    worker = Worker(1, 1, slot=1, asked_at=0.0, deadline=60.0)
-    slot.incoming = worker
-    assert not slot.idle
-    slot.leave(worker)
-    assert slot.idle
+    assert slot.wants
+    first, second = (Worker(number, 1, slot=1, asked_at=0.0, deadline=60.0) for number in (1, 2))
+    slot.expect(first)
+    assert (slot.current, slot.incoming, slot.wants) == (first, None, False)
+    first.spent = True
+    assert not slot.wants, "it is still to become ready"
+    first.state = State.READY
+    assert slot.wants
+    slot.expect(second)
+    assert (slot.current, slot.incoming, slot.wants) == (first, second, False)
+    slot.leave(first)
+    assert not slot.wants
+    slot.leave(second)
+    assert slot.wants
+
+
+def test_a_slot_rolls_when_a_worker_of_other_code_is_on_its_way() -> None:
+    slot = Slot(1, 1)
+    slot.incoming = Worker(1, 1, slot=1, asked_at=0.0, deadline=60.0)
+    assert not slot.rolls
+    slot.incoming = Worker(2, 2, slot=1, asked_at=0.0, deadline=60.0)
+    assert slot.rolls
 
 
 def test_backoff_doubles_counts_one_round_once_and_lets_one_try() -> None:

@@ -19,6 +19,7 @@ from starman.process.messages import (
     Role,
     Spawn,
     Spawned,
+    Spent,
     decode,
     encode,
 )
@@ -27,7 +28,8 @@ from starman.process.messages import (
 @pytest.mark.parametrize(
     "message",
     [
-        *(Spawn(Role.WORKER, 3, 12), Spawn(Role.MOLD, 0, 1, "00ff"), Spawned(4711), Loaded(), Ready(), Draining()),
+        *(Spawn(Role.WORKER, 3, 12, 7), Spawn(Role.MOLD, 0, 1, settings="00ff"), Spawned(4711), Loaded(), Ready()),
+        *(Spent("it is old"), Draining(), Draining("it wishes so")),
         *(Reopen(), Reopened(), Approved("00ff", "one\ntwo"), Failed("one", "two\n3")),
     ],
     ids=repr,

@@ -44,8 +44,9 @@ def orphan() -> int:
     [
         (0, "exited with status 0"),
         (3 << 8, "exited with status 3"),
-        (9, "was killed by SIGKILL"),
-        (0x80 | 11, "was killed by SIGSEGV (core dumped)"),
+        (9, "was killed by SIGKILL (out of memory?)"),
+        (0x80 | 11, "was killed by SIGSEGV (a fault in native code?, core dumped)"),
+        (15, "was killed by SIGTERM"),
     ],
 )
 def test_how_a_process_ended(status: int, words: str) -> None:

@@ -31,7 +31,9 @@ Kind = TypeVar("Kind", bound=Action)
 
 
 def terms(workers: int = 2, *, preload: bool = False, batch: int = 1, settings: str = "") -> Terms:
-    return Terms(workers, preload=preload, boot_timeout=60, graceful_timeout=30, batch=batch, settings=settings)
+    found = Terms(workers, preload=preload, boot_timeout=60, graceful_timeout=30, batch=batch)
+    found.settings = settings
+    return found
 
 
 class Desk:
@@ -652,8 +654,8 @@ def taken_over(ready: int, slots: int, workers: int = 2) -> tuple[Desk, list[int
     """A roster of two workers that takes so many over, and one that is ending; their numbers."""
     desk = Desk(workers=2)
     desk.roster.take_over(slots, workers)
-    veterans = [Veteran(500 + slot, 9, slot, desk.now - 50, 0.0) for slot in range(1, ready + 1)]
-    return desk, [desk.roster.adopt(veteran) for veteran in [*veterans, Veteran(600, 9, 2, 1.0, desk.now + 7)]]
+    veterans = [Veteran(500 + slot, 9, slot, 0, desk.now - 50, 0.0) for slot in range(1, ready + 1)]
+    return desk, [desk.roster.adopt(veteran) for veteran in [*veterans, Veteran(600, 9, 2, 0, 1.0, desk.now + 7)]]
 
 
 def test_a_new_image_replaces_the_workers_of_the_old_one() -> None:
@@ -682,7 +684,7 @@ def test_a_new_image_keeps_what_ttin_has_added_unless_the_setting_has_changed(sa
     desk, _ = taken_over(ready=3, slots=3, workers=said)
     desk.ready(only(desk.plan(), ForkMold).member)
     roll(desk)
-    assert desk.roster.slots == left
+    assert desk.roster.inventory()[0] == left
 
 
 def test_a_new_image_whose_workers_fail_leaves_the_old_ones_and_replaces_who_dies() -> None:
@@ -700,6 +702,105 @@ def test_a_new_image_whose_workers_fail_leaves_the_old_ones_and_replaces_who_die
 
 
 # More and fewer.
+
+
+# A worker that is spent.
+
+
+def test_a_spent_worker_serves_until_another_is_ready() -> None:
+    desk = Desk(workers=2)
+    first, _ = desk.start()
+    desk.now += 100
+    desk.roster.on_spent(first, "it has served 3 requests (max_requests)")
+    desk.roster.on_spent(first, "it is old")
+    desk.roster.on_spent(77, "nobody")
+    spawn = only(desk.plan(), Spawn)
+    assert (spawn.slot, spawn.generation) == (1, 1)
+    assert desk.said() == "INFO worker 1 (102) is replaced: it has served 3 requests (max_requests)"
+    assert not desk.all(Drain)
+    desk.ready(spawn.member)
+    assert desk.plan() == [Drain(first)]
+    desk.roster.on_draining(first, desk.now)
+    desk.gone(first, "exited with status 0")
+    assert desk.plan(after=1000) == []
+
+
+def test_a_spent_worker_stays_as_long_as_its_successors_fail() -> None:
+    desk = Desk(workers=1)
+    (worker,) = desk.start()
+    desk.now += 100
+    desk.roster.on_spent(worker, "it is old")
+    successor = only(desk.plan(), Spawn).member
+    desk.born(successor)
+    desk.roster.on_failed(successor, "broken", "Traceback...", desk.now)
+    desk.gone(successor, "exited with status 1")
+    desk.plan()
+    assert "could not start: broken; next attempt in 0.5 s" in desk.said()
+    assert "restart" not in desk.said()
+    successor = only(desk.plan(after=0.5), Spawn).member
+    assert not desk.all(Drain)
+    desk.ready(successor)
+    assert desk.plan() == [Drain(worker)]
+
+
+def test_a_spent_worker_that_dies_is_not_replaced_twice() -> None:
+    desk = Desk(workers=1)
+    (worker,) = desk.start()
+    desk.now += 100
+    desk.roster.on_spent(worker, "it is old")
+    successor = only(desk.plan(), Spawn).member
+    desk.gone(worker)
+    assert not has(desk.plan(), Spawn)
+    desk.ready(successor)
+    assert not has(desk.plan(after=1), Spawn)
+
+
+def test_a_worker_that_wishes_its_end_is_replaced_at_once_and_was_no_failure() -> None:
+    desk = Desk(workers=1)
+    (worker,) = desk.start()
+    for _ in range(20):
+        desk.roster.on_draining(worker, desk.now, "its application wishes so")
+        spawn = only(desk.plan(after=0.01), Spawn)
+        desk.ready(spawn.member)
+        worker = spawn.member
+    assert desk.said().count("is replaced: its application wishes so") == 20
+    assert "ERROR" not in desk.said()
+
+
+def test_a_restart_goes_on_though_workers_are_spent_all_the_time() -> None:
+    desk = Desk(workers=3)
+    workers = desk.start()
+    desk.now += 100
+    desk.roster.restart()
+    for worker in workers:
+        desk.roster.on_spent(worker, "it is old")
+    starting: list[Spawn] = []
+    for _ in range(20):
+        starting += [action for action in desk.plan(after=0.01) if isinstance(action, Spawn)]
+        # One after the other, so that somebody is on the way at any time.
+        spawn = starting.pop(0)
+        desk.ready(spawn.member)
+        desk.roster.on_spent(spawn.member, "it is old")
+        if "restarted" in desk.said():
+            break
+    assert "restarted: 3 workers are new" in desk.said()
+
+
+def test_a_spent_worker_of_a_restart_that_is_given_up_is_replaced_all_the_same() -> None:
+    desk = Desk(workers=2)
+    first, second = desk.start()
+    desk.now += 100
+    desk.roster.restart()
+    new = only(desk.plan(), Spawn)
+    desk.roster.on_spent(second, "it is old")
+    replacing = only(desk.plan(), Spawn)
+    assert (new.generation, replacing.generation, replacing.slot) == (2, 1, 2)
+    desk.gone(new.member)
+    desk.plan()
+    assert "restart given up" in desk.said()
+    desk.ready(replacing.member)
+    assert desk.plan() == [Drain(second)]
+    assert first not in {drain.member for drain in desk.all(Drain)}
 
 
 def test_grow_and_shrink() -> None:

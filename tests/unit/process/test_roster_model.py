@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from starman.process.actions import (
     Action,
     Announce,
+    AskStacks,
     CloseListeners,
     Cut,
     Drain,
@@ -35,6 +36,8 @@ class Process:
         self.ready = False
         self.failed = False
         self.told_to_end = False
+        self.frozen = False
+        self.beat = 0.0
 
     @property
     def starting(self) -> bool:
@@ -62,13 +65,20 @@ class World(RuleBasedStateMachine):
     @initialize(workers=st.integers(1, 4), preload=st.booleans())
     def begin(self, workers: int, preload: bool) -> None:
         self.workers = workers
-        self.roster = Roster(Terms(workers, preload=preload, boot_timeout=60, graceful_timeout=30))
+        terms = Terms(workers, preload=preload, boot_timeout=60, graceful_timeout=30)
+        terms.worker_timeout = 20
+        self.terms = terms
+        self.roster = Roster(terms)
         self.preload = preload
         self.plan()
 
     # Performing.
 
     def plan(self) -> None:
+        for process in self.alive.values():
+            process.beat = process.beat if process.frozen else self.now
+        beats = {number: process.beat for number, process in self.alive.items() if process.slot and process.ready}
+        self.roster.watch.look(beats, self.now)
         for action in self.roster.plan(self.now):
             self.perform(action)
         instant = self.roster.next_instant(self.now)
@@ -90,6 +100,8 @@ class World(RuleBasedStateMachine):
             assert mold.serving
             assert mold.slot == 0
             mold.told_to_end = True
+        elif isinstance(action, AskStacks):
+            assert self.alive[action.member].frozen
         elif isinstance(action, Cut):
             self.alive[action.member].told_to_end = True
         elif isinstance(action, Forget):
@@ -182,6 +194,28 @@ class World(RuleBasedStateMachine):
         self.roster.on_draining(number, self.now)
         self.plan()
 
+    @precondition(lambda self: any(process.serving and process.slot for process in self.alive.values()))
+    @rule(data=st.data())
+    def one_wishes_its_end(self, data: st.DataObject) -> None:
+        serving = sorted(number for number, process in self.alive.items() if process.serving and process.slot)
+        number = data.draw(st.sampled_from(serving))
+        self.alive[number].told_to_end = True
+        self.roster.on_draining(number, self.now, "it wishes so")
+        self.plan()
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def one_is_spent(self, data: st.DataObject) -> None:
+        self.roster.on_spent(self.pick(data), "it is old")
+        self.plan()
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def one_freezes_or_thaws(self, data: st.DataObject) -> None:
+        process = self.alive[self.pick(data)]
+        process.frozen = not process.frozen
+        self.plan()
+
     @rule()
     def restart(self) -> None:
         self.roster.restart()
@@ -238,6 +272,8 @@ class World(RuleBasedStateMachine):
         assert self.status is not None
 
     def settle(self) -> None:
+        # Nothing freezes any more, so nobody needs to be watched, which never comes to rest.
+        self.roster.watch.timeout = self.terms.worker_timeout = 0
         for _ in range(400):
             for number, process in list(self.alive.items()):
                 if process.told_to_end or process.failed:

@@ -16,6 +16,8 @@ from starman.process.channel import Channel
 from starman.process.forking import take_signals
 from starman.process.listeners import Listener, open_listeners
 from starman.process.messages import Draining, Failed, Message, Ready, Spawned
+from starman.process.oversight import Oversight
+from starman.process.scoreboard import Scoreboard
 from starman.process.worker import run_worker
 from starman.settings import Settings
 from tests.unit.process.forked import run_forked
@@ -63,7 +65,8 @@ def in_loop(scenario: Callable[[FakeService, Channel, list[Listener]], Coroutine
             ours, theirs = Channel.pair()
             listeners = open_listeners([parse_address("127.0.0.1:0")], Settings.of())
             service = FakeService()
-            running = asyncio.ensure_future(module._Lifetime(theirs, service, listeners).run())
+            oversight = Oversight(theirs, 1, None, Settings.of())
+            running = asyncio.ensure_future(module._Lifetime(theirs, service, listeners, oversight).run())
             await asyncio.sleep(0)
             await scenario(service, ours, listeners)
             service.end.set()
@@ -128,11 +131,12 @@ def spoken_by_worker(load: Callable[[], Any], *, fails: bool = False) -> tuple[l
 
     ours, theirs = Channel.pair()
     blueprint = Blueprint(Settings.of(disable_proctitle=True), [], Program(lambda _: load()), lambda: make_service)
+    blueprint.scoreboard = Scoreboard.create()
     pid = os.fork()
     if pid == 0:
         try:
             ours.close()
-            run_worker(theirs, 1, blueprint, None)
+            run_worker(theirs, 1, 1, blueprint, None)
         finally:
             os._exit(99)
     theirs.close()

@@ -89,6 +89,13 @@ class FakeConnection:
         self.writer.lose()
 
 
+class FakeHead:
+    """What a thread notes of a request."""
+
+    method = b"GET"
+    target = b"/"
+
+
 class FakeExchange:
     """All that a Writer asks of an exchange."""
 

@@ -65,11 +65,18 @@ class Running:
     """
 
     def __init__(
-        self, application: Callable[..., Any], *, path: Path | None = None, use_uvloop: bool = True, **settings: object
+        self,
+        application: Callable[..., Any],
+        *,
+        path: Path | None = None,
+        use_uvloop: bool = True,
+        overseer: Any = None,
+        **settings: object,
     ) -> None:
         self._application = application
         self._path = path
         self._uvloop = use_uvloop
+        self._overseer = overseer
         self._settings = Settings.of(**{"threads": 2, **settings})
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -153,7 +160,8 @@ class Running:
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.loop.set_exception_handler(lambda loop, context: self.loop_errors.append(context))
-        self.service = Service(self._application, self._settings, [Listening(self._socket)], multiprocess=False)
+        listeners = [Listening(self._socket)]
+        self.service = Service(self._application, self._settings, listeners, multiprocess=False, overseer=self._overseer)
         await self.service.run(self._started.set)
 
     def _check_nothing_is_left(self) -> None:

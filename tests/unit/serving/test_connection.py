@@ -610,7 +610,7 @@ def test_a_defect_of_ours_resets_the_connection_and_no_more(
     real = Exchange.may_persist
 
     def defective(exchange: Exchange) -> bool:
-        if exchange._head.path == b"/defect":
+        if exchange.head.path == b"/defect":
             raise SystemExit("a defect")
         return real(exchange)
 

@@ -16,7 +16,7 @@ import pytest
 
 from starman.serving.pool import Pool
 from starman.serving.schedule import SLICE, Mode, Schedule, Verdict
-from tests.unit.serving.fakes import SECONDS, FakeLoop
+from tests.unit.serving.fakes import SECONDS, FakeHead, FakeLoop
 
 
 class Loop(FakeLoop):
@@ -28,6 +28,9 @@ class Loop(FakeLoop):
 
 class FakeExchange:
     """Runs `action`, tells its name to `done`, and gives the next of its connection."""
+
+    head = FakeHead()
+    queued_at = 0.0
 
     def __init__(self, done: SimpleQueue[Any], name: Any, action: Any = None, following: FakeExchange | None = None) -> None:
         self.done = done
@@ -252,6 +255,27 @@ def test_busy_while_an_exchange_waits_or_runs(make: Make, done: SimpleQueue[Any]
     gate.set()
     assert done.get(timeout=SECONDS) == "x"
     wait_until(lambda: not pool.busy)
+
+
+def test_a_thread_notes_what_it_runs_as_long_as_it_runs(loop: Loop, done: SimpleQueue[Any], takes_turns: bool) -> None:
+    notes: list[tuple[float, bytes, bytes]] = []
+    busy = memoryview(bytearray(b"\x01"))
+    seen: list[int] = []
+
+    def line(thread: int) -> Any:
+        return (lambda *note: notes.append(note), busy) if thread == 0 else None
+
+    def look() -> None:
+        seen.append(busy[0])
+
+    pool = Pool(1, loop, takes_turns=takes_turns, line=line)  # type: ignore[arg-type]
+    pool.start()
+    put(pool, FakeExchange(done, "a", look, FakeExchange(done, "b")))
+    assert [done.get(timeout=SECONDS) for _ in range(2)] == ["a", "b"]
+    wait_until(lambda: not pool.busy)
+    assert notes == [(0.0, b"GET", b"/")] * 2
+    assert (seen, busy[0], pool.awake) == ([1], 0, 0)
+    pool.stop()
 
 
 # Turns

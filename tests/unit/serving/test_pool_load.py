@@ -21,7 +21,7 @@ import pytest
 import uvloop
 
 from starman.serving.pool import Pool
-from tests.unit.serving.fakes import SECONDS
+from tests.unit.serving.fakes import SECONDS, FakeHead
 
 THREADS = 4
 RUNS_FOR = 0.8
@@ -35,6 +35,9 @@ LATE_IN_A_PLAIN_POOL = 0.25
 
 class Exchange:
     """Does its work, then counts itself; one in eight has a successor on its connection."""
+
+    head = FakeHead()
+    queued_at = 0.0
 
     def __init__(self, load: Load, work: Callable[[], object], depth: int = 0) -> None:
         self.load = load

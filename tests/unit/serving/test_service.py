@@ -15,6 +15,7 @@ import pytest
 from starman.errors import SettingError
 from starman.serving.service import Service
 from starman.settings import Settings
+from tests.functional.harness import wait_until
 from tests.functional.wire import NoResponseError, TruncatedError, encode_request
 from tests.unit.serving.running import SECONDS, Running, hasten, open_descriptors, reset
 from tests.unit.serving.test_connection import HELLO, Gate, big, echo
@@ -266,3 +267,54 @@ def test_many_clients_at_once(options: dict[str, Any]) -> None:
         for thread in threads:
             thread.join(SECONDS)
     assert failures == []
+
+
+class Overseer:
+    """Notes what it is told, and drains the service when it is told of a wish."""
+
+    def __init__(self) -> None:
+        self.ticks: list[tuple[int, int, int]] = []
+        self.wishes = 0
+        self.service: Service | None = None
+
+    def line(self, thread: int) -> None:
+        return None
+
+    def tick(self, finished: int, connections: int, busy: int) -> None:
+        self.ticks.append((finished, connections, busy))
+
+    def harakiri(self) -> None:
+        self.wishes += 1
+        assert self.service is not None
+        self.service.drain()
+
+
+def wishing(environ: Any, start_response: Any) -> list[bytes]:
+    environ["starman.harakiri"] = True
+    return echo(environ, start_response)
+
+
+def test_an_overseer_hears_of_ticks_and_wishes_and_who_waits_is_left_to_others(options: dict[str, Any]) -> None:
+    overseer = Overseer()
+    with Running(wishing, overseer=overseer, **options) as running, running.client() as client:
+        overseer.service = running.service
+        assert wait_until(lambda: (0, 1, 0) in overseer.ticks)
+        assert client.get("/").get("Connection") == "close"
+        # From here on it accepts nobody, drain or not: this one stays in the kernel, and another process could take it.
+        running.client()
+        running.join()
+        assert overseer.wishes == 1
+        running._socket.settimeout(SECONDS)
+        running._socket.accept()[0].close()
+
+
+def test_without_an_overseer_nobody_can_wish_anything(options: dict[str, Any]) -> None:
+    def asking(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        wish, environ["starman.harakiri"] = environ.get("starman.harakiri"), True
+        return [repr(wish).encode()]
+
+    with Running(asking, **options) as running, running.client() as client:
+        for _ in range(2):
+            response = client.get("/")
+            assert (response.body, response.persistent) == (b"None", True)

@@ -23,6 +23,9 @@ class FakeOutput:
         self.files: list[tuple[int, int]] = []
         self.ended = False
         self.times_asked = 0
+        self.harakiris = 0
+        # Whether the wish was heard before it was asked whether to keep the connection.
+        self.wished_first = False
 
     @property
     def data(self) -> bytes:
@@ -44,6 +47,10 @@ class FakeOutput:
         values = [line.partition(b": ")[2] for line in self.head.split(b"\r\n")[1:] if line.startswith(name + b": ")]
         assert len(values) <= 1
         return values[0] if values else None
+
+    def harakiri(self) -> None:
+        self.harakiris += 1
+        self.wished_first = not self.times_asked
 
     def may_persist(self) -> bool:
         self.times_asked += 1

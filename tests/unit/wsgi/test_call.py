@@ -960,3 +960,49 @@ def test_the_validator_finds_nothing_in_errors(capfd: Capture) -> None:
     assert output.body == b"5\r\nbegun\r\n"
     assert not call.persistent
     assert "AssertionError" not in capfd.readouterr().err
+
+
+# starman.harakiri
+
+
+def wishing(when: str) -> Any:
+    """An application that wishes the end of its process: before or while it responds, at close(), or with an error."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        def wish() -> None:
+            environ["starman.harakiri"] = True
+
+        class Late:
+            def __iter__(self) -> Any:
+                return iter([b"x"])
+
+            def close(self) -> None:
+                wish()
+
+        def stream() -> Any:
+            yield b"x"
+            wish()
+            yield b"y"
+
+        if when == "error":
+            wish()
+            raise ValueError("broken")
+        start_response("200 OK", [])
+        if when == "before":
+            wish()
+        return {"before": [b"x"], "while": stream(), "close": Late(), "never": [b"x"]}[when]
+
+    return app
+
+
+@pytest.mark.parametrize("when", ["before", "while", "close", "error"])
+def test_an_application_can_wish_the_end_of_its_process(when: str) -> None:
+    _, output = respond(wishing(when), environ={"REQUEST_METHOD": "GET", "REQUEST_URI": "/", "starman.harakiri": False})
+    assert output.harakiris == 1
+    assert output.wished_first == (when in ("before", "error"))
+
+
+@pytest.mark.parametrize("environ", [{}, {"starman.harakiri": False}])
+def test_an_application_that_wishes_nothing_goes_on(environ: dict[str, Any]) -> None:
+    _, output = respond(wishing("never"), environ={"REQUEST_METHOD": "GET", "REQUEST_URI": "/", **environ})
+    assert output.harakiris == 0

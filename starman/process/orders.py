@@ -1,0 +1,77 @@
+"""Orders to members that exist, by a signal or by hanging up, and to the log. Performs what the roster has decided."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from starman import log
+from starman.process.actions import Level
+from starman.process.forking import STACKS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starman.process import actions
+    from starman.process.links import Links
+    from starman.process.vigil import Vigil
+
+
+def say(action: actions.Say) -> None:
+    """Log what the roster has to say."""
+    write = {Level.INFO: log.info, Level.WARNING: log.warning, Level.ERROR: log.error}
+    write[action.level](action.text)
+
+
+class Orders:
+    """The master's way to its members. Its loop alone calls."""
+
+    __slots__ = ("_adopts", "_died", "_links", "_vigil")
+
+    def __init__(self, links: Links, vigil: Vigil, died: Callable[[int, str], None], *, adopts: bool) -> None:
+        """`died` is told the number of a member that is dead as of now, and how it came to be. `adopts`: see `Reaper`."""
+        self._links = links
+        self._vigil = vigil
+        self._died = died
+        self._adopts = adopts
+
+    def drain(self, action: actions.Drain) -> None:
+        self.kill(action.member, signal.SIGQUIT)
+
+    def cut(self, action: actions.Cut) -> None:
+        link = self._links.find(action.member)
+        if link is not None and link.pid is None:
+            # Should it ever come to be, it finds its channel at the end of file.
+            self._died(action.member, "was cut before it existed")
+        else:
+            self.kill(action.member, signal.SIGKILL)
+
+    def ask_stacks(self, action: actions.AskStacks) -> None:
+        link = self._links.find(action.member)
+        if link is not None:
+            log.error(f"{action.line}{self._vigil.serving(link, time.monotonic())}; its stacks follow")
+            self.kill(action.member, STACKS)
+
+    def retire_mold(self, action: actions.RetireMold) -> None:
+        link = self._links.find(action.member)
+        if link is not None:
+            self._links.hang_up(link)
+            if not self._adopts:
+                self._died(action.member, "was retired")
+
+    def forget(self, action: actions.Forget) -> None:
+        link = self._links.find(action.member)
+        if link is not None:
+            self._links.remove(link)
+
+    def kill(self, number: int, signum: int) -> None:
+        """Send a signal to the member of that number, if its process is known."""
+        link = self._links.find(number)
+        # A process id that is known is not yet reaped, so that it cannot be somebody else's by now.
+        if link is not None and link.pid is not None:
+            try:
+                os.kill(link.pid, signum)
+            except ProcessLookupError:
+                return

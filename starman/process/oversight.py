@@ -1,0 +1,88 @@
+"""Oversight: a worker's account of itself, for its master. It writes to the scoreboard, and says when it should be replaced."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+import anyio
+import anyio.to_thread
+
+from starman import log
+from starman.process.messages import Spent
+from starman.process.wear import Wear, used_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starman.process.channel import Channel
+    from starman.process.scoreboard import Place
+    from starman.settings import Settings
+
+# How often (seconds) the memory is measured at most, and what part of the time may go into that: 200 MB take 5 ms.
+WEIGH_SECONDS = 1.0
+_WEIGH_SHARE = 0.005
+
+
+class Oversight:
+    """The `Overseer` of a worker's service. All methods are the loop's.
+
+    on_harakiri: what to do when the application wishes that the worker ends. draining: whether it is on its way out already.
+    """
+
+    __slots__ = ("_channel", "_memory_bytes", "_place", "_settings", "_slot", "_told", "_wear", "draining", "on_harakiri")
+
+    def __init__(self, channel: Channel, slot: int, place: Place | None, settings: Settings) -> None:
+        """The worker is that of `slot`; `place` is None when the scoreboard is full."""
+        self._channel = channel
+        self._slot = slot
+        self._place = place
+        self._settings = settings
+        self._wear: Wear | None = None
+        self._memory_bytes = 0
+        self._told = False
+        self.draining = False
+        self.on_harakiri: Callable[[], None] = _nothing
+
+    def begin(self) -> None:
+        """The worker is ready: from now on it is worn, and watched."""
+        now = time.monotonic()
+        self._wear = Wear(self._settings, now, random.SystemRandom().random)
+        if self._place is not None:
+            self._place.begin(os.getpid(), self._slot, now)
+            self._place.beat(now, 0, 0, 0, self.draining)
+
+    def line(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview] | None:
+        """Where a thread notes the requests that it runs."""
+        return None if self._place is None else self._place.line(thread)
+
+    def tick(self, finished: int, connections: int, busy: int) -> None:
+        """Show that the loop is alive, and look whether the worker is spent."""
+        now = time.monotonic()
+        if self._place is not None:
+            self._place.beat(now, finished, connections, busy, self.draining)
+        if self._wear is not None and not (self._told or self.draining):
+            reason = self._wear.reason(finished, now, self._memory_bytes)
+            if reason is not None:
+                self._told = self._channel.send(Spent(reason))
+
+    def harakiri(self) -> None:
+        """The application wishes that this process ends."""
+        self.on_harakiri()
+
+    async def weigh(self) -> None:
+        """Measure the worker's memory now and then, in a thread, if that is bounded; until it is cancelled."""
+        while self._settings.max_worker_memory:
+            began = time.monotonic()
+            try:
+                self._memory_bytes = await anyio.to_thread.run_sync(used_bytes, abandon_on_cancel=True)
+            except OSError as error:
+                log.error(f"the memory of this worker cannot be measured, and is not bounded (max_worker_memory): {error}")
+                return
+            await anyio.sleep(max(WEIGH_SECONDS, (time.monotonic() - began) / _WEIGH_SHARE))
+
+
+def _nothing() -> None:
+    pass

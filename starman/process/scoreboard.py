@@ -1,0 +1,188 @@
+"""The scoreboard: memory that the master shares with all workers, where each keeps what is to be known of it, alive or dead.
+
+A message would have to be sent, by a loop that may hang or a process that was killed a moment ago; what stands here stays. The
+master makes the board before its first fork, everybody else inherits it. Each worker has a page of its own, its *place*, to
+which it alone writes; whoever reads finds values a moment old, and text that may be half written. There are no locks.
+
+`read` is pure: bytes of a page in, a `Glance` out. Instants are monotonic, in seconds, of the one clock that all processes of a
+machine share.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from functools import partial
+
+from starman.process.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+# How many workers can be on the board at once, those that drain included. One more works without it: nobody watches its loop.
+# Pages that nobody has touched cost nothing.
+PLACES = 1024
+# Of each worker, this many threads have a line on it; further ones work without.
+LINES = 31
+# The longest part of a request's target that is kept, in bytes, and of its method.
+TARGET_BYTES = 107
+METHOD_BYTES = 12
+
+_MAGIC = b"starman scoreboard 1\n"
+_PAGE = 4096
+# What a worker writes once: pid, slot, started; and at each beat: beat, finished, connections, busy, draining.
+_BIRTH = struct.Struct("=2Id")
+_BEAT = struct.Struct("=dQ2I?")
+_INSTANT = struct.Struct("=d")
+# The room of both together, and that of a line: busy, since, method, target.
+_LINE_BYTES = 128
+_LINE = struct.Struct(f"=?d{METHOD_BYTES}s{TARGET_BYTES}s")
+
+
+class Request(Record):
+    """A request that a thread runs. `line` is its method and target, in printable ASCII; `since` when it was complete."""
+
+    __slots__ = ("line", "since")
+
+    def __init__(self, line: str, since: float) -> None:
+        self.line = line
+        self.since = since
+
+
+class Glance(Record):
+    """What a worker's place says.
+
+    pid; slot: its number, from 1. started: when it was ready. beat: when its loop was last alive. As of that beat: finished: how
+    many requests it has finished; connections; busy: how many threads run a request; draining: whether it is on its way out.
+    requests: those that run now, the oldest first.
+    """
+
+    __slots__ = ("beat", "busy", "connections", "draining", "finished", "pid", "requests", "slot", "started")
+
+    def __init__(
+        self, birth: tuple[int, int, float], beat: tuple[float, int, int, int, bool], requests: tuple[Request, ...]
+    ) -> None:
+        """`birth` and `beat` have their fields in the order of the page."""
+        self.pid, self.slot, self.started = birth
+        self.beat, self.finished, self.connections, self.busy, self.draining = beat
+        self.requests = requests
+
+
+def read(page: bytes) -> Glance | None:
+    """What the bytes of a place say; None when its worker has not begun to write."""
+    pid, slot, started = _BIRTH.unpack_from(page)
+    if not pid:
+        return None
+    requests = []
+    for offset in range(_LINE_BYTES, _PAGE, _LINE_BYTES):
+        busy, since, method, target = _LINE.unpack_from(page, offset)
+        if busy:
+            more = "..." if target[-1] else ""
+            line = f"{_printable(method)} {_printable(target)}{more}"
+            requests.append(Request(line, since))
+    beat = _BEAT.unpack_from(page, _BIRTH.size)
+    return Glance((pid, slot, started), beat, tuple(sorted(requests, key=lambda request: request.since)))
+
+
+def _printable(field: bytes) -> str:
+    """A client chose it, and it may be half written: nothing in it may break a line or fool a terminal."""
+    return field.rstrip(b"\0").decode("latin-1").encode("unicode_escape").decode("ascii")
+
+
+class Scoreboard:
+    """The memory, for the master: gives places away, and reads them. For workers it has `place`.
+
+    fd: a descriptor of it (Linux), not inheritable, with which a program that this process becomes by exec can have it again
+    (`of_descriptor`); -1 where memory can only be shared by fork.
+    """
+
+    __slots__ = ("_memory", "fd")
+
+    def __init__(self, fd: int, memory: mmap.mmap) -> None:
+        self.fd = fd
+        self._memory = memory
+
+    @classmethod
+    def create(cls) -> Scoreboard:
+        """A board without workers. Raises OSError when there is no memory, or no descriptor, for it."""
+        size = (PLACES + 1) * _PAGE
+        fd = -1
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("starman-scoreboard")
+            os.ftruncate(fd, size)
+        board = cls(fd, mmap.mmap(fd, size))
+        board._memory[: len(_MAGIC)] = _MAGIC
+        return board
+
+    @classmethod
+    def of_descriptor(cls, fd: int) -> Scoreboard:
+        """The board that was made before an exec. Owns `fd` from now on. Raises ValueError when it is none of this version."""
+        size = (PLACES + 1) * _PAGE
+        if os.fstat(fd).st_size != size or os.pread(fd, len(_MAGIC), 0) != _MAGIC:
+            os.close(fd)
+            raise ValueError(f"descriptor {fd} is no scoreboard of this version")
+        os.set_inheritable(fd, False)
+        return cls(fd, mmap.mmap(fd, size))
+
+    def assign(self, taken: Container[int]) -> int:
+        """A place that is not among those `taken`, wiped; 0 when there is none left."""
+        for number in range(1, PLACES + 1):
+            if number not in taken:
+                self._memory[number * _PAGE : (number + 1) * _PAGE] = bytes(_PAGE)
+                return number
+        return 0
+
+    def read(self, number: int) -> Glance | None:
+        """What the place `number` says now; None when that is 0 or its worker has not begun to write."""
+        return read(self._memory[number * _PAGE : (number + 1) * _PAGE]) if number else None
+
+    def beat(self, number: int) -> float:
+        """When the loop of the worker at place `number` was last alive; 0.0 when that is not known."""
+        instant: float = _INSTANT.unpack_from(self._memory, number * _PAGE + _BIRTH.size)[0] if number else 0.0
+        return instant
+
+    def place(self, number: int) -> Place | None:
+        """The place `number`, for its worker to write to; None for 0."""
+        return Place(memoryview(self._memory)[number * _PAGE : (number + 1) * _PAGE]) if number else None
+
+    def abandon(self) -> None:
+        """In a fresh fork: close the descriptor. The memory stays shared."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def close(self) -> None:
+        """In the master, at the end."""
+        self.abandon()
+        self._memory.close()
+
+
+class Place:
+    """A worker's page of the board. The worker's loop writes `beat`; a thread of its pool writes its own line only."""
+
+    __slots__ = ("_page",)
+
+    def __init__(self, page: memoryview) -> None:
+        self._page = page
+
+    def begin(self, pid: int, slot: int, now: float) -> None:
+        """The worker of `slot` is ready, as process `pid`."""
+        _BIRTH.pack_into(self._page, 0, pid, slot, now)
+
+    def beat(self, now: float, finished: int, connections: int, busy: int, draining: bool) -> None:
+        """The loop is alive. The fields are those of a `Glance`."""
+        _BEAT.pack_into(self._page, _BIRTH.size, now, finished, connections, busy, draining)
+
+    def line(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview] | None:
+        """How the thread of that number, from 0, notes the request that it runs; None when it has no line.
+
+        The first is called with (since, method, target) before it runs one, and what is too long is cut off; setting the one byte
+        of the second to 0 says that it has run it. Both together cost 0.1 µs, so that even a request that kills its process
+        in no time leaves its name.
+        """
+        if thread >= LINES:
+            return None
+        line = self._page[(thread + 1) * _LINE_BYTES : (thread + 2) * _LINE_BYTES]
+        return partial(_LINE.pack_into, line, 0, True), line[:1]

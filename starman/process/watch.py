@@ -1,0 +1,64 @@
+"""The watch over the loops of workers: which has been silent for too long, and what is ordered then. Pure, as the roster is.
+
+A silent worker is first asked for the stacks of its threads, and killed a little later. If its loop is heard again meanwhile, as
+after a freeze of the whole machine, it is not killed; but it is replaced in any case.
+"""
+
+from __future__ import annotations
+
+from starman.process.actions import AskStacks, Level
+from starman.process.members import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starman.process.crew import Crew
+    from starman.process.members import Worker
+
+# How long (seconds) a silent worker may take to write its stacks, or to be heard again, before it is killed.
+STACKS_SLACK = 2.0
+
+
+class Watch:
+    """The watch of one roster, over its crew."""
+
+    __slots__ = ("_crew", "timeout")
+
+    def __init__(self, crew: Crew, timeout: float) -> None:
+        """`timeout`: seconds of silence; 0: nobody is watched."""
+        self._crew = crew
+        self.timeout = timeout
+
+    def look(self, beats: Mapping[int, float], now: float) -> None:
+        """`beats` has the instant at which each worker's loop was last alive, by the number of the worker. Those that are ready
+        are looked at: others have deadlines of their own."""
+        for worker in self._crew.workers():
+            if self.timeout and worker.number in beats and worker.ready_at is not None:
+                worker.beat = max(beats[worker.number], worker.ready_at)
+                seconds = now - worker.beat
+                if worker.silent and seconds < self.timeout:
+                    self._pardon(worker, now)
+                elif worker.ready and not worker.silent and seconds >= self.timeout:
+                    self._ask(worker, seconds, now)
+
+    def _ask(self, worker: Worker, seconds: float, now: float) -> None:
+        worker.silent = worker.spent = True
+        worker.deadline = now + STACKS_SLACK
+        reason = f"its loop has been silent for {seconds:.1f} s (worker_timeout)"
+        self._crew.order(AskStacks(worker.number, f"{worker.title()} is replaced: {reason}"))
+
+    def _pardon(self, worker: Worker, now: float) -> None:
+        worker.silent = False
+        if worker.state is State.READY:
+            worker.deadline = None
+        elif worker.state is State.DRAINING:
+            worker.deadline = self._crew.drained_by(worker, now)
+        self._crew.say(Level.WARNING, f"{worker.title()} is heard again")
+
+    def next_instant(self) -> float | None:
+        """When a worker will have been silent for too long, unless it is heard before; None for never."""
+        if not self.timeout:
+            return None
+        watched = [worker for worker in self._crew.workers() if worker.ready and not worker.silent]
+        return min((worker.beat + self.timeout for worker in watched if worker.beat is not None), default=None)

@@ -1,0 +1,102 @@
+"""starman.process.oversight: what a worker writes and says about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from starman.process import oversight as module
+from starman.process.channel import Channel
+from starman.process.messages import Spent
+from starman.process.oversight import Oversight
+from starman.process.scoreboard import Scoreboard
+from starman.settings import Settings
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Channel, Channel]]:
+    """The master's end, and the worker's."""
+    ends = Channel.pair()
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def said(master: Channel) -> list[object]:
+    found: list[object] = []
+    while True:
+        try:
+            received = master.poll()
+        except BlockingIOError:
+            return found
+        assert received is not None
+        found.append(received[0])
+
+
+def test_it_writes_who_it_is_and_how_it_goes(pair: tuple[Channel, Channel]) -> None:
+    board = Scoreboard.create()
+    oversight = Oversight(pair[1], 3, board.place(1), Settings.of())
+    oversight.tick(1, 2, 3)
+    assert board.read(1) is None, "it is still to become ready"
+    oversight.begin()
+    first = board.read(1)
+    assert first is not None
+    assert (first.pid, first.slot, first.finished, first.draining) == (os.getpid(), 3, 0, False)
+    assert first.beat == first.started > 0
+    oversight.draining = True
+    oversight.tick(10, 20, 2)
+    glance = board.read(1)
+    assert glance is not None
+    assert (glance.finished, glance.connections, glance.busy, glance.draining) == (10, 20, 2, True)
+    assert glance.beat > first.beat
+    assert glance.started == first.started
+
+
+def test_it_says_once_that_it_is_spent_and_not_while_it_drains(pair: tuple[Channel, Channel]) -> None:
+    oversight = Oversight(pair[1], 1, None, Settings.of(max_requests=5))
+    assert oversight.line(0) is None
+    oversight.tick(5, 0, 0)
+    oversight.begin()
+    oversight.tick(4, 0, 0)
+    assert said(pair[0]) == []
+    oversight.tick(5, 0, 0)
+    oversight.tick(6, 0, 0)
+    assert said(pair[0]) == [Spent("it has served 5 requests (max_requests)")]
+    late = Oversight(pair[1], 1, None, Settings.of(max_requests=5))
+    late.begin()
+    late.draining = True
+    late.tick(5, 0, 0)
+    assert said(pair[0]) == []
+
+
+def test_what_could_not_be_said_is_said_again(pair: tuple[Channel, Channel]) -> None:
+    oversight = Oversight(pair[1], 1, None, Settings.of(max_requests=5))
+    oversight.begin()
+    while pair[1].send(Spent("x" * 4000)):
+        pass
+    oversight.tick(5, 0, 0)
+    said(pair[0])
+    oversight.tick(7, 0, 0)
+    assert said(pair[0]) == [Spent("it has served 7 requests (max_requests)")]
+
+
+def test_memory_is_measured_only_when_it_is_bounded(pair: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "used_bytes", lambda: 3 << 20)
+
+    async def weigh(oversight: Oversight) -> None:
+        task = asyncio.ensure_future(oversight.weigh())
+        while not (task.done() or oversight._memory_bytes):
+            await asyncio.sleep(0.001)
+        task.cancel()
+
+    free = Oversight(pair[1], 1, None, Settings.of())
+    asyncio.run(weigh(free))
+    assert free._memory_bytes == 0
+    bound = Oversight(pair[1], 1, None, Settings.of(max_worker_memory="2M"))
+    bound.begin()
+    asyncio.run(weigh(bound))
+    bound.tick(0, 0, 0)
+    assert said(pair[0]) == [Spent("it holds 3.0 MiB (max_worker_memory)")]

@@ -1,0 +1,168 @@
+"""starman.process.scoreboard: what workers write is what the master reads, across a fork, an exec, and a death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from starman.process import scoreboard as module
+from starman.process.forking import fork
+from starman.process.scoreboard import LINES, PLACES, TARGET_BYTES, Glance, Place, Request, Scoreboard, read
+from tests.functional.harness import REPOSITORY
+
+
+@pytest.fixture
+def board() -> Iterator[Scoreboard]:
+    made = Scoreboard.create()
+    yield made
+    made.close()
+
+
+def place_of(board: Scoreboard, number: int) -> Place:
+    place = board.place(number)
+    assert place is not None
+    return place
+
+
+def in_child(board: Scoreboard, number: int, end: int) -> None:
+    """A worker that begins, beats, takes two requests in two threads, finishes one, and is killed by `end`."""
+    pid = fork()
+    if pid == 0:
+        try:
+            place = place_of(board, number)
+            place.begin(4711, 3, 10.5)
+            place.beat(20.25, 123, 7, 2, True)
+            for thread, since, target in ((0, 19.0, b"/b?c=d"), (5, 18.0, b"/" + b"x" * 200), (1, 17.0, b"/done")):
+                line = place.line(thread)
+                assert line is not None
+                note, busy = line
+                note(since, b"GET", target)
+            busy[0] = 0
+            os.kill(os.getpid(), end)
+        finally:
+            os._exit(99)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == end
+
+
+EXPECTED = Glance(
+    (4711, 3, 10.5),
+    (20.25, 123, 7, 2, True),
+    (Request("GET /" + "x" * (TARGET_BYTES - 1) + "...", 18.0), Request("GET /b?c=d", 19.0)),
+)
+
+
+def test_what_a_worker_has_written_outlives_it(board: Scoreboard) -> None:
+    number = board.assign(())
+    assert board.read(number) is None
+    assert board.beat(number) == 0.0
+    in_child(board, number, signal.SIGKILL)
+    assert board.read(number) == EXPECTED
+    assert board.beat(number) == 20.25
+    assert board.read(board.assign({number})) is None
+
+
+def test_a_place_is_wiped_for_its_next_worker(board: Scoreboard) -> None:
+    in_child(board, board.assign(()), signal.SIGKILL)
+    assert board.read(board.assign(())) is None
+
+
+def test_where_there_is_no_place_left_nothing_is_known(board: Scoreboard) -> None:
+    numbers: set[int] = set()
+    for _ in range(PLACES):
+        numbers.add(board.assign(numbers))
+    assert numbers == set(range(1, PLACES + 1))
+    assert board.assign(numbers) == 0
+    assert board.place(0) is None
+    assert board.read(0) is None
+    assert board.beat(0) == 0.0
+    in_child(board, PLACES, signal.SIGKILL)
+    assert board.read(PLACES) == EXPECTED
+
+
+def test_only_so_many_threads_have_a_line(board: Scoreboard) -> None:
+    place = place_of(board, board.assign(()))
+    place.begin(1, 1, 0.0)
+    for thread in range(LINES):
+        line = place.line(thread)
+        assert line is not None
+        line[0](float(thread), b"GET", b"/")
+    assert place.line(LINES) is None
+    glance = board.read(1)
+    assert glance is not None
+    assert [request.since for request in glance.requests] == list(range(LINES))
+    assert board.read(2) is None
+
+
+def test_nothing_that_a_client_sends_reaches_a_terminal(board: Scoreboard) -> None:
+    place = place_of(board, board.assign(()))
+    place.begin(1, 1, 0.0)
+    line = place.line(0)
+    assert line is not None
+    line[0](0.0, b"GET", b"/\x1b[2J\n\xe9\0\\")
+    glance = board.read(1)
+    assert glance is not None
+    assert [request.line for request in glance.requests] == ["GET /\\x1b[2J\\n\\xe9\\x00\\\\"]
+
+
+def test_reading_is_pure_and_takes_any_bytes() -> None:
+    assert read(bytes(4096)) is None
+    glance = read(b"\xff" * 4096)
+    assert glance is not None
+    assert len(glance.requests) == LINES
+
+
+def test_the_memory_is_shared_only_where_it_is_used(board: Scoreboard) -> None:
+    assert os.fstat(board.fd).st_blocks * 512 <= 4096
+    in_child(board, board.assign(()), signal.SIGKILL)
+    assert os.fstat(board.fd).st_blocks * 512 <= 2 * 4096
+
+
+def test_it_survives_an_exec(board: Scoreboard) -> None:
+    in_child(board, board.assign(()), signal.SIGKILL)
+    script = (
+        "import sys; from starman.process.scoreboard import Scoreboard; fd = int(sys.argv[1]); "
+        "board = Scoreboard.of_descriptor(fd); print(board.fd == fd, board.read(1)); board.place(1).beat(99.5, 1, 2, 3, False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(board.fd)],
+        pass_fds=[board.fd],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f"True {EXPECTED!r}\n"
+    assert board.beat(1) == 99.5
+
+
+def test_a_board_of_another_version_is_refused(board: Scoreboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAGIC", b"starman scoreboard 0\n")
+    fd = os.dup(board.fd)
+    with pytest.raises(ValueError, match="no scoreboard of this version"):
+        Scoreboard.of_descriptor(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_without_memfd_it_is_shared_by_fork_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    board = Scoreboard.create()
+    assert board.fd == -1
+    in_child(board, board.assign(()), signal.SIGKILL)
+    assert board.read(1) == EXPECTED
+    board.close()
+
+
+def test_a_fork_that_abandons_it_keeps_the_memory(board: Scoreboard) -> None:
+    fd = board.fd
+    copy = Scoreboard.of_descriptor(os.dup(fd))
+    copy.abandon()
+    place_of(copy, copy.assign(())).begin(5, 1, 1.0)
+    assert board.read(1) is not None
+    os.fstat(fd)
