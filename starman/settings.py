@@ -189,6 +189,19 @@ class Settings:
     body_buffer: int = setting(
         "1M", "Connections", values.size(0), "Request bodies up to this size stay in memory; larger ones go to a temporary file."
     )
+    stream_body: bool = setting(
+        False,
+        "Connections",
+        values.FLAG,
+        "Call the application when a request's head is there, and let it read the body as it comes. "
+        "A slow client then holds a thread.",
+    )
+    stream_body_path: tuple[str, ...] = setting(
+        (),
+        "Connections",
+        values.PATHS,
+        "As --stream-body, for requests of this path and of all below it. The path is that of the URL, --path included.",
+    )
 
     server_header: str = setting(
         "starman",
@@ -304,12 +317,15 @@ class Settings:
 
     def warnings(self) -> tuple[str, ...]:
         """What was given and has no effect, a line each, for the error log."""
+        found = list(self._overruled())
         if not any(address.secure for address in self.addresses()):
             unused = [self.source(name) for name in ("ssl_cert", "ssl_key") if self.value(name) is not None]
             unused += [self.source("enable_ssl")] if self.enable_ssl else []
             if unused:
-                return (*self._overruled(), f"no listener speaks TLS: {', '.join(unused)} without effect")
-        return self._overruled()
+                found.append(f"no listener speaks TLS: {', '.join(unused)} without effect")
+        if self.stream_body and self.stream_body_path:
+            found.append(f"{self.source('stream_body_path')} has no effect beside {self.source('stream_body')}")
+        return tuple(found)
 
     def _overruled(self) -> tuple[str, ...]:
         for winner, losers in (("listen", ("socket", "host", "port")), ("socket", ("host", "port"))):

@@ -47,6 +47,7 @@ LOCKS = {"Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore",
 CROSS_THREAD_CALLS = {"call_soon_threadsafe", "run_coroutine_threadsafe", "call_loop", "_call_loop"}
 LOCK_FILES = {
     "starman/serving/accesslog.py",
+    "starman/serving/bodystream.py",
     "starman/serving/exchange.py",
     "starman/serving/pool.py",
     "starman/serving/writer.py",
