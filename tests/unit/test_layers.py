@@ -20,7 +20,7 @@ MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.
 
 # From the bottom. A module imports from its own room and from those before it.
 ROOMS = {
-    "ground": {"addresses", "cpus", "declaration", "errors", "hooks", "log", "settings", "values", "version"},
+    "ground": {"addresses", "cpus", "declaration", "errors", "hooks", "log", "settings", "table", "values", "version"},
     "proto": {"proto"},
     "wsgi": {"wsgi"},
     "serving": {"serving"},
