@@ -1,6 +1,6 @@
 """How a setting is declared, and what is known of it: its names, default, kind and help. Declares none itself.
 
-`settings.py` declares them, in the body of a class; `SETTINGS` collects them in that order. Imported by the master.
+`table.py` declares them, in the body of a class; `SETTINGS` collects them in that order. Imported by the master.
 """
 
 from __future__ import annotations

@@ -207,6 +207,12 @@ def read_target(value: object) -> str:
     return target
 
 
+def read_path(value: object) -> str:
+    """The path of a URL: "/", or "/…" without slashes at its end. As a browser's address bar shows it: not percent-encoded."""
+    path = read_prefix(read_text(value))
+    return path or "/"
+
+
 def read_address(value: object) -> str:
     """A listener's address, kept as it was written. A whole number is a port."""
     address = str(value) if isinstance(value, int) and not isinstance(value, bool) else read_text(value)
@@ -272,6 +278,7 @@ USER = Kind(read_account, "a user's name or number", "USER")
 GROUP = Kind(read_account, "a group's name or number", "GROUP")
 EXPRESSION = Kind(read_expression, "a Python expression", "EXPR")
 PREFIX = Kind(read_prefix, 'a path that begins with "/"', "PREFIX")
+PATHS = many(Kind(read_path, 'a path that begins with "/"', "PATH"))
 ERROR_LOG = Kind(read_log, 'a file, or "-" for standard error', "FILE")
 ACCESS_LOG = text('a file, "-" for standard output, or "off"', "FILE")
 SERVER_HEADER = Kind(read_field_value, 'a product such as "starman", or "off"', "PRODUCT")

@@ -106,6 +106,11 @@ class RequestParser:
         return self._phase is _CLOSED or (self._phase is _HEAD and self._at == len(self._buffer))
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing more is read: see `close`."""
+        return self._phase is _CLOSED
+
+    @property
     def in_body(self) -> bool:
         """Whether a head has been reported whose body is not complete yet."""
         return self._phase is _BODY or self._phase is _CHUNKED

@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import time
 from enum import Enum, auto
-from functools import partial
 from queue import SimpleQueue
 from typing import cast
 
 from starman import log
 from starman.errors import ProtocolError
-from starman.proto.messages import EndOfBody, RequestHead
+from starman.proto.messages import RequestHead
 from starman.proto.request import RequestParser
+from starman.serving.bodystream import BodyStream
 from starman.serving.clock import Progress
 from starman.serving.ending import LINGER_SECONDS, half_close, reset_on_close
 from starman.serving.exchange import Exchange
 from starman.serving.filerest import FileRest
 from starman.serving.remainder import Remainder, direct_descriptor
 from starman.serving.shared import Shared
+from starman.serving.streamed import StreamedExchange, StreamedUpload
 from starman.serving.upload import Upload
 from starman.serving.writer import Rest, Turn, Writer
 from starman.wsgi.body import RequestBody
@@ -79,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._parser = RequestParser(shared.limits)
         self._writer = Writer(self, shared.pool.post)
         self._phase = _Phase.OPEN
-        self._upload: Upload | None = None
+        self._upload: Upload | StreamedUpload | None = None
         self._refusal: ProtocolError | None = None
         self._heads = 0
         self._progress = Progress()
@@ -120,7 +121,9 @@ class Connection(asyncio.Protocol):
         self._parser.close()
         self._remainder.end()
         self._writer.lose()
-        self._discard_upload()
+        if self._upload is not None:
+            self._upload.discard()
+            self._upload = None
         self._shared.connections.discard(self)
 
     def resume_writing(self) -> None:
@@ -137,48 +140,46 @@ class Connection(asyncio.Protocol):
                 if isinstance(event, RequestHead):
                     self._on_head(event)
                 elif isinstance(event, bytes):
-                    self._on_body(event)
+                    assert self._upload is not None
+                    self._upload.take(event)
                 else:
-                    self._on_end_of_body(event)
+                    upload, self._upload = self._upload, None
+                    assert upload is not None
+                    upload.end(event)
+                    if not upload.head.persistent:
+                        parser.close()
                 if self._paused:
                     return
         except ProtocolError as error:
-            self._refuse(error)
+            self.refuse(error)
 
     def _on_head(self, head: RequestHead) -> None:
         self._heads += 1
         if head.body_length != 0:
-            self._upload = Upload(head, self._shared.body_memory_bytes)
+            shared = self._shared
+            if shared.stream_paths and shared.streams(head):
+                self._stream(head)
+                return
+            self._upload = upload = Upload(head, self, shared)
             if head.expects_continue and not self._parser.unread_bytes and not self._writer.wake_when_done():
-                self._continue()
+                self._transport.write(upload.interim())
             return
-        self._offer(head, None)
-        if head.upgrade and self._writer.wake_when_done():
-            # What follows may be of another protocol: that shows when this request is answered.
-            self._pause()
-
-    def _on_body(self, data: bytes) -> None:
-        upload = self._upload
-        assert upload is not None
-        upload.body.write(data)
-        if upload.body.wants_spooling:
-            # The loop never writes to the disk: a thread does, and the socket is left unread meanwhile.
-            upload.spooling = True
-            self._pause()
-            self._shared.in_thread(upload.spool, partial(self._spooled, upload))
-
-    def _on_end_of_body(self, end: EndOfBody) -> None:
-        upload, self._upload = self._upload, None
-        assert upload is not None
-        upload.body.trailers = end.trailers
-        self._offer(upload.head, upload.body)
-
-    def _offer(self, head: RequestHead, body: RequestBody | None) -> None:
-        """A request is complete: it runs now, or when those before it are answered."""
         if not head.persistent:
             self._parser.close()
+        self.offer(head, None)
+        if head.upgrade and self._writer.wake_when_done():
+            # What follows may be of another protocol: that shows when this request is answered.
+            self.pause()
+
+    def _stream(self, head: RequestHead) -> None:
+        expected = head.expects_continue and not self._parser.unread_bytes
+        self._upload = upload = StreamedUpload(head, self, self._shared, expected=expected)
+        self.offer(head, upload.stream, StreamedExchange)
+
+    def offer(self, head: RequestHead, body: RequestBody | BodyStream | None, kind: type[Exchange] = Exchange) -> None:
+        """A request is complete, or streams: it runs now, or when those before it are answered."""
         writer = self._writer
-        exchange = Exchange(self._shared, writer, self._base, head, body)
+        exchange = kind(self._shared, writer, self._base, head, body)
         try:
             now = writer.offer(exchange, self._fd, self._transport.get_write_buffer_size() > 0)
         except OSError as error:  # no descriptor left for the duplicate
@@ -189,75 +190,67 @@ class Connection(asyncio.Protocol):
         if now:
             self._shared.pool.put(exchange)
         elif (body is not None or writer.pending_count >= _MOST_PENDING) and writer.wake_when_done():
-            self._pause()
+            self.pause()
 
-    def _continue(self) -> None:
-        """Ask for the body, if it is waited for."""
-        if self._upload is not None:
-            self._transport.write(self._upload.interim())
-
-    def _spooled(self, upload: Upload, error: OSError | None) -> None:
-        """The disk is done, or has failed."""
-        upload.spooled()
-        if self._phase is not _Phase.OPEN:
-            return
-        if error is not None:
-            log.error(f"the spool file of a request body failed: {error}")
-            self._refuse(ProtocolError(500, "Internal Server Error"))
-            return
-        self._resume()
-        if self._eof:
-            self.on_turn()
-
-    def _pause(self) -> None:
+    def pause(self) -> None:
+        """Leave the socket unread."""
         self._paused = True
         self._transport.pause_reading()
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Read on, at first what is here already."""
+        if self._phase is not _Phase.OPEN:
+            return
         self._paused = False
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._advance()
+        if self._eof or self._writer.turn is Turn.ENDING:
+            self.on_turn()
+
+    def on_demand(self, upload: StreamedUpload) -> None:
+        """The application waits for more of its body, has read most of what is here, or is done and leaves the rest to us."""
+        if self._paused and self._upload is upload:
+            self.resume()
 
     # Between exchanges
 
     def on_turn(self) -> None:
         """Do what waited for the end of the running exchanges, in its order; if they still run, be called again."""
-        if self._phase is not _Phase.OPEN or self._spooling:
+        upload = self._upload
+        if self._phase is not _Phase.OPEN or (upload is not None and upload.spooling):
             return
         if self._writer.turn is Turn.ENDING:
             self._linger()
-            return
-        if self._writer.wake_when_done():
-            return
+        elif upload is not None and self._eof and not self._paused:
+            self.refuse(ProtocolError(400, "the request is incomplete"))
+        elif not self._writer.wake_when_done():
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """No exchange runs or waits."""
         if self._refusal is not None:
             self._transport.write(self._shared.refuse(self._refusal, self._base["REMOTE_ADDR"], quietly=self._eof))
             self._linger()
+        elif self._parser.closed:  # a streamed body has failed
+            self._linger()
         elif self._paused:
-            self._resume()
-            if self._eof:
-                self.on_turn()
+            self.resume()
         elif self._eof and not self._parser.at_start:
-            self._refuse(ProtocolError(400, "the request is incomplete"))
+            self.refuse(ProtocolError(400, "the request is incomplete"))
         elif self._eof:
             self._linger()
-        else:
-            self._continue()
+        elif self._upload is not None:
+            self._transport.write(self._upload.interim())
 
-    @property
-    def _spooling(self) -> bool:
-        return self._upload is not None and self._upload.spooling
-
-    def _discard_upload(self) -> None:
-        if self._upload is not None:
-            self._upload.discard()
-            self._upload = None
-
-    def _refuse(self, error: ProtocolError) -> None:
+    def refuse(self, error: ProtocolError) -> None:
         """Answer with an error of our own, after the responses that come before it, and close."""
         self._parser.close()
-        self._discard_upload()
-        self._refusal = error
+        upload, self._upload = self._upload, None
+        if upload is None or not upload.streamed:
+            self._refusal = error
+        if upload is not None and upload.fail(error) and not self._eof:
+            self._shared.log_refusal(error, self._base["REMOTE_ADDR"])
         self.on_turn()
 
     def _linger(self) -> None:
@@ -312,31 +305,32 @@ class Connection(asyncio.Protocol):
             if now >= self._linger_until:
                 self._transport.abort()
             return
-        turn = self._writer.turn
-        if turn is Turn.FREE:
+        turn, upload = self._writer.turn, self._upload
+        if upload is not None and (turn is Turn.FREE or upload.streamed):
+            if upload.spooling:
+                self._progress.forget()  # nobody can tell how fast the client is
+            elif upload.is_slow(self._progress, now):
+                self.refuse(ProtocolError(408, "the body did not arrive in time"))
+        elif turn is Turn.FREE:
             self._check_receiving(now)
-        elif turn in (Turn.STREAMING, Turn.FINISHING, Turn.RETURNED):
+        if turn in (Turn.STREAMING, Turn.FINISHING, Turn.RETURNED):
             shared, left = self._shared, self._remainder.left
             if self._progress.is_slow(turn, left, now, timeout=shared.write_timeout, rate=shared.min_send_rate):
                 self.cut()
-        else:
+        elif turn is not Turn.FREE:
             self._progress.forget()
 
     def _check_receiving(self, now: float) -> None:
-        shared, progress, upload = self._shared, self._progress, self._upload
-        timeout = shared.header_timeout
-        if self._refusal is not None or self._spooling:
-            progress.forget()  # nobody can tell how fast the client is
-        elif upload is not None:
-            if progress.is_slow(upload, upload.body.length, now, timeout=timeout, rate=shared.min_body_rate):
-                self._refuse(ProtocolError(408, "the body did not arrive in time"))
+        progress = self._progress
+        if self._refusal is not None:
+            progress.forget()
         elif not self._parser.at_start:
-            if progress.is_slow(self._heads, 0, now, timeout=timeout):
-                self._refuse(ProtocolError(408, "the request head did not arrive in time"))
+            if progress.is_slow(self._heads, 0, now, timeout=self._shared.header_timeout):
+                self.refuse(ProtocolError(408, "the request head did not arrive in time"))
         else:
             progress.forget()
             idle = now - self._writer.idle_since
-            if idle >= (shared.keepalive_timeout if self._heads else timeout):
+            if idle >= (self._shared.keepalive_timeout if self._heads else self._shared.header_timeout):
                 self._linger()
             elif idle >= _REST:
                 self._writer.rest()

@@ -19,6 +19,7 @@ from starman.wsgi.call import Call, ClientGone
 from starman.wsgi.environ import Environ, build
 
 if TYPE_CHECKING:
+    from starman.serving.bodystream import BodyStream
     from starman.serving.shared import Shared
     from starman.serving.writer import Writer
 
@@ -41,8 +42,10 @@ class Exchange:
 
     __slots__ = ("_base", "_body", "_shared", "_writer", "head", "queued_at")
 
-    def __init__(self, shared: Shared, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | None) -> None:
-        """`base` is the environ of the connection; `body` is complete, None when there is none."""
+    def __init__(
+        self, shared: Shared, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | BodyStream | None
+    ) -> None:
+        """`base` is the environ of the connection; `body` is complete or comes as it is read, None when there is none."""
         self._shared = shared
         self._writer = writer
         self._base = base
@@ -62,12 +65,12 @@ class Exchange:
                 environ = build(self._base, head, BytesIO(), None)
             else:
                 environ = build(self._base, head, body.reader(), body.length)
-                if body.trailers:
-                    environ["starman.trailers"] = [(str(name, "latin-1"), str(value, "latin-1")) for name, value in body.trailers]
+                if body.trailers is not None:
+                    environ["starman.trailers"] = body.trailers
         except OSError as error:
             log.error(f"the spool file of a request body failed: {error}")
             self.drop()
-            return self._refuse()
+            return self._refuse(500, "Internal Server Error")
         call = Call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], self, shared.clock.stamp())
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
@@ -78,22 +81,25 @@ class Exchange:
             writer.abandon(self)
         if raw is not None:
             raw.release()
-        if body is not None:
-            body.close()
+        if body is not None and body.close():
+            self._break_off(call)
         if shared.access_log is not None:
             shared.access_log.add(environ, call.status_code, call.body_sent)
         # Last of all: a defect before this is answered by a reset of the connection, one behind it would lose the next exchange.
         return writer.release(self, call.persistent)
 
-    def _refuse(self) -> Exchange | None:
-        """Answer with a 500 of our own, and let the connection end."""
+    def _refuse(self, status: int, reason: str) -> Exchange | None:
+        """Answer in the application's place, which is not called, and let the connection end."""
         shared = self._shared
         with contextlib.suppress(ClientGone):
             to_head = self.head.method == b"HEAD"
-            self.send(refusal(500, "Internal Server Error", shared.clock.stamp(), to_head=to_head), last=True)
+            Exchange.send(self, refusal(status, reason, shared.clock.stamp(), to_head=to_head), last=True)
         if shared.access_log is not None:
-            shared.access_log.add_refusal(self._base["REMOTE_ADDR"], 500)
+            shared.access_log.add_refusal(self._base["REMOTE_ADDR"], status)
         return self._writer.release(self, False)
+
+    def _break_off(self, call: Call) -> None:
+        """The application is done, and its body has failed: see `StreamedExchange`, all others are whole."""
 
     def _detach(self, call: Call) -> tuple[int, bytes]:
         """Let the application have the connection: from here on it has no response."""

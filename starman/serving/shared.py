@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote_to_bytes
 
 from starman import log
 from starman.errors import ProtocolError
-from starman.proto.messages import Limits
+from starman.proto.messages import Limits, RequestHead
 from starman.proto.response import refusal
 from starman.serving.accesslog import AccessLog
 from starman.serving.clock import Clock
@@ -61,6 +62,7 @@ class Shared:
         "min_send_rate",
         "on_harakiri",
         "pool",
+        "stream_paths",
         "write_timeout",
     )
 
@@ -90,6 +92,9 @@ class Shared:
             body_bytes=settings.max_body,
         )
         self.body_memory_bytes = settings.body_buffer
+        # Where bodies are streamed: below these paths, without "/" at the end; below "" are all.
+        paths = ("/",) if settings.stream_body else settings.stream_body_path
+        self.stream_paths = tuple(path.rstrip("/").encode("utf-8", "surrogateescape") for path in paths)
         self.handshake_timeout = settings.ssl_handshake_timeout
         self.header_timeout = settings.header_timeout
         self.min_body_rate = settings.min_body_rate
@@ -111,10 +116,19 @@ class Shared:
             self.doomed = self.draining = True
             self.pool.post(self.on_harakiri)
 
+    def streams(self, head: RequestHead) -> bool:
+        """Whether the application is to read the body of this request as it arrives. Loop."""
+        path = unquote_to_bytes(head.path) if b"%" in head.path else head.path
+        return any(not prefix or path == prefix or path.startswith(prefix + b"/") for prefix in self.stream_paths)
+
+    def log_refusal(self, error: ProtocolError, peer: str) -> None:
+        """Say in the error log why a message of `peer` is refused. Loop."""
+        log.info(f"refused {peer}: {error.status} {error}")
+
     def refuse(self, error: ProtocolError, peer: str, *, quietly: bool) -> bytes:
         """The response that refuses a message of `peer`, logged in the error log unless `quietly`. Loop."""
         if not quietly:
-            log.info(f"refused {peer}: {error.status} {error}")
+            self.log_refusal(error, peer)
         if self.access_log is not None:
             self.access_log.add_refusal(peer, error.status)
         return refusal(error.status, str(error), self.clock.stamp(), to_head=error.to_head)

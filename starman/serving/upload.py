@@ -1,43 +1,109 @@
-"""A request whose body is on its way: the loop gathers it, a thread writes to the disk what does not fit into memory."""
+"""A request whose body is on its way, gathered before the application is called: the ordinary way. Loop only.
+
+What does not fit into memory is written to the disk by a thread.
+"""
 
 from __future__ import annotations
 
-from starman.proto.messages import RequestHead
+from typing import TYPE_CHECKING, Protocol
+
+from starman import log
+from starman.errors import ProtocolError
+from starman.proto.messages import EndOfBody, RequestHead
 from starman.proto.response import interim
 from starman.wsgi.body import RequestBody
 
+if TYPE_CHECKING:
+    from starman.serving.clock import Progress
+    from starman.serving.shared import Shared
+    from starman.serving.streamed import StreamedUpload
+
+
+class Source(Protocol):
+    """What an upload may ask of the connection that it comes from."""
+
+    def pause(self) -> None:
+        """Leave the socket unread."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    def on_demand(self, upload: StreamedUpload) -> None:
+        """The application wants more of a streamed body; posted by its thread."""
+
+    def offer(self, head: RequestHead, body: RequestBody | None) -> None:
+        """The request is complete."""
+
+    def refuse(self, error: ProtocolError) -> None:
+        """It will not be."""
+
 
 class Upload:
-    """One request between its head and the end of its body. Loop only, but for `spool`."""
+    """One request between its head and the end of its body."""
 
-    __slots__ = ("_discarded", "body", "continue_due", "head", "spooling")
+    __slots__ = ("_continue_due", "_discarded", "_shared", "_source", "body", "head", "spooling")
 
-    def __init__(self, head: RequestHead, memory_bytes: int) -> None:
-        """`memory_bytes` is what of the body may stay in memory."""
+    # Whether the application is called before the body is complete.
+    streamed = False
+
+    def __init__(self, head: RequestHead, source: Source, shared: Shared) -> None:
         self.head = head
-        self.body = RequestBody(memory_bytes)
-        self.continue_due = head.expects_continue
+        self.body = RequestBody(shared.body_memory_bytes)
         self.spooling = False
+        self._source = source
+        self._shared = shared
+        self._continue_due = head.expects_continue
         self._discarded = False
+
+    def take(self, data: bytes) -> None:
+        """The next piece of the body."""
+        self.body.write(data)
+        if self.body.wants_spooling:
+            # The loop never writes to the disk: a thread does, and the socket is left unread meanwhile.
+            self.spooling = True
+            self._source.pause()
+            self._shared.in_thread(self.body.spool, self._spooled)
+
+    def end(self, end: EndOfBody) -> None:
+        """The body is complete."""
+        if end.trailers:
+            self.body.trailers = decoded(end.trailers)
+        self._source.offer(self.head, self.body)
 
     def interim(self) -> bytes:
         """100 Continue, unless some of the body came without it (RFC 9110 §10.1.1), or it has been said."""
-        due = self.continue_due and not self.body.length
-        self.continue_due = False
+        due = self._continue_due and not self.body.length
+        self._continue_due = False
         return interim(100) if due else b""
 
-    def spool(self) -> None:
-        """Move what is in memory to the disk. In a thread; nobody else touches the body while `spooling`. Raises OSError."""
-        self.body.spool()
-
-    def spooled(self) -> None:
-        """The disk is done, or has failed."""
-        self.spooling = False
-        if self._discarded:
-            self.body.close()
+    def is_slow(self, progress: Progress, now: float) -> bool:
+        """Whether the client takes too long. `progress` is the connection's, `now` monotonic."""
+        shared = self._shared
+        return progress.is_slow(self, self.body.length, now, timeout=shared.header_timeout, rate=shared.min_body_rate)
 
     def discard(self) -> None:
         """It will not become a request: give memory and disk back, as soon as nobody uses them."""
         self._discarded = True
         if not self.spooling:
             self.body.close()
+
+    def fail(self, error: ProtocolError) -> bool:
+        """It will not become a request. Whether an exchange tells the client: there is none, so the connection does."""
+        self.discard()
+        return False
+
+    def _spooled(self, error: OSError | None) -> None:
+        """The disk is done, or has failed."""
+        self.spooling = False
+        if self._discarded:
+            self.body.close()
+        elif error is not None:
+            log.error(f"the spool file of a request body failed: {error}")
+            self._source.refuse(ProtocolError(500, "Internal Server Error"))
+        else:
+            self._source.resume()
+
+
+def decoded(trailers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Trailer fields as WSGI has fields: bytes in latin-1's clothes."""
+    return [(str(name, "latin-1"), str(value, "latin-1")) for name, value in trailers]

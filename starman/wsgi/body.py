@@ -29,7 +29,7 @@ class RequestBody:
         self._file: BinaryIO | None = None
         self.length = 0
         # What came behind a chunked body (RFC 9112 §7.1.2), apart from the fields: a sender of trailers must not overrule them.
-        self.trailers: list[tuple[bytes, bytes]] = []
+        self.trailers: list[tuple[str, str]] | None = None
 
     def write(self, data: bytes) -> None:
         """Take the next piece."""
@@ -58,11 +58,12 @@ class RequestBody:
         self._file.seek(0)
         return self._file
 
-    def close(self) -> None:
-        """Give memory and spool file back. May be called more than once."""
+    def close(self) -> bool:
+        """Give memory and spool file back. May be called more than once. Whether it is less than the client meant to send: no."""
         self._buffer = io.BytesIO()
         if self._file is not None:
             # On a full disk closing fails, too: it has bytes to write, which nobody wants now. The file is closed all the same.
             with contextlib.suppress(OSError):
                 self._file.close()
             self._file = None
+        return False

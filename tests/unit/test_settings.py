@@ -8,6 +8,7 @@ import pytest
 
 from starman.errors import SettingError
 from starman.settings import DEFAULT_SOURCE, SETTINGS, Given, Setting, Settings, nearest
+from starman.table import Table
 
 DEFAULTS = {
     "app": None, "eval": None, "include": (), "modules": (), "path": "", "preload_app": False, "warm_up": (),
@@ -15,7 +16,7 @@ DEFAULTS = {
     "threads": 4, "graceful_timeout": 30.0, "restart_batch": 1, "boot_timeout": 60.0, "worker_timeout": 30.0,
     "max_requests": 0, "max_requests_jitter": 0, "max_worker_lifetime": 0.0, "max_worker_memory": 0,
     "keepalive_timeout": 65.0, "disable_keepalive": False, "header_timeout": 30.0, "write_timeout": 60.0, "body_buffer": 1 << 20,
-    "min_body_rate": 500, "min_send_rate": 500, "server_header": "starman",
+    "min_body_rate": 500, "min_send_rate": 500, "server_header": "starman", "stream_body": False, "stream_body_path": (),
     "limit_request_line": 8190, "limit_request_fields": 100, "limit_request_field_size": 8190, "limit_request_head": 65536,
     "max_body": 1 << 30, "error_log": None, "access_log": "off", "disable_proctitle": False,
     "chdir": None, "umask": None, "pid": None, "daemonize": False, "user": None, "group": None,
@@ -54,6 +55,8 @@ WRONG = [
     ("write_timeout", "nan", "more than 0"),
     ("min_body_rate", "-1", "at least 0"),
     ("min_send_rate", "fast", "at least 0"),
+    ("stream_body", "sometimes", "true or false"),
+    ("stream_body_path", "upload", 'begins with "/"'),
     ("server_header", "star\nman", '"off"'),
     ("body_buffer", "1KB", "64K, 1M, 1G"),
     ("limit_request_line", "0", "at least 1"),
@@ -93,7 +96,7 @@ def test_the_table_is_complete_and_consistent() -> None:
         assert isinstance(setting, Setting)
         assert setting.name == name
         assert getattr(Settings, name) is setting
-        assert name in Settings.__annotations__
+        assert name in Table.__annotations__
         assert setting.help.endswith((".", '".'))
         assert setting.group
         assert setting.kind.valid
@@ -226,6 +229,8 @@ def test_warnings_name_what_has_no_effect() -> None:
     assert warning == "--port has no effect beside --listen"
     (warning,) = Settings.of(socket="/s", host="a", port=80).warnings()
     assert warning == "Settings.of(host=...), Settings.of(port=...) have no effect beside Settings.of(socket=...)"
+    (warning,) = Settings.of(stream_body=True, stream_body_path="/a").warnings()
+    assert warning == "Settings.of(stream_body_path=...) has no effect beside Settings.of(stream_body=...)"
 
 
 def test_names_of_a_setting() -> None:

@@ -167,6 +167,17 @@ def test_many() -> None:
         kind.read([1, "x"])
 
 
+@pytest.mark.parametrize(("text", "path"), [("/", "/"), ("//", "/"), ("/a", "/a"), ("/a/b/", "/a/b"), ("/caf\xe9", "/caf\xe9")])
+def test_a_path_loses_the_slashes_at_its_end(text: str, path: str) -> None:
+    assert values.read_path(text) == path
+
+
+@pytest.mark.parametrize("invalid", ["", "a", "/a?b", "/a#b", "/a\nb", 3, None])
+def test_what_is_no_path(invalid: object) -> None:
+    with pytest.raises(ValueError, match=r"^$"):
+        values.read_path(invalid)
+
+
 def test_an_address_keeps_its_text_and_gives_its_reason() -> None:
     assert values.read_address(":80") == ":80"
     assert values.read_address(80) == "80"

@@ -514,6 +514,30 @@ def test_a_client_that_leaves_while_its_body_is_spooled(options: dict[str, Any],
         assert running.client().request("POST", "/", body=b"y" * 5000).status == 200
 
 
+def test_a_connection_ends_though_a_body_behind_its_last_response_is_spooled(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spooling, go_on = threading.Event(), threading.Event()
+    real = RequestBody.spool
+
+    def spool(body: RequestBody) -> None:
+        spooling.set()
+        assert go_on.wait(SECONDS)
+        real(body)
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        assert spooling.wait(SECONDS)
+        start_response("200 OK", [("Connection", "close")])
+        return [b"last"]
+
+    monkeypatch.setattr(RequestBody, "spool", spool)
+    with Running(application, body_buffer=1000, **options) as running, running.client() as client:
+        client.send(HELLO + b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"x" * 50_000)
+        assert client.read().body == b"last"
+        go_on.set()
+        assert client.at_end()
+
+
 # Files
 
 
