@@ -13,11 +13,12 @@ from starman.errors import SettingError
 class ErrorLog:
     """Points descriptor 2 at a file until the end of a `with` block. The master's main thread calls."""
 
-    __slots__ = ("_kept", "_opened", "_path")
+    __slots__ = ("_kept", "_opened", "_path", "_written")
 
     def __init__(self, path: str | None, *, opened: bool = False) -> None:
         """`path` None: standard error is the error log, and nothing is changed. `opened`: descriptor 2 points at it already."""
-        # The path as it is meant now, wherever the process may be when it is opened again.
+        self._written = path
+        # As it is meant now, wherever the process may be when it is opened again.
         self._path = None if path is None else os.path.abspath(path)
         self._opened = opened
         self._kept = -1
@@ -28,7 +29,7 @@ class ErrorLog:
             try:
                 fd = _open(self._path)
             except OSError as error:
-                raise SettingError(f"error_log: cannot write {self._path}: {error.strerror}") from None
+                raise SettingError(f"error_log: cannot write {self._written}: {error.strerror}") from None
             self._kept = os.dup(2)
             os.dup2(fd, 2)
             os.close(fd)
