@@ -218,10 +218,12 @@ class Connection(asyncio.Protocol):
     def on_turn(self) -> None:
         """Do what waited for the end of the running exchanges, in its order; if they still run, be called again."""
         upload = self._upload
-        if self._phase is not _Phase.OPEN or (upload is not None and upload.spooling):
+        if self._phase is not _Phase.OPEN:
             return
-        if self._writer.turn is Turn.ENDING:
+        if self._writer.turn is Turn.ENDING:  # whatever is on its way, and be it to the disk
             self._linger()
+        elif upload is not None and upload.spooling:
+            return
         elif upload is not None and self._eof and not self._paused:
             self.refuse(ProtocolError(400, "the request is incomplete"))
         elif not self._writer.wake_when_done():

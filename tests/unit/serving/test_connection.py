@@ -494,6 +494,38 @@ def test_a_disk_that_is_full_when_the_body_is_complete_is_a_500(
     assert "No space left" in capfd.readouterr().err
 
 
+def test_a_response_that_ends_the_connection_while_the_next_body_is_spooled(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client then stops in mid-body, and nothing else tells that the connection has to go."""
+    spooling, go_on, gate = threading.Event(), threading.Event(), Gate()
+    real = RequestBody.spool
+
+    def spool(body: RequestBody) -> None:
+        spooling.set()
+        assert go_on.wait(SECONDS)
+        real(body)
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        gate.entered.set()
+        assert gate.opened.wait(SECONDS)
+        start_response("200 OK", [("Content-Length", "9")])
+        return [b"short" if environ["PATH_INFO"] == "/hello" else b"long enou"]
+
+    monkeypatch.setattr(RequestBody, "spool", spool)
+    with Running(application, body_buffer=1000, **options) as running:
+        client = running.client()
+        client.send(HELLO)
+        assert gate.entered.wait(SECONDS)
+        client.send(encode_request("POST", "/", body=b"x" * 100_000)[:50_000])
+        assert spooling.wait(SECONDS)
+        gate.opened.set()
+        with pytest.raises(TruncatedError):
+            client.read()
+        go_on.set()
+        assert running.client().get("/other").status == 200
+
+
 def test_a_client_that_leaves_while_its_body_is_spooled(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     spooling, go_on = threading.Event(), threading.Event()
     real = RequestBody.spool
