@@ -103,6 +103,7 @@ class Service:
             for connection in list(shared.connections):
                 connection.cut()
             pool.stop()
+            shared.refusals.close()
             await _close_log(shared.access_log)
 
     def _prepare(self) -> tuple[Pool, Shared]:
@@ -152,6 +153,7 @@ class Service:
             if self._overseer is not None:
                 self._overseer.tick(shared.pool.finished, len(shared.connections), shared.pool.awake)
             now = time.monotonic()
+            shared.refusals.check(now)
             for connection in list(shared.connections):
                 try:
                     connection.check(now)

@@ -14,11 +14,11 @@ from collections import deque
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from starman import log
 from starman.wsgi.environ import endpoint
 
 if TYPE_CHECKING:
     from starman.serving.connection import Connection
+    from starman.serving.refusallog import RefusalLog
 
 # How much (bytes) is encrypted at once, and only when all before it has left: a slow reader then costs no second copy.
 _PIECE = 65_536
@@ -55,17 +55,34 @@ class Session:
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """The transport of a Connection, and the protocol of the plain transport below it. Its high-water mark is always 0."""
 
-    __slots__ = ("_backlog", "_backlog_bytes", "_connection", "_ended", "_loop", "_plain", "_session", "_state", "_waited_for")
+    __slots__ = (
+        "_backlog",
+        "_backlog_bytes",
+        "_connection",
+        "_ended",
+        "_loop",
+        "_plain",
+        "_refusals",
+        "_session",
+        "_state",
+        "_waited_for",
+    )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, plain: asyncio.Transport, session: Session, connection: Connection
+        self,
+        loop: asyncio.AbstractEventLoop,
+        plain: asyncio.Transport,
+        session: Session,
+        connection: Connection,
+        refusals: RefusalLog,
     ) -> None:
-        """`session` has its handshake behind it. The mark of `plain` is 0."""
+        """`session` has its handshake behind it. The mark of `plain` is 0. `refusals` is told what breaks TLS."""
         super().__init__()
         self._loop = loop
         self._plain = plain
         self._session = session
         self._connection = connection
+        self._refusals = refusals
         self._backlog: deque[memoryview] = deque()
         self._backlog_bytes = 0
         self._state = _State.OPEN
@@ -176,7 +193,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             pass
         except ssl.SSLError as error:
             peer = endpoint(self._plain.get_extra_info("peername"))[0]
-            log.info(f"TLS with {peer} broke: {reason(error)}")
+            self._refusals.add(f"TLS with {peer} broke: {reason(error)}")
             self._send_outgoing()
             self.abort()
             return
