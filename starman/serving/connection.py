@@ -125,6 +125,7 @@ class Connection(asyncio.Protocol):
             self._upload.discard()
             self._upload = None
         self._shared.connections.discard(self)
+        del self._remainder, self._writer  # they lead back here: without a circle all is free at once
 
     def resume_writing(self) -> None:
         """The transport's buffer is empty: its high-water mark is 0 (hazard 4)."""

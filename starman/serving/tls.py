@@ -176,6 +176,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """The connection is gone, in whatever way."""
         self._forget()
         self._connection.connection_lost(exc)
+        del self._connection  # which leads back here: see there
 
     # Both ways
 

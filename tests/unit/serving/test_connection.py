@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import socket
 import threading
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 
 from starman.serving import clock as clock_module
+from starman.serving.connection import Connection
 from starman.serving.exchange import Exchange
 from starman.wsgi.body import RequestBody
+from tests.functional.harness import wait_until
 from tests.functional.wire import Client, TruncatedError, encode_request
 from tests.unit.serving.running import SECONDS, Running, hasten, reset
 
@@ -446,6 +449,24 @@ def test_a_stream_waits_for_its_reader(options: dict[str, Any]) -> None:
         assert len(taken) < 200
         assert len(client._read_chunks()) == 40_000_000
         assert len(taken) == 400
+
+
+def test_nothing_of_a_connection_waits_for_the_garbage_collector(options: dict[str, Any]) -> None:
+    def alive() -> int:
+        return sum(type(thing) is Connection for thing in gc.get_objects())
+
+    with Running(echo, **options) as running:
+        gc.collect()
+        gc.disable()
+        try:
+            before = alive()
+            for end in (Client.close, reset, lambda client: client.socket.shutdown(socket.SHUT_WR)):
+                client = running.client()
+                assert client.request("POST", "/", body=b"x" * 5000).status == 200
+                end(client)
+            assert wait_until(lambda: alive() == before)
+        finally:
+            gc.enable()
 
 
 # Bodies and their spool file
