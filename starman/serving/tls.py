@@ -193,20 +193,23 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
-            peer = endpoint(self._plain.get_extra_info("peername"))[0]
-            self._refusals.add(f"TLS with {peer} broke: {reason(error)}")
             self._send_outgoing()
-            self.abort()
+            self._break(reason(error))
             return
         self._send_outgoing()
         if self._plain.get_write_buffer_size() > _MOST_ANSWERS:
-            self.abort()
+            self._break("it asks for new keys and reads no answer")
             return
         if pieces:
             self._connection.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if ended and not self._ended and not self.is_closing():
             self._ended = True
             self._connection.eof_received()
+
+    def _break(self, why: str) -> None:
+        peer = endpoint(self._plain.get_extra_info("peername"))[0]
+        self._refusals.add(f"TLS with {peer} broke: {why}")
+        self.abort()
 
     def _flush(self) -> None:
         """Encrypt and send, as long as the plain transport takes it at once."""
