@@ -1,6 +1,6 @@
 """Slow clients by the hundred, by slowhttptest: they are cut in time, and everybody else is served meanwhile.
 
-`pytest -s` prints how long the others waited, undisturbed and beside the attack: docs/security.md has figures.
+`pytest -s` prints how long the others waited, undisturbed and beside the attack: docs/performance.md has figures, by wrk.
 """
 
 from __future__ import annotations
