@@ -21,8 +21,10 @@ from tests.functional.tools import find_tool
 from tests.functional.vitals import descriptors
 
 ATTACKERS = 500
+# So many have to be there at the same time: on a busy machine the first are cut before the last have come.
+AT_ONCE = 400
 # When the attackers would go of themselves (seconds), and until when the server has to have cut them. On an idle machine it
-# takes 3 to 7.
+# takes 3 to 8.
 ATTACK_SECONDS = 60
 CUT_SECONDS = 30
 # Descriptors that others have meanwhile.
@@ -32,13 +34,13 @@ OTHERS = 4
 # lack of progress. That the rates are kept, too, after a grace of 10 s, is tested on single connections, with another clock.
 ATTACKS = {
     "header": (["-H", "-i", "1", "-x", "10"], "/hello"),
-    "body": (["-B", "-i", "5", "-s", "100000", "-x", "10"], "/echo"),
+    "body": (["-B", "-i", "15", "-s", "100000", "-x", "10"], "/echo"),
     "read": (["-X", "-w", "512", "-y", "1024", "-n", "5", "-z", "32", "-k", "1"], "/large"),
 }
-TIMEOUTS = ["--header-timeout", "3", "--keepalive-timeout", "3", "--write-timeout", "3"]
+TIMEOUTS = ["--header-timeout", "5", "--keepalive-timeout", "5", "--write-timeout", "3"]
 
 # A client that has its answer later than this was not served beside the attack, but after it.
-AT_ONCE = 2.5
+PROMPT_SECONDS = 2.5
 
 
 class Others:
@@ -129,12 +131,12 @@ def test_slow_clients_are_cut_and_hold_up_nobody(server_env: dict[str, str], mod
         with Others(server) as undisturbed:
             threading.Event().wait(1)
         with attack(server, options, target), Others(server) as beside:
-            assert wait_until(lambda: len(descriptors(worker)) >= idle + ATTACKERS, CUT_SECONDS)
+            assert wait_until(lambda: len(descriptors(worker)) >= idle + AT_ONCE, CUT_SECONDS), len(descriptors(worker))
             begun = time.monotonic()
             assert wait_until(lambda: len(descriptors(worker)) <= idle + 4 * OTHERS, CUT_SECONDS), len(descriptors(worker))
             lasted = time.monotonic() - begun
         print(f"\n{mode}: undisturbed {undisturbed}\n{mode}: beside the attack {beside}; it was over after {lasted:.1f} s")
         assert undisturbed.failures == beside.failures == []
         assert len(beside.seconds) >= 100
-        assert beside.quantile(0.95) < AT_ONCE
+        assert beside.quantile(0.95) < PROMPT_SECONDS
         assert "Traceback" not in server.log
