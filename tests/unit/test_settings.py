@@ -8,6 +8,7 @@ import pytest
 
 from starman.errors import SettingError
 from starman.settings import DEFAULT_SOURCE, SETTINGS, Given, Setting, Settings, nearest
+from starman.table import Table
 
 DEFAULTS = {
     "app": None, "eval": None, "include": (), "modules": (), "path": "", "preload_app": False, "warm_up": (),
@@ -94,7 +95,7 @@ def test_the_table_is_complete_and_consistent() -> None:
         assert isinstance(setting, Setting)
         assert setting.name == name
         assert getattr(Settings, name) is setting
-        assert name in Settings.__annotations__
+        assert name in Table.__annotations__
         assert setting.help.endswith((".", '".'))
         assert setting.group
         assert setting.kind.valid
