@@ -7,6 +7,7 @@ PYTHON ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
+FAULTS_SECONDS ?= 60
 
 ifeq ($(PYTHON),)
 VENV := .venv
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint pytest docs-check bench bench-memory fuzz docs clean
+.PHONY: help serve test lint pytest docs-check bench bench-memory fuzz faults docs clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
@@ -27,6 +28,7 @@ help:
 	@echo "make bench    starman beside gunicorn, with wrk  (BENCH_ARGS=)"
 	@echo "make bench-memory   the memory of starman, gunicorn and granian"
 	@echo "make fuzz     fuzz the parser and the chunked decoder, $(FUZZ_SECONDS) s each  (FUZZ_SECONDS=)"
+	@echo "make faults   cut, reset and delay clients and the application for $(FAULTS_SECONDS) s  (FAULTS_SECONDS=, FAULTS_SEED=)"
 	@echo "make docs     write the settings page from the table of settings"
 	@echo "make clean    remove what these commands made"
 
@@ -57,6 +59,10 @@ bench-memory: $(VENV)/bench.stamp
 fuzz: $(VENV)/fuzz.stamp
 	$(BIN)/python -m tests.fuzz.fuzz_request -max_total_time=$(FUZZ_SECONDS)
 	$(BIN)/python -m tests.fuzz.fuzz_chunked -max_total_time=$(FUZZ_SECONDS)
+
+# The same test is in `make test`, for a few seconds.
+faults: $(VENV)/test.stamp
+	FAULTS_SECONDS=$(FAULTS_SECONDS) $(BIN)/python -m pytest --capture=no tests/functional/test_faults.py
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/python docs/build.py

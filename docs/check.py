@@ -1,7 +1,8 @@
 """Holds the documentation against the code: `python docs/check.py`. Prints what is wrong, a line each; exit status 1 then.
 
 Checked in README.md, CHANGES.md and docs/: relative links and their anchors resolve; every option that is named exists,
-every setting is on the settings page; commands parse, TOML holds settings, Python compiles. Loads and runs no application.
+every setting is on the settings page; every test that is named exists, and every promise of the security page names one;
+commands parse, TOML holds settings, Python compiles. Loads and runs no application.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE_SPAN = re.compile(r"`([^`]+)`")
+# A test module, or a test in it: tests/unit/test_cli.py::test_help.
+TEST = re.compile(r"(?P<module>tests/[\w/]+\.py)(?:::(?P<name>\w+))?")
+PROMISES = "| Promise | Held by |"
 HEADING = re.compile(r"^#+ +(.*?) *$", re.MULTILINE)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
 # What a code span begins with whose options are starman's. Others are of curl, pip, make, …
@@ -57,7 +61,7 @@ def main() -> int:
     pages = [read_page(path) for path in page_paths()]
     problems = [*missing_settings()]
     for page in pages:
-        for check in (broken_links, unknown_options, broken_blocks):
+        for check in (broken_links, unknown_options, unknown_tests, promises_without_tests, broken_blocks):
             problems += [f"{page.path.relative_to(ROOT)}:{problem}" for problem in check(page)]
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -128,6 +132,36 @@ def unknown_options(page: Page) -> Iterator[str]:
                 for option in OPTION.findall(span):
                     if option not in known:
                         yield f"{number}: starman-uv has no {option}"
+
+
+def unknown_tests(page: Page) -> Iterator[str]:
+    """Tests in code spans that are not there."""
+    for number, line in numbered(page):
+        for span in CODE_SPAN.findall(line):
+            if (found := TEST.fullmatch(span)) is None:
+                continue
+            path = ROOT / found["module"]
+            if not path.exists():
+                yield f"{number}: there is no {found['module']}"
+            elif found["name"] is not None and found["name"] not in functions(path):
+                yield f"{number}: {found['module']} has no {found['name']}"
+
+
+@cache
+def functions(path: Path) -> frozenset[str]:
+    """The names of the functions of a module."""
+    return frozenset(node.name for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef))
+
+
+def promises_without_tests(page: Page) -> Iterator[str]:
+    """Rows of tables of promises that name no test."""
+    within = False
+    for number, line in numbered(page):
+        within = line == PROMISES or (within and line.startswith("|"))
+        if within and line not in (PROMISES, "|---|---|"):
+            held_by = line.rstrip("| ").rpartition("|")[2]
+            if not any(TEST.fullmatch(span) for span in CODE_SPAN.findall(held_by)):
+                yield f"{number}: no test holds this promise"
 
 
 def missing_settings() -> Iterator[str]:

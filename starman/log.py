@@ -26,9 +26,14 @@ def error(text: str) -> None:
     _write("ERROR", text)
 
 
+# What a client says may be in the message of an application's exception. There it does nothing to a terminal, and its lines
+# are indented, as all of an event but the first are: so none of them can pass for an event.
+_HARMLESS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) != "\t"} | {ord("\n"): "\n  "}
+
+
 def _write(level: str, text: str) -> None:
     stamp = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    line = f"[{stamp}] [{os.getpid()}] [{level}] {text.rstrip()}\n"
+    line = f"[{stamp}] [{os.getpid()}] [{level}] {text.rstrip().translate(_HARMLESS)}\n"
     raw(line)
 
 

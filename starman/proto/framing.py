@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 from starman.errors import ProtocolError
 from starman.proto.messages import LONGEST_BODY, Limits
-from starman.proto.syntax import CHUNK_LINE, FIELD_LINE, UNFINISHED_CHUNK_LINE, UNFINISHED_FIELD_LINE
+from starman.proto.syntax import CHUNK_LINE, FIELD_LINE, PLAIN_CHUNK_LINE, UNFINISHED_CHUNK_LINE, UNFINISHED_FIELD_LINE
 
 
 class _Expect(Enum):
@@ -25,6 +25,10 @@ class _Expect(Enum):
 
 # As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
 _SIZE, _DATA, _DATA_END, _TRAILER, _NOTHING = _Expect
+
+
+# Chunks up to this size (bytes) are put together; larger ones are passed on without another copy.
+_SMALL = 4096
 
 
 class ChunkedDecoder:
@@ -44,13 +48,17 @@ class ChunkedDecoder:
         self.trailers: list[tuple[bytes, bytes]] = []
 
     def decode(self, buffer: bytes, at: int) -> tuple[bytes, int, bool]:
-        """Decode from `buffer[at:]` up to the end of one piece of data.
+        """Decode from `buffer[at:]` up to the end of one piece of data, or of several small chunks.
 
         Returns (data, the position behind what was used, whether the body is complete). Without data and without an end,
         more bytes are needed: feed what was not used again, with more behind it.
         Raises ProtocolError: 400 for bad syntax, 413 when the body passes its limit, 431 for too many trailers.
         """
         while self._expect is not _DATA:
+            if self._expect is _SIZE:
+                data, at = self._small_chunks(buffer, at)
+                if data:
+                    return data, at, False
             end_of_line = buffer.find(b"\r\n", at)
             if end_of_line < 0:
                 self._check_unfinished(buffer[at:])
@@ -64,6 +72,24 @@ class ChunkedDecoder:
         if not self._left:
             self._expect = _DATA_END
         return data, at + len(data), False
+
+    def _small_chunks(self, buffer: bytes, at: int) -> tuple[bytes, int]:
+        """The data of the small chunks that are whole and plain, up to the first that is not, and the position behind them.
+
+        Nothing is refused here. A client that sends chunks of a byte has 40,000 of them read at once: one by one they took 0.3 s.
+        """
+        pieces: list[bytes] = []
+        body_left, match = self._body_left, PLAIN_CHUNK_LINE.match
+        while (line := match(buffer, at)) is not None:
+            size, begin = int(line[1], 16), line.end()
+            end = begin + size
+            if not 0 < size <= _SMALL or size > body_left or buffer[end : end + 2] != b"\r\n":
+                break
+            pieces.append(buffer[begin:end])
+            body_left -= size
+            at = end + 2
+        self._body_left = body_left
+        return b"".join(pieces), at
 
     def _line(self, line: bytes) -> None:
         if self._expect is _SIZE:

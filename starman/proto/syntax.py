@@ -82,6 +82,9 @@ CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})((?:[\t ]*;[\t ]*[%b]+(?:[\t ]*=[\t ]*(?:[%b]+|%b))?)*)" % (_TCHAR, _TCHAR, _QUOTED)
 )
 
+# A chunk line with nothing but a size, and its end: what nearly all are.
+PLAIN_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
+
 # What a chunk line may look like while its end is still to come.
 UNFINISHED_CHUNK_LINE = re.compile(rb"(?:[0-9A-Fa-f]{1,16}([\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?)\r?)?")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from enum import Enum, auto
 from queue import SimpleQueue
 from typing import cast
 
@@ -17,7 +16,7 @@ from starman.proto.messages import RequestHead
 from starman.proto.request import RequestParser
 from starman.serving.bodystream import BodyStream
 from starman.serving.clock import Progress
-from starman.serving.ending import LINGER_SECONDS, half_close, reset_on_close
+from starman.serving.ending import LINGER_SECONDS, Phase, half_close, reset_on_close
 from starman.serving.exchange import Exchange
 from starman.serving.filerest import FileRest
 from starman.serving.remainder import Remainder, direct_descriptor
@@ -34,13 +33,8 @@ _MOST_PENDING = 32
 # After this long (seconds) without a request, a connection gives its second descriptor back.
 _REST = 1.0
 
-
-class _Phase(Enum):
-    """OPEN → LINGERING (our last byte is sent) → CLOSED; or at once OPEN → CLOSED, when the peer is gone."""
-
-    OPEN = auto()
-    LINGERING = auto()
-    CLOSED = auto()
+# After a read of so many bytes it is the turn of other connections: libuv would read from this one 32 times in a row.
+_LARGE_READ = 65_536
 
 
 class Connection(asyncio.Protocol):
@@ -79,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._wildcard = wildcard
         self._parser = RequestParser(shared.limits)
         self._writer = Writer(self, shared.pool.post)
-        self._phase = _Phase.OPEN
+        self._phase = Phase.OPEN
         self._upload: Upload | StreamedUpload | None = None
         self._refusal: ProtocolError | None = None
         self._heads = 0
@@ -101,15 +95,22 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
-        if self._phase is _Phase.OPEN:
+        if self._phase is Phase.OPEN:
             self._parser.receive(data)
             if not self._paused:
                 self._advance()
+                if len(data) >= _LARGE_READ and not self._paused:
+                    self._transport.pause_reading()
+                    self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not (self._paused or self._transport.is_closing()):
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """The client will send no more; it may still wait for answers (half-close, RFC 9112 §9.6)."""
         self._eof = True
-        if self._phase is _Phase.LINGERING:
+        if self._phase is Phase.LINGERING:
             self._transport.close()
         else:
             self.on_turn()
@@ -117,7 +118,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, in whatever way."""
-        self._phase = _Phase.CLOSED
+        self._phase = Phase.CLOSED
         self._parser.close()
         self._remainder.end()
         self._writer.lose()
@@ -125,6 +126,7 @@ class Connection(asyncio.Protocol):
             self._upload.discard()
             self._upload = None
         self._shared.connections.discard(self)
+        del self._remainder, self._writer  # they lead back here: without a circle all is free at once
 
     def resume_writing(self) -> None:
         """The transport's buffer is empty: its high-water mark is 0 (hazard 4)."""
@@ -158,7 +160,9 @@ class Connection(asyncio.Protocol):
         if head.body_length != 0:
             shared = self._shared
             if shared.stream_paths and shared.streams(head):
-                self._stream(head)
+                expected = head.expects_continue and not self._parser.unread_bytes
+                self._upload = stream = StreamedUpload(head, self, shared, expected=expected)
+                self.offer(head, stream.stream, StreamedExchange)
                 return
             self._upload = upload = Upload(head, self, shared)
             if head.expects_continue and not self._parser.unread_bytes and not self._writer.wake_when_done():
@@ -170,11 +174,6 @@ class Connection(asyncio.Protocol):
         if head.upgrade and self._writer.wake_when_done():
             # What follows may be of another protocol: that shows when this request is answered.
             self.pause()
-
-    def _stream(self, head: RequestHead) -> None:
-        expected = head.expects_continue and not self._parser.unread_bytes
-        self._upload = upload = StreamedUpload(head, self, self._shared, expected=expected)
-        self.offer(head, upload.stream, StreamedExchange)
 
     def offer(self, head: RequestHead, body: RequestBody | BodyStream | None, kind: type[Exchange] = Exchange) -> None:
         """A request is complete, or streams: it runs now, or when those before it are answered."""
@@ -199,7 +198,7 @@ class Connection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Read on, at first what is here already."""
-        if self._phase is not _Phase.OPEN:
+        if self._phase is not Phase.OPEN:
             return
         self._paused = False
         if not self._transport.is_closing():
@@ -218,10 +217,12 @@ class Connection(asyncio.Protocol):
     def on_turn(self) -> None:
         """Do what waited for the end of the running exchanges, in its order; if they still run, be called again."""
         upload = self._upload
-        if self._phase is not _Phase.OPEN or (upload is not None and upload.spooling):
+        if self._phase is not Phase.OPEN:
             return
-        if self._writer.turn is Turn.ENDING:
+        if self._writer.turn is Turn.ENDING:  # whatever is on its way, and be it to the disk
             self._linger()
+        elif upload is not None and upload.spooling:
+            return
         elif upload is not None and self._eof and not self._paused:
             self.refuse(ProtocolError(400, "the request is incomplete"))
         elif not self._writer.wake_when_done():
@@ -255,7 +256,7 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Say that nothing more will be sent, and read on a while: a reset would destroy what was (RFC 9112 §9.6)."""
-        self._phase = _Phase.LINGERING
+        self._phase = Phase.LINGERING
         self._linger_until = time.monotonic() + LINGER_SECONDS
         self._parser.close()
         self._writer.lose()
@@ -268,7 +269,7 @@ class Connection(asyncio.Protocol):
 
     def take_over(self, rest: Rest) -> None:
         """A thread hands over what its socket did not take."""
-        if self._phase is _Phase.OPEN and not self._transport.is_closing():
+        if self._phase is Phase.OPEN and not self._transport.is_closing():
             self._progress.forget()
             self._remainder.take(rest)
         elif isinstance(rest, FileRest):
@@ -283,15 +284,15 @@ class Connection(asyncio.Protocol):
     def let_go(self, reply: SimpleQueue[bytes]) -> None:
         """The application takes the connection: close the transport, and with the duplicate open no FIN is sent (hazard 3)."""
         reply.put(self._parser.take_unread())
-        if self._phase is not _Phase.CLOSED:
-            self._phase = _Phase.CLOSED
+        if self._phase is not Phase.CLOSED:
+            self._phase = Phase.CLOSED
             self._transport.abort()
 
     def cut(self) -> None:
         """End the connection at once, with a reset; whoever runs its exchange is told at the next send (hazard 1)."""
-        if self._phase is _Phase.CLOSED:
+        if self._phase is Phase.CLOSED:
             return
-        self._phase = _Phase.CLOSED
+        self._phase = Phase.CLOSED
         self._remainder.end()
         reset_on_close(self._transport)
         self._writer.lose()
@@ -301,7 +302,7 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Enforce the timeouts, from the worker's tick: nothing of this costs a request anything. `now` is monotonic."""
-        if self._phase is _Phase.LINGERING:
+        if self._phase is Phase.LINGERING:
             if now >= self._linger_until:
                 self._transport.abort()
             return
@@ -338,6 +339,6 @@ class Connection(asyncio.Protocol):
     def close_if_idle(self, since: float) -> None:
         """The worker drains: close, unless a request is under way, or was until after `since` (monotonic)."""
         writer = self._writer
-        if self._phase is _Phase.OPEN and writer.turn is Turn.FREE and self._parser.at_start and writer.idle_since <= since:
+        if self._phase is Phase.OPEN and writer.turn is Turn.FREE and self._parser.at_start and writer.idle_since <= since:
             self._transport.close()
             writer.lose()

@@ -6,9 +6,19 @@ import asyncio
 import contextlib
 import socket
 import struct
+from enum import Enum, auto
 
 # How long (seconds) a connection that has sent its last byte is read on (RFC 9112 §9.6).
 LINGER_SECONDS = 2.0
+
+
+class Phase(Enum):
+    """Of a connection. OPEN → LINGERING (our last byte is sent) → CLOSED; or at once OPEN → CLOSED, when the peer is gone."""
+
+    OPEN = auto()
+    LINGERING = auto()
+    CLOSED = auto()
+
 
 _ON_WITHOUT_DELAY = struct.pack("ii", 1, 0)
 

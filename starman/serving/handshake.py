@@ -9,7 +9,6 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, cast
 
-from starman import log
 from starman.errors import ProtocolError
 from starman.serving.ending import LINGER_SECONDS, half_close, reset_on_close
 from starman.serving.tls import Session, TlsTransport, reason
@@ -73,7 +72,7 @@ class Handshake(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client has given up. False: the transport closes."""
         if self._phase is _Phase.SHAKING:
-            log.info(f"TLS handshake with {self._peer} failed: the client ended it")
+            self._shared.refusals.add(f"TLS handshake with {self._peer} failed: the client ended it")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -88,7 +87,7 @@ class Handshake(asyncio.Protocol):
         except ssl.SSLWantReadError:
             self._send_outgoing()
         except ssl.SSLError as error:
-            log.info(f"TLS handshake with {self._peer} failed: {reason(error)}")
+            self._shared.refusals.add(f"TLS handshake with {self._peer} failed: {reason(error)}")
             self._send_outgoing()  # an alert, which tells the client why
             self._linger()
         else:
@@ -96,7 +95,7 @@ class Handshake(asyncio.Protocol):
             self._phase = _Phase.DONE
             self._shared.connections.discard(self)
             loop = asyncio.get_running_loop()
-            TlsTransport(loop, self._transport, session, self._factory()).start()
+            TlsTransport(loop, self._transport, session, self._factory(), self._shared.refusals).start()
 
     def _send_outgoing(self) -> None:
         data = self._session.outgoing.read()
@@ -118,7 +117,7 @@ class Handshake(asyncio.Protocol):
         """Enforce ssl_handshake_timeout, and the end of lingering. `now` is monotonic."""
         if now >= self._deadline:
             if self._phase is _Phase.SHAKING:
-                log.info(f"TLS handshake with {self._peer} failed: it was not done in time")
+                self._shared.refusals.add(f"TLS handshake with {self._peer} failed: it was not done in time")
             self._transport.abort()
 
     def close_if_idle(self, since: float) -> None:

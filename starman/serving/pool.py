@@ -203,6 +203,7 @@ class Pool:
                 self._sleep(sleeper)
                 continue
             self._run(sleeper, exchange)
+            del exchange  # while this thread sleeps, it keeps nothing of a connection alive
 
     def _sleep(self, sleeper: _Sleeper) -> None:
         """Until somebody queues an exchange. On the stack first, then a look at the queue: see the module's docstring."""

@@ -105,6 +105,7 @@ class Service:
             for connection in list(shared.connections):
                 connection.cut()
             pool.stop()
+            shared.refusals.close()
             await _close_log(shared.access_log)
 
     def _prepare(self) -> tuple[Pool, Shared]:
@@ -161,12 +162,8 @@ class Service:
             if self._overseer is not None:
                 self._overseer.tick(shared.pool.finished, len(shared.connections), shared.pool.awake)
             now = time.monotonic()
-            for connection in list(shared.connections):
-                try:
-                    connection.check(now)
-                except Exception as error:
-                    log.error(f"a connection is cut, for its check failed\n{''.join(traceback.format_exception(error))}")
-                    connection.cut()
+            shared.refusals.check(now)
+            _check(shared, now)
 
     async def _flush(self, access_log: AccessLog) -> None:
         """Write what the log has gathered. A task of its own: a pipe that nobody reads must not stop the timeouts."""
@@ -178,6 +175,16 @@ class Service:
         """Run what blocks in a thread of anyio's, then call `done` in the loop with the error, if it failed."""
         assert self._tasks is not None
         self._tasks.start_soon(_run_job, job, done)
+
+
+def _check(shared: Shared, now: float) -> None:
+    """A function of its own: as a variable of the task, the last connection would live until the next tick, or longer."""
+    for connection in list(shared.connections):
+        try:
+            connection.check(now)
+        except Exception as error:
+            log.error(f"a connection is cut, for its check failed\n{''.join(traceback.format_exception(error))}")
+            connection.cut()
 
 
 async def _run_job(job: Callable[[], None], done: Callable[[OSError | None], None]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote_to_bytes
 
-from starman import log
 from starman.errors import ProtocolError
 from starman.proto.messages import Limits, RequestHead
 from starman.proto.response import refusal
 from starman.serving.accesslog import AccessLog
 from starman.serving.clock import Clock
 from starman.serving.pool import Pool
+from starman.serving.refusallog import RefusalLog
 from starman.version import VERSION
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Shared:
         "min_send_rate",
         "on_harakiri",
         "pool",
+        "refusals",
         "stream_paths",
         "write_timeout",
     )
@@ -84,6 +85,7 @@ class Shared:
         self.pool = pool
         self.clock = Clock("" if settings.server_header == "off" else settings.server_header)
         self.access_log = None if settings.access_log in (None, "off") else AccessLog(settings.access_log)
+        self.refusals = RefusalLog()
         self.limits = Limits(
             line_bytes=settings.limit_request_line,
             fields=settings.limit_request_fields,
@@ -123,7 +125,7 @@ class Shared:
 
     def log_refusal(self, error: ProtocolError, peer: str) -> None:
         """Say in the error log why a message of `peer` is refused. Loop."""
-        log.info(f"refused {peer}: {error.status} {error}")
+        self.refusals.add(f"refused {peer}: {error.status} {error}")
 
     def refuse(self, error: ProtocolError, peer: str, *, quietly: bool) -> bytes:
         """The response that refuses a message of `peer`, logged in the error log unless `quietly`. Loop."""

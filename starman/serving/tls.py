@@ -14,11 +14,11 @@ from collections import deque
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from starman import log
 from starman.wsgi.environ import endpoint
 
 if TYPE_CHECKING:
     from starman.serving.connection import Connection
+    from starman.serving.refusallog import RefusalLog
 
 # How much (bytes) is encrypted at once, and only when all before it has left: a slow reader then costs no second copy.
 _PIECE = 65_536
@@ -55,17 +55,34 @@ class Session:
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """The transport of a Connection, and the protocol of the plain transport below it. Its high-water mark is always 0."""
 
-    __slots__ = ("_backlog", "_backlog_bytes", "_connection", "_ended", "_loop", "_plain", "_session", "_state", "_waited_for")
+    __slots__ = (
+        "_backlog",
+        "_backlog_bytes",
+        "_connection",
+        "_ended",
+        "_loop",
+        "_plain",
+        "_refusals",
+        "_session",
+        "_state",
+        "_waited_for",
+    )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, plain: asyncio.Transport, session: Session, connection: Connection
+        self,
+        loop: asyncio.AbstractEventLoop,
+        plain: asyncio.Transport,
+        session: Session,
+        connection: Connection,
+        refusals: RefusalLog,
     ) -> None:
-        """`session` has its handshake behind it. The mark of `plain` is 0."""
+        """`session` has its handshake behind it. The mark of `plain` is 0. `refusals` is told what breaks TLS."""
         super().__init__()
         self._loop = loop
         self._plain = plain
         self._session = session
         self._connection = connection
+        self._refusals = refusals
         self._backlog: deque[memoryview] = deque()
         self._backlog_bytes = 0
         self._state = _State.OPEN
@@ -159,6 +176,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """The connection is gone, in whatever way."""
         self._forget()
         self._connection.connection_lost(exc)
+        del self._connection  # which leads back here: see there
 
     # Both ways
 
@@ -175,20 +193,23 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
-            peer = endpoint(self._plain.get_extra_info("peername"))[0]
-            log.info(f"TLS with {peer} broke: {reason(error)}")
             self._send_outgoing()
-            self.abort()
+            self._break(reason(error))
             return
         self._send_outgoing()
         if self._plain.get_write_buffer_size() > _MOST_ANSWERS:
-            self.abort()
+            self._break("it asks for new keys and reads no answer")
             return
         if pieces:
             self._connection.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if ended and not self._ended and not self.is_closing():
             self._ended = True
             self._connection.eof_received()
+
+    def _break(self, why: str) -> None:
+        peer = endpoint(self._plain.get_extra_info("peername"))[0]
+        self._refusals.add(f"TLS with {peer} broke: {why}")
+        self.abort()
 
     def _flush(self) -> None:
         """Encrypt and send, as long as the plain transport takes it at once."""

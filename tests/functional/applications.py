@@ -29,6 +29,9 @@ def pattern(size: int) -> bytes:
     return (rows * (size // len(rows) + 1))[:size]
 
 
+LARGE = pattern(200_000)
+
+
 def digest(data: bytes) -> bytes:
     """What /digest answers for the body `data`: its length and MD5."""
     return b"%d %s" % (len(data), hashlib.md5(data).hexdigest().encode())
@@ -143,6 +146,12 @@ def size(environ: Environ, start_response: StartResponse) -> Body:
     body = pattern(int(argument(environ)))
     start_response("200 OK", [TEXT, ("Content-Length", str(len(body)))])
     return [body]
+
+
+def large(environ: Environ, start_response: StartResponse) -> Body:
+    """As /size, but costs no time."""
+    start_response("200 OK", [TEXT, ("Content-Length", str(len(LARGE)))])
+    return [LARGE]
 
 
 def stream(environ: Environ, start_response: StartResponse) -> Body:
@@ -310,6 +319,7 @@ FUNCTIONS: dict[str, Callable[[Environ, StartResponse], Body]] = {
     "read-twice": read_twice,
     "read-lines": read_lines,
     "size": size,
+    "large": large,
     "stream": stream,
     "slow": slow,
     "endless": endless,

@@ -184,6 +184,7 @@ class Server(Process):
         env: Mapping[str, str | None] | None = None,
         warnings: str = "error",
         ready: bool = True,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         listeners = [listen] if isinstance(listen, str) else list(listen)
         command = [sys.executable, "-W", warnings, "-m", "starman", *arguments]
@@ -191,7 +192,7 @@ class Server(Process):
             command += ["--listen", listener]
         if app is not None:
             command.append(app)
-        super().__init__(command, cwd, env)
+        super().__init__(command, cwd, env, pass_fds)
         self.workers = self.threads = 0
         self.listeners = ", ".join(listeners)
         if ready:

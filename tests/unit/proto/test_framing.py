@@ -36,9 +36,32 @@ def decode(pieces: list[bytes], limits: Limits | None = None) -> tuple[bytes, li
 def test_one_piece_of_data_at_a_time() -> None:
     decoder = ChunkedDecoder(Limits())
     assert decoder.decode(BODY, 0) == (b"wiki", 13, False)
-    assert decoder.decode(BODY, 13) == (b"pedia", 23, False)
-    assert decoder.decode(BODY, 23) == (b"", len(BODY), True)
+    assert decoder.decode(BODY, 13) == (b"pedia", 25, False)
+    assert decoder.decode(BODY, 25) == (b"", len(BODY), True)
     assert decoder.trailers == [(b"A", b"b")]
+
+
+def test_small_chunks_come_together_and_others_as_they_are() -> None:
+    small, large = b"1\r\nx\r\n" * 1000, b"2000\r\n" + b"y" * 8192 + b"\r\n"
+    data = small + large + small + b"1;a\r\nz\r\n" + small[:-1]
+    decoder = ChunkedDecoder(Limits())
+    at, pieces = 0, []
+    while True:
+        piece, at, complete = decoder.decode(data, at)
+        assert not complete
+        if not piece:
+            break
+        pieces.append(piece)
+    assert pieces == [b"x" * 1000, b"y" * 8192, b"x" * 1000, b"z", b"x" * 999, b"x"]
+
+
+def test_small_chunks_together_keep_the_limit_to_the_byte() -> None:
+    decoder = ChunkedDecoder(Limits(body_bytes=1000))
+    data = b"1\r\nx\r\n" * 1001
+    assert decoder.decode(data, 0) == (b"x" * 1000, 6000, False)
+    with pytest.raises(ProtocolError) as error:
+        decoder.decode(data, 6000)
+    assert error.value.status == 413
 
 
 def test_a_position_in_the_middle_of_a_buffer() -> None:

@@ -89,6 +89,7 @@ BEGINNINGS: dict[str, list[str]] = {
     "HOST": ["", "a", "a:", "[", "[1:", "[::", "[1::", "[v1.", "[v", "%41"],
     "ABSOLUTE_TARGET": ["http://", "http://a", "http://a:", "http://[1:", "http://a/", "http://a/?", "http://%41/%41?%41"],
     "CHUNK_LINE": ["", "1", "1;", "1;a", "1;a=", '1;a="', '1;a="b"', "1 "],
+    "PLAIN_CHUNK_LINE": ["", "1"],
     "UNFINISHED_CHUNK_LINE": ["", "1", "1;"],
     "STATUS": ["", "200 "],
     "FIELD_NAME_TEXT": [""],

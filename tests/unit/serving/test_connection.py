@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import socket
 import threading
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 
 from starman.serving import clock as clock_module
+from starman.serving.connection import Connection
 from starman.serving.exchange import Exchange
 from starman.wsgi.body import RequestBody
+from tests.functional.harness import wait_until
 from tests.functional.wire import Client, TruncatedError, encode_request
 from tests.unit.serving.running import SECONDS, Running, hasten, reset
 
@@ -448,6 +451,24 @@ def test_a_stream_waits_for_its_reader(options: dict[str, Any]) -> None:
         assert len(taken) == 400
 
 
+def test_nothing_of_a_connection_waits_for_the_garbage_collector(options: dict[str, Any]) -> None:
+    def alive() -> int:
+        return sum(type(thing) is Connection for thing in gc.get_objects())
+
+    with Running(echo, **options) as running:
+        gc.collect()
+        gc.disable()
+        try:
+            before = alive()
+            for end in (Client.close, reset, lambda client: client.socket.shutdown(socket.SHUT_WR)):
+                client = running.client()
+                assert client.request("POST", "/", body=b"x" * 5000).status == 200
+                end(client)
+            assert wait_until(lambda: alive() == before)
+        finally:
+            gc.enable()
+
+
 # Bodies and their spool file
 
 
@@ -492,6 +513,38 @@ def test_a_disk_that_is_full_when_the_body_is_complete_is_a_500(
         assert client.at_end()
         assert running.client().get("/x").status == 200
     assert "No space left" in capfd.readouterr().err
+
+
+def test_a_response_that_ends_the_connection_while_the_next_body_is_spooled(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client then stops in mid-body, and nothing else tells that the connection has to go."""
+    spooling, go_on, gate = threading.Event(), threading.Event(), Gate()
+    real = RequestBody.spool
+
+    def spool(body: RequestBody) -> None:
+        spooling.set()
+        assert go_on.wait(SECONDS)
+        real(body)
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        gate.entered.set()
+        assert gate.opened.wait(SECONDS)
+        start_response("200 OK", [("Content-Length", "9")])
+        return [b"short" if environ["PATH_INFO"] == "/hello" else b"long enou"]
+
+    monkeypatch.setattr(RequestBody, "spool", spool)
+    with Running(application, body_buffer=1000, **options) as running:
+        client = running.client()
+        client.send(HELLO)
+        assert gate.entered.wait(SECONDS)
+        client.send(encode_request("POST", "/", body=b"x" * 100_000)[:50_000])
+        assert spooling.wait(SECONDS)
+        gate.opened.set()
+        with pytest.raises(TruncatedError):
+            client.read()
+        go_on.set()
+        assert running.client().get("/other").status == 200
 
 
 def test_a_client_that_leaves_while_its_body_is_spooled(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,28 @@
+"""What a process holds: descriptors, threads and memory, as Linux tells it in /proc."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def descriptors(pid: int) -> list[str]:
+    """What each open descriptor of a process is."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return sorted(found)
+
+
+def thread_count(pid: int) -> int:
+    """How many threads a process has."""
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def private_bytes(pid: int) -> int:
+    """The memory that would be free if the process ended: what it shares with nobody."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Private_Clean:", "Private_Dirty:")))
