@@ -16,11 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import REPOSITORY, Process, Server, wait_until
+from tests.functional.certificates import Pair, TlsClient
+from tests.functional.harness import REPOSITORY, Process, Server, free_ports, wait_until
 from tests.functional.load import Load
 from tests.functional.test_processes import MODES, Code, answers, molds
 from tests.functional.test_reload import all_say, rss
 from tests.functional.tools import find_tool
+from tests.functional.wire import Client
 
 REPLACED = r"restarted: \d+ workers? (is|are) new"
 
@@ -288,6 +290,32 @@ def test_a_worker_that_falls_silent_after_an_upgrade_is_seen_on_the_old_scoreboa
         server.wait_for(rf"worker \d \({frozen}\) was killed by SIGKILL|worker \d \({frozen}\) is not heard again", 60)
         assert "a new scoreboard" not in server.log
         assert wait_until(lambda: frozen not in server.worker_pids() and len(server.worker_pids()) == 2, 30)
+
+
+def test_below_start_server_which_sees_the_same_process_and_deploys_as_before(installed: Installation, tmp_path: Path) -> None:
+    pair = Pair(tmp_path, "localhost")
+    plain, tls = free_ports(2)
+    options = [f"--port=127.0.0.1:{plain}", f"--port=127.0.0.1:{tls}"]
+    starman = [sys.executable, "-m", "starman", "--listen", f"127.0.0.1:{tls}:ssl", *pair.arguments]
+    server = Process([find_tool("start_server"), *options, "--", *starman], tmp_path, {"PYTHONPATH": str(tmp_path)})
+    try:
+        server.wait_for("ready: 2 workers", 60)
+        (master,) = server.children()
+        with Load(lambda: Client(("127.0.0.1", plain))) as load, Load(lambda: TlsClient(tls, pair)) as secure:
+            os.kill(master, signal.SIGUSR2)
+            server.wait_for("has taken over", 60)
+            server.wait_for(REPLACED, 60)
+            assert server.children() == [master]
+            load.wait_for_turns()
+            secure.wait_for_turns()
+            server.signal(signal.SIGHUP)
+            server.wait_for(rf"old worker {master} died, status:0", 60)
+            load.wait_for_turns()
+            secure.wait_for_turns()
+        assert (load.failures, secure.failures) == ([], [])
+        assert server.stop(signal.SIGTERM) == 0
+    finally:
+        server.kill()
 
 
 def test_what_cannot_change_live_does_not_change_by_an_upgrade_either(installed: Installation) -> None:
