@@ -189,6 +189,12 @@ class Table:
     body_buffer: int = setting(
         "1M", "Connections", values.size(0), "Request bodies up to this size stay in memory; larger ones go to a temporary file."
     )
+    response_buffer: int = setting(
+        "1M", "Connections", values.size(0), "What is left of a response stays in memory up to this size; more goes to a file."
+    )
+    response_spool: int = setting(
+        "1G", "Connections", values.size(0), "Of a response that goes on, how much may wait in a file before its client is cut."
+    )
     stream_body: bool = setting(
         False,
         "Connections",

@@ -19,11 +19,14 @@ from starman.serving.clock import Progress
 from starman.serving.ending import LINGER_SECONDS, Phase, half_close, reset_on_close
 from starman.serving.exchange import Exchange
 from starman.serving.filerest import FileRest
-from starman.serving.remainder import Remainder, direct_descriptor
+from starman.serving.loopside import Rest
+from starman.serving.remainder import Remainder
 from starman.serving.shared import Shared
+from starman.serving.socketstate import direct_descriptor
 from starman.serving.streamed import StreamedExchange, StreamedUpload
+from starman.serving.turn import Turn
 from starman.serving.upload import Upload
-from starman.serving.writer import Rest, Turn, Writer
+from starman.serving.writer import Writer
 from starman.wsgi.body import RequestBody
 from starman.wsgi.environ import Environ, for_connection
 
@@ -270,16 +273,16 @@ class Connection(asyncio.Protocol):
     def take_over(self, rest: Rest) -> None:
         """A thread hands over what its socket did not take."""
         if self._phase is Phase.OPEN and not self._transport.is_closing():
-            self._progress.forget()
             self._remainder.take(rest)
         elif isinstance(rest, FileRest):
             rest.close()
 
-    def remainder_written(self) -> None:
-        """What was handed over is written: the next exchange may run."""
-        following = self._writer.drained()
+    def remainder_written(self, taken: int) -> bool:
+        """What was handed over is written: the next exchange may run. Returns False if more is on its way."""
+        complete, following = self._writer.drained(taken)
         if following is not None:
             self._shared.pool.put(following)
+        return complete
 
     def let_go(self, reply: SimpleQueue[bytes]) -> None:
         """The application takes the connection: close the transport, and with the duplicate open no FIN is sent (hazard 3)."""
@@ -314,9 +317,8 @@ class Connection(asyncio.Protocol):
                 self.refuse(ProtocolError(408, "the body did not arrive in time"))
         elif turn is Turn.FREE:
             self._check_receiving(now)
-        if turn in (Turn.STREAMING, Turn.FINISHING, Turn.RETURNED):
-            shared, left = self._shared, self._remainder.left
-            if self._progress.is_slow(turn, left, now, timeout=shared.write_timeout, rate=shared.min_send_rate):
+        if turn in (Turn.STREAMING, Turn.SPOOLING, Turn.FINISHING, Turn.RETURNED):
+            if self._remainder.is_slow(now, timeout=self._shared.write_timeout, rate=self._shared.min_send_rate):
                 self.cut()
         elif turn is not Turn.FREE:
             self._progress.forget()

@@ -111,6 +111,7 @@ class Exchange:
         """It failed by a defect of ours: reset its connection. Thread."""
         self.drop()
         self._writer.abandon(self)
+        self._writer.release(self, False)
 
     def drop(self) -> None:
         """It will not be run: its client is gone. Either side."""
@@ -129,11 +130,14 @@ class Exchange:
         return self.head.persistent and shared.keepalive and (not shared.draining or self._writer.has_pending)
 
     def send(self, data: bytes, *, last: bool) -> None:
-        """Write straight to the socket; what it does not take is the loop's. Waits for that unless `last`. Raises ClientGone."""
+        """Write straight to the socket; what it does not take is the loop's. Raises ClientGone.
+
+        Waits for that unless it is the `last` of the response, or too many threads wait already: then it is kept for the client.
+        """
         if data:
             sent = self._writer.send(self, data)
             if sent != len(data):
-                self._writer.hand_over(self, memoryview(data)[sent:], last=last)
+                self._leave(memoryview(data)[sent:], last=last, may_wait=not last)
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
         """Send a head and a part of a file, and end the response. What the socket does not take, the loop sends from a
@@ -146,7 +150,9 @@ class Exchange:
                     self.send(head + data, last=True)
                     return
             rest = FileRest(os.dup(fd), offset, count)
-            self.send(head, last=False)
+            sent = self._writer.send(self, head)
+            if sent != len(head):
+                self._leave(memoryview(head)[sent:], last=False, may_wait=False)
             self._writer.send_file(self, rest)
             if rest.count:
                 self._writer.hand_over(self, rest, last=True)
@@ -157,3 +163,19 @@ class Exchange:
         finally:
             if rest is not None:
                 rest.close()
+
+    def _leave(self, rest: memoryview, *, last: bool, may_wait: bool) -> None:
+        """Leave the loop what the socket did not take. Raises ClientGone."""
+        writer, shared = self._writer, self._shared
+        if may_wait and shared.pool.may_wait():
+            try:
+                writer.hand_over(self, rest, last=last)
+            finally:
+                shared.pool.has_waited()
+            return
+        try:
+            writer.keep(self, rest, shared.spool_limits, last=last)
+        except OSError as error:
+            log.error(f"{self._base['REMOTE_ADDR']} is cut, for it reads slowly and its response cannot be kept: {error}")
+            writer.abandon(self)
+            raise ClientGone from None

@@ -6,20 +6,35 @@ import os
 
 
 class FileRest:
-    """A part of a file that is still to be sent. It has a descriptor of its own, which whoever holds it closes."""
+    """A part of a file that is still to be sent. It has a descriptor of its own, which whoever holds it closes.
 
-    __slots__ = ("count", "fd", "offset")
+    Whoever sends it moves `offset`. `end` stays, but for a spool's: the thread that writes the spool moves it on.
+    """
 
-    def __init__(self, fd: int, offset: int, count: int) -> None:
+    __slots__ = ("end", "fd", "is_spool", "offset")
+
+    def __init__(self, fd: int, offset: int, count: int, *, is_spool: bool = False) -> None:
+        """`is_spool`: the file is ours and has no name, so that closing it may free a lot of disk, which takes its time."""
         self.fd = fd
         self.offset = offset
-        self.count = count
+        self.end = offset + count
+        self.is_spool = is_spool
+
+    @property
+    def count(self) -> int:
+        """How many bytes are still to be sent."""
+        return self.end - self.offset
+
+    def give_away(self) -> int:
+        """The descriptor, which the caller closes; -1 if it is closed or was given away."""
+        fd, self.fd = self.fd, -1
+        return fd
 
     def close(self) -> None:
         """Give the descriptor back. May be called more than once."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        fd = self.give_away()
+        if fd >= 0:
+            os.close(fd)
 
 
 def send_some(fd: int, rest: FileRest) -> int:

@@ -38,6 +38,7 @@ class Pool:
         "_gate",
         "_idle",
         "_loop",
+        "_may_wait",
         "_parked",
         "_polls",
         "_posted",
@@ -68,6 +69,8 @@ class Pool:
         self._threads = [_Sleeper(line(number) or nowhere()) for number in range(size)]
         self._idle = self._threads[::-1]
         self._stopped = False
+        # A permit for each thread that may wait for a slow reader. Taken and put back without a lock: a deque's pop is atomic.
+        self._may_wait = deque([None] * max(1, size - 1))
         # Of the loop: whether a turn is to be taken when this poll's events are parsed, and what the last polls brought.
         self._turn_due = False
         self._polls = 0
@@ -112,6 +115,21 @@ class Pool:
             self._wake()
         elif not self._turn_due:
             self._expect_turn(polls=0)
+
+    def may_wait(self) -> bool:
+        """Ask to wait until a client has read. A thread of the pool, which then calls `has_waited`, unless the answer is False.
+
+        All but one may wait at the same time, so that slow readers never hold the last; where there is but one, that one may.
+        """
+        try:
+            self._may_wait.pop()
+        except IndexError:
+            return False
+        return True
+
+    def has_waited(self) -> None:
+        """The wait is over. The thread that asked for it."""
+        self._may_wait.append(None)
 
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call something: the one door to it (hazard 10). Any thread. Raises RuntimeError when it is closed."""

@@ -6,15 +6,16 @@ On TLS, where there is no descriptor to write to, files go by the transport as w
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import struct
-import termios
+from collections import deque
 from typing import Protocol
 
 from starman import log
+from starman.serving.clock import Progress
 from starman.serving.filerest import FileRest, send_some
-from starman.serving.writer import Rest, Writer
+from starman.serving.loopside import Rest
+from starman.serving.socketstate import held_by_the_kernel
+from starman.serving.writer import Writer
 
 # How much (bytes) of a file is read at a time, where sendfile cannot be used.
 _BLOCK = 262_144
@@ -23,17 +24,17 @@ _BLOCK = 262_144
 class Handler(Protocol):
     """Who is told how it ends. Called in the loop."""
 
-    def remainder_written(self) -> None:
-        """All of it is written, and the transport's buffer is empty."""
+    def remainder_written(self, taken: int) -> bool:
+        """All is written that was taken, in `taken` times, and the transport's buffer is empty. False: more is on its way."""
 
     def cut(self) -> None:
         """It cannot be written."""
 
 
 class Remainder:
-    """At most one remainder of one connection. Loop only."""
+    """What one connection's client has still to be sent, in order. Loop only."""
 
-    __slots__ = ("_file", "_handler", "_loop", "_transport", "_writer")
+    __slots__ = ("_ended", "_handler", "_loop", "_passed", "_progress", "_queue", "_taken", "_transport", "_watches", "_writer")
 
     def __init__(self, handler: Handler, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, writer: Writer) -> None:
         """Sets the transport's high-water mark to 0: with any other, bytes may pend without a pause, or a resume come while
@@ -42,106 +43,137 @@ class Remainder:
         self._loop = loop
         self._transport = transport
         self._writer = writer
-        self._file: FileRest | None = None
+        # None until the connection needs one: most never do.
+        self._queue: deque[Rest] | None = None
+        self._progress: Progress | None = None
+        self._taken = 0
+        self._passed = 0
+        self._watches = False
+        self._ended = False
         transport.set_write_buffer_limits(high=0)
 
-    @property
-    def left(self) -> int:
-        """How many bytes the client has still to take. Those that the kernel holds for it count: it tells of room only when a
-        third of its buffer is free, and a slow reader may need minutes for that much."""
-        ours = self._file.count if self._file is not None else self._transport.get_write_buffer_size()
-        if self._writer.descriptor < 0:
-            if self._file is not None:
-                ours += self._transport.get_write_buffer_size()
-            return ours + _held_by_the_kernel(self._transport.get_extra_info("socket").fileno())
-        return ours + _held_by_the_kernel(self._writer.descriptor)
-
     def take(self, rest: Rest) -> None:
-        """Write `rest`, then tell the handler."""
-        if isinstance(rest, FileRest):
-            self._file = rest
-            if self._writer.descriptor < 0:
-                self.on_room()
-            else:
-                self._loop.add_writer(self._writer.descriptor, self._send_file)
-        else:
-            self._transport.write(rest)
-            self.on_room()
+        """Write `rest` behind what is still to be written, then tell the handler. A file that is last there has grown."""
+        if self._transport.is_closing():
+            self.end()
+        if self._ended:
+            if isinstance(rest, FileRest):
+                rest.close()
+            return
+        self._taken += 1
+        if self._queue is None:
+            self._queue = deque()
+        queue = self._queue
+        if not queue and not self._transport.get_write_buffer_size():
+            self._progress = Progress()
+        if not queue or queue[-1] is not rest:
+            queue.append(rest)
+        self.on_room()
 
     def on_room(self) -> None:
-        """The transport may have written what it had. It calls back only if it had to wait."""
-        if self._file is not None and self._writer.descriptor < 0:
-            self._write_file(self._file)
-        elif self._file is None and not self._transport.get_write_buffer_size():
-            self._handler.remainder_written()
+        """Go on: the transport may have written what it had. It calls back only if it had to wait."""
+        queue, transport = self._queue, self._transport
+        while queue:
+            rest = queue[0]
+            if not isinstance(rest, FileRest):
+                del queue[0]
+                self._passed += len(rest)
+                transport.write(rest)
+            elif rest.count:
+                # Behind the bytes before it: where the kernel sends it, it goes past the transport.
+                if not transport.get_write_buffer_size():
+                    self._begin_file(rest)
+                return
+            elif len(queue) > 1:
+                del queue[0]
+                self._close(rest)
+            else:
+                break  # it may grow still
+        if not transport.get_write_buffer_size() and self._handler.remainder_written(self._taken) and queue:
+            self._close_files()
+
+    def is_slow(self, now: float, *, timeout: float, rate: int) -> bool:
+        """As `Progress.is_slow`, of the client's reading since it had something to read.
+
+        Counts what the client has taken, for what is left may grow meanwhile. What the kernel holds for it is not taken: it
+        tells of room only when a third of its buffer is free, and a slow reader may need minutes for that much.
+        """
+        if self._progress is None:
+            return False
+        fd = self._writer.descriptor
+        if fd < 0:
+            fd = self._transport.get_extra_info("socket").fileno()
+        taken = self._passed - self._transport.get_write_buffer_size() - held_by_the_kernel(fd)
+        return self._progress.is_slow(self, taken, now, timeout=timeout, rate=rate)
 
     def end(self) -> None:
         """The connection ends: forget what is left. While the duplicate is open, for the loop watches it."""
-        if self._file is not None:
-            if self._writer.descriptor >= 0:
-                self._loop.remove_writer(self._writer.descriptor)
-            self._file.close()
-            self._file = None
+        self._ended = True
+        self._unwatch()
+        self._close_files()
 
-    def _write_file(self, rest: FileRest) -> None:
-        """Give the transport a block, when it has none left."""
-        if self._transport.get_write_buffer_size():
-            return
-        if not rest.count:
-            self.end()
-            self._handler.remainder_written()
-            return
+    def _close_files(self) -> None:
+        queue = self._queue
+        while queue:
+            rest = queue.popleft()
+            if isinstance(rest, FileRest):
+                self._close(rest)
+
+    def _close(self, rest: FileRest) -> None:
+        if rest.is_spool and rest.fd >= 0 and rest.end > _BLOCK:
+            # Freeing a file of 1 GB takes 60 ms on a disk, and longer where files are kept in memory. The number alone goes to
+            # the other thread: it is closed once, whoever else may ask for it.
+            self._loop.run_in_executor(None, os.close, rest.give_away())
+        else:
+            rest.close()
+
+    def _begin_file(self, rest: FileRest) -> None:
+        if self._writer.descriptor < 0:
+            self._write_block(rest)
+        elif not self._watches:
+            self._watches = True
+            self._loop.add_writer(self._writer.descriptor, self._send_file, rest)
+
+    def _unwatch(self) -> None:
+        if self._watches:
+            self._watches = False
+            self._loop.remove_writer(self._writer.descriptor)
+
+    def _write_block(self, rest: FileRest) -> None:
+        """Give the transport, which has none left, a block."""
         try:
             block = os.pread(rest.fd, min(rest.count, _BLOCK), rest.offset)
             if not block:
                 raise EOFError("the file is shorter than it was")
         except (OSError, EOFError) as error:
-            log.error(f"a file could not be sent whole: {error}")
-            self._handler.cut()
+            self._failed(error)
             return
         rest.offset += len(block)
-        rest.count -= len(block)
+        self._passed += len(block)
         self._transport.write(block)
         if not self._transport.get_write_buffer_size():
             # Not at once: a client that takes all that it is given would keep others from their turn.
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        if self._file is not None:
-            self._write_file(self._file)
+        if self._queue:
+            self.on_room()
 
-    def _send_file(self) -> None:
-        rest = self._file
-        assert rest is not None
+    def _send_file(self, rest: FileRest) -> None:
         try:
             sent = send_some(self._writer.descriptor, rest)
         except (BrokenPipeError, ConnectionError):
             self._handler.cut()
             return
         except (OSError, EOFError) as error:
-            log.error(f"a file could not be sent whole: {error}")
-            self._handler.cut()
+            self._failed(error)
             return
         rest.offset += sent
-        rest.count -= sent
+        self._passed += sent
         if not rest.count:
-            self.end()
-            self._handler.remainder_written()
+            self._unwatch()
+            self.on_room()
 
-
-def direct_descriptor(transport: asyncio.Transport) -> int:
-    """The descriptor to which bytes may be written past the transport, -1 on TLS. In a callback of the transport."""
-    if transport.get_extra_info("ssl_object") is not None:
-        return -1
-    fd: int = transport.get_extra_info("socket").fileno()
-    return fd
-
-
-def _held_by_the_kernel(fd: int) -> int:
-    """How many bytes a socket has taken and its peer has not; 0 where the system does not tell (Linux does: SIOCOUTQ, tcp(7))."""
-    try:
-        answer = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
-    except (OSError, ValueError):  # ValueError: there is no descriptor any more
-        return 0
-    held: int = struct.unpack("i", answer)[0]
-    return held
+    def _failed(self, error: Exception) -> None:
+        log.error(f"a file could not be sent whole: {error}")
+        self._handler.cut()

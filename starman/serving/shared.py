@@ -12,6 +12,7 @@ from starman.serving.accesslog import AccessLog
 from starman.serving.clock import Clock
 from starman.serving.pool import Pool
 from starman.serving.refusallog import RefusalLog
+from starman.serving.spool import SpoolLimits
 from starman.version import VERSION
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Shared:
         "on_harakiri",
         "pool",
         "refusals",
+        "spool_limits",
         "stream_paths",
         "write_timeout",
     )
@@ -97,6 +99,7 @@ class Shared:
         # Where bodies are streamed: below these paths, without "/" at the end; below "" are all.
         paths = ("/",) if settings.stream_body else settings.stream_body_path
         self.stream_paths = tuple(path.rstrip("/").encode("utf-8", "surrogateescape") for path in paths)
+        self.spool_limits = SpoolLimits(settings.response_buffer, settings.response_spool)
         self.handshake_timeout = settings.ssl_handshake_timeout
         self.header_timeout = settings.header_timeout
         self.min_body_rate = settings.min_body_rate

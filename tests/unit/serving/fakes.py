@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,9 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from starman.serving.filerest import FileRest
-from starman.serving.writer import Rest, Turn, Writer
+from starman.serving.loopside import Rest
+from starman.serving.turn import Turn
+from starman.serving.writer import Writer
 
 SECONDS = 10.0
 
@@ -45,6 +48,7 @@ class FakeConnection:
         self.socket = sock
         self.buffer = bytearray()
         self.files: list[FileRest] = []
+        self.taken = 0
         self.turns = 0
         self.write_failures = 0
         self.lost = False
@@ -54,19 +58,42 @@ class FakeConnection:
         if isinstance(rest, FileRest):
             if self.lost:
                 rest.close()
-            else:
+            elif rest not in self.files:
                 self.files.append(rest)
         elif not self.lost:
+            self._read_files()
             self.buffer += rest
+        self.taken += 1
 
     def flush(self) -> bool:
-        """Write what the socket takes; whether the buffer is empty now."""
+        """Write what the socket takes; whether nothing is left now."""
+        self._read_files()
         try:
             while self.buffer:
                 del self.buffer[: self.socket.send(self.buffer)]
         except BlockingIOError:
             return False
         return True
+
+    def drained(self) -> Any:
+        """Say that all is written; the exchange that is to run now."""
+        assert self.writer is not None
+        complete, following = self.writer.drained(self.taken)
+        if complete:
+            self._close_files()
+        return following
+
+    def _read_files(self) -> None:
+        for file in self.files:
+            while file.count:
+                block = os.pread(file.fd, file.count, file.offset)
+                assert block, "the file is shorter than was said"
+                self.buffer += block
+                file.offset += len(block)
+
+    def _close_files(self) -> None:
+        while self.files:
+            self.files.pop().close()
 
     def on_turn(self) -> None:
         self.turns += 1
@@ -84,8 +111,7 @@ class FakeConnection:
         assert self.writer is not None
         self.lost = True
         self.buffer.clear()
-        while self.files:
-            self.files.pop().close()
+        self._close_files()
         self.writer.lose()
 
 

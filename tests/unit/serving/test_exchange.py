@@ -16,7 +16,8 @@ import pytest
 from starman.serving import exchange as module
 from starman.serving.clock import Clock
 from starman.serving.exchange import Exchange
-from starman.serving.writer import Turn
+from starman.serving.spool import SpoolLimits
+from starman.serving.turn import Turn
 from starman.wsgi.body import RequestBody
 from tests.unit.serving.fakes import SECONDS, Bridge
 from tests.unit.wsgi.heads import request
@@ -36,6 +37,23 @@ class FakeLog:
         self.lines.append((peer, status_code))
 
 
+class FakePool:
+    """A pool that lets threads wait, or not."""
+
+    def __init__(self) -> None:
+        self.permits = 1
+
+    def may_wait(self) -> bool:
+        self.permits -= 1
+        if self.permits < 0:
+            self.permits = 0
+            return False
+        return True
+
+    def has_waited(self) -> None:
+        self.permits += 1
+
+
 class FakeShared:
     """What an exchange needs of what connections share."""
 
@@ -45,6 +63,8 @@ class FakeShared:
         self.access_log = FakeLog()
         self.keepalive = True
         self.draining = False
+        self.pool = FakePool()
+        self.spool_limits = SpoolLimits(1 << 20, 1 << 20)
 
 
 class Stage:
@@ -233,7 +253,7 @@ def test_a_stream_waits_for_the_loop(stage: Make) -> None:
     received = b""
     while not s.bridge.connection.flush():
         received += s.received()
-    s.writer.drained()
+    s.bridge.connection.drained()
     thread.join(SECONDS)
     assert not thread.is_alive()
     s.bridge.loop.run_all()

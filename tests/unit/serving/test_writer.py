@@ -20,11 +20,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from starman.serving.filerest import FileRest, send_some
-from starman.serving.writer import TRANSITIONS, Turn, Writer
+from starman.serving.spool import SpoolLimits
+from starman.serving.turn import TRANSITIONS, Turn
+from starman.serving.writer import Writer
 from starman.wsgi.call import ClientGone
 from tests.unit.serving.fakes import SECONDS, Bridge, FakeExchange, bridge
 
 MUCH = b"x" * 1_000_000
+
+# The first blocks that are kept are in memory, those behind them in a file.
+LIMITS = SpoolLimits(20_000, 1 << 30)
+NO_FILE = SpoolLimits(20_000, 0)
 
 
 Outcome = list[BaseException | None]
@@ -81,6 +87,22 @@ def finishing_turn(b: Bridge) -> Any:
     return exchange
 
 
+def spooling_turn(b: Bridge) -> Any:
+    exchange = b.offer()
+    b.writer.keep(exchange, memoryview(b"kept"), LIMITS, last=False)
+    b.loop.run_all()
+    assert b.writer.turn is Turn.SPOOLING
+    return exchange
+
+
+def spooled_turn(b: Bridge) -> Any:
+    exchange = spooling_turn(b)
+    b.connection.flush()
+    assert b.connection.drained() is None
+    assert b.writer.turn is Turn.SPOOLED
+    return exchange
+
+
 def returned_turn(b: Bridge, persistent: bool = True) -> None:
     assert b.writer.release(finishing_turn(b), persistent) is None
 
@@ -88,8 +110,19 @@ def returned_turn(b: Bridge, persistent: bool = True) -> None:
 def written_turn(b: Bridge) -> Any:
     exchange = finishing_turn(b)
     b.connection.flush()
-    assert b.writer.drained() is None
+    assert b.connection.drained() is None
     return exchange
+
+
+def _keep(b: Bridge, exchange: Any, *, last: bool = False) -> None:
+    b.writer.keep(exchange, memoryview(b"more"), LIMITS, last=last)
+
+
+def _wait(b: Bridge, exchange: Any) -> None:
+    thread, _ = in_thread(b.writer.hand_over, exchange, memoryview(b"more"), last=False)
+    b.loop.run_one(wait=True)
+    b.writer.lose()
+    thread.join(SECONDS)
 
 
 def _streaming_then(b: Bridge, end: Callable[[], object]) -> None:
@@ -110,17 +143,31 @@ DRIVES: dict[tuple[Turn, Turn], Callable[[Bridge], object]] = {
     (Turn.THREAD, Turn.THREAD): lambda b: b.writer.release(_with_pending(b, thread_turn), True),
     (Turn.THREAD, Turn.FREE): lambda b: b.writer.release(thread_turn(b), True),
     (Turn.THREAD, Turn.STREAMING): lambda b: _streaming_then(b, b.writer.lose),
+    (Turn.THREAD, Turn.SPOOLING): spooling_turn,
     (Turn.THREAD, Turn.FINISHING): finishing_turn,
     (Turn.THREAD, Turn.ENDING): lambda b: b.writer.release(thread_turn(b), False),
     (Turn.THREAD, Turn.DEAD): lambda b: b.writer.abandon(thread_turn(b)),
-    (Turn.STREAMING, Turn.THREAD): lambda b: _streaming_then(b, b.writer.drained),
+    (Turn.STREAMING, Turn.THREAD): lambda b: _streaming_then(b, b.connection.drained),
     (Turn.STREAMING, Turn.DEAD): lambda b: _streaming_then(b, b.writer.lose),
+    (Turn.SPOOLING, Turn.SPOOLING): lambda b: _keep(b, spooling_turn(b)),
+    (Turn.SPOOLING, Turn.SPOOLED): spooled_turn,
+    (Turn.SPOOLING, Turn.STREAMING): lambda b: _wait(b, spooling_turn(b)),
+    (Turn.SPOOLING, Turn.FINISHING): lambda b: _keep(b, spooling_turn(b), last=True),
+    (Turn.SPOOLING, Turn.RETURNED): lambda b: b.writer.release(spooling_turn(b), True),
+    (Turn.SPOOLING, Turn.DEAD): lambda b: (spooling_turn(b), b.writer.lose()),
+    (Turn.SPOOLED, Turn.THREAD): lambda b: b.writer.send(spooled_turn(b), b"x"),
+    (Turn.SPOOLED, Turn.FREE): lambda b: b.writer.release(spooled_turn(b), True),
+    (Turn.SPOOLED, Turn.STREAMING): lambda b: _wait(b, spooled_turn(b)),
+    (Turn.SPOOLED, Turn.SPOOLING): lambda b: _keep(b, spooled_turn(b)),
+    (Turn.SPOOLED, Turn.FINISHING): lambda b: _keep(b, spooled_turn(b), last=True),
+    (Turn.SPOOLED, Turn.ENDING): lambda b: b.writer.release(spooled_turn(b), False),
+    (Turn.SPOOLED, Turn.DEAD): lambda b: b.writer.abandon(spooled_turn(b)),
     (Turn.FINISHING, Turn.RETURNED): returned_turn,
     (Turn.FINISHING, Turn.WRITTEN): written_turn,
     (Turn.FINISHING, Turn.DEAD): lambda b: (finishing_turn(b), b.writer.lose()),
-    (Turn.RETURNED, Turn.THREAD): lambda b: (returned_turn(b), b.offer(), b.writer.drained()),
-    (Turn.RETURNED, Turn.FREE): lambda b: (returned_turn(b), b.writer.drained()),
-    (Turn.RETURNED, Turn.ENDING): lambda b: (returned_turn(b, False), b.writer.drained()),
+    (Turn.RETURNED, Turn.THREAD): lambda b: (returned_turn(b), b.offer(), b.connection.drained()),
+    (Turn.RETURNED, Turn.FREE): lambda b: (returned_turn(b), b.connection.drained()),
+    (Turn.RETURNED, Turn.ENDING): lambda b: (returned_turn(b, False), b.connection.drained()),
     (Turn.RETURNED, Turn.DEAD): lambda b: (returned_turn(b), b.writer.lose()),
     (Turn.WRITTEN, Turn.THREAD): lambda b: b.writer.release(_with_pending(b, written_turn), True),
     (Turn.WRITTEN, Turn.FREE): lambda b: b.writer.release(written_turn(b), True),
@@ -167,7 +214,6 @@ class World(RuleBasedStateMachine):
         self.asked = False
         self.turns_before = 0
         self.ended = False
-        self.handed_over = False
         self.stream: tuple[threading.Thread, Outcome] | None = None
 
     # The loop
@@ -195,8 +241,8 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def loop_writes(self) -> None:
-        if not self.lost and self.b.connection.flush() and self.posted_all():
-            following = self.writer.drained()
+        if not self.lost and self.b.connection.flush():
+            following = self.b.connection.drained()
             self._started(following)
             self._stream_ends()
 
@@ -224,28 +270,30 @@ class World(RuleBasedStateMachine):
     # The thread
 
     @precondition(lambda self: self.running is not None and self.stream is None)
-    @rule(data=st.binary(min_size=1, max_size=50), big=st.booleans(), last=st.booleans())
-    def thread_sends(self, data: bytes, big: bool, last: bool) -> None:
+    @rule(data=st.binary(min_size=1, max_size=50), big=st.booleans(), last=st.booleans(), waits=st.booleans())
+    def thread_sends(self, data: bytes, big: bool, last: bool, waits: bool) -> None:
         if big:
             data *= 2000
-        may = self.writer.turn is Turn.THREAD
+        may = self.writer.turn in (Turn.THREAD, Turn.SPOOLING, Turn.SPOOLED)
+        adds = self.writer.turn is Turn.SPOOLING
         try:
             sent = self.writer.send(self.running, data)
         except ClientGone:
             assert not may
             return
         assert may
-        self.expected += data[:sent]
+        assert not (adds and sent)
+        self.expected += data
         if sent < len(data):
             rest = memoryview(data)[sent:]
-            self.expected += rest
-            if last:
+            if not waits:
+                self.writer.keep(self.running, rest, LIMITS, last=last)
+            elif last:
                 self.writer.hand_over(self.running, rest, last=True)
             else:
                 self.stream = in_thread(self.writer.hand_over, self.running, rest, last=False)
-                while self.writer.turn is Turn.THREAD:
+                while self.writer.turn is not Turn.STREAMING:
                     pass
-            self.handed_over = True
 
     @precondition(lambda self: self.running is not None and self.stream is None)
     @rule(persistent=st.booleans())
@@ -258,8 +306,9 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.running is not None and self.stream is None)
     @rule()
     def thread_abandons(self) -> None:
-        self.writer.abandon(self.running)
-        self.running = None
+        exchange, self.running = self.running, None
+        self.writer.abandon(exchange)
+        assert self.writer.release(exchange, False) is None
 
     @rule()
     def a_stale_exchange_gets_nowhere(self) -> None:
@@ -268,6 +317,8 @@ class World(RuleBasedStateMachine):
             self.writer.send(stale, b"forged")
         with pytest.raises(ClientGone):
             self.writer.hand_over(stale, memoryview(b"forged"), last=True)
+        with pytest.raises(ClientGone):
+            self.writer.keep(stale, memoryview(b"forged"), LIMITS, last=True)
         assert self.writer.release(stale, False) is None
         self.writer.abandon(stale)
 
@@ -280,13 +331,6 @@ class World(RuleBasedStateMachine):
             self.received += self.b.client.recv(size)
 
     # What must hold
-
-    def posted_all(self) -> bool:
-        """Whether the loop has seen all that threads have posted: only then it knows that nothing is left to write."""
-        while self.b.loop.run_one():
-            pass
-        self.lost = self.lost or self.b.connection.lost
-        return not self.lost and self.b.connection.flush()
 
     def _started(self, exchange: Any) -> None:
         if exchange is not None:
@@ -324,6 +368,11 @@ class World(RuleBasedStateMachine):
         assert self.writer.pending_count == len(self.waiting)
 
     @invariant()
+    def only_who_spools_has_a_spool(self) -> None:
+        if self.running is None or self.writer.turn not in (Turn.SPOOLING, Turn.SPOOLED, Turn.DEAD):
+            assert self.writer._spool is None
+
+    @invariant()
     def one_that_ran_is_never_dropped(self) -> None:
         assert self.running is None or self.running.drops == 0
         assert all(exchange.drops <= 1 for exchange in self.offered)
@@ -345,6 +394,9 @@ class World(RuleBasedStateMachine):
         self.b.connection.lose()
         self._stream_ends()
         assert self.stream is None
+        if self.running is not None:
+            self.writer.release(self.running, True)
+        assert self.writer._spool is None
         assert self.writer.descriptor == -1
         self.b.loop.run_all()
         self.b.close()
@@ -520,7 +572,7 @@ def test_hazard_01_the_loss_may_come_between_the_room_and_the_thread() -> None:
         for _ in range(200):
             with bridge() as c:
                 thread, outcome = streaming_turn(c)
-                c.writer.drained()
+                c.connection.drained()
                 c.writer.lose()
                 thread.join(SECONDS)
                 assert len(outcome) == 1
@@ -589,19 +641,19 @@ def test_hazard_04_a_thread_gets_the_write_half_only_with_nothing_buffered() -> 
         with pytest.raises(ClientGone):
             b.writer.send(exchange, b"too early")
         assert b.connection.flush()
-        assert b.writer.drained() is exchange
+        assert b.connection.drained() is exchange
         b.writer.send(exchange, b"response")
         assert b.client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\nresponse"
 
 
 def test_hazard_04_drained_is_harmless_when_nothing_was_handed_over() -> None:
     with bridge() as b:
-        assert b.writer.drained() is None
+        assert b.connection.drained() is None
         exchange = b.offer()
-        assert b.writer.drained() is None
+        assert b.connection.drained() is None
         assert b.writer.turn is Turn.THREAD
         b.writer.lose()
-        assert b.writer.drained() is None
+        assert b.connection.drained() is None
         assert b.writer.release(exchange, True) is None
         assert b.writer.turn is Turn.DEAD
 
@@ -672,7 +724,7 @@ def test_without_a_descriptor_all_is_handed_over() -> None:
         assert b.connection.buffer == b"data"
         assert b.writer.release(exchange, True) is None  # type: ignore[arg-type]
         assert b.writer.turn is Turn.RETURNED
-        b.writer.drained()
+        b.connection.drained()
         assert b.writer.turn is Turn.FREE
 
 
@@ -744,7 +796,7 @@ def test_hazard_11_handing_over_races_with_the_loss() -> None:
             exchange = b.offer()
             thread, outcome = in_thread(b.writer.hand_over, exchange, memoryview(b"rest"), last=False)
             b.loop.run_one(wait=True)
-            other, _ = in_thread(b.writer.drained)
+            other, _ = in_thread(b.connection.drained)
             b.connection.lose()
             for each in (thread, other):
                 each.join(SECONDS)

@@ -1,0 +1,29 @@
+"""What a thread may ask of the loop's side of a connection, and what it may hand over to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from starman.serving.filerest import FileRest
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
+
+Rest = memoryview | FileRest
+
+
+class LoopSide(Protocol):
+    """What a thread may ask of the connection, by way of the loop's queue only."""
+
+    def take_over(self, rest: Rest) -> None:
+        """Write `rest`, behind what is still to be written, then call `Writer.drained`. A file that stands last there and is
+        taken over again has grown."""
+
+    def on_turn(self) -> None:
+        """The exchanges have come to an end: close, refuse or read on, whatever is due."""
+
+    def cut(self) -> None:
+        """Reset the connection: its socket is dead, or its response broke off."""
+
+    def let_go(self, reply: SimpleQueue[bytes]) -> None:
+        """Close the transport without a word to the peer, and put what was received and not read into `reply`."""

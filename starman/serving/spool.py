@@ -1,0 +1,74 @@
+"""What a client has still to take of a response while its thread does not wait: memory first, then a file without a name.
+
+A thread adds to it, and the loop sends it. The file is written by the thread at its end and read by the loop from its beginning,
+each by a descriptor of its own: so neither closes a number under the other's hands, and what the loop has is a `FileRest`
+like any other.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import BinaryIO, NamedTuple
+
+from starman.serving.filerest import FileRest
+
+
+class SpoolLimits(NamedTuple):
+    """How much (bytes) may wait for one client. The file's limit is for responses that go on: the last of one is always taken."""
+
+    memory_bytes: int
+    file_bytes: int
+
+
+class Spool:
+    """The thread's side. One thread at a time; writing and closing block on the disk."""
+
+    __slots__ = ("_file", "_held", "_length", "_limits", "_shared")
+
+    def __init__(self, limits: SpoolLimits) -> None:
+        self._limits = limits
+        self._held = 0
+        self._file: BinaryIO | None = None
+        self._length = 0
+        self._shared: FileRest | None = None
+
+    def add(self, data: memoryview, *, last: bool) -> memoryview | None:
+        """Take the next piece. Returns it as it is to be given to the loop; None: it is in the file.
+
+        The `last` of a response is taken whatever its size: nothing comes behind it.
+
+        Raises OSError: the disk is full, TMPDIR is no place for files, or the limit is reached.
+        """
+        limits = self._limits
+        if self._file is None and self._held + len(data) <= limits.memory_bytes:
+            self._held += len(data)
+            # The end of a large body would keep all of it in memory.
+            return memoryview(bytes(data)) if data.nbytes < memoryview(data.obj).nbytes > limits.memory_bytes else data
+        if not last and self._length + len(data) > limits.file_bytes:
+            raise OSError(f"more than {limits.file_bytes} bytes would have to wait (response_spool)")
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="starman-", buffering=0)  # noqa: SIM115 - closed by `close`
+        while data:
+            count = self._file.write(data)
+            self._length += count
+            data = data[count:]
+        return None
+
+    def share(self, *, anew: bool) -> FileRest:
+        """What was added to the file, for the loop to send and to close: what was shared before, which now goes further.
+
+        `anew`: the loop may have closed that. Does not block. Raises OSError when there is no descriptor left.
+        """
+        assert self._file is not None
+        if anew or self._shared is None:
+            start = 0 if self._shared is None else self._shared.end
+            self._shared = FileRest(os.dup(self._file.fileno()), start, self._length - start, is_spool=True)
+        else:
+            self._shared.end = self._length
+        return self._shared
+
+    def close(self) -> None:
+        """Give the thread's descriptor back: what was shared is the loop's. May be called more than once."""
+        if self._file is not None:
+            self._file.close()
