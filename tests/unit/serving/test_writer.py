@@ -25,6 +25,7 @@ from starman.serving.turn import TRANSITIONS, Turn
 from starman.serving.writer import Writer
 from starman.wsgi.call import ClientGone
 from tests.unit.serving.fakes import SECONDS, Bridge, FakeExchange, bridge
+from tests.unit.serving.running import descriptors
 
 MUCH = b"x" * 1_000_000
 
@@ -388,6 +389,7 @@ class World(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         while self.received != self.expected and not self.lost and self.writer.turn is not Turn.DEAD:
+            self.loop_runs_what_was_posted()
             self.loop_writes()
             self.client_reads(1 << 20)
             self.bytes_arrive_whole_in_order_and_once()
@@ -656,6 +658,58 @@ def test_hazard_04_drained_is_harmless_when_nothing_was_handed_over() -> None:
         assert b.connection.drained() is None
         assert b.writer.release(exchange, True) is None
         assert b.writer.turn is Turn.DEAD
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_hazard_04_what_is_on_its_way_to_the_loop_is_not_written_yet(last: bool) -> None:
+    with bridge() as b:
+        exchange = spooling_turn(b)
+        b.writer.keep(exchange, memoryview(b" and more"), LIMITS, last=last)
+        assert b.connection.flush()
+        assert b.writer.drained(b.connection.taken) == (False, None)
+        assert b.writer.turn is (Turn.FINISHING if last else Turn.SPOOLING)
+        b.loop.run_all()
+        assert b.connection.flush()
+        assert b.writer.drained(b.connection.taken) == (True, None)
+        assert b.writer.turn is (Turn.WRITTEN if last else Turn.SPOOLED)
+        assert b.client.recv(100) == b"kept and more"
+
+
+# What is kept
+
+
+def kept_files() -> int:
+    return sum(name.endswith("(deleted)") for name in descriptors())
+
+
+def test_a_file_of_what_is_kept_goes_when_the_client_does() -> None:
+    before = kept_files()
+    with bridge() as b:
+        exchange = spooling_turn(b)
+        b.writer.keep(exchange, memoryview(MUCH), LIMITS, last=False)
+        b.loop.run_all()
+        assert kept_files() == before + 2  # each side has a descriptor
+        b.connection.lose()
+        with pytest.raises(ClientGone):
+            b.writer.keep(exchange, memoryview(MUCH), LIMITS, last=False)
+        b.writer.release(exchange, False)
+        assert kept_files() == before
+        late = FakeExchange()
+        with pytest.raises(ClientGone):
+            b.writer.keep(late, memoryview(MUCH), LIMITS, last=True)  # type: ignore[arg-type]
+        assert kept_files() == before
+
+
+def test_what_cannot_be_kept_is_an_error_and_leaves_no_file() -> None:
+    before = kept_files()
+    with bridge() as b:
+        exchange = b.offer()
+        with pytest.raises(OSError, match="more than 0 bytes"):
+            b.writer.keep(exchange, memoryview(MUCH), NO_FILE, last=False)
+        assert b.writer.turn is Turn.THREAD
+        b.writer.abandon(exchange)
+        b.writer.release(exchange, False)
+        assert kept_files() == before
 
 
 @pytest.fixture
