@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections import deque
 from typing import Protocol
 
@@ -123,7 +124,7 @@ class Remainder:
         if rest.is_spool and rest.fd >= 0 and rest.end > _BLOCK:
             # Freeing a file of 1 GB takes 60 ms on a disk, and longer where files are kept in memory. The number alone goes to
             # the other thread: it is closed once, whoever else may ask for it.
-            self._loop.run_in_executor(None, os.close, rest.give_away())
+            threading.Thread(target=os.close, args=(rest.give_away(),), name="starman-close", daemon=True).start()
         else:
             rest.close()
 
