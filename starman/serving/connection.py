@@ -272,7 +272,7 @@ class Connection(asyncio.Protocol):
 
     def take_over(self, rest: Rest) -> None:
         """A thread hands over what its socket did not take."""
-        if self._phase is Phase.OPEN and not self._transport.is_closing():
+        if self._phase is Phase.OPEN:
             self._remainder.take(rest)
         elif isinstance(rest, FileRest):
             rest.close()
