@@ -1,108 +1,19 @@
-"""Behind real proxies: nginx and HAProxy in front of a TCP and a UNIX listener. Pages, uploads, kept upstream connections."""
+"""Behind real proxies, nginx and HAProxy, on TCP and UNIX listeners: pages, uploads, kept upstream connections, restarts."""
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Callable, Iterator
+import signal
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.functional.applications import digest, pattern
-from tests.functional.harness import Process, Server, wait_until
-from tests.functional.tools import find_tool
+from tests.functional.harness import Server
+from tests.functional.proxies import PROXIES, proxied
 from tests.functional.wire import Client, encode_chunks, encode_request
-
-NGINX = """
-daemon off;
-master_process off;
-pid {directory}/nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    client_max_body_size 0;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    upstream starman {{ server {upstream}; keepalive 8; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://starman;
-            proxy_http_version 1.1;
-            proxy_request_buffering {buffering};
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $remote_addr;
-        }}
-    }}
-}}
-"""
-
-HAPROXY = """
-global
-    maxconn 256
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 30s
-    timeout server 30s
-    retries 0
-    http-reuse always
-frontend clients
-    bind 127.0.0.1:{port}
-    default_backend starman
-backend starman
-    server one {upstream} maxconn 64
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def start_nginx(server: Server, directory: Path, port: int, buffering: str = "on") -> Process:
-    upstream = f"unix:{server.address}" if isinstance(server.address, str) else f"127.0.0.1:{server.port}"
-    text = NGINX.format(directory=directory, upstream=upstream, port=port, buffering=buffering)
-    if os.geteuid() == 0:
-        text = f"user root;{text}"  # its temporary files are in a directory that belongs to whom the tests run as
-    path = directory / "nginx.conf"
-    path.write_text(text)
-    return Process([find_tool("nginx"), "-p", str(directory), "-e", "stderr", "-c", str(path)], env={"NGINX": None})
-
-
-def start_unbuffered_nginx(server: Server, directory: Path, port: int) -> Process:
-    """Request bodies are passed on as they come, chunked ones as chunked."""
-    return start_nginx(server, directory, port, buffering="off")
-
-
-def start_haproxy(server: Server, directory: Path, port: int) -> Process:
-    upstream = f"unix@{server.address}" if isinstance(server.address, str) else f"127.0.0.1:{server.port}"
-    path = directory / "haproxy.cfg"
-    path.write_text(HAPROXY.format(upstream=upstream, port=port))
-    return Process([find_tool("haproxy"), "-db", "-f", str(path)])
-
-
-def answers(port: int) -> bool:
-    try:
-        with Client(("127.0.0.1", port), 5.0) as client:
-            return client.get("/hello").status == 200
-    except OSError:
-        return False
-
-
-PROXIES: dict[str, Callable[[Server, Path, int], Process]] = {
-    "nginx": start_nginx,
-    "nginx-unbuffered": start_unbuffered_nginx,
-    "haproxy": start_haproxy,
-}
 
 
 @pytest.fixture(scope="module", params=["tcp", "unix"])
@@ -116,17 +27,8 @@ def upstream(request: pytest.FixtureRequest, directory: Path, server_env: dict[s
 @pytest.fixture(scope="module", params=list(PROXIES))
 def proxy(request: pytest.FixtureRequest, upstream: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a proxy before `upstream`."""
-    port = free_port()
-    process = PROXIES[request.param](upstream, tmp_path_factory.mktemp(request.param), port)
-    try:
-        started = wait_until(lambda: process.status is not None or answers(port), 15)
-        assert started, process.log
-        assert process.status is None, process.log
+    with proxied(request.param, upstream, tmp_path_factory.mktemp(request.param)) as port:
         yield port
-        for word in ("[error]", "[crit]", "[alert]", "is DOWN"):
-            assert word not in process.log, process.log
-    finally:
-        process.kill()
 
 
 @pytest.fixture
@@ -182,3 +84,36 @@ def test_many_clients_at_once(proxy: int) -> None:
 
     with ThreadPoolExecutor(10) as pool:
         assert list(pool.map(work, range(10))) == list(range(10))
+
+
+@pytest.mark.parametrize("listen", ["tcp", "unix"])
+@pytest.mark.parametrize("name", ["nginx", "haproxy"])
+def test_a_rolling_restart_is_not_seen_through_the_proxy(name: str, listen: str, tmp_path: Path) -> None:
+    where = f"{tmp_path}/starman.sock" if listen == "unix" else "127.0.0.1:0"
+    enough = threading.Event()
+    with (
+        Server("tests.functional.applications:app", "--workers", "2", listen=where) as server,
+        proxied(name, server, tmp_path) as port,
+        ThreadPoolExecutor(9) as pool,
+    ):
+
+        def ask(number: int) -> int:
+            """Closed loop: kept connections and new ones, pages and uploads."""
+            count = 0
+            while not enough.is_set():
+                with Client(("127.0.0.1", port)) as client:
+                    for _ in range(20 if number % 3 else 1):
+                        assert client.get("/hello").status == 200
+                        body = pattern(1000 * number)
+                        assert client.request("POST", "/echo", body=body).body == body
+                        count += 2
+            return count
+
+        asking = [pool.submit(ask, number) for number in range(8)]
+        try:
+            for turn in range(1, 4):
+                server.signal(signal.SIGHUP)
+                server.wait_for("restarted: 2 workers are new", 60, count=turn)
+        finally:
+            enough.set()
+        assert all(done.result() > 0 for done in asking)
