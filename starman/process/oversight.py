@@ -68,6 +68,15 @@ class Oversight:
             if reason is not None:
                 self._told = self._channel.send(Spent(reason))
 
+    def note(self, connections: int, *, crowded: bool) -> None:
+        """Let the siblings know how this worker is."""
+        if self._place is not None:
+            self._place.note(connections, crowded=crowded)
+
+    def fewest(self) -> int | None:
+        """How many connections the least busy sibling has."""
+        return None if self._place is None else self._place.fewest(time.monotonic())
+
     def harakiri(self) -> None:
         """The application wishes that this process ends."""
         self.on_harakiri()

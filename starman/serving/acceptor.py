@@ -6,21 +6,32 @@ import asyncio
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
 from starman import log
+from starman.serving import exclusive
 from starman.serving.connection import Connection
+from starman.serving.exclusive import ExclusiveWatch
 from starman.serving.handshake import Handshake
+from starman.serving.overseer import Overseer
 from starman.serving.shared import SOFTWARE, Shared
 from starman.wsgi.environ import template
 
-# How many connections one wake-up accepts from a listener.
+# How many connections one wake-up accepts from a listener. Where siblings are woken in turn, one: the next is the next one's.
 _MOST_AT_ONCE = 16
 
 # How long (seconds) a listener is left alone when no descriptor is left for a connection.
 _PAUSE = 0.5
+
+# A worker in which a request has waited this long (seconds) for a thread is crowded, and looks again after as long.
+_CROWDED = 0.005
+
+# So many connections more than a sibling's are a lead; a worker that has it takes no more than one in this time (seconds).
+_LEAD = 3
+_LEAD_PAUSE = 0.002
 
 
 Factory = Callable[[], asyncio.Protocol]
@@ -41,63 +52,124 @@ class Listening(Protocol):
 class Acceptor:
     """Accepts on all listeners of a worker. Loop only.
 
-    By add_reader and accept(2), not by create_server: that one's close unlinks a UNIX path which is shared (hazard 12), loses
-    what it has just accepted (asyncio's own loop), and says nothing of what is still in the kernel's queue (hazard 13).
+    By accept(2), not by create_server: that one's close unlinks a UNIX path which is shared (hazard 12), loses what it has just
+    accepted (asyncio's own loop), and says nothing of what is still in the kernel's queue (hazard 13). With siblings, each
+    accepts when it is its turn (`exclusive`), and a crowded one lets those go first that are not; else add_reader says when.
     """
 
-    __slots__ = ("_listeners", "_loop", "_multiprocess", "_pending", "_shared", "_threads", "_tls")
+    __slots__ = (
+        "_listeners",
+        "_loop",
+        "_multiprocess",
+        "_pending",
+        "_review",
+        "_shared",
+        "_siblings",
+        "_threads",
+        "_tls",
+        "_watch",
+    )
 
-    def __init__(self, shared: Shared, *, threads: int, multiprocess: bool, tls: ssl.SSLContext | None) -> None:
-        """`threads` and `multiprocess` are told to the application. `tls` is needed where a listener is secure."""
+    def __init__(
+        self, shared: Shared, *, threads: int, multiprocess: bool, tls: ssl.SSLContext | None, siblings: Overseer | None = None
+    ) -> None:
+        """`threads` and `multiprocess` are told to the application. `tls` is needed where a listener is secure. `siblings` knows
+        of the other workers on the same listeners; None: nobody else accepts there."""
         self._shared = shared
+        self._siblings = siblings
+        self._watch: ExclusiveWatch | None = None
+        self._review: asyncio.TimerHandle | None = None
         self._threads = threads
         self._multiprocess = multiprocess
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._listeners: list[tuple[socket.socket, Factory]] = []
+        self._listeners: dict[int, tuple[socket.socket, Factory]] = {}
         self._pending: set[asyncio.Task[object]] = set()
 
     def start(self, listeners: Sequence[Listening]) -> None:
         """Begin to accept. The listeners' sockets stay the caller's: duplicates are used."""
+        if self._siblings is not None and exclusive.available:
+            self._watch = ExclusiveWatch(self._accept_in_turn, self._shared.pool.post)
+            self._shared.pool.on_backlog = partial(self._review_in, _CROWDED)
         for listener in listeners:
             sock = listener.socket.dup()
             sock.setblocking(False)
-            factory = self._factory(sock, listener.secure)
-            self._listeners.append((sock, factory))
-            self._loop.add_reader(sock.fileno(), self._accept, sock, factory)
+            self._listeners[sock.fileno()] = sock, self._factory(sock, listener.secure)
+            self._look_at(sock.fileno())
 
     def stop(self) -> None:
         """Accept what the kernel already has for us, then no more: those clients may have sent their request (hazard 13).
         A doomed process leaves them to the others."""
-        listeners, self._listeners = self._listeners, []
-        for sock, factory in listeners:
-            self._loop.remove_reader(sock.fileno())
+        listeners, self._listeners = self._listeners, {}
+        if self._review is not None:
+            self._review.cancel()
+        for descriptor, (sock, factory) in listeners.items():
+            self._look_away(descriptor)
+            # If another connection has woken this worker, it is among these.
             self._accept(sock, factory, 1 << 16)
             sock.close()
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+
+    def tick(self) -> None:
+        """Look for a connection that waits although nobody is awake for it: whom it had woken was killed, or is doomed."""
+        if self._watch is not None and self._review is None:
+            for descriptor in self._listeners:
+                self._look_away(descriptor)
+            self._queue_up(self._listeners)
 
     @property
     def busy(self) -> bool:
         """Whether accepted sockets are still on their way to becoming connections."""
         return bool(self._pending)
 
-    def _accept(self, listener: socket.socket, factory: Factory, most: int = _MOST_AT_ONCE) -> None:
+    def _look_at(self, descriptor: int) -> None:
+        """Be told when a connection waits."""
+        if descriptor in self._listeners:
+            if self._watch is not None:
+                self._watch.join(descriptor)
+            else:
+                self._loop.add_reader(descriptor, self._accept, *self._listeners[descriptor])
+
+    def _look_away(self, descriptor: int) -> None:
+        if self._watch is not None:
+            self._watch.leave(descriptor)
+        else:
+            self._loop.remove_reader(descriptor)
+
+    def _accept_in_turn(self, descriptor: int) -> None:
+        """A connection waits, and nobody else was woken for it: even who is crowded now takes it. More, as far as this gives no
+        lead over siblings; where there are none that would have them, as many as there are."""
+        if descriptor in self._listeners:
+            assert self._siblings is not None
+            fewest = self._siblings.fewest()
+            most = _MOST_AT_ONCE if fewest is None else min(max(fewest + _LEAD - self._connections, 1), _MOST_AT_ONCE)
+            if self._accept(*self._listeners[descriptor], most):
+                self._queue_up((descriptor,), accepted=True)
+
+    def _accept(self, listener: socket.socket, factory: Factory, most: int = _MOST_AT_ONCE) -> bool:
+        """Take what waits. False: a descriptor is lacking, and the listener is left alone for a moment."""
         for _ in range(most):
             if self._shared.doomed:
-                return
+                return False
             try:
                 sock, _address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                return True
             except OSError as error:
                 log.error(f"cannot accept a connection: {error}")
-                self._rest(listener, factory)
-                return
+                # Level-triggered, it would spin the loop.
+                self._look_away(listener.fileno())
+                self._loop.call_later(_PAUSE, self._look_at, listener.fileno())
+                return False
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task: asyncio.Task[object] = self._loop.create_task(self._connect(factory, sock))
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
+        return True
 
     async def _connect(self, factory: Factory, sock: socket.socket) -> None:
         try:
@@ -105,16 +177,34 @@ class Acceptor:
         except OSError:  # it is gone again
             sock.close()
 
-    def _rest(self, listener: socket.socket, factory: Factory) -> None:
-        """Look away from a listener for a moment, for want of descriptors: level-triggered, it would spin the loop."""
+    # Siblings
 
-        def watch() -> None:
-            if (listener, factory) in self._listeners:
-                self._loop.add_reader(listener.fileno(), self._accept, listener, factory)
+    @property
+    def _connections(self) -> int:
+        return len(self._shared.connections) + len(self._pending)
 
-        if (listener, factory) in self._listeners:
-            self._loop.remove_reader(listener.fileno())
-            self._loop.call_later(_PAUSE, watch)
+    def _queue_up(self, descriptors: Iterable[int], *, accepted: bool = False) -> None:
+        """Wait for the next turn, or let siblings go first for a while: when this worker is crowded, or has just `accepted` and
+        is ahead of them."""
+        siblings = self._siblings
+        assert siblings is not None
+        connections = self._connections
+        crowded = self._shared.pool.longest_wait(time.monotonic()) >= _CROWDED
+        siblings.note(connections, crowded=crowded)
+        fewest = siblings.fewest()
+        others_first = fewest is not None and (crowded or (accepted and connections > fewest + _LEAD))
+        for descriptor in descriptors:
+            (self._look_away if others_first else self._look_at)(descriptor)
+        if crowded or others_first:
+            self._review_in(_CROWDED if crowded else _LEAD_PAUSE)
+
+    def _review_in(self, seconds: float) -> None:
+        if self._review is None and self._listeners:
+            self._review = self._loop.call_later(seconds, self._look_again)
+
+    def _look_again(self) -> None:
+        self._review = None
+        self._queue_up(self._listeners)
 
     def _factory(self, sock: socket.socket, secure: bool) -> Factory:
         """Makes the connections of one listener; on a wildcard address, each has a SERVER_NAME of its own."""

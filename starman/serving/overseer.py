@@ -18,6 +18,12 @@ class Overseer(Protocol):
     def tick(self, finished: int, connections: int, busy: int) -> None:
         """The loop is alive: so many requests are finished, connections open, threads awake. Loop, twice a second."""
 
+    def note(self, connections: int, *, crowded: bool) -> None:
+        """Let the siblings on the same listeners know how many connections this one has, and whether it is crowded. Loop."""
+
+    def fewest(self) -> int | None:
+        """How many connections that sibling has that has fewest, of those that accept and are not crowded; None: none. Loop."""
+
     def harakiri(self) -> None:
         """The application wishes that this process ends, and nothing is accepted any more: begin to drain. Loop."""
 

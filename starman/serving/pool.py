@@ -50,6 +50,7 @@ class Pool:
         "_threads",
         "_turn_due",
         "finished",
+        "on_backlog",
     )
 
     def __init__(
@@ -84,6 +85,8 @@ class Pool:
         self._posted = False
         # How many exchanges were finished. Threads add without a lock: a lost one only looks like no progress.
         self.finished = 0
+        # Called in the loop when requests are left in the queue although all was done that could be.
+        self.on_backlog: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Start the threads. After the loop's signals are unblocked: threads inherit the mask (hazard 8)."""
@@ -107,6 +110,13 @@ class Pool:
     def awake(self) -> int:
         """How many threads are not asleep. A look."""
         return len(self._threads) - len(self._idle)
+
+    def longest_wait(self, now: float) -> float:
+        """How long (seconds) the oldest request in the queue has waited; 0.0 when it is empty. Loop. `now` is monotonic."""
+        try:
+            return now - self._queue[0].queued_at
+        except IndexError:
+            return 0.0
 
     def put(self, exchange: Exchange) -> None:
         """Queue an exchange. Loop."""
@@ -163,7 +173,9 @@ class Pool:
         if self._schedule.mode(now) is Mode.POOL or self._park(now):
             for _ in range(len(self._queue)):
                 if not self._wake():
-                    return
+                    break
+        if self._queue and self.on_backlog is not None:
+            self.on_backlog()
 
     def _park(self, now: float) -> bool:
         """Wake a thread, and wait until it has worked the queue down, or was asked to stop. True: it was found blocked."""

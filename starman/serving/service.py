@@ -85,13 +85,19 @@ class Service:
         """
         self._drain_begun = anyio.Event()
         pool, shared = self._prepare()
-        acceptor = Acceptor(shared, threads=self._settings.threads, multiprocess=self._multiprocess, tls=self._tls)
+        acceptor = Acceptor(
+            shared,
+            threads=self._settings.threads,
+            multiprocess=self._multiprocess,
+            tls=self._tls,
+            siblings=self._overseer,
+        )
         pool.start()
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
                 acceptor.start(self._listeners)
-                tasks.start_soon(self._tick, shared)
+                tasks.start_soon(self._tick, shared, acceptor)
                 if shared.access_log is not None:
                     self._access_log = shared.access_log
                     tasks.start_soon(self._flush, shared.access_log)
@@ -155,12 +161,13 @@ class Service:
         if shared.connections:
             log.warning(f"graceful_timeout is over or cut short: {len(shared.connections)} connections are reset")
 
-    async def _tick(self, shared: Shared) -> None:
+    async def _tick(self, shared: Shared, acceptor: Acceptor) -> None:
         """Look after the timeouts of all connections, and show that the loop is alive."""
         while True:
             await anyio.sleep(_TICK)
             if self._overseer is not None:
                 self._overseer.tick(shared.pool.finished, len(shared.connections), shared.pool.awake)
+            acceptor.tick()
             now = time.monotonic()
             shared.refusals.check(now)
             _check(shared, now)

@@ -166,3 +166,28 @@ def test_a_fork_that_abandons_it_keeps_the_memory(board: Scoreboard) -> None:
     place_of(copy, copy.assign(())).begin(5, 1, 1.0)
     assert board.read(1) is not None
     os.fstat(fd)
+
+
+def test_siblings_know_who_has_fewest_connections(board: Scoreboard) -> None:
+    taken: list[int] = []
+    for _ in range(5):
+        taken.append(board.assign(taken))
+    mine, busy, calm, leaving, lost = (place_of(board, number) for number in taken)
+    assert mine.fewest(100.0) is None
+    for place in (mine, busy, calm, leaving, lost):
+        place.begin(os.getpid(), 1, 90.0)
+    mine.beat(100.0, 0, 0, 0, False)
+    busy.beat(100.0, 0, 0, 0, False)
+    calm.beat(99.5, 0, 0, 0, False)
+    leaving.beat(100.0, 0, 0, 0, True)
+    lost.beat(90.0, 0, 0, 0, False)
+    mine.note(1, crowded=False)
+    busy.note(2, crowded=True)
+    calm.note(30, crowded=False)
+    leaving.note(3, crowded=False)
+    lost.note(4, crowded=False)
+    assert mine.fewest(100.0) == 30
+    assert calm.fewest(100.0) == 1
+    busy.note(5, crowded=False)
+    assert mine.fewest(100.0) == 5
+    assert mine.fewest(110.0) is None

@@ -283,6 +283,12 @@ class Overseer:
     def tick(self, finished: int, connections: int, busy: int) -> None:
         self.ticks.append((finished, connections, busy))
 
+    def note(self, connections: int, *, crowded: bool) -> None:
+        assert not crowded
+
+    def fewest(self) -> None:
+        return None
+
     def harakiri(self) -> None:
         self.wishes += 1
         assert self.service is not None

@@ -1,0 +1,62 @@
+"""Which of the workers that share a listener is woken for its next connection: one at a time, each in its turn.
+
+An epoll of its own, in which the kernel wakes one waiter for an event (EPOLLEXCLUSIVE, Linux 4.5), and a thread that waits in it:
+uvloop's own epoll would wake all workers, of which one finds a connection. The kernel wakes the first in the listener's line who
+waits, and leaves it there: so a worker leaves the line when it is woken, and joins it again at its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+available = hasattr(select, "EPOLLEXCLUSIVE")
+
+
+class ExclusiveWatch:
+    """Tells the loop when it is this worker's turn to accept. All methods are the loop's."""
+
+    __slots__ = ("_epoll", "_post", "_ready", "_stop")
+
+    def __init__(self, ready: Callable[[int], None], post: Callable[..., object]) -> None:
+        """`ready` is called in the loop, by way of `post`, with the descriptor of a listener whose line was left because a
+        connection waits there. Raises OSError when there is no descriptor left for it."""
+        self._ready = ready
+        self._post = post
+        self._epoll = select.epoll()
+        self._stop = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._stop, select.EPOLLIN)
+        threading.Thread(target=self._wait, name="starman-accept", daemon=True).start()
+
+    def join(self, descriptor: int) -> None:
+        """To the end of a listener's line, unless it stands there already."""
+        with contextlib.suppress(FileExistsError):
+            self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+
+    def leave(self, descriptor: int) -> None:
+        """Out of a listener's line, wherever it stands. A `ready` may be on its way all the same."""
+        with contextlib.suppress(FileNotFoundError):
+            self._epoll.unregister(descriptor)
+
+    def stop(self) -> None:
+        """Out of all lines, for good: descriptors must not be joined, and may be closed, behind it."""
+        os.eventfd_write(self._stop, 1)
+
+    def _wait(self) -> None:
+        while True:
+            for descriptor, _ in self._epoll.poll():
+                if descriptor == self._stop:
+                    self._epoll.close()
+                    os.close(self._stop)
+                    return
+                self.leave(descriptor)
+                try:
+                    self._post(self._ready, descriptor)
+                except RuntimeError:  # the loop is closed
+                    return

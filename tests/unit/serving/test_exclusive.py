@@ -1,0 +1,105 @@
+"""starman.serving.exclusive: of several who wait on one listener, one is woken, and then the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from starman.serving import exclusive
+from starman.serving.exclusive import ExclusiveWatch
+
+pytestmark = pytest.mark.skipif(not exclusive.available, reason="needs EPOLLEXCLUSIVE, which is Linux's")
+
+SECONDS = 20.0
+
+
+class Waiting:
+    """One of several processes, as far as the kernel knows."""
+
+    def __init__(self, name: str, woken: queue.Queue[tuple[str, int]]) -> None:
+        self.watch = ExclusiveWatch(lambda descriptor: woken.put((name, descriptor)), lambda ready, descriptor: ready(descriptor))
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        made.setblocking(False)
+        yield made
+
+
+@pytest.fixture
+def woken() -> queue.Queue[tuple[str, int]]:
+    return queue.Queue()
+
+
+@pytest.fixture
+def three(woken: queue.Queue[tuple[str, int]]) -> Iterator[list[Waiting]]:
+    made = [Waiting(name, woken) for name in "abc"]
+    yield made
+    for each in made:
+        each.watch.stop()
+
+
+def connect(listener: socket.socket) -> None:
+    with socket.create_connection(listener.getsockname()):
+        pass
+
+
+def test_each_in_its_turn(listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]) -> None:
+    by_name = dict(zip("abc", three, strict=True))
+    for each in three:
+        each.watch.join(listener.fileno())
+    accepted: Counter[str] = Counter()
+    times = 0
+    for _ in range(60):
+        connect(listener)
+        while True:
+            name, descriptor = woken.get(timeout=SECONDS)
+            times += 1
+            assert descriptor == listener.fileno()
+            with contextlib.suppress(BlockingIOError):
+                listener.accept()[0].close()
+                accepted[name] += 1
+                by_name[name].watch.join(listener.fileno())
+                break
+            by_name[name].watch.join(listener.fileno())
+    # A thread that is still on its way to its wait does not count as waiting, and may look all the same: hence not 20 and 60.
+    assert all(count >= 10 for count in accepted.values()), accepted
+    assert times < 90
+
+
+def test_who_has_left_is_not_woken(listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]) -> None:
+    for each in three:
+        each.watch.join(listener.fileno())
+        each.watch.join(listener.fileno())  # once is enough
+    three[0].watch.leave(listener.fileno())
+    three[0].watch.leave(listener.fileno())
+    connect(listener)
+    assert woken.get(timeout=SECONDS)[0] == "b"
+
+
+def test_who_joins_later_finds_what_waits(
+    listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]
+) -> None:
+    connect(listener)
+    three[2].watch.join(listener.fileno())
+    assert woken.get(timeout=SECONDS)[0] == "c"
+
+
+def test_a_closed_loop_ends_the_thread(listener: socket.socket) -> None:
+    said: queue.Queue[str] = queue.Queue()
+
+    def post(ready: object, descriptor: int) -> None:
+        said.put("posted")
+        raise RuntimeError("the loop is closed")
+
+    watch = ExclusiveWatch(lambda descriptor: None, post)
+    watch.join(listener.fileno())
+    connect(listener)
+    assert said.get(timeout=SECONDS) == "posted"
+    watch.stop()
