@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from starman.serving import exclusive
 from tests.functional.certificates import Pair
 from tests.functional.faulty import SECRET, marked
 from tests.functional.harness import Server, wait_until
@@ -27,8 +29,8 @@ SECONDS = float(os.environ.get("FAULTS_SECONDS", "6"))
 SEED = int(os.environ.get("FAULTS_SEED", random.SystemRandom().randrange(1 << 32)))
 VISITORS = 12
 APPLICATION_THREADS = 4
-# The loop's, the application's, and the one that writes the access log.
-THREADS = 1 + APPLICATION_THREADS + 1
+# The loop's, the application's, the one that waits for connections (Linux), and the one that writes the access log.
+THREADS = 1 + APPLICATION_THREADS + exclusive.available + 1
 MEBIBYTE = 1024 * 1024
 
 # anyio keeps a thread that wrote a spool file for 10 s more; then it ends at the next use, which the access log is.
@@ -102,12 +104,21 @@ def at_rest(server: Server, worker: int) -> Counter[str]:
     return kinds(descriptors(worker))
 
 
-def test_cuts_resets_and_delays_of_both_sides(server: Server, pair: Pair, tmp_path: Path) -> None:
+@pytest.fixture
+def held() -> Iterator[list[socket.socket]]:
+    """Sockets that visitors have left open."""
+    sockets: list[socket.socket] = []
+    yield sockets
+    for sock in sockets:
+        sock.close()
+
+
+def test_cuts_resets_and_delays_of_both_sides(server: Server, pair: Pair, tmp_path: Path, held: list[socket.socket]) -> None:
     print(f"FAULTS_SEED={SEED} repeats this run")
     (worker,) = server.worker_pids()
     opened = at_rest(server, worker)
     # Once without looking: memory, caches and threads then are as large as this makes them.
-    held = [sock for visitor in visit(server, pair, SECONDS / 3, f"{SEED}-before") for sock in visitor.held]
+    held += [sock for visitor in visit(server, pair, SECONDS / 3, f"{SEED}-before") for sock in visitor.held]
     assert wait_until(lambda: not alive(server), SETTLE_SECONDS), alive(server)
     memory = private_bytes(worker)
 
@@ -127,5 +138,3 @@ def test_cuts_resets_and_delays_of_both_sides(server: Server, pair: Pair, tmp_pa
     assert server.worker_pids() == [worker]
     assert DEFECTS.search(server.log) is None, DEFECTS.findall(server.log)
     assert SECRET in server.log
-    for sock in held:
-        sock.close()

@@ -238,7 +238,7 @@ def test_close_is_called_once_however_the_response_went(client: Client, name: st
 def test_what_went_wrong_is_in_the_log_and_nowhere_else(server: Server) -> None:
     with server.client() as client:
         assert b"secret" not in exchange(client, "fail")
-    server.wait_for(r"GET /fail\n(?:.*\n)*?ValueError: secret")
+    server.wait_for(r"GET /fail\n(?:.*\n)*?  ValueError: secret")
 
 
 def test_the_worker_lives(server: Server) -> None:
