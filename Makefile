@@ -8,6 +8,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 FAULTS_SECONDS ?= 60
+TORTURE_SECONDS ?= 600
 
 ifeq ($(PYTHON),)
 VENV := .venv
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint pytest docs-check bench bench-memory fuzz faults docs clean
+.PHONY: help serve test lint pytest docs-check bench bench-memory fuzz faults torture docs clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
@@ -29,6 +30,7 @@ help:
 	@echo "make bench-memory   the memory of starman, gunicorn and granian"
 	@echo "make fuzz     fuzz the parser and the chunked decoder, $(FUZZ_SECONDS) s each  (FUZZ_SECONDS=)"
 	@echo "make faults   cut, reset and delay clients and the application for $(FAULTS_SECONDS) s  (FAULTS_SECONDS=, FAULTS_SEED=)"
+	@echo "make torture  restarts, upgrades, kills and deploys under load for $(TORTURE_SECONDS) s  (TORTURE_SECONDS=, TORTURE_SEED=)"
 	@echo "make docs     write the settings page from the table of settings"
 	@echo "make clean    remove what these commands made"
 
@@ -63,6 +65,10 @@ fuzz: $(VENV)/fuzz.stamp
 # The same test is in `make test`, for a few seconds.
 faults: $(VENV)/test.stamp
 	FAULTS_SECONDS=$(FAULTS_SECONDS) $(BIN)/python -m pytest --capture=no tests/functional/test_faults.py
+
+# The same test is in `make test`, where each event happens once.
+torture: $(VENV)/test.stamp
+	TORTURE_SECONDS=$(TORTURE_SECONDS) $(BIN)/python -m pytest --capture=no tests/functional/test_torture.py
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/python docs/build.py

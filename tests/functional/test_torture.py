@@ -1,0 +1,243 @@
+"""Everything that can happen to a server's processes, while clients of every kind are served: restarts, upgrades, kills, deploys.
+
+TORTURE_SECONDS is how long the tests go on together (`make torture`: 600); each event happens at least once. TORTURE_SEED repeats the
+order of the events of a run whose seed was printed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.functional.enduring import PATIENCE, Crowd, Kill
+from tests.functional.harness import REPOSITORY, Process, Server, free_ports, wait_until
+from tests.functional.test_faults import kinds
+from tests.functional.test_processes import title
+from tests.functional.tools import find_tool
+from tests.functional.vitals import descriptors, private_bytes
+from tests.functional.wire import Address
+
+SECONDS = float(os.environ.get("TORTURE_SECONDS", "3")) / 3
+SEED = int(os.environ.get("TORTURE_SEED", random.SystemRandom().randrange(1 << 32)))
+APPLICATION = "tests.functional.tortured:app"
+WORKERS = 3
+MOST_WORKERS = 5
+OPTIONS = ["--workers", str(WORKERS), "--max-requests", "200", "--max-requests-jitter", "50", "--body-buffer", "64K"]
+
+RESTARTED = r"restarted: \d+ workers? (is|are) new"
+# What must never be said: a master in trouble, a worker that had to be cut, an error that nobody foresaw.
+DEFECTS = re.compile(r"the master failed|the mold failed|inside starman|Exception in callback|never awaited|is cut|that is none")
+
+# What the allocator of the master may keep. A leak of 1 KiB an event would be more in the long run.
+MOST_GROWTH = 768 * 1024
+
+
+class Torture:
+    """What is done to one server, an event after the other, each followed to its end. `done` counts them."""
+
+    def __init__(self, process: Process, crowd: Crowd, chance: random.Random) -> None:
+        self.process = process
+        self.crowd = crowd
+        self.done: Counter[str] = Counter()
+        self._chance = chance
+        self._wanted = WORKERS
+
+    @property
+    def master(self) -> int:
+        """The process that supervises. Below start_server it is another after each deploy."""
+        if "starman master" in title(self.process.pid):
+            return self.process.pid
+        (master,) = self.process.children()
+        return master
+
+    def workers(self) -> list[int]:
+        return [pid for pid in self.process.children(self.master) if "starman worker" in title(pid)]
+
+    def molds(self) -> list[int]:
+        return [pid for pid in self.process.children(self.master) if "starman mold" in title(pid)]
+
+    def go_on(self, events: dict[Callable[[Torture], None], int], seconds: float) -> None:
+        """Each of the events once, in any order; then any of them, by their weights, until `seconds` are over."""
+        until = time.monotonic() + seconds
+        first = self._chance.sample(list(events), len(events))
+        while first or time.monotonic() < until:
+            event = first.pop() if first else self._chance.choices(list(events), list(events.values()))[0]
+            event(self)
+            self.done[event.__name__] += 1
+            self.crowd.wait_for_turns()
+            assert self.crowd.failures() == [], f"after {event.__name__}:\n{self.process.log[-5000:]}"
+
+    # The events
+
+    def hup(self) -> None:
+        with self._comes(RESTARTED):
+            os.kill(self.master, signal.SIGHUP)
+
+    def usr2(self) -> None:
+        with self._comes("has taken over"), self._comes(RESTARTED):
+            os.kill(self.master, signal.SIGUSR2)
+
+    def ttin(self) -> None:
+        if self._wanted < MOST_WORKERS:
+            self._wanted += 1
+            with self._comes(f"one worker more: {self._wanted}"):
+                os.kill(self.master, signal.SIGTTIN)
+        self._settle()
+
+    def ttou(self) -> None:
+        if self._wanted > 1:
+            self._wanted -= 1
+            with self._comes(f"one worker less: {self._wanted}"):
+                os.kill(self.master, signal.SIGTTOU)
+        self._settle()
+
+    def kill_worker(self) -> None:
+        self._kill(self._chance.choice(self.workers()))
+        self._settle()
+
+    def kill_mold(self) -> None:
+        before = self.molds()
+        self._kill(self._chance.choice(before))
+        assert wait_until(lambda: len(self.molds()) == len(before), PATIENCE), self.process.log
+        self._settle()
+
+    def kill_all(self) -> None:
+        """Every worker and every mold: only the master, and what waits in the kernel for it, is left."""
+        before = self.molds()
+        for pid in [*self.workers(), *before]:
+            self._kill(pid)
+        assert wait_until(lambda: len(self.molds()) == len(before), PATIENCE), self.process.log
+        self._settle()
+
+    def kill_in_a_restart(self) -> None:
+        """The restart may be given up: that is an end, too."""
+        with self._comes(f"{RESTARTED}|restart given up"):
+            with self._comes("restarting the workers"):
+                os.kill(self.master, signal.SIGHUP)
+            self._kill(self._chance.choice([*self.workers(), *self.molds()]))
+        self._settle()
+
+    def deploy(self) -> None:
+        """Of start_server: the next generation takes the place of this one."""
+        with self._comes(r"old worker \d+ died, status:0\n"):
+            self.process.signal(signal.SIGHUP)
+        self._wanted = WORKERS
+
+    def rest(self) -> None:
+        """As many workers as at the start, and nothing else."""
+        while self._wanted != WORKERS:
+            (self.ttin if self._wanted < WORKERS else self.ttou)()
+        self._settle()
+
+    # Their parts
+
+    @contextmanager
+    def _comes(self, pattern: str) -> Iterator[None]:
+        """What is done in the block is followed by one more line like that in the log."""
+        before = len(re.findall(pattern, self.process.log))
+        yield
+        self.process.wait_for(pattern, PATIENCE, before + 1)
+
+    def _settle(self) -> None:
+        """No worker is missing, and none is too much."""
+        assert wait_until(lambda: len(self.workers()) == self._wanted, PATIENCE), self.process.log
+
+    def _kill(self, pid: int) -> None:
+        """kill -9; one that is gone already is none."""
+        since = time.monotonic()
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        assert wait_until(lambda: pid not in self.process.session_pids(), PATIENCE)
+        self.crowd.killed(Kill(pid, since, time.monotonic()))
+
+
+class Record:
+    """What is to be the same before and after: pid, descriptors, memory and family of a process."""
+
+    def __init__(self, torture: Torture, pid: int) -> None:
+        self.pid = pid
+        self.descriptors = kinds(descriptors(pid))
+        self.memory = private_bytes(pid)
+        self.molds = len(torture.molds())
+
+    def compare(self, torture: Torture) -> int:
+        """Fails the test if something is left of what has happened. The bytes by which the memory has grown."""
+        assert torture.process.status is None
+        family = 1 + self.molds + WORKERS + (self.pid != torture.master)
+        assert wait_until(lambda: len(torture.process.session_pids()) == family, PATIENCE), torture.process.session_pids()
+        assert wait_until(lambda: kinds(descriptors(self.pid)) == self.descriptors, PATIENCE), (
+            self.descriptors,
+            kinds(descriptors(self.pid)),
+        )
+        growth = private_bytes(self.pid) - self.memory
+        assert growth < MOST_GROWTH, f"{self.memory} bytes before, {growth} more after"
+        return growth
+
+
+EVENTS: dict[Callable[[Torture], None], int] = {
+    Torture.hup: 6,
+    Torture.usr2: 3,
+    Torture.ttin: 3,
+    Torture.ttou: 3,
+    Torture.kill_worker: 5,
+    Torture.kill_mold: 3,
+    Torture.kill_all: 1,
+    Torture.kill_in_a_restart: 3,
+}
+
+
+def torture(process: Process, addresses: list[Address], events: dict[Callable[[Torture], None], int], seed: str) -> None:
+    """Do it all, and print the figures."""
+    print(f"TORTURE_SEED={SEED} repeats this run")
+    crowd = Crowd(addresses, seed)
+    tortured = Torture(process, crowd, random.Random(seed))
+    tortured.rest()
+    before = Record(tortured, process.pid)
+    started = time.monotonic()
+    with crowd:
+        tortured.go_on(events, SECONDS)
+        tortured.rest()
+    seconds = time.monotonic() - started
+    assert crowd.failures() == [], process.log[-5000:]
+    growth = before.compare(tortured)
+    recycled = len(re.findall(r"is replaced: it has served", process.log))
+    print(f"{seconds:.0f} s, {crowd.answers.total()} requests {dict(crowd.answers)}, {crowd.received} bytes of bodies verified")
+    print(f"{tortured.done.total()} events {dict(tortured.done)}, {recycled} workers recycled by max_requests")
+    print(f"failures 0; {crowd.lost()} inside killed processes, {crowd.crossed()} crossed the end of a long idle connection")
+    print(f"private memory {before.memory // 1024} KiB before, {(before.memory + growth) // 1024} KiB after", end="; ")
+    print(f"descriptors {before.descriptors.total()} before and after")
+    assert DEFECTS.search(process.log) is None, DEFECTS.findall(process.log)
+
+
+@pytest.mark.parametrize("mode", ["--preload-app", "--no-preload-app"])
+def test_a_server(tmp_path: Path, mode: str) -> None:
+    path = str(tmp_path / "torture.sock")
+    with Server(APPLICATION, mode, *OPTIONS, listen=["127.0.0.1:0", path]) as server:
+        torture(server, [("127.0.0.1", server.port), path], EVENTS, f"{SEED}{mode}")
+
+
+def test_below_start_server(tmp_path: Path) -> None:
+    path = str(tmp_path / "torture.sock")
+    (port,) = free_ports()
+    stop = random.Random(SEED).choice(["TERM", "QUIT"])
+    command = [find_tool("start_server"), f"--port=127.0.0.1:{port}", f"--path={path}", f"--signal-on-hup={stop}", "--"]
+    process = Process([*command, sys.executable, "-W", "error", "-m", "starman", APPLICATION, *OPTIONS], cwd=REPOSITORY)
+    try:
+        process.wait_for("ready: ", 60)
+        events = EVENTS | {Torture.deploy: 10}
+        torture(process, [("127.0.0.1", port), path], events, f"{SEED}start_server")
+        assert process.stop(signal.SIGTERM) == 0
+    finally:
+        process.kill()
