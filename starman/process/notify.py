@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from starman.process.outlook import Outlook
 
+# Loops beat twice a second. However short systemd's time is, a worker is taken to be alive for so long (seconds) after a beat.
+_LIVELY = 2.0
 # When systemd's queue is full, how long (seconds) to wait before the next attempt.
 _RETRY = 0.1
 # The variables that are ours alone: a program that the application starts must not speak for the server.
@@ -48,11 +50,13 @@ class Notifier:
         """Tell what has changed, and that the server makes progress."""
         if self._address is None:
             return
-        if outlook != self._seen:
+        if self._seen is None or _state(outlook) != _state(self._seen):
             self._unsent.append("\n".join(_news(self._seen, outlook)))
-            self._seen = outlook
-        if self._watchdog is not None and now >= self._ping_at and makes_progress(outlook):
-            self._unsent.append("WATCHDOG=1")
+        self._seen = outlook
+        if self._watchdog is not None and now >= self._ping_at and not is_down(outlook):
+            if is_heard(outlook, now - max(2 * self._watchdog, _LIVELY)):
+                self._unsent.append("WATCHDOG=1")
+            # Loops that are silent are listened to again at the next time: nothing announces a beat.
             self._ping_at = now + self._watchdog
         while self._unsent and self._send(self._unsent[0]):
             del self._unsent[0]
@@ -65,8 +69,8 @@ class Notifier:
             return time.monotonic() + _RETRY
         if self._watchdog is None or self._seen is None:
             return None
-        # Without progress there is nothing to say, until something happens.
-        return self._ping_at if makes_progress(self._seen) else None
+        # Without a worker there is nothing to say, until something happens.
+        return None if is_down(self._seen) else self._ping_at
 
     def abandon(self) -> None:
         """See `Observer`: no descriptor is kept."""
@@ -90,9 +94,20 @@ class Notifier:
         return True
 
 
-def makes_progress(outlook: Outlook) -> bool:
-    """Whether the watchdog is to be fed. That the master's loop runs is shown by the call."""
-    return outlook.phase is not Phase.RUNNING or outlook.ready > 0
+def is_down(outlook: Outlook) -> bool:
+    """Whether nobody serves who should."""
+    return outlook.phase is Phase.RUNNING and outlook.ready == 0
+
+
+def is_heard(outlook: Outlook, since: float) -> bool:
+    """Whether the loop of a worker that serves has been alive since then, as far as that is known. That the master runs
+    is shown by the call."""
+    return outlook.phase is not Phase.RUNNING or outlook.heard is None or outlook.heard >= since
+
+
+def _state(outlook: Outlook) -> tuple[object, ...]:
+    """What there is to tell of; beats are not."""
+    return outlook.phase, outlook.restarting, outlook.ready, outlook.wanted
 
 
 def _news(before: Outlook | None, now: Outlook) -> list[str]:

@@ -204,7 +204,8 @@ class Roster:
     def outlook(self) -> Outlook:
         """How the server is."""
         restarting = self._rollout.target is not None or self._rollout.wished
-        return Outlook(self.phase, restarting=restarting, ready=self._slots.ready, wanted=len(self._slots))
+        ready, heard = self._slots.ready, self.watch.heard()
+        return Outlook(self.phase, restarting=restarting, ready=ready, wanted=len(self._slots), heard=heard)
 
     # An upgrade in place.
 

@@ -34,8 +34,10 @@ class Watch:
         """`beats` has the instant at which each worker's loop was last alive, by the number of the worker. Those that are ready
         are looked at: others have deadlines of their own."""
         for worker in self._crew.workers():
-            if self.timeout and worker.number in beats and worker.ready_at is not None:
+            if worker.number in beats and worker.ready_at is not None:
                 worker.beat = max(beats[worker.number], worker.ready_at)
+                if not self.timeout:
+                    continue
                 seconds = now - worker.beat
                 if worker.silent and seconds < self.timeout:
                     self._pardon(worker, now)
@@ -55,6 +57,12 @@ class Watch:
         elif worker.state is State.DRAINING:
             worker.deadline = self._crew.drained_by(worker, now)
         self._crew.say(Level.WARNING, f"{worker.title()} is heard again")
+
+    def heard(self) -> float | None:
+        """When the loop of any worker that serves was last alive; None if none serves, or one does whose beats are not known."""
+        beats = [worker.beat for worker in self._crew.workers() if worker.ready]
+        known = [beat for beat in beats if beat is not None]
+        return max(known) if known and len(known) == len(beats) else None
 
     def next_instant(self) -> float | None:
         """When a worker will have been silent for too long, unless it is heard before; None for never."""

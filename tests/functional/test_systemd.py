@@ -249,6 +249,31 @@ def test_the_watchdog_is_fed_only_while_a_worker_serves(manager: Manager) -> Non
     assert service.stop() == 0
 
 
+def test_the_watchdog_starves_when_the_loops_of_all_workers_stand_still(manager: Manager) -> None:
+    # Nobody else is to notice: worker_timeout is off.
+    service = manager.start("--listen", "./site.sock", "--worker-timeout", "0", env={"WATCHDOG_USEC": "200000"})
+    manager.go()
+    manager.wait_for("READY=1")
+    workers = [pid for pid in service.children() if "starman worker" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGSTOP)
+    # Longer than a loop may be silent: the other one is heard.
+    for _ in range(40):
+        manager.wait_for("WATCHDOG=1")
+    os.kill(workers[1], signal.SIGSTOP)
+    assert wait_until(lambda: starves(manager), 30)
+    for pid in workers:
+        os.kill(pid, signal.SIGCONT)
+    manager.wait_for("WATCHDOG=1")
+    assert service.stop() == 0
+
+
+def starves(manager: Manager) -> bool:
+    """Whether nothing comes for five times what systemd would wait."""
+    manager.forget()
+    return select.select([manager.socket], [], [], 1.0)[0] == []
+
+
 def test_the_watchdog_starves_when_the_master_stands_still(manager: Manager) -> None:
     service = manager.start("--listen", "./site.sock", env={"WATCHDOG_USEC": "200000"})
     manager.go()
@@ -256,9 +281,7 @@ def test_the_watchdog_starves_when_the_master_stands_still(manager: Manager) -> 
     manager.wait_for("WATCHDOG=1")
     service.signal(signal.SIGSTOP)
     assert wait_until(lambda: Path(f"/proc/{service.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
-    manager.forget()
-    # Five times what systemd would have waited.
-    assert select.select([manager.socket], [], [], 1.0)[0] == []
+    assert starves(manager)
     service.signal(signal.SIGCONT)
     manager.wait_for("WATCHDOG=1")
     assert service.stop() == 0

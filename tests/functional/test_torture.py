@@ -1,7 +1,7 @@
 """Everything that can happen to a server's processes, while clients of every kind are served: restarts, upgrades, kills, deploys.
 
-TORTURE_SECONDS is how long the tests go on together (`make torture`: 600); each event happens at least once. TORTURE_SEED repeats the
-order of the events of a run whose seed was printed.
+TORTURE_SECONDS is how long the tests go on together (`make torture`: 600); each event happens at least once. TORTURE_SEED repeats
+the order of the events of a run whose seed was printed.
 """
 
 from __future__ import annotations

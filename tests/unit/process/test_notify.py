@@ -51,8 +51,8 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def outlook(phase: Phase = Phase.RUNNING, *, restarting: bool = False, ready: int = 2) -> Outlook:
-    return Outlook(phase, restarting=restarting, ready=ready, wanted=2)
+def outlook(phase: Phase = Phase.RUNNING, *, restarting: bool = False, ready: int = 2, heard: float | None = None) -> Outlook:
+    return Outlook(phase, restarting=restarting, ready=ready, wanted=2, heard=heard)
 
 
 def test_the_life_of_a_server(systemd: Systemd) -> None:
@@ -169,6 +169,27 @@ def test_it_is_not_fed_without_a_worker_that_serves(systemd: Systemd) -> None:
         assert ("WATCHDOG=1" in systemd.heard()) is fed
     notifier.see(outlook(ready=0), 5000)
     assert notifier.next_instant() is None
+
+
+def test_it_is_not_fed_while_every_loop_is_silent_and_beats_are_no_news(systemd: Systemd) -> None:
+    notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "10000000"})
+    notifier.see(outlook(heard=99.9), 100.0)
+    assert [text.partition("=")[0] for text in systemd.heard()] == ["READY", "WATCHDOG"]
+    fed = []
+    for now in range(101, 141):
+        notifier.see(outlook(heard=float(now) if now >= 131 else min(now, 104.0)), now)
+        fed += [(now, text) for text in systemd.heard()]
+        instant = notifier.next_instant()
+        assert instant is not None
+        assert instant > now, "a loop that nobody hears is no reason to run in circles"
+    assert fed == [(now, "WATCHDOG=1") for now in (105, 110, 135, 140)]
+
+
+def test_a_short_time_is_no_reason_to_call_a_loop_silent(systemd: Systemd) -> None:
+    notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "200000"})
+    for now, fed in ((100.0, True), (101.9, True), (102.1, False)):
+        notifier.see(outlook(heard=100.0), now)
+        assert ("WATCHDOG=1" in "".join(systemd.heard())) is fed
 
 
 @pytest.mark.parametrize(

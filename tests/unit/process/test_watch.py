@@ -99,3 +99,18 @@ def test_who_has_no_place_or_drains_or_when_nobody_is_to_be_watched() -> None:
     desk.roster.watch.look({worker: 0.0}, desk.now)
     assert desk.plan() == []
     assert desk.roster.next_instant(desk.now) is None
+
+
+def test_the_outlook_says_who_was_heard_last_watched_or_not() -> None:
+    for timeout in (30.0, 0.0):
+        desk = Desk(workers=2)
+        desk.roster.watch.timeout = timeout
+        assert desk.roster.outlook().heard is None, "nobody serves"
+        first, second = desk.start()
+        desk.now += 100
+        desk.roster.watch.look({first: desk.now - 3}, desk.now)
+        assert desk.roster.outlook().heard is None, "nobody knows of the second"
+        desk.roster.watch.look({first: desk.now - 3, second: desk.now - 5}, desk.now)
+        assert desk.roster.outlook().heard == desk.now - 3
+        desk.gone(first)
+        assert desk.roster.outlook().heard == desk.now - 5
