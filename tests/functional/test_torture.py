@@ -153,27 +153,29 @@ class Torture:
         assert wait_until(lambda: len(self.workers()) == self._wanted, PATIENCE), self.process.log
 
     def _kill(self, pid: int) -> None:
-        """kill -9; one that is gone already is none."""
+        """kill -9; one that is gone already is none. Only a worker has requests inside: the end of a mold excuses no failure."""
+        serves = "starman worker" in title(pid)
         since = time.monotonic()
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             return
         assert wait_until(lambda: pid not in self.process.session_pids(), PATIENCE)
-        self.crowd.killed(Kill(pid, since, time.monotonic()))
+        if serves:
+            self.crowd.killed(Kill(pid, since, time.monotonic()))
 
 
 class Record:
-    """What is to be the same before and after: pid, descriptors, memory and family of a process."""
+    """What is to be the same before and after: pid, descriptors, memory and family of the process that was started."""
 
-    def __init__(self, torture: Torture, pid: int) -> None:
-        self.pid = pid
-        self.descriptors = kinds(descriptors(pid))
-        self.memory = private_bytes(pid)
+    def __init__(self, torture: Torture) -> None:
+        self.pid = torture.process.pid
+        self.descriptors = kinds(descriptors(self.pid))
+        self.memory = private_bytes(self.pid)
         self.molds = len(torture.molds())
 
-    def compare(self, torture: Torture) -> int:
-        """Fails the test if something is left of what has happened. The bytes by which the memory has grown."""
+    def compare(self, torture: Torture) -> str:
+        """Fails the test if something is left of what has happened. The figures."""
         assert torture.process.status is None
         family = 1 + self.molds + WORKERS + (self.pid != torture.master)
         assert wait_until(lambda: len(torture.process.session_pids()) == family, PATIENCE), torture.process.session_pids()
@@ -181,9 +183,11 @@ class Record:
             self.descriptors,
             kinds(descriptors(self.pid)),
         )
-        growth = private_bytes(self.pid) - self.memory
-        assert growth < MOST_GROWTH, f"{self.memory} bytes before, {growth} more after"
-        return growth
+        memory = private_bytes(self.pid)
+        # start_server's is its own affair, and what it shares with other programs comes and goes with those.
+        assert self.pid != torture.master or memory - self.memory < MOST_GROWTH, f"{self.memory} bytes before, {memory} after"
+        private = f"private memory {self.memory // 1024} KiB before, {memory // 1024} KiB after"
+        return f"{private}; descriptors {self.descriptors.total()} before and after"
 
 
 EVENTS: dict[Callable[[Torture], None], int] = {
@@ -204,20 +208,19 @@ def torture(process: Process, addresses: list[Address], events: dict[Callable[[T
     crowd = Crowd(addresses, seed)
     tortured = Torture(process, crowd, random.Random(seed))
     tortured.rest()
-    before = Record(tortured, process.pid)
+    before = Record(tortured)
     started = time.monotonic()
     with crowd:
         tortured.go_on(events, SECONDS)
         tortured.rest()
     seconds = time.monotonic() - started
     assert crowd.failures() == [], process.log[-5000:]
-    growth = before.compare(tortured)
+    figures = before.compare(tortured)
     recycled = len(re.findall(r"is replaced: it has served", process.log))
     print(f"{seconds:.0f} s, {crowd.answers.total()} requests {dict(crowd.answers)}, {crowd.received} bytes of bodies verified")
     print(f"{tortured.done.total()} events {dict(tortured.done)}, {recycled} workers recycled by max_requests")
     print(f"failures 0; {crowd.lost()} inside killed processes, {crowd.crossed()} crossed the end of a long idle connection")
-    print(f"private memory {before.memory // 1024} KiB before, {(before.memory + growth) // 1024} KiB after", end="; ")
-    print(f"descriptors {before.descriptors.total()} before and after")
+    print(figures)
     assert DEFECTS.search(process.log) is None, DEFECTS.findall(process.log)
 
 
