@@ -8,6 +8,7 @@ waits, and leaves it there: so a worker leaves the line when it is woken, and jo
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import threading
@@ -41,8 +42,12 @@ class ExclusiveWatch:
 
     def leave(self, descriptor: int) -> None:
         """Out of a listener's line, wherever it stands. A `ready` may be on its way all the same."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             self._epoll.unregister(descriptor)
+        except OSError as error:
+            # It stands in none, or the loop has closed it since this thread was woken for it.
+            if error.errno not in (errno.ENOENT, errno.EBADF):
+                raise
 
     def stop(self) -> None:
         """Out of all lines, for good: descriptors must not be joined, and may be closed, behind it."""

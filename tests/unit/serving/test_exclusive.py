@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 
@@ -103,3 +104,38 @@ def test_a_closed_loop_ends_the_thread(listener: socket.socket) -> None:
     connect(listener)
     assert said.get(timeout=SECONDS) == "posted"
     watch.stop()
+
+
+def test_a_listener_that_is_closed_while_it_is_reported_is_left_without_an_error(woken: queue.Queue[tuple[str, int]]) -> None:
+    """A drain closes listeners behind the back of the thread: it must live, and tell of the others."""
+    held, told = threading.Event(), threading.Event()
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
+        first, *others, last = listeners
+
+        def post(_: object, descriptor: int) -> None:
+            if descriptor == first.fileno():
+                told.set()
+                assert held.wait(SECONDS)
+            elif others:
+                # Both were reported at once: the one whose turn comes next is closed before it.
+                listener = next(each for each in others if each.fileno() != descriptor)
+                others.clear()
+                listener.close()
+            woken.put(("", descriptor))
+
+        watch = ExclusiveWatch(lambda descriptor: None, post)
+        stack.callback(watch.stop)
+        stack.callback(held.set)
+        for listener in listeners[:3]:
+            connect(listener)
+        watch.join(first.fileno())
+        assert told.wait(SECONDS)
+        for listener in others:
+            watch.join(listener.fileno())
+        held.set()
+        for _ in range(3):
+            woken.get(timeout=SECONDS)
+        watch.join(last.fileno())
+        connect(last)
+        assert woken.get(timeout=SECONDS) == ("", last.fileno())
