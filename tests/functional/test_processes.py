@@ -87,7 +87,7 @@ def title(pid: int) -> str:
     """The title of a process, "" when it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
