@@ -7,6 +7,7 @@ PYTHON ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
+TEST_PROCESSES ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
 FAULTS_SECONDS ?= 60
 TORTURE_SECONDS ?= 600
 
@@ -45,9 +46,10 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Half as many test processes again as there are CPUs, for many tests wait most of their time.
 # worksteal keeps the tests of a module together, which share a server, until another process has none left.
 pytest: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -n auto --dist worksteal -o faulthandler_timeout=120 $(if $(FORBID_SKIP),--forbid-skip) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -o faulthandler_timeout=120 $(if $(FORBID_SKIP),--forbid-skip) $(PYTEST_ARGS)
 
 docs-check: $(VENV)/test.stamp
 	$(BIN)/python docs/check.py

@@ -1,4 +1,4 @@
-"""What all tests share: the option `--forbid-skip`.
+"""What all tests share: the option `--forbid-skip`, and no deadline for examples of hypothesis: noise would break it.
 
 It turns every skip into a failure: on a machine that is meant to have all tools, a skip is a hole.
 It is an option and not a STARMAN_* variable, because starman refuses variables of that name that it does not know.
@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("starman", deadline=None)
+hypothesis.settings.load_profile("starman")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
