@@ -130,17 +130,17 @@ def test_who_is_busy_lets_the_others_go_first(site: Path) -> None:
         contextlib.ExitStack() as stack,
         occupied(server, site, 2) as busy,
     ):
-        # One may still reach it: it stood in line when its threads were taken, and was woken.
+        # Three may still reach it: it stood in line when its threads were taken, was woken, and takes as many at once.
         clients = [stack.enter_context(server.client()) for _ in range(30)]
         for client in clients:
             client.send(encode_request("GET", "/"))
         answered = 0
         for client in clients:
             with contextlib.suppress(TimeoutError):
-                client.socket.settimeout(20 if answered < 29 else 0.1)
+                client.socket.settimeout(10 if answered < 27 else 0.1)
                 assert client.read().body != busy.encode()
                 answered += 1
-        assert answered >= 29
+        assert answered >= 27
 
 
 def test_when_all_are_busy_connections_are_accepted_all_the_same(site: Path) -> None:
