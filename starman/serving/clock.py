@@ -31,6 +31,9 @@ class Clock:
         return stamp
 
 
+# After this long (seconds) without a request, a connection gives its second descriptor back.
+REST_SECONDS = 1.0
+
 # For how long (seconds) a transfer may be as slow as it likes: a connection begins slowly, and pauses.
 RATE_GRACE = 10.0
 

@@ -15,7 +15,7 @@ from starman.errors import ProtocolError
 from starman.proto.messages import RequestHead
 from starman.proto.request import RequestParser
 from starman.serving.bodystream import BodyStream
-from starman.serving.clock import Progress
+from starman.serving.clock import REST_SECONDS, Progress
 from starman.serving.ending import LINGER_SECONDS, Phase, half_close, reset_on_close
 from starman.serving.exchange import Exchange
 from starman.serving.filerest import FileRest
@@ -33,11 +33,10 @@ from starman.wsgi.environ import Environ, for_connection
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
 _MOST_PENDING = 32
 
-# After this long (seconds) without a request, a connection gives its second descriptor back.
-_REST = 1.0
-
-# After a read of so many bytes it is the turn of other connections: libuv would read from this one 32 times in a row.
+# When others have their turn: after a read of so many bytes, for libuv would read from this one 32 times in a row, and when
+# pieces of a body have taken so long (seconds), for one read may bring 40,000 chunks of a byte.
 _LARGE_READ = 65_536
+_LONGEST_TURN = 0.001
 
 
 class Connection(asyncio.Protocol):
@@ -57,22 +56,21 @@ class Connection(asyncio.Protocol):
         "_refusal",
         "_remainder",
         "_shared",
-        "_template",
         "_transport",
         "_upload",
         "_wildcard",
         "_writer",
+        "_yields",
     )
 
     _transport: asyncio.Transport
     _remainder: Remainder
-    _base: Environ
 
     def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop, template: Environ, wildcard: bool) -> None:
         """`template` is the environ of the listener; `wildcard` whether SERVER_NAME is the connection's own address."""
         self._shared = shared
         self._loop = loop
-        self._template = template
+        self._base = template  # until it is connected
         self._wildcard = wildcard
         self._parser = RequestParser(shared.limits)
         self._writer = Writer(self, shared.pool.post)
@@ -82,8 +80,7 @@ class Connection(asyncio.Protocol):
         self._heads = 0
         self._progress = Progress()
         self._linger_until = 0.0
-        self._paused = False
-        self._eof = False
+        self._paused = self._yields = self._eof = False
 
     # asyncio.Protocol
 
@@ -92,7 +89,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._fd = direct_descriptor(self._transport)
         server = transport.get_extra_info("sockname") if self._wildcard else None
-        self._base = for_connection(self._template, transport.get_extra_info("peername"), server)
+        self._base = for_connection(self._base, transport.get_extra_info("peername"), server)
         self._remainder = Remainder(self, self._loop, self._transport, self._writer)
         self._shared.connections.add(self)
 
@@ -103,12 +100,7 @@ class Connection(asyncio.Protocol):
             if not self._paused:
                 self._advance()
                 if len(data) >= _LARGE_READ and not self._paused:
-                    self._transport.pause_reading()
-                    self._loop.call_soon(self._read_on)
-
-    def _read_on(self) -> None:
-        if not (self._paused or self._transport.is_closing()):
-            self._transport.resume_reading()
+                    self._let_others_go_first()
 
     def eof_received(self) -> bool:
         """The client will send no more; it may still wait for answers (half-close, RFC 9112 §9.6)."""
@@ -140,6 +132,7 @@ class Connection(asyncio.Protocol):
     def _advance(self) -> None:
         """Turn what was received into exchanges, until more is needed or the connection has to wait."""
         parser = self._parser
+        until = 0.0
         try:
             while (event := parser.next_event()) is not None:
                 if isinstance(event, RequestHead):
@@ -147,6 +140,9 @@ class Connection(asyncio.Protocol):
                 elif isinstance(event, bytes):
                     assert self._upload is not None
                     self._upload.take(event)
+                    until = until or time.monotonic() + _LONGEST_TURN
+                    if time.monotonic() > until and not self._paused:
+                        self._let_others_go_first()
                 else:
                     upload, self._upload = self._upload, None
                     assert upload is not None
@@ -194,16 +190,22 @@ class Connection(asyncio.Protocol):
         elif (body is not None or writer.pending_count >= _MOST_PENDING) and writer.wake_when_done():
             self.pause()
 
+    def _let_others_go_first(self) -> None:
+        self.pause()
+        self._yields = True
+        self._loop.call_soon(self.resume, True)
+
     def pause(self) -> None:
         """Leave the socket unread."""
         self._paused = True
+        self._yields = False  # for a reason of its own, which ends otherwise
         self._transport.pause_reading()
 
-    def resume(self) -> None:
-        """Read on, at first what is here already."""
-        if self._phase is not Phase.OPEN:
+    def resume(self, in_turn: bool = False) -> None:
+        """Read on, at first what is here already. `in_turn`: if it still waits for its turn only."""
+        if self._phase is not Phase.OPEN or (in_turn and not self._yields):
             return
-        self._paused = False
+        self._paused = self._yields = False
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._advance()
@@ -239,7 +241,8 @@ class Connection(asyncio.Protocol):
         elif self._parser.closed:  # a streamed body has failed
             self._linger()
         elif self._paused:
-            self.resume()
+            if not self._yields:
+                self.resume()
         elif self._eof and not self._parser.at_start:
             self.refuse(ProtocolError(400, "the request is incomplete"))
         elif self._eof:
@@ -335,7 +338,7 @@ class Connection(asyncio.Protocol):
             idle = now - self._writer.idle_since
             if idle >= (self._shared.keepalive_timeout if self._heads else self._shared.header_timeout):
                 self._linger()
-            elif idle >= _REST:
+            elif idle >= REST_SECONDS:
                 self._writer.rest()
 
     def close_if_idle(self, since: float) -> None:

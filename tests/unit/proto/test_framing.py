@@ -42,7 +42,7 @@ def test_one_piece_of_data_at_a_time() -> None:
 
 
 def test_small_chunks_come_together_and_others_as_they_are() -> None:
-    small, large = b"1\r\nx\r\n" * 1000, b"2000\r\n" + b"y" * 8192 + b"\r\n"
+    small, large = b"1\r\nx\r\n" * 200, b"2000\r\n" + b"y" * 8192 + b"\r\n"
     data = small + large + small + b"1;a\r\nz\r\n" + small[:-1]
     decoder = ChunkedDecoder(Limits())
     at, pieces = 0, []
@@ -52,15 +52,21 @@ def test_small_chunks_come_together_and_others_as_they_are() -> None:
         if not piece:
             break
         pieces.append(piece)
-    assert pieces == [b"x" * 1000, b"y" * 8192, b"x" * 1000, b"z", b"x" * 999, b"x"]
+    assert pieces == [b"x" * 200, b"y" * 8192, b"x" * 200, b"z", b"x" * 199, b"x"]
+
+
+def test_a_piece_is_short_work_however_small_its_chunks() -> None:
+    decoder = ChunkedDecoder(Limits())
+    data = b"1\r\nx\r\n" * 1000
+    assert [decoder.decode(data, at * 6)[0] for at in (0, 256, 512, 768)] == [b"x" * 256] * 3 + [b"x" * 232]
 
 
 def test_small_chunks_together_keep_the_limit_to_the_byte() -> None:
-    decoder = ChunkedDecoder(Limits(body_bytes=1000))
-    data = b"1\r\nx\r\n" * 1001
-    assert decoder.decode(data, 0) == (b"x" * 1000, 6000, False)
+    decoder = ChunkedDecoder(Limits(body_bytes=200))
+    data = b"1\r\nx\r\n" * 201
+    assert decoder.decode(data, 0) == (b"x" * 200, 1200, False)
     with pytest.raises(ProtocolError) as error:
-        decoder.decode(data, 6000)
+        decoder.decode(data, 1200)
     assert error.value.status == 413
 
 

@@ -1,0 +1,126 @@
+"""A connection whose input is much work lets others go first after each piece, whatever else it waits for.
+
+Here a turn is over at once, so that every piece of a body ends one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starman.serving import clock as clock_module
+from starman.serving import connection as connection_module
+from starman.serving.upload import Upload
+from tests.functional.wire import encode_request
+from tests.unit.serving.running import Running, hasten
+
+Start = Callable[..., Any]
+
+HEAD = b"POST /%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+SMALL_CHUNKS = b"1\r\nx\r\n" * 20_000
+END = b"0\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten(monkeypatch)
+    monkeypatch.setattr(connection_module, "_LONGEST_TURN", -1.0)
+
+
+@pytest.fixture(params=["uvloop", "unix", "asyncio", "stream"])
+def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """The loops and kinds of sockets that everything has to work with, and bodies that are read as they arrive."""
+    kinds = {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}, "stream": {"stream_body": True}}
+    return kinds[request.param]
+
+
+def length(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+    """Answers with the target and the length of the body."""
+    body = environ["wsgi.input"].read()
+    start_response("200 OK", [])
+    return [b"%s|%d" % (environ["REQUEST_URI"].encode(), len(body))]
+
+
+def test_others_have_their_turn_after_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces: list[int] = [0]
+    take = Upload.take
+
+    def count(self: Upload, data: bytes) -> None:
+        pieces[-1] += 1
+        take(self, data)
+
+    monkeypatch.setattr(Upload, "take", count)
+    with Running(length) as running, running.client() as client:
+
+        def another_turn() -> None:
+            pieces.append(0)
+            running.loop.call_soon(another_turn)
+
+        running.call(another_turn)
+        client.send(HEAD % 0 + SMALL_CHUNKS + END)
+        assert client.read().body == b"/0|20000"
+    assert sum(pieces) >= 20_000 // 256
+    assert max(pieces) == 1
+
+
+def test_the_clock_is_looked_at_within_a_read_of_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    take = Upload.take
+
+    def note(self: Upload, data: bytes) -> None:
+        sizes.append(len(data))
+        take(self, data)
+
+    monkeypatch.setattr(Upload, "take", note)
+    with Running(length) as running, running.client() as client:
+        client.send(HEAD % 0 + SMALL_CHUNKS + END)
+        assert client.read().body == b"/0|20000"
+    assert max(sizes) <= 256
+
+
+def test_bodies_arrive_whole_and_in_order(options: dict[str, Any]) -> None:
+    with Running(length, **options) as running, running.client() as client:
+        for _ in range(2):
+            client.send(b"".join(HEAD % n + SMALL_CHUNKS[: n * 6000] + END + encode_request("GET", "/get") for n in range(5)))
+            bodies = [response.body for response in client.read_many(["POST", "GET"] * 5)]
+            assert bodies == [body for n in range(5) for body in (b"/%d|%d" % (n, n * 1000), b"/get|0")]
+        large = os.urandom(3 << 20)
+        assert client.request("POST", "/large", body=large).body == b"/large|%d" % len(large)
+
+
+def test_a_half_close_waits_for_what_is_still_to_be_read(options: dict[str, Any]) -> None:
+    with Running(length, **options) as running, running.client() as client:
+        client.send(HEAD % 1 + SMALL_CHUNKS + END + HEAD % 2 + SMALL_CHUNKS + END)
+        client.socket.shutdown(socket.SHUT_WR)
+        assert [response.body for response in client.read_many(["POST", "POST"])] == [b"/1|20000", b"/2|20000"]
+        assert client.at_end()
+
+
+def test_what_is_wrong_later_in_the_body_is_refused(options: dict[str, Any]) -> None:
+    with Running(length, **options) as running, running.client() as client:
+        client.send(HEAD % 1 + SMALL_CHUNKS + b"nonsense\r\n")
+        assert client.read().status == 400
+        assert client.at_end()
+
+
+def test_a_body_that_does_not_go_on_is_a_408(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "RATE_GRACE", 0.2)
+    with Running(length, min_body_rate=100_000_000, **options) as running, running.client() as client:
+        client.send(HEAD % 1 + SMALL_CHUNKS)
+        assert client.read().status == 408
+        assert client.at_end()
+
+
+def test_a_client_that_leaves_in_its_turn(options: dict[str, Any]) -> None:
+    with Running(length, **options) as running:
+        for _ in range(5):
+            client = running.client()
+            client.send(HEAD % 1 + SMALL_CHUNKS)
+            client.close()
+        with running.client() as client:
+            assert client.get("/next").body == b"/next|0"
