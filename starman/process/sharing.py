@@ -1,7 +1,7 @@
 """Keeps memory shared: what a mold does last before it forks, so that its workers write to as few of its pages as can be.
 
 A page is copied for the worker that first writes to it, and CPython writes to objects that it only looks at: their count of
-references, and the collector its marks. Touches nothing of starman's other rooms. Measured: docs/performance.md, "Memory".
+references, and the collector its marks. Malloc's heap is the matter of `pages`. Measured: docs/performance.md, "Memory".
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import gc
 import sys
 import types
+
+from starman.process.pages import fill_malloc_holes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def settle() -> None:
     gc.collect()
     immortalize()
     _filling.append(_fill_holes())
+    fill_malloc_holes()
     gc.freeze()
 
 
@@ -78,7 +81,10 @@ def immortalize() -> None:
     """
     if not _can_immortalize():
         return
-    from ctypes import c_uint32
+    try:
+        from ctypes import c_uint32
+    except ImportError:  # CPython can be built without
+        return
 
     # What was frozen before is not among them. It belongs to a process that this one was forked from, and its pages with it.
     for item in gc.get_objects():

@@ -1,4 +1,4 @@
-"""Rehearsal: the mold plays a worker's whole life once, before it forks any, with connections to nobody but itself.
+"""Rehearsal: the mold plays a worker's whole life, before it forks any, with connections to nobody but itself.
 
 What happens for the first time, happens there: modules that are imported when they are needed, bytecode that specialises itself,
 caches that fill. The workers share the outcome, where each would have had a copy of its own: 1.2 MB each (docs/performance.md).
@@ -21,9 +21,12 @@ from starman.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from starman.serving.overseer import Line
     from starman.serving.service import Service
     from starman.wsgi.environ import Environ
 
+# What happens once in a life, as a thread's start, has to happen more than once for its bytecode to specialise itself.
+_LIVES = 3
 # Bytecode has specialised itself after some tens of runs; a second connection meets what the first has left.
 _ROUNDS = 40
 _CONNECTIONS = 4
@@ -34,17 +37,23 @@ _LONGEST = 5.0
 
 
 def rehearse(make_service: type[Service], threads: int) -> None:
-    """Play the life of a worker with so many `threads`. Nothing elsewhere than on Linux. Main thread, no loop.
+    """Play the life of a worker with so many `threads`, some times. Nothing elsewhere than on Linux. Main thread, no loop.
 
     Its threads have ended when it returns. The application is not called, and nothing logged. Raises what goes wrong.
     """
     if sys.platform != "linux":
         return
+    for _ in range(_LIVES):
+        _live(make_service, threads)
+
+
+def _live(make_service: type[Service], threads: int) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         # Without a name: the kernel chooses an abstract one, in no directory, that nobody knows.
         listener.bind("")
         listener.listen()
-        service = make_service(_application, Settings.of(threads=threads), [_Listener(listener)], multiprocess=True)
+        settings = Settings.of(threads=threads)
+        service = make_service(_application, settings, [_Listener(listener)], multiprocess=True, overseer=_Nobody())
         anyio.run(_play, service, listener.getsockname(), backend="asyncio", backend_options={"use_uvloop": True})
     for thread in threading.enumerate():
         if thread is not threading.main_thread():
@@ -84,3 +93,22 @@ class _Listener:
     def __init__(self, opened: socket.socket) -> None:
         self.socket = opened
         self.secure = False
+
+
+class _Nobody:
+    """The overseer of a life that nobody looks at, among siblings that have no connections."""
+
+    def line(self, thread: int) -> Line | None:
+        return None
+
+    def tick(self, finished: int, connections: int, busy: int) -> None:
+        pass
+
+    def note(self, connections: int, *, crowded: bool) -> None:
+        pass
+
+    def fewest(self) -> int | None:
+        return 0
+
+    def harakiri(self) -> None:
+        pass

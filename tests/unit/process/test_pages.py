@@ -1,0 +1,107 @@
+"""starman.process.pages: holes are filled, zeros given back, and what is there stays as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from starman.process import pages
+from tests.unit.process.forked import run_forked
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="of glibc on Linux only")
+
+MEGABYTE = 1 << 20
+
+
+def private_dirty() -> int:
+    """Bytes of this process's pages that it has written to and shares with nobody."""
+    rollup = Path("/proc/self/smaps_rollup").read_text("ascii")
+    return sum(int(number) * 1024 for number in re.findall(r"^Private_Dirty: +(\d+)", rollup, re.MULTILINE))
+
+
+def test_later_blocks_are_not_put_into_holes() -> None:
+    def in_child() -> object:
+        # bytes of more than 512 come from malloc. Every other one is freed: 2,000 holes.
+        blocks = [bytes(600) for _ in range(4000)]
+        holes = {id(block) for block in blocks[::2]}
+        del blocks[::2]
+        taken = pages.fill_malloc_holes()
+        later = {id(block) for block in [bytes(600) for _ in range(1000)]}
+        return taken >= 2000 * 600 and not later & holes
+
+    assert run_forked(in_child) == "True"
+
+
+def test_holes_are_filled_once_and_the_heap_does_not_grow() -> None:
+    def in_child() -> object:
+        blocks = [bytes(3000) for _ in range(2000)]
+        del blocks[::2]
+        pages.fill_malloc_holes()
+        end = pages._glibc().sbrk(0)  # type: ignore[union-attr]
+        again = pages.fill_malloc_holes()
+        return again < MEGABYTE // 4 and pages._glibc().sbrk(0) <= end + MEGABYTE // 4  # type: ignore[union-attr]
+
+    assert run_forked(in_child) == "True"
+
+
+def test_filling_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_MOST_FILLING", MEGABYTE)
+
+    def in_child() -> object:
+        blocks = [bytes(3000) for _ in range(4000)]
+        del blocks[::2]
+        return pages.fill_malloc_holes() <= MEGABYTE + 65_536
+
+    assert run_forked(in_child) == "True"
+
+
+@pytest.mark.parametrize("large", [60_000, MEGABYTE], ids=["of the heap", "of a mapping"])
+def test_zeros_are_given_back_and_all_else_is_kept(large: int) -> None:
+    def in_child() -> object:
+        items = [b"".join((b"begin", bytes(large), b"middle", bytes(large), b"end")) for _ in range(20)]
+        pages.give_back_zeros(b"")  # what it needs itself is there from now on
+        before = private_dirty()
+        given = sum(pages.give_back_zeros(item) for item in items)
+        less = before - private_dirty()
+        whole = all(item == b"".join((b"begin", bytes(large), b"middle", bytes(large), b"end")) for item in items)
+        return given >= 20 * (2 * large - 5 * 4096) and less > given / 2 and whole
+
+    assert run_forked(in_child) == "True"
+
+
+def test_a_loop_works_without_its_zeros() -> None:
+    def in_child() -> object:
+        loop = uvloop.new_event_loop()
+        given = pages.give_back_zeros(loop)
+
+        async def talk() -> int:
+            server = await asyncio.start_server(lambda reader, writer: writer.write(b"x" * MEGABYTE), "127.0.0.1", 0)
+            reader, _ = await asyncio.open_connection(*server.sockets[0].getsockname())
+            return len(await reader.readexactly(MEGABYTE))
+
+        received = loop.run_until_complete(talk())
+        return given >= 200_000 and received == MEGABYTE
+
+    assert run_forked(in_child) == "True"
+
+
+@pytest.mark.parametrize(
+    "lack", ["sys.modules['_ctypes'] = None", "sys.platform = 'darwin'", "sys.implementation.name = 'other'"]
+)
+def test_nothing_is_done_elsewhere(lack: str) -> None:
+    script = f"""
+import sys
+{lack}
+from starman.process import pages, sharing
+assert pages.fill_malloc_holes() == pages.give_back_zeros(bytes(100_000)) == 0
+sharing.settle()
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
