@@ -46,6 +46,7 @@ class Remainder:
         self._writer = writer
         # None until the connection needs one: most never do.
         self._queue: deque[Rest] | None = None
+        # Of what is on its way. None: nothing is, or nobody has looked since it began.
         self._progress: Progress | None = None
         self._taken = 0
         self._passed = 0
@@ -65,8 +66,6 @@ class Remainder:
         if self._queue is None:
             self._queue = deque()
         queue = self._queue
-        if not queue and not self._transport.get_write_buffer_size():
-            self._progress = Progress()
         if not queue or queue[-1] is not rest:
             queue.append(rest)
         self.on_room()
@@ -90,17 +89,19 @@ class Remainder:
                 self._close(rest)
             else:
                 break  # it may grow still
-        if not transport.get_write_buffer_size() and self._handler.remainder_written(self._taken) and queue:
-            self._close_files()
+        if not transport.get_write_buffer_size():
+            self._progress = None
+            if self._handler.remainder_written(self._taken) and queue:
+                self._close_files()
 
     def is_slow(self, now: float, *, timeout: float, rate: int) -> bool:
-        """As `Progress.is_slow`, of the client's reading since it had something to read.
+        """As `Progress.is_slow`, of the client's reading since it had something to read. While the loop writes, or is about to.
 
         Counts what the client has taken, for what is left may grow meanwhile. What the kernel holds for it is not taken: it
         tells of room only when a third of its buffer is free, and a slow reader may need minutes for that much.
         """
         if self._progress is None:
-            return False
+            self._progress = Progress()
         fd = self._writer.descriptor
         if fd < 0:
             fd = self._transport.get_extra_info("socket").fileno()
