@@ -65,7 +65,6 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_refusals",
         "_session",
         "_state",
-        "_waited_for",
     )
 
     def __init__(
@@ -87,7 +86,6 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._backlog_bytes = 0
         self._state = _State.OPEN
         self._ended = False
-        self._waited_for = False
 
     def start(self) -> None:
         """Tell the connection that it is made, and what came with the end of the handshake."""
@@ -118,7 +116,6 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._backlog.append(memoryview(data))
             self._backlog_bytes += len(data)
             self._flush()
-            self._waited_for = self.get_write_buffer_size() > 0
 
     def can_write_eof(self) -> bool:
         """It can, unlike the loop's own TLS."""
@@ -231,9 +228,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._finish()
 
     def _tell(self) -> None:
-        """Tell the connection when all is written, if it had to wait."""
-        if self._waited_for and not self.get_write_buffer_size() and self._state is not _State.CLOSED:
-            self._waited_for = False
+        """Tell the connection when all is written, whoever wrote it: a request may wait behind what TLS says by itself."""
+        if not self.get_write_buffer_size() and self._state is not _State.CLOSED:
             self._connection.resume_writing()
 
     def _finish(self) -> None:
