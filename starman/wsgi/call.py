@@ -304,8 +304,8 @@ class Call:
 
     def _close(self, iterable: Any, environ: Environ) -> None:
         """The iterable's close(), once, however the request went. An error in it spoils nothing that was sent whole."""
-        if type(iterable) is list:
-            return  # the ordinary way: there is nothing to close, and nothing has run since the head was due
+        if type(iterable) is list and self._known_length is not None:
+            return  # the ordinary way: there is nothing to close, and nothing has run since its head was due
         try:
             close = getattr(iterable, "close", None)
             if close is not None:

@@ -1002,6 +1002,44 @@ def test_an_application_can_wish_the_end_of_its_process(when: str) -> None:
     assert output.wished_first == (when in ("before", "error"))
 
 
+def written(environ: Any, start_response: Any) -> Any:
+    """Wishes it behind the first block, so behind the head."""
+    start_response("200 OK", [])(b"x")
+    environ["starman.harakiri"] = True
+    return []
+
+
+def detached(call: Call) -> Any:
+    """Wishes it when it is done with a protocol of its own."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        call.detach()
+        environ["starman.harakiri"] = True
+        return []
+
+    return app
+
+
+def without_a_head(environ: Any, start_response: Any) -> Any:
+    environ["starman.harakiri"] = True
+    return [b"x"]
+
+
+def not_bytes(environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", [])
+    environ["starman.harakiri"] = True
+    return [1]
+
+
+@pytest.mark.parametrize("kind", ["written", "detached", "without a head", "not bytes"])
+def test_a_list_hides_no_wish_that_its_head_did_not_hear(kind: str) -> None:
+    output = FakeOutput()
+    call = new_call(output)
+    app = {"written": written, "detached": detached(call), "without a head": without_a_head, "not bytes": not_bytes}[kind]
+    call.run(app, {"REQUEST_METHOD": "GET", "REQUEST_URI": "/", "starman.harakiri": False})
+    assert output.harakiris == 1
+
+
 @pytest.mark.parametrize("environ", [{}, {"starman.harakiri": False}])
 def test_an_application_that_wishes_nothing_goes_on(environ: dict[str, Any]) -> None:
     _, output = respond(wishing("never"), environ={"REQUEST_METHOD": "GET", "REQUEST_URI": "/", **environ})
