@@ -210,6 +210,10 @@ class BodyStream:
             demand()
         return self._state is _State.FAILED
 
+    def discard(self) -> None:
+        """As `close`, of a request that is not run."""
+        self.close()
+
     # Both
 
     @property

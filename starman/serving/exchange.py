@@ -114,9 +114,9 @@ class Exchange:
         self._writer.release(self, False)
 
     def drop(self) -> None:
-        """It will not be run: its client is gone. Either side."""
+        """It will not be run: its client is gone. Either side; does not block."""
         if self._body is not None:
-            self._body.close()
+            self._body.discard()
 
     # The Output of the call, in the thread
 

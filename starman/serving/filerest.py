@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 
+from starman.closing import close_elsewhere
+
+# A spool that reaches no further (bytes) is freed in no time.
+_SMALL_SPOOL = 262_144
+
 
 class FileRest:
     """A part of a file that is still to be sent. It has a descriptor of its own, which whoever holds it closes.
@@ -14,7 +19,7 @@ class FileRest:
     __slots__ = ("end", "fd", "is_spool", "offset")
 
     def __init__(self, fd: int, offset: int, count: int, *, is_spool: bool = False) -> None:
-        """`is_spool`: the file is ours and has no name, so that closing it may free a lot of disk, which takes its time."""
+        """`is_spool`: the file is ours and has no name, so that closing it may free a lot of disk."""
         self.fd = fd
         self.offset = offset
         self.end = offset + count
@@ -25,15 +30,14 @@ class FileRest:
         """How many bytes are still to be sent."""
         return self.end - self.offset
 
-    def give_away(self) -> int:
-        """The descriptor, which the caller closes; -1 if it is closed or was given away."""
-        fd, self.fd = self.fd, -1
-        return fd
-
     def close(self) -> None:
-        """Give the descriptor back. May be called more than once."""
-        fd = self.give_away()
-        if fd >= 0:
+        """Give the descriptor back, for a thread to close if that takes its time. May be called more than once."""
+        fd, self.fd = self.fd, -1
+        if fd < 0:
+            return
+        if self.is_spool and self.end > _SMALL_SPOOL:
+            close_elsewhere(os.close, fd)
+        else:
             os.close(fd)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections import deque
 from typing import Protocol
 
@@ -86,7 +85,7 @@ class Remainder:
                 return
             elif len(queue) > 1:
                 del queue[0]
-                self._close(rest)
+                rest.close()
             else:
                 break  # it may grow still
         if not transport.get_write_buffer_size():
@@ -119,15 +118,7 @@ class Remainder:
         while queue:
             rest = queue.popleft()
             if isinstance(rest, FileRest):
-                self._close(rest)
-
-    def _close(self, rest: FileRest) -> None:
-        if rest.is_spool and rest.fd >= 0 and rest.end > _BLOCK:
-            # Freeing a file of 1 GB takes 60 ms on a disk, and longer where files are kept in memory. The number alone goes to
-            # the other thread: it is closed once, whoever else may ask for it.
-            threading.Thread(target=os.close, args=(rest.give_away(),), name="starman-close", daemon=True).start()
-        else:
-            rest.close()
+                rest.close()
 
     def _begin_file(self, rest: FileRest) -> None:
         if self._writer.descriptor < 0:

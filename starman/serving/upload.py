@@ -85,7 +85,7 @@ class Upload:
         """It will not become a request: give memory and disk back, as soon as nobody uses them."""
         self._discarded = True
         if not self.spooling:
-            self.body.close()
+            self.body.discard()
 
     def fail(self, error: ProtocolError) -> bool:
         """It will not become a request. Whether an exchange tells the client: there is none, so the connection does."""
@@ -96,7 +96,7 @@ class Upload:
         """The disk is done, or has failed."""
         self.spooling = False
         if self._discarded:
-            self.body.close()
+            self.body.discard()
         elif error is not None:
             log.error(f"the spool file of a request body failed: {error}")
             self._source.refuse(ProtocolError(500, "Internal Server Error"))

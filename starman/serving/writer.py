@@ -81,21 +81,21 @@ class Writer:
         (TLS). `buffered` whether the transport still has bytes to send.
         """
         with self._lock:
-            if self._turn is _ENDING or self._turn is _DEAD:
-                exchange.drop()
-                return False
-            if self._fd < 0 <= fd:
-                self._fd = os.dup(fd)
-            if self._turn is not _FREE:
-                self._pending.append(exchange)
-                return False
-            if buffered:
-                self._turn = _RETURNED
-                self._pending.append(exchange)
-                return False
-            self._turn = _THREAD
-            self._exchange = exchange
-            return True
+            if self._turn is not _ENDING and self._turn is not _DEAD:
+                if self._fd < 0 <= fd:
+                    self._fd = os.dup(fd)
+                if self._turn is not _FREE:
+                    self._pending.append(exchange)
+                    return False
+                if buffered:
+                    self._turn = _RETURNED
+                    self._pending.append(exchange)
+                    return False
+                self._turn = _THREAD
+                self._exchange = exchange
+                return True
+        exchange.drop()
+        return False
 
     def drained(self, taken: int) -> tuple[bool, Exchange | None]:
         """All that the loop has taken over is written, and the transport's buffer is empty (hazard 4). Loop.
@@ -127,9 +127,14 @@ class Writer:
             return True
 
     def lose(self) -> None:
-        """The connection is gone. Loop. Exchanges that wait are dropped, the running one is told at its next send."""
+        """The connection is gone. Loop. Exchanges that wait are dropped, the running one is told at its next send.
+
+        Every connection comes here at its end, whatever has ended it: so nobody else drops, and nobody under the lock.
+        """
         with self._lock:
             self._die()
+        while self._pending:
+            self._pending.popleft().drop()
 
     def rest(self) -> None:
         """Give the duplicate back while the connection idles: an application's select() fails above descriptor 1023. Loop."""
@@ -311,7 +316,6 @@ class Writer:
     def _next(self) -> Exchange | None:
         if not self._persistent:
             self._turn = _ENDING
-            self._drop_pending()
             self._call_loop(self._loop_side.on_turn)
             return None
         if self._pending:
@@ -333,14 +337,9 @@ class Writer:
 
     def _die(self) -> None:
         self._turn = _DEAD
-        self._drop_pending()
         self._close_fd()
         if self._room is not None:
             self._room.set()
-
-    def _drop_pending(self) -> None:
-        while self._pending:
-            self._pending.popleft().drop()
 
     def _close_fd(self) -> None:
         if self._fd >= 0:

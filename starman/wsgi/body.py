@@ -10,6 +10,8 @@ import io
 import tempfile
 from typing import BinaryIO
 
+from starman.closing import close_elsewhere
+
 # What is gathered in memory before it is worth a trip to the disk (bytes).
 SPOOL_BATCH_BYTES = 262_144
 
@@ -59,11 +61,25 @@ class RequestBody:
         return self._file
 
     def close(self) -> bool:
-        """Give memory and spool file back. May be called more than once. Whether it is less than the client meant to send: no."""
+        """Give memory and spool file back. May be called more than once. Whether it is less than the client meant to send: no.
+
+        Blocks, if there is a spool file: see `discard`.
+        """
         self._buffer = io.BytesIO()
-        if self._file is not None:
-            # On a full disk closing fails, too: it has bytes to write, which nobody wants now. The file is closed all the same.
-            with contextlib.suppress(OSError):
-                self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            _close(file)
         return False
+
+    def discard(self) -> None:
+        """As `close`, when nobody has read it: does not block. May be called more than once."""
+        self._buffer = io.BytesIO()
+        file, self._file = self._file, None
+        if file is not None:
+            close_elsewhere(_close, file)
+
+
+def _close(file: BinaryIO) -> None:
+    # On a full disk closing fails, too: it has bytes to write, which nobody wants now. The file is closed all the same.
+    with contextlib.suppress(OSError):
+        file.close()

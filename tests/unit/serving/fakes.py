@@ -97,6 +97,9 @@ class FakeConnection:
 
     def on_turn(self) -> None:
         self.turns += 1
+        assert self.writer is not None
+        if self.writer.turn is Turn.ENDING:
+            self.lose()
 
     def cut(self) -> None:
         self.write_failures += 1

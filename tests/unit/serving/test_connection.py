@@ -11,17 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
 from starman.serving import clock as clock_module
 from starman.serving.connection import Connection
 from starman.serving.exchange import Exchange
+from starman.wsgi import body as body_module
 from starman.wsgi.body import RequestBody
 from tests.functional.harness import wait_until
 from tests.functional.wire import Client, TruncatedError, encode_request
-from tests.unit.serving.running import SECONDS, Running, hasten, reset
+from tests.unit.serving.running import SECONDS, Running, descriptors, hasten, reset
 
 Start = Callable[..., Any]
 Capture = pytest.CaptureFixture[str]
@@ -567,8 +568,22 @@ def test_a_client_that_leaves_while_its_body_is_spooled(options: dict[str, Any],
         assert running.client().request("POST", "/", body=b"y" * 5000).status == 200
 
 
+@pytest.fixture
+def closers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the threads that close spool files of bodies."""
+    names: list[str] = []
+    real = body_module._close
+
+    def close(file: BinaryIO) -> None:
+        names.append(threading.current_thread().name)
+        real(file)
+
+    monkeypatch.setattr(body_module, "_close", close)
+    return names
+
+
 def test_a_connection_ends_though_a_body_behind_its_last_response_is_spooled(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    closers: list[str], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spooling, go_on = threading.Event(), threading.Event()
     real = RequestBody.spool
@@ -589,6 +604,54 @@ def test_a_connection_ends_though_a_body_behind_its_last_response_is_spooled(
         assert client.read().body == b"last"
         go_on.set()
         assert client.at_end()
+    assert closers == ["starman-close"]
+
+
+def spools() -> int:
+    return sum(name.endswith("(deleted)") for name in descriptors())
+
+
+@pytest.mark.parametrize("end", ["reset", "refused"])
+def test_the_loop_closes_no_spool_file_of_an_upload(end: str, closers: list[str], options: dict[str, Any]) -> None:
+    before = spools()
+    with Running(echo, body_buffer=1000, max_body="100K", **options) as running:
+        client = running.client()
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nC350\r\n" + b"x" * 50_000)
+        assert wait_until(lambda: spools() == before + 1)
+        if end == "reset":
+            reset(client)
+        else:
+            client.send(b"\r\nFFFFF\r\n")
+            assert client.read().status == 413
+        assert running.client().get("/other").status == 200
+        assert wait_until(lambda: spools() == before)
+    assert closers == ["starman-close"]
+
+
+def test_the_loop_closes_no_spool_file_of_a_request_that_is_not_run(
+    closers: list[str], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = threading.Event()
+    real = Connection.offer
+
+    def offer(connection: Connection, head: Any, body: Any, kind: Any = Exchange) -> None:
+        real(connection, head, body, kind)
+        if body is not None:
+            waits.set()
+
+    monkeypatch.setattr(Connection, "offer", offer)
+    gate = Gate()
+    before = spools()
+    with Running(gate, body_buffer=1000, **options) as running, running.client() as client:
+        client.send(encode_request("GET", "/gate") + encode_request("POST", "/", body=b"x" * 50_000))
+        assert gate.entered.wait(SECONDS)
+        assert waits.wait(SECONDS)
+        assert spools() == before + 1
+        running.call(running.service.cut)
+        running.join()
+        gate.opened.set()
+        assert wait_until(lambda: spools() == before)
+    assert closers == ["starman-close"]
 
 
 # Files

@@ -19,6 +19,7 @@ from starman.serving.exchange import Exchange
 from starman.serving.spool import SpoolLimits
 from starman.serving.turn import Turn
 from starman.wsgi.body import RequestBody
+from tests.functional.harness import wait_until
 from tests.unit.serving.fakes import SECONDS, Bridge
 from tests.unit.wsgi.heads import request
 
@@ -303,7 +304,8 @@ def test_a_defect_behind_the_response_does_not_lose_the_next_exchange(stage: Mak
         exchange.run()
     exchange.abandon()  # as the pool does
     assert s.writer.turn is Turn.DEAD
-    assert file.closed
+    s.writer.lose()  # as the loop does, which is told of that
+    assert wait_until(lambda: file.closed)
 
 
 # Files

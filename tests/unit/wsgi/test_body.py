@@ -115,6 +115,22 @@ def test_close_without_a_spool_file() -> None:
     body = gathered(b"x", 10)
     body.close()
     body.close()
+    body.discard()
+
+
+def test_discard_has_another_thread_close_the_spool_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Any] = []
+    monkeypatch.setattr(module, "close_elsewhere", lambda close, file: closed.append((close, file)))
+    body = gathered(b"x" * 100, 0)
+    file = body.reader()
+    body.discard()
+    body.discard()
+    body.close()
+    assert not file.closed
+    ((close, given),) = closed
+    assert given is file
+    close(given)
+    assert file.closed
 
 
 def test_an_application_that_closes_its_input() -> None:
