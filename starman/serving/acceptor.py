@@ -119,6 +119,11 @@ class Acceptor:
                 self._look_away(descriptor)
             self._queue_up(self._listeners)
 
+    async def settle(self) -> None:
+        """Wait until all that was accepted are connections, or gone: a few rounds of the loop."""
+        if self._pending:
+            await asyncio.wait(self._pending)
+
     @property
     def busy(self) -> bool:
         """Whether accepted sockets are still on their way to becoming connections."""

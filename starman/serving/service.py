@@ -108,6 +108,8 @@ class Service:
                 tasks.cancel_scope.cancel()
         finally:
             acceptor.stop()
+            with anyio.CancelScope(shield=True):
+                await acceptor.settle()
             for connection in list(shared.connections):
                 connection.cut()
             pool.stop()

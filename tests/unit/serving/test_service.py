@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from starman.errors import SettingError
@@ -17,7 +21,7 @@ from starman.serving.service import Service
 from starman.settings import Settings
 from tests.functional.harness import wait_until
 from tests.functional.wire import NoResponseError, TruncatedError, encode_request
-from tests.unit.serving.running import SECONDS, Running, hasten, open_descriptors, reset
+from tests.unit.serving.running import SECONDS, Listening, Running, hasten, open_descriptors, reset
 from tests.unit.serving.test_connection import HELLO, Gate, big, echo
 
 Start = Callable[..., Any]
@@ -126,6 +130,33 @@ def test_a_cut_before_the_drain(options: dict[str, Any]) -> None:
         running.call(running.service.cut)
         assert client.at_end()
         running.join()
+
+
+@pytest.mark.parametrize("end", ["cut", "cancelled", "no time"])
+@pytest.mark.parametrize("use_uvloop", [True, False])
+def test_who_is_accepted_at_the_very_end_is_no_connection_behind_it(end: str, use_uvloop: bool) -> None:
+    """As a connection it would be made after the end: looked after by nobody, in the process of whoever embeds the service."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+            service = Service(echo, Settings.of(graceful_timeout=0.001), [Listening(listener)], multiprocess=False)
+            started = asyncio.Event()
+            running = asyncio.create_task(service.run(started.set))
+            await started.wait()
+            # All in one round of the loop: what the kernel has by then, the service finds at its end.
+            clients = [stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(3)]
+            for client in clients:
+                client.setblocking(False)
+                client.send(HELLO[:5])
+            {"cut": service.cut, "cancelled": running.cancel, "no time": service.drain}[end]()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            loop = asyncio.get_running_loop()
+            for client in clients:
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.wait_for(loop.sock_recv(client, 1000), SECONDS) == b""
+
+    anyio.run(main, backend="asyncio", backend_options={"use_uvloop": use_uvloop})
 
 
 def test_a_drain_before_the_start_serves_nobody() -> None:
