@@ -61,6 +61,7 @@ class Acceptor:
         "_listeners",
         "_loop",
         "_multiprocess",
+        "_paused",
         "_pending",
         "_review",
         "_shared",
@@ -84,6 +85,8 @@ class Acceptor:
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[int, tuple[socket.socket, Factory]] = {}
+        # The listeners that are left alone, for a descriptor is lacking.
+        self._paused: set[int] = set()
         self._pending: set[asyncio.Task[object]] = set()
 
     def start(self, listeners: Sequence[Listening]) -> None:
@@ -130,8 +133,8 @@ class Acceptor:
         return bool(self._pending)
 
     def _look_at(self, descriptor: int) -> None:
-        """Be told when a connection waits."""
-        if descriptor in self._listeners:
+        """Be told when a connection waits; not while the listener is left alone."""
+        if descriptor in self._listeners and descriptor not in self._paused:
             if self._watch is not None:
                 self._watch.join(descriptor)
             else:
@@ -146,7 +149,7 @@ class Acceptor:
     def _accept_in_turn(self, descriptor: int) -> None:
         """A connection waits, and nobody else was woken for it: even who is crowded now takes it. More, as far as this gives no
         lead over siblings; where there are none that would have them, as many as there are."""
-        if descriptor in self._listeners:
+        if descriptor in self._listeners and descriptor not in self._paused:
             assert self._siblings is not None
             fewest = self._siblings.fewest()
             most = _MOST_AT_ONCE if fewest is None else min(max(fewest + _LEAD - self._connections, 1), _MOST_AT_ONCE)
@@ -165,8 +168,9 @@ class Acceptor:
             except OSError as error:
                 log.error(f"cannot accept a connection: {error}")
                 # Level-triggered, it would spin the loop.
+                self._paused.add(listener.fileno())
                 self._look_away(listener.fileno())
-                self._loop.call_later(_PAUSE, self._look_at, listener.fileno())
+                self._loop.call_later(_PAUSE, self._end_pause, listener.fileno())
                 return False
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
@@ -175,6 +179,10 @@ class Acceptor:
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
         return True
+
+    def _end_pause(self, descriptor: int) -> None:
+        self._paused.discard(descriptor)
+        self._look_at(descriptor)
 
     async def _connect(self, factory: Factory, sock: socket.socket) -> None:
         try:

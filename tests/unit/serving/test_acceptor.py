@@ -1,0 +1,95 @@
+"""starman.serving.acceptor: a listener for which no descriptor is left. Accepting itself is tested in whole services."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from starman.serving import acceptor as module
+from starman.serving.acceptor import Acceptor
+from tests.unit.serving.running import SECONDS
+
+NUMBER = 7
+
+
+class Listener:
+    """Has a connection for whoever has a descriptor for it; counts who tries."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    def accept(self) -> Any:
+        self.tries += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def fileno(self) -> int:
+        return NUMBER
+
+
+class Watch:
+    """The listeners in whose line the worker stands."""
+
+    def __init__(self) -> None:
+        self.lines: set[int] = set()
+        self.joined = asyncio.Event()
+
+    def join(self, descriptor: int) -> None:
+        self.lines.add(descriptor)
+        self.joined.set()
+
+    def leave(self, descriptor: int) -> None:
+        self.lines.discard(descriptor)
+
+
+def crowded_acceptor(listener: Listener, watch: Watch) -> Acceptor:
+    """Its requests wait long for a thread, and so do its siblings'."""
+    pool = SimpleNamespace(longest_wait=lambda now: 60.0)
+    shared = SimpleNamespace(pool=pool, connections=set(), doomed=False)
+    siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: None)
+    made = Acceptor(cast("Any", shared), threads=1, multiprocess=True, tls=None, siblings=cast("Any", siblings))
+    made._watch = cast("Any", watch)
+    made._listeners[NUMBER] = cast("Any", (listener, None))
+    return made
+
+
+def test_a_listener_without_a_descriptor_for_it_has_its_pause_whoever_looks_again(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(module, "_PAUSE", 60.0)
+        listener, watch = Listener(), Watch()
+        acceptor = crowded_acceptor(listener, watch)
+        acceptor._accept_in_turn(NUMBER)
+        for _ in range(3):
+            acceptor._look_again()
+        acceptor._review.cancel()  # type: ignore[union-attr]
+        acceptor._review = None
+        acceptor.tick()
+        assert watch.lines == set()
+        # A wake-up that was on its way already.
+        acceptor._accept_in_turn(NUMBER)
+        assert watch.lines == set()
+        assert listener.tries == 1
+        assert capfd.readouterr().err.count("Too many open files") == 1
+        acceptor._review.cancel()
+
+    asyncio.run(main())
+
+
+def test_after_the_pause_it_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(module, "_PAUSE", 0.01)
+        listener, watch = Listener(), Watch()
+        acceptor = crowded_acceptor(listener, watch)
+        for tries in (1, 2):
+            watch.joined.clear()
+            acceptor._accept_in_turn(NUMBER)
+            assert (watch.lines, listener.tries) == (set(), tries)
+            await asyncio.wait_for(watch.joined.wait(), SECONDS)
+            assert watch.lines == {NUMBER}
+
+    asyncio.run(main())
