@@ -152,6 +152,9 @@ def _own_sockets(channel: Channel, blueprint: Blueprint) -> frozenset[str]:
 
 
 def _rehearse(make_service: MakeService, threads: int) -> None:
+    """Raises RuntimeError if threads of it are left: a lock that one holds would be held in each worker for ever."""
+    import threading
+
     try:
         make_service.rehearse(threads)
     except Exception:
@@ -159,6 +162,8 @@ def _rehearse(make_service: MakeService, threads: int) -> None:
 
         # The workers are larger without, and serve as well.
         log.warning(f"the rehearsal failed, so each worker takes about 1 MB more\n{traceback.format_exc()}")
+    if threading.active_count() > 1:
+        raise RuntimeError("threads of the rehearsal have not ended, and a process with threads is not to be forked")
 
 
 def _failed(error: OSError | HookError) -> Failed:

@@ -2,7 +2,7 @@
 
 What happens for the first time, happens there: modules that are imported when they are needed, bytecode that specialises itself,
 caches that fill. The workers share the outcome, where each would have had a copy of its own: 1.2 MB each (docs/performance.md).
-Nothing of it stays but that: the loop is closed, the threads have ended.
+Nothing of it stays but that, also when it fails: the loop is closed, the threads have ended.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -39,12 +40,16 @@ _LONGEST = 5.0
 def rehearse(make_service: type[Service], threads: int) -> None:
     """Play the life of a worker with so many `threads`, some times. Nothing elsewhere than on Linux. Main thread, no loop.
 
-    Its threads have ended when it returns. The application is not called, and nothing logged. Raises what goes wrong.
+    Its threads have ended behind it, unless the machine is so busy that they need seconds for that: who forks then has to look.
+    The application is not called, and nothing logged. Raises what goes wrong.
     """
     if sys.platform != "linux":
         return
     for _ in range(_LIVES):
-        _live(make_service, threads)
+        try:
+            _live(make_service, threads)
+        finally:
+            _wait_for_threads()
 
 
 def _live(make_service: type[Service], threads: int) -> None:
@@ -55,9 +60,13 @@ def _live(make_service: type[Service], threads: int) -> None:
         settings = Settings.of(threads=threads)
         service = make_service(_application, settings, [_Listener(listener)], multiprocess=True, overseer=_Nobody())
         anyio.run(_play, service, listener.getsockname(), backend="asyncio", backend_options={"use_uvloop": True})
+
+
+def _wait_for_threads() -> None:
+    deadline = time.monotonic() + _LONGEST
     for thread in threading.enumerate():
         if thread is not threading.main_thread():
-            thread.join(_LONGEST)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 async def _play(service: Service, address: bytes) -> None:
