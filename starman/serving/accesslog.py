@@ -74,6 +74,11 @@ class AccessLog:
     def flush(self) -> None:
         """Write what has been gathered. Blocks as long as the file or pipe does; not for the loop."""
         with self._writing:
+            self._write()
+
+    def _write(self) -> None:
+        """`_writing` is held. Nothing happens behind `close`: the number may be somebody else's."""
+        if self._fd >= 0:
             with self._gathering:
                 lines, self._lines, self._bytes = self._lines, [], 0
                 lost, self._lost = self._lost, 0
@@ -86,19 +91,24 @@ class AccessLog:
                 log.warning(f"{lost} lines of the access log are lost: nobody took them in time")
 
     def close(self) -> None:
-        """Flush, and give the file back. Blocks as `flush` does."""
-        self.flush()
-        if self._path is not None:
-            os.close(self._fd)
+        """Flush, and give the file back: what is added later is written nowhere. Blocks as `flush` does. More than once."""
+        with self._writing:
+            self._write()
+            fd, self._fd = self._fd, -1
+        if fd >= 0 and self._path is not None:
+            os.close(fd)
 
     def reopen(self) -> None:
         """Write to the file that the path leads to now: when this returns, no line goes to another. Standard output stays.
 
-        Blocks as `flush` does. When the file cannot be opened, the old one stays in use, and the error log says so.
+        Blocks as `flush` does. When the file cannot be opened, the old one stays in use, and the error log says so. Behind
+        `close` nothing happens.
         """
         if self._path is None:
             return
         with self._writing:
+            if self._fd < 0:
+                return
             try:
                 opened = _open(self._path)
             except OSError as error:

@@ -107,6 +107,7 @@ class Service:
                 await self._drain(shared, acceptor)
                 tasks.cancel_scope.cancel()
         finally:
+            self._tasks = self._access_log = None
             acceptor.stop()
             with anyio.CancelScope(shield=True):
                 await acceptor.settle()
@@ -138,7 +139,8 @@ class Service:
             self._drain_scope.cancel()
 
     def reopen_logs(self, done: Callable[[], None]) -> None:
-        """Write the access log to the file that its path leads to now; `done` is called once no line goes elsewhere."""
+        """Write the access log to the file that its path leads to now; `done` is called once no line goes elsewhere, but for
+        the last ones of a service that ends."""
         if self._access_log is None or self._tasks is None:
             done()
         else:
@@ -181,9 +183,10 @@ class Service:
             await anyio.to_thread.run_sync(access_log.flush, abandon_on_cancel=True)
 
     def _in_thread(self, job: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
-        """Run what blocks in a thread of anyio's, then call `done` in the loop with the error, if it failed."""
-        assert self._tasks is not None
-        self._tasks.start_soon(_run_job, job, done)
+        """Run what blocks in a thread of anyio's, then call `done` in the loop with the error, if it failed. Not at the end, when
+        whoever asks is cut."""
+        if self._tasks is not None:
+            self._tasks.start_soon(_run_job, job, done)
 
 
 def _check(shared: Shared, now: float) -> None:

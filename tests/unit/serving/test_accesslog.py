@@ -321,3 +321,25 @@ def test_a_pipe_that_nobody_reads_bounds_the_memory_and_keeps_one_thread_only(mo
         finished.join()
         assert received.endswith(b"\n")
         assert received.count(b"\n") < 6000
+
+
+def test_behind_its_close_nothing_is_written_to_whoever_has_the_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of an application may outlive the service in the process of whoever embeds it."""
+    monkeypatch.setattr(module, "_BATCH_BYTES", 1)
+    path = tmp_path / "log"
+    log = AccessLog(str(path))
+    number = log._fd
+    log.close()
+    written = path.read_bytes()
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    try:
+        assert other == number
+        log.add(environ(), 200, 5)
+        log.flush()
+        log.reopen()
+        log.close()
+        assert os.fstat(other).st_size == 0
+        assert os.path.samestat(os.fstat(other), (tmp_path / "other").stat())
+    finally:
+        os.close(other)
+    assert path.read_bytes() == written

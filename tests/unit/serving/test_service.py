@@ -17,6 +17,8 @@ import anyio
 import pytest
 
 from starman.errors import SettingError
+from starman.serving import service as service_module
+from starman.serving.accesslog import AccessLog
 from starman.serving.service import Service
 from starman.settings import Settings
 from tests.functional.harness import wait_until
@@ -237,6 +239,30 @@ def test_the_access_log_is_written_by_the_tick_and_at_the_end(tmp_path: Path, op
     text = path.read_text()
     assert '"GET /two HTTP/1.1" 200 5 "-" "-"\n' in text
     assert '"-" 400 - "-" "-"\n' in text
+
+
+def test_who_wants_the_logs_reopened_at_the_very_end_is_not_kept_waiting(
+    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, reopened, go_on = threading.Event(), threading.Event(), threading.Event()
+    real = AccessLog.close
+
+    def close(log: AccessLog) -> None:
+        closing.set()
+        assert go_on.wait(SECONDS)
+        real(log)
+
+    monkeypatch.setattr(AccessLog, "close", close)
+    monkeypatch.setattr(service_module, "_LAST_LINES", SECONDS)
+    with Running(echo, access_log=str(tmp_path / "log"), **options) as running:
+        running.drain()
+        assert closing.wait(SECONDS)
+        running.call(running.service.reopen_logs, reopened.set)
+        try:
+            assert reopened.wait(SECONDS)
+        finally:
+            go_on.set()
+        running.join()
 
 
 def test_an_access_log_that_cannot_be_opened(tmp_path: Path) -> None:
