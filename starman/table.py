@@ -193,7 +193,7 @@ class Table:
         "1M", "Connections", values.size(0), "What is left of a response stays in memory up to this size; more goes to a file."
     )
     response_spool: int = setting(
-        "1G", "Connections", values.size(0), "Of a response that goes on, how much may wait in a file before its client is cut."
+        "1G", "Connections", values.size(0), "How large the file of a response that goes on may become before its client is cut."
     )
     stream_body: bool = setting(
         False,

@@ -15,7 +15,8 @@ from starman.serving.filerest import FileRest
 
 
 class SpoolLimits(NamedTuple):
-    """How much (bytes) may wait for one client. The file's limit is for responses that go on: the last of one is always taken."""
+    """How much (bytes) may wait for one client in memory, and how large its file may become: for as long as it has not caught up,
+    what it has taken counts, too. The file's limit is for responses that go on: the last of one is always taken."""
 
     memory_bytes: int
     file_bytes: int
@@ -46,7 +47,7 @@ class Spool:
             # The end of a large body would keep all of it in memory.
             return memoryview(bytes(data)) if data.nbytes < memoryview(data.obj).nbytes > limits.memory_bytes else data
         if not last and self._length + len(data) > limits.file_bytes:
-            raise OSError(f"more than {limits.file_bytes} bytes would have to wait (response_spool)")
+            raise OSError(f"its file would need more than {limits.file_bytes} bytes (response_spool)")
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="starman-", buffering=0)  # noqa: SIM115 - closed by `close`
         while data:

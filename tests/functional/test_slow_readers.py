@@ -199,7 +199,7 @@ def test_an_endless_response_is_cut_at_the_limit_of_its_spool(
         events.wait_for(f"close greedy-{kind}")
         service.answers()
         assert events.count(f"close greedy-{kind}") == 1  # the other's thread waits
-        assert service.server.log.count("more than 4194304 bytes would have to wait (response_spool)") == 1
+        assert service.server.log.count("its file would need more than 4194304 bytes (response_spool)") == 1
         ends = [client for client in clients if is_cut(client)]
         assert len(ends) == 1
 

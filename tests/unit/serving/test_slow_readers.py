@@ -202,7 +202,7 @@ def test_a_response_that_needs_more_than_its_spool_is_cut(options: dict[str, Any
             greedy.read()
         assert wait_until(lambda: not files())
         assert body_of(first) == BODY
-    assert capfd.readouterr().err.count("more than 2097152 bytes would have to wait (response_spool)") == 1
+    assert capfd.readouterr().err.count("its file would need more than 2097152 bytes (response_spool)") == 1
 
 
 def test_a_reader_that_stops_is_cut_though_its_response_goes_on(options: dict[str, Any]) -> None:
