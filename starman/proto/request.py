@@ -110,11 +110,6 @@ class RequestParser:
         """Whether nothing more is read: see `close`."""
         return self._phase is _CLOSED
 
-    @property
-    def in_body(self) -> bool:
-        """Whether a head has been reported whose body is not complete yet."""
-        return self._phase is _BODY or self._phase is _CHUNKED
-
     def next_event(self) -> Event | None:
         """The next head, piece of a body or end of a body; None when more bytes are needed.
 

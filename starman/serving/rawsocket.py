@@ -26,11 +26,6 @@ class RawSocket:
         self._socket: socket.socket | None = None
         self._unread = b""
 
-    @property
-    def taken(self) -> bool:
-        """Whether the application has used it: the connection is no longer the server's."""
-        return self._socket is not None
-
     def recv(self, size: int, flags: int = 0) -> bytes:
         """As `socket.recv`; what the server had already received comes first."""
         taken = self._take()

@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 class StreamedUpload:
     """The body between its head and its end; the application may have returned meanwhile, and then it is dropped. Loop only."""
 
-    __slots__ = ("_progress", "_shared", "_source", "head", "spooling", "stream")
+    __slots__ = ("_progress", "_shared", "_source", "head", "stream")
 
     streamed = True
+    spooling = False
 
     def __init__(self, head: RequestHead, source: Source, shared: Shared, *, expected: bool) -> None:
         """`expected`: none of the body has come, and none will before 100 Continue."""
         self.head = head
         self.stream = BodyStream(head.body_length, self._demand, expected=expected)
-        self.spooling = False
         self._source = source
         self._shared = shared
         # Its own: the connection's is for the response, which may be on its way at the same time.

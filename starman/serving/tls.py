@@ -117,10 +117,6 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._backlog_bytes += len(data)
             self._flush()
 
-    def can_write_eof(self) -> bool:
-        """It can, unlike the loop's own TLS."""
-        return True
-
     def write_eof(self) -> None:
         """Send close_notify and FIN behind all that was written. What comes from the peer is then nobody's, but for its end."""
         if self._state is _State.OPEN:

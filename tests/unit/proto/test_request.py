@@ -11,7 +11,7 @@ from starman.proto import heads
 from starman.proto.messages import EndOfBody, Limits, RequestHead
 from starman.proto.request import RequestParser
 from tests.unit.proto.cases import BROKEN, REFUSED_EARLY, UNFINISHED, VALID, Valid, chunked, get, post
-from tests.unit.proto.feeding import FOLLOWING, Outcome, every_cut, feed, one_by_one, refused_after
+from tests.unit.proto.feeding import FOLLOWING, Outcome, every_cut, feed, in_body, one_by_one, refused_after
 
 
 @pytest.mark.parametrize("case", VALID.values(), ids=VALID)
@@ -229,7 +229,7 @@ def test_what_the_parser_says_of_itself() -> None:
     parser = RequestParser(Limits())
 
     def state() -> tuple[bool, bool, int]:
-        return parser.at_start, parser.in_body, parser.unread_bytes
+        return parser.at_start, in_body(parser), parser.unread_bytes
 
     assert state() == (True, False, 0)
     parser.receive(b"\r\n")
