@@ -49,7 +49,7 @@ class StartError(StarmanError):
 class ProtocolError(StarmanError):
     """A peer's message breaks HTTP, or a limit of ours. `status` is the response's status code, set where it is found.
 
-    `to_head`: the refused request is a HEAD, so its answer has no content (RFC 9110 §9.3.2).
+    `to_head`: what is refused is the head of a HEAD request, so its answer has no content (RFC 9110 §9.3.2). The parser sets it.
     """
 
     def __init__(self, status: int, message: str) -> None:

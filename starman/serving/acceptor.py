@@ -20,7 +20,7 @@ from starman.serving.overseer import Overseer
 from starman.serving.shared import SOFTWARE, Shared
 from starman.wsgi.environ import template
 
-# How many connections one wake-up accepts from a listener. Where siblings are woken in turn, one: the next is the next one's.
+# How many connections one wake-up accepts from a listener at most. Where siblings are woken in turn, as many as give no lead.
 _MOST_AT_ONCE = 16
 
 # How long (seconds) a listener is left alone when no descriptor is left for a connection.
@@ -75,7 +75,7 @@ class Acceptor:
         self, shared: Shared, *, threads: int, multiprocess: bool, tls: ssl.SSLContext | None, siblings: Overseer | None = None
     ) -> None:
         """`threads` and `multiprocess` are told to the application. `tls` is needed where a listener is secure. `siblings` knows
-        of the other workers on the same listeners; None: nobody else accepts there."""
+        of the other workers on the same listeners, if there are any; None: nobody can tell."""
         self._shared = shared
         self._siblings = siblings
         self._watch: ExclusiveWatch | None = None
@@ -157,7 +157,8 @@ class Acceptor:
                 self._queue_up((descriptor,), accepted=True)
 
     def _accept(self, listener: socket.socket, factory: Factory, most: int = _MOST_AT_ONCE) -> bool:
-        """Take what waits. False: a descriptor is lacking, and the listener is left alone for a moment."""
+        """Take what waits. False: it must not be taken, for this process is doomed; or it cannot, as without a descriptor, and
+        the listener is left alone for a moment."""
         for _ in range(most):
             if self._shared.doomed:
                 return False

@@ -55,7 +55,7 @@ class Writer:
     )
 
     def __init__(self, loop_side: LoopSide, call_loop: Callable[..., object]) -> None:
-        """`call_loop` is the loop's `call_soon_threadsafe`."""
+        """`call_loop` posts to the loop, as `Pool.post` does, which also ends a park (hazard 10)."""
         self._loop_side = loop_side
         self._call_loop = call_loop
         self._lock = threading.Lock()

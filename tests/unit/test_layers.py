@@ -49,7 +49,7 @@ ALLOWED = {("starman/process/blueprint.py", "httptools")}
 
 # Hazard 11: both sides of a hand-off take the connection's lock, which is only surveyable while locks are in few places.
 LOCKS = {"Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier", "allocate_lock"}
-# `call_loop` is the name under which the loop's call_soon_threadsafe is handed to those who may call it.
+# `call_loop` is the name under which the door to the loop, `Pool.post`, is handed to those who may use it.
 CROSS_THREAD_CALLS = {"call_soon_threadsafe", "run_coroutine_threadsafe", "call_loop", "_call_loop"}
 LOCK_FILES = {
     "starman/serving/accesslog.py",
