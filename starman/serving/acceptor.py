@@ -223,8 +223,8 @@ class Acceptor:
     def _factory(self, sock: socket.socket, secure: bool) -> Factory:
         """Makes the connections of one listener; on a wildcard address, each has a SERVER_NAME of its own."""
         wildcard = sock.family != socket.AF_UNIX and sock.getsockname()[0] in ("0.0.0.0", "::")
-        # A UNIX listener needs a name and a port too: frameworks ask.
-        server = ("localhost", 80) if sock.family == socket.AF_UNIX else sock.getsockname()[:2]
+        # A UNIX listener needs a name and a port too: frameworks ask, and leave the scheme's own port out of URLs.
+        server = ("localhost", 443 if secure else 80) if sock.family == socket.AF_UNIX else sock.getsockname()[:2]
         environ = template(
             server=server,
             secure=secure,

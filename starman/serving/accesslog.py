@@ -16,6 +16,7 @@ import time
 
 from starman import log
 from starman.errors import SettingError
+from starman.serving.clock import MONTHS
 from starman.wsgi.environ import Environ
 
 # A batch this large (bytes) is written at once; a smaller one waits for the next tick.
@@ -26,7 +27,6 @@ _MOST_BYTES = 8_388_608
 
 # What could end a line, a quoted part of it, or a terminal's good mood.
 _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class AccessLog:
@@ -138,7 +138,7 @@ class AccessLog:
             t = time.localtime(now)
             hours, minutes = divmod(abs(t.tm_gmtoff) // 60, 60)
             sign = "-" if t.tm_gmtoff < 0 else "+"
-            text = f"{t.tm_mday:02d}/{_MONTHS[t.tm_mon - 1]}/{t.tm_year}:{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
+            text = f"{t.tm_mday:02d}/{MONTHS[t.tm_mon - 1]}/{t.tm_year}:{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
             text = f"{text} {sign}{hours:02d}{minutes:02d}"
             self._cached = (now, text)
         return text

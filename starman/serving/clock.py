@@ -8,7 +8,7 @@ from starman.proto.response import Stamp
 
 # RFC 9110 §5.6.7: IMF-fixdate is English whatever the locale, so strftime's %a and %b will not do.
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Clock:
@@ -73,5 +73,5 @@ class Progress:
 def fixdate(instant: float) -> str:
     """A Unix time as IMF-fixdate (RFC 9110 §5.6.7)."""
     t = time.gmtime(instant)
-    day, month = _DAYS[t.tm_wday], _MONTHS[t.tm_mon - 1]
+    day, month = _DAYS[t.tm_wday], MONTHS[t.tm_mon - 1]
     return f"{day}, {t.tm_mday:02} {month} {t.tm_year:04} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT"

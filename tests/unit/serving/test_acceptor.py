@@ -1,9 +1,10 @@
-"""starman.serving.acceptor: a listener for which no descriptor is left. Accepting itself is tested in whole services."""
+"""starman.serving.acceptor: listeners for which no descriptor is left, and UNIX ones. Accepting is tested in whole services."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -48,9 +49,9 @@ class Watch:
 def crowded_acceptor(listener: Listener, watch: Watch) -> Acceptor:
     """Its requests wait long for a thread, and so do its siblings'."""
     pool = SimpleNamespace(longest_wait=lambda now: 60.0)
-    shared = SimpleNamespace(pool=pool, connections=set(), doomed=False)
+    shared = SimpleNamespace(pool=pool, connections=set(), doomed=False, on_harakiri=None)
     siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: None)
-    made = Acceptor(cast("Any", shared), threads=1, multiprocess=True, tls=None, siblings=cast("Any", siblings))
+    made = Acceptor(cast("Any", shared), threads=1, multiprocess=True, tls=cast("Any", "tls"), siblings=cast("Any", siblings))
     made._watch = cast("Any", watch)
     made._listeners[NUMBER] = cast("Any", (listener, None))
     return made
@@ -91,5 +92,18 @@ def test_after_the_pause_it_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) 
             assert (watch.lines, listener.tries) == (set(), tries)
             await asyncio.wait_for(watch.joined.wait(), SECONDS)
             assert watch.lines == {NUMBER}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("secure", "port"), [(False, "80"), (True, "443")])
+def test_a_unix_listener_has_the_port_of_its_scheme(secure: bool, port: str) -> None:
+    async def main() -> None:
+        acceptor = crowded_acceptor(Listener(), Watch())
+        with socket.socket(socket.AF_UNIX) as listener:
+            factory: Any = acceptor._factory(listener, secure)
+        *_, environ, _wildcard = (factory.args[-1] if secure else factory).args
+        scheme = "https" if secure else "http"
+        assert (environ["wsgi.url_scheme"], environ["SERVER_NAME"], environ["SERVER_PORT"]) == (scheme, "localhost", port)
 
     asyncio.run(main())
