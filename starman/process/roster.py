@@ -210,7 +210,7 @@ class Roster:
     # An upgrade in place.
 
     def hold(self, *, on: bool) -> None:
-        """Begin nothing new as long as it is on: who is gone stays gone, a roll-out stands still."""
+        """Begin nothing new as long as it is on: who is gone stays gone, a roll-out stands still; the first start goes on."""
         self._held = on
 
     @property
@@ -243,7 +243,8 @@ class Roster:
         performed in order."""
         self._expire(now)
         if self.phase is not Phase.STOPPING:
-            if not self._held:
+            # A start is not held: it is settled only when everybody is ready.
+            if not self._held or self.phase is Phase.STARTING:
                 self._molds.plan(self._slots, now)
                 self._plan_rollout(now)
                 self._plan_slots(now)

@@ -642,6 +642,17 @@ def test_held_it_begins_nothing_new_and_is_settled_when_nobody_starts() -> None:
     assert has(desk.plan(after=10), Spawn)
 
 
+@pytest.mark.parametrize("preload", [False, True])
+def test_the_first_start_is_not_held(preload: bool) -> None:
+    desk = Desk(workers=MOST_ASKED + 1, preload=preload)
+    desk.roster.hold(on=True)
+    desk.start()
+    assert len(desk.all(Announce)) == 1
+    assert desk.roster.settled
+    desk.roster.restart()
+    assert not desk.plan()
+
+
 def test_it_is_not_settled_before_it_runs_and_when_it_stops() -> None:
     desk = Desk(workers=1)
     assert not desk.roster.settled
