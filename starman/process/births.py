@@ -77,7 +77,7 @@ class Births:
         if order.role is Role.WORKER:
             order.place = self._vigil.assign(number)
         link = self._links.find(mold)
-        asked = link is not None and link.channel.send(order, [channel.fileno()])
+        asked = link is not None and self._links.send(link, order, [channel.fileno()])
         channel.close()
         if not asked:
             self._died(number, "could not be forked (its mold does not answer)")

@@ -19,6 +19,9 @@ BOOT_SLACK = 2.0
 # How long a retired mold may take to notice, and a killed process to be seen dead.
 MOLD_SLACK = 5.0
 KILL_SLACK = 5.0
+# Workers asked for and not yet forked, at most: descriptors in flight have limits of their own, and all have one deadline while
+# a mold forks them one after the other.
+MOST_ASKED = 32
 
 
 class Crew:
@@ -47,6 +50,11 @@ class Crew:
     def workers(self) -> list[Worker]:
         """The workers, in whatever state."""
         return [member for member in self._members.values() if isinstance(member, Worker)]
+
+    @property
+    def room(self) -> int:
+        """How many more workers may be asked for now."""
+        return MOST_ASKED - sum(worker.state is State.ASKED for worker in self.workers())
 
     def order(self, action: Action) -> None:
         """Have `action` in the next plan."""

@@ -11,7 +11,7 @@ from starman.process.channel import Channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from starman.process.door import SignalDoor
     from starman.process.handover import Veteran
@@ -23,10 +23,11 @@ class Link:
 
     number: the roster's name for it. channel: closed when nothing more is to be heard. pid: None until the member has said it.
     place: its page of the scoreboard; 0 when it has none. ended_at: the instant of the end of file; None as long as the member,
-    or an orphan of it, holds the other end.
+    or an orphan of it, holds the other end. unsent: messages that wait until the member reads on, with the descriptors that
+    each takes along.
     """
 
-    __slots__ = ("channel", "ended_at", "number", "pid", "place")
+    __slots__ = ("channel", "ended_at", "number", "pid", "place", "unsent")
 
     def __init__(self, number: int, channel: Channel) -> None:
         self.number = number
@@ -34,6 +35,14 @@ class Link:
         self.pid: int | None = None
         self.place = 0
         self.ended_at: float | None = None
+        self.unsent: list[tuple[Message, list[int]]] = []
+
+    def drop_unsent(self) -> None:
+        """Close the descriptors that wait to be sent: whose they are sees the same as if the member had died before it read."""
+        for _, fds in self.unsent:
+            for fd in fds:
+                os.close(fd)
+        self.unsent.clear()
 
 
 class Links:
@@ -77,12 +86,48 @@ class Links:
     def wait(self, timeout: float | None) -> list[Link]:
         """Wait for a signal, or for somebody who has something to say: who that is. None: without limit, in seconds."""
         spoken = []
-        for key, _ in self._poll.select(timeout):
-            if isinstance(key.data, Link):
-                spoken.append(key.data)
-            else:
+        for key, events in self._poll.select(timeout):
+            if not isinstance(key.data, Link):
                 self._door.clear()
+                continue
+            if events & selectors.EVENT_WRITE:
+                self._send_on(key.data)
+            if events & selectors.EVENT_READ:
+                spoken.append(key.data)
         return spoken
+
+    def send(self, link: Link, message: Message, fds: Sequence[int] = ()) -> bool:
+        """Send `message` and copies of `fds` to the member, as soon as its channel has room. False when it cannot be: the link is
+        hung up, nobody is at its other end, or there are no descriptors for the copies. Never waits."""
+        try:
+            if not link.unsent:
+                return link.channel.post(message, fds)
+        except BlockingIOError:
+            pass
+        # A mold forks one after the other, and a restart may ask it for more than its socket's buffer takes.
+        copies: list[int] = []
+        try:
+            copies.extend(map(os.dup, fds))
+        except OSError:
+            for fd in copies:
+                os.close(fd)
+            return False
+        link.unsent.append((message, copies))
+        self._poll.modify(link.channel, selectors.EVENT_READ | selectors.EVENT_WRITE, link)
+        return True
+
+    def _send_on(self, link: Link) -> None:
+        while link.unsent:
+            message, fds = link.unsent[0]
+            try:
+                # Nobody there: the end of file tells.
+                link.channel.post(message, fds)
+            except BlockingIOError:
+                return
+            del link.unsent[0]
+            for fd in fds:
+                os.close(fd)
+        self._poll.modify(link.channel, selectors.EVENT_READ, link)
 
     def hear(self, link: Link) -> Iterator[Message]:
         """All that the member has said and nobody has heard yet. At its end of file the link is hung up."""
@@ -108,6 +153,7 @@ class Links:
         if link.channel.fileno() >= 0:
             self._poll.unregister(link.channel)
             link.channel.close()
+            link.drop_unsent()
 
     def remove(self, link: Link) -> None:
         """Hang up, and forget the member."""
@@ -122,10 +168,12 @@ class Links:
         """
         for link in self._links.values():
             link.channel.abandon()
+            link.drop_unsent()
         self._door.abandon()
 
     def close(self) -> None:
         """Close all channels: whoever still lives learns that the master is gone."""
         for link in self._links.values():
             link.channel.close()
+            link.drop_unsent()
         self._poll.close()

@@ -41,7 +41,7 @@ class Reopening:
         log.info("reopening the logs")
         for link in self._links:
             # Trials, whose names are not positive, are short, and have no log of their own.
-            if link.number > 0 and link.channel.fileno() >= 0 and link.channel.send(Reopen(), fds):
+            if link.number > 0 and self._links.send(link, Reopen(), fds):
                 self._awaited[link.number] = self._awaited.get(link.number, 0) + 1
         self._tell_if_done()
 

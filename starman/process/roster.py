@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from starman.process.actions import Action
     from starman.process.handover import Veteran
 
-# Asked for and not yet forked, at most: descriptors in flight and a mold's queue have limits of their own.
-MOST_ASKED = 32
 # Hazard 8: Ctrl-C and a supervisor's TERM may both arrive; a stop signal is the second one only when this many seconds
 # lie between them.
 SECOND_STOP = 1.0
@@ -296,7 +294,7 @@ class Roster:
         if all(slot.generation == target for slot in self._slots):
             self._finish_rollout(now)
         elif (mold := self._molds.of(target)) is not None:
-            for slot in self._rollout.next_slots(self._slots):
+            for slot in self._rollout.next_slots(self._slots)[: self._crew.room]:
                 slot.incoming = self._crew.spawn(slot, target, mold, now)
 
     def _finish_rollout(self, now: float) -> None:
@@ -314,7 +312,7 @@ class Roster:
 
     def _plan_slots(self, now: float) -> None:
         """Fill the slots that have no worker, or one that is spent."""
-        asked = sum(worker.state is State.ASKED for worker in self._crew.workers())
+        room = self._crew.room
         starting = sum(worker.starting for worker in self._crew.workers())
         for slot in self._slots:
             if slot.wants and slot.generation == ADOPTED:
@@ -322,10 +320,10 @@ class Roster:
             mold = self._molds.of(slot.generation)
             if mold is None or not slot.wants:
                 continue
-            if asked >= MOST_ASKED or not self._backoff.allows(now, starting):
+            if room <= 0 or not self._backoff.allows(now, starting):
                 return
             slot.expect(self._crew.spawn(slot, slot.generation, mold, now))
-            asked += 1
+            room -= 1
             starting += 1
 
     def _begin_stop(self, now: float) -> None:

@@ -22,10 +22,11 @@ from starman.process.actions import (
     Spawn,
     SpawnMold,
 )
+from starman.process.crew import MOST_ASKED
 from starman.process.handover import Veteran
 from starman.process.members import Phase
 from starman.process.rollout import Terms
-from starman.process.roster import MOST_ASKED, Roster
+from starman.process.roster import Roster
 
 Kind = TypeVar("Kind", bound=Action)
 
@@ -541,6 +542,20 @@ def test_restart_replaces_a_batch_at_a_time() -> None:
     desk.plan()
     assert len(desk.all(Drain)) == 5
     assert "restarted: 5 workers are new" in desk.said()
+
+
+def test_a_restart_asks_for_only_so_many_workers_at_a_time_however_large_its_batch() -> None:
+    desk = Desk(workers=MOST_ASKED + 3, batch=100)
+    old = desk.start()
+    desk.roster.restart()
+    first, *others = new = [spawn.member for spawn in desk.plan() if isinstance(spawn, Spawn)]
+    assert len(new) == MOST_ASKED
+    desk.born(first)
+    new.append(only(desk.plan(), Spawn).member)
+    for number in [*others, new[-1]]:
+        desk.born(number)
+    new += [spawn.member for spawn in desk.plan() if isinstance(spawn, Spawn)]
+    assert len(new) == len(old)
 
 
 def test_restart_given_up_takes_back_the_others_of_its_batch() -> None:
