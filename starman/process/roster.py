@@ -12,7 +12,7 @@ from starman.process.deaths import Deaths
 from starman.process.members import Backoff, Member, Mold, Phase, State, Worker
 from starman.process.molds import Molds
 from starman.process.outlook import Outlook
-from starman.process.rollout import ADOPTED, Rollout, Terms
+from starman.process.rollout import ADOPTED, PRISTINE, Rollout, Terms
 from starman.process.slots import Slots
 from starman.process.watch import Watch
 
@@ -144,7 +144,9 @@ class Roster:
             rolls = slot.rolls and slot.incoming is member
             slot.leave(member)
             return rolls
-        return self._molds.leave(member) and member.generation == self._rollout.target and member.ready_at is None
+        # The pristine one counts as well, as long as it cannot be made: all others are forked from it.
+        needed = self._rollout.target is not None and member.generation in (PRISTINE, self._rollout.target)
+        return self._molds.leave(member) and needed and member.ready_at is None
 
     def _abandon(self, reason: str, details: str, now: float) -> None:
         """Give the roll-out up: what of it is still on its way must not take charge any more."""

@@ -425,6 +425,36 @@ def test_restart_is_given_up_when_the_new_mold_fails() -> None:
     assert desk.plan(after=100) == []
 
 
+@pytest.mark.parametrize("preload", [False, True])
+def test_restart_is_given_up_when_the_pristine_mold_cannot_be_made(preload: bool) -> None:
+    desk = Desk(preload=preload)
+    desk.start()
+    desk.plan(60)
+    desk.gone(1)
+    mold = only(desk.plan(), ForkMold).member
+    desk.roster.restart()
+    assert desk.plan() == []
+    desk.gone(mold, "could not be forked (Cannot allocate memory)")
+    again = only(desk.plan(), ForkMold).member
+    reason = "the mold could not be forked (Cannot allocate memory) before it was ready"
+    assert f"restart given up, the old workers stay: {reason}" in desk.said()
+    assert not desk.roster.outlook().restarting
+    # It is tried again for those that may die, with growing pauses.
+    desk.gone(again)
+    desk.plan()
+    assert "next attempt in 0.5 s" in desk.said()
+
+
+def test_restart_goes_on_when_the_pristine_mold_dies_that_was_there() -> None:
+    desk = Desk()
+    desk.start()
+    desk.roster.restart()
+    desk.plan(60)
+    desk.gone(1)
+    assert has(desk.plan(), ForkMold)
+    assert desk.roster.outlook().restarting
+
+
 def test_restart_that_takes_too_long_is_given_up() -> None:
     desk = Desk(workers=1)
     desk.start()
