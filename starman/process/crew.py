@@ -87,7 +87,7 @@ class Crew:
     def adopt(self, veteran: Veteran, generation: int) -> Worker:
         """A worker that was ready before there was this roster, and may be ending."""
         worker = Worker(self._next_number(), generation, veteran.slot, veteran.ready_at, veteran.ready_at)
-        worker.pid, worker.ready_at = veteran.pid, veteran.ready_at
+        worker.pid, worker.ready_at, worker.spent = veteran.pid, veteran.ready_at, veteran.spent
         worker.move(State.BOOTING)
         worker.move(State.READY)
         if veteran.deadline:

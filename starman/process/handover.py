@@ -12,7 +12,7 @@ from starman.process.record import Record
 
 # To be counted up whenever an older version could not read, or a newer one not do without, what is changed here, in
 # `messages.py`, or in what signals mean to workers.
-FORMAT = 1
+FORMAT = 2
 # "FORMAT:DESCRIPTOR:SETTINGS": this process is to try, and to answer over that channel. The settings are those that run.
 TRIAL_VARIABLE = "STARMAN_TRIAL"
 # The text of a `Handover`: this process is to take over.
@@ -36,10 +36,10 @@ class Veteran(Record):
     scoreboard.
 
     Instants are monotonic, and those of one machine: ready_at, and deadline, at which one that is ending has lasted too long; 0
-    for one that serves.
+    for one that serves. spent: whether it has said that it is to be replaced, which it says once.
     """
 
-    __slots__ = ("deadline", "fd", "pid", "place", "ready_at", "slot")
+    __slots__ = ("deadline", "fd", "pid", "place", "ready_at", "slot", "spent")
 
     def __init__(self, pid: int, fd: int, slot: int, place: int, ready_at: float, deadline: float) -> None:
         self.pid = pid
@@ -48,6 +48,7 @@ class Veteran(Record):
         self.place = place
         self.ready_at = ready_at
         self.deadline = deadline
+        self.spent = False
 
 
 class Handover(Record):
@@ -84,7 +85,8 @@ def encode(handover: Handover) -> str:
         address = os.fsencode(listener.address).hex()
         lines.append(f"listener {listener.fd} {address} {int(listener.secure)} {device} {inode} {os.fsencode(path).hex()}")
     for worker in handover.veterans:
-        lines.append(f"worker {worker.pid} {worker.fd} {worker.slot} {worker.place} {worker.ready_at!r} {worker.deadline!r}")
+        life = f"{worker.ready_at!r} {worker.deadline!r} {int(worker.spent)}"
+        lines.append(f"worker {worker.pid} {worker.fd} {worker.slot} {worker.place} {life}")
     return "\n".join([*lines, "reopening"] if handover.reopening else lines)
 
 
@@ -107,8 +109,9 @@ def decode(text: str) -> Handover:
             file = (_text(path), int(device), int(inode)) if path else None
             handover.listeners.append(HandedListener(int(fd), _text(address), secure=secure == "1", file=file))
         elif kind == "worker":
-            pid, fd, slot, place, ready_at, deadline = fields
+            pid, fd, slot, place, ready_at, deadline, spent = fields
             veteran = Veteran(int(pid), int(fd), int(slot), int(place), float(ready_at), float(deadline))
+            veteran.spent = spent == "1"
             handover.veterans.append(veteran)
         elif kind == "reopening":
             handover.reopening = True

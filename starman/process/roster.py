@@ -318,6 +318,8 @@ class Roster:
         starting = sum(worker.starting for worker in self._crew.workers())
         for slot in self._slots:
             if slot.wants and slot.generation == ADOPTED:
+                if slot.current is not None and self._rollout.target is not None:
+                    continue  # spent: the roll-out replaces it in its turn
                 slot.generation = self._rollout.target or self._rollout.generation
             mold = self._molds.of(slot.generation)
             if mold is None or not slot.wants:

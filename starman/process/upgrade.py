@@ -128,7 +128,9 @@ class Upgrade:
             if link is not None and link.pid is not None and link.channel.fileno() >= 0 and worker.ready_at is not None:
                 deadline = 0.0 if worker.ready or worker.deadline is None else worker.deadline
                 fd = link.channel.fileno()
-                veterans.append(Veteran(link.pid, fd, worker.slot, link.place, worker.ready_at, deadline))
+                veteran = Veteran(link.pid, fd, worker.slot, link.place, worker.ready_at, deadline)
+                veteran.spent = worker.spent
+                veterans.append(veteran)
         handover = Handover(settings, slots, workers, listeners, veterans)
         handover.scoreboard = self._blueprint.scoreboard.fd
         return handover

@@ -757,6 +757,24 @@ def test_a_new_image_whose_workers_fail_leaves_the_old_ones_and_replaces_who_die
     assert len(roll(desk)) == 2
 
 
+def test_a_spent_worker_of_the_old_image_is_replaced_even_if_the_restart_is_given_up() -> None:
+    desk, _ = taken_over(ready=1, slots=2)
+    veteran = Veteran(502, 9, 2, 0, desk.now - 50, 0.0)
+    veteran.spent = True
+    spent = desk.roster.adopt(veteran)
+    desk.ready(only(desk.plan(), ForkMold).member)
+    # First it is the turn of the roll-out, which alone may fail.
+    first = only(desk.plan(), Spawn)
+    assert first.slot == 1
+    desk.gone(first.member)
+    actions = desk.plan()
+    assert "restart given up, the old workers stay" in desk.said()
+    again = only(actions, Spawn)
+    assert (again.slot, again.generation) == (2, 1)
+    desk.ready(again.member)
+    assert Drain(spent) in desk.plan()
+
+
 # More and fewer.
 
 
