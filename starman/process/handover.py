@@ -57,9 +57,10 @@ class Handover(Record):
     settings: those that the trial has found good, encoded by the new version itself (`starman.revision`).
     scoreboard: its descriptor, -1 for none.
     reopening: whether somebody has still to open the logs again, so that everybody is to be told once more.
+    restarting: whether settings may have changed since the trial has read them, so that a restart is to follow.
     """
 
-    __slots__ = ("listeners", "reopening", "scoreboard", "settings", "slots", "veterans", "workers")
+    __slots__ = ("listeners", "reopening", "restarting", "scoreboard", "settings", "slots", "veterans", "workers")
 
     def __init__(self, settings: str, slots: int, workers: int, listeners: list[HandedListener], veterans: list[Veteran]) -> None:
         self.settings = settings
@@ -69,6 +70,7 @@ class Handover(Record):
         self.veterans = veterans
         self.scoreboard = -1
         self.reopening = False
+        self.restarting = False
 
     def fds(self) -> list[int]:
         """The descriptors that are handed on."""
@@ -87,7 +89,9 @@ def encode(handover: Handover) -> str:
     for worker in handover.veterans:
         life = f"{worker.ready_at!r} {worker.deadline!r} {int(worker.spent)}"
         lines.append(f"worker {worker.pid} {worker.fd} {worker.slot} {worker.place} {life}")
-    return "\n".join([*lines, "reopening"] if handover.reopening else lines)
+    lines += ["reopening"] if handover.reopening else []
+    lines += ["restarting"] if handover.restarting else []
+    return "\n".join(lines)
 
 
 def decode(text: str) -> Handover:
@@ -113,13 +117,20 @@ def decode(text: str) -> Handover:
             veteran = Veteran(int(pid), int(fd), int(slot), int(place), float(ready_at), float(deadline))
             veteran.spent = spent == "1"
             handover.veterans.append(veteran)
-        elif kind == "reopening":
-            handover.reopening = True
         else:
-            raise ValueError(f"a hand-over knows no {kind!r}")
+            _take_wish(handover, kind)
     if handover.slots < 1:
         raise ValueError("a hand-over without workers")
     return handover
+
+
+def _take_wish(handover: Handover, kind: str) -> None:
+    if kind == "reopening":
+        handover.reopening = True
+    elif kind == "restarting":
+        handover.restarting = True
+    else:
+        raise ValueError(f"a hand-over knows no {kind!r}")
 
 
 def _text(field: str) -> str:

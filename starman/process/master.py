@@ -120,6 +120,8 @@ class Master:
             take_over(self._handover, self._roster, self._links, self._reaper)
             if self._handover.reopening:
                 self._reopening.begin()
+            if self._handover.restarting:
+                self._reload.begin()
         try:
             status = self._supervise()
         finally:
@@ -133,7 +135,8 @@ class Master:
             try:
                 self._reap()
                 self._take_signals()
-                self._reload.settle(time.monotonic())
+                if self._reload.settle(time.monotonic()):
+                    self._upgrade.on_restart()
                 status = self._act()
                 if status is not None:
                     return status

@@ -67,8 +67,8 @@ class Reload:
         else:
             self._trial.start(self._read, _READ_SECONDS)
 
-    def settle(self, now: float) -> None:
-        """Draw the consequence when the settings have been read."""
+    def settle(self, now: float) -> bool:
+        """Draw the consequence when the settings have been read; whether a restart on them was granted."""
         outcome = self._trial.take_outcome(now)
         if isinstance(outcome, Approved):
             for line in outcome.notes.splitlines():
@@ -79,6 +79,7 @@ class Reload:
         elif outcome is not None:
             details = f"\n{outcome.details}" if outcome.details else ""
             log.error(f"restart given up, the old workers stay: {outcome.message}{details}")
+        return isinstance(outcome, Approved)
 
     def _read(self, channel: Channel) -> Message:
         """In the child."""

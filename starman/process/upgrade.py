@@ -40,7 +40,7 @@ class Upgrade:
     links, door: the master's. trial: the upgrades' own.
     """
 
-    __slots__ = ("_blueprint", "_door", "_links", "_roster", "_settings", "_trial")
+    __slots__ = ("_blueprint", "_door", "_links", "_restarting", "_roster", "_settings", "_trial")
 
     def __init__(self, blueprint: Blueprint, roster: Roster, links: Links, door: SignalDoor, trial: Trial) -> None:
         self._blueprint = blueprint
@@ -50,6 +50,8 @@ class Upgrade:
         self._trial = trial
         # What a trial has approved; None as long as none has.
         self._settings: str | None = None
+        # Whether a restart on settings of its own was granted since.
+        self._restarting = False
 
     def begin(self, *, embedded: bool) -> None:
         """Have the installed version tried. Refused in a program that embeds us: what it is, only its own start knows."""
@@ -59,9 +61,14 @@ class Upgrade:
             log.error("no upgrade: this server runs inside another program, which has to be started anew")
             return
         self._settings = None
+        self._restarting = False
         self._roster.hold(on=False)
         log.info("upgrading: the installed version is tried first")
         self._trial.start(self._try, self._blueprint.settings.boot_timeout)
+
+    def on_restart(self) -> None:
+        """A restart begins, or waits, on settings that the trial may have read before they were changed."""
+        self._restarting = True
 
     def settle(self, now: float, *, reopening: bool) -> None:
         """Take the next step, if it is time; after the last one this program is another.
@@ -83,6 +90,7 @@ class Upgrade:
         if self._settings is not None and self._roster.settled:
             handover = self._handover(self._settings)
             handover.reopening = reopening
+            handover.restarting = self._restarting
             self._exec(handover)
 
     def _exec(self, handover: Handover) -> None:

@@ -248,6 +248,27 @@ def test_signals_that_arrive_during_the_exec_are_not_lost(installed: Installatio
         server.wait_for("restarted: 3 workers are new", 60)
 
 
+def test_settings_of_a_restart_that_the_trial_has_not_seen_are_not_lost(installed: Installation) -> None:
+    gate = installed.site.directory / "gate"
+    # Only a worker has a process title with a number in it; the trial has none.
+    wait = "\nwhile b'worker' in open('/proc/self/cmdline', 'rb').read() and os.path.exists('gate'):\n    time.sleep(0.01)\n"
+    with installed.serve("--boot-timeout", "120") as server:
+        gate.touch()
+        installed.site.write("two", wait)
+        os.kill(server.worker_pids()[0], signal.SIGKILL)
+        # The upgrade waits for the worker that comes in its place.
+        assert wait_until(lambda: len(server.worker_pids()) == 2, 30)
+        server.signal(signal.SIGUSR2)
+        server.wait_for("upgrading to", 60)
+        installed.configure('server_header = "new"\n')
+        server.signal(signal.SIGHUP)
+        server.wait_for("restarting the workers with fresh code", 30)
+        assert "has taken over" not in server.log
+        gate.unlink()
+        server.wait_for("has taken over", 60)
+        assert wait_until(lambda: all_say(server, "new"), 60)
+
+
 def test_as_the_first_process_of_a_container(installed: Installation) -> None:
     unshare = find_tool("unshare")
     command = [unshare, "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-m", "starman"]

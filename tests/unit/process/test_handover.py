@@ -19,9 +19,10 @@ WHOLE = Handover(
 WHOLE.veterans[0].spent = True
 
 
+@pytest.mark.parametrize("restarting", [False, True])
 @pytest.mark.parametrize("reopening", [False, True])
-def test_round_trip(reopening: bool) -> None:
-    WHOLE.reopening = reopening
+def test_round_trip(reopening: bool, restarting: bool) -> None:
+    WHOLE.reopening, WHOLE.restarting = reopening, restarting
     WHOLE.scoreboard = 9
     text = encode(WHOLE)
     assert decode(text) == WHOLE

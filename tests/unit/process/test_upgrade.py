@@ -1,0 +1,133 @@
+"""starman.process.upgrade: what is handed on, and when, with an exec that is none and trials that go as the test pleases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from starman.process import upgrade as module
+from starman.process.actions import ForkMold, Spawn
+from starman.process.blueprint import Blueprint, Program
+from starman.process.door import SignalDoor
+from starman.process.handover import HANDOVER_VARIABLE, Handover, decode
+from starman.process.links import Links
+from starman.process.messages import Approved, Failed
+from starman.process.rollout import Terms
+from starman.process.roster import Roster
+from starman.process.scoreboard import Scoreboard
+from starman.process.upgrade import Upgrade
+from starman.settings import Settings
+
+NOW = 1000.0
+
+
+class FakeTrial:
+    """A trial that goes as the test says."""
+
+    def __init__(self) -> None:
+        self.started: list[float] = []
+        self.outcome: Approved | Failed | None = None
+
+    def start(self, play: object, seconds: float) -> None:
+        self.started.append(seconds)
+
+    def take_outcome(self, now: float) -> Approved | Failed | None:
+        outcome, self.outcome = self.outcome, None
+        return outcome
+
+    def cancel(self) -> None:
+        self.outcome = None
+
+
+class Ship:
+    """A server of two workers that is to be upgraded."""
+
+    def __init__(self) -> None:
+        self.door = SignalDoor()
+        self.links = Links(self.door)
+        self.board = Scoreboard.create()
+        self.trial = FakeTrial()
+        self.roster = Roster(Terms(2, boot_timeout=60, graceful_timeout=30))
+        self.numbers = self.start()
+        blueprint = Blueprint(Settings.of(), [], Program(lambda _: lambda *_: []))
+        blueprint.scoreboard = self.board
+        self.upgrade = Upgrade(blueprint, self.roster, self.links, self.door, self.trial)  # type: ignore[arg-type]
+
+    def start(self) -> list[int]:
+        """The numbers of the workers."""
+        (mold,) = (action for action in self.roster.plan(NOW) if isinstance(action, ForkMold))
+        self.roster.on_spawned(mold.member, 1)
+        self.roster.on_ready(mold.member, NOW)
+        numbers = [action.member for action in self.roster.plan(NOW) if isinstance(action, Spawn)]
+        for number in numbers:
+            self.links.open(number).close()
+            link = self.links.find(number)
+            assert link is not None
+            link.pid = 1000 + number
+            self.roster.on_spawned(number, link.pid)
+            self.roster.on_ready(number, NOW)
+        self.roster.plan(NOW)
+        return numbers
+
+    def settle(self, outcome: Approved | Failed | None = None) -> None:
+        self.trial.outcome = outcome
+        self.upgrade.settle(NOW, reopening=False)
+
+    def close(self) -> None:
+        self.links.close()
+        self.door.close()
+        self.board.close()
+
+
+@pytest.fixture
+def ship() -> Iterator[Ship]:
+    ship = Ship()
+    yield ship
+    ship.close()
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[Handover]:
+    """What was handed on by each exec, none of which succeeds."""
+    handed: list[Handover] = []
+
+    def become(program: Program, variables: dict[str, str]) -> None:
+        handed.append(decode(variables[HANDOVER_VARIABLE]))
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(module, "_become", become)
+    return handed
+
+
+@pytest.fixture(autouse=True)
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The error log."""
+    said: list[str] = []
+    monkeypatch.setattr(module.log, "raw", said.append)
+    return said
+
+
+def test_everybody_is_handed_on_with_what_is_known_of_them(ship: Ship, handed: list[Handover]) -> None:
+    ship.roster.on_spent(ship.numbers[1], "it has served 1000 requests")
+    ship.upgrade.begin(embedded=False)
+    assert handed == []
+    ship.settle(Approved("00ff", "version"))
+    (handover,) = handed
+    assert (handover.settings, handover.slots, handover.workers, handover.scoreboard) == ("00ff", 2, 2, ship.board.fd)
+    assert [(veteran.pid, veteran.slot, veteran.spent) for veteran in handover.veterans] == [
+        (1000 + ship.numbers[0], 1, False),
+        (1000 + ship.numbers[1], 2, True),
+    ]
+    assert not handover.reopening
+    assert not handover.restarting
+
+
+def test_a_restart_since_the_beginning_is_handed_on_once(ship: Ship, handed: list[Handover]) -> None:
+    ship.upgrade.on_restart()
+    ship.upgrade.begin(embedded=False)
+    ship.settle(Approved("00", "version"))
+    ship.upgrade.begin(embedded=False)
+    ship.upgrade.on_restart()
+    ship.settle(Approved("00", "version"))
+    assert [handover.restarting for handover in handed] == [False, True]
