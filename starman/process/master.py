@@ -108,7 +108,7 @@ class Master:
             actions.Cut: orders.cut,
             actions.AskStacks: orders.ask_stacks,
             actions.RetireMold: orders.retire_mold,
-            actions.Forget: orders.forget,
+            actions.Forget: self._forget,
         }
         self._reopening = Reopening(self._links, self._error_log)
         reading = Trial(_READING, self._links, self._reaper, self._abandon)
@@ -258,6 +258,11 @@ class Master:
         self._roster.on_gone(link.number, how, now)
 
     # How each action is performed.
+
+    def _forget(self, action: actions.Forget) -> None:
+        link = self._links.find(action.member)
+        if link is not None:
+            self._bury(link, "was killed")
 
     def _announce(self, action: actions.Announce) -> None:
         threads = self._blueprint.settings.threads

@@ -61,11 +61,6 @@ class Orders:
             if not self._adopts:
                 self._died(action.member, "was retired")
 
-    def forget(self, action: actions.Forget) -> None:
-        link = self._links.find(action.member)
-        if link is not None:
-            self._links.remove(link)
-
     def kill(self, number: int, signum: int) -> None:
         """Send a signal to the member of that number, if its process is known."""
         link = self._links.find(number)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from starman.errors import LoadError, StartError
-from starman.process import births, limits, links
+from starman.process import actions, births, limits, links
 from starman.process import master as module
 from starman.process.blueprint import Blueprint, Program
 from starman.process.channel import Channel
@@ -214,6 +214,23 @@ def test_a_fault_of_the_masters_own_does_not_end_it(monkeypatch: pytest.MonkeyPa
         return "fine"
 
     assert run_forked(in_child) == "fine"
+
+
+def test_a_killed_worker_that_is_forgotten_opens_no_logs_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    awaited: list[bool] = []
+    announce = Master._announce
+
+    def announce_and_forget(self: Master, action: Any) -> None:
+        announce(self, action)
+        # As if this worker had been told to, then frozen so that not even SIGKILL ends it.
+        link = next(link for link in self._links if link.place)
+        self._reopening._awaited[link.number] = 1
+        self._performers[actions.Forget](actions.Forget(link.number))
+        awaited.append(self._reopening.busy)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Master, "_announce", announce_and_forget)
+    assert run_forked(lambda: (make_master(graceful_timeout=1).run(), awaited)) == "(0, [False])"
 
 
 def test_a_message_that_is_none_is_reported_and_the_next_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
