@@ -15,6 +15,7 @@ from starman.process.births import Births
 from starman.process.door import SignalDoor
 from starman.process.limits import raise_descriptor_limit, release_memory, warn_of_threads
 from starman.process.links import Link, Links
+from starman.process.members import Phase
 from starman.process.messages import Draining, Failed, Loaded, Ready, Reopened, Spawned, Spent
 from starman.process.orders import Orders, say
 from starman.process.outlook import Observers
@@ -135,14 +136,17 @@ class Master:
             try:
                 self._reap()
                 self._take_signals()
+                if self._roster.phase is Phase.STOPPING:
+                    self._cancel_trials()
                 if self._reload.settle(time.monotonic()):
                     self._upgrade.on_restart()
+                self._upgrade.settle(time.monotonic())
                 status = self._act()
                 if status is not None:
                     return status
                 # After all else, for what was begun must not be forgotten, nor a HUP whose settings are being read.
                 if not self._reload.busy:
-                    self._upgrade.settle(time.monotonic(), reopening=self._reopening.busy)
+                    self._upgrade.proceed(reopening=self._reopening.busy)
                 self._sleep()
             except Exception:
                 import traceback
@@ -244,6 +248,10 @@ class Master:
         self._observers.abandon()
         self._blueprint.scoreboard.abandon()
 
+    def _cancel_trials(self) -> None:
+        for trial in self._trials.values():
+            trial.cancel()
+
     def _died(self, number: int, how: str) -> None:
         self._deaths.append((number, how))
 
@@ -282,6 +290,7 @@ class Master:
     def _close(self) -> None:
         """Leave nothing behind in the calling program."""
         self._observers.close()
+        self._cancel_trials()
         self._links.close()
         self._door.close(ending=not self._embedded)
         self._blueprint.scoreboard.close()

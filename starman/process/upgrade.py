@@ -70,11 +70,8 @@ class Upgrade:
         """A restart begins, or waits, on settings that the trial may have read before they were changed."""
         self._restarting = True
 
-    def settle(self, now: float, *, reopening: bool) -> None:
-        """Take the next step, if it is time; after the last one this program is another.
-
-        `reopening`: whether somebody has still to open the logs again.
-        """
+    def settle(self, now: float) -> None:
+        """Draw the consequence when the trial is over."""
         outcome = self._trial.take_outcome(now)
         if isinstance(outcome, Approved):
             version, *refused = outcome.notes.splitlines()
@@ -87,6 +84,10 @@ class Upgrade:
         elif outcome is not None:
             details = f"\n{outcome.details}" if outcome.details else ""
             log.error(f"upgrade given up, nothing has changed: {outcome.message}{details}")
+
+    def proceed(self, *, reopening: bool) -> None:
+        """Take the last step, if it is time: this program is another then. `reopening`: whether somebody has still to open the
+        logs again."""
         if self._settings is not None and self._roster.settled:
             handover = self._handover(self._settings)
             handover.reopening = reopening

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -231,6 +232,58 @@ def test_a_killed_worker_that_is_forgotten_opens_no_logs_any_more(monkeypatch: p
 
     monkeypatch.setattr(Master, "_announce", announce_and_forget)
     assert run_forked(lambda: (make_master(graceful_timeout=1).run(), awaited)) == "(0, [False])"
+
+
+def test_a_stop_ends_the_trials_that_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    announce = Master._announce
+
+    def announce_and_try(self: Master, action: Any) -> None:
+        announce(self, action)
+        for trial in self._trials.values():
+            trial.start(lambda _: time.sleep(10), 60)  # type: ignore[arg-type, return-value]
+            link = self._links.find(trial.number)
+            assert link is not None
+            assert link.pid is not None
+            tried.append(link.pid)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Master, "_announce", announce_and_try)
+
+    def in_child() -> str:
+        assert make_master().run() == 0
+        return str([end_of(pid) for pid in tried])
+
+    assert run_forked(in_child) == f"[{-signal.SIGKILL}, {-signal.SIGKILL}]"
+
+
+def end_of(pid: int) -> int:
+    """How a child has ended; one that was reaped already, by SIGKILL: the master has seen it end."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return -signal.SIGKILL
+
+
+def test_an_upgrade_that_takes_too_long_ends_while_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    announce = Master._announce
+    found: list[tuple[str, bool]] = []
+
+    def announce_and_upgrade(self: Master, action: Any) -> None:
+        def note(text: str) -> None:
+            found.append((text, self._reload.busy))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        announce(self, action)
+        reading, trying = self._trials[module._READING], self._trials[module._TRYING]
+        monkeypatch.setattr(module.log, "error", note)
+        reading.deadline = time.monotonic() + 5
+        trying.start(lambda _: time.sleep(10), 0.1)  # type: ignore[arg-type, return-value]
+
+    monkeypatch.setattr(Master, "_announce", announce_and_upgrade)
+    assert run_forked(lambda: (make_master().run(), found)) == str(
+        (0, [("upgrade given up, nothing has changed: it took too long to try it", True)])
+    )
 
 
 def test_a_message_that_is_none_is_reported_and_the_next_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:

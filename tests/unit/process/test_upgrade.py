@@ -72,7 +72,8 @@ class Ship:
 
     def settle(self, outcome: Approved | Failed | None = None) -> None:
         self.trial.outcome = outcome
-        self.upgrade.settle(NOW, reopening=False)
+        self.upgrade.settle(NOW)
+        self.upgrade.proceed(reopening=False)
 
     def close(self) -> None:
         self.links.close()
