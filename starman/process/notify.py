@@ -58,7 +58,7 @@ class Notifier:
                 self._unsent.append("WATCHDOG=1")
             # Loops that are silent are listened to again at the next time: nothing announces a beat.
             self._ping_at = now + self._watchdog
-        while self._unsent and self._send(self._unsent[0]):
+        while self._unsent and self._address is not None and self._send(self._address, self._unsent[0]):
             del self._unsent[0]
 
     def next_instant(self) -> float | None:
@@ -78,14 +78,13 @@ class Notifier:
     def close(self) -> None:
         """See `Observer`: systemd sees the end by itself."""
 
-    def _send(self, text: str) -> bool:
-        """Whether `text` is done with: sent, or for nobody."""
-        assert self._address is not None
+    def _send(self, address: str | bytes, text: str) -> bool:
+        """Whether `text` is done with: sent, or for nobody, and then all others are too."""
         try:
             # A socket for each: a kept one would be one more descriptor to close in every fork.
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.setblocking(False)
-                sender.sendto(text.encode(), self._address)
+                sender.sendto(text.encode(), address)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EINTR, errno.ENOBUFS, errno.EMFILE, errno.ENFILE):
                 return False

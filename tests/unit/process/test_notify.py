@@ -122,10 +122,12 @@ def test_an_address_of_another_kind(warnings: list[str]) -> None:
     assert "vsock:2:1234" in warning
 
 
-def test_systemd_that_is_gone_is_told_of_once(systemd: Systemd, warnings: list[str]) -> None:
-    notifier = Notifier.take(systemd.environ)
+@pytest.mark.parametrize("watchdog", [{}, {"WATCHDOG_USEC": "10000000"}])
+def test_systemd_that_is_gone_is_told_of_once(systemd: Systemd, warnings: list[str], watchdog: dict[str, str]) -> None:
+    # With a watchdog, two texts are on their way at once.
+    notifier = Notifier.take({**systemd.environ, **watchdog})
     systemd.socket.close()
-    for ready in (0, 1, 2):
+    for ready in (1, 2, 0):
         notifier.see(outlook(ready=ready), 0.0)
     assert warnings == ["systemd cannot be told how the server is: Connection refused"]
 
