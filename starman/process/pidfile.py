@@ -40,16 +40,19 @@ class PidFile:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Remove the file, if it is still this process's. In a directory where this user may not, it is left empty."""
-        if self._path is None or _read(self._path) != os.getpid():
+        """Remove the file, if it is still this process's. In a directory where this user may not, it is left empty; in one that
+        this user may not even enter, it stays, and is stale."""
+        if self._path is None:
             return
         try:
-            os.unlink(self._path)
-        except OSError:
-            try:
-                os.truncate(self._path, 0)
-            except OSError:
+            if _read(self._path) != os.getpid():
                 return
+            try:
+                os.unlink(self._path)
+            except OSError:
+                os.truncate(self._path, 0)
+        except OSError:
+            return
 
     def _claim(self, path: str) -> None:
         # Complete before it has its name, so that nobody ever reads half of it; and never through a link of somebody else's.

@@ -117,6 +117,23 @@ def test_a_fork_does_not_remove_it(path: Path) -> None:
         assert path.exists()
 
 
+def test_in_a_directory_that_is_closed_by_now_it_stays(path: Path) -> None:
+    def in_child() -> str:
+        with PidFile(str(path)):
+            path.parent.chmod(0o700)
+            if os.geteuid() == 0:
+                os.setresuid(65534, 65534, -1)
+            else:
+                path.parent.chmod(0)
+        return "fine"
+
+    try:
+        assert run_forked(in_child) == "fine"
+    finally:
+        path.parent.chmod(0o700)
+    assert path.exists()
+
+
 def test_what_is_no_longer_its_own_stays(path: Path) -> None:
     with PidFile(str(path)):
         path.write_text("1\n")
