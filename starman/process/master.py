@@ -5,6 +5,7 @@ What to do, the roster decides; how, is written here. Never imports the serving 
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 
@@ -94,10 +95,36 @@ class Master:
             immortalize()
         self._embedded = embedded
         raise_descriptor_limit()
-        self._reaper = Reaper(everything=not embedded)
-        self._door = SignalDoor()
-        self._links = Links(self._door)
+        with contextlib.ExitStack() as taken:
+            try:
+                self._take(taken)
+            except OSError as error:
+                raise StartError(f"the master cannot take what it needs: {error.strerror}") from None
+            self._equip()
+            # The trials before the links, through which they are ended.
+            taken.callback(self._cancel_trials)
+            status = self._supervise()
+        if self._failure is not None:
+            raise StartError(self._failure.reason, self._failure.details)
+        return status
+
+    def _take(self, taken: contextlib.ExitStack) -> None:
+        """Take what belongs to the whole process. At the end all of it is given back, the last first, so that nothing is left
+        behind in the calling program. Raises OSError without memory or descriptors."""
+        for listener in self._blueprint.listeners:
+            taken.callback(listener.close)
+        taken.callback(self._observers.close)
+        self._reaper = Reaper(everything=not self._embedded)
+        taken.callback(self._reaper.close)
         self._blueprint.scoreboard = Scoreboard.create() if self._handover is None else scoreboard_of(self._handover)
+        taken.callback(self._blueprint.scoreboard.close)
+        self._door = SignalDoor()
+        taken.callback(self._door.close, ending=not self._embedded)
+        self._links = Links(self._door)
+        taken.callback(self._links.close)
+
+    def _equip(self) -> None:
+        """Make those who do the work, and have them go on with what an older image has left."""
         self._vigil = Vigil(self._blueprint.scoreboard, self._links)
         self._orders = orders = Orders(self._links, self._vigil, self._died, adopts=self._reaper.adopts)
         births = Births(self._blueprint, self._links, self._vigil, self._abandon, self._born, self._died)
@@ -123,13 +150,6 @@ class Master:
                 self._reopening.begin()
             if self._handover.restarting:
                 self._reload.begin()
-        try:
-            status = self._supervise()
-        finally:
-            self._close()
-        if self._failure is not None:
-            raise StartError(self._failure.reason, self._failure.details)
-        return status
 
     def _supervise(self) -> int:
         while True:
@@ -286,17 +306,6 @@ class Master:
 
     def _give_up(self, action: actions.GiveUp) -> None:
         self._failure = action
-
-    def _close(self) -> None:
-        """Leave nothing behind in the calling program."""
-        self._observers.close()
-        self._cancel_trials()
-        self._links.close()
-        self._door.close(ending=not self._embedded)
-        self._blueprint.scoreboard.close()
-        self._reaper.close()
-        for listener in self._blueprint.listeners:
-            listener.close()
 
 
 def _count(number: int, noun: str) -> str:

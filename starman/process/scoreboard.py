@@ -10,6 +10,7 @@ machine share.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -119,22 +120,32 @@ class Scoreboard:
         """A board without workers. Raises OSError when there is no memory, or no descriptor, for it."""
         size = (PLACES + 1) * _PAGE
         fd = -1
-        if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("starman-scoreboard")
-            os.ftruncate(fd, size)
-        board = cls(fd, mmap.mmap(fd, size))
+        try:
+            if hasattr(os, "memfd_create"):
+                fd = os.memfd_create("starman-scoreboard")
+                os.ftruncate(fd, size)
+            board = cls(fd, mmap.mmap(fd, size))
+        except OSError:
+            if fd >= 0:
+                os.close(fd)
+            raise
         board._memory[: len(_MAGIC)] = _MAGIC
         return board
 
     @classmethod
     def of_descriptor(cls, fd: int) -> Scoreboard:
-        """The board that was made before an exec. Owns `fd` from now on. Raises ValueError when it is none of this version."""
+        """The board that was made before an exec. Owns `fd` from now on. Raises ValueError when it is none of this version,
+        OSError when it cannot be had."""
         size = (PLACES + 1) * _PAGE
-        if os.fstat(fd).st_size != size or os.pread(fd, len(_MAGIC), 0) != _MAGIC:
-            os.close(fd)
-            raise ValueError(f"descriptor {fd} is no scoreboard of this version")
-        os.set_inheritable(fd, False)
-        return cls(fd, mmap.mmap(fd, size))
+        try:
+            if os.fstat(fd).st_size != size or os.pread(fd, len(_MAGIC), 0) != _MAGIC:
+                raise ValueError(f"descriptor {fd} is no scoreboard of this version")
+            os.set_inheritable(fd, False)
+            return cls(fd, mmap.mmap(fd, size))
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+            raise
 
     def assign(self, taken: Container[int]) -> int:
         """A place that is not among those `taken`, wiped; 0 when there is none left."""

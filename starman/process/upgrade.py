@@ -146,12 +146,12 @@ class Upgrade:
 
 
 def scoreboard_of(handover: Handover) -> Scoreboard:
-    """In the new image: the scoreboard of the old one, or another when it is none of this version: then nobody watches the
-    workers of before for the short time that they have left."""
+    """In the new image: the scoreboard of the old one, or another when it is none of this version, or not to be had: then nobody
+    watches the workers of before for the short time that they have left. Raises OSError when there is no other."""
     try:
         if handover.scoreboard >= 0:
             return Scoreboard.of_descriptor(handover.scoreboard)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         log.warning(f"a new scoreboard: {error}")
     for veteran in handover.veterans:
         veteran.place = 0

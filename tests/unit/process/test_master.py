@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from starman.errors import LoadError, StartError
-from starman.process import actions, births, limits, links
+from starman.process import actions, births, door, limits, links, reaper, scoreboard
 from starman.process import master as module
 from starman.process.blueprint import Blueprint, Program
 from starman.process.channel import Channel
@@ -189,6 +189,25 @@ def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "worker 1 could not be forked (Too many open files)" in run_forked(in_child)
 
 
+@pytest.mark.parametrize("missing", [(scoreboard.Scoreboard, "create"), (door.os, "pipe")])
+def test_a_master_that_cannot_be_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, missing: tuple[Any, str]) -> None:
+    def refuse() -> None:
+        raise OSError(errno.ENFILE, "Too many open files in system")
+
+    def in_child() -> str:
+        def state() -> object:
+            handlers = [signal.getsignal(signum) for signum in signal.Signals]
+            return handlers, signal.pthread_sigmask(signal.SIG_BLOCK, ()), os.listdir("/proc/self/fd"), reaper._is_subreaper()
+
+        before = state()
+        monkeypatch.setattr(*missing, refuse)
+        reason = failure(make_master())
+        assert state() == before
+        return reason
+
+    assert run_forked(in_child) == "the master cannot take what it needs: Too many open files in system|"
+
+
 def test_a_fault_of_the_masters_own_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     stop_when_ready(monkeypatch)
     reports: list[str] = []
@@ -289,8 +308,8 @@ def test_an_upgrade_that_takes_too_long_ends_while_settings_are_read(monkeypatch
 def test_a_message_that_is_none_is_reported_and_the_next_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     reports: list[str] = []
     monkeypatch.setattr(links.log, "error", reports.append)
-    door = module.SignalDoor()
-    held = links.Links(door)
+    signals = module.SignalDoor()
+    held = links.Links(signals)
     theirs = held.open(1)
     theirs._socket.send(b"what?")
     theirs.send(Spawned(7))
@@ -300,7 +319,7 @@ def test_a_message_that_is_none_is_reported_and_the_next_is_heard(monkeypatch: p
     assert link.ended_at is not None
     assert len(reports) == 1
     held.close()
-    door.close()
+    signals.close()
 
 
 def test_hazard_17_the_limit_of_descriptors() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -191,3 +192,18 @@ def test_siblings_know_who_has_fewest_connections(board: Scoreboard) -> None:
     busy.note(5, crowded=False)
     assert mine.fewest(100.0) == 5
     assert mine.fewest(110.0) is None
+
+
+def test_without_memory_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    whole = Scoreboard.create()
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(module.mmap, "mmap", refuse)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        Scoreboard.create()
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        Scoreboard.of_descriptor(os.dup(whole.fd))
+    assert len(os.listdir("/proc/self/fd")) == before
+    whole.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from starman.process import upgrade as module
 from starman.process.actions import ForkMold, Spawn
 from starman.process.blueprint import Blueprint, Program
 from starman.process.door import SignalDoor
-from starman.process.handover import HANDOVER_VARIABLE, Handover, decode
+from starman.process.handover import HANDOVER_VARIABLE, Handover, Veteran, decode
 from starman.process.links import Links
 from starman.process.messages import Approved, Failed
 from starman.process.rollout import Terms
@@ -132,3 +133,20 @@ def test_a_restart_since_the_beginning_is_handed_on_once(ship: Ship, handed: lis
     ship.upgrade.on_restart()
     ship.settle(Approved("00", "version"))
     assert [handover.restarting for handover in handed] == [False, True]
+
+
+def test_a_scoreboard_that_is_not_to_be_had_is_made_anew(said: list[str]) -> None:
+    for fd, reason in ((os.memfd_create("other"), "no scoreboard of this version"), (1_000_000, "Bad file descriptor")):
+        handover = Handover("", 1, 1, [], [Veteran(500, 9, 1, 7, NOW, 0.0)])
+        handover.scoreboard = fd
+        before = descriptors()
+        board = module.scoreboard_of(handover)
+        assert handover.veterans[0].place == 0
+        assert reason in said[-1]
+        board.close()
+        # What was no scoreboard is closed.
+        assert descriptors() <= before
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
