@@ -58,8 +58,8 @@ def _sockets_and_databases(known: Set[str]) -> Iterator[str]:
     share = "which all workers would share: close it in a before_fork hook, and open another after the fork"
     for fd, target in _descriptors():
         if target.startswith("socket:"):
-            if target not in known:
-                yield f"preloading has left open {_describe(fd)}, {share}"
+            if target not in known and (described := _describe(fd)):
+                yield f"preloading has left open {described}, {share}"
         elif _is_sqlite(fd):
             yield f"preloading has left open a connection to the SQLite database {target}, {share}"
 
@@ -75,10 +75,15 @@ def _descriptors() -> Iterator[tuple[int, str]]:
 
 
 def _describe(fd: int) -> str:
-    """A socket in words: its kind, its address, and whom it leads to."""
+    """A socket in words: its kind, its address, and whom it leads to. "" for one that a thread has closed meanwhile, or that is
+    something else by now."""
     import socket
 
-    with socket.socket(fileno=os.dup(fd)) as sock:
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return ""
+    try:
         kinds = {socket.AF_INET: "an IPv4", socket.AF_INET6: "an IPv6", socket.AF_UNIX: "a UNIX"}
         kind = kinds.get(sock.family, "a special")
         local, peer = _address(sock, "getsockname"), _address(sock, "getpeername")
@@ -87,6 +92,11 @@ def _describe(fd: int) -> str:
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return f"{kind} socket that listens on {_shown(local)} (descriptor {fd})"
         return f"{kind} socket at {_shown(local)} (descriptor {fd})"
+    except OSError:
+        return ""
+    finally:
+        # It is the application's.
+        sock.detach()
 
 
 def _address(sock: socket.socket, which: str) -> object:
