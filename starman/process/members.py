@@ -41,14 +41,15 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 class Member:
     """What workers and molds have in common.
 
-    number: its name between roster and master; never used twice. generation: the roll-out whose code it runs.
-    asked_at, ready_at: instants; ready_at is None until it was ready. deadline: the instant at which its present state
-    has lasted too long; None for no limit. failure: why it cannot start, and details; None as long as it can.
+    name: what the error log calls it. number: how roster and master call it; never used twice. generation: the roll-out whose
+    code it runs. asked_at, ready_at: instants; ready_at is None until it was ready. deadline: the instant at which its present
+    state has lasted too long; None for no limit. failure: why it cannot start, and details; None as long as it can.
     """
 
-    __slots__ = ("asked_at", "deadline", "failure", "generation", "number", "pid", "ready_at", "state")
+    __slots__ = ("asked_at", "deadline", "failure", "generation", "name", "number", "pid", "ready_at", "state")
 
-    def __init__(self, number: int, generation: int, asked_at: float, deadline: float) -> None:
+    def __init__(self, name: str, number: int, generation: int, asked_at: float, deadline: float) -> None:
+        self.name = name
         self.number = number
         self.generation = generation
         self.asked_at = asked_at
@@ -91,8 +92,8 @@ class Member:
         return f"{self.title()} {how}{' before it was ready' if self.ready_at is None else ''}", ""
 
     def title(self) -> str:
-        """How the error log calls it."""
-        raise NotImplementedError
+        """How the error log calls it: by its name, and its process id once that is known."""
+        return self.name if self.pid is None else f"{self.name} ({self.pid})"
 
 
 class Worker(Member):
@@ -105,14 +106,11 @@ class Worker(Member):
     __slots__ = ("beat", "silent", "slot", "spent")
 
     def __init__(self, number: int, generation: int, slot: int, asked_at: float, deadline: float) -> None:
-        super().__init__(number, generation, asked_at, deadline)
+        super().__init__(f"worker {slot}", number, generation, asked_at, deadline)
         self.slot = slot
         self.spent = False
         self.beat: float | None = None
         self.silent = False
-
-    def title(self) -> str:
-        return f"worker {self.slot}" if self.pid is None else f"worker {self.slot} ({self.pid})"
 
 
 class Mold(Member):
@@ -120,8 +118,8 @@ class Mold(Member):
 
     __slots__ = ()
 
-    def title(self) -> str:
-        return "the mold" if self.pid is None else f"the mold ({self.pid})"
+    def __init__(self, number: int, generation: int, asked_at: float, deadline: float) -> None:
+        super().__init__("the mold", number, generation, asked_at, deadline)
 
 
 class Slot:

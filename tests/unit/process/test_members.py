@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from starman.process.members import TRANSITIONS, Backoff, Slot, State, Worker
+from starman.process.members import TRANSITIONS, Backoff, Mold, Slot, State, Worker
 
 
 def test_every_state_has_its_transitions_and_gone_is_the_end() -> None:
@@ -26,6 +26,10 @@ def test_titles() -> None:
     assert worker.title() == "worker 3"
     worker.pid = 77
     assert worker.title() == "worker 3 (77)"
+    mold = Mold(2, 0, asked_at=0.0, deadline=60.0)
+    assert mold.title() == "the mold"
+    mold.pid = 78
+    assert mold.title() == "the mold (78)"
 
 
 def test_a_slot_wants_a_worker_when_it_has_none_or_one_that_is_spent_and_nobody_is_on_the_way() -> None:
