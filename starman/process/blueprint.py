@@ -64,6 +64,8 @@ class Program:
 class Blueprint:
     """What molds and workers are made from.
 
+    settings: in the master and its pristine molds those of the start, which a restart does not change: what is in use then, the
+    roster's terms say. In a worker, and a mold that loads the application, those of its generation.
     import_service: see the function of that name. scoreboard: the master's, as soon as it runs.
     """
 

@@ -7,6 +7,9 @@ from enum import Enum
 # The first wait after a death at boot; it doubles with each further one, up to the longest. Seconds.
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 60.0
+# Hazard 8: Ctrl-C and a supervisor's TERM may both arrive; to the master as to a worker, a stop signal is the second one only
+# when this many seconds lie between them.
+SECOND_STOP = 1.0
 
 
 class Phase(Enum):

@@ -83,7 +83,8 @@ class Reload:
 
     def _read(self, channel: Channel) -> Message:
         """In the child."""
-        running = self._blueprint.settings
+        in_use = self._roster.terms.settings
+        running = decode(in_use) if in_use else self._blueprint.settings
         reread = self._blueprint.program.reread
         assert reread is not None
         try:

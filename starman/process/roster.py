@@ -9,7 +9,7 @@ from __future__ import annotations
 from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, GiveUp, Level
 from starman.process.crew import Crew
 from starman.process.deaths import Deaths
-from starman.process.members import Backoff, Member, Mold, Phase, State, Worker
+from starman.process.members import SECOND_STOP, Backoff, Member, Mold, Phase, State, Worker
 from starman.process.molds import Molds
 from starman.process.outlook import Outlook
 from starman.process.rollout import ADOPTED, PRISTINE, Rollout, Terms
@@ -20,10 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.process.actions import Action
     from starman.process.handover import Veteran
-
-# Hazard 8: Ctrl-C and a supervisor's TERM may both arrive; a stop signal is the second one only when this many seconds
-# lie between them.
-SECOND_STOP = 1.0
 
 
 class Roster:
@@ -218,9 +214,14 @@ class Roster:
         """Whether the server runs, and no worker is on its way to be ready."""
         return self.phase is Phase.RUNNING and not any(worker.starting for worker in self._crew.workers())
 
-    def inventory(self) -> tuple[int, int, list[Worker]]:
-        """How many workers there shall be, how many the settings say, and all that are not gone."""
-        return len(self._slots), self._rollout.terms.workers, self._crew.workers()
+    @property
+    def terms(self) -> Terms:
+        """The terms in use: as long as a roll-out is not over, those from before it."""
+        return self._rollout.terms
+
+    def inventory(self) -> tuple[int, list[Worker]]:
+        """How many workers there shall be, and all that are not gone."""
+        return len(self._slots), self._crew.workers()
 
     def take_over(self, slots: int, workers: int) -> None:
         """Go on where an older image of the master was, with so many slots, and a roll-out. `workers`: what its settings said."""

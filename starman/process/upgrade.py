@@ -64,7 +64,7 @@ class Upgrade:
         self._restarting = False
         self._roster.hold(on=False)
         log.info("upgrading: the installed version is tried first")
-        self._trial.start(self._try, self._blueprint.settings.boot_timeout)
+        self._trial.start(self._try, self._roster.terms.boot_timeout)
 
     def on_restart(self) -> None:
         """A restart begins, or waits, on settings that the trial may have read before they were changed."""
@@ -119,7 +119,7 @@ class Upgrade:
         """In the child of a trial: be the installed version, which answers by itself (`starman.takeover`)."""
         os.set_inheritable(channel.fileno(), True)
         try:
-            running = encode_settings(self._blueprint.settings)
+            running = self._roster.terms.settings or encode_settings(self._blueprint.settings)
             _become(self._blueprint.program, {TRIAL_VARIABLE: f"{FORMAT}:{channel.fileno()}:{running}"})
         except (OSError, SettingError) as error:
             return Failed(f"{sys.executable}: {error}")
@@ -130,7 +130,7 @@ class Upgrade:
             for listener in self._blueprint.listeners
         ]
         veterans = []
-        slots, workers, members = self._roster.inventory()
+        slots, members = self._roster.inventory()
         for worker in members:
             link = self._links.find(worker.number)
             # One without channel is dead, and its exit status all that is left of it.
@@ -140,7 +140,7 @@ class Upgrade:
                 veteran = Veteran(link.pid, fd, worker.slot, link.place, worker.ready_at, deadline)
                 veteran.spent = worker.spent
                 veterans.append(veteran)
-        handover = Handover(settings, slots, workers, listeners, veterans)
+        handover = Handover(settings, slots, self._roster.terms.workers, listeners, veterans)
         handover.scoreboard = self._blueprint.scoreboard.fd
         return handover
 

@@ -14,6 +14,7 @@ import anyio
 from starman import hooks, log
 from starman.errors import StarmanError
 from starman.process.forking import HANDLED, adopt_error_log, leave, reseed, take_signals
+from starman.process.members import SECOND_STOP
 from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened, Spawned
 from starman.process.oversight import Oversight
 from starman.process.pages import give_back_zeros
@@ -60,10 +61,6 @@ if TYPE_CHECKING:
             multiprocess: bool,
             overseer: Overseer,
         ) -> Serving: ...
-
-
-# Hazard 8: TERM and QUIT are idempotent; one that comes this many seconds after the first is a second one.
-SECOND_STOP = 1.0
 
 
 def run_worker(channel: Channel, slot: int, place: int, blueprint: Blueprint, application: Application | None) -> NoReturn:

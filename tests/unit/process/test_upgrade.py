@@ -50,25 +50,27 @@ class Ship:
         self.board = Scoreboard.create()
         self.trial = FakeTrial()
         self.roster = Roster(Terms(2, boot_timeout=60, graceful_timeout=30))
-        self.numbers = self.start()
+        self.pids = 1000
+        self.numbers = self.perform()
         blueprint = Blueprint(Settings.of(), [], Program(lambda _: lambda *_: []))
         blueprint.scoreboard = self.board
         self.upgrade = Upgrade(blueprint, self.roster, self.links, self.door, self.trial)  # type: ignore[arg-type]
 
-    def start(self) -> list[int]:
-        """The numbers of the workers."""
-        (mold,) = (action for action in self.roster.plan(NOW) if isinstance(action, ForkMold))
-        self.roster.on_spawned(mold.member, 1)
-        self.roster.on_ready(mold.member, NOW)
-        numbers = [action.member for action in self.roster.plan(NOW) if isinstance(action, Spawn)]
-        for number in numbers:
-            self.links.open(number).close()
-            link = self.links.find(number)
-            assert link is not None
-            link.pid = 1000 + number
-            self.roster.on_spawned(number, link.pid)
-            self.roster.on_ready(number, NOW)
-        self.roster.plan(NOW)
+    def perform(self) -> list[int]:
+        """Do what the roster plans, until there is nothing left; the numbers of the new workers."""
+        numbers = []
+        while actions := self.roster.plan(NOW):
+            for action in actions:
+                if isinstance(action, ForkMold | Spawn):
+                    self.pids += 1
+                    self.roster.on_spawned(action.member, self.pids)
+                    self.roster.on_ready(action.member, NOW)
+                if isinstance(action, Spawn):
+                    numbers.append(action.member)
+                    self.links.open(action.member).close()
+                    link = self.links.find(action.member)
+                    assert link is not None
+                    link.pid = self.pids
         return numbers
 
     def settle(self, outcome: Approved | Failed | None = None) -> None:
@@ -118,8 +120,8 @@ def test_everybody_is_handed_on_with_what_is_known_of_them(ship: Ship, handed: l
     (handover,) = handed
     assert (handover.settings, handover.slots, handover.workers, handover.scoreboard) == ("00ff", 2, 2, ship.board.fd)
     assert [(veteran.pid, veteran.slot, veteran.spent) for veteran in handover.veterans] == [
-        (1000 + ship.numbers[0], 1, False),
-        (1000 + ship.numbers[1], 2, True),
+        (1002, 1, False),
+        (1003, 2, True),
     ]
     assert not handover.reopening
     assert not handover.restarting
@@ -133,6 +135,15 @@ def test_a_restart_since_the_beginning_is_handed_on_once(ship: Ship, handed: lis
     ship.upgrade.on_restart()
     ship.settle(Approved("00", "version"))
     assert [handover.restarting for handover in handed] == [False, True]
+
+
+def test_a_trial_may_take_what_the_settings_in_use_say(ship: Ship) -> None:
+    ship.upgrade.begin(embedded=False)
+    ship.roster.restart(Terms(2, boot_timeout=120, graceful_timeout=30))
+    ship.upgrade.begin(embedded=False)
+    ship.perform()
+    ship.upgrade.begin(embedded=False)
+    assert ship.trial.started == [60, 60, 120]
 
 
 def test_a_scoreboard_that_is_not_to_be_had_is_made_anew(said: list[str]) -> None:
