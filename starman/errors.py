@@ -1,6 +1,7 @@
 """The exception tree of starman. Imports nothing; every room may import it.
 
-Whoever finds an error raises it with the words an operator needs; `cli.py` alone turns it into an exit status.
+Whoever finds an error raises it with the words an operator needs; what exit status it means, its class says. `cli.py` ends with
+that, and so does the command that waits for a daemon.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Hooks: what an application wants done around the fork of its workers, and at their beginning and end. See docs/hooks.md.
 
 An application's own code registers them while it is imported, so they live in the process that has loaded it and in what is
-forked from that. The mold and the workers run them. Imports nothing of ours but the ground; the master never imports it.
+forked from that. The mold and the workers run them; the master, which imports the mold's code, has none. Imports nothing of ours
+but the ground.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What the roster tells the master to do: values without behaviour. No I/O. `master.py` performs each kind in one method."""
+"""What the roster tells the master to do: values without behaviour. No I/O. Each kind is performed by one method: of
+`Births`, of `Orders`, or of the master itself."""
 
 from __future__ import annotations
 

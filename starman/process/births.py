@@ -64,10 +64,10 @@ class Births:
         self._born(link, pid)
 
     def spawn_mold(self, action: actions.SpawnMold) -> None:
-        self._ask(action.origin, action.member, Spawn(Role.MOLD, 0, action.generation, settings=action.settings))
+        self._ask(action.origin, action.member, Spawn(Role.MOLD, 0, settings=action.settings))
 
     def spawn(self, action: actions.Spawn) -> None:
-        self._ask(action.mold, action.member, Spawn(Role.WORKER, action.slot, action.generation, settings=action.settings))
+        self._ask(action.mold, action.member, Spawn(Role.WORKER, action.slot, settings=action.settings))
 
     def _ask(self, mold: int, number: int, order: Spawn) -> None:
         """Have a mold fork the member `number`, whose channel goes with the order."""

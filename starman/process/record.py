@@ -7,7 +7,8 @@ from __future__ import annotations
 
 
 class Record:
-    """A value: equal when the class and every slot are equal, and printed with both. Not changed after it was made."""
+    """A value: equal when the class and every slot are equal, and printed with both. Complete before it is
+    compared or hashed, for both go by its values."""
 
     __slots__: tuple[str, ...] = ()
 

@@ -47,7 +47,7 @@ _USED_AT = 64
 _INSTANT = struct.Struct("=d")
 # A worker whose loop has not been heard of for so long (seconds) is no help to its siblings.
 _FORGOTTEN = 2.0
-# The room of both together, and that of a line: busy, since, method, target.
+# The room of a line: busy, since, method, target. What stands before the lines, birth, beat and crowd, has as much together.
 _LINE_BYTES = 128
 _LINE = struct.Struct(f"=?d{METHOD_BYTES}s{TARGET_BYTES}s")
 

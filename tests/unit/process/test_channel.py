@@ -40,9 +40,9 @@ def test_hazard_06_messages_keep_their_borders(pair: Pair) -> None:
 
 def test_both_directions(pair: Pair) -> None:
     pair[0].send(Ready())
-    pair[1].send(Spawn(Role.WORKER, 1, 1))
+    pair[1].send(Spawn(Role.WORKER, 1))
     assert received(pair[1]) == Ready()
-    assert received(pair[0]) == Spawn(Role.WORKER, 1, 1)
+    assert received(pair[0]) == Spawn(Role.WORKER, 1)
 
 
 def test_the_largest_message_passes(pair: Pair) -> None:
@@ -83,12 +83,12 @@ def test_sending_to_somebody_who_never_reads_ends_without_waiting(pair: Pair) ->
 def test_hazard_06_received_descriptors_are_close_on_exec(pair: Pair) -> None:
     ours, theirs = Channel.pair()
     os.set_inheritable(theirs.fileno(), True)
-    assert pair[0].send(Spawn(Role.WORKER, 1, 1), [theirs.fileno()])
+    assert pair[0].send(Spawn(Role.WORKER, 1), [theirs.fileno()])
     theirs.close()
     arrived = pair[1].receive()
     assert arrived is not None
     message, (fd,) = arrived
-    assert message == Spawn(Role.WORKER, 1, 1)
+    assert message == Spawn(Role.WORKER, 1)
     assert not os.get_inheritable(fd)
     other = Channel.of_descriptor(fd)
     other.send(Ready())

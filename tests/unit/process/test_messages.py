@@ -28,7 +28,7 @@ from starman.process.messages import (
 @pytest.mark.parametrize(
     "message",
     [
-        *(Spawn(Role.WORKER, 3, 12, 7), Spawn(Role.MOLD, 0, 1, settings="00ff"), Spawned(4711), Loaded(), Ready()),
+        *(Spawn(Role.WORKER, 3, 7), Spawn(Role.MOLD, 0, settings="00ff"), Spawned(4711), Loaded(), Ready()),
         *(Spent("it is old"), Draining(), Draining("it wishes so")),
         *(Reopen(), Reopened(), Approved("00ff", "one\ntwo"), Failed("one", "two\n3")),
     ],
@@ -42,7 +42,7 @@ def test_values_are_equal_by_class_and_fields() -> None:
     assert Spawned(1) == Spawned(1)
     assert Spawned(1) != Spawned(2)
     assert Ready() != Loaded()
-    assert hash(Spawn(Role.MOLD, 0, 1)) == hash(Spawn(Role.MOLD, 0, 1))
+    assert hash(Spawn(Role.MOLD, 0)) == hash(Spawn(Role.MOLD, 0))
     assert repr(Spawned(7)) == "Spawned(pid=7)"
 
 
@@ -68,7 +68,16 @@ def test_a_long_traceback_keeps_both_ends_and_fits(character: str) -> None:
 
 @pytest.mark.parametrize(
     "packet",
-    [b"", b"Nothing", b"Spawn\0worker\0three\0001", b"Spawn\0king\0003\0001", b"Spawned", b"Ready\0x", b"Failed\0one", b"\xff"],
+    [
+        b"",
+        b"Nothing",
+        b"Spawn\0worker\0three\0000\0",
+        b"Spawn\0king\0003\0000\0",
+        b"Spawned",
+        b"Ready\0x",
+        b"Failed\0one",
+        b"\xff",
+    ],
 )
 def test_what_is_no_message_is_a_value_error(packet: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
