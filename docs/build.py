@@ -46,8 +46,8 @@ seconds and may have a fraction. True is also `1`, `yes`, `on`; false is also `0
 is a flag, and its `--no-` form turns off what the environment or the file turned on.
 
 A name that is no setting, anywhere, is an error that names the nearest one: an unknown option, a `STARMAN_` variable, a key,
-a keyword. `starman-uv --print-config` shows every value and where it comes from; `starman-uv --check` also loads the
-application.
+a keyword. `starman-uv --print-config` shows every value and where it comes from; `starman-uv --check` also does
+all that a worker does before it serves: it loads the application, reads certificates, and warms up.
 
 On the command line alone: `--config FILE`, `--print-config`, `--check`, `-h`/`--help`, `-v`/`--version`.
 

@@ -108,19 +108,14 @@ def check(settings: Settings) -> int:
 
 
 def _check_in_child(settings: Settings) -> int:
-    from starman.loading import describe, load_application
+    from starman.loading import describe
     from starman.process.identity import Identity
-    from starman.server import enter
+    from starman.server import try_out
 
     status = 1
     try:
         Identity.of(settings)
-        enter(settings)
-        load_application(settings)
-        if any(address.secure for address in settings.addresses()):
-            from starman.serving.certificate import server_context
-
-            server_context(settings)
+        try_out(settings)
         for warning in settings.warnings():
             print(f"starman: {warning}", file=sys.stderr)
         sources = [settings.source(name) for name in SETTINGS if settings.source(name) != "default"]

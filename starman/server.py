@@ -169,6 +169,24 @@ def enter(settings: Settings) -> None:
             raise SettingError(f"{settings.source('chdir')}: cannot change to {settings.chdir}: {error.strerror}") from None
 
 
+def try_out(settings: Settings) -> None:
+    """Do all that has to succeed before a worker of these settings can serve. In a child of one's own, for an application may
+    start threads that never end. Raises StarmanError, and what goes wrong in imports of ours."""
+    from starman.process.blueprint import import_service
+
+    import_service()
+    enter(settings)
+    application = _load(settings)
+    if any(address.secure for address in settings.addresses()):
+        from starman.serving.certificate import server_context
+
+        server_context(settings)
+    if settings.warm_up:
+        from starman.serving.warmup import warm_up
+
+        warm_up(application, settings)
+
+
 def _be_master(
     settings: Settings,
     program: Program,

@@ -58,11 +58,9 @@ def answer_trial(read: Callable[[], Settings]) -> None:
 
 
 def _tried(number: str, running: str, read: Callable[[], Settings]) -> Message:
-    from starman.loading import load_application
-    from starman.process.blueprint import import_service
     from starman.process.messages import Approved, Failed
     from starman.revision import encode, recall, revise
-    from starman.server import enter
+    from starman.server import try_out
 
     version = f"starman {VERSION} on Python {'.'.join(map(str, sys.version_info[:3]))}"
     try:
@@ -71,17 +69,7 @@ def _tried(number: str, running: str, read: Callable[[], Settings]) -> Message:
         found = read()
         # What cannot change in a running server cannot change by an upgrade either: its listeners, its user.
         settings, refused = revise(recall(running, found), found)
-        import_service()
-        enter(settings)
-        application = load_application(settings)
-        if any(address.secure for address in settings.addresses()):
-            from starman.serving.certificate import server_context
-
-            server_context(settings)
-        if settings.warm_up:
-            from starman.serving.warmup import warm_up
-
-            warm_up(application, settings)
+        try_out(settings)
         return Approved(encode(settings), "\n".join([version, *refused]))
     except StarmanError as error:
         return Failed(f"{version}: {error}", error.details)

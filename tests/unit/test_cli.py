@@ -159,6 +159,15 @@ def test_check_of_a_broken_application(directory: Path) -> None:
     assert "loading.py" not in err
 
 
+def test_check_warms_up_as_a_worker_does(directory: Path) -> None:
+    (directory / "shop.py").write_text("def app(environ, start_response):\n    raise OSError('no template')\n")
+    assert command("--check", "shop:app", cwd=directory)[0] == 0
+    status, out, err = command("--check", "shop:app", "--warm-up", "/front", cwd=directory)
+    assert (status, out) == (1, "")
+    assert "no template" in err
+    assert "/front" in err
+
+
 def test_check_of_a_missing_application(directory: Path) -> None:
     status, out, err = command("--check", cwd=directory)
     assert (status, out) == (1, "")
