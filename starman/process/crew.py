@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from starman.process.actions import Action, Cut, Drain, Level, RetireMold, Say, Spawn
-from starman.process.members import Member, Mold, Slot, State, Worker
+from starman.process.members import Member, Mold, State, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from starman.process.handover import Veteran
     from starman.process.rollout import Terms
+    from starman.process.slots import Slot
 
 # A worker ends by itself after graceful_timeout; the master waits this much longer before it cuts. Seconds.
 SLACK = 2.0

@@ -1,12 +1,9 @@
-"""The members of a roster: workers and molds with their lives as data, the slots of the workers, and the backoff. Pure."""
+"""The members of a roster: workers and molds with their lives as data. Pure."""
 
 from __future__ import annotations
 
 from enum import Enum
 
-# The first wait after a death at boot; it doubles with each further one, up to the longest. Seconds.
-FIRST_WAIT = 0.5
-LONGEST_WAIT = 60.0
 # Hazard 8: Ctrl-C and a supervisor's TERM may both arrive; to the master as to a worker, a stop signal is the second one only
 # when this many seconds lie between them.
 SECOND_STOP = 1.0
@@ -123,83 +120,3 @@ class Mold(Member):
 
     def __init__(self, number: int, generation: int, asked_at: float, deadline: float) -> None:
         super().__init__("the mold", number, generation, asked_at, deadline)
-
-
-class Slot:
-    """A worker's place.
-
-    generation: what its next worker runs. current: the worker in charge, starting or ready. incoming: the starting worker that
-    takes over once it is ready, from a worker of old code (a roll-out) or from one that is spent.
-    """
-
-    __slots__ = ("current", "generation", "incoming", "number")
-
-    def __init__(self, number: int, generation: int) -> None:
-        self.number = number
-        self.generation = generation
-        self.current: Worker | None = None
-        self.incoming: Worker | None = None
-
-    def leave(self, worker: Worker) -> None:
-        """`worker` is in charge here no longer, if it was."""
-        if self.current is worker:
-            self.current = None
-        if self.incoming is worker:
-            self.incoming = None
-
-    @property
-    def wants(self) -> bool:
-        """Whether a worker of its generation is to be started: nobody is on the way, and nobody is here, or one who is spent."""
-        return self.incoming is None and (self.current is None or (self.current.spent and self.current.ready))
-
-    @property
-    def rolls(self) -> bool:
-        """Whether a worker of another generation is on its way: the step of a roll-out."""
-        return self.incoming is not None and self.incoming.generation != self.generation
-
-    def expect(self, worker: Worker) -> None:
-        """`worker` was ordered for this slot."""
-        if self.current is None:
-            self.current = worker
-        else:
-            self.incoming = worker
-
-
-class Backoff:
-    """When the next attempt may be made after deaths at boot.
-
-    Exponential, and one attempt at a time until one of them becomes ready: a broken application costs one traceback
-    per wait, however many workers it should have. (Starman in Perl logged 1178 errors in 8 s.)
-    """
-
-    __slots__ = ("counted_at", "failures", "not_before", "tripped")
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """All is well again."""
-        self.failures = 0
-        self.tripped = False
-        self.counted_at = float("-inf")
-        self.not_before = float("-inf")
-
-    def failed(self, asked_at: float, now: float) -> bool:
-        """A member asked for at `asked_at` has died at boot. False when its death was counted with an earlier one's:
-        both were on their way at the same time."""
-        if self.tripped and asked_at <= self.counted_at:
-            return False
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self.failures, 16))
-        self.failures += 1
-        self.tripped = True
-        self.counted_at = now
-        self.not_before = now + wait
-        return True
-
-    def passed(self) -> None:
-        """An attempt has become ready. Whether it survives is to be seen, so the count of failures stays."""
-        self.tripped = False
-
-    def allows(self, now: float, starting: int) -> bool:
-        """Whether an attempt may be made while `starting` others are on their way."""
-        return now >= self.not_before and (starting == 0 or not self.tripped)

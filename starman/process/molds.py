@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from starman.process.crew import Crew
-    from starman.process.members import Backoff, Member, Mold, Slot
+    from starman.process.deaths import Backoff
+    from starman.process.members import Member, Mold
     from starman.process.rollout import Rollout
+    from starman.process.slots import Slot
 
 
 class Molds:

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from starman.process.members import Slot
+    from starman.process.slots import Slot
 
 # The generation of the pristine mold; those of workers count from 1.
 PRISTINE = 0

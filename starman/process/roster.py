@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, GiveUp, Level
 from starman.process.crew import Crew
-from starman.process.deaths import Deaths
-from starman.process.members import SECOND_STOP, Backoff, Member, Mold, Phase, State, Worker
+from starman.process.deaths import Backoff, Deaths
+from starman.process.members import SECOND_STOP, Member, Mold, Phase, State, Worker
 from starman.process.molds import Molds
 from starman.process.outlook import Outlook
 from starman.process.rollout import ADOPTED, PRISTINE, Rollout, Terms

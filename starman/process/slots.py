@@ -2,11 +2,51 @@
 
 from __future__ import annotations
 
-from starman.process.members import Slot
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from starman.process.members import Worker
+
+
+class Slot:
+    """A worker's place.
+
+    generation: what its next worker runs. current: the worker in charge, starting or ready. incoming: the starting worker that
+    takes over once it is ready, from a worker of old code (a roll-out) or from one that is spent.
+    """
+
+    __slots__ = ("current", "generation", "incoming", "number")
+
+    def __init__(self, number: int, generation: int) -> None:
+        self.number = number
+        self.generation = generation
+        self.current: Worker | None = None
+        self.incoming: Worker | None = None
+
+    def leave(self, worker: Worker) -> None:
+        """`worker` is in charge here no longer, if it was."""
+        if self.current is worker:
+            self.current = None
+        if self.incoming is worker:
+            self.incoming = None
+
+    @property
+    def wants(self) -> bool:
+        """Whether a worker of its generation is to be started: nobody is on the way, and nobody is here, or one who is spent."""
+        return self.incoming is None and (self.current is None or (self.current.spent and self.current.ready))
+
+    @property
+    def rolls(self) -> bool:
+        """Whether a worker of another generation is on its way: the step of a roll-out."""
+        return self.incoming is not None and self.incoming.generation != self.generation
+
+    def expect(self, worker: Worker) -> None:
+        """`worker` was ordered for this slot."""
+        if self.current is None:
+            self.current = worker
+        else:
+            self.incoming = worker
 
 
 class Slots:
