@@ -53,6 +53,12 @@ class Settings(Table):
         secured = next((address for address in self.addresses() if address.secure), None)
         if secured is not None and self.ssl_cert is None:
             raise SettingError(f"TLS on {secured} needs a certificate: give ssl_cert (--ssl-cert FILE)")
+        streams = "stream_body" if self.stream_body else "stream_body_path" if self.stream_body_path else None
+        if streams is not None and not self.threads:
+            raise SettingError(
+                f"{self.source('threads')} and {self.source(streams)}: with threads 0, an application that reads its body as it "
+                f"arrives ({streams}) would wait for the loop that it holds; give threads of at least 1"
+            )
 
     @classmethod
     def of(cls, **given: object) -> Settings:

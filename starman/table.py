@@ -117,7 +117,12 @@ class Table:
     workers: int = setting(
         "auto", "Workers", values.WORKERS, "Worker processes. auto: the CPUs this container may use, at least 2."
     )
-    threads: int = setting(4, "Workers", values.whole(1, unit="threads"), "Threads of each worker that run the application.")
+    threads: int = setting(
+        4,
+        "Workers",
+        values.whole(0, unit="threads"),
+        "Threads of each worker that run the application. 0: its event loop runs it, so it must be fast and never block.",
+    )
     graceful_timeout: float = setting(
         30,
         "Workers",
@@ -135,7 +140,7 @@ class Table:
         "Workers",
         values.ANY_SECONDS,
         "How long a worker's event loop may be silent before the worker is killed and replaced, its stacks in the error log. "
-        "Requests may take longer: they run in threads. 0: for ever.",
+        "Requests may take longer: they run in threads, unless there are 0. 0: for ever.",
     )
     max_requests: int = setting(
         0, "Workers", values.whole(0, unit="requests"), "Replace a worker that has served this many requests. 0: no limit."

@@ -32,10 +32,12 @@ _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 class AccessLog:
     """One worker's end of the access log. Any thread may add and flush."""
 
-    __slots__ = ("_bytes", "_cached", "_fd", "_gathering", "_is_file", "_lines", "_lost", "_path", "_writing")
+    __slots__ = ("_batch_bytes", "_bytes", "_cached", "_fd", "_gathering", "_is_file", "_lines", "_lost", "_path", "_writing")
 
-    def __init__(self, target: str) -> None:
-        """`target` is a file's path, or "-" for standard output. Raises SettingError when it cannot be written."""
+    def __init__(self, target: str, *, in_loop: bool = False) -> None:
+        """`target` is a file's path, or "-" for standard output. `in_loop`: whoever adds must not block, so only `flush` writes.
+
+        Raises SettingError when it cannot be written."""
         # The path as it is meant now, wherever the process may be when it is opened again.
         self._path = None if target == "-" else os.path.abspath(target)
         try:
@@ -49,6 +51,7 @@ class AccessLog:
         self._lost = 0
         self._lines: list[bytes] = []
         self._bytes = 0
+        self._batch_bytes = 2 * _MOST_BYTES if in_loop else _BATCH_BYTES
         self._cached = (0, "")
 
     def add(self, environ: Environ, status_code: int, body_bytes: int) -> None:
@@ -128,7 +131,7 @@ class AccessLog:
                 return False
             self._lines.append(data)
             self._bytes += len(data)
-            return self._bytes >= _BATCH_BYTES
+            return self._bytes >= self._batch_bytes
 
     def _time(self) -> str:
         """Now, as `22/Nov/2026:16:52:06 +0000`; formatted once a second. English whatever the locale."""

@@ -169,12 +169,12 @@ class Connection(asyncio.Protocol):
             return
         if not head.persistent:
             self._parser.close()
-        self.offer(head, None)
+        self.offer(head, None, self._shared.exchange)
         if head.upgrade and self._writer.wake_when_done():
             # What follows may be of another protocol: that shows when this request is answered.
             self.pause()
 
-    def offer(self, head: RequestHead, body: RequestBody | BodyStream | None, kind: type[Exchange] = Exchange) -> None:
+    def offer(self, head: RequestHead, body: RequestBody | BodyStream | None, kind: type[Exchange]) -> None:
         """A request is complete, or streams: it runs now, or when those before it are answered."""
         writer = self._writer
         exchange = kind(self._shared, writer, self._base, head, body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import traceback
 from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ class Exchange:
         self._body = body
         self.queued_at = time.monotonic()
 
-    def run(self) -> Exchange | None:
+    def run(self, kind: type[Call] = Call) -> Exchange | None:
         """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""
         head, writer, shared = self.head, self._writer, self._shared
         if time.monotonic() - self.queued_at > _LONG_IN_QUEUE and writer.client_is_gone():
@@ -71,20 +72,25 @@ class Exchange:
             log.error(f"the spool file of a request body failed: {error}")
             self.drop()
             return self._refuse(500, "Internal Server Error")
-        call = Call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], self, shared.clock.stamp())
+        call = kind((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], self, shared.clock.stamp())
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
         if head.upgrade and writer.is_direct:
             raw = environ["gunicorn.socket"] = RawSocket(partial(self._detach, call))
         call.run(shared.application, environ)
-        if call.broken:
-            writer.abandon(self)
         if raw is not None:
             raw.release()
+        return self._finish(call, environ)
+
+    def _finish(self, call: Call, environ: Environ) -> Exchange | None:
+        """The application has returned. Returns what `run` returns."""
+        writer, body, access_log = self._writer, self._body, self._shared.access_log
+        if call.broken:
+            writer.abandon(self)
         if body is not None and body.close():
             self._break_off(call)
-        if shared.access_log is not None:
-            shared.access_log.add(environ, call.status_code, call.body_sent)
+        if access_log is not None:
+            access_log.add(environ, call.status_code, call.body_sent)
         # Last of all: a defect before this is answered by a reset of the connection, one behind it would lose the next exchange.
         return writer.release(self, call.persistent)
 
@@ -107,8 +113,9 @@ class Exchange:
         call.detach()
         return taken
 
-    def abandon(self) -> None:
-        """It failed by a defect of ours: reset its connection. Thread."""
+    def abandon(self, error: BaseException) -> None:
+        """It failed by a defect of ours: log that, and reset its connection. Thread."""
+        log.error(f"an exchange failed inside starman\n{''.join(traceback.format_exception(error))}")
         self.drop()
         self._writer.abandon(self)
         self._writer.release(self, False)
@@ -127,7 +134,7 @@ class Exchange:
     def may_persist(self) -> bool:
         """Whether the connection is kept: unless the client, a setting, or a drain with no request left to answer says no."""
         shared = self._shared
-        return self.head.persistent and shared.keepalive and (not shared.draining or self._writer.has_pending)
+        return self.head.persistent and shared.keepalive and (not shared.draining or self._writer.pending_count > 0)
 
     def send(self, data: bytes, *, last: bool) -> None:
         """Write straight to the socket; what it does not take is the loop's. Raises ClientGone.
@@ -166,16 +173,22 @@ class Exchange:
 
     def _leave(self, rest: memoryview, *, last: bool, may_wait: bool) -> None:
         """Leave the loop what the socket did not take. Raises ClientGone."""
-        writer, shared = self._writer, self._shared
-        if may_wait and shared.pool.may_wait():
-            try:
-                writer.hand_over(self, rest, last=last)
-            finally:
-                shared.pool.has_waited()
+        if may_wait and self._hold_up(rest):
             return
         try:
-            writer.keep(self, rest, shared.spool_limits, last=last)
+            self._writer.keep(self, rest, self._shared.spool_limits, last=last)
         except OSError as error:
             log.error(f"{self._base['REMOTE_ADDR']} is cut, for it reads slowly and its response cannot be kept: {error}")
-            writer.abandon(self)
+            self._writer.abandon(self)
             raise ClientGone from None
+
+    def _hold_up(self, rest: memoryview) -> bool:
+        """Leave the loop a rest, and go on when it is written. False: too many threads wait already. Raises ClientGone."""
+        pool = self._shared.pool
+        if not pool.may_wait():
+            return False
+        try:
+            self._writer.hand_over(self, rest, last=False)
+        finally:
+            pool.has_waited()
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from starman.serving.filerest import FileRest
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
 
 Rest = memoryview | FileRest
+
+# What is called when the loop has written a rest, or never will: with the writer's lock held, so it may only leave a note.
+OnRoom = Callable[[], None]
 
 
 class LoopSide(Protocol):

@@ -13,11 +13,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import traceback
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from starman import log
 from starman.serving.exchange import Exchange
 from starman.serving.overseer import Line, nowhere
 from starman.serving.schedule import MOST_POLLS, SLICE, Mode, Schedule, Verdict
@@ -31,7 +29,9 @@ _MOST_IN_A_ROW = 16
 
 
 class Pool:
-    """A fixed number of daemon threads, and the loop that feeds them."""
+    """A fixed number of daemon threads, and the loop that feeds them. `exchange` is what they run."""
+
+    exchange: type[Exchange] = Exchange
 
     __slots__ = (
         "_asked",
@@ -257,8 +257,7 @@ class Pool:
                 note(exchange.queued_at, head.method, head.target)
                 following = exchange.run()
             except BaseException as error:  # a defect of ours must cost neither a thread nor a hanging client
-                log.error(f"an exchange failed inside starman\n{''.join(traceback.format_exception(error))}")
-                exchange.abandon()
+                exchange.abandon(error)
                 following = None
             self.finished += 1
             busy[0] = 0

@@ -16,6 +16,7 @@ from starman import log
 from starman.serving.acceptor import Acceptor, Listening
 from starman.serving.accesslog import AccessLog
 from starman.serving.certificate import server_context
+from starman.serving.inline import Inline
 from starman.serving.overseer import Overseer
 from starman.serving.pool import Pool
 from starman.serving.shared import Shared
@@ -119,11 +120,10 @@ class Service:
 
     def _prepare(self) -> tuple[Pool, Shared]:
         loop, threads, overseer = asyncio.get_running_loop(), self._settings.threads, self._overseer
-        if overseer is None:
-            pool = Pool(threads, loop, takes_turns=self._owns_loop)
-            return pool, Shared(self._application, self._settings, pool, self._in_thread)
-        pool = Pool(threads, loop, takes_turns=self._owns_loop, line=overseer.line)
-        return pool, Shared(self._application, self._settings, pool, self._in_thread, overseer.harakiri)
+        line = (lambda _: None) if overseer is None else overseer.line
+        pool = Pool(threads, loop, takes_turns=self._owns_loop, line=line) if threads else Inline(loop, line=line)
+        on_harakiri = None if overseer is None else overseer.harakiri
+        return pool, Shared(self._application, self._settings, pool, self._in_thread, on_harakiri)
 
     def drain(self) -> None:
         """Accept no more, finish what is in flight, within graceful_timeout; then `run` returns. May be called again."""

@@ -53,6 +53,7 @@ class Shared:
         "connections",
         "doomed",
         "draining",
+        "exchange",
         "handshake_timeout",
         "header_timeout",
         "in_thread",
@@ -85,8 +86,11 @@ class Shared:
         self.application = application
         self.in_thread = in_thread
         self.pool = pool
+        self.exchange = pool.exchange
         self.clock = Clock("" if settings.server_header == "off" else settings.server_header)
-        self.access_log = None if settings.access_log in (None, "off") else AccessLog(settings.access_log)
+        self.access_log = (
+            None if settings.access_log in (None, "off") else AccessLog(settings.access_log, in_loop=not settings.threads)
+        )
         self.refusals = RefusalLog()
         self.limits = Limits(
             line_bytes=settings.limit_request_line,

@@ -15,6 +15,7 @@ from starman.wsgi.body import RequestBody
 
 if TYPE_CHECKING:
     from starman.serving.clock import Progress
+    from starman.serving.exchange import Exchange
     from starman.serving.shared import Shared
     from starman.serving.streamed import StreamedUpload
 
@@ -31,7 +32,7 @@ class Source(Protocol):
     def on_demand(self, upload: StreamedUpload) -> None:
         """The application wants more of a streamed body; posted by its thread."""
 
-    def offer(self, head: RequestHead, body: RequestBody | None) -> None:
+    def offer(self, head: RequestHead, body: RequestBody | None, kind: type[Exchange]) -> None:
         """The request is complete."""
 
     def refuse(self, error: ProtocolError) -> None:
@@ -68,7 +69,7 @@ class Upload:
         """The body is complete."""
         if end.trailers:
             self.body.trailers = decoded(end.trailers)
-        self._source.offer(self.head, self.body)
+        self._source.offer(self.head, self.body, self._shared.exchange)
 
     def interim(self) -> bytes:
         """100 Continue, unless some of the body came without it (RFC 9110 §10.1.1), or it has been said."""

@@ -183,11 +183,15 @@ class Call:
             what = "None" if iterable is None else f"{kind.__name__} itself"
             raise TypeError(f"the application must return an iterable of bytes, not {what}")
         else:
-            for block in iterable:
+            for block in self._blocks(iterable):
                 self._block(block)
                 if self._excess or (self._framing is NO_BODY and self._state is _BEGUN):
                     break  # nothing more can be sent; close() tells the iterable
         self._end()
+
+    def _blocks(self, iterable: Iterable[bytes]) -> Iterable[bytes]:
+        """The blocks of an iterable that is sent as it is made."""
+        return iterable
 
     def _begin(self) -> bytes:
         """The head, when its first block is due."""

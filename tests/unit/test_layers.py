@@ -55,6 +55,7 @@ LOCK_FILES = {
     "starman/serving/accesslog.py",
     "starman/serving/bodystream.py",
     "starman/serving/exchange.py",
+    "starman/serving/inline.py",
     "starman/serving/pool.py",
     "starman/serving/writer.py",
 }

@@ -41,7 +41,7 @@ WRONG = [
     ("socket_mode", "rw", "octal"),
     ("socket_group", -1, "a group's name or number"),
     ("workers", "0", 'at least 1, or "auto"'),
-    ("threads", "0", "at least 1"),
+    ("threads", "-1", "at least 0"),
     ("graceful_timeout", "-1", "at least 0"),
     ("restart_batch", "0", "at least 1"),
     ("boot_timeout", "0", "more than 0"),
@@ -277,3 +277,18 @@ def test_tls_settings_without_a_listener_of_theirs() -> None:
     assert "no listener speaks TLS" in settings.warnings()[1]
     assert "ssl_cert" in settings.warnings()[1]
     assert "enable_ssl" in settings.warnings()[1]
+
+
+@pytest.mark.parametrize(
+    "streaming", [{"stream_body": True}, {"stream_body_path": ["/upload"]}], ids=lambda given: next(iter(given))
+)
+def test_bodies_are_not_streamed_where_there_are_no_threads(streaming: dict[str, object]) -> None:
+    name = next(iter(streaming))
+    with pytest.raises(SettingError) as caught:
+        Settings.of(threads=0, **streaming)
+    message = str(caught.value)
+    assert "Settings.of(threads=...)" in message
+    assert f"Settings.of({name}=...)" in message
+    assert "\n" not in message
+    assert caught.value.exit_status == 2
+    assert Settings.of(threads=1, **streaming).threads == 1

@@ -59,7 +59,7 @@ class Listening:
 
 
 class Running:
-    """A service that runs inside a `with` block, on a loopback port or, given `path`, a UNIX socket.
+    """A service that runs inside a `with` block, on a loopback port or, given `path`, a UNIX socket. `in_loop`: without threads.
 
     At the end it has to stop within seconds, to leave no descriptor open, and to have had no error in its loop.
     """
@@ -71,13 +71,14 @@ class Running:
         path: Path | None = None,
         use_uvloop: bool = True,
         overseer: Any = None,
+        in_loop: bool = False,
         **settings: object,
     ) -> None:
         self._application = application
         self._path = path
         self._uvloop = use_uvloop
         self._overseer = overseer
-        self._settings = Settings.of(**{"threads": 2, **settings})
+        self._settings = Settings.of(**{"threads": 2, **settings, **({"threads": 0} if in_loop else {})})
         self._started = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run)

@@ -39,7 +39,13 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["uvloop", "unix", "asyncio"])
 def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The loops and kinds of sockets that everything has to work with."""
-    return {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}}[request.param]
+    return {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}, "inline": {"in_loop": True}}[
+        request.param
+    ]
+
+
+# For tests whose application waits for nothing: also where it runs in the loop.
+inline_too = pytest.mark.parametrize("options", ["uvloop", "unix", "asyncio", "inline"], indirect=True)
 
 
 def echo(environ: dict[str, Any], start_response: Start) -> list[bytes]:
@@ -82,6 +88,7 @@ class Gate:
 # Keep-alive, pipelining, closing
 
 
+@inline_too
 def test_requests_of_every_kind(options: dict[str, Any]) -> None:
     with Running(echo, **options) as running, running.client() as client:
         for turn in range(3):
@@ -95,6 +102,7 @@ def test_requests_of_every_kind(options: dict[str, Any]) -> None:
         assert client.at_end()
 
 
+@inline_too
 def test_a_request_byte_by_byte(options: dict[str, Any]) -> None:
     with Running(echo, **options) as running, running.client() as client:
         for byte in encode_request("POST", "/slow", body=b"body"):
@@ -102,6 +110,7 @@ def test_a_request_byte_by_byte(options: dict[str, Any]) -> None:
         assert client.read().body == b"/slow|body"
 
 
+@inline_too
 def test_pipelined_requests_are_answered_in_order(options: dict[str, Any]) -> None:
     with Running(echo, threads=4, **options) as running:
         clients = [running.client() for _ in range(3)]
@@ -113,6 +122,7 @@ def test_pipelined_requests_are_answered_in_order(options: dict[str, Any]) -> No
                 assert bodies == [b"/%d/%d|%d" % (turn, n, n) for n in range(20)]
 
 
+@inline_too
 def test_100_pipelined_requests_in_one_packet(options: dict[str, Any]) -> None:
     """More than the connection lets wait: it stops reading, and goes on by itself."""
     with Running(echo, **options) as running, running.client() as client:
@@ -121,6 +131,7 @@ def test_100_pipelined_requests_in_one_packet(options: dict[str, Any]) -> None:
             assert [response.body for response in client.read_many(["GET"] * 100)] == [b"/%d|" % n for n in range(100)]
 
 
+@inline_too
 def test_pipelined_requests_and_a_half_close(options: dict[str, Any]) -> None:
     with Running(echo, **options) as running, running.client() as client:
         client.send(b"".join(encode_request("GET", f"/{n}") for n in range(100)))
@@ -129,6 +140,7 @@ def test_pipelined_requests_and_a_half_close(options: dict[str, Any]) -> None:
         assert client.at_end()
 
 
+@inline_too
 def test_nothing_is_served_behind_close(options: dict[str, Any]) -> None:
     seen: list[str] = []
 
@@ -153,6 +165,7 @@ def test_a_bad_request_is_answered_behind_those_before_it(options: dict[str, Any
         assert client.at_end()
 
 
+@inline_too
 def test_a_refusal_survives_what_the_client_still_sends(options: dict[str, Any]) -> None:
     """RFC 9112 §9.6: a close with unread data would reset the connection, and destroy the answer."""
     with Running(echo, max_body="1K", **options) as running, running.client() as client:
@@ -163,6 +176,7 @@ def test_a_refusal_survives_what_the_client_still_sends(options: dict[str, Any])
         assert (response.status, response.get("Connection")) == (413, "close")
 
 
+@inline_too
 def test_100_continue(options: dict[str, Any]) -> None:
     with Running(echo, **options) as running, running.client() as client:
         expects = [("Expect", "100-continue"), ("Content-Length", "4")]
@@ -183,6 +197,7 @@ def test_100_continue(options: dict[str, Any]) -> None:
 # Timeouts
 
 
+@inline_too
 def test_an_idle_connection_is_closed(options: dict[str, Any]) -> None:
     with Running(echo, keepalive_timeout=0.2, **options) as running, running.client() as client:
         client.get("/")
@@ -196,6 +211,7 @@ def test_a_connection_that_says_nothing_is_closed(options: dict[str, Any]) -> No
         assert client.read_to_end() == b""
 
 
+@inline_too
 def test_keep_alive_may_be_off(options: dict[str, Any]) -> None:
     with Running(echo, keepalive_timeout=0, **options) as running, running.client() as client:
         assert not client.get("/").persistent
@@ -237,6 +253,7 @@ def test_a_second_head_has_a_time_of_its_own() -> None:
         assert client.read().status == 408
 
 
+@inline_too
 def test_a_body_that_does_not_come_is_a_408(options: dict[str, Any]) -> None:
     with Running(echo, header_timeout=0.2, **options) as running, running.client() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
@@ -360,6 +377,7 @@ def test_hazard_05_who_left_the_queue_is_not_served(monkeypatch: pytest.MonkeyPa
 # Slow readers
 
 
+@inline_too
 def test_a_slow_reader_of_a_whole_body_holds_no_thread(options: dict[str, Any]) -> None:
     with Running(big, threads=1, **options) as running:
         slow, quick = running.client(4096), running.client()
@@ -369,6 +387,7 @@ def test_a_slow_reader_of_a_whole_body_holds_no_thread(options: dict[str, Any]) 
         assert [response.body for response in slow.read_many(["GET"] * 2)] == [BIG, b"small"]
 
 
+@inline_too
 def test_a_slow_reader_of_a_stream_of_known_length_holds_no_thread(options: dict[str, Any]) -> None:
     """What Flask and Django return: an iterable that is no list, with a Content-Length."""
 
@@ -452,6 +471,7 @@ def test_a_stream_waits_for_its_reader(options: dict[str, Any]) -> None:
         assert len(taken) == 400
 
 
+@inline_too
 def test_nothing_of_a_connection_waits_for_the_garbage_collector(options: dict[str, Any]) -> None:
     def alive() -> int:
         return sum(type(thing) is Connection for thing in gc.get_objects())
@@ -473,6 +493,7 @@ def test_nothing_of_a_connection_waits_for_the_garbage_collector(options: dict[s
 # Bodies and their spool file
 
 
+@inline_too
 def test_bodies_large_and_small(options: dict[str, Any]) -> None:
     with Running(echo, body_buffer="10K", **options) as running, running.client() as client:
         for size in (1, 10_240, 10_241, 300_000, 5_000_000):
@@ -488,6 +509,7 @@ def _disk_is_full(*arguments: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@inline_too
 def test_a_full_disk_is_a_500(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
     monkeypatch.setattr(RequestBody, "spool", _disk_is_full)
     with Running(echo, body_buffer=1000, **options) as running:
@@ -680,6 +702,7 @@ def test_files_go_whole(size: int, options: dict[str, Any], tmp_path: Path) -> N
         assert bodies == [path.read_bytes(), path.read_bytes(), b"small"]
 
 
+@inline_too
 def test_hazard_17_a_file_that_shrinks_is_a_visible_cut(options: dict[str, Any], tmp_path: Path, capfd: Capture) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(10_000_000))
@@ -694,6 +717,7 @@ def test_hazard_17_a_file_that_shrinks_is_a_visible_cut(options: dict[str, Any],
     assert "a file could not be sent whole" in capfd.readouterr().err
 
 
+@inline_too
 def test_a_reader_of_a_file_that_stops_is_cut(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(10_000_000))
@@ -705,6 +729,7 @@ def test_a_reader_of_a_file_that_stops_is_cut(tmp_path: Path, options: dict[str,
             client.read()
 
 
+@inline_too
 def test_a_reader_of_a_file_that_leaves(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(10_000_000))
@@ -720,6 +745,7 @@ def test_a_reader_of_a_file_that_leaves(tmp_path: Path, options: dict[str, Any])
 # Errors
 
 
+@inline_too
 def test_errors_in_mid_body_are_visible(options: dict[str, Any]) -> None:
     def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Length", "100")] if environ["PATH_INFO"] == "/length" else [])
@@ -744,6 +770,7 @@ def test_errors_in_mid_body_are_visible(options: dict[str, Any]) -> None:
                 client.read_to_end()
 
 
+@inline_too
 def test_a_defect_of_ours_resets_the_connection_and_no_more(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: Capture
 ) -> None:
@@ -771,6 +798,7 @@ def test_a_defect_of_ours_resets_the_connection_and_no_more(
     assert "an exchange failed inside starman" in capfd.readouterr().err
 
 
+@inline_too
 def test_an_application_that_empties_its_environ_spoils_only_the_log(tmp_path: Path, options: dict[str, Any]) -> None:
     def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
         environ.clear()

@@ -302,7 +302,7 @@ def test_a_defect_behind_the_response_does_not_lose_the_next_exchange(stage: Mak
     exchange, _ = s.offer(), s.offer(body=body)
     with pytest.raises(RuntimeError, match="a defect"):
         exchange.run()
-    exchange.abandon()  # as the pool does
+    exchange.abandon(RuntimeError("a defect"))  # as the pool does
     assert s.writer.turn is Turn.DEAD
     s.writer.lose()  # as the loop does, which is told of that
     assert wait_until(lambda: file.closed)

@@ -50,7 +50,7 @@ class Exchange:
         self.load.ran[self.name] += 1
         return Exchange(self.load, self.work, self.depth - 1) if self.depth else None
 
-    def abandon(self) -> None:
+    def abandon(self, error: BaseException) -> None:
         self.load.ran["abandoned"] += 1
 
 

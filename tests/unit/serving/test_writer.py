@@ -363,7 +363,7 @@ class World(RuleBasedStateMachine):
     def the_dead_have_no_descriptor_and_nothing_pending(self) -> None:
         if self.writer.turn is Turn.DEAD:
             assert self.writer.descriptor < 0
-        if self.writer.turn in (Turn.DEAD, Turn.ENDING) and not self.writer.has_pending:  # the loop has heard of it
+        if self.writer.turn in (Turn.DEAD, Turn.ENDING) and not self.writer.pending_count:  # the loop has heard of it
             assert all(exchange.drops == 1 for exchange in self.waiting)
             self.waiting.clear()
         assert self.writer.pending_count == len(self.waiting)
@@ -445,7 +445,7 @@ def test_exchanges_of_a_connection_run_in_order_one_at_a_time() -> None:
         assert b.writer.release(first, True) is second  # type: ignore[arg-type]
         assert b.writer.release(first, True) is None  # type: ignore[arg-type]
         assert b.writer.release(second, True) is third  # type: ignore[arg-type]
-        assert not b.writer.has_pending
+        assert not b.writer.pending_count
         assert b.writer.release(third, True) is None  # type: ignore[arg-type]
         assert b.writer.turn is Turn.FREE
 

@@ -1,0 +1,156 @@
+"""No threads (`--threads 0`): the loop itself runs the exchanges, for an application that is fast and never blocks.
+
+Exchanges wait in the pool's queue, and the loop works on it between two polls: from each connection one request, then all the
+others have theirs. Nobody waits for a slow reader, for only the loop could: a response that is still being made stops behind the
+block that its client's socket does not take, and goes on when the loop has written that. It also stops when it has had its
+time, for a client that reads faster than the application makes blocks would never be seen to be slow.
+"""
+
+from __future__ import annotations
+
+import time
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from starman.serving.exchange import Exchange
+from starman.serving.overseer import Line, nowhere
+from starman.serving.pool import Pool
+from starman.serving.turn import Turn
+from starman.wsgi.call import Call, ClientGone
+from starman.wsgi.piecemeal import PiecemealCall
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from starman.proto.messages import RequestHead
+    from starman.serving.shared import Shared
+    from starman.serving.writer import Writer
+    from starman.wsgi.body import RequestBody
+    from starman.wsgi.environ import Environ
+
+# After so long (seconds) the loop looks at its sockets, though requests of other connections wait still.
+_LONGEST_TURN = 0.005
+# After so long (seconds) a response stops at its next block, and others have their turn.
+_LONGEST_PIECE = 0.001
+
+_DEAD, _STREAMING = Turn.DEAD, Turn.STREAMING
+
+
+class InlineExchange(Exchange):
+    """A request that the loop runs, in one piece or in several. It is the Output of its Call. Loop only."""
+
+    __slots__ = ("_call", "_environ", "_until", "may_pause")
+
+    _environ: Environ
+
+    def __init__(self, shared: Shared, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | None) -> None:
+        super().__init__(shared, writer, base, head, body)
+        self._call: PiecemealCall | None = None
+        self._until = 0.0
+        self.may_pause = False
+        # No other protocol: the application would speak it with the loop's time, and wait for a loop that waits for it.
+        head.upgrade = False
+
+    def run(self, kind: type[Call] = PiecemealCall) -> Exchange | None:
+        """Call the application, or go on with its response. Returns what is to be run next of this connection: this exchange
+        again, if it has had its time; None also if its client has to read first."""
+        self._until = time.monotonic() + _LONGEST_PIECE
+        call = self._call
+        if call is not None:
+            call.go_on(self._environ)
+            return self._finish(call, self._environ)
+        if self._writer.turn is _DEAD:
+            self.drop()
+            return self._writer.release(self, False)
+        return super().run(kind)
+
+    def must_pause(self) -> bool:
+        """Whether the client has to read first, or others have their turn."""
+        return self._writer.turn is _STREAMING or time.monotonic() >= self._until
+
+    def resume(self) -> None:
+        """Go on, unless the client has gone meanwhile. Raises ClientGone."""
+        if self._writer.turn is _DEAD:
+            raise ClientGone
+
+    def _finish(self, call: Call, environ: Environ) -> Exchange | None:
+        if isinstance(call, PiecemealCall) and call.paused:
+            self._call, self._environ = call, environ
+            if self._writer.turn is _STREAMING:
+                return None
+            self.queued_at = time.monotonic()
+            return self
+        # They lead to each other: without a circle all is free at once.
+        self._call, self._environ = None, {}
+        self._shared.pool.finished += 1
+        return super()._finish(call, environ)
+
+    def _hold_up(self, rest: memoryview) -> bool:
+        """Leave the loop the rest of a block, and go on when it is written. False: the application cannot be stopped here."""
+        if self.may_pause:
+            self._writer.stream(self, rest, self._on_room)
+        return self.may_pause
+
+    def _on_room(self) -> None:
+        """All is written, or the client has gone."""
+        self.queued_at = time.monotonic()
+        self._shared.pool.put(self)
+
+
+class Inline(Pool):
+    """The pool without threads: the loop works its queue down itself. All is the loop's, but `post`."""
+
+    __slots__ = ("_line", "_thread")
+
+    exchange = InlineExchange
+
+    def __init__(self, loop: AbstractEventLoop, *, line: Callable[[int], Line | None] = lambda _: None) -> None:
+        """In the thread of the loop. `line(0)`: where it notes what it runs."""
+        super().__init__(0, loop, takes_turns=True)
+        self._line = line(0) or nowhere()
+        self._thread = get_ident()
+
+    def stop(self) -> None:
+        """All connections are gone: let applications know, by the close() of what they still make."""
+        while self._queue:
+            self._run_first()
+
+    def may_wait(self) -> bool:
+        """Nobody may: the loop would wait for itself."""
+        return False
+
+    def post(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Have the loop call something, soon. Any thread. Raises RuntimeError when it is closed."""
+        if get_ident() == self._thread:
+            self._loop.call_soon(callback, *arguments)
+        else:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def _take_turn(self) -> None:
+        """The events of a poll are parsed: run a request of each connection that has one, or as many as there is time for."""
+        queue = self._queue
+        until = time.monotonic() + _LONGEST_TURN
+        for _ in range(len(queue)):
+            self._run_first()
+            if time.monotonic() >= until:
+                break
+        self._turn_due = False
+        if queue:
+            self._expect_turn(polls=0)
+            if self.on_backlog is not None:
+                self.on_backlog()
+
+    def _run_first(self) -> None:
+        exchange = self._queue.popleft()
+        note, busy = self._line
+        try:
+            note(exchange.queued_at, exchange.head.method, exchange.head.target)
+            following = exchange.run()
+        except BaseException as error:  # a defect of ours must cost neither the loop nor a hanging client
+            exchange.abandon(error)
+            following = None
+        busy[0] = 0
+        if following is not None:
+            # Behind those of other connections.
+            self._queue.append(following)
