@@ -1,76 +1,89 @@
-"""`python -m bench [SCENARIO …] [--rounds N] [--seconds N] [--json]`. Exit status 1 if something could not be measured."""
+"""`python -m bench [SCENARIO …|all]`: measure, and show it. Exit status 1 if starman could not be measured, 2 for wrong input."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
-from bench import report
-from bench.runner import BenchError, Cores, measure
+from bench import command, report
+from bench.progress import Progress
+from bench.results import BenchError, Outcome
+from bench.runner import Options, compare, entrants
 from bench.scenarios import DEFAULT, SCENARIOS, Scenario
-from bench.wrk import WrkError
+from bench.servers import Server
+from bench.serving import raise_limits
 
 
 def main() -> int:
-    """Measure, and print a table or JSON on standard output; progress goes to standard error."""
-    arguments = _parse()
-    cores = Cores.choose()
-    if cores.server is None:
-        print("Server and client share their cores: pinning needs taskset and two of them.", file=sys.stderr)
-    results = []
-    for name in arguments.scenarios or [DEFAULT]:
-        scenario = SCENARIOS[name]
-        _mention_missing(scenario)
-        try:
-            measured = measure(scenario, arguments.rounds, arguments.seconds, cores, _progress)
-        except (BenchError, WrkError) as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
-        results.append((scenario, measured))
-    if arguments.json:
-        document = {"machine": report.machine(cores), "results": [report.structure(*result) for result in results]}
-        print(json.dumps(document, indent=2))
-    else:
-        about = ", ".join(f"{name} {value}" for name, value in report.machine(cores).items())
-        print("\n\n".join([about, *(report.table(*result) for result in results)]))
-    return 0
+    """Measure, or read what was; print Markdown on standard output if no file is named; progress goes to standard error."""
+    parser = command.parser("python -m bench", "Measure starman beside other servers.", "SCENARIO", _listed())
+    parser.add_argument("--list", action="store_true", help="list scenarios and servers, and measure nothing")
+    given = parser.parse_args()
+    names = command.names(parser, given.names, SCENARIOS, DEFAULT, "scenario")
+    command.check(parser, given)
+    if given.list:
+        print(_listed())
+        return 0
+    try:
+        if given.source:
+            about, outcomes = report.read(given.source)
+            outcomes = [outcome for outcome in outcomes if not given.names or outcome.scenario in names]
+        else:
+            raise_limits()
+            options = command.options(given)
+            about = command.about(options)
+            outcomes = _measure([SCENARIOS[name] for name in names], given, options, about)
+        _show(given, about, outcomes)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    return 1 if any(not outcome.cells or outcome.cells[0].failure for outcome in outcomes) else 0
 
 
-def _parse() -> argparse.Namespace:
-    listed = "\n".join(f"  {name:15}{scenario.summary}" for name, scenario in SCENARIOS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description="Measure starman beside other servers with wrk.",
-        epilog=f"scenarios:\n{listed}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"which to run (default: {DEFAULT})")
-    parser.add_argument("--rounds", type=_positive, default=5, help="rounds, of every server in turn (default: 5)")
-    parser.add_argument("--seconds", type=_positive, default=4, help="seconds for each server in a round (default: 4)")
-    parser.add_argument("--json", action="store_true", help="print JSON, with every round")
-    arguments = parser.parse_args()
-    unknown = [name for name in arguments.scenarios if name not in SCENARIOS]
-    if unknown:
-        parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
-    return arguments
+def _measure(scenarios: list[Scenario], given: Any, options: Options, about: dict[str, Any]) -> list[Outcome]:
+    """All scenarios; what is there is written after each, so that an interruption loses one of them."""
+    taking_part = {scenario.name: entrants(scenario, given.servers) for scenario in scenarios}
+    progress = Progress(options.rounds * sum(map(len, taking_part.values())))
+    command.mention_missing(_concerned(scenarios), given.servers, progress)
+    outcomes: list[Outcome] = []
+    for scenario in scenarios:
+        if not taking_part[scenario.name]:
+            progress.note(f"{scenario.name}: none of its servers is installed or chosen")
+            continue
+        outcomes.append(compare(scenario, taking_part[scenario.name], options, progress))
+        if given.json:
+            report.write_json(given.json, report.document(about, outcomes))
+    progress.end()
+    if not outcomes:
+        raise BenchError("nothing was measured")
+    return outcomes
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
+def _show(given: Any, about: dict[str, Any], outcomes: list[Outcome]) -> None:
+    text = report.markdown(about, outcomes)
+    if given.json:
+        report.write_json(given.json, report.document(about, outcomes))
+    if given.plots:
+        from bench import plots
+
+        plots.draw(outcomes, given.plots)
+    if given.markdown:
+        report.put(given.markdown, "bench", text + command.images(given, "bench-*.svg"))
+    elif not given.json:
+        print(text)
 
 
-def _mention_missing(scenario: Scenario) -> None:
-    for server in scenario.servers:
-        if server.version() is None:
-            print(f"{server.name} is left out: {server.package} is not installed (make bench installs it)", file=sys.stderr)
+def _concerned(scenarios: Iterable[Scenario]) -> list[Server]:
+    return list({server.name: server for scenario in scenarios for server in scenario.servers}.values())
 
 
-def _progress(text: str) -> None:
-    print(text, file=sys.stderr)
+def _listed() -> str:
+    lines = ["scenarios:", *(f"  {name:17}{scenario.summary}" for name, scenario in SCENARIOS.items()), "", "servers:"]
+    for server in _concerned(SCENARIOS.values()):
+        lines.append(f"  {server.name:26}{server.version() or f'not installed: {server.install}'}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from bench import report, wrk
-from bench.runner import BenchError, Cores, serving
+from bench import report
+from bench.processes import descendants, family, pss, title, uss
+from bench.results import BenchError
 from bench.scenarios import Scenario
 from bench.servers import GRANIAN, GUNICORN_GTHREAD, GUNICORN_GTHREAD_PRELOAD, STARMAN, STARMAN_PRELOAD, Server
+from bench.serving import Cores, ask, serving
 
 SERVERS = (STARMAN, STARMAN_PRELOAD, GUNICORN_GTHREAD, GUNICORN_GTHREAD_PRELOAD, GRANIAN)
 SCENARIOS = (
-    Scenario("hello", "a constant", "bench.applications:hello", SERVERS, workers=3),
-    Scenario("django", "a Django project without a database", "bench.django_application:application", SERVERS, workers=3),
+    Scenario("hello", "a constant", servers=SERVERS, workers=(3,)),
+    Scenario("django", "a Django project without a database", "bench.django_application:application", servers=SERVERS, workers=(3,)),
 )
 MEGABYTE = 1024 * 1024
-LOAD_SECONDS = 3
+LOAD_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ def main() -> int:
         for server in scenario.servers:
             version = server.version()
             if version is None:
-                print(f"{server.name} is left out: {server.package} is not installed (make bench installs it)", file=sys.stderr)
+                print(f"{server.name} is left out, it is not installed: {server.install}", file=sys.stderr)
                 continue
             try:
                 found.append(measure(server, version, scenario, cores))
-            except (BenchError, wrk.WrkError) as error:
-                print(f"bench: {error}", file=sys.stderr)
+            except BenchError as error:
+                print(f"bench: {server.name}: {error}", file=sys.stderr)
                 return 1
     if arguments.json:
         print(json.dumps({"machine": report.machine(cores), "results": [asdict(footprint) for footprint in found]}, indent=2))
@@ -66,59 +66,33 @@ def main() -> int:
 
 
 def measure(server: Server, version: str, scenario: Scenario, cores: Cores) -> Footprint:
-    """Start a server, load it, and look at its processes when it idles again. Raises BenchError and wrk.WrkError."""
-    with serving(server, scenario, cores) as (url, pid):
-        wrk.run([wrk.find()], url, scenario.connections, LOAD_SECONDS, scenario.keep_alive)
-        family = [child for child in descendants(pid) if "mold" not in _title(child)]
-        # A server of one process for all would have no descendants; helpers (Python's resource tracker) do not serve.
-        workers = [child for child in family if "resource_tracker" not in _title(child)]
-        if len(workers) != scenario.workers:
-            raise BenchError(f"{server.name} has {len(workers)} workers, not {scenario.workers}")
-        everybody = [pid, *descendants(pid)]
+    """Start a server, load it, and look at its processes when it idles again. Raises BenchError."""
+    (expected,) = scenario.workers
+    with serving(server, scenario, cores, expected) as running:
+        running.await_ready()
+        ask(running, scenario.load, LOAD_SECONDS, "")
+        # A server of one process for all would have no descendants; molds and helpers (Python's resource tracker) do not serve.
+        workers = [pid for pid in descendants(running.pid) if not any(word in title(pid) for word in ("mold", "resource_tracker"))]
+        if len(workers) != expected:
+            raise BenchError(f"{server.name} has {len(workers)} workers, not {expected}")
         return Footprint(
             scenario.name,
             server.name,
             version,
             tuple(sorted(uss(worker) for worker in workers)),
-            pss(pid),
-            sum(pss(each) for each in everybody),
+            pss(running.pid),
+            sum(pss(each) for each in family(running.pid)),
         )
 
 
-def uss(pid: int) -> int:
-    """Bytes that this process alone has in memory."""
-    fields = _rollup(pid)
-    return fields["Private_Clean"] + fields["Private_Dirty"]
-
-
-def pss(pid: int) -> int:
-    """Bytes in memory, those that are shared in equal parts."""
-    return _rollup(pid)["Pss"]
-
-
-def descendants(pid: int) -> list[int]:
-    """The children of a process, theirs, and so on."""
-    children = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
-    return [each for child in children for each in (child, *descendants(child))]
-
-
-def _rollup(pid: int) -> dict[str, int]:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
-    return {name: int(kilobytes) * 1024 for name, kilobytes in re.findall(r"^(\w+): +(\d+) kB", text, re.MULTILINE)}
-
-
-def _title(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-
-
 def _table(found: list[Footprint]) -> list[str]:
-    lines = [f"{'MB':8}{'server':34}{'worker, USS (mean)':>20}{'least':>8}{'most':>8}{'master, PSS':>14}{'all, PSS':>10}"]
+    lines = [f"{'MB':8}{'server':36}{'worker, USS (mean)':>20}{'least':>8}{'most':>8}{'master, PSS':>14}{'all, PSS':>10}"]
     for each in found:
         mean, least, most = statistics.mean(each.workers), each.workers[0], each.workers[-1]
         numbers = [f"{value / MEGABYTE:.2f}" for value in (mean, least, most, each.master, each.total)]
         widths = (20, 8, 8, 14, 10)
         cells = "".join(number.rjust(width) for number, width in zip(numbers, widths, strict=True))
-        lines.append(f"{each.scenario:8}{f'{each.server} {each.version}':34}{cells}")
+        lines.append(f"{each.scenario:8}{f'{each.server} {each.version}':36}{cells}")
     return lines
 
 

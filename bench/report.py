@@ -1,13 +1,20 @@
-"""Shows what was measured: a table for people, a structure for JSON."""
+"""Shows what was measured, as JSON and as Markdown, and puts Markdown into a page between its markers."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from bench.runner import Cores, Measured
-from bench.scenarios import Scenario
+from bench.results import BenchError, Cell, Outcome, from_structure, ratio, to_structure
+from bench.serving import Cores
+from bench.targets import Verdict, judge
+
+MEGABYTE = 1e6
 
 
 def machine(cores: Cores) -> dict[str, Any]:
@@ -23,54 +30,176 @@ def machine(cores: Cores) -> dict[str, Any]:
     }
 
 
-def table(scenario: Scenario, measured: list[Measured]) -> str:
-    """Medians of the rounds, a line for each server; latencies in milliseconds."""
-    heads = ("server", "req/s", "lowest", "highest", "p50 ms", "p99 ms", "errors", "times")
-    rows = [heads]
-    for server in measured:
-        rates = [result.rate for result in server.rounds]
-        rows.append(
-            (
-                f"{server.name} {server.version}",
-                f"{server.median(lambda result: result.rate):,.0f}",
-                f"{min(rates):,.0f}",
-                f"{max(rates):,.0f}",
-                f"{server.median(lambda result: result.p50):.2f}",
-                f"{server.median(lambda result: result.p99):.2f}",
-                str(server.errors),
-                f"{server.ratio:.1f}",
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    lines = [f"{scenario.name}: {scenario.summary}"]
-    for row in rows:
-        name, *numbers = row
-        lines.append(
-            "  ".join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))])
-        )
-    lines.append(f"times: the rate of {measured[0].name} by that of the server, median of the rounds' ratios")
-    return "\n".join(lines)
-
-
-def structure(scenario: Scenario, measured: list[Measured]) -> dict[str, Any]:
-    """The same for JSON, with every round."""
+def document(about: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """All that is known, for JSON. `about` is the machine and the options of the run."""
     return {
-        "scenario": scenario.name,
-        "summary": scenario.summary,
-        "servers": [
-            {
-                "name": server.name,
-                "version": server.version,
-                "rate": server.median(lambda result: result.rate),
-                "p50_ms": server.median(lambda result: result.p50),
-                "p99_ms": server.median(lambda result: result.p99),
-                "errors": server.errors,
-                "times": server.ratio,
-                "rounds": [
-                    {"rate": result.rate, "p50_ms": result.p50, "p99_ms": result.p99, "errors": result.errors}
-                    for result in server.rounds
-                ],
-            }
-            for server in measured
-        ],
+        "about": about,
+        "scenarios": [to_structure(outcome) for outcome in outcomes],
+        "targets": [verdict_structure(verdict) for verdict in judge(outcomes)],
     }
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
+    """What a file holds that was written from `document`. Raises BenchError if it is none."""
+    structure = load(path)
+    try:
+        return structure["about"], [from_structure(each) for each in structure["scenarios"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{path} is not a result of the bench: {error!r}") from error
+
+
+def load(path: Path) -> Any:
+    """A structure of a file of JSON. Raises BenchError."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path}: {error}") from error
+
+
+def write_json(path: Path, structure: dict[str, Any]) -> None:
+    """Write a structure so that small changes are small differences. NaN has no place in JSON and becomes null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_finite(structure), indent=1) + "\n", "utf-8")
+
+
+def verdict_structure(verdict: Verdict) -> dict[str, Any]:
+    """For JSON."""
+    target = verdict.target
+    return {
+        "scenario": target.scenario,
+        "target": target.text,
+        "aim": target.aim,
+        "at_most": target.at_most,
+        "measured": verdict.measured,
+        "met": verdict.met,
+        "by": verdict.by,
+        "why": verdict.why,
+    }
+
+
+def markdown(about: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
+    """The targets, an overview of the ratios, and a table for each scenario."""
+    parts = [sentence(about)]
+    if verdicts := judge(outcomes):
+        parts += ["### Targets", targets_table(verdicts)]
+    if len(outcomes) > 1:
+        parts += ["### Overview", OVERVIEW, overview(outcomes)]
+    for outcome in outcomes:
+        parts += [f"### {outcome.scenario}", f"{outcome.summary[0].upper()}{outcome.summary[1:]}.", table(outcome)]
+    return "\n\n".join(parts)
+
+
+OVERVIEW = "starman's rate by that of each server (its own is in requests/s): more than 1 means that starman is faster."
+
+
+def sentence(about: dict[str, Any]) -> str:
+    """How the figures came about."""
+    cores = "each pinned to a core of its own" if about.get("server_core") else "not pinned to cores"
+    return (
+        f"{about['implementation']} {about['python']}, {about['system']} on {about['cpus']} CPUs ({about['architecture']}); "
+        f"medians of {about['rounds']} interleaved rounds of {about['seconds']:g} s, server and client {cores}."
+    )
+
+
+def targets_table(verdicts: Sequence[Verdict]) -> str:
+    """A row for each target."""
+    rows = []
+    for verdict in verdicts:
+        target = verdict.target
+        aim = f"at {'most' if target.at_most else 'least'} {target.aim:,g}{target.unit}"
+        if verdict.measured is None:
+            rows.append((target.scenario, target.text, aim, "–", f"not measured: {verdict.why}"))
+            continue
+        measured = f"{verdict.measured:,.0f}" if target.unit != "×" else f"{verdict.measured:.2f}"
+        judged = "met" if verdict.met else f"**missed by {-verdict.by:.0%}**"
+        rows.append((target.scenario, target.text, aim, f"{measured}{target.unit}", judged))
+    return grid(("scenario", "", "aim", "measured", ""), rows)
+
+
+def overview(outcomes: Sequence[Outcome]) -> str:
+    """Scenarios by servers."""
+    names = list(dict.fromkeys(cell.server for outcome in outcomes for cell in outcome.cells if len(_counts(outcome)) == 1))
+    rows = []
+    for outcome in outcomes:
+        if len(_counts(outcome)) > 1:
+            continue
+        cells = {cell.server: cell for cell in outcome.cells}
+        rows.append((outcome.scenario, *(_overview_cell(outcome, cells.get(name)) for name in names)))
+    return grid(("scenario", *names), rows)
+
+
+def table(outcome: Outcome) -> str:
+    """A row for each server: medians of the rounds."""
+    beside = any(turn.alone is not None for cell in outcome.cells for turn in cell.turns)
+    heads = ["server", "requests/s", "lowest – highest", "times", "p50 ms", "p99 ms", "longest ms", "CPU µs", "memory MB", "errors"]
+    heads += ["kept", "bytes each"] if beside else []
+    return grid(heads, [_row(outcome, cell, beside) for cell in outcome.cells])
+
+
+def _row(outcome: Outcome, cell: Cell, beside: bool) -> list[str]:
+    name = f"{outcome.label(cell)} {cell.version}"
+    if cell.failure:
+        return [name, f"no result: {cell.failure}", *[""] * (10 if beside else 8)]
+    rates = [turn.result.rate for turn in cell.turns]
+    times = ratio(outcome.reference(cell), cell)
+    row = [
+        name,
+        number(cell.rate),
+        f"{number(min(rates))} – {number(max(rates))}",
+        "–" if times is None else f"{times:.2f}",
+        *(f"{cell.latency(percent):.2f}" for percent in (50.0, 99.0, 100.0)),
+        number(cell.median(lambda turn: turn.cpu_per_request)),
+        f"{cell.median(lambda turn: turn.memory_bytes) / MEGABYTE:.1f}",
+        str(cell.errors),
+    ]
+    if beside:
+        row += [f"{cell.median(lambda turn: turn.kept):.2f}", number(cell.median(lambda turn: turn.beside_bytes or 0.0))]
+    return row
+
+
+def _overview_cell(outcome: Outcome, cell: Cell | None) -> str:
+    if cell is None or cell.failure:
+        return "" if cell is None else "no result"
+    if cell is outcome.cells[0]:
+        return number(cell.rate)
+    times = ratio(outcome.cells[0], cell)
+    return "–" if times is None else f"{times:.2f}"
+
+
+def _counts(outcome: Outcome) -> set[int]:
+    return {cell.workers for cell in outcome.cells}
+
+
+def number(value: float) -> str:
+    """With thousands apart, or to three digits."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    ruled = ["---", *["---:"] * (len(heads) - 1)]
+    escaped = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (heads, ruled, *escaped))
+
+
+def put(path: Path, name: str, text: str) -> None:
+    """Write Markdown to a file: between `<!-- NAME -->` and `<!-- /NAME -->` if there is one, else as the whole of it.
+
+    Raises BenchError if the file is there without the markers.
+    """
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    page = path.read_text("utf-8") if path.exists() else f"{first}\n{last}\n"
+    before, found, rest = page.partition(first)
+    _, ended, after = rest.partition(last)
+    if not (found and ended):
+        raise BenchError(f"{path} has no {first} with a {last} after it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{before}{first}\n{text}\n{last}{after}", "utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

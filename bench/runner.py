@@ -1,164 +1,177 @@
-"""Starts the servers of a scenario, and measures them in turns: A B C A B C …, so that a noisy minute hits all alike."""
+"""Measures the servers of a scenario in turns: A B C, B C A, C A B, …, so that a noisy minute hits all alike."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import os
-import shutil
-import signal
-import socket
-import statistics
-import subprocess
-import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
-from bench import wrk
+from bench import processes
+from bench.progress import Progress
+from bench.results import BenchError, Cell, Outcome, Result, Turn
 from bench.scenarios import Scenario
-from bench.servers import Server, Start
+from bench.servers import Server
+from bench.serving import Cores, Running, ask, companions, serving
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-START_SECONDS = 20.0
-
-
-class BenchError(Exception):
-    """A server did not start, or died."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cores:
-    """Where server and client run. None: anywhere, because there is one core only or the system cannot pin."""
-
-    server: int | None
-    client: int | None
-
-    @classmethod
-    def choose(cls) -> Cores:
-        """Two different cores of those that this process may use."""
-        allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        if len(allowed) < 2 or shutil.which("taskset") is None:
-            return cls(None, None)
-        return cls(allowed[0], allowed[1])
+# What a server may fail of its requests before its rate is none.
+ERROR_SHARE = 0.01
+WARM_UP_SECONDS = 1.0
+# Until a server has put away what a busy connection has and an idle one does not need.
+SETTLE_SECONDS = 3.0
+SAMPLE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """All rounds of one server in one scenario. `ratios` are the first server's rate by this one's, round by round."""
+class Options:
+    """How a run measures: `rounds` of `seconds` for each server, by which load generator, on which cores."""
 
-    name: str
+    rounds: int
+    seconds: float
+    cores: Cores
+    generator: str = "auto"
+
+
+@dataclass(slots=True)
+class Entrant:
+    """A server that takes part, with what is known of it so far. `base` is the private memory of its processes after warming up."""
+
+    server: Server
     version: str
-    rounds: tuple[wrk.Result, ...]
-    ratios: tuple[float, ...]
+    workers: int
+    threads: int
+    running: Running | None = None
+    turns: list[Turn] = field(default_factory=list)
+    failure: str = ""
+    base: int = 0
 
-    def median(self, of: Callable[[wrk.Result], float]) -> float:
-        """The median over the rounds."""
-        return statistics.median(of(result) for result in self.rounds)
-
-    @property
-    def ratio(self) -> float:
-        """The median of the ratios."""
-        return statistics.median(self.ratios)
-
-    @property
-    def errors(self) -> int:
-        """Failed requests of all rounds."""
-        return sum(result.errors for result in self.rounds)
+    def cell(self) -> Cell:
+        """The result, when all turns are done."""
+        return Cell(self.server.name, self.version, self.workers, self.threads, tuple(self.turns), self.failure)
 
 
-def measure(scenario: Scenario, rounds: int, seconds: int, cores: Cores, progress: Callable[[str], None]) -> list[Measured]:
-    """Measure the installed servers of a scenario. `seconds` a round and server; a shorter run before warms them up.
+def entrants(scenario: Scenario, chosen: Sequence[str] | None = None) -> list[Entrant]:
+    """Who takes part: the scenario's servers whose names begin with one of `chosen`, as far as they are installed and able to."""
+    found = []
+    for server in scenario.servers:
+        if chosen is not None and not server.name.startswith(tuple(chosen)):
+            continue
+        if (server.psgi and not scenario.psgi) or (version := server.version()) is None:
+            continue
+        counts = [workers for workers in scenario.workers if workers == 1 or server.multiple]
+        found += [Entrant(server, version, workers, scenario.threads if server.threaded else 1) for workers in counts]
+    return found
 
-    Raises BenchError and wrk.WrkError.
-    """
-    client = [*_pinned(cores.client), wrk.find()]
-    servers = [(server, version) for server in scenario.servers if (version := server.version()) is not None]
-    results: list[list[wrk.Result]] = [[] for _ in servers]
+
+def compare(scenario: Scenario, taking_part: list[Entrant], options: Options, progress: Progress) -> Outcome:
+    """Measure. A server that fails keeps the reason, and costs the others nothing."""
+    runner = _Runner(scenario, options, options.cores.shared() if scenario.shared else options.cores)
     with ExitStack() as stack:
-        urls = [stack.enter_context(running(server, scenario, cores)) for server, _ in servers]
-        for url in urls:
-            wrk.run(client, url, scenario.connections, 1, scenario.keep_alive)
-        for number in range(rounds):
-            for (server, _), url, results_of_it in zip(servers, urls, results, strict=True):
-                result = wrk.run(client, url, scenario.connections, seconds, scenario.keep_alive)
-                results_of_it.append(result)
-                progress(f"round {number + 1} of {rounds}: {server.name} {result.rate:,.0f}/s")
-    measured = []
-    for (server, version), results_of_it in zip(servers, results, strict=True):
-        ratios = tuple(first.rate / result.rate for first, result in zip(results[0], results_of_it, strict=True) if result.rate)
-        measured.append(Measured(server.name, version, tuple(results_of_it), ratios or (float("inf"),)))
-    return measured
+        for entrant in taking_part:
+            with _failing(entrant):
+                runner.start(entrant, stack)
+        for entrant in taking_part:
+            with _failing(entrant):
+                runner.warm_up(entrant)
+        for number in range(options.rounds):
+            turned = number % max(1, len(taking_part))
+            for entrant in [*taking_part[turned:], *taking_part[:turned]]:
+                with _failing(entrant):
+                    entrant.turns.append(runner.turn(entrant))
+                told = entrant.failure or f"{entrant.turns[-1].result.rate:,.0f}/s"
+                progress.step(f"{scenario.name}, round {number + 1} of {options.rounds}: {entrant.server.name} {told}")
+    return Outcome(scenario.name, scenario.summary, tuple(entrant.cell() for entrant in taking_part))
 
 
 @contextmanager
-def running(server: Server, scenario: Scenario, cores: Cores) -> Iterator[str]:
-    """Start one server on a free port, wait until it answers, give its URL, and end it with all its processes."""
-    with serving(server, scenario, cores) as (url, _):
-        yield url
-
-
-@contextmanager
-def serving(server: Server, scenario: Scenario, cores: Cores) -> Iterator[tuple[str, int]]:
-    """As `running`, with the process id of the server beside its URL."""
-    port = _free_port()
-    start = Start(scenario.application, port, scenario.workers, scenario.threads)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [*_pinned(cores.server), *server.command(start)],
-            cwd=REPOSITORY,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            if not _answers(process, port, scenario.path):
-                log.seek(0)
-                raise BenchError(f"{server.name} did not start:\n{log.read().decode('utf-8', 'replace')}")
-            yield f"http://127.0.0.1:{port}{scenario.path}", process.pid
-            if process.poll() is not None:
-                raise BenchError(f"{server.name} ended while it was measured, with status {process.returncode}")
-        finally:
-            _end(process)
-
-
-def _answers(process: subprocess.Popen[bytes], port: int, path: str) -> bool:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            time.sleep(0.05)
-        finally:
-            connection.close()
-    return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
+def _failing(entrant: Entrant) -> Iterator[None]:
+    """What goes wrong becomes the entrant's failure; the first thing that does, for all that follows raises at once."""
     try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        # The server leads a process group of its own: whatever is left in it goes.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        yield
+    except (BenchError, OSError) as error:
+        entrant.failure = entrant.failure or " ".join(str(error).split())
 
 
-def _pinned(core: int | None) -> list[str]:
-    return [] if core is None else ["taskset", "--cpu-list", str(core)]
+class _Runner:
+    """One scenario's measuring."""
+
+    def __init__(self, scenario: Scenario, options: Options, cores: Cores) -> None:
+        self._scenario = scenario
+        self._options = options
+        self._cores = cores
+
+    def start(self, entrant: Entrant, stack: ExitStack) -> None:
+        """Start its server, which ends with `stack`."""
+        entrant.running = stack.enter_context(serving(entrant.server, self._scenario, self._cores, entrant.workers))
+
+    def warm_up(self, entrant: Entrant) -> None:
+        """Wait until it answers, and load it for a moment."""
+        running = _alive(entrant)
+        running.await_ready()
+        self._ask(running, min(WARM_UP_SECONDS, self._options.seconds))
+        if self._scenario.beside:
+            time.sleep(SETTLE_SECONDS)
+            entrant.base = _private(running)
+
+    def turn(self, entrant: Entrant) -> Turn:
+        """Its part of a round. Raises BenchError."""
+        running = _alive(entrant)
+        beside = self._scenario.beside
+        if beside is None:
+            return self._measure(running)
+        alone = self._ask(running, self._options.seconds).rate
+        with companions(beside, running, self._cores.client):
+            if beside.kind == "idle":
+                time.sleep(SETTLE_SECONDS)
+            each = (_private(running) - entrant.base) / beside.connections
+            turn = self._measure(running)
+        return replace(turn, alone=alone, beside_bytes=each)
+
+    def _measure(self, running: Running) -> Turn:
+        family = processes.family(running.pid)
+        before = processes.cpu_seconds(family)
+        with _highest(family, self._scenario.peak) as highest:
+            result = self._ask(running, self._options.seconds)
+        used = processes.cpu_seconds(family) - before if before >= 0 else -1.0
+        return Turn(result, used, max(processes.memory_bytes(family), *highest))
+
+    def _ask(self, running: Running, seconds: float) -> Result:
+        result = ask(running, self._scenario.load, seconds, self._cores.client, self._options.generator)
+        if not result.requests:
+            raise BenchError(f"no request was answered well, {result.errors} errors")
+        if result.errors > ERROR_SHARE * (result.requests + result.errors):
+            raise BenchError(f"{result.errors} errors beside {result.requests} good responses")
+        return result
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _alive(entrant: Entrant) -> Running:
+    if entrant.failure or entrant.running is None:
+        raise BenchError(entrant.failure or "not started")
+    return entrant.running
+
+
+def _private(running: Running) -> int:
+    return sum(processes.uss(pid) for pid in processes.family(running.pid))
+
+
+@contextmanager
+def _highest(family: list[int], wanted: bool) -> Iterator[list[int]]:
+    """With `wanted`, gather in a list the highest memory of some processes while the block runs."""
+    found = [-1]
+    if not wanted:
+        yield found
+        return
+    over = threading.Event()
+
+    def sample() -> None:
+        while not over.wait(SAMPLE_SECONDS):
+            found[0] = max(found[0], processes.memory_bytes(family))
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(sampler.join)
+        stack.callback(over.set)
+        yield found

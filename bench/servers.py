@@ -1,33 +1,60 @@
-"""The table of servers: a name, how to start it, and the package it comes from."""
+"""The table of servers: a name, how to start it, and where it is to be had. A variant of one is one entry more.
+
+Each is given what it is best with and what makes it comparable: access logs off, connections kept as long as starman keeps
+them, room for 10,000 and more of them, and as many threads as asked for, or the one that it has.
+"""
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+# Seconds that an idle connection is kept, starman's default, and how many connections are kept at most.
+KEEP_ALIVE = "65"
+CONNECTIONS = "20000"
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a server is started for: an application "module:name", on 127.0.0.1:`port`, with so many workers and threads."""
+    """What a server is started for: an application "module:name", on 127.0.0.1:`port`, with so many workers and threads.
+
+    `psgi` is the same application for Perl; "" where there is none. `scratch` is a directory for files of the server.
+    """
 
     application: str
     port: int
     workers: int
     threads: int
+    psgi: str = ""
+    scratch: str = "."
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that can be measured. `package` is its distribution; `command` gives the argv that starts it."""
+    """A server that can be measured. `command` gives the argv that starts it.
+
+    `package` is its distribution, or the program of a server that is not Python's. `colour` is what it has in every plot.
+    Without `threaded` it serves one request at a time in each worker; without `multiple` it has one worker only.
+    """
 
     name: str
     package: str
     command: Callable[[Start], list[str]]
+    colour: str
+    install: str = "make bench installs it"
+    threaded: bool = True
+    multiple: bool = True
+    psgi: bool = False
 
     def version(self) -> str | None:
         """The installed version; None if it is not installed here."""
+        if self.psgi:
+            return _version_of_program(self.package)
         if self.package == "starman":
             from starman.version import VERSION  # of this checkout, installed or not
 
@@ -38,43 +65,115 @@ class Server:
             return None
 
 
-def _starman(start: Start) -> list[str]:
-    counts = ["--workers", str(start.workers), "--threads", str(start.threads)]
-    return [sys.executable, "-m", "starman", *counts, "--listen", f"127.0.0.1:{start.port}", start.application]
+def _version_of_program(name: str) -> str | None:
+    if (path := shutil.which(name)) is None:
+        return None
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
+    found = re.search(r"\d+(\.\d+)+", done.stdout)
+    return found[0] if found else None
 
 
-def _starman_preload(start: Start) -> list[str]:
-    return [*_starman(start), "--preload-app"]
+def _python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
 
 
-def _gunicorn(start: Start, *options: str) -> list[str]:
-    common = ["--workers", str(start.workers), "--bind", f"127.0.0.1:{start.port}", "--log-level", "warning"]
-    return [sys.executable, "-m", "gunicorn", *common, *options, start.application]
+def _starman(*options: str) -> Callable[[Start], list[str]]:
+    def command(start: Start) -> list[str]:
+        counts = ["--workers", str(start.workers), "--threads", str(start.threads)]
+        place = ["--listen", f"127.0.0.1:{start.port}"]
+        given = [option.format(scratch=start.scratch) for option in options]
+        return _python("starman", *counts, *place, "--max-body", "2G", *given, start.application)
+
+    return command
 
 
-def _gunicorn_gthread(start: Start) -> list[str]:
-    # Its default of 2 s would do for wrk, too; 65 s is starman's, so that both keep as much.
-    return _gunicorn(start, "--worker-class", "gthread", "--threads", str(start.threads), "--keep-alive", "65")
+def _gunicorn(*options: str) -> Callable[[Start], list[str]]:
+    def command(start: Start) -> list[str]:
+        common = ["--workers", str(start.workers), "--bind", f"127.0.0.1:{start.port}", "--log-level", "warning"]
+        # The sync worker heeds neither: it closes each connection, and the client opens another.
+        kept = ["--keep-alive", KEEP_ALIVE, "--worker-connections", CONNECTIONS]
+        given = [option.format(threads=start.threads) for option in options]
+        return _python("gunicorn", *common, *kept, *given, start.application)
+
+    return command
 
 
-def _gunicorn_sync(start: Start) -> list[str]:
-    # The sync worker has neither threads nor keep-alive: it closes each connection, and wrk opens another.
-    return _gunicorn(start, "--worker-class", "sync")
+GTHREAD = ("--worker-class", "gthread", "--threads", "{threads}")
 
 
-def _gunicorn_gthread_preload(start: Start) -> list[str]:
-    return [*_gunicorn_gthread(start), "--preload"]
+def _waitress(start: Start) -> list[str]:
+    # Without poll it would use select, which ends at 1,024 descriptors.
+    room = ["--connection-limit", CONNECTIONS, "--asyncore-use-poll", "--max-request-body-size", "2000000000"]
+    return _python("waitress", f"--listen=127.0.0.1:{start.port}", f"--threads={start.threads}", *room, start.application)
 
 
-def _granian(start: Start) -> list[str]:
-    counts = ["--workers", str(start.workers), "--blocking-threads", str(start.threads)]
-    place = ["--host", "127.0.0.1", "--port", str(start.port), "--no-ws", "--log-level", "warning"]
-    return [sys.executable, "-m", "granian", "--interface", "wsgi", *counts, *place, start.application]
+def _granian(*options: str) -> Callable[[Start], list[str]]:
+    def command(start: Start) -> list[str]:
+        counts = ["--workers", str(start.workers), "--blocking-threads", str(start.threads)]
+        # Its connections beyond the backpressure wait to be accepted, which idle ones would let all others do.
+        kind = ["--interface", "wsgi", "--http", "1", "--no-ws", "--log-level", "warning", "--backpressure", CONNECTIONS]
+        place = ["--host", "127.0.0.1", "--port", str(start.port), "--backlog", "2048"]
+        return _python("granian", *kind, *counts, *place, *options, start.application)
+
+    return command
 
 
-STARMAN = Server("starman", "starman", _starman)
-STARMAN_PRELOAD = Server("starman, preloaded", "starman", _starman_preload)
-GUNICORN_GTHREAD = Server("gunicorn gthread", "gunicorn", _gunicorn_gthread)
-GUNICORN_SYNC = Server("gunicorn sync", "gunicorn", _gunicorn_sync)
-GUNICORN_GTHREAD_PRELOAD = Server("gunicorn gthread, preloaded", "gunicorn", _gunicorn_gthread_preload)
-GRANIAN = Server("granian", "granian", _granian)
+def _uvicorn(start: Start) -> list[str]:
+    place = ["--host", "127.0.0.1", "--port", str(start.port), "--workers", str(start.workers)]
+    kind = ["--loop", "uvloop", "--http", "httptools", "--lifespan", "off", "--no-access-log", "--log-level", "warning"]
+    wrapped = ["env", f"BENCH_APPLICATION={start.application}", f"BENCH_THREADS={start.threads}"]
+    given = ["--timeout-keep-alive", KEEP_ALIVE, "--factory", "bench.launch:asgi"]
+    return [*wrapped, *_python("uvicorn", *place, *kind, *given)]
+
+
+def _cheroot(start: Start) -> list[str]:
+    counts = ["--threads", str(start.threads), "--max-threads", str(start.threads), "--timeout", KEEP_ALIVE]
+    return _python("cheroot", "--bind", f"127.0.0.1:{start.port}", *counts, "--request-queue-size", "2048", start.application)
+
+
+def _launch(name: str) -> Callable[[Start], list[str]]:
+    return lambda start: _python("bench.launch", name, start.application, str(start.port))
+
+
+def _perl(start: Start) -> list[str]:
+    # It has no threads: as many processes as the others have threads.
+    processes = str(start.workers * start.threads)
+    place = ["--listen", f"127.0.0.1:{start.port}", "--workers", processes, "--keepalive-timeout", KEEP_ALIVE]
+    return ["starman", *place, "--env", "deployment", "--preload-app", start.psgi]
+
+
+STARMAN = Server("starman", "starman", _starman(), "#d55e00")
+STARMAN_LOGGED = Server("starman, access log", "starman", _starman("--access-log", "{scratch}/access.log"), "#f0a060")
+STARMAN_PRELOAD = Server("starman, preloaded", "starman", _starman("--preload-app"), "#a04000")
+GUNICORN_GTHREAD = Server("gunicorn gthread", "gunicorn", _gunicorn(*GTHREAD), "#117733")
+GUNICORN_SYNC = Server("gunicorn sync", "gunicorn", _gunicorn("--worker-class", "sync"), "#999933", threaded=False)
+GUNICORN_GTHREAD_PRELOAD = Server("gunicorn gthread, preloaded", "gunicorn", _gunicorn(*GTHREAD, "--preload"), "#44aa99")
+GRANIAN = Server("granian", "granian", _granian(), "#332288")
+GRANIAN_FLUSH = Server("granian, pipeline flush", "granian", _granian("--http1-pipeline-flush"), "#6655cc")
+WAITRESS = Server("waitress", "waitress", _waitress, "#88ccee", multiple=False)
+UVICORN = Server("uvicorn+a2wsgi", "a2wsgi", _uvicorn, "#aa4499")
+CHEROOT = Server("cheroot", "cheroot", _cheroot, "#ddcc77", multiple=False)
+BJOERN = Server(
+    "bjoern",
+    "bjoern",
+    _launch("bjoern"),
+    "#000000",
+    install="pip install bjoern; it is built, with the headers of libev (Debian: libev-dev)",
+    threaded=False,
+    multiple=False,
+)
+FASTWSGI = Server(
+    "FastWSGI",
+    "fastwsgi",
+    _launch("fastwsgi"),
+    "#888888",
+    install="pip install fastwsgi 'setuptools<81'",
+    threaded=False,
+    multiple=False,
+)
+PERL_STARMAN = Server("Starman (Perl)", "starman", _perl, "#cc6677", install="Debian: apt install starman", psgi=True)
+
+# In the order of tables and plots.
+PEERS = (GRANIAN, BJOERN, FASTWSGI, WAITRESS, GUNICORN_GTHREAD, GUNICORN_SYNC, UVICORN, CHEROOT, PERL_STARMAN)
+ALL = (STARMAN, *PEERS)
+SERVERS = {server.name: server for server in (*ALL, STARMAN_LOGGED, GRANIAN_FLUSH)}

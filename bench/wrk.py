@@ -1,62 +1,60 @@
-"""Runs wrk once and reads what it prints."""
+"""wrk, the load generator: its command, and what load.lua has it print."""
 
 from __future__ import annotations
 
-import re
+import json
+import math
 import shutil
-import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
-_UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
+from bench.results import BenchError, Result
+from bench.scenarios import Load
 
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One run: requests per second, latencies in milliseconds, and how many requests failed or were not 2xx or 3xx."""
-
-    rate: float
-    p50: float
-    p99: float
-    errors: int
+SCRIPT = Path(__file__).with_name("load.lua")
 
 
-class WrkError(Exception):
-    """wrk is missing, failed, or printed what this module does not know."""
+def find() -> str | None:
+    """The path of wrk; None if it is not installed."""
+    return shutil.which("wrk")
 
 
-def find() -> str:
-    """The path of wrk. Raises WrkError if it is not installed."""
-    path = shutil.which("wrk")
-    if path is None:
-        raise WrkError("wrk is not installed; Debian and Homebrew have it as the package `wrk`")
-    return path
+def can(load: Load) -> bool:
+    """Whether wrk is able to do it: it knows no classes of requests, no instants, and leaves what has not ended with the time."""
+    return not (load.slow_percent or load.per_second or load.whole)
 
 
-def run(command: Sequence[str], url: str, connections: int, seconds: int, keep_alive: bool) -> Result:
-    """Ask `url` for `seconds`, with one thread. `command` is wrk with what must stand before it (taskset)."""
-    options = ["-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--latency"]
-    if not keep_alive:
+def command(url: str, load: Load, seconds: float) -> list[str]:
+    """The argv, with one thread. wrk knows whole seconds only: a part of one becomes one."""
+    options = ["-t", "1", "-c", str(load.connections), "-d", f"{math.ceil(seconds)}s", "-s", str(SCRIPT)]
+    if not load.keep_alive:
         options += ["-H", "Connection: close"]
-    done = subprocess.run([*command, *options, url], capture_output=True, text=True, timeout=seconds + 30, check=False)
-    if done.returncode != 0:
-        raise WrkError(f"wrk failed: {done.stderr or done.stdout}")
-    return parse(done.stdout)
+    for number in range(load.fields):
+        options += ["-H", f"{field_name(number)}: {FIELD_VALUE}"]
+    return [find() or "wrk", *options, url, "--", str(load.pipelined), str(load.upload_bytes)]
+
+
+FIELD_VALUE = "a value of ordinary length"
+
+
+def field_name(number: int) -> str:
+    """The name of one of the additional header fields."""
+    return f"X-Bench-{number:03}"
 
 
 def parse(text: str) -> Result:
-    """Read wrk's output. Raises WrkError if the rate or a latency is not in it."""
-    rate = re.search(r"^Requests/sec:\s+([\d.]+)", text, re.MULTILINE)
-    if rate is None:
-        raise WrkError(f"not the output of wrk: {text}")
-    errors = sum(int(count) for count in re.findall(r"(?:connect|read|write|timeout) (\d+)", text))
-    if found := re.search(r"Non-2xx or 3xx responses: (\d+)", text):
-        errors += int(found[1])
-    return Result(float(rate[1]), _latency(text, 50), _latency(text, 99), errors)
+    """Read what load.lua printed last. Raises BenchError if it is not there, or has no latency: those of pipelined
+    requests wait for the last of them.
 
-
-def _latency(text: str, percent: int) -> float:
-    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m|h)", text, re.MULTILINE)
-    if found is None:
-        raise WrkError(f"no latency of {percent}% in: {text}")
-    return float(found[1]) * _UNITS[found[2]]
+    Latencies are in milliseconds, corrected by wrk for requests that it could not send in time because others took longer.
+    """
+    line = text.strip().rpartition("\n")[2]
+    try:
+        found = json.loads(line)
+        latencies = {float(percent): value / 1000 for percent, value in found["microseconds"].items()}
+        good = found["requests"] - found["refused"]
+        errors = found["failed"] + found["refused"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"not what wrk prints with load.lua: {line[:200]!r}") from error
+    if good and not latencies[100.0]:
+        raise BenchError(f"{good} responses came, but never all of those to pipelined requests")
+    return Result(good, found["seconds"], errors, latencies)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.memory import uss
+from bench.processes import uss
 from tests.functional.harness import NotReadyError, Process, Server
 
 APPLICATION = """\

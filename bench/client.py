@@ -1,0 +1,244 @@
+"""Our own load generator, a process of its own: `python -m bench.client JSON` prints a Result as JSON.
+
+For what wrk cannot do (`wrk.can`), and for where there is no wrk. It is a tenth as fast as wrk: what is faster than some 15,000
+requests a second is not measured by it, and `client_busy` tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import deque
+from dataclasses import asdict
+from typing import Any, cast
+
+import httptools
+import uvloop
+
+from bench.results import Result, percentiles
+from bench.scenarios import Load
+from bench.wrk import FIELD_VALUE, field_name
+
+# After a connection failed; without a pause, refusals would be all that is counted.
+RETRY_SECONDS = 0.02
+# How long requests that have begun are awaited, with Load.whole.
+WHOLE_SECONDS = 240.0
+PIECE = b"x" * 65_536
+SLOW_PATH = "/slow"
+
+
+def main() -> int:
+    """Run the load that the argument describes, for "seconds", against "port" and "path" of 127.0.0.1."""
+    given = json.loads(sys.argv[1])
+    generator = Generator(Load(**given["load"]), given["port"], given["path"], given["seconds"])
+    print(json.dumps(asdict(uvloop.run(generator.run()))))
+    return 0
+
+
+class Generator:
+    """Deals out requests to connections, and counts what comes back. Lives in one loop."""
+
+    def __init__(self, load: Load, port: int, path: str, seconds: float) -> None:
+        self.load = load
+        self.port = port
+        self.seconds = seconds
+        self.errors = 0
+        self.done = 0
+        self.under_way = 0
+        self.over = False
+        self.latencies: dict[bool, list[float]] = {False: [], True: []}
+        self.heads = {False: _head(load, path), True: _head(load, SLOW_PATH)}
+        # The same for every server.
+        self._random = random.Random(1)
+        self._due: deque[tuple[float, bool]] = deque()
+        self._free: list[Connection] = []
+        self._finished = asyncio.Event()
+        self._faults: list[dict[str, Any]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> Result:
+        """The whole load. Raises what went wrong in a callback, which is a fault of this module."""
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: self._faults.append(context))
+        began = time.perf_counter()
+        for _ in range(self.load.connections):
+            self.connect()
+        if self.load.per_second:
+            self._keep(self._pace(began))
+        await asyncio.sleep(self.seconds)
+        self.over = True
+        if self.load.whole and self.under_way:
+            try:
+                await asyncio.wait_for(self._finished.wait(), WHOLE_SECONDS)
+            except TimeoutError:
+                self.errors += self.under_way
+        elapsed = time.perf_counter() - began
+        if self._faults:
+            raise RuntimeError(f"the client is at fault: {self._faults[0]}")
+        fast, slow = (percentiles(self.latencies[which]) for which in (False, True))
+        return Result(self.done, elapsed, self.errors, fast, slow)
+
+    def connect(self, delay: float = 0.0) -> None:
+        """Open a connection, which takes requests as soon as it is open."""
+        if not self.over:
+            self._keep(self._connect(delay))
+
+    def next(self, connection: Connection) -> None:
+        """Give a connection its next request, or none for now."""
+        if self.over:
+            return
+        if not self.load.per_second:
+            connection.ask(time.perf_counter(), self._is_slow())
+        elif self._due:
+            connection.ask(*self._due.popleft())
+        else:
+            self._free.append(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is no more."""
+        if connection in self._free:
+            self._free.remove(connection)
+
+    def began(self) -> None:
+        """A request is under way."""
+        self.under_way += 1
+
+    def ended(self, began: float, slow: bool, good: int, bad: int) -> None:
+        """A request, or a batch of pipelined ones, has come to its end; what ends after the time counts only with `whole`."""
+        self.under_way -= 1
+        if self.over and not self.load.whole:
+            return
+        self.done += good
+        self.errors += bad
+        if good:
+            self.latencies[slow].append((time.perf_counter() - began) * 1000)
+        if self.over and not self.under_way:
+            self._finished.set()
+
+    async def _connect(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: Connection(self), "127.0.0.1", self.port)
+        except OSError:
+            if not self.over:
+                self.errors += 1
+                self.connect(RETRY_SECONDS)
+
+    async def _pace(self, began: float) -> None:
+        due = began
+        while not self.over:
+            due += self._random.expovariate(self.load.per_second)
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if self._free:
+                self._free.pop().ask(due, self._is_slow())
+            else:
+                self._due.append((due, self._is_slow()))
+
+    def _is_slow(self) -> bool:
+        return self.load.slow_percent > 0 and self._random.random() * 100 < self.load.slow_percent
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class Connection(asyncio.Protocol):
+    """One connection: asks, reads the response, and takes the next request, or makes room for another connection."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiting = 0  # responses that are still to come
+        self._good = self._bad = 0
+        self._began = 0.0
+        self._slow = False
+        self._upload_left = 0
+        self._writable = True
+        self._measured = False  # the response's length is told by its head, not by the end of the connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its type
+        self._generator.next(self)
+
+    def ask(self, began: float, slow: bool) -> None:
+        """Send a request, or as many as are pipelined."""
+        load = self._generator.load
+        self._began, self._slow = began, slow
+        self._waiting, self._good, self._bad = load.pipelined, 0, 0
+        self._measured = False
+        self._generator.began()
+        self._transport.write(self._generator.heads[slow] * load.pipelined)
+        self._upload_left = load.upload_bytes
+        self._upload()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._bad += self._waiting
+            self._transport.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            self._measured = True
+
+    def on_message_complete(self) -> None:
+        self._count()
+        keep = self._parser.should_keep_alive() and self._generator.load.keep_alive
+        if self._waiting and keep:
+            return
+        if not keep:
+            self._transport.close()
+        self._end()
+        if keep:
+            self._generator.next(self)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._upload()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._waiting:
+            if exc is None and not self._measured and self._parser.get_status_code():
+                self._count()  # the end of the connection was that of the response
+            self._end()
+        self._generator.lost(self)
+        self._generator.connect(RETRY_SECONDS if self._bad else 0.0)
+
+    def _count(self) -> None:
+        if self._parser.get_status_code() < 400:
+            self._good += 1
+        else:
+            self._bad += 1
+        self._waiting -= 1
+
+    def _end(self) -> None:
+        self._bad += self._waiting
+        self._waiting = 0
+        self._generator.ended(self._began, self._slow, self._good, self._bad)
+
+    def _upload(self) -> None:
+        while self._upload_left and self._writable:
+            size = min(self._upload_left, len(PIECE))
+            self._upload_left -= size
+            self._transport.write(PIECE[:size])
+
+
+def _head(load: Load, path: str) -> bytes:
+    lines = [f"{'POST' if load.upload_bytes else 'GET'} {path} HTTP/1.1", "Host: 127.0.0.1"]
+    lines += [f"{field_name(number)}: {FIELD_VALUE}" for number in range(load.fields)]
+    if load.upload_bytes:
+        lines.append(f"Content-Length: {load.upload_bytes}")
+    if not load.keep_alive:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""What the command lines of `bench` and `bench.growth` have in common."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import report, wrk
+from bench.progress import Progress
+from bench.runner import Options
+from bench.servers import SERVERS, Server
+from bench.serving import Cores
+
+ROUNDS = 3
+SECONDS = 2.0
+ALL_NAMES = "all"
+
+
+def parser(program: str, description: str, noun: str, listed: str) -> argparse.ArgumentParser:
+    """The options that both have."""
+    made = argparse.ArgumentParser(
+        prog=program, description=description, epilog=listed, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("names", nargs="*", metavar=noun, help=f"what to measure, or `{ALL_NAMES}`")
+    made.add_argument("--rounds", type=_count, default=ROUNDS, help=f"rounds, of every server in turn (default: {ROUNDS})")
+    made.add_argument("--seconds", type=_seconds, default=SECONDS, help=f"seconds of a server in a round (default: {SECONDS:g})")
+    made.add_argument("--servers", type=_servers, metavar="NAME,…", help="only servers whose names begin so (default: all)")
+    made.add_argument("--generator", choices=("auto", "wrk", "own"), default="auto", help="load generator (default: auto, wrk where it can)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write JSON with every round")
+    made.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown, between the file's markers if it is there")
+    made.add_argument("--plots", type=Path, metavar="DIRECTORY", help="write plots as SVG (matplotlib)")
+    made.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing: show the JSON of an earlier run")
+    return made
+
+
+def names(made: argparse.ArgumentParser, given: Sequence[str], known: Collection[str], default: Sequence[str], noun: str) -> list[str]:
+    """The names that are meant. Ends the process with status 2 if one is unknown."""
+    if unknown := [name for name in given if name not in known and name != ALL_NAMES]:
+        made.error(f"no {noun} {', '.join(unknown)}; there are {', '.join(known)}, {ALL_NAMES}")
+    return list(known) if ALL_NAMES in given else list(given or default)
+
+
+def check(made: argparse.ArgumentParser, given: Any) -> None:
+    """End the process with status 2 if something that is asked for cannot be had: better before the measuring than after."""
+    if given.plots and importlib.util.find_spec("matplotlib") is None:
+        made.error("--plots needs matplotlib: make bench installs it")
+    if given.generator == "wrk" and wrk.find() is None:
+        made.error("--generator wrk: wrk is not installed; Debian and Homebrew have it as the package wrk")
+    for path in (given.json, given.markdown):
+        if path and path.is_dir():
+            made.error(f"{path} is a directory, not a file")
+
+
+def options(given: Any) -> Options:
+    """How the run measures."""
+    return Options(given.rounds, given.seconds, Cores.choose(), given.generator)
+
+
+def about(chosen: Options) -> dict[str, Any]:
+    """The machine and the options, for who reads the figures."""
+    made = {"rounds": chosen.rounds, "seconds": chosen.seconds, "generator": chosen.generator, "wrk": wrk.find() is not None}
+    return {**report.machine(chosen.cores), **made}
+
+
+def mention_missing(servers: Sequence[Server], chosen: Sequence[str] | None, progress: Progress) -> None:
+    """A line for each server that would take part and is not installed, and for what the machine lacks."""
+    for server in servers:
+        if (chosen is None or server.name.startswith(tuple(chosen))) and server.version() is None:
+            progress.note(f"{server.name} is left out, it is not installed: {server.install}")
+    if wrk.find() is None:
+        progress.note("wrk is not installed: our own client measures, and is the limit of fast servers. Debian: apt install wrk")
+    if not Cores.choose().server:
+        progress.note("Server and client share their cores: pinning needs taskset and two of them.")
+
+
+def images(given: Any, pattern: str) -> str:
+    """Markdown that shows the plots, if there are any, with paths relative to the page."""
+    if not given.plots:
+        return ""
+    page = given.markdown.resolve().parent
+    found = sorted(given.plots.resolve().glob(pattern))
+    return "".join(f"\n\n![{path.stem.replace('-', ' ')}]({os.path.relpath(path, page)})" for path in found)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
+    return seconds
+
+
+def _servers(text: str) -> list[str]:
+    chosen = [name.strip() for name in text.split(",") if name.strip()]
+    for name in chosen:
+        if not any(server.startswith(name) for server in SERVERS):
+            raise argparse.ArgumentTypeError(f"no server is named {name!r}; there are {', '.join(SERVERS)}")
+    if not chosen:
+        raise argparse.ArgumentTypeError("names no server")
+    return chosen

@@ -1,0 +1,47 @@
+"""Starts servers that have no command line which would do: `python -m bench.launch SERVER MODULE:NAME PORT`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+
+def main() -> int:
+    """Serve until a signal ends it."""
+    name, application, port = sys.argv[1:]
+    LAUNCHERS[name](load(application), int(port))
+    return 0
+
+
+def load(application: str) -> Any:
+    """The object of "module:name"."""
+    module, _, name = application.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def asgi() -> Any:
+    """What uvicorn serves: the application that BENCH_APPLICATION names, on BENCH_THREADS threads."""
+    from a2wsgi import WSGIMiddleware
+
+    return WSGIMiddleware(load(os.environ["BENCH_APPLICATION"]), workers=int(os.environ["BENCH_THREADS"]))
+
+
+def _bjoern(application: Any, port: int) -> None:
+    import bjoern
+
+    bjoern.run(application, "127.0.0.1", port, listen_backlog=2048)
+
+
+def _fastwsgi(application: Any, port: int) -> None:
+    import fastwsgi
+
+    fastwsgi.server.backlog = 2048
+    fastwsgi.run(application, "127.0.0.1", port)
+
+
+LAUNCHERS = {"bjoern": _bjoern, "fastwsgi": _fastwsgi}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""What the system tells of processes: their children, CPU time and memory, from /proc. Linux only; elsewhere there is nothing to tell."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+
+def family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    return [pid, *descendants(pid)]
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, theirs, and so on."""
+    children = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in _read(path).split()]
+    return [each for child in children for each in (child, *descendants(child))]
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """User and system time that these processes have had; -1 where the system does not tell."""
+    ticks = 0
+    known = False
+    for pid in pids:
+        if fields := _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split():
+            ticks += int(fields[11]) + int(fields[12])
+            known = True
+    return ticks / os.sysconf("SC_CLK_TCK") if known else -1.0
+
+
+def uss(pid: int) -> int:
+    """Bytes that this process alone has in memory (unique set size): what its end would give back."""
+    fields = _rollup(pid)
+    return fields.get("Private_Clean", 0) + fields.get("Private_Dirty", 0)
+
+
+def pss(pid: int) -> int:
+    """Bytes in memory, those that n processes share counted as 1/n (proportional set size)."""
+    return _rollup(pid).get("Pss", 0)
+
+
+def memory_bytes(pids: list[int]) -> int:
+    """PSS of all; -1 where the system does not tell."""
+    return sum(pss(pid) for pid in pids) or -1
+
+
+def title(pid: int) -> str:
+    """The command line, as `ps` shows it."""
+    return _read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ")
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    text = _read(Path(f"/proc/{pid}/smaps_rollup"))
+    return {name: int(kilobytes) * 1024 for name, kilobytes in re.findall(r"^(\w+): +(\d+) kB", text, re.MULTILINE)}
+
+
+def _read(path: Path) -> str:
+    """The text of a file; "" of a process that has gone."""
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,180 @@
+"""What was measured, as values, and the arithmetic on them. No processes, no files: JSON goes in and out as structures."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+# The percentiles that are kept of a run; 100 is the longest.
+PERCENTS = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 100.0)
+
+Percentiles = dict[float, float]
+
+
+class BenchError(Exception):
+    """Something could not be measured: a server, a client or a companion failed. The text is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run of a client.
+
+    `requests` were answered with 2xx or 3xx in `seconds`; `errors` failed or were answered otherwise. `latencies` are
+    milliseconds by percentile; `slow` are those of the slow class of a mix, which are not in `latencies`. `client_busy` is the
+    share of one core that the client took: near 1, the client was measured and not the server.
+    """
+
+    requests: int
+    seconds: float
+    errors: int
+    latencies: Percentiles
+    slow: Percentiles = field(default_factory=dict)
+    client_busy: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Good responses per second."""
+        return self.requests / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A server's part of a round. `cpu_seconds` of user and system time its processes took during the run; `memory_bytes` is
+    their PSS after it, or the highest during it where the scenario asks so. -1 where the system does not tell.
+
+    Where something was done beside the load, `alone` is the rate without it, and `beside_bytes` the private memory that each
+    of the connections beside it took.
+    """
+
+    result: Result
+    cpu_seconds: float = -1.0
+    memory_bytes: int = -1
+    alone: float | None = None
+    beside_bytes: float | None = None
+
+    @property
+    def cpu_per_request(self) -> float:
+        """Microseconds; -1 where it is not known."""
+        return self.cpu_seconds / self.result.requests * 1e6 if self.cpu_seconds >= 0 and self.result.requests else -1.0
+
+    @property
+    def kept(self) -> float:
+        """The rate beside what was done by the rate without it. 1 where nothing was."""
+        return self.result.rate / self.alone if self.alone else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """All turns of one server in one scenario. `failure` says in a line why there is no result; the turns do not count then."""
+
+    server: str
+    version: str
+    workers: int
+    threads: int
+    turns: tuple[Turn, ...]
+    failure: str = ""
+
+    def median(self, of: Callable[[Turn], float]) -> float:
+        """The median over the rounds."""
+        return statistics.median(of(turn) for turn in self.turns)
+
+    @property
+    def rate(self) -> float:
+        """Requests per second, median of the rounds."""
+        return self.median(lambda turn: turn.result.rate)
+
+    def latency(self, percent: float) -> float:
+        """Milliseconds, median of the rounds."""
+        return self.median(lambda turn: turn.result.latencies.get(percent, math.nan))
+
+    @property
+    def errors(self) -> int:
+        """Of all rounds."""
+        return sum(turn.result.errors for turn in self.turns)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A scenario that was measured. The first cell is the one that the others are compared with."""
+
+    scenario: str
+    summary: str
+    cells: tuple[Cell, ...]
+
+    def find(self, server: str, workers: int | None = None) -> Cell | None:
+        """The cell of a server that has a result."""
+        for cell in self.cells:
+            if cell.server == server and workers in (None, cell.workers) and not cell.failure:
+                return cell
+        return None
+
+    def reference(self, cell: Cell) -> Cell:
+        """What a cell is compared with: the first server, with as many workers."""
+        return self.find(self.cells[0].server, cell.workers) or self.cells[0]
+
+    def label(self, cell: Cell) -> str:
+        """The server's name, and its workers where the scenario has several counts of them."""
+        counts = {each.workers for each in self.cells}
+        return f"{cell.server}, {cell.workers} worker{'s' * (cell.workers > 1)}" if len(counts) > 1 else cell.server
+
+
+def rate_of(turn: Turn) -> float:
+    """What ratios are mostly of."""
+    return turn.result.rate
+
+
+def ratio(cell: Cell, other: Cell, of: Callable[[Turn], float] = rate_of) -> float | None:
+    """The median of the rounds' ratios of one server by another. None if a failure or a zero leaves none."""
+    if cell.failure or other.failure:
+        return None
+    ratios = [of(mine) / of(theirs) for mine, theirs in zip(cell.turns, other.turns, strict=False) if of(theirs)]
+    return statistics.median(ratios) if ratios else None
+
+
+def percentiles(milliseconds: Sequence[float]) -> Percentiles:
+    """Nearest-rank percentiles of latencies; none of no latencies."""
+    if not milliseconds:
+        return {}
+    ordered = sorted(milliseconds)
+    return {percent: ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)] for percent in PERCENTS}
+
+
+def to_structure(outcome: Outcome) -> dict[str, Any]:
+    """For JSON, with every round, and the medians for who reads it."""
+    structure = asdict(outcome)
+    for cell, made in zip(outcome.cells, structure["cells"], strict=True):
+        made["label"] = outcome.label(cell)
+        if not cell.failure:
+            made["medians"] = {
+                "rate": cell.rate,
+                "p50_ms": cell.latency(50.0),
+                "p99_ms": cell.latency(99.0),
+                "longest_ms": cell.latency(100.0),
+                "cpu_us": cell.median(lambda turn: turn.cpu_per_request),
+                "memory_bytes": cell.median(lambda turn: turn.memory_bytes),
+                "times": ratio(outcome.reference(cell), cell),
+            }
+    return structure
+
+
+def from_structure(structure: dict[str, Any]) -> Outcome:
+    """What `to_structure` made, also after JSON. Raises KeyError, TypeError or ValueError for anything else."""
+    return Outcome(structure["scenario"], structure["summary"], tuple(_cell(cell) for cell in structure["cells"]))
+
+
+def _cell(structure: dict[str, Any]) -> Cell:
+    given = {key: structure[key] for key in ("server", "version", "workers", "threads", "failure")}
+    return Cell(turns=tuple(_turn(turn) for turn in structure["turns"]), **given)
+
+
+def _turn(structure: dict[str, Any]) -> Turn:
+    return Turn(**{**structure, "result": result_from(structure["result"])})
+
+
+def result_from(structure: dict[str, Any]) -> Result:
+    """A result that has been JSON, where names are text."""
+    latencies = {name: {float(at): value for at, value in structure[name].items()} for name in ("latencies", "slow")}
+    return Result(**{**structure, **latencies})
