@@ -22,12 +22,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint pytest docs-check bench bench-memory fuzz faults torture docs clean
+.PHONY: help serve test lint pytest docs-check bench bench-all bench-memory fuzz faults torture docs clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
 	@echo "make test     lint, types, unit and functional tests, documentation"
-	@echo "make bench    starman beside gunicorn, with wrk  (BENCH_ARGS=)"
+	@echo "make bench    hello on starman and its peers, a minute or two  (BENCH_ARGS=)"
+	@echo "make bench-all      every scenario and axis, over an hour: tables and plots into docs/  (BENCH_ARGS=)"
 	@echo "make bench-memory   the memory of starman, gunicorn and granian"
 	@echo "make fuzz     fuzz the parser and the chunked decoder, $(FUZZ_SECONDS) s each  (FUZZ_SECONDS=)"
 	@echo "make faults   cut, reset and delay clients and the application for $(FAULTS_SECONDS) s  (FAULTS_SECONDS=, FAULTS_SEED=)"
@@ -56,6 +57,11 @@ docs-check: $(VENV)/test.stamp
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m bench $(BENCH_ARGS)
+
+# Puts its tables between the markers of the page, and plots and JSON beside it.
+bench-all: $(VENV)/bench.stamp
+	$(BIN)/python -m bench all --json docs/bench/bench.json --plots docs/bench --markdown docs/performance.md $(BENCH_ARGS)
+	$(BIN)/python -m bench.growth all --json docs/bench/growth.json --plots docs/bench --markdown docs/performance.md $(BENCH_ARGS)
 
 bench-memory: $(VENV)/bench.stamp
 	$(BIN)/python -m bench.memory $(BENCH_ARGS)

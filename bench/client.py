@@ -24,6 +24,8 @@ from bench.wrk import FIELD_VALUE, field_name
 
 # After a connection failed; without a pause, refusals would be all that is counted.
 RETRY_SECONDS = 0.02
+# How much longer than its time a load may last that has had no response yet.
+FIRST_SECONDS = 5.0
 # How long requests that have begun are awaited, with Load.whole.
 WHOLE_SECONDS = 240.0
 PIECE = b"x" * 65_536
@@ -68,6 +70,9 @@ class Generator:
         if self.load.per_second:
             self._keep(self._pace(began))
         await asyncio.sleep(self.seconds)
+        deadline = began + self.seconds + FIRST_SECONDS
+        while not (self.done or self.errors) and time.perf_counter() < deadline:
+            await asyncio.sleep(0.01)
         self.over = True
         if self.load.whole and self.under_way:
             try:

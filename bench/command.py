@@ -29,7 +29,9 @@ def parser(program: str, description: str, noun: str, listed: str) -> argparse.A
     made.add_argument("--rounds", type=_count, default=ROUNDS, help=f"rounds, of every server in turn (default: {ROUNDS})")
     made.add_argument("--seconds", type=_seconds, default=SECONDS, help=f"seconds of a server in a round (default: {SECONDS:g})")
     made.add_argument("--servers", type=_servers, metavar="NAME,…", help="only servers whose names begin so (default: all)")
-    made.add_argument("--generator", choices=("auto", "wrk", "own"), default="auto", help="load generator (default: auto, wrk where it can)")
+    made.add_argument(
+        "--generator", choices=("auto", "wrk", "own"), default="auto", help="load generator (default: auto, wrk where it can)"
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="write JSON with every round")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown, between the file's markers if it is there")
     made.add_argument("--plots", type=Path, metavar="DIRECTORY", help="write plots as SVG (matplotlib)")
@@ -37,7 +39,9 @@ def parser(program: str, description: str, noun: str, listed: str) -> argparse.A
     return made
 
 
-def names(made: argparse.ArgumentParser, given: Sequence[str], known: Collection[str], default: Sequence[str], noun: str) -> list[str]:
+def names(
+    made: argparse.ArgumentParser, given: Sequence[str], known: Collection[str], default: Sequence[str], noun: str
+) -> list[str]:
     """The names that are meant. Ends the process with status 2 if one is unknown."""
     if unknown := [name for name in given if name not in known and name != ALL_NAMES]:
         made.error(f"no {noun} {', '.join(unknown)}; there are {', '.join(known)}, {ALL_NAMES}")

@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def open_idle(count: int, port: int) -> list[socket.socket]:
-    """Connections that have had a response each, and are still open. Raises OSError if one is not answered, or has been closed."""
+    """Connections that have had a response each, and are still open. Raises OSError if one is not answered, or closed."""
     clients: list[socket.socket] = []
     deadline = time.monotonic() + OPEN_SECONDS
     while len(clients) < count:

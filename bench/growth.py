@@ -1,4 +1,4 @@
-"""`python -m bench.growth [AXIS …]`: how cost grows with one quantity. Each axis is measured point by point, each with servers in turns.
+"""`python -m bench.growth [AXIS …]`: how cost grows with one quantity, point by point.
 
 The command line, the rounds and what a figure means are those of `python -m bench`; `AXES` is the table to add to.
 """
@@ -91,7 +91,9 @@ def main() -> int:
     """Measure, and print Markdown on standard output if no file is named; progress goes to standard error."""
     listed = "axes:\n" + "\n".join(f"  {name:12}{axis.question}; {axis.points}" for name, axis in AXES.items())
     parser = command.parser("python -m bench.growth", "Measure how cost grows with one quantity.", "AXIS", listed)
-    parser.add_argument("--points", type=int, metavar="N", default=None, help="only the first N points of each axis (default: all)")
+    parser.add_argument(
+        "--points", type=int, metavar="N", default=None, help="only the first N points of each axis (default: all)"
+    )
     given = parser.parse_args()
     chosen = command.names(parser, given.names, AXES, tuple(AXES), "axis")
     if given.points is not None and given.points < 1:
@@ -117,7 +119,11 @@ def main() -> int:
 def document(about: dict[str, Any], grown: Grown) -> dict[str, Any]:
     """All that is known, for JSON."""
     axes = [
-        {"axis": name, "unit": AXES[name].unit, "points": [{"point": point, **to_structure(outcome)} for point, outcome in points]}
+        {
+            "axis": name,
+            "unit": AXES[name].unit,
+            "points": [{"point": point, **to_structure(outcome)} for point, outcome in points],
+        }
         for name, points in grown.items()
     ]
     return {"about": about, "axes": axes}
@@ -143,14 +149,20 @@ def markdown(about: dict[str, Any], grown: Grown) -> str:
     for name, points in grown.items():
         axis = AXES[name]
         rows = [_row(point, cell) for point, outcome in points for cell in outcome.cells]
-        parts += [f"### Over {axis.unit}" + (", 5 ms each" if name == "threads-io" else ""), f"{axis.question[0].upper()}{axis.question[1:]}."]
+        parts += [
+            f"### Over {axis.unit}" + (", 5 ms each" if name == "threads-io" else ""),
+            f"{axis.question[0].upper()}{axis.question[1:]}.",
+        ]
         parts.append(report.grid((axis.unit, "server", "requests/s", "p50 ms", "p99 ms", "CPU µs", "memory MB"), rows))
     return "\n\n".join(parts)
 
 
 def _measure(axes: Sequence[Axis], given: Any, options: Options, about: dict[str, Any]) -> Grown:
     scenarios = {
-        axis.name: [(point, axis.scenario(axis.name, f"{axis.question}: {point} {axis.unit}", point)) for point in axis.points[: given.points]]
+        axis.name: [
+            (point, axis.scenario(axis.name, f"{axis.question}: {point} {axis.unit}", point))
+            for point in axis.points[: given.points]
+        ]
         for axis in axes
     }
     each = len(entrants(Scenario("any", "", servers=SERVERS), given.servers))
@@ -176,7 +188,9 @@ def _show(given: Any, about: dict[str, Any], grown: Grown) -> None:
 
         for name, points in grown.items():
             axis = AXES[name]
-            plots.lines(axis.question, axis.unit, [point for point, _ in points], _series(points), given.plots / f"growth-{name}.svg")
+            plots.lines(
+                axis.question, axis.unit, [point for point, _ in points], _series(points), given.plots / f"growth-{name}.svg"
+            )
     if given.markdown:
         report.put(given.markdown, "growth", markdown(about, grown) + command.images(given, "growth-*.svg"))
     elif not given.json:
@@ -192,7 +206,7 @@ def _row(point: int, cell: Cell) -> tuple[str, ...]:
     if cell.failure:
         return (f"{point:,}", cell.server, f"no result: {cell.failure}", "", "", "", "")
     cpu, memory = cell.median(lambda turn: turn.cpu_per_request), cell.median(lambda turn: turn.memory_bytes) / report.MEGABYTE
-    latencies = (f"{cell.latency(percent):.2f}" for percent in (50.0, 99.0))
+    latencies = (report.milliseconds(cell, percent) for percent in (50.0, 99.0))
     return (f"{point:,}", cell.server, report.number(cell.rate), *latencies, report.number(cpu), f"{memory:.1f}")
 
 

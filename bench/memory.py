@@ -22,7 +22,9 @@ from bench.serving import Cores, ask, serving
 SERVERS = (STARMAN, STARMAN_PRELOAD, GUNICORN_GTHREAD, GUNICORN_GTHREAD_PRELOAD, GRANIAN)
 SCENARIOS = (
     Scenario("hello", "a constant", servers=SERVERS, workers=(3,)),
-    Scenario("django", "a Django project without a database", "bench.django_application:application", servers=SERVERS, workers=(3,)),
+    Scenario(
+        "django", "a Django project without a database", "bench.django_application:application", servers=SERVERS, workers=(3,)
+    ),
 )
 MEGABYTE = 1024 * 1024
 LOAD_SECONDS = 3.0
@@ -72,7 +74,9 @@ def measure(server: Server, version: str, scenario: Scenario, cores: Cores) -> F
         running.await_ready()
         ask(running, scenario.load, LOAD_SECONDS, "")
         # A server of one process for all would have no descendants; molds and helpers (Python's resource tracker) do not serve.
-        workers = [pid for pid in descendants(running.pid) if not any(word in title(pid) for word in ("mold", "resource_tracker"))]
+        workers = [
+            pid for pid in descendants(running.pid) if not any(word in title(pid) for word in ("mold", "resource_tracker"))
+        ]
         if len(workers) != expected:
             raise BenchError(f"{server.name} has {len(workers)} workers, not {expected}")
         return Footprint(

@@ -7,19 +7,20 @@ apart. The same results make the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402 - the backend is chosen first
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bench.results import PERCENTS, Cell, Outcome  # noqa: E402
-from bench.servers import SERVERS  # noqa: E402
+from bench.results import PERCENTS, Cell, Outcome
+from bench.servers import SERVERS
 
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "starman",
     "svg.fonttype": "none",  # text stays text: smaller, and searched for
     "font.size": 9,
@@ -82,7 +83,7 @@ def percentile_curves(outcomes: Sequence[Outcome], path: Path) -> Path:
         for cell in _good(outcome):
             values = [cell.latency(percent) for percent in PERCENTS]
             axes.plot(places, values, **_look(cell.server))
-        axes.set_yscale("log")
+        _logarithmic(axes)
         axes.set_ylabel("ms")
         axes.set_xticks(places, [*(f"{percent:g}" for percent in PERCENTS[:-1]), "longest"], fontsize=7.5)
     return _save(figure, path, panels)
@@ -103,7 +104,7 @@ def lines(title: str, unit: str, points: Sequence[int], series: dict[str, list[C
     """Four panels over one quantity: rate, p99, CPU per request and memory, a line for each server."""
     figure, panels = _panels(4, 2.6, columns=2)
     figure.suptitle(title)
-    quantities = (
+    quantities: tuple[tuple[str, Callable[[Cell], float]], ...] = (
         ("requests/s (higher is better)", lambda cell: cell.rate),
         ("p99 in ms (lower is better)", lambda cell: cell.latency(99.0)),
         ("CPU in µs a request (lower is better)", lambda cell: cell.median(lambda turn: turn.cpu_per_request)),
@@ -120,8 +121,7 @@ def lines(title: str, unit: str, points: Sequence[int], series: dict[str, list[C
         axes.set_xticks(points, [_short(point) for point in points])
         axes.minorticks_off()
         axes.set_xlabel(unit)
-        highest = max((value for line in axes.get_lines() for value in line.get_ydata() if math.isfinite(value)), default=1.0)
-        axes.set_ylim(0, highest * 1.1 or 1.0)
+        _scale(axes)
     return _save(figure, path, panels)
 
 
@@ -143,6 +143,23 @@ def _look(server: str) -> dict[str, Any]:
     }
 
 
+def _scale(axes: Any) -> None:
+    """From zero; logarithmic where a linear scale would hide all but the largest."""
+    values = [value for line in axes.get_lines() for value in line.get_ydata() if math.isfinite(value) and value > 0]
+    if values and max(values) > 100 * min(values):
+        _logarithmic(axes)
+    else:
+        axes.set_ylim(0, max(values, default=1.0) * 1.1)
+
+
+def _logarithmic(axes: Any) -> None:
+    """A logarithmic scale with numbers as people write them."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def _good(outcome: Outcome) -> list[Cell]:
     return [cell for cell in outcome.cells if not cell.failure]
 
@@ -158,7 +175,9 @@ def _panels(count: int, height: float, columns: int = PANELS_IN_A_ROW) -> tuple[
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     with mpl.rc_context(STYLE):
-        figure, grid = plt.subplots(rows, columns, figsize=(3.8 * columns, height * rows + 0.9), squeeze=False, layout="constrained")
+        figure, grid = plt.subplots(
+            rows, columns, figsize=(3.8 * columns, height * rows + 0.9), squeeze=False, layout="constrained"
+        )
     panels = list(grid.flat)
     for unused in panels[count:]:
         unused.set_visible(False)

@@ -1,4 +1,4 @@
-"""What the system tells of processes: their children, CPU time and memory, from /proc. Linux only; elsewhere there is nothing to tell."""
+"""What /proc tells of processes: their children, CPU time and memory. Linux only; elsewhere there is nothing to tell."""
 
 from __future__ import annotations
 

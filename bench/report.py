@@ -108,9 +108,9 @@ def targets_table(verdicts: Sequence[Verdict]) -> str:
         target = verdict.target
         aim = f"at {'most' if target.at_most else 'least'} {target.aim:,g}{target.unit}"
         if verdict.measured is None:
-            rows.append((target.scenario, target.text, aim, "–", f"not measured: {verdict.why}"))
+            rows.append((target.scenario, target.text, aim, "", f"not measured: {verdict.why}"))
             continue
-        measured = f"{verdict.measured:,.0f}" if target.unit != "×" else f"{verdict.measured:.2f}"
+        measured = f"{verdict.measured:,.0f}" if target.unit else f"{verdict.measured:.2f}"
         judged = "met" if verdict.met else f"**missed by {-verdict.by:.0%}**"
         rows.append((target.scenario, target.text, aim, f"{measured}{target.unit}", judged))
     return grid(("scenario", "", "aim", "measured", ""), rows)
@@ -131,7 +131,18 @@ def overview(outcomes: Sequence[Outcome]) -> str:
 def table(outcome: Outcome) -> str:
     """A row for each server: medians of the rounds."""
     beside = any(turn.alone is not None for cell in outcome.cells for turn in cell.turns)
-    heads = ["server", "requests/s", "lowest – highest", "times", "p50 ms", "p99 ms", "longest ms", "CPU µs", "memory MB", "errors"]
+    heads = [
+        "server",
+        "requests/s",
+        "lowest to highest",
+        "times",
+        "p50 ms",
+        "p99 ms",
+        "longest ms",
+        "CPU µs",
+        "memory MB",
+        "errors",
+    ]
     heads += ["kept", "bytes each"] if beside else []
     return grid(heads, [_row(outcome, cell, beside) for cell in outcome.cells])
 
@@ -145,9 +156,9 @@ def _row(outcome: Outcome, cell: Cell, beside: bool) -> list[str]:
     row = [
         name,
         number(cell.rate),
-        f"{number(min(rates))} – {number(max(rates))}",
-        "–" if times is None else f"{times:.2f}",
-        *(f"{cell.latency(percent):.2f}" for percent in (50.0, 99.0, 100.0)),
+        f"{number(min(rates))} to {number(max(rates))}",
+        "" if times is None else f"{times:.2f}",
+        *(milliseconds(cell, percent) for percent in (50.0, 99.0, 100.0)),
         number(cell.median(lambda turn: turn.cpu_per_request)),
         f"{cell.median(lambda turn: turn.memory_bytes) / MEGABYTE:.1f}",
         str(cell.errors),
@@ -163,7 +174,7 @@ def _overview_cell(outcome: Outcome, cell: Cell | None) -> str:
     if cell is outcome.cells[0]:
         return number(cell.rate)
     times = ratio(outcome.cells[0], cell)
-    return "–" if times is None else f"{times:.2f}"
+    return "" if times is None else f"{times:.2f}"
 
 
 def _counts(outcome: Outcome) -> set[int]:
@@ -173,6 +184,12 @@ def _counts(outcome: Outcome) -> set[int]:
 def number(value: float) -> str:
     """With thousands apart, or to three digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def milliseconds(cell: Cell, percent: float) -> str:
+    """A latency; "" where it is not known."""
+    latency = cell.latency(percent)
+    return "" if math.isnan(latency) else f"{latency:.2f}"
 
 
 def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -19,7 +19,7 @@ from bench.serving import Cores, Running, ask, companions, serving
 # What a server may fail of its requests before its rate is none.
 ERROR_SHARE = 0.01
 WARM_UP_SECONDS = 1.0
-# Until a server has put away what a busy connection has and an idle one does not need.
+# Until a server has put away what a busy connection has and an idle one does not need, and what slow readers do not take.
 SETTLE_SECONDS = 3.0
 SAMPLE_SECONDS = 0.1
 
@@ -36,7 +36,7 @@ class Options:
 
 @dataclass(slots=True)
 class Entrant:
-    """A server that takes part, with what is known of it so far. `base` is the private memory of its processes after warming up."""
+    """A server that takes part, with what is known of it so far. `base` is its private memory after warming up."""
 
     server: Server
     version: str
@@ -123,8 +123,8 @@ class _Runner:
             return self._measure(running)
         alone = self._ask(running, self._options.seconds).rate
         with companions(beside, running, self._cores.client):
-            if beside.kind == "idle":
-                time.sleep(SETTLE_SECONDS)
+            time.sleep(SETTLE_SECONDS)
+            running.await_ready()
             each = (_private(running) - entrant.base) / beside.connections
             turn = self._measure(running)
         return replace(turn, alone=alone, beside_bytes=each)

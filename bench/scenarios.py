@@ -70,10 +70,15 @@ SCENARIOS = {
         Scenario("hello", "a constant of 14 bytes, keep-alive, 32 connections", psgi=HELLO_PSGI),
         Scenario("hello-1", "the same, 1 connection", load=Load(1), psgi=HELLO_PSGI),
         Scenario("hello-256", "the same, 256 connections", load=Load(256), psgi=HELLO_PSGI),
-        Scenario("hello-close", "the same, a new connection for each request, 32 at a time", load=Load(keep_alive=False), psgi=HELLO_PSGI),
+        Scenario(
+            "hello-close",
+            "the same, a new connection for each request, 32 at a time",
+            load=Load(keep_alive=False),
+            psgi=HELLO_PSGI,
+        ),
         Scenario(
             "hello-pipelined",
-            "the same, 16 requests at once on each of 32 connections; latency is that of all 16",
+            "the same, 16 requests at once on each of 32 connections; the longest is that of all 16",
             load=Load(pipelined=16),
             servers=(*ALL, GRANIAN_FLUSH),
             psgi=HELLO_PSGI,
@@ -100,7 +105,7 @@ SCENARIOS = {
             Load(slow_percent=5.0, per_second=300),
         ),
         Scenario("idle", "hello on 32 connections beside 10,000 idle ones", SITE, beside=Beside("idle", 10_000)),
-        Scenario("slow-readers", "hello on 32 connections beside 100 that read 1 MB at 5 kB/s", SITE, beside=Beside("slow", 100)),
+        Scenario("slow-readers", "hello on 32 connections beside 100 that read 4 MB at 5 kB/s", SITE, beside=Beside("slow", 100)),
         Scenario("access-log", "hello on 32 connections, the access log on", servers=(STARMAN_LOGGED, STARMAN)),
         Scenario(
             "workers",

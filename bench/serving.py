@@ -149,7 +149,7 @@ def serving(server: Server, scenario: Scenario, cores: Cores, workers: int = 1) 
 
 
 def ask(running: Running, load: Load, seconds: float, cores: str, generator: str = "auto") -> Result:
-    """Run a client to its end. `generator` is "wrk", "own", or "auto": wrk where it is installed and able to. Raises BenchError."""
+    """Run a client to its end. `generator` "own" is ours, "wrk" and "auto" are wrk where it is able to. Raises BenchError."""
     by_wrk = generator != "own" and wrk.find() is not None and wrk.can(load)
     if by_wrk:
         command = wrk.command(running.url, load, seconds)
@@ -160,7 +160,13 @@ def ask(running: Running, load: Load, seconds: float, cores: str, generator: str
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         done = subprocess.run(
-            [*pinned(cores), *command], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=limit, check=False
+            [*pinned(cores), *command],
+            cwd=REPOSITORY,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise BenchError(f"the client had not ended {limit - seconds:.0f} s after its time") from None

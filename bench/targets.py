@@ -25,12 +25,12 @@ class Target:
     aim: float
     peers: tuple[str, ...] = ()
     at_most: bool = False
-    unit: str = "×"
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a target. `measured` None: nothing to judge, and `why` says so. `by` is the distance to the aim, as its share: positive if met."""
+    """What came of a target. `measured` None: nothing to judge, and `why` says so."""
 
     target: Target
     measured: float | None
@@ -38,10 +38,12 @@ class Verdict:
 
     @property
     def met(self) -> bool:
+        """Whether it was measured and reached."""
         return self.measured is not None and self.by >= 0
 
     @property
     def by(self) -> float:
+        """The distance to the aim as a share of it, 0.1 for 10 %: positive beyond the aim, negative short of it."""
         if self.measured is None:
             return 0.0
         distance = self.measured / self.target.aim - 1

@@ -45,7 +45,8 @@ def parse(text: str) -> Result:
     """Read what load.lua printed last. Raises BenchError if it is not there, or has no latency: those of pipelined
     requests wait for the last of them.
 
-    Latencies are in milliseconds, corrected by wrk for requests that it could not send in time because others took longer.
+    Latencies are in milliseconds, corrected by wrk for requests that it could not send in time because others took longer;
+    of pipelined requests there is the longest only.
     """
     line = text.strip().rpartition("\n")[2]
     try:

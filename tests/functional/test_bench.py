@@ -1,31 +1,142 @@
-"""`python -m bench` runs: a short round of whatever is installed, as JSON."""
+"""`python -m bench` runs: tiny rounds of starman and gunicorn with every kind of load. No figure is judged: CI is busy."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.functional.harness import REPOSITORY, environment
 from tests.functional.tools import find_tool
 
-
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+TINY = ("--rounds", "1", "--seconds", "0.2")
+DRAWS = importlib.util.find_spec("matplotlib") is not None
 
 
-def test_a_short_run_measures_starman() -> None:
+def bench(*arguments: str, module: str = "bench") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=180, check=False)
+
+
+def plots(directory: Path) -> tuple[str, ...]:
+    return ("--plots", str(directory)) if DRAWS else ()
+
+
+def cells_of(scenario: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {cell["label"]: cell for cell in scenario["cells"]}
+
+
+def test_a_tiny_run_measures_with_every_kind_of_load(tmp_path: Path) -> None:
     find_tool("wrk")
-    done = bench("hello", "--rounds", "1", "--seconds", "1", "--json")
+    written = tmp_path / "bench.json"
+    page = tmp_path / "page.md"
+    # wrk as it is; wrk pipelining and uploading by Lua; our own client.
+    names = ("hello", "hello-pipelined", "upload", "mix")
+    output = ("--json", str(written), "--markdown", str(page), *plots(tmp_path))
+    done = bench(*names, *TINY, "--servers", "starman,gunicorn gthread", *output)
     assert done.returncode == 0, done.stderr
-    (result,) = json.loads(done.stdout)["results"]
-    starman = result["servers"][0]
-    assert (starman["name"], starman["errors"], starman["times"]) == ("starman", 0, 1.0)
-    assert starman["rate"] > 500
+    assert "8 of 8: mix" in done.stderr
+    document = json.loads(written.read_text())
+    assert document["about"]["rounds"] == 1
+    assert [scenario["scenario"] for scenario in document["scenarios"]] == list(names)
+    for scenario in document["scenarios"]:
+        starman = cells_of(scenario)["starman"]
+        assert "gunicorn gthread" in cells_of(scenario)
+        assert starman["failure"] == ""
+        assert starman["medians"]["times"] == 1.0
+        (turn,) = starman["turns"]
+        assert turn["result"]["errors"] == 0
+        assert turn["result"]["requests"] > 0
+        assert turn["result"]["latencies"]["100.0"] > 0
+    assert cells_of(document["scenarios"][-1])["starman"]["turns"][0]["result"]["slow"]["50.0"] >= 50
+    judged = {(row["scenario"], row["target"]): row for row in document["targets"]}
+    assert judged["hello", "rate by that of gunicorn gthread"]["aim"] == 10.0
+    assert judged["hello", "rate by that of granian"]["measured"] is None
+    text = page.read_text()
+    assert text.startswith("<!-- bench -->\nCPython")
+    assert "\n| starman " in text
+    if DRAWS:
+        assert "(bench-latency.svg)" in text
+        assert (tmp_path / "bench-rates.svg").read_text().count("starman") >= len(names)
+    # Shown again from the file, nothing has changed.
+    again = tmp_path / "again"
+    done = bench("--from", str(written), "--markdown", str(again / "page.md"), *plots(again))
+    assert done.returncode == 0, done.stderr
+    assert (again / "page.md").read_text() == text
+    for drawn in tmp_path.glob("*.svg"):
+        assert (again / drawn.name).read_bytes() == drawn.read_bytes()
 
 
-def test_an_unknown_scenario_is_refused() -> None:
-    done = bench("no-such-scenario")
+def test_our_own_client_does_what_wrk_does(tmp_path: Path) -> None:
+    names = ("hello", "hello-close", "hello-pipelined", "upload", "stream")
+    done = bench(*names, *TINY, "--servers", "starman", "--generator", "own", "--json", str(tmp_path / "it.json"))
+    assert done.returncode == 0, done.stderr
+    for scenario in json.loads((tmp_path / "it.json").read_text())["scenarios"]:
+        (turn,) = cells_of(scenario)["starman"]["turns"]
+        assert (turn["result"]["requests"] > 0, turn["result"]["errors"]) == (True, 0), scenario["scenario"]
+
+
+def test_a_load_beside_others(tmp_path: Path) -> None:
+    find_tool("wrk")
+    done = bench("slow-readers", *TINY, "--servers", "starman", "--json", str(tmp_path / "it.json"))
+    assert done.returncode == 0, done.stderr
+    (scenario,) = json.loads((tmp_path / "it.json").read_text())["scenarios"]
+    (turn,) = cells_of(scenario)["starman"]["turns"]
+    assert turn["alone"] > 0
+    assert turn["beside_bytes"] is not None
+
+
+def test_growth_is_measured_point_by_point(tmp_path: Path) -> None:
+    written = tmp_path / "growth.json"
+    output = ("--json", str(written), "--markdown", str(tmp_path / "page.md"), *plots(tmp_path))
+    done = bench("fields", "--points", "2", *TINY, "--servers", "starman", *output, module="bench.growth")
+    assert done.returncode == 0, done.stderr
+    axes = {axis["axis"]: axis for axis in json.loads(written.read_text())["axes"]}
+    assert [point["point"] for point in axes["fields"]["points"]] == [0, 8]
+    assert all(point["cells"][0]["failure"] == "" for axis in axes.values() for point in axis["points"])
+    assert (tmp_path / "page.md").read_text().count("| starman |") == 2
+    assert not DRAWS or (tmp_path / "growth-fields.svg").exists()
+
+
+def test_a_server_that_does_not_start_costs_its_cell_only() -> None:
+    code = (
+        "from bench import scenarios, servers, runner, serving, progress;"
+        "both = (servers.STARMAN, servers.GUNICORN_SYNC);"
+        "scenario = scenarios.Scenario('broken', '', 'bench.no_such_module:application', servers=both);"
+        "options = runner.Options(1, 0.2, serving.Cores(), 'own');"
+        "outcome = runner.compare(scenario, runner.entrants(scenario), options, progress.Progress(2));"
+        "print([cell.failure for cell in outcome.cells])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("ended with status") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("no-such-scenario",), "there are hello"),
+        (("--rounds", "0"), "'0' is not a number from 1 to 1000"),
+        (("--seconds", "soon"), "'soon' is not a number of seconds"),
+        (("--servers", "apache"), "no server is named 'apache'; there are starman"),
+        (("--json", "/"), "/ is a directory"),
+    ],
+)
+def test_wrong_input_is_refused_in_a_line(arguments: tuple[str, ...], said: str) -> None:
+    done = bench(*arguments)
     assert done.returncode == 2
-    assert "there are hello" in done.stderr
+    assert said in done.stderr.strip().splitlines()[-1]
+
+
+def test_scenarios_and_servers_are_listed() -> None:
+    done = bench("--list")
+    assert done.returncode == 0
+    assert "\n  hello-256 " in done.stdout
+    assert "\n  gunicorn gthread " in done.stdout
