@@ -42,7 +42,7 @@ def _over_connections(name: str, summary: str, point: int) -> Scenario:
 
 
 def _over_threads(name: str, summary: str, point: int) -> Scenario:
-    return Scenario(name, summary, "bench.applications:waiting", Load(128), SERVERS, threads=point)
+    return Scenario(name, summary, "bench.workloads:waiting", Load(128), SERVERS, threads=point)
 
 
 def _over_hello_threads(name: str, summary: str, point: int) -> Scenario:
@@ -55,7 +55,7 @@ def _over_workers(name: str, summary: str, point: int) -> Scenario:
 
 def _over_upload(name: str, summary: str, point: int) -> Scenario:
     load = _bulk(point, upload_bytes=point)
-    return Scenario(name, summary, "bench.applications:upload", load, SERVERS, peak=True)
+    return Scenario(name, summary, "bench.workloads:upload", load, SERVERS, peak=True)
 
 
 def _over_download(name: str, summary: str, point: int) -> Scenario:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.applications import IO_SECONDS
 from bench.servers import ALL, GRANIAN, GRANIAN_FLUSH, GUNICORN_GTHREAD, GUNICORN_SYNC, STARMAN, STARMAN_LOGGED, UVICORN, Server
+from bench.workloads import IO_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Scenario:
 
 
 HELLO_PSGI = "bench/hello.psgi"
-SITE = "bench.applications:site"
+SITE = "bench.workloads:site"
 
 SCENARIOS = {
     scenario.name: scenario
@@ -85,13 +85,13 @@ SCENARIOS = {
         ),
         Scenario("flask", "Flask hello, 32 connections", "bench.flask_application:application"),
         Scenario("django", "Django hello, 32 connections", "bench.django_application:application"),
-        Scenario("json", "10 kB of JSON made for each request, 32 connections", "bench.applications:document"),
-        Scenario("body", "a constant of 1 MB, 32 connections", "bench.applications:megabyte"),
-        Scenario("stream", "64 blocks of 16 kB, 32 connections", "bench.applications:stream"),
-        Scenario("file", "a file of 1 MB by wsgi.file_wrapper, 32 connections", "bench.applications:file"),
-        Scenario("upload", "1 MB sent and read, 32 connections", "bench.applications:upload", Load(upload_bytes=1_000_000)),
-        Scenario("io", "an application that waits 5 ms, 32 connections", "bench.applications:waiting", ideal=1 / IO_SECONDS),
-        Scenario("cpu", "an application that computes for 0.4 ms, 32 connections", "bench.applications:computing"),
+        Scenario("json", "10 kB of JSON made for each request, 32 connections", "bench.workloads:document"),
+        Scenario("body", "a constant of 1 MB, 32 connections", "bench.workloads:megabyte"),
+        Scenario("stream", "64 blocks of 16 kB, 32 connections", "bench.workloads:stream"),
+        Scenario("file", "a file of 1 MB by wsgi.file_wrapper, 32 connections", "bench.workloads:file"),
+        Scenario("upload", "1 MB sent and read, 32 connections", "bench.workloads:upload", Load(upload_bytes=1_000_000)),
+        Scenario("io", "an application that waits 5 ms, 32 connections", "bench.workloads:waiting", ideal=1 / IO_SECONDS),
+        Scenario("cpu", "an application that computes for 0.4 ms, 32 connections", "bench.workloads:computing"),
         Scenario(
             "mix",
             "hello, and 5 % that wait 50 ms, on 32 connections; latency is that of hello",
