@@ -83,6 +83,8 @@ class RequestParser:
 
     def close(self) -> None:
         """Nothing more is read: the last head was not persistent, or a message was refused."""
+        if self._phase is _CLOSED:
+            return
         self._phase = _CLOSED
         self._buffer = b""
         self._at = 0

@@ -19,6 +19,7 @@ import pytest
 from starman.errors import SettingError
 from starman.serving import service as service_module
 from starman.serving.accesslog import AccessLog
+from starman.serving.connection import Connection
 from starman.serving.service import Service
 from starman.settings import Settings
 from tests.functional.harness import wait_until
@@ -381,3 +382,19 @@ def test_without_an_overseer_nobody_can_wish_anything(options: dict[str, Any]) -
         for _ in range(2):
             response = client.get("/")
             assert (response.body, response.persistent) == (b"None", True)
+
+
+@pytest.mark.parametrize("use_uvloop", [True, False])
+def test_small_responses_do_not_wait_for_acknowledgements(use_uvloop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TCP_NODELAY is the loops' doing: none of ours may undo it, and none of them leave it out."""
+    made = Connection.connection_made
+    found: list[int] = []
+
+    def look(self: Connection, transport: asyncio.BaseTransport) -> None:
+        found.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(self, transport)
+
+    monkeypatch.setattr(Connection, "connection_made", look)
+    with Running(echo, use_uvloop=use_uvloop) as running, running.client() as client:
+        client.get("/")
+    assert found == [1]
