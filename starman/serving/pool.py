@@ -179,7 +179,7 @@ class Pool:
 
     def _park(self, now: float) -> bool:
         """Wake a thread, and wait until it has worked the queue down, or was asked to stop. True: it was found blocked."""
-        self._schedule.parks(self.finished, now)
+        self._schedule.parks(self.finished, time.process_time(), now)
         # Before the thread is woken: it may be done before we wait for it.
         self._parked = True
         if not self._wake():
@@ -189,7 +189,7 @@ class Pool:
         blocked = False
         try:
             while not (blocked or self._posted or self._gate.acquire(timeout=SLICE)):
-                verdict = self._schedule.after_slice(self.finished, time.monotonic())
+                verdict = self._schedule.after_slice(self.finished, time.process_time(), time.monotonic())
                 if verdict is Verdict.ASK:
                     self._asked = True
                 blocked = verdict is Verdict.OPEN

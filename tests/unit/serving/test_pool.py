@@ -294,7 +294,7 @@ def test_when_all_threads_are_blocked_the_loop_rests(make: Make, done: SimpleQue
     gate = threading.Event()
     put(pool, *(FakeExchange(done, number, gate.wait) for number in range(2)))
     wait_until(lambda: not pool._queue)
-    pool._schedule = Schedule()  # POOL_TIME is over
+    pool._schedule = Schedule()  # the time of the pool is over
     pool.put(FakeExchange(done, 2))  # type: ignore[arg-type]
     turns = 0
     while pool._loop.run_one():  # type: ignore[attr-defined]
@@ -357,7 +357,7 @@ def test_an_error_of_a_signal_handler_ends_the_park_and_no_more(make: Make, done
     class Interrupted(Schedule):
         __slots__ = ()
 
-        def after_slice(self, finished: int, now: float) -> Verdict:
+        def after_slice(self, finished: int, computed: float, now: float) -> Verdict:
             pool._asked = True
             raise TimeoutError
 
@@ -396,6 +396,6 @@ class Patient(Schedule):
 
     __slots__ = ()
 
-    def after_slice(self, finished: int, now: float) -> Verdict:
+    def after_slice(self, finished: int, computed: float, now: float) -> Verdict:
         assert now < self._parked_at + SECONDS
         return Verdict.WAIT
