@@ -4,11 +4,18 @@ Exchanges wait in the pool's queue, and the loop works on it between two polls: 
 others have theirs. Nobody waits for a slow reader, for only the loop could: a response that is still being made stops behind the
 block that its client's socket does not take, and goes on when the loop has written that. It also stops when it has had its
 time, for a client that reads faster than the application makes blocks would never be seen to be slow.
+
+The application is not to notice. Each exchange has a context of its own (`contextvars`), as a thread has: parts of others come
+between its own. And it finds no loop that runs: Django would refuse its database there, and nobody could run a coroutine.
 """
 
 from __future__ import annotations
 
+import sys
 import time
+from asyncio import _get_running_loop, _set_running_loop
+from contextvars import Context
+from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +40,10 @@ if TYPE_CHECKING:
 _LONGEST_TURN = 0.005
 # After so long (seconds) a response stops at its next block, and others have their turn.
 _LONGEST_PIECE = 0.001
+# How long (seconds) another thread, as that which waits for connections, waits before it asks for the interpreter. Each poll
+# lets go of it for a moment, too short to take it and long enough to begin to wait anew: with Python's own 5 ms, a response that
+# is made without a break kept the others away for 7 s.
+_SWITCH_INTERVAL = _LONGEST_PIECE / 2
 
 _DEAD, _STREAMING = Turn.DEAD, Turn.STREAMING
 
@@ -40,13 +51,15 @@ _DEAD, _STREAMING = Turn.DEAD, Turn.STREAMING
 class InlineExchange(Exchange):
     """A request that the loop runs, in one piece or in several. It is the Output of its Call. Loop only."""
 
-    __slots__ = ("_call", "_environ", "_until", "may_pause")
+    __slots__ = ("_call", "_context", "_environ", "_until", "may_pause")
 
     _environ: Environ
 
     def __init__(self, shared: Shared, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | None) -> None:
         super().__init__(shared, writer, base, head, body)
         self._call: PiecemealCall | None = None
+        # Empty, as that of a new thread.
+        self._context = Context()
         self._until = 0.0
         self.may_pause = False
         # No other protocol: the application would speak it with the loop's time, and wait for a loop that waits for it.
@@ -55,6 +68,9 @@ class InlineExchange(Exchange):
     def run(self, kind: type[Call] = PiecemealCall) -> Exchange | None:
         """Call the application, or go on with its response. Returns what is to be run next of this connection: this exchange
         again, if it has had its time; None also if its client has to read first."""
+        return self._context.run(self._run, kind)
+
+    def _run(self, kind: type[Call]) -> Exchange | None:
         self._until = time.monotonic() + _LONGEST_PIECE
         call = self._call
         if call is not None:
@@ -101,7 +117,7 @@ class InlineExchange(Exchange):
 class Inline(Pool):
     """The pool without threads: the loop works its queue down itself. All is the loop's, but `post`."""
 
-    __slots__ = ("_line", "_thread")
+    __slots__ = ("_interval", "_line", "_thread")
 
     exchange = InlineExchange
 
@@ -110,11 +126,18 @@ class Inline(Pool):
         super().__init__(0, loop, takes_turns=True)
         self._line = line(0) or nowhere()
         self._thread = get_ident()
+        self._interval = _SWITCH_INTERVAL
+
+    def start(self) -> None:
+        """Let other threads come in between pieces of responses: the interval is the process's."""
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._interval, _SWITCH_INTERVAL))
 
     def stop(self) -> None:
         """All connections are gone: let applications know, by the close() of what they still make."""
         while self._queue:
-            self._run_first()
+            self._run_some(len(self._queue))
+        sys.setswitchinterval(self._interval)
 
     def may_wait(self) -> bool:
         """Nobody may: the loop would wait for itself."""
@@ -129,17 +152,26 @@ class Inline(Pool):
 
     def _take_turn(self) -> None:
         """The events of a poll are parsed: run a request of each connection that has one, or as many as there is time for."""
-        queue = self._queue
-        until = time.monotonic() + _LONGEST_TURN
-        for _ in range(len(queue)):
-            self._run_first()
-            if time.monotonic() >= until:
-                break
-        self._turn_due = False
-        if queue:
-            self._expect_turn(polls=0)
-            if self.on_backlog is not None:
-                self.on_backlog()
+        try:
+            self._run_some(len(self._queue), time.monotonic() + _LONGEST_TURN)
+        finally:  # an application's signal handler may raise in there
+            self._turn_due = False
+            if self._queue:
+                self._expect_turn(polls=0)
+        if self._queue and self.on_backlog is not None:
+            self.on_backlog()
+
+    def _run_some(self, count: int, until: float = inf) -> None:
+        """Run so many of those that wait, or until that instant, monotonic."""
+        loop = _get_running_loop()
+        _set_running_loop(None)
+        try:
+            for _ in range(count):
+                self._run_first()
+                if time.monotonic() >= until:
+                    break
+        finally:
+            _set_running_loop(loop)
 
     def _run_first(self) -> None:
         exchange = self._queue.popleft()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import resource
+import asyncio
 import socket
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,12 +20,17 @@ from hypothesis import strategies as st
 
 from starman.serving import inline as inline_module
 from starman.serving.inline import Inline
-from tests.functional.wire import encode_request
+from tests.functional.wire import Client, encode_request
 from tests.unit.serving.fakes import FakeHead, FakeLoop
 from tests.unit.serving.running import SECONDS, Running, hasten, reset
 
 Start = Callable[..., Any]
 BLOCK = b"x" * 65_536
+
+# What of a stream may be made and not yet read: a block, and what the kernel holds for a socket of either side that was given
+# little room, which it takes as half of what it may use.
+SMALL = 16_384
+MOST_AHEAD = 6 * len(BLOCK)
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +39,13 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Application:
-    """/stream/N yields N blocks, /for-ever no end of them, /write writes 20; all else is its path."""
+    """/stream/N yields N different blocks, /for-ever no end of them, /write writes 20; all else is its path. made: by target."""
 
     def __init__(self) -> None:
         self.threads: set[int] = set()
         self.order: list[str] = []
         self.environ: dict[str, Any] = {}
-        self.made = 0
+        self.made: Counter[str] = Counter()
         self.closed = threading.Semaphore(0)
 
     def __call__(self, environ: dict[str, Any], start_response: Start) -> Any:
@@ -46,22 +55,39 @@ class Application:
         self.order.append(path)
         write = start_response("200 OK", [])
         if path.startswith("/stream/"):
-            return self.stream(int(path.removeprefix("/stream/")))
+            return self.stream(environ["RAW_URI"], int(path.removeprefix("/stream/")))
         if path == "/for-ever":
-            return self.stream(1 << 40)
+            return self.stream(environ["RAW_URI"], 1 << 40)
         if path == "/write":
             for _ in range(20):
                 write(BLOCK)
             return []
         return [path.encode()]
 
-    def stream(self, count: int) -> Iterator[bytes]:
+    def stream(self, target: str, count: int) -> Iterator[bytes]:
         try:
-            for _ in range(count):
-                self.made += 1
-                yield BLOCK
+            for number in range(count):
+                self.made[target] += 1
+                yield block(number)
         finally:
             self.closed.release()
+
+
+def block(number: int) -> bytes:
+    return b"%08d" % number * (len(BLOCK) // 8)
+
+
+def stream(count: int) -> bytes:
+    """What /stream/N is."""
+    return b"".join(map(block, range(count)))
+
+
+@contextmanager
+def frugal(application: Callable[..., Any], **settings: Any) -> Iterator[Running]:
+    """A service without threads, whose sockets hold little."""
+    with Running(application, in_loop=True, **settings) as running:
+        running._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+        yield running
 
 
 def test_the_application_runs_in_the_loop_and_nowhere_else() -> None:
@@ -71,6 +97,66 @@ def test_the_application_runs_in_the_loop_and_nowhere_else() -> None:
         assert application.threads == {running._thread.ident}
         assert application.environ["wsgi.multithread"] is False
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("starman-")]
+
+
+def test_the_application_does_not_see_the_loop_it_runs_in() -> None:
+    """Else Django refuses its database, and nobody could run a coroutine to its end."""
+
+    async def coroutine() -> bytes:
+        await asyncio.sleep(0)
+        return b"whole"
+
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        start_response("200 OK", [])
+        yield asyncio.run(coroutine())
+
+    with Running(application, in_loop=True) as running, running.client() as client:
+        for _ in range(3):
+            assert client.get("/").body == b"whole"
+        assert _running_loop(running) is running.loop
+
+
+def _running_loop(running: Running) -> asyncio.AbstractEventLoop:
+    async def ask() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    return asyncio.run_coroutine_threadsafe(ask(), running.loop).result(SECONDS)
+
+
+def test_a_stream_keeps_its_context_and_no_other_request_sees_it() -> None:
+    """At its end, Flask's stream_with_context takes back what it has set at the beginning: an error in another context."""
+    who = ContextVar("who", default="nobody")
+    seen: list[str] = []
+
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        seen.append(who.get())
+        path = environ["PATH_INFO"]
+        token = who.set(path)
+        start_response("200 OK", [])
+        for _ in range(20 if path.startswith("/stream") else 1):
+            yield BLOCK
+            assert who.get() == path
+        if path.startswith("/stream"):
+            who.reset(token)
+            assert who.get() == "nobody"
+
+    with Running(application, in_loop=True) as running, running.client() as other:
+        slow = [running.client(4096) for _ in range(2)]
+        for number, client in enumerate(slow):
+            client.send(encode_request("GET", f"/stream/{number}") * 2)
+        for _ in range(10):
+            assert other.get("/other").body == BLOCK
+        for client in slow:
+            hurry(client)
+            assert [client.read().body for _ in range(2)] == [BLOCK * 20] * 2
+        assert set(seen) == {"nobody"}
+
+
+def hurry(client: Client) -> None:
+    """Let a slow reader take all that comes."""
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
 
 
 def test_1000_pipelined_requests_do_not_recurse() -> None:
@@ -104,22 +190,18 @@ def test_a_connection_has_one_request_before_others_have_theirs() -> None:
 
 
 def test_slow_readers_of_endless_streams_hold_nobody_up() -> None:
-    """20 of them, each of which gets more whenever it reads, while others are served, in memory that does not grow."""
+    """20 of them, each of which gets more whenever it reads, while others are served, and nothing is kept for them."""
     application = Application()
-    with Running(application, in_loop=True) as running:
-        readers = [running.client(4096) for _ in range(20)]
-        for reader in readers:
-            reader.send(encode_request("GET", "/for-ever"))
-        with running.client() as client:
-            for reader in readers:
-                assert client.get("/quick").body == b"/quick"
-                assert len(_read(reader.socket, 100_000)) == 100_000
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            for _ in range(3):
-                for reader in readers:
-                    _read(reader.socket, 100_000)
-                assert client.get("/quick").body == b"/quick"
-            assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+    with frugal(application, response_buffer=0, response_spool=10 * len(BLOCK)) as running, running.client() as other:
+        readers = [running.client(SMALL) for _ in range(20)]
+        for number, reader in enumerate(readers):
+            reader.send(encode_request("GET", f"/for-ever?{number}"))
+        for turn in range(1, 6):
+            for number, reader in enumerate(readers):
+                assert other.get("/quick").body == b"/quick"
+                _read(reader.socket, 5 * len(BLOCK))
+                made = application.made[f"/for-ever?{number}"] * len(BLOCK)
+                assert made <= turn * 5 * len(BLOCK) + MOST_AHEAD
         for reader in readers:
             reset(reader)
         for _ in readers:
@@ -127,12 +209,12 @@ def test_slow_readers_of_endless_streams_hold_nobody_up() -> None:
 
 
 def _read(sock: socket.socket, count: int) -> bytes:
-    data = b""
+    data = bytearray()
     while len(data) < count:
-        block = sock.recv(min(65_536, count - len(data)))
-        assert block
-        data += block
-    return data
+        received = sock.recv(min(65_536, count - len(data)))
+        assert received
+        data += received
+    return bytes(data)
 
 
 def test_a_stream_whose_reader_is_fast_lets_others_go_between() -> None:
@@ -151,24 +233,33 @@ def test_a_stream_whose_reader_is_fast_lets_others_go_between() -> None:
         assert spinning.read().body == b""
 
 
+def test_other_threads_may_interrupt_a_piece_of_a_stream() -> None:
+    """Else that of the client in the test before this, or the one that waits for connections, waits for seconds."""
+    before = sys.getswitchinterval()
+    with Running(Application(), in_loop=True) as running:
+        assert sys.getswitchinterval() < inline_module._LONGEST_PIECE
+        running.call(running.service.drain)
+        running.join()
+    assert sys.getswitchinterval() == before
+
+
 def test_a_stream_is_made_as_it_is_read_and_arrives_whole() -> None:
     application = Application()
-    with Running(application, in_loop=True, response_buffer=0, response_spool=0) as running, running.client(4096) as client:
-        client.send(encode_request("GET", "/stream/300"))
-        assert client.socket.recv(1)
+    with frugal(application, response_buffer=0, response_spool=0) as running, running.client(SMALL) as client:
+        client.send(encode_request("GET", "/stream/60"))
+        assert client.socket.recv(1, socket.MSG_PEEK)
         running.client().get("/")
-        assert application.made < 300
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        rest = _read(client.socket, 300 * len(BLOCK))
-        assert rest.count(b"x") > 299 * len(BLOCK)
+        assert application.made["/stream/60"] * len(BLOCK) <= MOST_AHEAD
+        assert client.read().body == stream(60)
         assert application.closed.acquire(timeout=SECONDS)
+        assert client.get("/next").body == b"/next"
 
 
 def test_what_is_written_is_kept_for_a_slow_reader() -> None:
     with Running(Application(), in_loop=True, response_buffer=1000) as running, running.client(4096) as slow:
         slow.send(encode_request("GET", "/write"))
         assert running.client().get("/").body == b"/"
-        slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        hurry(slow)
         assert slow.read().body == BLOCK * 20
 
 
@@ -196,11 +287,12 @@ def test_a_cut_service_closes_what_is_still_made() -> None:
 def test_a_drain_finishes_a_stream_that_is_read() -> None:
     application = Application()
     with Running(application, in_loop=True, graceful_timeout=SECONDS) as running, running.client(4096) as client:
-        client.send(encode_request("GET", "/stream/100"))
-        assert client.socket.recv(1)
+        client.send(encode_request("GET", "/stream/60"))
+        assert client.socket.recv(1, socket.MSG_PEEK)
         running.drain()
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        assert _read(client.socket, 100 * len(BLOCK)).count(b"x") > 99 * len(BLOCK)
+        hurry(client)
+        assert client.read().body == stream(60)
+        running.join()
 
 
 def test_an_error_in_mid_stream_is_a_visible_cut() -> None:
@@ -213,8 +305,8 @@ def test_an_error_in_mid_stream_is_a_visible_cut() -> None:
     with Running(application, in_loop=True) as running, running.client(4096) as client:
         client.send(encode_request("GET", "/"))
         data = b""
-        while block := client.socket.recv(65_536):
-            data += block
+        while received := client.socket.recv(65_536):
+            data += received
         assert data.count(b"x") >= 51 * len(BLOCK)
         assert not data.endswith(b"0\r\n\r\n")
 
@@ -279,3 +371,24 @@ def test_a_long_turn_ends_and_says_that_requests_wait(monkeypatch: pytest.Monkey
     assert pool.longest_wait(time.monotonic()) > 0
     loop.run_all()
     assert ran == [0, 1, 2]
+
+
+def test_an_error_between_two_exchanges_does_not_end_the_queue() -> None:
+    """In the main thread an application may have signal handlers, and they may raise anywhere: here in what notes that it ran."""
+
+    class Raising(FakeExchange):
+        def run(self) -> FakeExchange | None:
+            raise KeyboardInterrupt
+
+        def abandon(self, error: BaseException) -> None:
+            raise error
+
+    loop, ran = Loop(), list[int]()
+    pool = Inline(loop)  # type: ignore[arg-type]
+    pool.put(Raising(0, 1, ran))  # type: ignore[arg-type]
+    pool.put(FakeExchange(1, 1, ran))  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_one()
+    pool.put(FakeExchange(2, 1, ran))  # type: ignore[arg-type]
+    loop.run_all()
+    assert ran == [1, 2]
