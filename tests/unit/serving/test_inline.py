@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from starman.serving import clock as clock_module
 from starman.serving import inline as inline_module
 from starman.serving.inline import Inline
-from tests.functional.wire import Client, encode_request
+from tests.functional.wire import Client, TruncatedError, encode_request
 from tests.unit.serving.fakes import FakeHead, FakeLoop
 from tests.unit.serving.running import SECONDS, Running, hasten, reset
 
@@ -84,8 +85,8 @@ def stream(count: int) -> bytes:
 
 @contextmanager
 def frugal(application: Callable[..., Any], **settings: Any) -> Iterator[Running]:
-    """A service without threads, whose sockets hold little."""
-    with Running(application, in_loop=True, **settings) as running:
+    """A service, without threads unless `settings` say otherwise, whose sockets hold little."""
+    with Running(application, **({"in_loop": True} | settings)) as running:
         running._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
         yield running
 
@@ -309,6 +310,17 @@ def test_an_error_in_mid_stream_is_a_visible_cut() -> None:
             data += received
         assert data.count(b"x") >= 51 * len(BLOCK)
         assert not data.endswith(b"0\r\n\r\n")
+
+
+def test_who_reads_too_slowly_is_cut_and_the_iterable_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "RATE_GRACE", 0.1)
+    application = Application()
+    with frugal(application, min_send_rate=1 << 30) as running, running.client(SMALL) as client:
+        client.send(encode_request("GET", "/for-ever"))
+        assert application.closed.acquire(timeout=SECONDS)
+        with pytest.raises((TruncatedError, ConnectionResetError)):
+            client.read()
+        assert running.client().get("/next").body == b"/next"
 
 
 def test_no_connection_is_given_away() -> None:
