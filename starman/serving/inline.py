@@ -139,10 +139,6 @@ class Inline(Pool):
             self._run_some(len(self._queue))
         sys.setswitchinterval(self._interval)
 
-    def may_wait(self) -> bool:
-        """Nobody may: the loop would wait for itself."""
-        return False
-
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call something, soon. Any thread. Raises RuntimeError when it is closed."""
         if get_ident() == self._thread:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import itertools
+import os
 import socket
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -143,8 +149,8 @@ def test_a_stream_keeps_its_context_and_no_other_request_sees_it() -> None:
             who.reset(token)
             assert who.get() == "nobody"
 
-    with Running(application, in_loop=True) as running, running.client() as other:
-        slow = [running.client(4096) for _ in range(2)]
+    with frugal(application) as running, running.client() as other:
+        slow = [running.client(SMALL) for _ in range(2)]
         for number, client in enumerate(slow):
             client.send(encode_request("GET", f"/stream/{number}") * 2)
         for _ in range(10):
@@ -237,11 +243,15 @@ def test_a_stream_whose_reader_is_fast_lets_others_go_between() -> None:
 def test_other_threads_may_interrupt_a_piece_of_a_stream() -> None:
     """Else that of the client in the test before this, or the one that waits for connections, waits for seconds."""
     before = sys.getswitchinterval()
-    with Running(Application(), in_loop=True) as running:
-        assert sys.getswitchinterval() < inline_module._LONGEST_PIECE
-        running.call(running.service.drain)
-        running.join()
-    assert sys.getswitchinterval() == before
+    sys.setswitchinterval(0.25)
+    try:
+        with Running(Application(), in_loop=True) as running:
+            assert sys.getswitchinterval() < inline_module._LONGEST_PIECE
+            running.call(running.service.drain)
+            running.join()
+        assert sys.getswitchinterval() == 0.25
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_a_stream_is_made_as_it_is_read_and_arrives_whole() -> None:
@@ -272,6 +282,54 @@ def test_who_leaves_in_mid_stream_ends_it() -> None:
         assert client.socket.recv(1)
         reset(client)
         assert application.closed.acquire(timeout=SECONDS)
+
+
+def test_who_leaves_while_nothing_is_sent_ends_it_too() -> None:
+    """No send fails: the connection is looked at."""
+    closed = threading.Event()
+
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        try:
+            yield b"begun"
+            while True:
+                yield b""
+        finally:
+            closed.set()
+
+    with Running(application, in_loop=True) as running:
+        client = running.client()
+        client.send(encode_request("GET", "/"))
+        assert client.read_head().status == 200
+        reset(client)
+        assert closed.wait(SECONDS)
+
+
+def test_what_waits_when_the_service_is_cut_is_not_run() -> None:
+    """Each takes a turn of its own, so the others wait, and their clients go."""
+    ran: list[str] = []
+    entered, opened = threading.Event(), threading.Event()
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        ran.append(environ["PATH_INFO"])
+        if len(ran) == 1:
+            entered.set()
+            assert opened.wait(SECONDS)
+        elif len(ran) == 3:
+            running.service.cut()
+        time.sleep(0.006)
+        start_response("200 OK", [])
+        return []
+
+    with Running(application, in_loop=True) as running:
+        clients = [running.client() for _ in range(60)]
+        clients[0].send(encode_request("GET", "/first"))
+        assert entered.wait(SECONDS)
+        for client in clients[1:]:
+            client.send(encode_request("GET", "/"))
+        opened.set()
+        running.join()
+        assert len(ran) < 40
 
 
 def test_a_cut_service_closes_what_is_still_made() -> None:
@@ -331,6 +389,93 @@ def test_no_connection_is_given_away() -> None:
         assert client.read().body == b"/"
         assert "gunicorn.socket" not in application.environ
         assert client.get("/next").body == b"/next"
+
+
+class Overseer:
+    """Notes the line of the one that runs, and what the loop tells of itself."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[float, float, bytes]] = []
+        self.busy = memoryview(bytearray(1))
+        self.finished: list[int] = []
+
+    def line(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview]:
+        assert thread == 0
+        return self._note, self.busy
+
+    def _note(self, since: float, method: bytes, target: bytes) -> None:
+        self.busy[0] = 1
+        self.lines.append((time.monotonic(), since, method + b" " + target))
+
+    def tick(self, finished: int, connections: int, busy: int) -> None:
+        assert self.busy[0] == 0
+        self.finished.append(finished)
+
+    def note(self, connections: int, *, crowded: bool) -> None:
+        pass
+
+    def fewest(self) -> int | None:
+        return None
+
+    def harakiri(self) -> None:
+        pass
+
+
+def test_what_runs_is_noted_piece_by_piece_and_counted_once() -> None:
+    overseer = Overseer()
+    with frugal(Application(), overseer=overseer) as running, running.client(SMALL) as client:
+        for _ in range(2):
+            client.send(encode_request("GET", "/stream/60"))
+            assert client.read().body == stream(60)
+        del overseer.finished[:]
+        while not overseer.finished:
+            time.sleep(0.01)
+        assert overseer.finished[0] == 2
+    assert len(overseer.lines) > 10
+    assert {line for _, _, line in overseer.lines} == {b"GET /stream/60"}
+    # Each has waited since the one before it, at the longest.
+    assert all(since >= before for (before, _, _), (_, since, _) in itertools.pairwise(overseer.lines))
+
+
+def test_a_log_that_nobody_reads_does_not_stop_the_loop(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        with Running(Application(), in_loop=True, access_log=str(path)) as running, running.client() as client:
+            for _ in range(1500):
+                assert client.get("/" + "x" * 100).status == 200
+            running.call(running.service.drain)
+            while not running.ended:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(reader, 65_536)
+                time.sleep(0.001)
+    finally:
+        os.close(reader)
+
+
+def test_what_a_request_has_is_free_at_its_end() -> None:
+    """Without the garbage collector, which would have to find a circle."""
+
+    class Thing:
+        pass
+
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        environ["thing"] = thing = Thing()
+        things.append(weakref.ref(thing))
+        start_response("200 OK", [])
+        return map(block, range(20))
+
+    things: list[weakref.ref[Thing]] = []
+    gc.disable()
+    try:
+        with frugal(application) as running, running.client(SMALL) as client:
+            client.send(encode_request("GET", "/"))
+            assert client.read().body == stream(20)
+            assert running.client().get("/").status == 200  # behind which the first is over
+            assert things[0]() is None
+    finally:
+        gc.enable()
 
 
 # The queue, without sockets
@@ -404,3 +549,13 @@ def test_an_error_between_two_exchanges_does_not_end_the_queue() -> None:
     pool.put(FakeExchange(2, 1, ran))  # type: ignore[arg-type]
     loop.run_all()
     assert ran == [1, 2]
+
+
+def test_the_last_ones_are_run_at_the_end() -> None:
+    loop, ran = Loop(), list[int]()
+    pool = Inline(loop)  # type: ignore[arg-type]
+    for name in range(2):
+        pool.put(FakeExchange(name, 2, ran))  # type: ignore[arg-type]
+    pool.stop()
+    assert ran == [0, 1, 0, 1]
+    assert not pool.busy

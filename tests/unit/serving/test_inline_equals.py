@@ -32,10 +32,9 @@ class Noting:
 
     def __init__(self, notes: list[str], error: Exception | None = None) -> None:
         self._notes, self._error = notes, error
-        self._blocks = map(block, range(BLOCKS))
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._blocks
+        return map(block, range(BLOCKS))
 
     def close(self) -> None:
         self._notes.append("closed")
@@ -107,8 +106,23 @@ class Application:
     def written_between(self, environ: Any, start_response: Any) -> Any:
         write = start_response("200 OK", [])
         for number in range(BLOCKS):
-            write(block(number)[:5000])
+            write(block(number)[::-1])
             yield block(number)
+
+    def written_at_the_end(self, environ: Any, start_response: Any) -> Any:
+        """By close(), behind a block that breaks it off."""
+        write = start_response("200 OK", [])
+
+        class Writing(Noting):
+            def __iter__(self) -> Iterator[Any]:
+                return iter([b"first", "text"])
+
+            def close(self) -> None:
+                super().close()
+                for number in range(BLOCKS):
+                    write(block(number))
+
+        return Writing(self.notes)
 
     def written_before(self, environ: Any, start_response: Any) -> Any:
         write = start_response("200 OK", [])
@@ -157,9 +171,17 @@ def everything(sock: socket.socket) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("first_line", ["GET /%s HTTP/1.1", "HEAD /%s HTTP/1.1", "GET /%s HTTP/1.0"], ids=["1.1", "head", "1.0"])
+REQUESTS = {
+    "1.1": b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n",
+    "head": b"HEAD /%s HTTP/1.1\r\nHost: x\r\n\r\n",
+    "post": b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody",
+    "1.0": b"GET /%s HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_outcome_is_as_with_threads(name: str, first_line: str, tmp_path: Path) -> None:
-    request = f"{first_line % name}\r\nHost: x\r\nConnection: keep-alive\r\n\r\n".encode()
+def test_the_outcome_is_as_with_threads(name: str, kind: str, tmp_path: Path) -> None:
+    request = REQUESTS[kind] % name.encode()
     with_threads = outcome(request, tmp_path / "threads.log", threads=2)
     assert outcome(request, tmp_path / "inline.log", in_loop=True) == with_threads
