@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from starman.serving import clock as clock_module
 from starman.serving import inline as inline_module
+from starman.serving import service as service_module
 from starman.serving.inline import Inline
 from tests.functional.wire import Client, TruncatedError, encode_request
 from tests.unit.serving.fakes import FakeHead, FakeLoop
@@ -437,7 +438,9 @@ def test_what_runs_is_noted_piece_by_piece_and_counted_once() -> None:
     assert all(since >= before for (before, _, _), (_, since, _) in itertools.pairwise(overseer.lines))
 
 
-def test_a_log_that_nobody_reads_does_not_stop_the_loop(tmp_path: Path) -> None:
+def test_a_log_that_nobody_reads_does_not_stop_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nor does it find that a thread writes already.
+    monkeypatch.setattr(service_module, "_TICK", 60.0)
     path = tmp_path / "log"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDWR | os.O_NONBLOCK)
