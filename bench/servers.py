@@ -79,7 +79,9 @@ def _python(module: str, *arguments: str) -> list[str]:
 
 def _starman(*options: str) -> Callable[[Start], list[str]]:
     def command(start: Start) -> list[str]:
-        counts = ["--workers", str(start.workers), "--threads", str(start.threads)]
+        counts = ["--workers", str(start.workers)]
+        if "--threads" not in options:
+            counts += ["--threads", str(start.threads)]
         place = ["--listen", f"127.0.0.1:{start.port}"]
         given = [option.format(scratch=start.scratch) for option in options]
         return _python("starman", *counts, *place, "--max-body", "2G", *given, start.application)
@@ -143,6 +145,7 @@ def _perl(start: Start) -> list[str]:
 
 
 STARMAN = Server("starman", "starman", _starman(), "#d55e00")
+STARMAN_INLINE = Server("starman, no threads", "starman", _starman("--threads", "0"), "#e0b080", threaded=False)
 STARMAN_LOGGED = Server("starman, access log", "starman", _starman("--access-log", "{scratch}/access.log"), "#f0a060")
 STARMAN_PRELOAD = Server("starman, preloaded", "starman", _starman("--preload-app"), "#a04000")
 GUNICORN_GTHREAD = Server("gunicorn gthread", "gunicorn", _gunicorn(*GTHREAD), "#117733")
@@ -175,5 +178,5 @@ PERL_STARMAN = Server("Starman (Perl)", "starman", _perl, "#cc6677", install="De
 
 # In the order of tables and plots.
 PEERS = (GRANIAN, BJOERN, FASTWSGI, WAITRESS, GUNICORN_GTHREAD, GUNICORN_SYNC, UVICORN, CHEROOT, PERL_STARMAN)
-ALL = (STARMAN, *PEERS)
+ALL = (STARMAN, STARMAN_INLINE, *PEERS)
 SERVERS = {server.name: server for server in (*ALL, STARMAN_LOGGED, GRANIAN_FLUSH)}
