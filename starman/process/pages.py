@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 # What is asked for to fill the holes, in bytes: first the large ones, then each size of malloc's small bins. All below the 128 kB
 # from which malloc asks the kernel for a mapping of its own.
 _SIZES = (65_536, 32_768, 16_384, 8192, 4096, 2048, *range(1032, 16, -16))
-# At most so much is filled in all; 0.8 MB were seen. Filling touches 16 bytes of each hole.
-_MOST_FILLING = 16 << 20
+# At most so much is filled in all; 0.8 MB were seen with a small application. Filling touches 16 bytes of each hole.
+_MOST_FILLING = 256 << 20
 
 _PAGE = 4096
 _NO_BYTES = bytes(_PAGE)

@@ -40,7 +40,7 @@ def test_a_tiny_run_measures_with_every_kind_of_load(tmp_path: Path) -> None:
     output = ("--json", str(written), "--markdown", str(page), *plots(tmp_path))
     done = bench(*names, *TINY, "--servers", "starman,gunicorn gthread", *output)
     assert done.returncode == 0, done.stderr
-    assert "8 of 8: mix" in done.stderr
+    assert "12 of 12: mix" in done.stderr
     document = json.loads(written.read_text())
     assert document["about"]["rounds"] == 1
     assert [scenario["scenario"] for scenario in document["scenarios"]] == list(names)

@@ -159,7 +159,7 @@ def test_every_setting_has_its_variable() -> None:
     [
         ({"STARMAN_WORKER": "3"}, "STARMAN_WORKER: no setting has this variable; did you mean 'STARMAN_WORKERS'?"),
         ({"STARMAN_WORKER": ""}, "did you mean 'STARMAN_WORKERS'?"),
-        ({"STARMAN_THREADS": "x"}, "STARMAN_THREADS: 'x' is not valid; threads takes a whole number, at least 1"),
+        ({"STARMAN_THREADS": "x"}, "STARMAN_THREADS: 'x' is not valid; threads takes a whole number, at least 0"),
         ({"STARMAN_PRELOAD_APP": "perhaps"}, "STARMAN_PRELOAD_APP: 'perhaps' is not valid; preload_app takes true or false"),
     ],
 )
