@@ -56,8 +56,8 @@ def settle() -> None:
     """
     gc.collect()
     immortalize()
-    _filling.append(_fill_holes())
     fill_malloc_holes()
+    _filling.append(_fill_holes())
     gc.freeze()
 
 
