@@ -217,8 +217,12 @@ def test_a_request_in_flight_is_finished_by_its_worker(installed: Installation, 
     with installed.serve("--workers", "1", "--graceful-timeout", "120") as server, server.client(120) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert wait_until(running.exists, 30)
+        (old,) = server.worker_pids()
+        opened = descriptors(old)
         installed.site.write("two")
         upgrade(server)
+        # It drains: it has closed its listener.
+        assert wait_until(lambda: descriptors(old) < opened, 30)
         gate.unlink()
         response = client.read()
         assert (response.status, response.body, response.persistent) == (200, b"one", False)
