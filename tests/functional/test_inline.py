@@ -27,7 +27,8 @@ from tests.functional.certificates import Pair, TlsClient
 from tests.functional.conftest import Events
 from tests.functional.harness import REPOSITORY, Server, environment, wait_until
 from tests.functional.load import Load
-from tests.functional.wire import Client, TruncatedError, encode_request
+from tests.functional.vitals import descriptors
+from tests.functional.wire import Client, TruncatedError, encode_request, refuses
 
 APPLICATION = "tests.functional.applications:app"
 EXAMPLES = [REPOSITORY / "examples", REPOSITORY / "examples" / "django_site"]
@@ -196,14 +197,6 @@ def test_a_slow_reader_gets_its_stream_and_holds_nobody_up(server: Server, worke
     assert slow.read().body == b"hello\n"
 
 
-def descriptors(pid: int) -> list[str]:
-    found = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
-    return found
-
-
 def test_a_slow_reader_gets_its_file(server: Server, events: Events, slow: Client) -> None:
     before = events.count("close file")
     slow.send(encode_request("GET", "/file") * 3)
@@ -282,14 +275,6 @@ def test_restart_and_stop_finish_what_is_streamed(server_env: dict[str, str]) ->
             assert list(pool.map(rest_of, [first, second])) == [pattern(SIZE)] * 2
         assert server.wait() == 0
     assert "are reset" not in server.log
-
-
-def refuses(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 5).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_a_drain_that_takes_too_long_closes_the_iterable(server_env: dict[str, str], events: Events) -> None:

@@ -20,7 +20,7 @@ from tests.functional.applications import digest, pattern
 from tests.functional.certificates import Pair, TlsClient
 from tests.functional.conftest import Events
 from tests.functional.harness import Server, wait_until
-from tests.functional.wire import Client, NoResponseError, TruncatedError, encode_request
+from tests.functional.wire import Client, NoResponseError, TruncatedError, encode_request, refuses
 
 APPLICATION = "tests.functional.applications:app"
 SIZE = 16_000_000
@@ -261,14 +261,6 @@ def spooled(secure: bool, server_env: dict[str, str], pair: Pair, tmp_path: Path
         client = service.slow(f"/size/{SIZE}")
         assert wait_until(lambda: len(service.files()) == 1)
         yield service, client
-
-
-def refuses(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 5).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_a_graceful_stop_waits_for_what_is_spooled(spooled: tuple[Service, Client]) -> None:

@@ -221,3 +221,12 @@ def encode_request(method: str, target: str, fields: Fields = (), body: bytes | 
 def encode_chunks(blocks: Iterable[bytes]) -> bytes:
     """`blocks` in the chunked coding, with its end. Empty blocks are left out: they would end the body."""
     return b"".join(b"%x\r\n%b\r\n" % (len(block), block) for block in blocks if block) + b"0\r\n\r\n"
+
+
+def refuses(port: int) -> bool:
+    """Whether nobody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except ConnectionRefusedError:
+        return True
+    return False

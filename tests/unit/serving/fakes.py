@@ -18,13 +18,15 @@ SECONDS = 10.0
 
 
 class FakeLoop:
-    """`call` is its call_soon_threadsafe: what is posted waits until the test runs it."""
+    """What is posted, or called soon, waits until the test runs it."""
 
     def __init__(self) -> None:
         self.queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
 
     def call(self, function: Callable[..., object], *arguments: Any) -> None:
         self.queue.put((function, arguments))
+
+    call_soon = call_soon_threadsafe = call
 
     def run_one(self, wait: bool = False) -> bool:
         """Run the next call. `wait`: until a thread has posted one."""

@@ -484,11 +484,6 @@ def test_what_a_request_has_is_free_at_its_end() -> None:
 # The queue, without sockets
 
 
-class Loop(FakeLoop):
-    call_soon = FakeLoop.call
-    call_soon_threadsafe = FakeLoop.call
-
-
 class FakeExchange:
     """One of `count` pieces or pipelined requests of the client `name`."""
 
@@ -506,7 +501,7 @@ class FakeExchange:
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
 def test_everybody_has_one_turn_in_each_round(counts: list[int]) -> None:
-    loop, ran = Loop(), list[int]()
+    loop, ran = FakeLoop(), list[int]()
     pool = Inline(loop)  # type: ignore[arg-type]
     pool._loop = loop  # type: ignore[assignment]
     for name, count in enumerate(counts):
@@ -520,7 +515,7 @@ def test_everybody_has_one_turn_in_each_round(counts: list[int]) -> None:
 def test_a_long_turn_ends_and_says_that_requests_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(1000))
     monkeypatch.setattr(inline_module, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
-    loop, ran, backlogs = Loop(), list[int](), list[int]()
+    loop, ran, backlogs = FakeLoop(), list[int](), list[int]()
     pool = Inline(loop)  # type: ignore[arg-type]
     pool.on_backlog = lambda: backlogs.append(len(ran))
     for name in range(3):
@@ -543,7 +538,7 @@ def test_an_error_between_two_exchanges_does_not_end_the_queue() -> None:
         def abandon(self, error: BaseException) -> None:
             raise error
 
-    loop, ran = Loop(), list[int]()
+    loop, ran = FakeLoop(), list[int]()
     pool = Inline(loop)  # type: ignore[arg-type]
     pool.put(Raising(0, 1, ran))  # type: ignore[arg-type]
     pool.put(FakeExchange(1, 1, ran))  # type: ignore[arg-type]
@@ -555,7 +550,7 @@ def test_an_error_between_two_exchanges_does_not_end_the_queue() -> None:
 
 
 def test_the_last_ones_are_run_at_the_end() -> None:
-    loop, ran = Loop(), list[int]()
+    loop, ran = FakeLoop(), list[int]()
     pool = Inline(loop)  # type: ignore[arg-type]
     for name in range(2):
         pool.put(FakeExchange(name, 2, ran))  # type: ignore[arg-type]

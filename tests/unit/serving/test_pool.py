@@ -19,13 +19,6 @@ from starman.serving.schedule import SLICE, Mode, Schedule, Verdict
 from tests.unit.serving.fakes import SECONDS, FakeHead, FakeLoop
 
 
-class Loop(FakeLoop):
-    """What is called soon waits until the test runs it."""
-
-    call_soon = FakeLoop.call
-    call_soon_threadsafe = FakeLoop.call
-
-
 class FakeExchange:
     """Runs `action`, tells its name to `done`, and gives the next of its connection."""
 
@@ -62,8 +55,8 @@ def done() -> SimpleQueue[Any]:
 
 
 @pytest.fixture
-def loop() -> Loop:
-    return Loop()
+def loop() -> FakeLoop:
+    return FakeLoop()
 
 
 @pytest.fixture(params=[True, False], ids=["turns", "no turns"])
@@ -75,7 +68,7 @@ Make = Callable[..., Pool]
 
 
 @pytest.fixture
-def make(loop: Loop, takes_turns: bool) -> Iterator[Make]:
+def make(loop: FakeLoop, takes_turns: bool) -> Iterator[Make]:
     """Makes pools of that many threads, and stops them."""
     pools: list[Pool] = []
 
@@ -254,7 +247,7 @@ def test_busy_while_an_exchange_waits_or_runs(make: Make, done: SimpleQueue[Any]
     wait_until(lambda: not pool.busy)
 
 
-def test_a_thread_notes_what_it_runs_as_long_as_it_runs(loop: Loop, done: SimpleQueue[Any], takes_turns: bool) -> None:
+def test_a_thread_notes_what_it_runs_as_long_as_it_runs(loop: FakeLoop, done: SimpleQueue[Any], takes_turns: bool) -> None:
     notes: list[tuple[float, bytes, bytes]] = []
     busy = memoryview(bytearray(b"\x01"))
     seen: list[int] = []
