@@ -6,6 +6,7 @@ do nothing.
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -18,7 +19,8 @@ _SIZES = (65_536, 32_768, 16_384, 8192, 4096, 2048, *range(1032, 16, -16))
 # At most so much is filled in all; 0.8 MB were seen with a small application. Filling touches 16 bytes of each hole.
 _MOST_FILLING = 256 << 20
 
-_PAGE = 4096
+# The kernel's, 16 or 64 KiB on some machines: madvise(2) rounds up to it, and would take what follows the zeros along.
+_PAGE = os.sysconf("SC_PAGESIZE")
 _NO_BYTES = bytes(_PAGE)
 _MADV_DONTNEED = 4  # <bits/mman-linux.h>
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import re
 import subprocess
@@ -64,6 +65,16 @@ print(pages.fill_malloc_holes() < 1 << 18 and libc.sbrk(0) <= end + (1 << 18))
 def test_filling_is_bounded() -> None:
     script = "pages._MOST_FILLING = 1 << 20\nprint(pages.fill_malloc_holes() <= (1 << 20) + 65_536)"
     assert in_a_fresh_process(HOLES.format(size=3000) + script) == "True"
+
+
+def test_a_page_is_as_large_as_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """madvise(2) rounds a length up to it: with a smaller one of ours, bytes behind the zeros would be lost."""
+    assert pages._PAGE == mmap.PAGESIZE
+    monkeypatch.setattr(pages, "_PAGE", 4 * mmap.PAGESIZE)
+    monkeypatch.setattr(pages, "_NO_BYTES", bytes(4 * mmap.PAGESIZE))
+    data = bytearray(64 * mmap.PAGESIZE)
+    data[:: 4 * mmap.PAGESIZE] = b"x" * 16  # in each of these larger pages there is something
+    assert pages.give_back_zeros(bytes(data)) == 0
 
 
 @pytest.mark.parametrize("large", [60_000, MEGABYTE], ids=["of the heap", "of a mapping"])
