@@ -121,9 +121,27 @@ class Process:
         return [pid for pid, stat in _processes() if stat.session == self.pid and stat.state not in "ZX"]
 
     def children(self, pid: int | None = None) -> list[int]:
-        """The live children of `pid`; None means of the server itself."""
+        """The live children of `pid`; None means of the server itself.
+
+        A worker may be ready before the process between it and its mold has ended, and becomes the master's child only then: so
+        for the server this waits until there is none in between.
+        """
         parent = self.pid if pid is None else pid
+        wait_until(lambda: pid is not None or not self._forks_in_between(), 5.0)
         return [child for child, stat in _processes() if stat.parent == parent and stat.state not in "ZX"]
+
+    def _forks_in_between(self) -> list[int]:
+        """Processes of this server that are forks of a mold and not yet, or never, anything else."""
+        processes = dict(_processes())
+        return [
+            pid
+            for pid, stat in processes.items()
+            if stat.session == self.pid
+            and stat.state not in "ZX"
+            and stat.parent != self.pid
+            and stat.parent in processes
+            and all("starman mold" in _read_text(f"/proc/{each}/cmdline") for each in (pid, stat.parent))
+        ]
 
     def stop(self, signum: Signals = SIGQUIT, timeout: float = STOP_SECONDS) -> int:
         """End the server by `signum` and return its exit status. Fails the test if it, or a process of it, stays."""

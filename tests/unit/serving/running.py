@@ -111,7 +111,7 @@ class Running:
         self.join()
         self._socket.close()
         if error is None:
-            assert self.loop_errors == []
+            assert self.loop_errors == [], self.loop_errors
             assert self._failure is None
             self._check_nothing_is_left()
 
