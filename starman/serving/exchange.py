@@ -14,6 +14,7 @@ from starman import log
 from starman.proto.messages import RequestHead
 from starman.proto.response import RequestFacts, refusal
 from starman.serving.filerest import FileRest
+from starman.serving.outbox import LARGEST
 from starman.serving.rawsocket import RawSocket
 from starman.wsgi.body import RequestBody
 from starman.wsgi.call import Call, ClientGone
@@ -75,7 +76,7 @@ class Exchange:
         call = kind((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], self, shared.clock.stamp())
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
-        if head.upgrade and writer.is_direct:
+        if head.upgrade and writer.outlet.fd >= 0:
             raw = environ["gunicorn.socket"] = RawSocket(partial(self._detach, call))
         call.run(shared.application, environ)
         if raw is not None:
@@ -136,15 +137,19 @@ class Exchange:
         shared = self._shared
         return self.head.persistent and shared.keepalive and (not shared.draining or self._writer.pending_count > 0)
 
-    def send(self, data: bytes, *, last: bool) -> None:
+    def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         """Write straight to the socket; what it does not take is the loop's. Raises ClientGone.
 
         Waits for that unless it is the `last` of the response, or too many threads wait already: then it is kept for the client.
+        The last of a response may be held back while other requests wait (`outbox`).
         """
-        if data:
-            sent = self._writer.send(self, data)
-            if sent != len(data):
-                self._leave(memoryview(data)[sent:], last=last, may_wait=not last)
+        size = len(head) + len(data)
+        if last and size <= LARGEST and self._shared.pool.holds_back(self._writer) and self._writer.hold(self, head + data):
+            self._shared.pool.outbox.writers.append(self._writer)
+        elif size:
+            rest = self._writer.send(self, head, data)
+            if rest is not None:
+                self._leave(rest, last=last, may_wait=not last)
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
         """Send a head and a part of a file, and end the response. What the socket does not take, the loop sends from a
@@ -154,12 +159,12 @@ class Exchange:
             if count <= _SMALL_FILE:
                 data = os.pread(fd, count, offset)
                 if len(data) == count:
-                    self.send(head + data, last=True)
+                    self.send(data, head=head, last=True)
                     return
             rest = FileRest(os.dup(fd), offset, count)
-            sent = self._writer.send(self, head)
-            if sent != len(head):
-                self._leave(memoryview(head)[sent:], last=False, may_wait=False)
+            unsent = self._writer.send(self, head, b"")
+            if unsent is not None:
+                self._leave(unsent, last=False, may_wait=False)
             self._writer.send_file(self, rest)
             if rest.count:
                 self._writer.hand_over(self, rest, last=True)

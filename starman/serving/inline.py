@@ -20,6 +20,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from starman.serving.exchange import Exchange
+from starman.serving.outbox import LONGEST
 from starman.serving.overseer import Line, nowhere
 from starman.serving.pool import Pool
 from starman.serving.turn import Turn
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 _LONGEST_TURN = 0.005
 # After so long (seconds) a response stops at its next block, and others have their turn.
 _LONGEST_PIECE = 0.001
+# A request that takes so long (seconds) was meant for threads. Responses are not held back for so long behind one: there may be
+# more of its kind, and nobody could write what is held while the loop runs it.
+_SLOW = 0.005
+_WARY = 1.0
 # How long (seconds) another thread, as that which waits for connections, waits before it asks for the interpreter. Each poll
 # lets go of it for a moment, too short to take it and long enough to begin to wait anew: with Python's own 5 ms, a response that
 # is made without a break kept the others away for 7 s.
@@ -117,7 +122,7 @@ class InlineExchange(Exchange):
 class Inline(Pool):
     """The pool without threads: the loop works its queue down itself. All is the loop's, but `post`."""
 
-    __slots__ = ("_interval", "_line", "_thread")
+    __slots__ = ("_interval", "_line", "_thread", "_wary_until")
 
     exchange = InlineExchange
 
@@ -127,6 +132,7 @@ class Inline(Pool):
         self._line = line(0) or nowhere()
         self._thread = get_ident()
         self._interval = _SWITCH_INTERVAL
+        self._wary_until = 0.0
 
     def start(self) -> None:
         """Let other threads come in between pieces of responses: the interval is the process's."""
@@ -138,6 +144,10 @@ class Inline(Pool):
         while self._queue:
             self._run_some(len(self._queue))
         sys.setswitchinterval(self._interval)
+
+    def holds_back(self, writer: Writer) -> bool:
+        """Whether small responses are to be held back: others are next, and quick as far as anybody knows."""
+        return bool(self._queue or writer.pending_count) and time.monotonic() >= self._wary_until
 
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call something, soon. Any thread. Raises RuntimeError when it is closed."""
@@ -162,12 +172,22 @@ class Inline(Pool):
         loop = _get_running_loop()
         _set_running_loop(None)
         try:
+            began = time.monotonic()
+            self.outbox.until = began + LONGEST
             for _ in range(count):
                 self._run_first()
-                if time.monotonic() >= until:
+                now = time.monotonic()
+                if now - began >= _SLOW:
+                    self._wary_until = now + _WARY
+                if now >= self.outbox.until:
+                    self.outbox.flush()
+                    self.outbox.until = now + LONGEST
+                if now >= until:
                     break
+                began = now
         finally:
             _set_running_loop(loop)
+            self.outbox.flush()
 
     def _run_first(self) -> None:
         exchange = self._queue.popleft()

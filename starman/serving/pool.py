@@ -17,12 +17,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from starman.serving.exchange import Exchange
+from starman.serving.outbox import LONGEST, Outbox
 from starman.serving.overseer import Line, nowhere
 from starman.serving.schedule import MOST_POLLS, SLICE, Mode, Schedule, Verdict
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
+
+    from starman.serving.writer import Writer
 
 # How many pipelined requests of one connection a thread takes in a row before others have their turn.
 _MOST_IN_A_ROW = 16
@@ -51,6 +54,7 @@ class Pool:
         "_turn_due",
         "finished",
         "on_backlog",
+        "outbox",
     )
 
     def __init__(
@@ -70,6 +74,7 @@ class Pool:
         self._threads = [_Sleeper(line(number) or nowhere()) for number in range(size)]
         self._idle = self._threads[::-1]
         self._stopped = False
+        self.outbox = Outbox()
         # A permit for each thread that may wait for a slow reader. Taken and put back without a lock: a deque's pop is atomic.
         self._may_wait = deque([None] * max(1, size - 1))
         # Of the loop: whether a turn is to be taken when this poll's events are parsed, and what the last polls brought.
@@ -125,6 +130,10 @@ class Pool:
             self._wake()
         elif not self._turn_due:
             self._expect_turn(polls=0)
+
+    def holds_back(self, writer: Writer) -> bool:
+        """Whether small responses are to be held back: others are next, and the loop looks after them. A thread of the pool."""
+        return self._parked and bool(self._queue or writer.pending_count)
 
     def may_wait(self) -> bool:
         """Ask to wait until a client has read. A thread of the pool, which then calls `has_waited`, unless the answer is False.
@@ -182,9 +191,11 @@ class Pool:
         self._schedule.parks(self.finished, time.process_time(), now)
         # Before the thread is woken: it may be done before we wait for it.
         self._parked = True
+        self.outbox.until = now + LONGEST
         if not self._wake():
             # All are awake, and none of them falls asleep without a look at the queue.
             self._parked = False
+            self.outbox.flush()
             return False
         blocked = False
         try:
@@ -193,8 +204,10 @@ class Pool:
                 if verdict is Verdict.ASK:
                     self._asked = True
                 blocked = verdict is Verdict.OPEN
+                self.outbox.flush()
         finally:  # an application's signal handler may raise in there
             self._parked = False
+            self.outbox.flush()
             self._asked = False
             # After that: a thread that has still seen the question sleeps, and left the queue to us. One poll, then it is woken.
             if self._queue and not blocked:
@@ -261,6 +274,8 @@ class Pool:
                 following = None
             self.finished += 1
             busy[0] = 0
+            if self.outbox.writers:
+                self._settle(following)
             if following is None:
                 return
             exchange = following
@@ -268,6 +283,13 @@ class Pool:
                 break
         # Nobody is woken for it: this thread is awake.
         self._queue.append(exchange)
+
+    def _settle(self, following: Exchange | None) -> None:
+        """Write what is held back, unless another request runs at once. Whoever adds looks here whether the loop still parks."""
+        goes_on = self._parked and (following is not None or self._queue) and not self._asked
+        if not goes_on or time.monotonic() >= self.outbox.until:
+            self.outbox.flush()
+            self.outbox.until = time.monotonic() + LONGEST
 
 
 class _Sleeper:

@@ -101,7 +101,7 @@ class Remainder:
         """
         if self._progress is None:
             self._progress = Progress()
-        fd = self._writer.descriptor
+        fd = self._writer.outlet.fd
         if fd < 0:
             fd = self._transport.get_extra_info("socket").fileno()
         taken = self._passed - self._transport.get_write_buffer_size() - held_by_the_kernel(fd)
@@ -121,16 +121,16 @@ class Remainder:
                 rest.close()
 
     def _begin_file(self, rest: FileRest) -> None:
-        if self._writer.descriptor < 0:
+        if self._writer.outlet.fd < 0:
             self._write_block(rest)
         elif not self._watches:
             self._watches = True
-            self._loop.add_writer(self._writer.descriptor, self._send_file, rest)
+            self._loop.add_writer(self._writer.outlet.fd, self._send_file, rest)
 
     def _unwatch(self) -> None:
         if self._watches:
             self._watches = False
-            self._loop.remove_writer(self._writer.descriptor)
+            self._loop.remove_writer(self._writer.outlet.fd)
 
     def _write_block(self, rest: FileRest) -> None:
         """Give the transport, which has none left, a block."""
@@ -154,7 +154,7 @@ class Remainder:
 
     def _send_file(self, rest: FileRest) -> None:
         try:
-            sent = send_some(self._writer.descriptor, rest)
+            sent = send_some(self._writer.outlet.fd, rest)
         except (BrokenPipeError, ConnectionError):
             self._handler.cut()
             return

@@ -111,10 +111,10 @@ class StreamedExchange(Exchange):
         self._response = _Response.DUE
         return self._stream.will_end and super().may_persist()
 
-    def send(self, data: bytes, *, last: bool) -> None:
+    def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         """As of any exchange; raises ClientGone once the body has failed."""
         self._begin()
-        super().send(data, last=last)
+        super().send(data, head=head, last=last)
         if last:
             self._response = _Response.COMPLETE
 

@@ -82,7 +82,7 @@ class _Nowhere:
     def may_persist(self) -> bool:
         return True
 
-    def send(self, data: bytes, *, last: bool) -> None:
+    def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         self.ended = last
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:

@@ -1,7 +1,7 @@
 """The bridge of one connection between the loop and the threads: its order of exchanges, and its sending side.
 
 At any time the sending side belongs to the thread that runs the connection's exchange, or to the loop. Whose turn it is stands in
-`_turn`, and every look at it, every change of it and every write by a thread happens under `_lock`: so the loop can take the
+`turn`, and every look at it, every change of it and every write by a thread happens under `_lock`: so the loop can take the
 sending side away from a thread that lives on (hazard 1), and a descriptor is never closed under a write (hazard 2).
 
 The thread writes to a duplicate of the connection's descriptor, never to the loop's own: libuv closes that one by itself on a
@@ -11,16 +11,15 @@ read error, and its number is reused at once (hazard 2). On TLS there is none: e
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from starman.serving.filerest import FileRest, send_some
+from starman.serving.filerest import FileRest
 from starman.serving.loopside import LoopSide, OnRoom, Rest
-from starman.serving.socketstate import is_reset
+from starman.serving.outlet import Outlet
 from starman.serving.spool import Spool, SpoolLimits
 from starman.serving.turn import Turn
 from starman.wsgi.call import ClientGone
@@ -35,22 +34,16 @@ _FREE, _THREAD, _STREAMING, _SPOOLING, _SPOOLED, _FINISHING, _RETURNED, _WRITTEN
 
 
 class Writer:
-    """One connection's sending side and order of exchanges. Methods say which side may call them."""
+    """One connection's sending side and order of exchanges. Methods say which side may call them.
+
+    turn: whose turn it is. Either side, for a look: without the lock it may be over at once.
+    outlet: what a thread writes to. For a look at its number by the thread that runs an exchange, and by the loop while
+    a file is handed over: only then nobody else closes it.
+    """
 
     __slots__ = (
-        "_call_loop",
-        "_exchange",
-        "_fd",
-        "_handed",
-        "_lock",
-        "_loop_side",
-        "_on_room",
-        "_pending",
-        "_persistent",
-        "_spool",
-        "_turn",
-        "_wake_loop",
-        "idle_since",
+        *("_call_loop", "_exchange", "_handed", "_lock", "_loop_side", "_on_room", "_pending", "_persistent", "_spool"),
+        *("_wake_loop", "idle_since", "outlet", "turn"),
     )
 
     def __init__(self, loop_side: LoopSide, call_loop: Callable[..., object]) -> None:
@@ -58,8 +51,8 @@ class Writer:
         self._loop_side = loop_side
         self._call_loop = call_loop
         self._lock = threading.Lock()
-        self._turn = _FREE
-        self._fd = -1
+        self.turn = _FREE
+        self.outlet = Outlet()
         self._exchange: Exchange | None = None
         self._pending: deque[Exchange] = deque()
         self._persistent = True
@@ -81,17 +74,16 @@ class Writer:
         (TLS). `buffered` whether the transport still has bytes to send.
         """
         with self._lock:
-            if self._turn is not _ENDING and self._turn is not _DEAD:
-                if self._fd < 0 <= fd:
-                    self._fd = os.dup(fd)
-                if self._turn is not _FREE:
+            if self.turn is not _ENDING and self.turn is not _DEAD:
+                self.outlet.open(fd)
+                if self.turn is not _FREE:
                     self._pending.append(exchange)
                     return False
                 if buffered:
-                    self._turn = _RETURNED
+                    self.turn = _RETURNED
                     self._pending.append(exchange)
                     return False
-                self._turn = _THREAD
+                self.turn = _THREAD
                 self._exchange = exchange
                 return True
         exchange.drop()
@@ -106,24 +98,23 @@ class Writer:
         with self._lock:
             if taken != self._handed:
                 return False, None
-            if self._turn is _STREAMING:
-                self._turn = _THREAD
+            if self.turn is _STREAMING:
+                self.turn = _THREAD
                 self._tell_of_room()
-            elif self._turn is _SPOOLING:
-                self._turn = _SPOOLED
-            elif self._turn is _FINISHING:
-                self._turn = _WRITTEN
-            elif self._turn is _RETURNED:
+            elif self.turn is _SPOOLING:
+                self.turn = _SPOOLED
+            elif self.turn is _FINISHING:
+                self.turn = _WRITTEN
+            elif self.turn is _RETURNED and not self.outlet.held:
                 return True, self._next()
             return True, None
 
     def wake_when_done(self) -> bool:
         """Ask for `on_turn` when all exchanges are done. Loop. False: they are done now, and nothing will come."""
         with self._lock:
-            if self._turn is _FREE:
-                return False
-            self._wake_loop = True
-            return True
+            self._write_held()
+            self._wake_loop = self.turn is not _FREE
+            return self._wake_loop
 
     def lose(self) -> None:
         """The connection is gone. Loop. Exchanges that wait are dropped, the running one is told at its next send.
@@ -138,23 +129,9 @@ class Writer:
     def rest(self) -> None:
         """Give the duplicate back while the connection idles: an application's select() fails above descriptor 1023. Loop."""
         with self._lock:
-            if self._turn is _FREE:
-                self._close_fd()
-
-    @property
-    def descriptor(self) -> int:
-        """The duplicate's number, -1 without. Loop, while a file is handed over: only then nobody else closes it."""
-        return self._fd
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether threads write to the socket themselves: not on TLS. The thread that runs an exchange."""
-        return self._fd >= 0
-
-    @property
-    def turn(self) -> Turn:
-        """Whose turn it is. Either side, for a look: without the lock it may be over at once."""
-        return self._turn
+            self._write_held()
+            if self.turn is _FREE:
+                self.outlet.close()
 
     @property
     def pending_count(self) -> int:
@@ -163,26 +140,32 @@ class Writer:
 
     # The thread's side
 
-    def send(self, exchange: Exchange, data: bytes) -> int:
-        """Write what the socket takes now. Thread. Returns the number of bytes; raises ClientGone."""
+    def send(self, exchange: Exchange, head: bytes, data: bytes) -> memoryview | None:
+        """Write what the socket takes now. Thread. Returns what it does not take, None when it has all; raises ClientGone."""
         with self._lock:
-            if self._exchange is exchange and self._turn is _THREAD and self._fd >= 0:
+            if self._exchange is exchange and self.turn is _THREAD and self.outlet.fd >= 0:
                 try:
-                    return os.write(self._fd, data)
-                except BlockingIOError:
-                    return 0
+                    return self.outlet.write(head, data)
                 except OSError:
                     self._failed()
                     raise ClientGone from None
-        return self.send(exchange, data) if self._notices_room(exchange) else 0
+        return self.send(exchange, head, data) if self._notices_room(exchange) else memoryview(head + data)
+
+    def hold(self, exchange: Exchange, response: bytes) -> bool:
+        """Hold a whole response back until `flush`, or until more is written. Thread. False: this one cannot be."""
+        with self._lock:
+            if self._exchange is exchange and self.turn is _THREAD and self.outlet.fd >= 0:
+                self.outlet.held += response
+                return True
+        return False
 
     def send_file(self, exchange: Exchange, rest: FileRest) -> None:
         """Let the kernel send of a file what the socket takes now, and move `rest` on. Thread. Raises ClientGone, OSError."""
         with self._lock:
-            if not self._may_write(exchange) or self._fd < 0:
+            if not self._may_write(exchange) or self.outlet.fd < 0:
                 return
             try:
-                rest.offset += send_some(self._fd, rest)
+                self.outlet.send_file(rest)
             except (BrokenPipeError, ConnectionError):
                 self._failed()
                 raise ClientGone from None
@@ -224,13 +207,13 @@ class Writer:
                 return None
             self._exchange = None
             self._persistent = self._persistent and persistent
-            if self._turn is _THREAD or self._turn is _WRITTEN:
+            if self.turn is _THREAD or self.turn is _WRITTEN:
                 return self._next()
             spool, self._spool = self._spool, None
             following = None
-            if self._turn is _FINISHING or self._turn is _SPOOLING:
-                self._turn = _RETURNED
-            elif self._turn is _SPOOLED:
+            if self.turn is _FINISHING or self.turn is _SPOOLING:
+                self.turn = _RETURNED
+            elif self.turn is _SPOOLED:
                 following = self._next()
         if spool is not None:
             spool.close()
@@ -241,9 +224,10 @@ class Writer:
         with self._lock:
             if self._exchange is not exchange:
                 return
-            if self._turn is _THREAD or self._turn is _SPOOLED:
+            self._write_held()
+            if self.turn is _THREAD or self.turn is _SPOOLED:
                 self._failed()
-            elif self._turn is not _DEAD:
+            elif self.turn is not _DEAD:
                 # The loop writes, perhaps a file to the duplicate: the closing is the loop's, too.
                 self._call_loop(self._loop_side.cut)
 
@@ -253,29 +237,25 @@ class Writer:
         Waits for the loop to let go. For the server the connection is dead from here on. Raises ClientGone.
         """
         with self._lock:
+            self._write_held()
             self._check(exchange)
-            fd, self._fd = self._fd, -1
+            fd = self.outlet.give()
             self._die()
         reply: SimpleQueue[bytes] = SimpleQueue()
         self._call_loop(self._loop_side.let_go, reply)
         return fd, reply.get()
 
     def client_is_gone(self) -> bool:
-        """Whether the client has reset the connection, even if the loop cannot see it (hazard 5). Thread. A FIN is no reset.
-
-        Without a descriptor (TLS) the loop alone can see it.
-        """
+        """Whether the client has reset the connection (hazard 5). Thread. A FIN is no reset."""
         with self._lock:
-            if self._turn is _DEAD or self._fd < 0:
-                return self._turn is _DEAD
-            return is_reset(self._fd)
+            return self.turn is _DEAD or self.outlet.is_reset()
 
     def _notices_room(self, exchange: Exchange) -> bool:
         """Whether the loop has caught up with what was kept, so that the thread may write again. Raises ClientGone."""
         with self._lock:
-            if not self._may_write(exchange) or self._turn is _THREAD:
+            if not self._may_write(exchange) or self.turn is _THREAD:
                 return False
-            self._turn = _THREAD
+            self.turn = _THREAD
             spool, self._spool = self._spool, None
         if spool is not None:
             spool.close()
@@ -289,37 +269,64 @@ class Writer:
                 rest = spool.share(anew=may_write)
             used, self._spool = self._spool, spool if then is _SPOOLING else None
             self._on_room = on_room
-            self._turn = then
+            self.turn = then
             self._handed += 1
         if used is not None and used is not spool:
             used.close()
         self._call_loop(self._loop_side.take_over, rest)
 
+    # Both
+
+    def flush(self) -> None:
+        """Write what was held back."""
+        with self._lock:
+            self._write_held()
+
     # Both; the lock is held
+
+    def _write_held(self) -> None:
+        if not self.outlet.held:
+            return
+        try:
+            rest = self.outlet.write(b"", b"")
+        except OSError:
+            self._failed()
+            return
+        if rest is not None:
+            if self.turn is not _RETURNED:
+                # Another exchange may run by now: it goes on, and its response comes behind this.
+                self.turn = _SPOOLING if self.turn is _THREAD else _RETURNED
+            self._handed += 1
+            self._call_loop(self._loop_side.take_over, rest)
+        elif self.turn is _RETURNED:
+            self._next()
 
     def _may_write(self, exchange: Exchange) -> bool:
         """Whether the socket is the thread's now. False: the loop writes, and the thread may add to that. Raises ClientGone."""
         if self._exchange is exchange:
-            if self._turn is _THREAD or self._turn is _SPOOLED:
+            if self.turn is _THREAD or self.turn is _SPOOLED:
                 return True
-            if self._turn is _SPOOLING:
+            if self.turn is _SPOOLING:
                 return False
         raise ClientGone
 
     def _check(self, exchange: Exchange) -> None:
-        if self._exchange is not exchange or self._turn is not _THREAD:
+        if self._exchange is not exchange or self.turn is not _THREAD:
             raise ClientGone
 
     def _next(self) -> Exchange | None:
         if not self._persistent:
-            self._turn = _ENDING
+            if self.outlet.held:
+                self.turn = _RETURNED
+                return None
+            self.turn = _ENDING
             self._call_loop(self._loop_side.on_turn)
             return None
         if self._pending:
-            self._turn = _THREAD
+            self.turn = _THREAD
             self._exchange = self._pending.popleft()
             return self._exchange
-        self._turn = _FREE
+        self.turn = _FREE
         self.idle_since = time.monotonic()
         if self._wake_loop:
             self._wake_loop = False
@@ -333,16 +340,11 @@ class Writer:
             self._call_loop(self._loop_side.cut)
 
     def _die(self) -> None:
-        self._turn = _DEAD
-        self._close_fd()
+        self.turn = _DEAD
+        self.outlet.close()
         self._tell_of_room()
 
     def _tell_of_room(self) -> None:
         on_room, self._on_room = self._on_room, None
         if on_room is not None:
             on_room()
-
-    def _close_fd(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1

@@ -46,8 +46,8 @@ class Output(Protocol):
     def may_persist(self) -> bool:
         """Whether client and server want to keep the connection after this response; asked when its head is due."""
 
-    def send(self, data: bytes, *, last: bool) -> None:
-        """Send `data`. `last`: the response ends here, so the caller need not wait for a slow reader."""
+    def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
+        """Send `head`, then `data`. `last`: the response ends here, so the caller need not wait for a slow reader."""
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
         """Send `head`, then `count` bytes of the file, and end the response. The descriptor is the caller's."""
@@ -219,7 +219,7 @@ class Call:
             data = self._cut_to_length(data)
             if self._left:
                 self._fell_short()
-        self._output.send(encoded + data, last=True)
+        self._output.send(data, head=encoded, last=True)
         self.body_sent = len(data)
         self._state = _ENDED
 
@@ -243,7 +243,7 @@ class Call:
             complete = not self._left
         if encoded or data:
             # The last byte of a known length is the end, whatever the iterable still does: no need to wait for a slow reader.
-            self._output.send(encoded + (chunk(data) if framing is CHUNKED else data), last=complete)
+            self._output.send(chunk(data) if framing is CHUNKED else data, head=encoded, last=complete)
             self.body_sent += len(data)
 
     def _cut_to_length(self, data: bytes) -> bytes:

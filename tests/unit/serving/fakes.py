@@ -148,11 +148,11 @@ class WatchedWriter(Writer):
         super().__init__(loop_side, call_loop)
 
     @property
-    def _turn(self) -> Turn:
+    def turn(self) -> Turn:  # type: ignore[override]
         return self._watched
 
-    @_turn.setter
-    def _turn(self, turn: Turn) -> None:
+    @turn.setter
+    def turn(self, turn: Turn) -> None:
         if hasattr(self, "_watched"):
             self.seen.append((self._watched, turn))
         self._watched: Turn = turn

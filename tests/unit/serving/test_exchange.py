@@ -16,8 +16,10 @@ import pytest
 from starman.serving import exchange as module
 from starman.serving.clock import Clock
 from starman.serving.exchange import Exchange
+from starman.serving.outbox import Outbox
 from starman.serving.spool import SpoolLimits
 from starman.serving.turn import Turn
+from starman.serving.writer import Writer
 from starman.wsgi.body import RequestBody
 from tests.functional.harness import wait_until
 from tests.unit.serving.fakes import SECONDS, Bridge
@@ -43,6 +45,11 @@ class FakePool:
 
     def __init__(self) -> None:
         self.permits = 1
+        self.outbox = Outbox()
+        self.more_comes = False
+
+    def holds_back(self, writer: Writer) -> bool:
+        return self.more_comes
 
     def may_wait(self) -> bool:
         self.permits -= 1

@@ -6,7 +6,8 @@ left out: a slice of a park may end at any moment, POOL may be over at any momen
 
 What is checked, in every state that can be reached:
 
-- Where nothing can happen any more, every exchange was run, once, and every thread sleeps (or has ended, after a stop).
+- Where nothing can happen any more, every exchange was run, once, every thread sleeps (or has ended, after a stop), and no
+  response is held back.
 - The loop does not turn in circles, taking turns without waiting, while no thread does anything.
 - No slice of a park passes while a call waits that was posted: its poster would have unparked the loop.
 """
@@ -24,7 +25,7 @@ MOST_POLLS = 1
 
 # What an exchange does, by its letter.
 RETURNS = "r"
-BLOCKS = "b"  # until all others are finished: so one thread has to be left for them
+BLOCKS = "b"  # until all others are finished and answered: so one thread has to be left for them, and somebody empty the outbox
 POSTS = "p"  # and waits until the loop has called what it posted, as a thread that streams does
 CHAINS = "c"  # gives the next exchange of its connection, which is an "r"
 
@@ -43,6 +44,9 @@ class Mistake(Enum):
     STOPS_AFTER_IT_WAKES = auto()
     FORGETS_WHAT_WAS_POSTED = auto()
     ENDS_WITHOUT_ANOTHER_LOOK = auto()
+    LOOKS_BEFORE_IT_ADDS = auto()
+    FORGETS_THE_OUTBOX_AFTER_A_PARK = auto()
+    FORGETS_THE_OUTBOX_WITHOUT_A_PARK = auto()
 
 
 class Thread(NamedTuple):
@@ -76,6 +80,7 @@ class State(NamedTuple):
     progress: bool = False  # whether an exchange was finished since the last slice
     to_wake: int = 0
     blocked: bool = False
+    held: bool = False  # whether responses are held back
     called: int = 0  # posted calls that were made, and whose posters have not noticed
 
 
@@ -151,19 +156,43 @@ class Model:
             case "run":  # exchange.run()
                 if thread.exchange == POSTS:  # post: self._loop.call_soon_threadsafe
                     yield goes("note the post", ready=(*state.ready, "call"))
-                elif thread.exchange != BLOCKS or state.unfinished == 1:
-                    yield goes("finished", unfinished=state.unfinished - 1)
+                elif thread.exchange == BLOCKS:
+                    if state.unfinished == 1 and not state.held:
+                        yield goes("finished", unfinished=0)
+                else:
+                    yield goes("look at parked")
+            # Exchange.send: holds_back, then the outbox
+            case "look at parked":  # return self._parked …
+                yield goes("look for more") if state.parked else goes("finished", unfinished=state.unfinished - 1)
+            case "look for more":  # … and bool(self._queue or writer.pending_count)
+                more = state.queue or thread.exchange == CHAINS
+                yield goes("add") if more else goes("finished", unfinished=state.unfinished - 1)
+            case "add":  # self._shared.pool.outbox.writers.append(self._writer)
+                yield goes("finished", unfinished=state.unfinished - 1, held=True)
             case "note the post":  # post: self._posted = True
                 yield goes("unpark", posted=True) if self.mistake is not Mistake.FORGETS_WHAT_WAS_POSTED else goes("unpark")
             case "wait for the call":
                 if state.called:
                     yield goes("finished", called=state.called - 1, unfinished=state.unfinished - 1)
-            case "finished":  # self.finished += 1
+            case "finished":  # self.finished += 1; if self.outbox.writers
+                yield goes(
+                    "settle" if state.held and self.mistake is not Mistake.LOOKS_BEFORE_IT_ADDS else "go on", progress=True
+                )
+            # _settle
+            case "settle":  # goes_on = self._parked …
+                yield goes("settle if none follows" if state.parked else "empty the outbox")
+            case "settle if none follows":  # … and (following is not None or self._queue) and not self._asked
+                yield goes("empty the outbox")  # time.monotonic() >= self.outbox.until
+                if (state.queue or thread.exchange == CHAINS) and not state.asked:
+                    yield goes("go on")
+            case "empty the outbox":  # self.outbox.flush()
+                yield goes("go on", held=False)
+            case "go on":
                 if thread.exchange == CHAINS:
-                    yield goes("run", exchange=RETURNS, progress=True)
-                    yield goes("put back", progress=True)  # 16 in a row, or self._asked
+                    yield goes("run", exchange=RETURNS)
+                    yield goes("put back")  # 16 in a row, or self._asked
                 else:
-                    yield goes("ask", exchange="", progress=True)
+                    yield goes("ask", exchange="")
             case "put back":  # self._queue.append(exchange)
                 yield goes("ask", exchange="", queue=state.queue + RETURNS)
 
@@ -231,7 +260,9 @@ class Model:
                 elif mistake is Mistake.TAKES_TURNS_WHILE_ALL_ARE_AWAKE:
                     yield to(at="park ends")
                 else:
-                    yield to(at="loop", parked=False)
+                    yield to(at="no park", parked=False)
+            case "no park":  # self.outbox.flush()
+                yield to(at="loop", held=state.held and mistake is Mistake.FORGETS_THE_OUTBOX_WITHOUT_A_PARK)
             case "parked":  # while not (blocked or self._posted …
                 if state.posted:
                     yield to(at="park ends")
@@ -240,14 +271,17 @@ class Model:
             case "gate":  # … or self._gate.acquire(timeout=SLICE))
                 if state.gate:
                     yield to(at="park ends", gate=False)
-                elif state.progress:  # after_slice: WAIT or ASK
-                    yield to(at="parked", progress=False)
-                    yield to(at="parked", progress=False, asked=True)
+                elif state.progress:  # after_slice: WAIT or ASK; self.outbox.flush()
+                    yield to(at="parked", progress=False, held=False)
+                    yield to(at="parked", progress=False, held=False, asked=True)
                 else:  # after_slice: OPEN
                     yield to(at="park ends", blocked=True, pool_mode=True)
             case "park ends":  # self._parked = False
+                yield to(at="park over", parked=False)
+            case "park over":  # self.outbox.flush()
                 early = mistake is Mistake.LOOKS_BEFORE_IT_STOPS_ASKING
-                yield to(at="look at the queue" if early else "stop asking", parked=False)
+                forgets = mistake is Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK
+                yield to(at="look at the queue" if early else "stop asking", held=state.held and forgets)
             case "stop asking":  # self._asked = False
                 if mistake is Mistake.LOOKS_BEFORE_IT_STOPS_ASKING:
                     yield to(at="expect" if state.polls else "loop", asked=False)
@@ -304,6 +338,7 @@ class Model:
             assert not state.unfinished, f"an exchange is lost: {state}"
             asleep = {"ended"} if self.stops else {"bell"}
             assert {thread.at for thread in state.threads} == asleep, f"a thread hangs: {state}"
+            assert not state.held, f"a response is lost: {state}"
         if state.at == "gate" and not state.gate and not state.posted and "call" in state.ready:
             posted = any(thread.at == "wait for the call" for thread in state.threads)
             assert not posted, f"a slice passes beside what was posted: {state}"
@@ -368,6 +403,9 @@ def test_stop(coming: str, takes_turns: bool) -> None:
         (Mistake.STOPS_AFTER_IT_WAKES, "r", "hangs"),
         (Mistake.FORGETS_WHAT_WAS_POSTED, "rp", "slice"),
         (Mistake.ENDS_WITHOUT_ANOTHER_LOOK, "rr", "lost"),
+        (Mistake.LOOKS_BEFORE_IT_ADDS, "rrr", "lost"),
+        (Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK, "rb", "lost"),
+        (Mistake.FORGETS_THE_OUTBOX_WITHOUT_A_PARK, "cb", "lost"),
     ],
     ids=lambda value: getattr(value, "name", value),
 )

@@ -56,7 +56,7 @@ class Sending:
 
     def __init__(self) -> None:
         self.transport, self.handler = FakeTransport(), FakeHandler()
-        writer = SimpleNamespace(descriptor=-1)
+        writer = SimpleNamespace(outlet=SimpleNamespace(fd=-1))
         self.remainder = Remainder(
             self.handler, cast("asyncio.AbstractEventLoop", None), cast("Any", self.transport), cast("Any", writer)
         )

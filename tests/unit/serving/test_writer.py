@@ -74,6 +74,12 @@ def thread_turn(b: Bridge) -> Any:
     return b.offer()
 
 
+def held_back(b: Bridge, response: bytes = b"held") -> Any:
+    exchange = b.offer()
+    assert b.writer.hold(exchange, response)
+    return exchange
+
+
 def streaming_turn(b: Bridge) -> tuple[threading.Thread, Outcome]:
     exchange = b.offer()
     ending = in_thread(b.writer.hand_over, exchange, memoryview(b"rest"), last=False)
@@ -147,6 +153,7 @@ DRIVES: dict[tuple[Turn, Turn], Callable[[Bridge], object]] = {
     (Turn.THREAD, Turn.STREAMING): lambda b: _streaming_then(b, b.writer.lose),
     (Turn.THREAD, Turn.SPOOLING): spooling_turn,
     (Turn.THREAD, Turn.FINISHING): finishing_turn,
+    (Turn.THREAD, Turn.RETURNED): lambda b: b.writer.release(held_back(b), False),
     (Turn.THREAD, Turn.ENDING): lambda b: b.writer.release(thread_turn(b), False),
     (Turn.THREAD, Turn.DEAD): lambda b: b.writer.abandon(thread_turn(b)),
     (Turn.STREAMING, Turn.THREAD): lambda b: _streaming_then(b, b.connection.drained),
@@ -157,7 +164,7 @@ DRIVES: dict[tuple[Turn, Turn], Callable[[Bridge], object]] = {
     (Turn.SPOOLING, Turn.FINISHING): lambda b: _keep(b, spooling_turn(b), last=True),
     (Turn.SPOOLING, Turn.RETURNED): lambda b: b.writer.release(spooling_turn(b), True),
     (Turn.SPOOLING, Turn.DEAD): lambda b: (spooling_turn(b), b.writer.lose()),
-    (Turn.SPOOLED, Turn.THREAD): lambda b: b.writer.send(spooled_turn(b), b"x"),
+    (Turn.SPOOLED, Turn.THREAD): lambda b: b.writer.send(spooled_turn(b), b"", b"x"),
     (Turn.SPOOLED, Turn.FREE): lambda b: b.writer.release(spooled_turn(b), True),
     (Turn.SPOOLED, Turn.STREAMING): lambda b: _wait(b, spooled_turn(b)),
     (Turn.SPOOLED, Turn.SPOOLING): lambda b: _keep(b, spooled_turn(b)),
@@ -253,7 +260,9 @@ class World(RuleBasedStateMachine):
         turn = self.writer.turn
         if not self.lost:
             asked = self.writer.wake_when_done()
-            assert asked is (turn is not Turn.FREE)
+            assert turn is not Turn.FREE or not asked or self.writer.turn is Turn.RETURNED  # what was held did not fit
+            assert asked is (self.writer.turn is not Turn.FREE)
+            assert self.writer.turn is Turn.DEAD or not self.writer.outlet.held
             if asked and turn is not Turn.ENDING:
                 self.asked = True
                 self.turns_before = self.b.connection.turns
@@ -261,7 +270,7 @@ class World(RuleBasedStateMachine):
     @rule()
     def loop_rests(self) -> None:
         self.writer.rest()
-        assert (self.writer.descriptor < 0) or self.writer.turn is not Turn.FREE
+        assert (self.writer.outlet.fd < 0) or self.writer.turn is not Turn.FREE
 
     @rule()
     def loop_loses_the_connection(self) -> None:
@@ -279,15 +288,14 @@ class World(RuleBasedStateMachine):
         may = self.writer.turn in (Turn.THREAD, Turn.SPOOLING, Turn.SPOOLED)
         adds = self.writer.turn is Turn.SPOOLING
         try:
-            sent = self.writer.send(self.running, data)
+            rest = self.writer.send(self.running, data[:7], data[7:])
         except ClientGone:
             assert not may
             return
         assert may
-        assert not (adds and sent)
+        assert not adds or rest == data
         self.expected += data
-        if sent < len(data):
-            rest = memoryview(data)[sent:]
+        if rest is not None:
             if not waits:
                 self.writer.keep(self.running, rest, LIMITS, last=last)
             elif last:
@@ -296,6 +304,19 @@ class World(RuleBasedStateMachine):
                 self.stream = in_thread(self.writer.hand_over, self.running, rest, last=False)
                 while self.writer.turn is not Turn.STREAMING:
                     pass
+
+    @precondition(lambda self: self.running is not None and self.stream is None)
+    @rule(data=st.binary(min_size=1, max_size=50), big=st.booleans())
+    def thread_holds_back(self, data: bytes, big: bool) -> None:
+        data *= 200 if big else 1
+        held = self.writer.hold(self.running, data)
+        assert held is (self.writer.turn is Turn.THREAD)
+        self.expected += data if held else b""
+
+    @rule()
+    def either_side_empties_the_outbox(self) -> None:
+        self.writer.flush()
+        assert not self.writer.outlet.held
 
     @precondition(lambda self: self.running is not None and self.stream is None)
     @rule(persistent=st.booleans())
@@ -316,7 +337,8 @@ class World(RuleBasedStateMachine):
     def a_stale_exchange_gets_nowhere(self) -> None:
         stale: Any = FakeExchange()
         with pytest.raises(ClientGone):
-            self.writer.send(stale, b"forged")
+            self.writer.send(stale, b"", b"forged")
+        assert not self.writer.hold(stale, b"forged")
         with pytest.raises(ClientGone):
             self.writer.hand_over(stale, memoryview(b"forged"), last=True)
         with pytest.raises(ClientGone):
@@ -362,7 +384,7 @@ class World(RuleBasedStateMachine):
     @invariant()
     def the_dead_have_no_descriptor_and_nothing_pending(self) -> None:
         if self.writer.turn is Turn.DEAD:
-            assert self.writer.descriptor < 0
+            assert self.writer.outlet.fd < 0
         if self.writer.turn in (Turn.DEAD, Turn.ENDING) and not self.writer.pending_count:  # the loop has heard of it
             assert all(exchange.drops == 1 for exchange in self.waiting)
             self.waiting.clear()
@@ -388,6 +410,7 @@ class World(RuleBasedStateMachine):
             self.asked = False
 
     def teardown(self) -> None:
+        self.writer.flush()
         while self.received != self.expected and not self.lost and self.writer.turn is not Turn.DEAD:
             self.loop_runs_what_was_posted()
             self.loop_writes()
@@ -402,7 +425,7 @@ class World(RuleBasedStateMachine):
         if self.running is not None:
             self.writer.release(self.running, True)
         assert self.writer._spool is None
-        assert self.writer.descriptor == -1
+        assert self.writer.outlet.fd == -1
         self.b.loop.run_all()
         self.b.close()
 
@@ -416,7 +439,7 @@ def test_no_descriptor_is_left_or_closed_twice() -> None:
     with bridge() as b:
         for _ in range(20):
             exchange = b.offer()
-            number = b.writer.descriptor
+            number = b.writer.outlet.fd
             b.writer.release(exchange, True)
             b.writer.rest()
             with tempfile.TemporaryFile() as file:
@@ -487,7 +510,7 @@ def test_nothing_is_dropped_under_the_lock(end: str) -> None:
     elif end == "failed":
         b.client.close()
         with pytest.raises(ClientGone):
-            b.writer.send(exchange, b"x")
+            b.writer.send(exchange, b"", b"x")
     elif end == "detached":
         thread, outcome = in_thread(lambda: os.close(b.writer.detach(exchange)[0]))
         b.loop.run_one(wait=True)
@@ -596,10 +619,10 @@ def test_hazard_17_sendfile_on_a_full_socket_is_no_error(path: Path) -> None:
 def test_hazard_01_write_half_is_revocable() -> None:
     with bridge() as b:
         exchange = b.offer()
-        assert b.writer.send(exchange, b"begun") == 5
+        assert b.writer.send(exchange, b"", b"begun") is None
         b.connection.lose()  # while the application computes
         with pytest.raises(ClientGone):
-            b.writer.send(exchange, b"more")
+            b.writer.send(exchange, b"", b"more")
         with pytest.raises(ClientGone):
             b.writer.hand_over(exchange, memoryview(b"more"), last=True)
         assert b.writer.release(exchange, True) is None
@@ -637,7 +660,7 @@ def test_hazard_02_fd_is_never_closed_under_a_write() -> None:
     def write(b: Bridge, exchange: Any) -> None:
         try:
             while True:
-                b.writer.send(exchange, b"response")
+                b.writer.send(exchange, b"", b"response")
                 written[0] += 1
         except ClientGone:
             pass
@@ -672,14 +695,14 @@ def test_hazard_02_the_descriptor_of_a_file_under_way_is_the_loops_to_close(path
         b.writer.send_file(exchange, rest)
         b.writer.hand_over(exchange, rest, last=True)
         b.loop.run_all()
-        number = b.writer.descriptor
+        number = b.writer.outlet.fd
         b.writer.abandon(exchange)
-        assert b.writer.descriptor == number
+        assert b.writer.outlet.fd == number
         os.fstat(number)
         b.loop.run_all()
         assert b.connection.write_failures == 1
         assert b.writer.turn is Turn.DEAD
-        assert b.writer.descriptor == -1
+        assert b.writer.outlet.fd == -1
 
 
 def test_hazard_04_a_thread_gets_the_write_half_only_with_nothing_buffered() -> None:
@@ -688,10 +711,10 @@ def test_hazard_04_a_thread_gets_the_write_half_only_with_nothing_buffered() -> 
         exchange = b.offer(buffered=True)
         assert b.writer.turn is Turn.RETURNED
         with pytest.raises(ClientGone):
-            b.writer.send(exchange, b"too early")
+            b.writer.send(exchange, b"", b"too early")
         assert b.connection.flush()
         assert b.connection.drained() is exchange
-        b.writer.send(exchange, b"response")
+        b.writer.send(exchange, b"", b"response")
         assert b.client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\nresponse"
 
 
@@ -789,7 +812,7 @@ def test_hazard_05_a_fin_is_no_reset(tcp: Bridge) -> None:
     assert tcp.connection.socket.recv(100) == b"unread"
     assert tcp.connection.socket.recv(100) == b""
     assert not tcp.writer.client_is_gone()
-    tcp.writer.send(exchange, b"answer")
+    tcp.writer.send(exchange, b"", b"answer")
     assert tcp.client.recv(100) == b"answer"
 
 
@@ -817,9 +840,9 @@ def test_without_a_descriptor_all_is_handed_over() -> None:
     with bridge() as b:
         exchange = FakeExchange()
         b.writer.offer(exchange, -1, False)  # type: ignore[arg-type]
-        assert not b.writer.is_direct
-        assert b.writer.descriptor == -1
-        assert b.writer.send(exchange, b"data") == 0  # type: ignore[arg-type]
+        assert b.writer.outlet.fd < 0
+        assert b.writer.outlet.fd == -1
+        assert b.writer.send(exchange, b"", b"data") == b"data"  # type: ignore[arg-type]
         b.writer.hand_over(exchange, memoryview(b"data"), last=True)  # type: ignore[arg-type]
         b.loop.run_all()
         assert b.connection.buffer == b"data"
@@ -834,7 +857,7 @@ def test_hazard_05_a_failed_send_tells_the_loop() -> None:
         exchange, waiting = b.offer(), b.offer()
         b.client.close()
         with pytest.raises(ClientGone):
-            b.writer.send(exchange, b"x")
+            b.writer.send(exchange, b"", b"x")
         assert b.writer.turn is Turn.DEAD
         b.loop.run_all()
         assert (b.connection.write_failures, waiting.drops) == (1, 1)
@@ -850,7 +873,7 @@ def test_a_loop_that_is_gone_does_not_keep_a_thread_from_failing() -> None:
     writer.offer(exchange, b.connection.socket.fileno(), False)
     b.client.close()
     with pytest.raises(ClientGone):
-        writer.send(exchange, b"x")
+        writer.send(exchange, b"", b"x")
     assert writer.turn is Turn.DEAD
     b.close()
 
@@ -918,7 +941,7 @@ def test_a_detached_connection_is_the_applications() -> None:
     thread.join(SECONDS)
     assert outcome == [None]
     fd, unread = taken[0]
-    assert (unread, b.writer.turn, b.writer.descriptor) == (b"unread", Turn.DEAD, -1)
+    assert (unread, b.writer.turn, b.writer.outlet.fd) == (b"unread", Turn.DEAD, -1)
     b.connection.lose()  # the transport's connection_lost
     assert waiting.drops == 1
     os.write(fd, b"mine")

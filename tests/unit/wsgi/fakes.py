@@ -56,10 +56,11 @@ class FakeOutput:
         self.times_asked += 1
         return self.persistent
 
-    def send(self, data: bytes, *, last: bool) -> None:
+    def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
+        assert isinstance(data, bytes)
+        data = head + data
         assert not self.ended, f"sent behind the end: {data!r}"
         assert data
-        assert isinstance(data, bytes)
         if self.sends_left is not None:
             if not self.sends_left:
                 raise ClientGone

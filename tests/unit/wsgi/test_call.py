@@ -739,7 +739,7 @@ def test_an_output_that_fails_otherwise_leaves_no_client_waiting(capfd: Capture)
     """A defect of the output must not look like a response that was sent."""
 
     class Failing(FakeOutput):
-        def send(self, data: bytes, *, last: bool) -> None:
+        def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
             raise OSError("no such thing")
 
     call, _ = respond(answering([b"x"]), Failing())

@@ -1,0 +1,317 @@
+"""starman.serving.outbox and outlet: responses that are held back while other requests wait, and are never held for long."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from starman.serving import inline as inline_module
+from starman.serving import outlet as outlet_module
+from starman.serving.outbox import LARGEST, Outbox
+from starman.serving.spool import SpoolLimits
+from starman.serving.turn import Turn
+from starman.serving.writer import Writer
+from tests.functional.wire import encode_request
+from tests.unit.serving.fakes import Bridge, FakeExchange, bridge
+from tests.unit.serving.running import SECONDS, Running
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What was written, a system call each."""
+    made: list[bytes] = []
+
+    class Watched:
+        dup, close = staticmethod(os.dup), staticmethod(os.close)
+
+        @staticmethod
+        def write(fd: int, data: bytes) -> int:
+            made.append(data)
+            return os.write(fd, data)
+
+        @staticmethod
+        def writev(fd: int, pieces: tuple[bytes, ...]) -> int:
+            made.append(b"".join(pieces))
+            return os.writev(fd, pieces)
+
+    monkeypatch.setattr(outlet_module, "os", Watched)
+    return made
+
+
+def held_back(b: Bridge, *responses: bytes) -> Any:
+    """Requests of one connection whose responses are held back; the last of them has still to return."""
+    exchanges = [b.offer() for _ in responses]
+    for number, (exchange, response) in enumerate(zip(exchanges, responses, strict=True)):
+        if number:
+            assert b.writer.release(exchanges[number - 1], True) is exchange
+        assert b.writer.hold(exchange, response)
+    return exchanges[-1]
+
+
+# The writer
+
+
+def test_pipelined_responses_leave_in_one_write(writes: list[bytes]) -> None:
+    with bridge() as b:
+        b.writer.release(held_back(b, b"one ", b"two ", b"three"), True)
+        assert (b.writer.turn, writes) == (Turn.FREE, [])
+        b.writer.flush()
+        b.writer.flush()
+        assert (b.client.recv(100), writes) == (b"one two three", [b"one two three"])
+
+
+def test_what_is_written_next_comes_behind_it_in_the_same_write(writes: list[bytes]) -> None:
+    with bridge() as b:
+        exchange = held_back(b, b"one ")
+        b.offer()
+        exchange = b.writer.release(exchange, True)
+        assert b.writer.send(exchange, b"two ", b"three") is None
+        assert (b.client.recv(100), writes) == (b"one two three", [b"one two three"])
+
+
+@pytest.mark.parametrize("what", ["ask", "rest", "abandon", "detach"])
+def test_nothing_overtakes_it(what: str) -> None:
+    with bridge() as b:
+        exchange = held_back(b, b"held")
+        if what in ("ask", "rest"):
+            b.writer.release(exchange, True)
+            assert b.writer.wake_when_done() is False if what == "ask" else b.writer.rest() is None  # type: ignore[func-returns-value]
+        elif what == "abandon":
+            b.writer.abandon(exchange)
+        else:
+            thread = threading.Thread(target=b.writer.detach, args=(exchange,))
+            thread.start()
+            b.loop.run_one(wait=True)
+            thread.join(SECONDS)
+        assert b.client.recv(100) == b"held"
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_what_does_not_fit_is_written_by_the_loop(persistent: bool) -> None:
+    with bridge() as b:
+        response = os.urandom(100_000)
+        b.writer.release(held_back(b, response), persistent)
+        b.writer.flush()
+        assert b.writer.turn is Turn.RETURNED
+        assert read_all(b, len(response)) == response
+        b.loop.run_all()
+        assert b.writer.turn is (Turn.FREE if persistent else Turn.DEAD)
+
+
+def test_what_does_not_fit_comes_before_the_response_that_is_being_made() -> None:
+    with bridge() as b:
+        response = os.urandom(100_000)
+        exchange = held_back(b, response)
+        b.offer()
+        exchange = b.writer.release(exchange, True)
+        b.writer.flush()
+        assert b.writer.turn is Turn.SPOOLING
+        rest = b.writer.send(exchange, b"and ", b"more")
+        assert rest == b"and more"
+        b.writer.hand_over(exchange, rest, last=True)
+        assert read_all(b, len(response) + 8) == response + b"and more"
+        assert b.writer.release(exchange, True) is None
+        assert b.writer.turn is Turn.FREE
+
+
+def read_all(b: Bridge, count: int) -> bytes:
+    """What the client reads while the loop writes."""
+    data = b""
+    while len(data) < count:
+        b.loop.run_all()
+        if b.connection.flush():
+            b.connection.drained()
+        data += b.client.recv(1 << 20)
+    b.connection.drained()
+    return data
+
+
+def test_a_connection_ends_when_its_last_response_is_written() -> None:
+    with bridge() as b:
+        b.writer.release(held_back(b, b"held"), False)
+        assert b.writer.turn is Turn.RETURNED
+        assert b.connection.drained() is None  # as after the loop's own 100 Continue
+        assert (b.writer.turn, b.connection.turns) == (Turn.RETURNED, 0)
+        b.writer.flush()
+        assert b.writer.turn is Turn.ENDING
+        b.loop.run_all()
+        assert b.connection.turns == 1
+        assert b.client.recv(100) == b"held"
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_client_that_is_gone_is_cut(persistent: bool) -> None:
+    with bridge() as b:
+        b.writer.release(held_back(b, b"held"), persistent)
+        b.client.close()
+        b.writer.flush()
+        assert b.writer.turn is Turn.DEAD
+        b.loop.run_all()
+        assert b.connection.write_failures == 1
+        b.writer.flush()
+
+
+def test_what_is_held_for_a_lost_connection_is_forgotten(writes: list[bytes]) -> None:
+    with bridge() as b:
+        exchange = held_back(b, b"held")
+        b.writer.lose()
+        b.writer.flush()
+        assert b.writer.release(exchange, True) is None
+        assert writes == []
+
+
+def test_only_a_running_exchange_with_a_descriptor_has_its_response_held() -> None:
+    with bridge() as b:
+        exchange = b.offer()
+        b.writer.keep(exchange, memoryview(b"begun"), SpoolLimits(1 << 20, 0), last=False)
+        assert not b.writer.hold(exchange, b"held")
+    with bridge() as b:
+        exchange = FakeExchange()
+        assert b.writer.offer(exchange, -1, False)  # type: ignore[arg-type]
+        assert not b.writer.hold(exchange, b"held")  # type: ignore[arg-type]
+
+
+def test_the_outbox_is_emptied_in_order_and_once(writes: list[bytes]) -> None:
+    outbox, (one, two) = Outbox(), (Bridge(), Bridge())
+    try:
+        for b, response in ((one, b"1"), (two, b"2"), (one, b"3")):
+            exchange = b.offer()
+            b.writer.hold(exchange, response)
+            b.writer.release(exchange, True)
+            outbox.writers.append(b.writer)
+        outbox.flush()
+        assert (writes, list(outbox.writers)) == ([b"13", b"2"], [])
+    finally:
+        one.close()
+        two.close()
+
+
+# The pool
+
+
+class Application:
+    """/slow blocks, or computes, until it is told to go on; all else is quick. Targets of another size are answered at length."""
+
+    def __init__(self, *, computes: bool = False) -> None:
+        self.entered, self.go_on = threading.Event(), threading.Event()
+        self.computes = computes
+        self.size = 2
+
+    def __call__(self, environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        if environ["PATH_INFO"] == "/slow":
+            self.entered.set()
+            while self.computes and not self.go_on.is_set():
+                pass
+            assert self.go_on.wait(SECONDS)
+        start_response("200 OK", [])
+        return [b"x" * self.size]
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What was held back."""
+    responses: list[bytes] = []
+    hold = Writer.hold
+
+    def note(self: Writer, exchange: Any, response: bytes) -> bool:
+        responses.append(response)
+        return hold(self, exchange, response)
+
+    monkeypatch.setattr(Writer, "hold", note)
+    return responses
+
+
+def at_once(running: Running, *sent: tuple[Any, bytes]) -> None:
+    """Have the loop find all of this in one poll: let it stand still meanwhile, for longer than it is in the mode POOL."""
+    stands, goes_on = threading.Event(), threading.Event()
+
+    def stand() -> None:
+        stands.set()
+        goes_on.wait(SECONDS)
+
+    running.call(stand)
+    assert stands.wait(SECONDS)
+    for client, data in sent:
+        client.send(data)
+    time.sleep(0.1)
+    goes_on.set()
+
+
+@pytest.mark.parametrize("computes", [False, True])
+def test_nobody_waits_for_the_request_behind_his(computes: bool, held: list[bytes]) -> None:
+    application = Application(computes=computes)
+    with Running(application) as running, running.client() as quick, running.client() as slow:
+        for client in (quick, slow):
+            client.get("/")
+        for _ in range(50):
+            application.entered.clear()
+            application.go_on.clear()
+            at_once(running, (quick, encode_request("GET", "/quick")), (slow, encode_request("GET", "/slow")))
+            assert quick.read().body == b"xx"
+            assert not application.go_on.is_set()
+            assert application.entered.wait(SECONDS)
+            application.go_on.set()
+            assert slow.read().body == b"xx"
+            if held:
+                return
+        raise AssertionError("in 50 attempts no response was held back")
+
+
+def test_what_is_large_is_not_held_back(held: list[bytes]) -> None:
+    application = Application()
+    application.size = LARGEST
+    with Running(application) as running, running.client() as one, running.client() as other:
+        for client in (one, other):
+            client.get("/")
+        at_once(running, *((client, encode_request("GET", "/") * 3) for client in (one, other)))
+        for client in (one, other):
+            assert [response.body for response in client.read_many(["GET"] * 3)] == [b"x" * LARGEST] * 3
+        assert held == []
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_pipelined_requests_of_many_are_answered_in_order(in_loop: bool, held: list[bytes]) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        start_response("200 OK", [])
+        return [environ["REQUEST_URI"].encode()]
+
+    with Running(application, in_loop=in_loop) as running:
+        clients = [running.client() for _ in range(5)]
+        requests = b"".join(encode_request("GET", f"/{number}") for number in range(20))
+        for _ in range(5):
+            at_once(running, *((client, requests) for client in clients))
+            for client in clients:
+                assert [response.body for response in client.read_many(["GET"] * 20)] == [b"/%d" % n for n in range(20)]
+        assert held
+
+
+def test_without_threads_nothing_is_held_back_for_a_while_behind_a_slow_request(
+    held: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        if environ["PATH_INFO"] == "/slow":
+            time.sleep(inline_module._SLOW)
+        start_response("200 OK", [])
+        return [b"done"]
+
+    def counted(*paths: str) -> int:
+        before = len(held)
+        at_once(running, *((client, encode_request("GET", path)) for client, path in zip(clients, paths, strict=True)))
+        for client in clients:
+            client.read()
+        return len(held) - before
+
+    monkeypatch.setattr(inline_module, "_SLOW", 0.5)  # for a busy machine
+    monkeypatch.setattr(inline_module, "_WARY", 100.0)
+    with Running(application, in_loop=True) as running:
+        clients = [running.client() for _ in range(3)]
+        assert counted("/", "/", "/") == 2
+        assert counted("/slow", "/", "/") <= 1
+        assert counted("/", "/", "/") == 0
