@@ -194,6 +194,12 @@ class Table:
     body_buffer: int = setting(
         "1M", "Connections", values.size(0), "Request bodies up to this size stay in memory; larger ones go to a temporary file."
     )
+    body_memory: int = setting(
+        "64M",
+        "Connections",
+        values.size(0),
+        "How much memory the request bodies of a worker may take together; when it is used up, they go to temporary files.",
+    )
     response_buffer: int = setting(
         "1M", "Connections", values.size(0), "What is left of a response stays in memory up to this size; more goes to a file."
     )

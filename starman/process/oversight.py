@@ -11,6 +11,7 @@ import anyio.to_thread
 
 from starman import log
 from starman.process.messages import Spent
+from starman.process.pages import give_back_free_pages
 from starman.process.wear import Wear, used_bytes
 
 TYPE_CHECKING = False
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 WEIGH_SECONDS = 1.0
 _WEIGH_SHARE = 0.005
 
+# A worker that has finished no request for so many ticks, and runs none, gives back what memory it has kept for the next ones.
+_IDLE_TICKS = 10
+
 
 class Oversight:
     """The `Overseer` of a worker's service. All methods are the loop's.
@@ -32,7 +36,19 @@ class Oversight:
     on_harakiri: what to do when the application wishes that the worker ends. draining: whether it is on its way out already.
     """
 
-    __slots__ = ("_channel", "_memory_bytes", "_place", "_settings", "_slot", "_told", "_wear", "draining", "on_harakiri")
+    __slots__ = (
+        "_channel",
+        "_finished",
+        "_idle_ticks",
+        "_memory_bytes",
+        "_place",
+        "_settings",
+        "_slot",
+        "_told",
+        "_wear",
+        "draining",
+        "on_harakiri",
+    )
 
     def __init__(self, channel: Channel, slot: int, place: Place | None, settings: Settings) -> None:
         """The worker is that of `slot`; `place` is None when the scoreboard is full."""
@@ -42,6 +58,8 @@ class Oversight:
         self._settings = settings
         self._wear: Wear | None = None
         self._memory_bytes = 0
+        self._finished = 0
+        self._idle_ticks = 0
         self._told = False
         self.draining = False
         self.on_harakiri: Callable[[], None] = _nothing
@@ -59,14 +77,24 @@ class Oversight:
         return None if self._place is None else self._place.line(thread)
 
     def tick(self, finished: int, connections: int, busy: int) -> None:
-        """Show that the loop is alive, and look whether the worker is spent."""
+        """Show that the loop is alive, look whether the worker is spent, and whether it has nothing to do."""
         now = time.monotonic()
+        self._rest(finished, busy)
         if self._place is not None:
             self._place.beat(now, finished, connections, busy, self.draining)
         if self._wear is not None and not (self._told or self.draining):
             reason = self._wear.reason(finished, now, self._memory_bytes)
             if reason is not None:
                 self._told = self._channel.send(Spent(reason))
+
+    def _rest(self, finished: int, busy: int) -> None:
+        if busy or finished != self._finished:
+            self._finished = finished
+            self._idle_ticks = 0
+            return
+        self._idle_ticks += 1
+        if self._idle_ticks == _IDLE_TICKS:
+            give_back_free_pages()
 
     def note(self, connections: int, *, crowded: bool) -> None:
         """Let the siblings know how this worker is."""

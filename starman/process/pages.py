@@ -1,7 +1,7 @@
-"""Pages of memory, as malloc and the kernel see them: fill malloc's holes in a mold, give back zeros in a worker.
+"""Pages of memory, as malloc and the kernel see them: fill malloc's holes in a mold; in a worker give back zeros, and keep what
+is free while there is work.
 
-Both keep memory shared, or free, that nobody needs; measured: docs/performance.md, "Memory". Of glibc on Linux; elsewhere they
-do nothing.
+Measured: docs/performance.md, "Memory" and "All scenarios". Of glibc on Linux; elsewhere they do nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ _MOST_FILLING = 256 << 20
 _PAGE = os.sysconf("SC_PAGESIZE")
 _NO_BYTES = bytes(_PAGE)
 _MADV_DONTNEED = 4  # <bits/mman-linux.h>
+
+# malloc gives what is free at the end of a heap back when it is twice as much as the largest block it has ever unmapped, which is
+# none at first, and does not count above 32 MiB (glibc's malloc.c, "dynamic mmap threshold"). In bytes.
+_UNMAPPED = 16_777_216
+# So much (bytes) may be free in malloc's heaps of a worker that has nothing to do.
+_MOST_FREE = 4_194_304
 
 # The C library, from the first call on, which is a mold's: its workers share it.
 _libc: list[CDLL] = []
@@ -67,6 +73,30 @@ def give_back_zeros(item: object) -> int:
         if string_at(page, _PAGE) == _NO_BYTES and madvise(page, _PAGE, _MADV_DONTNEED) == 0:
             given += _PAGE
     return given
+
+
+def keep_free_pages() -> None:
+    """Have malloc keep up to 32 MiB that are free, as it does in any process that once had a large block.
+
+    With each body of a request or response that is freed it would have the kernel take its pages, and clear others for the next
+    one: a third of the time of a 1 MB upload. A worker that has nothing to do should `give_back_free_pages`.
+    """
+    bytes(_UNMAPPED)  # never touched, so it costs no page
+
+
+def give_back_free_pages() -> bool:
+    """Let the kernel have what malloc keeps, if that is worth it. Takes some milliseconds. Whether it was."""
+    libc = _glibc()
+    if libc is None or not hasattr(libc, "mallinfo2"):
+        return False
+    from ctypes import Structure, c_size_t
+
+    class Figures(Structure):
+        _fields_ = [(f"_{number}", c_size_t) for number in range(10)]
+
+    libc.mallinfo2.restype = Figures
+    free: int = libc.mallinfo2()._8  # `fordblks` of mallinfo(3)
+    return free > _MOST_FREE and bool(libc.malloc_trim(0))
 
 
 def _glibc() -> CDLL | None:

@@ -17,7 +17,7 @@ from starman.process.forking import HANDLED, adopt_error_log, leave, reseed, tak
 from starman.process.members import SECOND_STOP
 from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened, Spawned
 from starman.process.oversight import Oversight
-from starman.process.pages import give_back_zeros
+from starman.process.pages import give_back_zeros, keep_free_pages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class _Lifetime:
     async def run(self) -> None:
         """Run the service until it has drained."""
         loop = asyncio.get_running_loop()
+        keep_free_pages()
         give_back_zeros(loop)  # 250 kB for reading, of which most rounds use the first few
         for signum in (signal.SIGQUIT, signal.SIGTERM):
             # From here on a stop drains. Before, it ended the process (`take_signals`), so there is no moment without a handler.

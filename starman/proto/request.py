@@ -101,6 +101,13 @@ class RequestParser:
         self._head = self._fields_parser = self._chunked = None
         self._fields = []
 
+    def pass_over(self, count: int) -> None:
+        """So many bytes of the body have come another way, in front of all that `receive` brings: no event tells of them.
+
+        Only of a body whose length is known, no more than is missing of it, and when no event is due.
+        """
+        self._body_left -= count
+
     def take_unread(self) -> bytes:
         """Give back what was received and not read, for another protocol to read; nothing more is read here."""
         unread = self._buffer[self._at :]

@@ -34,6 +34,9 @@ class Clock:
 # After this long (seconds) without a request, a connection gives its second descriptor back.
 REST_SECONDS = 1.0
 
+# When pieces of a body have taken so long (seconds), others have their turn: one read may bring 40,000 chunks of a byte.
+LONGEST_TURN = 0.001
+
 # For how long (seconds) a transfer may be as slow as it likes: a connection begins slowly, and pauses.
 RATE_GRACE = 10.0
 

@@ -15,10 +15,11 @@ from starman.errors import ProtocolError
 from starman.proto.messages import RequestHead
 from starman.proto.request import RequestParser
 from starman.serving.bodystream import BodyStream
-from starman.serving.clock import REST_SECONDS, Progress
+from starman.serving.clock import LONGEST_TURN, REST_SECONDS, Progress
 from starman.serving.ending import LINGER_SECONDS, Phase, half_close, reset_on_close
 from starman.serving.exchange import Exchange
 from starman.serving.filerest import FileRest
+from starman.serving.intake import LARGE_READ, Intake
 from starman.serving.loopside import Rest
 from starman.serving.remainder import Remainder
 from starman.serving.shared import Shared
@@ -32,11 +33,6 @@ from starman.wsgi.environ import Environ, for_connection
 
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
 _MOST_PENDING = 32
-
-# When others have their turn: after a read of so many bytes, for libuv would read from this one 32 times in a row, and when
-# pieces of a body have taken so long (seconds), for one read may bring 40,000 chunks of a byte.
-_LARGE_READ = 65_536
-_LONGEST_TURN = 0.001
 
 
 class Connection(asyncio.Protocol):
@@ -99,8 +95,8 @@ class Connection(asyncio.Protocol):
             self._parser.receive(data)
             if not self._paused:
                 self._advance()
-                if len(data) >= _LARGE_READ and not self._paused:
-                    self._let_others_go_first()
+                if len(data) >= LARGE_READ:
+                    self.let_others_go_first()
 
     def eof_received(self) -> bool:
         """The client will send no more; it may still wait for answers (half-close, RFC 9112 §9.6)."""
@@ -140,9 +136,9 @@ class Connection(asyncio.Protocol):
                 elif isinstance(event, bytes):
                     assert self._upload is not None
                     self._upload.take(event)
-                    until = until or time.monotonic() + _LONGEST_TURN
-                    if time.monotonic() > until and not self._paused:
-                        self._let_others_go_first()
+                    until = until or time.monotonic() + LONGEST_TURN
+                    if time.monotonic() > until:
+                        self.let_others_go_first()
                 else:
                     upload, self._upload = self._upload, None
                     assert upload is not None
@@ -157,13 +153,12 @@ class Connection(asyncio.Protocol):
     def _on_head(self, head: RequestHead) -> None:
         self._heads += 1
         if head.body_length != 0:
-            shared = self._shared
-            if shared.stream_paths and shared.streams(head):
+            if self._shared.stream_paths and self._shared.streams(head):
                 expected = head.expects_continue and not self._parser.unread_bytes
-                self._upload = stream = StreamedUpload(head, self, shared, expected=expected)
+                self._upload = stream = StreamedUpload(head, self, self._shared, expected=expected)
                 self.offer(head, stream.stream, StreamedExchange)
                 return
-            self._upload = upload = Upload(head, self, shared)
+            self._upload = upload = Upload(head, self, self._shared)
             if head.expects_continue and not self._parser.unread_bytes and not self._writer.wake_when_done():
                 self._transport.write(upload.interim())
             return
@@ -190,10 +185,17 @@ class Connection(asyncio.Protocol):
         elif (body is not None or writer.pending_count >= _MOST_PENDING) and writer.wake_when_done():
             self.pause()
 
-    def _let_others_go_first(self) -> None:
-        self.pause()
-        self._yields = True
-        self._loop.call_soon(self.resume, True)
+    def take_in(self, upload: Upload) -> None:
+        """Have the rest of a body read into its memory; TLS decrypts it first."""
+        if self._fd >= 0:
+            Intake(self, self._transport, self._parser, upload)
+
+    def let_others_go_first(self) -> None:
+        """Read on when they have had their turn, unless the socket is left unread anyhow."""
+        if not self._paused:
+            self.pause()
+            self._yields = True
+            self._loop.call_soon(self.resume, True)
 
     def pause(self) -> None:
         """Leave the socket unread."""
@@ -328,14 +330,13 @@ class Connection(asyncio.Protocol):
             self._progress.forget()
 
     def _check_receiving(self, now: float) -> None:
-        progress = self._progress
         if self._refusal is not None:
-            progress.forget()
+            self._progress.forget()
         elif not self._parser.at_start:
-            if progress.is_slow(self._heads, 0, now, timeout=self._shared.header_timeout):
+            if self._progress.is_slow(self._heads, 0, now, timeout=self._shared.header_timeout):
                 self.refuse(ProtocolError(408, "the request head did not arrive in time"))
         else:
-            progress.forget()
+            self._progress.forget()
             idle = now - self._writer.idle_since
             if idle >= (self._shared.keepalive_timeout if self._heads else self._shared.header_timeout):
                 self._linger()

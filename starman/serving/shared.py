@@ -14,6 +14,7 @@ from starman.serving.pool import Pool
 from starman.serving.refusallog import RefusalLog
 from starman.serving.spool import SpoolLimits
 from starman.version import VERSION
+from starman.wsgi.bodymemory import BodyMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ class Shared:
     __slots__ = (
         "access_log",
         "application",
-        "body_memory_bytes",
+        "body_memory",
         "clock",
         "connections",
         "doomed",
@@ -99,7 +100,7 @@ class Shared:
             head_bytes=settings.limit_request_head,
             body_bytes=settings.max_body,
         )
-        self.body_memory_bytes = settings.body_buffer
+        self.body_memory = BodyMemory(settings.body_buffer, settings.body_memory)
         # Where bodies are streamed: below these paths, without "/" at the end; below "" are all.
         paths = ("/",) if settings.stream_body else settings.stream_body_path
         self.stream_paths = tuple(path.rstrip("/").encode("utf-8", "surrogateescape") for path in paths)

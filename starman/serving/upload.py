@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from starman.serving.shared import Shared
     from starman.serving.streamed import StreamedUpload
 
+# So many bytes have to be missing for the rest of a body to be read past the parser: to change the way costs something, too.
+_LARGE_REST = 65_536
+
 
 class Source(Protocol):
     """What an upload may ask of the connection that it comes from."""
+
+    def take_in(self, upload: Upload) -> None:
+        """All that was received is taken: have the rest of the body read into its memory, if that can be done."""
 
     def pause(self) -> None:
         """Leave the socket unread."""
@@ -42,28 +48,54 @@ class Source(Protocol):
 class Upload:
     """One request between its head and the end of its body."""
 
-    __slots__ = ("_continue_due", "_discarded", "_shared", "_source", "body", "head", "spooling")
+    __slots__ = ("_continue_due", "_discarded", "_is_small", "_shared", "_source", "_taken_in", "body", "head", "spooling")
 
     # Whether the application is called before the body is complete.
     streamed = False
 
     def __init__(self, head: RequestHead, source: Source, shared: Shared) -> None:
         self.head = head
-        self.body = RequestBody(shared.body_memory_bytes)
+        body_length = head.body_length
+        self.body = RequestBody(shared.body_memory, body_length)
         self.spooling = False
         self._source = source
         self._shared = shared
         self._continue_due = head.expects_continue
         self._discarded = False
+        # Whether nobody needs to be asked for its memory, as for most.
+        self._is_small = body_length is not None and body_length <= shared.body_memory.free_bytes
+        self._taken_in = False
 
     def take(self, data: bytes) -> None:
         """The next piece of the body."""
-        self.body.write(data)
+        body = self.body
+        if self._is_small:
+            body.write(data)
+            return
+        if body.missing - len(data) >= _LARGE_REST and not self._taken_in:
+            self._taken_in = True
+            body.make_room()
+            self._source.take_in(self)
+        body.write(data)
+        if body.wants_spooling:
+            self._spool()
+
+    def room(self) -> memoryview:
+        """Where the next bytes of the body may be read to."""
+        return memoryview(bytearray(_LARGE_REST)) if self._discarded else self.body.room()
+
+    def filled(self, count: int) -> bool:
+        """They are there. Whether the body is complete."""
+        self.body.filled(count)
         if self.body.wants_spooling:
-            # The loop never writes to the disk: a thread does, and the socket is left unread meanwhile.
-            self.spooling = True
-            self._source.pause()
-            self._shared.in_thread(self.body.spool, self._spooled)
+            self._spool()
+        return not self.body.missing
+
+    def _spool(self) -> None:
+        """The loop never writes to the disk: a thread does, and the socket is left unread meanwhile."""
+        self.spooling = True
+        self._source.pause()
+        self._shared.in_thread(self.body.spool, self._spooled)
 
     def end(self, end: EndOfBody) -> None:
         """The body is complete."""

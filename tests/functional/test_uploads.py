@@ -20,6 +20,7 @@ from tests.functional.applications import pattern
 from tests.functional.certificates import Pair, TlsClient
 from tests.functional.harness import REPOSITORY, Server, wait_until
 from tests.functional.tools import curl
+from tests.functional.vitals import peak_memory
 from tests.functional.wire import encode_chunks, encode_request
 
 MEBIBYTE = 1024 * 1024
@@ -51,12 +52,6 @@ def session() -> Iterator[requests.Session]:
 
 def counted(data: bytes) -> dict[str, object]:
     return {"length": len(data), "md5": hashlib.md5(data).hexdigest()}
-
-
-def peak_memory(pid: int) -> int:
-    """The most that a process ever had in memory, in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 # Clients

@@ -26,3 +26,9 @@ def private_bytes(pid: int) -> int:
     """The memory that would be free if the process ended: what it shares with nobody."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Private_Clean:", "Private_Dirty:")))
+
+
+def peak_memory(pid: int) -> int:
+    """The most that a process ever had in memory, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024

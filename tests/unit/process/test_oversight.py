@@ -100,3 +100,21 @@ def test_memory_is_measured_only_when_it_is_bounded(pair: tuple[Channel, Channel
     asyncio.run(weigh(bound))
     bound.tick(0, 0, 0)
     assert said(pair[0]) == [Spent("it holds 3.0 MiB (max_worker_memory)")]
+
+
+def test_a_worker_without_work_gives_memory_back_once(pair: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(module, "give_back_free_pages", lambda: given.append(1))
+    oversight = Oversight(pair[1], 1, None, Settings({}))
+    for _ in range(100):
+        oversight.tick(0, 1, 1)  # one request runs
+    assert not given
+    for _ in range(100):
+        oversight.tick(1, 1, 0)
+    assert len(given) == 1
+    for finished in range(100):
+        oversight.tick(finished + 2, 1, 0)
+    assert len(given) == 1
+    for _ in range(100):
+        oversight.tick(101, 0, 0)
+    assert len(given) == 2

@@ -120,3 +120,28 @@ sharing.settle()
 """
     done = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+SPENT = """
+import os
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+{keep}
+blocks = [b"x" * 1_000_000 for _ in range(12)]
+full = resident()
+del blocks
+kept = resident()
+given = pages.give_back_free_pages(), pages.give_back_free_pages()
+print(full - kept < 1_000_000, given[0], full - resident() > 11_000_000)
+"""
+
+
+def test_free_pages_are_kept_for_the_next_request_and_given_back_in_the_end() -> None:
+    assert in_a_fresh_process(SPENT.format(keep="pages.keep_free_pages()")) == "True True True"
+    # Without it malloc keeps next to nothing, and there is nothing to give back.
+    assert in_a_fresh_process(SPENT.format(keep="")) == "False False True"
+
+
+def test_another_c_library_keeps_what_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_glibc", lambda: None)
+    assert not pages.give_back_free_pages()

@@ -21,6 +21,7 @@ from starman.serving.spool import SpoolLimits
 from starman.serving.turn import Turn
 from starman.serving.writer import Writer
 from starman.wsgi.body import RequestBody
+from starman.wsgi.bodymemory import BodyMemory
 from tests.functional.harness import wait_until
 from tests.unit.serving.fakes import SECONDS, Bridge
 from tests.unit.wsgi.heads import request
@@ -179,7 +180,7 @@ def test_whether_the_connection_persists(
 
 
 def body_of(data: bytes, memory_bytes: int = 100) -> RequestBody:
-    body = RequestBody(memory_bytes)
+    body = RequestBody(BodyMemory(memory_bytes, 1 << 30))
     body.write(data)
     return body
 

@@ -29,7 +29,7 @@ END = b"0\r\n\r\n"
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     hasten(monkeypatch)
-    monkeypatch.setattr(connection_module, "_LONGEST_TURN", -1.0)
+    monkeypatch.setattr(connection_module, "LONGEST_TURN", -1.0)
 
 
 @pytest.fixture(params=["uvloop", "unix", "asyncio", "stream"])

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from starman.wsgi import body as module
 from starman.wsgi.body import SPOOL_BATCH_BYTES, RequestBody
+from starman.wsgi.bodymemory import FREE_BYTES, BodyMemory
 
+PLENTY = 1 << 30
 LINES = b"first\nsecond\nthird"
 
 
@@ -31,7 +33,7 @@ def close_all() -> Iterator[None]:
 
 def gathered(data: bytes, memory_bytes: int, piece: int = 1000) -> RequestBody:
     """What the connection does: write pieces, and spool when it is asked to."""
-    body = RequestBody(memory_bytes)
+    body = RequestBody(BodyMemory(memory_bytes, PLENTY))
     _made.append(body)
     for at in range(0, len(data), piece):
         body.write(data[at : at + piece])
@@ -77,6 +79,112 @@ def test_what_is_written_is_read(data: bytes, memory_bytes: int, piece: int) -> 
     assert body.reader().read() == data
 
 
+MODEL_EACH = 3 * FREE_BYTES
+SIZES = st.one_of(
+    st.integers(0, 5000),
+    st.sampled_from([FREE_BYTES, MODEL_EACH, SPOOL_BATCH_BYTES, SPOOL_BATCH_BYTES + FREE_BYTES]).flatmap(
+        lambda bound: st.integers(max(bound - 2, 0), bound + 2)
+    ),
+    st.integers(0, 3 * SPOOL_BATCH_BYTES),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(SIZES, st.booleans(), st.integers(1, SPOOL_BATCH_BYTES + 1)), min_size=1, max_size=5), st.data())
+def test_bodies_share_the_memory_of_their_worker(plans: list[tuple[int, bool, int]], data: st.DataObject) -> None:
+    """Bodies of all lengths come at the same time, written or read into their memory, as far as there is any; some are given up.
+
+    What is read is what was sent; memory is never more than granted; in the end all of it is back.
+    """
+    total = data.draw(st.sampled_from([0, FREE_BYTES, MODEL_EACH, 4 * MODEL_EACH, PLENTY]), label="memory")
+    memory = BodyMemory(MODEL_EACH, total)
+    sent = [os.urandom(size) for size, _, _ in plans]
+    bodies = [RequestBody(memory, size if known else None) for size, known, _ in plans]
+    _made.extend(bodies)
+    straight = [False] * len(plans)
+    arriving = {number for number, content in enumerate(sent) if content}
+    while arriving:
+        number = data.draw(st.sampled_from(sorted(arriving)), label="next")
+        body, content, piece = bodies[number], sent[number], plans[number][2]
+        if plans[number][1] and (straight[number] or data.draw(st.booleans(), label="straight")):
+            straight[number] = True
+            view = body.room()
+            assert view
+            piece = min(piece, len(view))
+            view[:piece] = content[body.length : body.length + piece]
+            body.filled(piece)
+        else:
+            body.write(content[body.length : body.length + piece])
+        if body.wants_spooling:
+            body.spool()
+        assert memory.left >= 0
+        in_memory = sum(other._buffer.tell() for other in bodies)
+        assert in_memory <= total - memory.left + 2 * FREE_BYTES * len(bodies)
+        if body.length == len(content):
+            arriving.discard(number)
+        elif data.draw(st.integers(0, 9), label="given up") == 0:
+            arriving.discard(number)
+            body.discard()
+            sent[number] = b""
+            bodies[number] = RequestBody(memory)
+    for body, content in zip(bodies, sent, strict=True):
+        assert body.length == len(content)
+        file = body.reader()
+        assert file.read() == content
+        assert file.seek(0) == 0
+        assert b"".join(file) == content
+        file.close()
+        body.close()
+        body.discard()
+    assert memory.left == total
+
+
+def test_a_body_whose_length_is_known_is_not_copied() -> None:
+    body = RequestBody(BodyMemory(1 << 20, PLENTY), 100_000)
+    body.make_room()
+    body.write(b"x" * 10_000)
+    inside = body._buffer.getbuffer()
+    while body.missing:
+        view = body.room()
+        view[:30_000] = b"y" * 30_000
+        body.filled(30_000)
+    del view
+    inside.release()
+    file = body.reader()
+    assert file.read() == b"x" * 10_000 + b"y" * 90_000
+    file.close()  # there is no view left that would forbid it
+
+
+def test_a_view_that_the_loop_still_holds_is_no_hindrance() -> None:
+    body = RequestBody(BodyMemory(1 << 20, PLENTY), 100_000)
+    view = body.room()
+    view[:] = b"x" * 100_000
+    body.filled(100_000)
+    file = body.reader()
+    assert file.read() == b"x" * 100_000
+    file.close()
+    body.close()
+    assert bytes(view) == b"x" * 100_000
+
+
+def test_without_memory_a_body_goes_to_the_disk_in_small_batches() -> None:
+    memory = BodyMemory(1 << 20, 1000)
+    body = RequestBody(memory, 500_000)
+    _made.append(body)
+    batches = 0
+    while body.missing:
+        view = body.room()
+        assert len(view) <= FREE_BYTES
+        view[:] = bytes([batches % 256]) * len(view)
+        body.filled(len(view))
+        if body.wants_spooling:
+            body.spool()
+            batches += 1
+    assert batches == 500_000 // FREE_BYTES
+    assert memory.left == 1000
+    assert body.reader().read() == b"".join(bytes([n % 256]) * FREE_BYTES for n in range(31))[:500_000]
+
+
 def test_a_body_up_to_the_limit_stays_in_memory() -> None:
     body = gathered(b"x" * 1000, 1000)
     assert isinstance(body.reader(), io.BytesIO)
@@ -84,18 +192,18 @@ def test_a_body_up_to_the_limit_stays_in_memory() -> None:
 
 
 def test_the_spool_file_is_written_in_batches() -> None:
-    body = RequestBody(0)
+    body = RequestBody(BodyMemory(0, PLENTY))
     body.write(b"x")
     assert body.wants_spooling
     body.spool()
-    body.write(b"x" * (SPOOL_BATCH_BYTES - 1))
+    body.write(b"x" * SPOOL_BATCH_BYTES)
     assert not body.wants_spooling
     body.write(b"x")
     assert body.wants_spooling
     body.spool()
     assert not body.wants_spooling
     body.write(b"y")
-    assert body.reader().read() == b"x" * (SPOOL_BATCH_BYTES + 1) + b"y"
+    assert body.reader().read() == b"x" * (SPOOL_BATCH_BYTES + 2) + b"y"
     body.close()
 
 
@@ -160,7 +268,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> FullDisk:
 
 
 def test_a_full_disk_raises_at_spooling_and_not_at_close(full_disk: FullDisk) -> None:
-    body = RequestBody(0)
+    body = RequestBody(BodyMemory(0, PLENTY))
     body.write(b"x" * 1_000_000)
     with pytest.raises(OSError, match="No space left") as caught:
         body.spool()
@@ -172,7 +280,7 @@ def test_a_full_disk_raises_at_spooling_and_not_at_close(full_disk: FullDisk) ->
 
 def test_a_full_disk_raises_at_the_last_spooling_too(full_disk: FullDisk) -> None:
     """A few bytes are in the file object's own buffer first: they fail when it is rewound, and again when it is closed."""
-    body = RequestBody(0)
+    body = RequestBody(BodyMemory(0, PLENTY))
     body.write(b"x")
     body.spool()
     with pytest.raises(OSError, match="No space left"):
