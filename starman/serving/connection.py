@@ -263,8 +263,7 @@ class Connection(asyncio.Protocol):
         self.on_turn()
 
     def _linger(self) -> None:
-        """Say that nothing more will be sent; read on a while, if the client may send: a reset would destroy what it was sent
-        (RFC 9112 §9.6)."""
+        """Send no more; read on a while, if the client may send: a reset would destroy what it was sent (RFC 9112 §9.6)."""
         self._phase = Phase.LINGERING
         self._linger_until = time.monotonic() + LINGER_SECONDS
         self._parser.close()
