@@ -25,6 +25,10 @@ _BATCH_BYTES = 32_768
 # What is kept (bytes) for a file or pipe that takes nothing; the lines beyond it are counted and lost, so memory has a bound.
 _MOST_BYTES = 8_388_608
 
+# What may be in a line as it is, and what is in each besides.
+_PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+_OUR_OWN = b'""""""\n'
+
 # What could end a line, a quoted part of it, or a terminal's good mood.
 _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 
@@ -56,23 +60,27 @@ class AccessLog:
 
     def add(self, environ: Environ, status_code: int, body_bytes: int) -> None:
         """Log an exchange. `status_code` 0 means the client went before it was sent anything: logged as 499."""
-
-        # The application may have changed its environ, into anything.
-        def get(key: str) -> str:
-            return _safe(str(environ.get(key, "-")))
-
-        request = f"{get('REQUEST_METHOD')} {get('REQUEST_URI')} {get('SERVER_PROTOCOL')}"
-        user = _user(str(environ.get("HTTP_AUTHORIZATION")))
-        full = self._append(
-            f'{_word(get("REMOTE_ADDR"))} - {user} [{self._time()}] "{request}" {status_code or 499} {body_bytes or "-"}'
-            f' "{get("HTTP_REFERER")}" "{get("HTTP_USER_AGENT")}"\n'
-        )
-        if full and not self._writing.locked():
+        stamp, status, size, get = self._time(), status_code or 499, body_bytes or "-", environ.get
+        try:
+            host, method, protocol = environ["REMOTE_ADDR"], environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"]
+            line = (
+                f'{host!s} - - [{stamp}] "{method!s} {environ["REQUEST_URI"]!s} {protocol!s}" {status} {size}'
+                f' "{get("HTTP_REFERER", "-")!s}" "{get("HTTP_USER_AGENT", "-")!s}"\n'
+            ).encode("latin-1", "replace")
+            # Mostly nothing is to be escaped and nobody to be named. One look at the whole line shows it: but for our own quotes
+            # and the end, all is plain.
+            ordinary = line.translate(None, _PLAIN) == _OUR_OWN and "HTTP_AUTHORIZATION" not in environ
+            ordinary = ordinary and type(host) is str and host != "" and " " not in host
+        except KeyError:  # the application may have changed its environ, into anything
+            ordinary = False
+        if not ordinary:
+            line = _escaped(environ, stamp, status, size)
+        if self._append(line) and not self._writing.locked():
             self.flush()
 
     def add_refusal(self, peer: str, status_code: int) -> None:
         """Log a message that was refused before it was a request. The loop calls this, so nothing is written here."""
-        self._append(f'{peer} - - [{self._time()}] "-" {status_code} - "-" "-"\n')
+        self._append(f'{peer} - - [{self._time()}] "-" {status_code} - "-" "-"\n'.encode("latin-1", "replace"))
 
     def flush(self) -> None:
         """Write what has been gathered. Blocks as long as the file or pipe does; not for the loop."""
@@ -122,33 +130,46 @@ class AccessLog:
             os.close(opened)
             self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
 
-    def _append(self, line: str) -> bool:
+    def _append(self, line: bytes) -> bool:
         """Gather a line. Whether it is time to write."""
-        data = line.encode("latin-1", "replace")
         with self._gathering:
             if self._bytes > _MOST_BYTES:
                 self._lost += 1
                 return False
-            self._lines.append(data)
-            self._bytes += len(data)
-            return self._bytes >= self._batch_bytes
+            self._lines.append(line)
+            self._bytes = gathered = self._bytes + len(line)
+            return gathered >= self._batch_bytes
 
     def _time(self) -> str:
         """Now, as `22/Nov/2026:16:52:06 +0000`; formatted once a second. English whatever the locale."""
-        now = int(time.time())
+        now = time.time()
         second, text = self._cached
-        if second != now:
-            t = time.localtime(now)
+        if not 0 <= now - second < 1:
+            second = int(now)
+            t = time.localtime(second)
             hours, minutes = divmod(abs(t.tm_gmtoff) // 60, 60)
             sign = "-" if t.tm_gmtoff < 0 else "+"
             text = f"{t.tm_mday:02d}/{MONTHS[t.tm_mon - 1]}/{t.tm_year}:{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
             text = f"{text} {sign}{hours:02d}{minutes:02d}"
-            self._cached = (now, text)
+            self._cached = (second, text)
         return text
 
 
 def _open(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+
+def _escaped(environ: Environ, stamp: str, status: int, size: int | str) -> bytes:
+    """The line of any environ."""
+
+    def get(key: str) -> str:
+        return _safe(str(environ.get(key, "-")))
+
+    request = f"{get('REQUEST_METHOD')} {get('REQUEST_URI')} {get('SERVER_PROTOCOL')}"
+    user = _user(str(environ.get("HTTP_AUTHORIZATION")))
+    host, referrer, agent = _word(get("REMOTE_ADDR")), get("HTTP_REFERER"), get("HTTP_USER_AGENT")
+    line = f'{host} - {user} [{stamp}] "{request}" {status} {size} "{referrer}" "{agent}"\n'
+    return line.encode("latin-1", "replace")
 
 
 def _safe(text: str) -> str:
