@@ -6,8 +6,9 @@ on, and neither status nor field can carry a line break.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import Enum, auto
+from typing import Any
 
 from starman.proto.syntax import FIELD_NAME_TEXT, STATUS
 
@@ -93,12 +94,14 @@ _statuses = _Statuses()
 class ResponseHead:
     """A status and its fields, checked and encoded but for what only the server knows: framing, Connection, Date, Server.
 
-    Raises TypeError or ValueError, in words for the application's author, when PEP 3333 or RFC 9110 §5.5 is broken.
+    Raises TypeError or ValueError, in words for the application's author, when PEP 3333 or RFC 9110 §5.5 is broken: so the
+    annotations let anything in.
     """
 
     __slots__ = ("_text", "close", "content_length", "has_date", "has_server", "status_code")
 
-    def __init__(self, status: str, fields: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, status: object, fields: Iterable[Any]) -> None:
+        """`fields` are pairs of str."""
         if not isinstance(status, str):
             raise TypeError(f"the status must be a str, not {type(status).__name__}")
         self.status_code, status_line = _statuses[status]
@@ -118,7 +121,7 @@ class ResponseHead:
                 text += "\r\n" + line
         self._text = text
 
-    def _keep(self, role: _Role, name: str, value: str) -> bool:
+    def _keep(self, role: _Role, name: str, value: object) -> bool:
         """Take note of a field that means something to us; whether it is passed on as the application wrote it."""
         if not isinstance(value, str):
             raise TypeError(f"the value of {name} must be a str, not {type(value).__name__}")
@@ -236,7 +239,7 @@ def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -
     )
 
 
-def interim(status: int, fields: Sequence[tuple[str, str]] = ()) -> bytes:
+def interim(status: int, fields: Iterable[Any] = ()) -> bytes:
     """An interim response: 100 Continue, 103 Early Hints (RFC 9110 §15.2, RFC 8297). Raises as ResponseHead does."""
     lines = ResponseHead("200 OK", fields).field_lines() if fields else b""
     return b"HTTP/1.1 %d %b%b\r\n\r\n" % (status, REASONS[status], lines)

@@ -12,7 +12,7 @@ import time
 from enum import Enum, auto
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from starman.wsgi.call import ClientGone
+from starman.wsgi.gone import ClientGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,9 @@ from starman.serving.filerest import FileRest
 from starman.serving.outbox import LARGEST
 from starman.serving.rawsocket import RawSocket
 from starman.wsgi.body import RequestBody
-from starman.wsgi.call import Call, ClientGone
+from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
+from starman.wsgi.gone import ClientGone
 
 if TYPE_CHECKING:
     from starman.serving.bodystream import BodyStream

@@ -24,7 +24,8 @@ from starman.serving.outbox import LONGEST
 from starman.serving.overseer import Line, nowhere
 from starman.serving.pool import Pool
 from starman.serving.turn import Turn
-from starman.wsgi.call import Call, ClientGone
+from starman.wsgi.call import Call
+from starman.wsgi.gone import ClientGone
 from starman.wsgi.piecemeal import PiecemealCall
 
 if TYPE_CHECKING:
@@ -122,17 +123,20 @@ class InlineExchange(Exchange):
 class Inline(Pool):
     """The pool without threads: the loop works its queue down itself. All is the loop's, but `post`."""
 
-    __slots__ = ("_interval", "_line", "_thread", "_wary_until")
-
-    exchange = InlineExchange
+    __slots__ = ("_ident", "_interval", "_line", "_wary_until")
 
     def __init__(self, loop: AbstractEventLoop, *, line: Callable[[int], Line | None] = lambda _: None) -> None:
         """In the thread of the loop. `line(0)`: where it notes what it runs."""
         super().__init__(0, loop, takes_turns=True)
         self._line = line(0) or nowhere()
-        self._thread = get_ident()
+        self._ident = get_ident()
         self._interval = _SWITCH_INTERVAL
         self._wary_until = 0.0
+
+    @property
+    def exchange(self) -> type[Exchange]:
+        """Requests that can be left and taken up again."""
+        return InlineExchange
 
     def start(self) -> None:
         """Let other threads come in between pieces of responses: the interval is the process's."""
@@ -151,7 +155,7 @@ class Inline(Pool):
 
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call something, soon. Any thread. Raises RuntimeError when it is closed."""
-        if get_ident() == self._thread:
+        if get_ident() == self._ident:
             self._loop.call_soon(callback, *arguments)
         else:
             self._loop.call_soon_threadsafe(callback, *arguments)

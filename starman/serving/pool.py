@@ -32,9 +32,7 @@ _MOST_IN_A_ROW = 16
 
 
 class Pool:
-    """A fixed number of daemon threads, and the loop that feeds them. `exchange` is what they run."""
-
-    exchange: type[Exchange] = Exchange
+    """A fixed number of daemon threads, and the loop that feeds them."""
 
     __slots__ = (
         "_asked",
@@ -105,6 +103,11 @@ class Pool:
         self._stopped = True
         while self._wake():
             pass
+
+    @property
+    def exchange(self) -> type[Exchange]:
+        """What requests are to be, to be run here."""
+        return Exchange
 
     @property
     def busy(self) -> bool:

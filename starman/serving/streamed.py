@@ -18,7 +18,8 @@ from starman.serving.bodystream import BodyStream
 from starman.serving.clock import Progress
 from starman.serving.exchange import Exchange
 from starman.serving.upload import Source, decoded
-from starman.wsgi.call import Call, ClientGone
+from starman.wsgi.call import Call
+from starman.wsgi.gone import ClientGone
 
 if TYPE_CHECKING:
     from starman.serving.shared import Shared

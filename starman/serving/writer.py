@@ -22,7 +22,7 @@ from starman.serving.loopside import LoopSide, OnRoom, Rest
 from starman.serving.outlet import Outlet
 from starman.serving.spool import Spool, SpoolLimits
 from starman.serving.turn import Turn
-from starman.wsgi.call import ClientGone
+from starman.wsgi.gone import ClientGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from types import TracebackType
 from typing import Any, Protocol
 
 from starman import log
@@ -27,14 +26,10 @@ from starman.proto.response import (
 from starman.wsgi.environ import Environ
 from starman.wsgi.failure import described, log_failure
 from starman.wsgi.filewrapper import FileWrapper
+from starman.wsgi.gone import ClientGone
 
 _NO_ENVIRON: Environ = {}
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 Application = Callable[[Environ, Callable[..., Callable[[bytes], object]]], Iterable[bytes]]
-
-
-class ClientGone(Exception):  # noqa: N818 - an event, no error: nobody is to blame and nothing is to be logged
-    """The client has closed or reset the connection, or it was cut: what is sent now goes nowhere."""
 
 
 class Output(Protocol):
@@ -109,10 +104,12 @@ class Call:
         self.status_code = 0
         self.body_sent = 0
 
-    def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
-    ) -> Callable[[bytes], None]:
-        """PEP 3333. Checks at once, sends nothing: the head leaves with the first block that is not empty."""
+    def start_response(self, status: object, headers: Iterable[Any], exc_info: Any = None) -> Callable[[object], None]:
+        """PEP 3333. Checks at once, sends nothing: the head leaves with the first block that is not empty.
+
+        `status` is a str, `headers` a list of tuples of two of them, `exc_info` what sys.exc_info gives. The annotations let
+        anything in, here and below where the application calls: what is wrong is for us to say, in words that help its author.
+        """
         if exc_info:
             try:
                 if self._state in (_BEGUN, _ENDED):
@@ -127,11 +124,11 @@ class Call:
         self._state = _STARTED
         return self.write
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: object) -> None:
         """PEP 3333's imperative way: send a block now."""
         self._block(data)
 
-    def early_hints(self, headers: list[tuple[str, str]]) -> None:
+    def early_hints(self, headers: Iterable[Any]) -> None:
         """`wsgi.early_hints`: send 103 Early Hints (RFC 8297) before the response; an HTTP/1.0 client is sent nothing."""
         if self._state in (_BEGUN, _ENDED):
             raise AssertionError("early hints come before the response, and it has begun")
@@ -189,7 +186,7 @@ class Call:
                     break  # nothing more can be sent; close() tells the iterable
         self._end()
 
-    def _blocks(self, iterable: Iterable[bytes]) -> Iterable[bytes]:
+    def _blocks(self, iterable: Iterable[object]) -> Iterable[object]:
         """The blocks of an iterable that is sent as it is made."""
         return iterable
 
@@ -223,7 +220,7 @@ class Call:
         self.body_sent = len(data)
         self._state = _ENDED
 
-    def _block(self, data: bytes) -> None:
+    def _block(self, data: object) -> None:
         """One block of a response whose end is still to come."""
         if not isinstance(data, bytes):
             raise _not_bytes(data)

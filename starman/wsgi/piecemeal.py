@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from starman.wsgi.call import Call, Output
 
@@ -31,16 +31,15 @@ class Pausable(Output, Protocol):
 class PiecemealCall(Call):
     """As Call, but `run` may return before the response is complete: `paused` says so, and `go_on` is then due."""
 
-    __slots__ = ("_iterable", "_rest", "paused")
-
-    _output: Pausable
+    __slots__ = ("_iterable", "_pausable", "_rest", "paused")
 
     def __init__(self, facts: RequestFacts, output: Output, stamp: Stamp) -> None:
         """`output` is a Pausable."""
         super().__init__(facts, output, stamp)
         self.paused = False
+        self._pausable = cast("Pausable", output)
         self._iterable: Any = None
-        self._rest: Iterator[bytes] | None = None
+        self._rest: Iterator[object] | None = None
 
     def go_on(self, environ: Environ) -> None:
         """Go on where it has stopped, as if the application had just returned its iterable; as `run`, it may stop again."""
@@ -49,8 +48,8 @@ class PiecemealCall(Call):
         self.paused = False
         self.run(lambda environ, start_response: iterable, environ)
 
-    def _blocks(self, iterable: Iterable[bytes]) -> Iterator[bytes]:
-        output = self._output
+    def _blocks(self, iterable: Iterable[object]) -> Iterator[object]:
+        output = self._pausable
         rest, self._rest = self._rest, None
         if rest is None:
             rest = iter(iterable)
@@ -70,5 +69,5 @@ class PiecemealCall(Call):
 
     def _close(self, iterable: Any, environ: Environ) -> None:
         if not self.paused:
-            self._output.may_pause = False
+            self._pausable.may_pause = False
             super()._close(iterable, environ)

@@ -70,7 +70,7 @@ def _drain(parser: RequestParser, requests: list[Request], most_events: int) -> 
         assert most_events, "the parser goes round in circles"
         if isinstance(event, RequestHead):
             assert not requests or requests[-1].complete, "a head within a body"
-            requests.append(Request({name: getattr(event, name) for name in RequestHead.__slots__}))
+            requests.append(Request({name: getattr(event, name) for name in dir(event) if not name.startswith("_")}))
             requests[-1].complete = event.body_length == 0
             assert in_body(parser) is not requests[-1].complete
         elif isinstance(event, EndOfBody):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from starman.errors import ProtocolError
 from starman.serving.bodystream import FULL_BYTES, MOST_DROPPED, BodyError, BodyStream
-from starman.wsgi.call import ClientGone
+from starman.wsgi.gone import ClientGone
 from tests.unit.serving.fakes import SECONDS
 
 

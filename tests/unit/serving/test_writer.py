@@ -23,7 +23,7 @@ from starman.serving.filerest import FileRest, send_some
 from starman.serving.spool import SpoolLimits
 from starman.serving.turn import TRANSITIONS, Turn
 from starman.serving.writer import Writer
-from starman.wsgi.call import ClientGone
+from starman.wsgi.gone import ClientGone
 from tests.functional.harness import wait_until
 from tests.unit.serving.fakes import SECONDS, Bridge, FakeExchange, bridge
 from tests.unit.serving.running import descriptors

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from starman.proto.response import RequestFacts, Stamp
-from starman.wsgi.call import Call, ClientGone
+from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ
+from starman.wsgi.gone import ClientGone
 
 STAMP = Stamp("Sun, 06 Nov 1994 08:49:37 GMT", "fake")
 

@@ -13,9 +13,10 @@ from wsgiref.validate import validator
 
 import pytest
 
-from starman.wsgi.call import Call, ClientGone
+from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build, for_connection, template
 from starman.wsgi.filewrapper import FileWrapper
+from starman.wsgi.gone import ClientGone
 from tests.unit.wsgi.fakes import Blocks, FakeOutput, answering, new_call, respond
 from tests.unit.wsgi.heads import request
 

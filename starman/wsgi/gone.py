@@ -1,0 +1,8 @@
+"""The event that ends a response early. Alone in its file, which is never compiled: BodyError is an OSError as well, and a native
+class cannot be a base of that."""
+
+from __future__ import annotations
+
+
+class ClientGone(Exception):  # noqa: N818 - an event, no error: nobody is to blame and nothing is to be logged
+    """The client has closed or reset the connection, or it was cut: what is sent now goes nowhere."""
