@@ -22,11 +22,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint pytest docs-check bench bench-all bench-memory fuzz faults torture docs clean
+.PHONY: help serve test lint pytest docs-check compiled bench bench-all bench-memory fuzz faults torture docs clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
 	@echo "make test     lint, types, unit and functional tests, documentation"
+	@echo "make compiled build starman compiled, for the bench to measure as well; needs a C compiler"
 	@echo "make bench    hello on starman and its peers, a minute or two  (BENCH_ARGS=)"
 	@echo "make bench-all      every scenario and axis, over an hour: tables and plots into docs/  (BENCH_ARGS=)"
 	@echo "make bench-memory   the memory of starman, gunicorn and granian"
@@ -55,11 +56,16 @@ pytest: $(VENV)/test.stamp
 docs-check: $(VENV)/test.stamp
 	$(BIN)/python docs/check.py
 
-bench: $(VENV)/bench.stamp
+compiled: $(VENV)/compiled.stamp
+
+# What was compiled once is compiled anew before it is measured.
+COMPILED := $(wildcard $(VENV)/compiled.stamp)
+
+bench: $(VENV)/bench.stamp $(COMPILED)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 # Puts its tables between the markers of the page, and plots and JSON beside it.
-bench-all: $(VENV)/bench.stamp
+bench-all: $(VENV)/bench.stamp $(COMPILED)
 	$(BIN)/python -m bench all --json docs/bench/bench.json --plots docs/bench --markdown docs/performance.md $(BENCH_ARGS)
 	$(BIN)/python -m bench.growth all --json docs/bench/growth.json --plots docs/bench --markdown docs/performance.md $(BENCH_ARGS)
 
@@ -93,6 +99,11 @@ $(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
 $(VENV)/test.stamp $(VENV)/bench.stamp $(VENV)/fuzz.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[$*]'
 	@touch $@ $(VENV)/serve.stamp
+
+$(VENV)/compiled.stamp: setup.py pyproject.toml $(shell find starman -name '*.py') | $(BIN)/python
+	rm -rf $(VENV)/compiled
+	COMPILE_STARMAN=1 $(PIP) --no-deps --target $(VENV)/compiled .
+	@touch $@
 
 $(BIN)/python:
 	@for python in $(CANDIDATES); do \

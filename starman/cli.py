@@ -63,6 +63,13 @@ def report(error: StarmanError) -> int:
     return error.exit_status
 
 
+def _is_compiled() -> bool:
+    """Whether the modules that setup.py names are compiled."""
+    from starman.proto import messages
+
+    return not messages.__file__.endswith(".py")
+
+
 def _run(argv: list[str]) -> int:
     directory = os.getcwd()
     answer_trial(lambda: from_command_line(from_arguments(argv), os.environ, directory))
@@ -72,7 +79,7 @@ def _run(argv: list[str]) -> int:
         print(help_text())
         return 0
     if line.action is Action.VERSION:
-        print(f"starman {VERSION}")
+        print(f"starman {VERSION}{' (compiled)' if _is_compiled() else ''}")
         return 0
 
     def read() -> Settings:

@@ -1,0 +1,75 @@
+"""What pyproject.toml cannot say: COMPILE_STARMAN=1 makes a wheel in which mypyc has compiled the modules of the hot path.
+
+The variable is read where a wheel is built. Without it, or with 0, starman is plain Python, and no compiler is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+
+from setuptools import setup
+
+# See docs/design.md, "Compiled": what every request runs through, as far as figures say that it matters.
+MODULES = (
+    "starman/proto/framing.py",
+    "starman/proto/heads.py",
+    "starman/proto/messages.py",
+    "starman/proto/request.py",
+    "starman/proto/response.py",
+    "starman/proto/syntax.py",
+    "starman/serving/accesslog.py",
+    "starman/serving/clock.py",
+    "starman/serving/exchange.py",
+    "starman/serving/inline.py",
+    "starman/serving/outbox.py",
+    "starman/serving/outlet.py",
+    "starman/serving/pool.py",
+    "starman/serving/schedule.py",
+    "starman/serving/streamed.py",
+    "starman/serving/turn.py",
+    "starman/serving/writer.py",
+    "starman/wsgi/call.py",
+    "starman/wsgi/environ.py",
+    "starman/wsgi/piecemeal.py",
+)
+COMPILER = ["mypy>=2.4"]
+
+
+def is_wanted() -> bool:
+    """Whether the environment asks for a compiled wheel."""
+    value = os.environ.get("COMPILE_STARMAN") or "0"
+    if value not in ("0", "1"):
+        sys.exit(f"COMPILE_STARMAN must be 1, for a compiled starman, or 0, for plain Python, not {value!r}")
+    return value == "1"
+
+
+def build_compiled() -> None:
+    """Build the wheel, everything beside the sources: an extension there would hide the module that it was made of."""
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        sys.exit(f"COMPILE_STARMAN=1 needs a C compiler, and there is no {compiler} (Debian: apt install gcc libc6-dev)")
+
+    from mypyc.build import mypycify
+
+    with tempfile.TemporaryDirectory(prefix="starman-build-") as scratch:
+        # Not as `make lint` checks types: what is missing here, or newer than there, must not keep anybody from building.
+        flags = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={scratch}/mypy"]
+        extensions = mypycify([*flags, *MODULES], group_name="starman", target_dir=scratch)
+        for extension in extensions:
+            extension.extra_compile_args.append("-Wno-error")
+        setup(ext_modules=extensions, options={"build": {"build_base": scratch}})
+
+
+if not is_wanted():
+    setup()
+elif "bdist_wheel" in sys.argv:
+    build_compiled()
+elif "editable_wheel" in sys.argv:
+    sys.exit("COMPILE_STARMAN=1 is for wheels: an editable installation is plain Python")
+else:
+    # A question before the build: what it needs.
+    setup(setup_requires=COMPILER)

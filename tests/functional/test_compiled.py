@@ -1,0 +1,149 @@
+"""The compiled build (setup.py) does as plain Python does: the tests of what it compiles are run once more, upon it.
+
+It is made of a copy of the checkout, without a network, and stands in a tree with a copy of the tests: there `starman` is what
+the wheel brings, as it is where the wheel is installed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from starman.version import VERSION
+from tests.functional.harness import REPOSITORY
+from tests.functional.tools import find_tool
+
+# What a build is made of, and what the tests need beside it.
+SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "starman")
+TESTS = ("tests", "examples", "pyproject.toml", "setup.py")
+
+# Unit tests that put nothing of their own in the place of native classes, and functional tests.
+GROUPS = {
+    "HTTP": (
+        *("tests/unit/proto/test_framing.py", "tests/unit/proto/test_request.py", "tests/unit/proto/test_response.py"),
+        *("tests/functional/test_http.py", "tests/functional/test_raw.py", "tests/functional/test_raw_responses.py"),
+    ),
+    "WSGI": (
+        *("tests/unit/wsgi", "tests/functional/test_wsgi.py", "tests/functional/test_websocket.py"),
+        *("tests/functional/test_logs.py", "tests/functional/test_graceful.py", "tests/functional/test_uploads.py"),
+    ),
+    "slow readers": ("tests/functional/test_slow_readers.py",),
+    "no threads": ("tests/functional/test_inline.py",),
+}
+
+# Streams of bytes for the parser.
+STREAMS = 4000
+
+
+def run(tree: Path, *command: str, timeout: float = 240.0, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a tree, where it finds that tree's starman; standard error is in the output."""
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "STARMAN", "COMPILE"))
+    }
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=tree,
+        env={**environ, "PYTHONDONTWRITEBYTECODE": "1", **changes},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        check=False,
+    )
+
+
+def copy(names: Sequence[str], to: Path) -> Path:
+    """A copy of a part of the repository."""
+    to.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (REPOSITORY / name).is_dir():
+            shutil.copytree(REPOSITORY / name, to / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        else:
+            shutil.copy(REPOSITORY / name, to)
+    return to
+
+
+def build(source: Path, tree: Path) -> None:
+    """Build the wheel, and unpack it. What is built leaves nothing beside the sources."""
+    before = set((source / "starman").rglob("*"))
+    pip = ("-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", str(tree), str(source))
+    done = run(source, *pip, COMPILE_STARMAN="1")
+    assert done.returncode == 0, done.stdout
+    assert set((source / "starman").rglob("*")) == before
+    assert not (source / "build").exists()
+    (wheel,) = tree.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tree)
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree, made by the first process that wants it."""
+    find_tool("gcc")
+    base = tmp_path_factory.getbasetemp()
+    tree = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+    with open(f"{tree}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not tree.exists():
+            made = copy(TESTS, tmp_path_factory.mktemp("building"))
+            build(copy(SOURCES, tmp_path_factory.mktemp("source")), made)
+            made.rename(tree)
+    return tree
+
+
+def test_it_says_what_it_is(compiled: Path) -> None:
+    assert run(compiled, "-m", "starman", "--version").stdout == f"starman {VERSION} (compiled)\n"
+    assert run(REPOSITORY, "-m", "starman", "--version").stdout == f"starman {VERSION}\n"
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_tests_of_plain_python_pass(group: str, compiled: Path, request: pytest.FixtureRequest) -> None:
+    options = ["--forbid-skip"] if request.config.getoption("--forbid-skip") else []
+    done = run(compiled, "-m", "pytest", "-p", "no:cacheprovider", *options, *GROUPS[group])
+    assert done.returncode == 0, done.stdout[-20_000:]
+
+
+def test_it_makes_the_same_of_any_bytes(compiled: Path) -> None:
+    seed = random.randrange(1 << 32)
+    command = ("-m", "tests.functional.verdicts", str(seed), str(STREAMS))
+    plain, native = run(REPOSITORY, *command), run(compiled, *command)
+    assert (plain.returncode, native.returncode) == (0, 0), native.stdout[-5_000:]
+    pairs = list(zip(plain.stdout.splitlines(), native.stdout.splitlines(), strict=True))
+    assert len(pairs) == 2 * STREAMS
+    assert [pair for pair in pairs if pair[0] != pair[1]] == [], f"seed {seed}"
+
+
+# What is wrong is said before anything is built
+
+
+def test_a_wrong_value(tmp_path: Path) -> None:
+    done = run(copy(SOURCES, tmp_path), "setup.py", "bdist_wheel", COMPILE_STARMAN="yes")
+    assert (done.returncode, done.stdout) == (
+        1,
+        "COMPILE_STARMAN must be 1, for a compiled starman, or 0, for plain Python, not 'yes'\n",
+    )
+
+
+def test_no_compiler(tmp_path: Path) -> None:
+    done = run(copy(SOURCES, tmp_path), "setup.py", "bdist_wheel", COMPILE_STARMAN="1", CC="no-such-compiler -O2")
+    assert done.returncode == 1
+    assert (
+        done.stdout
+        == "COMPILE_STARMAN=1 needs a C compiler, and there is no no-such-compiler (Debian: apt install gcc libc6-dev)\n"
+    )
+
+
+def test_an_editable_installation_is_plain(tmp_path: Path) -> None:
+    done = run(copy(SOURCES, tmp_path), "setup.py", "editable_wheel", COMPILE_STARMAN="1")
+    assert (done.returncode, done.stdout) == (1, "COMPILE_STARMAN=1 is for wheels: an editable installation is plain Python\n")
