@@ -13,6 +13,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Where `make compiled` puts starman, compiled for this Python.
+COMPILED = Path(sys.prefix) / "compiled"
 
 # Seconds that an idle connection is kept, starman's default, and how many connections are kept at most.
 KEEP_ALIVE = "65"
@@ -39,7 +44,8 @@ class Server:
     """A server that can be measured. `command` gives the argv that starts it.
 
     `package` is its distribution, or the program of a server that is not Python's. `colour` is what it has in every plot.
-    Without `threaded` it serves one request at a time in each worker; without `multiple` it has one worker only.
+    `place` is the directory that it is in, where that is not one of Python's own. Without `threaded` it serves one request at
+    a time in each worker; without `multiple` it has one worker only.
     """
 
     name: str
@@ -50,11 +56,14 @@ class Server:
     threaded: bool = True
     multiple: bool = True
     psgi: bool = False
+    place: Path | None = None
 
     def version(self) -> str | None:
         """The installed version; None if it is not installed here."""
         if self.psgi:
             return _version_of_program(self.package)
+        if self.place is not None and not self.place.is_dir():
+            return None
         if self.package == "starman":
             from starman.version import VERSION  # of this checkout, installed or not
 
@@ -87,6 +96,12 @@ def _starman(*options: str) -> Callable[[Start], list[str]]:
         return _python("starman", *counts, *place, "--max-body", "2G", *given, start.application)
 
     return command
+
+
+def _compiled(start: Start) -> list[str]:
+    # Without -P, Python would look into the working directory first, and find this checkout.
+    interpreter, *arguments = _starman()(start)
+    return ["env", f"PYTHONPATH={COMPILED}:{REPOSITORY}", interpreter, "-P", *arguments]
 
 
 def _gunicorn(*options: str) -> Callable[[Start], list[str]]:
@@ -146,6 +161,7 @@ def _perl(start: Start) -> list[str]:
 
 STARMAN = Server("starman", "starman", _starman(), "#d55e00")
 STARMAN_INLINE = Server("starman, no threads", "starman", _starman("--threads", "0"), "#e0b080", threaded=False)
+STARMAN_COMPILED = Server("starman, compiled", "starman", _compiled, "#7a3300", install="make compiled", place=COMPILED)
 STARMAN_LOGGED = Server("starman, access log", "starman", _starman("--access-log", "{scratch}/access.log"), "#f0a060")
 STARMAN_PRELOAD = Server("starman, preloaded", "starman", _starman("--preload-app"), "#a04000")
 GUNICORN_GTHREAD = Server("gunicorn gthread", "gunicorn", _gunicorn(*GTHREAD), "#117733")
@@ -178,5 +194,5 @@ PERL_STARMAN = Server("Starman (Perl)", "starman", _perl, "#cc6677", install="De
 
 # In the order of tables and plots.
 PEERS = (GRANIAN, BJOERN, FASTWSGI, WAITRESS, GUNICORN_GTHREAD, GUNICORN_SYNC, UVICORN, CHEROOT, PERL_STARMAN)
-ALL = (STARMAN, STARMAN_INLINE, *PEERS)
+ALL = (STARMAN, STARMAN_COMPILED, STARMAN_INLINE, *PEERS)
 SERVERS = {server.name: server for server in (*ALL, STARMAN_LOGGED, GRANIAN_FLUSH)}
