@@ -71,6 +71,7 @@ def verdict_structure(verdict: Verdict) -> dict[str, Any]:
         "aim": target.aim,
         "at_most": target.at_most,
         "measured": verdict.measured,
+        "compiled": verdict.compiled,
         "met": verdict.met,
         "by": verdict.by,
         "why": verdict.why,
@@ -102,18 +103,27 @@ def sentence(about: dict[str, Any]) -> str:
 
 
 def targets_table(verdicts: Sequence[Verdict]) -> str:
-    """A row for each target."""
+    """A row for each target, and a column for starman compiled where it was measured."""
     rows = []
+    has_compiled = any(verdict.compiled is not None for verdict in verdicts)
     for verdict in verdicts:
         target = verdict.target
         aim = f"at {'most' if target.at_most else 'least'} {target.aim:,g}{target.unit}"
         if verdict.measured is None:
-            rows.append((target.scenario, target.text, aim, "", f"not measured: {verdict.why}"))
-            continue
-        measured = f"{verdict.measured:,.0f}" if target.unit else f"{verdict.measured:.2f}"
-        judged = "met" if verdict.met else f"**missed by {-verdict.by:.0%}**"
-        rows.append((target.scenario, target.text, aim, f"{measured}{target.unit}", judged))
-    return grid(("scenario", "", "aim", "measured", ""), rows)
+            judged = f"not measured: {verdict.why}"
+        else:
+            judged = "met" if verdict.met else f"**missed by {-verdict.by:.0%}**"
+        figures = [_figure(verdict.measured, target.unit), judged]
+        if has_compiled:
+            figures.append(_figure(verdict.compiled, target.unit))
+        rows.append((target.scenario, target.text, aim, *figures))
+    return grid(("scenario", "", "aim", "measured", "", *["compiled"] * has_compiled), rows)
+
+
+def _figure(measured: float | None, unit: str) -> str:
+    if measured is None:
+        return ""
+    return f"{measured:,.0f}{unit}" if unit else f"{measured:.2f}"
 
 
 def overview(outcomes: Sequence[Outcome]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.results import Cell, Outcome, Turn, rate_of, ratio
 from bench.scenarios import SCENARIOS
+from bench.servers import STARMAN_COMPILED
 
 IDLE_BYTES = 8192
 
@@ -30,11 +31,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a target. `measured` None: nothing to judge, and `why` says so."""
+    """What came of a target. `measured` None: nothing to judge, and `why` says so. `compiled`: what starman compiled has of the
+    same figure, which is not judged; None where it was not measured."""
 
     target: Target
     measured: float | None
     why: str = ""
+    compiled: float | None = None
 
     @property
     def met(self) -> bool:
@@ -153,8 +156,23 @@ def judge(outcomes: Sequence[Outcome], targets: Sequence[Target] = TARGETS) -> l
     for target in targets:
         if (outcome := by_name.get(target.scenario)) is not None:
             measured = target.figure(outcome, target.peers)
-            verdicts.append(Verdict(target, measured, "" if measured is not None else _why(outcome, target)))
+            compiled = _of(STARMAN_COMPILED.name, outcome)
+            verdicts.append(
+                Verdict(
+                    target,
+                    measured,
+                    "" if measured is not None else _why(outcome, target),
+                    None if compiled is None else target.figure(compiled, target.peers),
+                )
+            )
     return verdicts
+
+
+def _of(server: str, outcome: Outcome) -> Outcome | None:
+    """The outcome with another server in the first one's place; None if it has no result there."""
+    if outcome.find(server) is None:
+        return None
+    return replace(outcome, cells=tuple(sorted(outcome.cells, key=lambda cell: cell.server != server)))
 
 
 def _why(outcome: Outcome, target: Target) -> str:
