@@ -21,7 +21,6 @@ MODULES = (
     "starman/proto/request.py",
     "starman/proto/response.py",
     "starman/proto/syntax.py",
-    "starman/serving/accesslog.py",
     "starman/serving/clock.py",
     "starman/serving/exchange.py",
     "starman/serving/inline.py",
