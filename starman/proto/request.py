@@ -44,8 +44,6 @@ class RequestParser:
 
     `receive` bytes, then ask for `next_event` until it answers None: a head, pieces of its body as bytes, the end of the body
     (only after a head whose `body_length` is not 0), the next head, and so on.
-
-    ended: whether the peer has said that a message is its last, and nothing has come behind it so far.
     """
 
     __slots__ = (
@@ -60,12 +58,10 @@ class RequestParser:
         "_limits",
         "_phase",
         "_seen",
-        "ended",
     )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.ended = False
         self._phase = _HEAD
         self._buffer = b""
         self._at = 0
@@ -81,18 +77,12 @@ class RequestParser:
     def receive(self, data: bytes) -> None:
         """Take what the connection brought. After a ProtocolError, or `close`, it is thrown away."""
         if self._phase is _CLOSED:
-            self.ended = False
             return
         self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
         self._at = 0
 
-    def end(self) -> None:
-        """Nothing more is read: the last message is here."""
-        self.ended = self._at == len(self._buffer)
-        self.close()
-
     def close(self) -> None:
-        """Nothing more is read: a message was refused, or the connection is to end."""
+        """Nothing more is read: the last head was not persistent, or a message was refused."""
         if self._phase is _CLOSED:
             return
         self._phase = _CLOSED

@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
                     assert upload is not None
                     upload.end(event)
                     if not upload.head.persistent:
-                        parser.end()
+                        parser.close()
                 if self._paused:
                     return
         except ProtocolError as error:
@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
                 self._transport.write(upload.interim())
             return
         if not head.persistent:
-            self._parser.end()
+            self._parser.close()
         self.offer(head, None, self._shared.exchange)
         if head.upgrade and self._writer.wake_when_done():
             # What follows may be of another protocol: that shows when this request is answered.
@@ -263,12 +263,12 @@ class Connection(asyncio.Protocol):
         self.on_turn()
 
     def _linger(self) -> None:
-        """Send no more; read on a while, if the client may send: a reset would destroy what it was sent (RFC 9112 §9.6)."""
+        """Say that nothing more will be sent, and read on a while: a reset would destroy what was (RFC 9112 §9.6)."""
         self._phase = Phase.LINGERING
         self._linger_until = time.monotonic() + LINGER_SECONDS
         self._parser.close()
         self._writer.lose()
-        if self._eof or self._parser.ended:
+        if self._eof:
             self._transport.close()
         else:
             half_close(self._transport, paused=self._paused)

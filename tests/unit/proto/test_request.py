@@ -250,21 +250,6 @@ def test_what_the_parser_says_of_itself() -> None:
     assert state() == (True, False, 0)
 
 
-@pytest.mark.parametrize("more", [b"", b"x"])
-def test_a_peer_that_has_sent_its_last_message_may_still_send_more(more: bytes) -> None:
-    parser = RequestParser(Limits())
-    parser.receive(get(b"GET / HTTP/1.1", b"Connection: close") + more)
-    assert parser.next_event() is not None
-    assert not parser.ended
-    parser.end()
-    assert (parser.closed, parser.ended) == (True, not more)
-    parser.close()
-    assert parser.ended is not bool(more)
-    parser.receive(b"y")
-    assert not parser.ended
-    assert parser.next_event() is None
-
-
 def test_what_was_not_read_can_be_taken_by_another_protocol() -> None:
     parser = RequestParser(Limits())
     parser.receive(get(b"GET / HTTP/1.1", b"Connection: upgrade", b"Upgrade: x") + b"\x81\x05hello")
