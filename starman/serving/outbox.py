@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starman.serving.writer import Writer
 
 # For how long (seconds) responses are held back, and how large (bytes) they may be.
-LONGEST = 0.0005
+LONGEST = 0.001
 LARGEST = 16_384
 
 
