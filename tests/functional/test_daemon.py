@@ -181,8 +181,12 @@ def test_hup_and_the_pid_file_in_the_background(daemon: Daemon) -> None:
     (daemon.directory / "site_app.py").write_text(HELLO % "the new code")
     os.kill(daemon.pid, signal.SIGHUP)
     assert wait_until(lambda: "2 workers are new" in (daemon.directory / "error.log").read_text(), 30)
-    with daemon.client() as client:
-        assert client.get("/").body == b"from the new code"
+
+    def is_new() -> bool:
+        with daemon.client() as client:
+            return client.get("/").body == b"from the new code"
+
+    assert wait_until(is_new)  # an old worker may take one more before it hears that it is to drain
     assert daemon.file.read_text() == f"{daemon.pid}\n"
 
 

@@ -284,6 +284,8 @@ def test_pipelined_requests_of_many_are_answered_in_order(in_loop: bool, held: l
 
     with Running(application, in_loop=in_loop) as running:
         clients = [running.client() for _ in range(5)]
+        for client in clients:
+            client.get("/")
         requests = b"".join(encode_request("GET", f"/{number}") for number in range(20))
         for _ in range(5):
             at_once(running, *((client, requests) for client in clients))
@@ -312,6 +314,8 @@ def test_without_threads_nothing_is_held_back_for_a_while_behind_a_slow_request(
     monkeypatch.setattr(inline_module, "_WARY", 100.0)
     with Running(application, in_loop=True) as running:
         clients = [running.client() for _ in range(3)]
+        for client in clients:
+            client.get("/")
         assert counted("/", "/", "/") == 2
         assert counted("/slow", "/", "/") <= 1
         assert counted("/", "/", "/") == 0
