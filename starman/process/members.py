@@ -101,15 +101,17 @@ class Worker(Member):
 
     slot: the number of its slot, from 1. spent: whether another is to take its place. beat: the instant at which its loop was
     last known to be alive; None when nobody watches it. silent: whether that was too long ago, so that it will be killed.
+    excused_until: the instant until which its present silence counts as the machine's; None when nobody has excused it.
     """
 
-    __slots__ = ("beat", "silent", "slot", "spent")
+    __slots__ = ("beat", "excused_until", "silent", "slot", "spent")
 
     def __init__(self, number: int, generation: int, slot: int, asked_at: float, deadline: float) -> None:
         super().__init__(f"worker {slot}", number, generation, asked_at, deadline)
         self.slot = slot
         self.spent = False
         self.beat: float | None = None
+        self.excused_until: float | None = None
         self.silent = False
 
 

@@ -1,7 +1,10 @@
 """The watch over the loops of workers: which has been silent for too long, and what is ordered then. Pure, as the roster is.
 
-A silent worker is first asked for the stacks of its threads, and killed a little later. If its loop is heard again meanwhile, as
-after a freeze of the whole machine, it is not killed; but it is replaced in any case.
+A silent worker is first asked for the stacks of its threads, and killed a little later. If its loop is heard again meanwhile, it
+is not killed; but it is replaced in any case.
+
+A silence that the master itself has slept through says nothing: a whole machine stands still now and then, when it is suspended,
+moved or short of CPU, and everybody on it wakes up at the same time. So whoever looks late looks once more before it asks.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 # How long (seconds) a silent worker may take to write its stacks, or to be heard again, before it is killed.
 STACKS_SLACK = 2.0
+# A look that comes so much later (seconds) than it was due was kept up by what may have kept up the workers as well.
+LATE = 0.25
 
 
 class Watch:
@@ -35,14 +40,24 @@ class Watch:
         are looked at: others have deadlines of their own."""
         for worker in self._crew.workers():
             if worker.number in beats and worker.ready_at is not None:
-                worker.beat = max(beats[worker.number], worker.ready_at)
+                beat = max(beats[worker.number], worker.ready_at)
+                if beat != worker.beat:
+                    worker.beat, worker.excused_until = beat, None
                 if not self.timeout:
                     continue
-                seconds = now - worker.beat
+                seconds = now - beat
                 if worker.silent and seconds < self.timeout:
                     self._pardon(worker, now)
-                elif worker.ready and not worker.silent and seconds >= self.timeout:
+                elif worker.ready and not worker.silent and seconds >= self.timeout and not self._excuses(worker, now):
                     self._ask(worker, seconds, now)
+
+    def _excuses(self, worker: Worker, now: float) -> bool:
+        """Whether a worker that has been silent for too long is given the time by which this look is late: once in a silence."""
+        assert worker.beat is not None
+        late = now - worker.beat - self.timeout
+        if worker.excused_until is None and late >= LATE:
+            worker.excused_until = now + min(late, self.timeout)
+        return worker.excused_until is not None and now < worker.excused_until
 
     def _ask(self, worker: Worker, seconds: float, now: float) -> None:
         worker.silent = worker.spent = True
@@ -69,4 +84,6 @@ class Watch:
         if not self.timeout:
             return None
         watched = [worker for worker in self._crew.workers() if worker.ready and not worker.silent]
-        return min((worker.beat + self.timeout for worker in watched if worker.beat is not None), default=None)
+        return min(
+            (worker.excused_until or worker.beat + self.timeout for worker in watched if worker.beat is not None), default=None
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from starman.process.actions import AskStacks, Cut, Drain, Spawn
-from starman.process.watch import STACKS_SLACK
+from starman.process.watch import LATE, STACKS_SLACK
 from tests.unit.process.test_roster import Desk, has, only
 
 
@@ -46,7 +48,7 @@ def test_who_is_silent_is_asked_then_killed_and_a_successor_starts_at_once() -> 
 
 def test_who_is_heard_again_is_not_killed_but_replaced() -> None:
     desk, worker = watched()
-    desk.roster.watch.look({worker: desk.now - 300}, desk.now)
+    desk.roster.watch.look({worker: desk.now - 30}, desk.now)
     successor = only(desk.plan(), Spawn).member
     desk.now += 0.5
     desk.roster.watch.look({worker: desk.now}, desk.now)
@@ -74,6 +76,44 @@ def test_who_is_silent_has_no_time_to_drain_unless_it_is_heard_again() -> None:
     desk.roster.watch.look({worker: desk.now}, desk.now)
     assert not has(desk.plan(after=29), Cut)
     assert has(desk.plan(after=10), Cut)
+
+
+def test_who_stood_still_together_with_the_master_is_left_alone() -> None:
+    desk, worker = watched()
+    # Due 12 s ago: the master has just woken up.
+    desk.roster.watch.look({worker: desk.now - 42}, desk.now)
+    assert desk.plan() == []
+    assert desk.roster.next_instant(desk.now) == desk.now + 12
+    desk.now += 0.5
+    desk.roster.watch.look({worker: desk.now}, desk.now)
+    assert desk.plan() == []
+    assert desk.roster.next_instant(desk.now) == desk.now + 30
+
+
+@pytest.mark.parametrize("late", [LATE, 12.0, 1e6])
+def test_a_master_that_comes_late_excuses_a_silence_once_and_for_no_longer_than_it_was_late(late: float) -> None:
+    desk, worker = watched()
+    beat = desk.now
+    desk.now += 30 + late
+    desk.roster.watch.look({worker: beat}, desk.now)
+    assert desk.plan() == []
+    given = min(late, 30.0)
+    assert desk.roster.next_instant(desk.now) == desk.now + given
+    # It is late this time, too: a busy machine always is.
+    desk.now += given + late
+    desk.roster.watch.look({worker: beat}, desk.now)
+    assert has(desk.plan(), AskStacks)
+
+
+def test_each_silence_is_excused_anew_and_a_look_in_time_excuses_nothing() -> None:
+    desk, worker = watched()
+    for _ in range(3):
+        desk.now += 100
+        desk.roster.watch.look({worker: desk.now - 42}, desk.now)
+        assert desk.plan() == []
+    desk.now += 100
+    desk.roster.watch.look({worker: desk.now - 30 - LATE / 2}, desk.now)
+    assert has(desk.plan(), AskStacks)
 
 
 def test_silence_counts_from_the_moment_a_worker_was_ready() -> None:
