@@ -1,4 +1,5 @@
-"""What all tests share: the option `--forbid-skip`, and no deadline for examples of hypothesis: noise would break it.
+"""What all tests share: the option `--forbid-skip`, signals as a terminal gives them, and no deadline for examples of
+hypothesis: noise would break it.
 
 It turns every skip into a failure: on a machine that is meant to have all tools, a skip is a hole.
 It is an option and not a STARMAN_* variable, because starman refuses variables of that name that it does not know.
@@ -6,6 +7,7 @@ It is an option and not a STARMAN_* variable, because starman refuses variables 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator
 from typing import Any
 
@@ -18,6 +20,17 @@ hypothesis.settings.load_profile("starman")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--forbid-skip", action="store_true", help="a skipped test, or a skipped module, is a failure")
+
+
+def pytest_configure() -> None:
+    # A shell has its background jobs ignore INT and QUIT, and nohup HUP; what a test starts would inherit that, and never end.
+    for signum, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, handler)
 
 
 @pytest.hookimpl(wrapper=True)
