@@ -15,6 +15,7 @@ from setuptools import setup
 
 # See docs/design.md, "Compiled": what every request runs through, as far as figures say that it matters.
 MODULES = (
+    "starman/proto/fields.py",
     "starman/proto/framing.py",
     "starman/proto/heads.py",
     "starman/proto/messages.py",

@@ -21,21 +21,22 @@ from starman.proto.syntax import (
 _DECISIVE = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"))
 _MOST_SPELLINGS = 1024
 _LONGEST_SPELLING = 64
+# What most clients say of the connection, if they say anything.
+_KEPT = [b"keep-alive"]
 
 
-class _Spellings(dict[bytes, bytes]):
-    """By field name as received: its lower case where the field decides something here, else b"". A spelling is learned once."""
-
-    def __missing__(self, name: bytes) -> bytes:
-        lower = name.lower()
-        decisive = lower if lower in _DECISIVE else b""
-        # The table stops growing before a client can make it large.
-        if len(self) < _MOST_SPELLINGS and len(name) <= _LONGEST_SPELLING:
-            self[name] = decisive
-        return decisive
+# By field name as received: its lower case where the field decides something here, else b"". A spelling is learned once.
+_spellings: dict[bytes, bytes] = {}
 
 
-_spellings = _Spellings()
+def _learn(name: bytes) -> bytes:
+    lower = name.lower()
+    decisive = lower if lower in _DECISIVE else b""
+    # The table stops growing before a client can make it large.
+    if len(_spellings) < _MOST_SPELLINGS and len(name) <= _LONGEST_SPELLING:
+        _spellings[name] = decisive
+    return decisive
+
 
 # Hosts that were found valid: a server hears few of them, again and again. Bounded like the spellings.
 _valid_hosts: set[bytes] = set()
@@ -101,47 +102,63 @@ def _read_other_target(head: RequestHead) -> None:
 
 def decide(head: RequestHead) -> None:
     """Fill in what the fields of `head` decide. Raises ProtocolError: 400, 417, 501."""
-    found: dict[bytes, list[bytes]] = {}
-    spellings = _spellings
+    host: bytes | None = None
+    others: dict[bytes, list[bytes]] = {}
+    spelling = _spellings.get
     for name, value in head.fields:
-        decisive = spellings[name]
+        decisive = spelling(name)
+        if decisive is None:
+            decisive = _learn(name)
         if decisive:
-            if decisive in found:
-                found[decisive].append(value)
+            if decisive == b"host" and host is None:
+                host = value
+            elif decisive in others:
+                others[decisive].append(value)
             else:
-                found[decisive] = [value]
-    _decide_host(head, found.get(b"host"))
-    head.persistent = head.minor == 1
-    head.upgrade = False
-    if b"connection" in found:
-        options = tokens(found[b"connection"])
-        head.persistent = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
-        head.upgrade = b"upgrade" in found and b"upgrade" in options and head.minor == 1
-    lengths = found.get(b"content-length")
-    if b"transfer-encoding" in found:
-        _check_codings(tokens(found[b"transfer-encoding"]), head.minor, lengths is not None)
-        head.body_length = None
-    else:
-        head.body_length = 0 if lengths is None else _length(lengths)
-    head.expects_continue = b"expect" in found and _expects_continue(head, tokens(found[b"expect"]))
-
-
-def _decide_host(head: RequestHead, values: list[bytes] | None) -> None:
-    """RFC 9112 §3.2: Host is there once, and valid, even where an absolute-form target overrules it. 1.0 does without."""
-    if values is None:
+                others[decisive] = [value]
+    if host is None:
         if head.minor:
             raise ProtocolError(400, "the Host field is missing")
-        return
-    if len(values) > 1:
+    elif host not in _valid_hosts or others:
+        _check_host(host, b"host" in others)
+    # RFC 9112 §3.2.2: an absolute-form target overrules Host.
+    if head.host is None:
+        head.host = host
+    head.persistent = head.minor == 1
+    head.upgrade = False
+    head.body_length = 0
+    head.expects_continue = False
+    if others:
+        _decide_others(head, others)
+
+
+def _check_host(host: bytes, repeated: bool) -> None:
+    """RFC 9112 §3.2: Host is there once, and valid, even where an absolute-form target overrules it. 1.0 does without."""
+    if repeated:
         raise ProtocolError(400, "there is more than one Host field")
-    host = values[0]
     if host not in _valid_hosts:
         if HOST.fullmatch(host) is None:
             raise ProtocolError(400, "the Host field is not a valid host")
         if len(_valid_hosts) < _MOST_SPELLINGS and len(host) <= _LONGEST_SPELLING:
             _valid_hosts.add(host)
-    if head.host is None:
-        head.host = host
+
+
+def _decide_others(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
+    """What the fields but Host decide, by name in lower case."""
+    if b"connection" in found and found[b"connection"] != _KEPT:
+        options = tokens(found[b"connection"])
+        head.persistent = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
+        head.upgrade = b"upgrade" in found and b"upgrade" in options and head.minor == 1
+    elif b"connection" in found:
+        head.persistent = True
+    lengths = found.get(b"content-length")
+    if b"transfer-encoding" in found:
+        _check_codings(tokens(found[b"transfer-encoding"]), head.minor, lengths is not None)
+        head.body_length = None
+    elif lengths is not None:
+        head.body_length = _length(lengths)
+    if b"expect" in found:
+        head.expects_continue = _expects_continue(head, tokens(found[b"expect"]))
 
 
 def _length(values: list[bytes]) -> int:

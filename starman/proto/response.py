@@ -59,36 +59,34 @@ _MOST_SPELLINGS = 1024
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-class _Spellings(dict[str, _Role]):
-    """By field name as the application spells it: what it means to framing. A spelling is checked and learned once."""
-
-    def __missing__(self, name: object) -> _Role:
-        if not isinstance(name, str):
-            raise TypeError(f"a field name must be a str, not {type(name).__name__}")
-        if FIELD_NAME_TEXT.fullmatch(name) is None:
-            raise ValueError(f"{name!r} is not a field name")
-        role = _ROLES.get(name.lower(), _PLAIN)
-        # The table stops growing before an application can make it large.
-        if len(self) < _MOST_SPELLINGS:
-            self[name] = role
-        return role
+# By field name as the application spells it: what it means to framing. By status as it writes it: its code, and the status line.
+# Each is checked and learned once. Plain dicts, for those with a __missing__ of their own take ten times as long to look up.
+_spellings: dict[object, _Role] = {}
+_statuses: dict[object, tuple[int, str]] = {}
 
 
-class _Statuses(dict[str, tuple[int, str]]):
-    """By status as the application writes it: its code, and the status line. A status is checked and learned once."""
+def _learn_name(name: object) -> _Role:
+    if not isinstance(name, str):
+        raise TypeError(f"a field name must be a str, not {type(name).__name__}")
+    if FIELD_NAME_TEXT.fullmatch(name) is None:
+        raise ValueError(f"{name!r} is not a field name")
+    role = _ROLES.get(name.lower(), _PLAIN)
+    # The table stops growing before an application can make it large.
+    if len(_spellings) < _MOST_SPELLINGS:
+        _spellings[name] = role
+    return role
 
-    def __missing__(self, status: str) -> tuple[int, str]:
-        match = STATUS.fullmatch(status)
-        if match is None:
-            raise ValueError(f"the status must be a final status code, a space and a reason phrase, not {status!r}")
-        learned = int(match[1]), f"HTTP/1.1 {match[1]} {match[2] or ''}"
-        if len(self) < _MOST_SPELLINGS:
-            self[status] = learned
-        return learned
 
-
-_spellings = _Spellings()
-_statuses = _Statuses()
+def _learn_status(status: object) -> tuple[int, str]:
+    if not isinstance(status, str):
+        raise TypeError(f"the status must be a str, not {type(status).__name__}")
+    match = STATUS.fullmatch(status)
+    if match is None:
+        raise ValueError(f"the status must be a final status code, a space and a reason phrase, not {status!r}")
+    learned = int(match[1]), f"HTTP/1.1 {match[1]} {match[2] or ''}"
+    if len(_statuses) < _MOST_SPELLINGS:
+        _statuses[status] = learned
+    return learned
 
 
 class ResponseHead:
@@ -98,22 +96,20 @@ class ResponseHead:
     annotations let anything in.
     """
 
-    __slots__ = ("_text", "close", "content_length", "has_date", "has_server", "status_code")
+    __slots__ = ("_length_line", "_text", "close", "content_length", "has_date", "has_server", "status_code")
 
     def __init__(self, status: object, fields: Iterable[Any]) -> None:
         """`fields` are pairs of str."""
-        if not isinstance(status, str):
-            raise TypeError(f"the status must be a str, not {type(status).__name__}")
-        self.status_code, status_line = _statuses[status]
+        learned = _statuses.get(status) if isinstance(status, str) else None
+        self.status_code, text = learned or _learn_status(status)
         self.content_length: int | None = None
+        self._length_line = ""
         self.close = False
         self.has_date = False
         self.has_server = False
-        text = status_line
-        spellings = _spellings
-        plain = _PLAIN
+        role_of, plain = _spellings.get, _PLAIN
         for name, value in fields:
-            role = spellings[name]
+            role = role_of(name) or _learn_name(name)
             if role is plain or self._keep(role, name, value):
                 line = name + ": " + value
                 if not (line.isascii() and line.isprintable()):
@@ -132,6 +128,8 @@ class ResponseHead:
             if not (digits.isascii() and digits.isdigit()) or len(digits) > 19:
                 raise ValueError(f"the Content-Length must be a number of bytes, not {value!r}")
             self.content_length = int(digits)
+            # What it says itself, as a rule: to make it of the number again would take longer than all the rest here.
+            self._length_line = "\r\nContent-Length: " + (digits.lstrip("0") or "0" if digits[0] == "0" else digits)
             return False
         if role is _CONNECTION:
             self.close = self.close or "close" in [option.strip(" \t").lower() for option in value.split(",")]
@@ -160,13 +158,14 @@ class ResponseHead:
         if code in _BODILESS or request.is_head:
             framing = NO_BODY
             if length is not None and code != 204:
-                own = f"\r\nContent-Length: {length}"
+                own = self._length_line
         else:
-            if length is None:
-                length = known_length
             if length is not None:
                 framing = LENGTH
-                own = f"\r\nContent-Length: {length}"
+                own = self._length_line
+            elif known_length is not None:
+                framing = LENGTH
+                own = f"\r\nContent-Length: {known_length}"
             elif request.minor:
                 framing = CHUNKED
                 own = "\r\nTransfer-Encoding: chunked"

@@ -47,6 +47,10 @@ class _State(Enum):
     CLOSED = auto()
 
 
+# As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
+_ARRIVING, _COMPLETE, _FAILED, _CLOSED = _State
+
+
 class BodyStream:
     """One body on its way. Methods say which side may call them.
 
@@ -82,7 +86,7 @@ class BodyStream:
         self._changed = threading.Condition(threading.Lock())
         # Not a list of pieces: a client may send chunks of one byte, and each would cost fifty.
         self._arrived = bytearray()
-        self._state = _State.ARRIVING
+        self._state = _ARRIVING
         self._expected = expected
         self._full = False
         # How long bytes were waited for until now (seconds), and since when they are again (monotonic; None: they are not).
@@ -96,7 +100,7 @@ class BodyStream:
         with self._changed:
             self.received += len(data)
             self._expected = False
-            if self._state is not _State.ARRIVING:
+            if self._state is not _ARRIVING:
                 return False
             self._arrived += data
             self._full = len(self._arrived) > FULL_BYTES
@@ -106,8 +110,8 @@ class BodyStream:
     def end(self, trailers: list[tuple[str, str]]) -> None:
         """It is complete. Loop."""
         with self._changed:
-            if self._state is _State.ARRIVING:
-                self._state = _State.COMPLETE
+            if self._state is _ARRIVING:
+                self._state = _COMPLETE
                 if self.trailers is not None:
                     self.trailers += trailers
                 self._changed.notify_all()
@@ -118,9 +122,9 @@ class BodyStream:
         False: it is of no concern to the application any more.
         """
         with self._changed:
-            if self._state is not _State.ARRIVING:
+            if self._state is not _ARRIVING:
                 return False
-            self._state = _State.FAILED
+            self._state = _FAILED
             self.failure = failure
             self._arrived.clear()
             self._changed.notify_all()
@@ -141,7 +145,7 @@ class BodyStream:
         """The next bytes, at most so many; waits while there are none. Thread. b"" at the end; raises BodyError."""
         with self._changed:
             demand = self._demand
-            waits = not self._arrived and self._state is _State.ARRIVING
+            waits = not self._arrived and self._state is _ARRIVING
             if waits:
                 before_wait, self._expected = self.before_wait if self._expected else None, False
                 self._waits_since = time.monotonic()
@@ -159,9 +163,9 @@ class BodyStream:
 
     def _wait(self) -> None:
         with self._changed:
-            while not self._arrived and self._state is _State.ARRIVING:
+            while not self._arrived and self._state is _ARRIVING:
                 self._changed.wait()
-            if self._waits_since is not None and self._state is not _State.CLOSED:
+            if self._waits_since is not None and self._state is not _CLOSED:
                 self._waited += time.monotonic() - self._waits_since
                 self._waits_since = None
 
@@ -169,7 +173,7 @@ class BodyStream:
         """The next bytes, and whether a full buffer has become low. The lock is held."""
         arrived = self._arrived
         if not arrived:
-            if self._state is _State.COMPLETE:
+            if self._state is _COMPLETE:
                 return b"", False
             raise BodyError(self._reason())
         if most >= len(arrived):
@@ -185,7 +189,7 @@ class BodyStream:
         return data, low
 
     def _reason(self) -> str:
-        if self._state is _State.CLOSED:
+        if self._state is _CLOSED:
             return "the request is over, and its body cannot be read any more"
         if self.failure is not None:
             return f"the request's body cannot be read: {self.failure}"
@@ -199,16 +203,16 @@ class BodyStream:
         with self._changed:
             # Both know us: nothing is to be left for the garbage collector.
             demand, self._demand, self.before_wait = self._demand, _nothing, None
-            arriving = self._state is _State.ARRIVING
+            arriving = self._state is _ARRIVING
             if arriving and self._waits_since is None:
                 self._waits_since = time.monotonic()  # it is we who wait for the client from here on
-            if self._state is not _State.FAILED:
-                self._state = _State.CLOSED
+            if self._state is not _FAILED:
+                self._state = _CLOSED
                 self._arrived.clear()
                 self._changed.notify_all()
         if arriving:
             demand()
-        return self._state is _State.FAILED
+        return self._state is _FAILED
 
     def discard(self) -> None:
         """As `close`, of a request that is not run."""
@@ -219,7 +223,7 @@ class BodyStream:
     @property
     def failed(self) -> bool:
         """Whether it will have no end. Either side, for a look."""
-        return self._state is _State.FAILED
+        return self._state is _FAILED
 
     @property
     def will_end(self) -> bool:
@@ -228,8 +232,8 @@ class BodyStream:
         Not if the client still waits for 100 Continue: nobody knows whether it will send a body now (RFC 9110 §10.1.1).
         """
         with self._changed:
-            if self._state is not _State.ARRIVING:
-                return self._state is _State.COMPLETE
+            if self._state is not _ARRIVING:
+                return self._state is _COMPLETE
             return not self._expected and self.length is not None and self.length - self.received <= MOST_DROPPED
 
 

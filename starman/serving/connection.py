@@ -34,6 +34,11 @@ from starman.wsgi.environ import Environ, for_connection
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
 _MOST_PENDING = 32
 
+# As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
+_OPEN, _LINGERING, _CLOSED = Phase
+_FREE, _ENDING = Turn.FREE, Turn.ENDING
+_LOOP_WRITES = frozenset((Turn.STREAMING, Turn.SPOOLING, Turn.FINISHING, Turn.RETURNED))
+
 
 class Connection(asyncio.Protocol):
     """One client's connection."""
@@ -70,7 +75,7 @@ class Connection(asyncio.Protocol):
         self._wildcard = wildcard
         self._parser = RequestParser(shared.limits)
         self._writer = Writer(self, shared.pool.post)
-        self._phase = Phase.OPEN
+        self._phase = _OPEN
         self._upload: Upload | StreamedUpload | None = None
         self._refusal: ProtocolError | None = None
         self._heads = 0
@@ -91,7 +96,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
-        if self._phase is Phase.OPEN:
+        if self._phase is _OPEN:
             self._parser.receive(data)
             if not self._paused:
                 self._advance()
@@ -101,7 +106,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client will send no more; it may still wait for answers (half-close, RFC 9112 §9.6)."""
         self._eof = True
-        if self._phase is Phase.LINGERING:
+        if self._phase is _LINGERING:
             self._transport.close()
         else:
             self.on_turn()
@@ -109,7 +114,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, in whatever way."""
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         self._parser.close()
         self._remainder.end()
         self._writer.lose()
@@ -133,6 +138,8 @@ class Connection(asyncio.Protocol):
             while (event := parser.next_event()) is not None:
                 if isinstance(event, RequestHead):
                     self._on_head(event)
+                    if parser.exhausted:
+                        return
                 elif isinstance(event, bytes):
                     assert self._upload is not None
                     self._upload.take(event)
@@ -205,13 +212,13 @@ class Connection(asyncio.Protocol):
 
     def resume(self, in_turn: bool = False) -> None:
         """Read on, at first what is here already. `in_turn`: if it still waits for its turn only."""
-        if self._phase is not Phase.OPEN or (in_turn and not self._yields):
+        if self._phase is not _OPEN or (in_turn and not self._yields):
             return
         self._paused = self._yields = False
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._advance()
-        if self._eof or self._writer.turn is Turn.ENDING:
+        if self._eof or self._writer.turn is _ENDING:
             self.on_turn()
 
     def on_demand(self, upload: StreamedUpload) -> None:
@@ -224,9 +231,9 @@ class Connection(asyncio.Protocol):
     def on_turn(self) -> None:
         """Do what waited for the end of the running exchanges, in its order; if they still run, be called again."""
         upload = self._upload
-        if self._phase is not Phase.OPEN:
+        if self._phase is not _OPEN:
             return
-        if self._writer.turn is Turn.ENDING:  # whatever is on its way, and be it to the disk
+        if self._writer.turn is _ENDING:  # whatever is on its way, and be it to the disk
             self._linger()
         elif upload is not None and upload.spooling:
             return
@@ -264,7 +271,7 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Say that nothing more will be sent, and read on a while: a reset would destroy what was (RFC 9112 §9.6)."""
-        self._phase = Phase.LINGERING
+        self._phase = _LINGERING
         self._linger_until = time.monotonic() + LINGER_SECONDS
         self._parser.close()
         self._writer.lose()
@@ -277,7 +284,7 @@ class Connection(asyncio.Protocol):
 
     def take_over(self, rest: Rest) -> None:
         """A thread hands over what its socket did not take."""
-        if self._phase is Phase.OPEN:
+        if self._phase is _OPEN:
             self._remainder.take(rest)
         elif isinstance(rest, FileRest):
             rest.close()
@@ -292,15 +299,15 @@ class Connection(asyncio.Protocol):
     def let_go(self, reply: SimpleQueue[bytes]) -> None:
         """The application takes the connection: close the transport, and with the duplicate open no FIN is sent (hazard 3)."""
         reply.put(self._parser.take_unread())
-        if self._phase is not Phase.CLOSED:
-            self._phase = Phase.CLOSED
+        if self._phase is not _CLOSED:
+            self._phase = _CLOSED
             self._transport.abort()
 
     def cut(self) -> None:
         """End the connection at once, with a reset; whoever runs its exchange is told at the next send (hazard 1)."""
-        if self._phase is Phase.CLOSED:
+        if self._phase is _CLOSED:
             return
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         self._remainder.end()
         reset_on_close(self._transport)
         self._writer.lose()
@@ -310,22 +317,22 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Enforce the timeouts, from the worker's tick: nothing of this costs a request anything. `now` is monotonic."""
-        if self._phase is Phase.LINGERING:
+        if self._phase is _LINGERING:
             if now >= self._linger_until:
                 self._transport.abort()
             return
         turn, upload = self._writer.turn, self._upload
-        if upload is not None and (turn is Turn.FREE or upload.streamed):
+        if upload is not None and (turn is _FREE or upload.streamed):
             if upload.spooling:
                 self._progress.forget()  # nobody can tell how fast the client is
             elif upload.is_slow(self._progress, now):
                 self.refuse(ProtocolError(408, "the body did not arrive in time"))
-        elif turn is Turn.FREE:
+        elif turn is _FREE:
             self._check_receiving(now)
-        if turn in (Turn.STREAMING, Turn.SPOOLING, Turn.FINISHING, Turn.RETURNED):
+        if turn in _LOOP_WRITES:
             if self._remainder.is_slow(now, timeout=self._shared.write_timeout, rate=self._shared.min_send_rate):
                 self.cut()
-        elif turn is not Turn.FREE:
+        elif turn is not _FREE:
             self._progress.forget()
 
     def _check_receiving(self, now: float) -> None:
@@ -345,6 +352,6 @@ class Connection(asyncio.Protocol):
     def close_if_idle(self, since: float) -> None:
         """The worker drains: close, unless a request is under way, or was until after `since` (monotonic)."""
         writer = self._writer
-        if self._phase is Phase.OPEN and writer.turn is Turn.FREE and self._parser.at_start and writer.idle_since <= since:
+        if self._phase is _OPEN and writer.turn is _FREE and self._parser.at_start and writer.idle_since <= since:
             self._transport.close()
             writer.lose()

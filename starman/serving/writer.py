@@ -66,6 +66,7 @@ class Writer:
         self.idle_since = time.monotonic()
 
     # The loop's side
+    # The lock is taken by hand where every request comes by: a `with` makes two bound methods of it, 0.2 µs on 3.11.
 
     def offer(self, exchange: Exchange, fd: int, buffered: bool) -> bool:
         """Queue an exchange of this connection. Loop. True: its turn is now, give it to the pool.
@@ -73,19 +74,23 @@ class Writer:
         `fd` is the transport's descriptor, alive now because the caller is in one of its callbacks; -1: threads are not to write
         (TLS). `buffered` whether the transport still has bytes to send.
         """
-        with self._lock:
-            if self.turn is not _ENDING and self.turn is not _DEAD:
-                self.outlet.open(fd)
-                if self.turn is not _FREE:
-                    self._pending.append(exchange)
-                    return False
-                if buffered:
+        lock = self._lock
+        lock.acquire()
+        try:
+            turn = self.turn
+            if turn is not _ENDING and turn is not _DEAD:
+                if self.outlet.fd < 0:
+                    self.outlet.open(fd)
+                if turn is _FREE and not buffered:
+                    self.turn = _THREAD
+                    self._exchange = exchange
+                    return True
+                if turn is _FREE:
                     self.turn = _RETURNED
-                    self._pending.append(exchange)
-                    return False
-                self.turn = _THREAD
-                self._exchange = exchange
-                return True
+                self._pending.append(exchange)
+                return False
+        finally:
+            lock.release()
         exchange.drop()
         return False
 
@@ -142,21 +147,28 @@ class Writer:
 
     def send(self, exchange: Exchange, head: bytes, data: bytes) -> memoryview | None:
         """Write what the socket takes now. Thread. Returns what it does not take, None when it has all; raises ClientGone."""
-        with self._lock:
+        lock = self._lock
+        lock.acquire()
+        try:
             if self._exchange is exchange and self.turn is _THREAD and self.outlet.fd >= 0:
-                try:
-                    return self.outlet.write(head, data)
-                except OSError:
-                    self._failed()
-                    raise ClientGone from None
+                return self.outlet.write(head, data)
+        except OSError:
+            self._failed()
+            raise ClientGone from None
+        finally:
+            lock.release()
         return self.send(exchange, head, data) if self._notices_room(exchange) else memoryview(head + data)
 
     def hold(self, exchange: Exchange, response: bytes) -> bool:
         """Hold a whole response back until `flush`, or until more is written. Thread. False: this one cannot be."""
-        with self._lock:
+        lock = self._lock
+        lock.acquire()
+        try:
             if self._exchange is exchange and self.turn is _THREAD and self.outlet.fd >= 0:
                 self.outlet.held += response
                 return True
+        finally:
+            lock.release()
         return False
 
     def send_file(self, exchange: Exchange, rest: FileRest) -> None:
@@ -202,7 +214,9 @@ class Writer:
 
     def release(self, exchange: Exchange, persistent: bool) -> Exchange | None:
         """The application has returned. Thread. Returns the exchange to run next on this connection."""
-        with self._lock:
+        lock = self._lock
+        lock.acquire()
+        try:
             if self._exchange is not exchange:
                 return None
             self._exchange = None
@@ -215,6 +229,8 @@ class Writer:
                 self.turn = _RETURNED
             elif self.turn is _SPOOLED:
                 following = self._next()
+        finally:
+            lock.release()
         if spool is not None:
             spool.close()
         return following
@@ -279,8 +295,12 @@ class Writer:
 
     def flush(self) -> None:
         """Write what was held back."""
-        with self._lock:
+        lock = self._lock
+        lock.acquire()
+        try:
             self._write_held()
+        finally:
+            lock.release()
 
     # Both; the lock is held
 

@@ -23,6 +23,8 @@ _SPECIAL = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH", 
 _OF_A_REQUEST = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REQUEST_URI", "RAW_URI", "SERVER_PROTOCOL", "wsgi.input")
 # As a number: to look for bytes in bytes, CPython makes and drops an exception first.
 _PERCENT = ord("%")
+# What nearly every request has, so that it need not be decoded.
+_COMMON = {text.encode(): text for text in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HTTP/1.0", "HTTP/1.1")}
 _MOST_SPELLINGS = 1024
 _spellings: dict[bytes, str] = {}
 
@@ -70,15 +72,18 @@ def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: i
     environ = connection.copy()
     path, query = head.path, head.query
     target = head.target.decode("latin-1")
-    environ["REQUEST_METHOD"] = head.method.decode("latin-1")
-    environ["PATH_INFO"] = (unquote_to_bytes(path) if _PERCENT in path else path).decode("latin-1")
+    environ["REQUEST_METHOD"] = _COMMON.get(head.method) or head.method.decode("latin-1")
+    if path == head.target and _PERCENT not in path:
+        environ["PATH_INFO"] = target
+    else:
+        environ["PATH_INFO"] = (unquote_to_bytes(path) if _PERCENT in path else path).decode("latin-1")
     environ["QUERY_STRING"] = query.decode("latin-1") if query else ""
     environ["REQUEST_URI"] = environ["RAW_URI"] = target
-    environ["SERVER_PROTOCOL"] = head.version.decode("latin-1")
+    environ["SERVER_PROTOCOL"] = _COMMON.get(head.version) or head.version.decode("latin-1")
     environ["wsgi.input"] = body
-    spellings = _spellings
+    spelling = _spellings.get
     for name, value in head.fields:
-        key = spellings.get(name)
+        key = spelling(name)
         if key is None:
             key = _learn(name)
         if key:
@@ -86,7 +91,8 @@ def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: i
             if key in environ:
                 text = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{text}"
             environ[key] = text
-    if head.host is not None:
+    if head.host is not None and not target.startswith("/"):
+        # RFC 9112 §3.2.2: the host of an absolute-form target overrules the field.
         environ["HTTP_HOST"] = head.host.decode("latin-1")
     if body_length is not None:
         environ["CONTENT_LENGTH"] = str(body_length)
