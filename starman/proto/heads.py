@@ -109,18 +109,12 @@ def decide(head: RequestHead) -> None:
         decisive = spelling(name)
         if decisive is None:
             decisive = _learn(name)
-        if decisive:
-            if decisive == b"host" and host is None:
-                host = value
-            elif decisive in others:
-                others[decisive].append(value)
-            else:
-                others[decisive] = [value]
-    if host is None:
-        if head.minor:
-            raise ProtocolError(400, "the Host field is missing")
-    elif host not in _valid_hosts or others:
-        _check_host(host, b"host" in others)
+        if decisive == b"host" and host is None:
+            host = value
+        elif decisive:
+            others.setdefault(decisive, []).append(value)
+    if host not in _valid_hosts or others:
+        _check_host(head, host, b"host" in others)
     # RFC 9112 §3.2.2: an absolute-form target overrules Host.
     if head.host is None:
         head.host = host
@@ -132,8 +126,12 @@ def decide(head: RequestHead) -> None:
         _decide_others(head, others)
 
 
-def _check_host(host: bytes, repeated: bool) -> None:
+def _check_host(head: RequestHead, host: bytes | None, repeated: bool) -> None:
     """RFC 9112 §3.2: Host is there once, and valid, even where an absolute-form target overrules it. 1.0 does without."""
+    if host is None:
+        if head.minor:
+            raise ProtocolError(400, "the Host field is missing")
+        return
     if repeated:
         raise ProtocolError(400, "there is more than one Host field")
     if host not in _valid_hosts:

@@ -44,24 +44,8 @@ class Connection(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
-        "_base",
-        "_eof",
-        "_fd",
-        "_heads",
-        "_linger_until",
-        "_loop",
-        "_parser",
-        "_paused",
-        "_phase",
-        "_progress",
-        "_refusal",
-        "_remainder",
-        "_shared",
-        "_transport",
-        "_upload",
-        "_wildcard",
-        "_writer",
-        "_yields",
+        *("_base", "_eof", "_fd", "_heads", "_linger_until", "_loop", "_parser", "_paused", "_phase", "_progress", "_refusal"),
+        *("_remainder", "_shared", "_transport", "_upload", "_wildcard", "_writer", "_yields"),
     )
 
     _transport: asyncio.Transport

@@ -145,12 +145,14 @@ class Exchange:
         The last of a response may be held back while other requests wait (`outbox`).
         """
         size = len(head) + len(data)
-        if last and size <= LARGEST and self._shared.pool.holds_back(self._writer) and self._writer.hold(self, head + data):
-            self._shared.pool.outbox.writers.append(self._writer)
-        elif size:
-            rest = self._writer.send(self, head, data)
+        if size:
+            pool = self._shared.pool
+            hold = last and size <= LARGEST and pool.holds_back(self._writer)
+            rest = self._writer.send(self, head, data, hold=hold)
             if rest is not None:
                 self._leave(rest, last=last, may_wait=not last)
+            elif hold:
+                pool.outbox.writers.append(self._writer)
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
         """Send a head and a part of a file, and end the response. What the socket does not take, the loop sends from a

@@ -36,3 +36,6 @@ TRANSITIONS: dict[Turn, frozenset[Turn]] = {
     _ENDING: frozenset((_DEAD,)),
     _DEAD: frozenset(),
 }
+
+# What the turn of a thread is when the loop has written all that was handed over to it.
+AFTER_DRAIN = {_STREAMING: _THREAD, _SPOOLING: _SPOOLED, _FINISHING: _WRITTEN}

@@ -21,7 +21,7 @@ from starman.serving.filerest import FileRest
 from starman.serving.loopside import LoopSide, OnRoom, Rest
 from starman.serving.outlet import Outlet
 from starman.serving.spool import Spool, SpoolLimits
-from starman.serving.turn import Turn
+from starman.serving.turn import AFTER_DRAIN, Turn
 from starman.wsgi.gone import ClientGone
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ class Writer:
         # What to call, under the lock, when there is room again, or when there will be none.
         self._on_room: OnRoom | None = None
         self._wake_loop = False
-        # How many times something was handed over.
-        self._handed = 0
+        self._handed = 0  # how many times something was
         # The thread's, in the turns SPOOLING and SPOOLED; in DEAD, until the thread has noticed.
         self._spool: Spool | None = None
         self.idle_since = time.monotonic()
@@ -74,8 +73,7 @@ class Writer:
         `fd` is the transport's descriptor, alive now because the caller is in one of its callbacks; -1: threads are not to write
         (TLS). `buffered` whether the transport still has bytes to send.
         """
-        lock = self._lock
-        lock.acquire()
+        self._lock.acquire()
         try:
             turn = self.turn
             if turn is not _ENDING and turn is not _DEAD:
@@ -90,7 +88,7 @@ class Writer:
                 self._pending.append(exchange)
                 return False
         finally:
-            lock.release()
+            self._lock.release()
         exchange.drop()
         return False
 
@@ -103,15 +101,12 @@ class Writer:
         with self._lock:
             if taken != self._handed:
                 return False, None
-            if self.turn is _STREAMING:
-                self.turn = _THREAD
-                self._tell_of_room()
-            elif self.turn is _SPOOLING:
-                self.turn = _SPOOLED
-            elif self.turn is _FINISHING:
-                self.turn = _WRITTEN
-            elif self.turn is _RETURNED and not self.outlet.held:
+            if self.turn is _RETURNED and not self.outlet.held:
                 return True, self._next()
+            after = AFTER_DRAIN.get(self.turn)
+            if after is not None:
+                self.turn = after
+                self._tell_of_room()
             return True, None
 
     def wake_when_done(self) -> bool:
@@ -122,10 +117,8 @@ class Writer:
             return self._wake_loop
 
     def lose(self) -> None:
-        """The connection is gone. Loop. Exchanges that wait are dropped, the running one is told at its next send.
-
-        Every connection comes here at its end, whatever has ended it: so nobody else drops, and nobody under the lock.
-        """
+        """The connection is gone, however it has ended. Loop. Exchanges that wait are dropped, here only and not under the lock;
+        the running one is told at its next send."""
         with self._lock:
             self._die()
         while self._pending:
@@ -145,31 +138,24 @@ class Writer:
 
     # The thread's side
 
-    def send(self, exchange: Exchange, head: bytes, data: bytes) -> memoryview | None:
-        """Write what the socket takes now. Thread. Returns what it does not take, None when it has all; raises ClientGone."""
-        lock = self._lock
-        lock.acquire()
+    def send(self, exchange: Exchange, head: bytes, data: bytes, *, hold: bool = False) -> memoryview | None:
+        """Write what the socket takes now. Thread. Returns what it does not take, None when it has all; raises ClientGone.
+
+        `hold`: if the socket is the thread's, hold it back until `flush`, or until more is written.
+        """
+        self._lock.acquire()
         try:
             if self._exchange is exchange and self.turn is _THREAD and self.outlet.fd >= 0:
-                return self.outlet.write(head, data)
+                if not hold:
+                    return self.outlet.write(head, data)
+                self.outlet.held += head + data
+                return None
         except OSError:
             self._failed()
             raise ClientGone from None
         finally:
-            lock.release()
+            self._lock.release()
         return self.send(exchange, head, data) if self._notices_room(exchange) else memoryview(head + data)
-
-    def hold(self, exchange: Exchange, response: bytes) -> bool:
-        """Hold a whole response back until `flush`, or until more is written. Thread. False: this one cannot be."""
-        lock = self._lock
-        lock.acquire()
-        try:
-            if self._exchange is exchange and self.turn is _THREAD and self.outlet.fd >= 0:
-                self.outlet.held += response
-                return True
-        finally:
-            lock.release()
-        return False
 
     def send_file(self, exchange: Exchange, rest: FileRest) -> None:
         """Let the kernel send of a file what the socket takes now, and move `rest` on. Thread. Raises ClientGone, OSError."""
@@ -214,8 +200,7 @@ class Writer:
 
     def release(self, exchange: Exchange, persistent: bool) -> Exchange | None:
         """The application has returned. Thread. Returns the exchange to run next on this connection."""
-        lock = self._lock
-        lock.acquire()
+        self._lock.acquire()
         try:
             if self._exchange is not exchange:
                 return None
@@ -224,13 +209,11 @@ class Writer:
             if self.turn is _THREAD or self.turn is _WRITTEN:
                 return self._next()
             spool, self._spool = self._spool, None
-            following = None
+            following = self._next() if self.turn is _SPOOLED else None
             if self.turn is _FINISHING or self.turn is _SPOOLING:
                 self.turn = _RETURNED
-            elif self.turn is _SPOOLED:
-                following = self._next()
         finally:
-            lock.release()
+            self._lock.release()
         if spool is not None:
             spool.close()
         return following
@@ -295,12 +278,11 @@ class Writer:
 
     def flush(self) -> None:
         """Write what was held back."""
-        lock = self._lock
-        lock.acquire()
+        self._lock.acquire()
         try:
             self._write_held()
         finally:
-            lock.release()
+            self._lock.release()
 
     # Both; the lock is held
 
@@ -323,11 +305,8 @@ class Writer:
 
     def _may_write(self, exchange: Exchange) -> bool:
         """Whether the socket is the thread's now. False: the loop writes, and the thread may add to that. Raises ClientGone."""
-        if self._exchange is exchange:
-            if self.turn is _THREAD or self.turn is _SPOOLED:
-                return True
-            if self.turn is _SPOOLING:
-                return False
+        if self._exchange is exchange and self.turn in (_THREAD, _SPOOLED, _SPOOLING):
+            return self.turn is not _SPOOLING
         raise ClientGone
 
     def _check(self, exchange: Exchange) -> None:

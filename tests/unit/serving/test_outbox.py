@@ -51,7 +51,7 @@ def held_back(b: Bridge, *responses: bytes) -> Any:
     for number, (exchange, response) in enumerate(zip(exchanges, responses, strict=True)):
         if number:
             assert b.writer.release(exchanges[number - 1], True) is exchange
-        assert b.writer.hold(exchange, response)
+        assert b.writer.send(exchange, response, b"", hold=True) is None
     return exchanges[-1]
 
 
@@ -171,11 +171,11 @@ def test_only_a_running_exchange_with_a_descriptor_has_its_response_held() -> No
     with bridge() as b:
         exchange = b.offer()
         b.writer.keep(exchange, memoryview(b"begun"), SpoolLimits(1 << 20, 0), last=False)
-        assert not b.writer.hold(exchange, b"held")
+        assert b.writer.send(exchange, b"not ", b"held", hold=True) == b"not held"
     with bridge() as b:
         exchange = FakeExchange()
         assert b.writer.offer(exchange, -1, False)  # type: ignore[arg-type]
-        assert not b.writer.hold(exchange, b"held")  # type: ignore[arg-type]
+        assert b.writer.send(exchange, b"not ", b"held", hold=True) == b"not held"  # type: ignore[arg-type]
 
 
 def test_the_outbox_is_emptied_in_order_and_once(writes: list[bytes]) -> None:
@@ -183,7 +183,7 @@ def test_the_outbox_is_emptied_in_order_and_once(writes: list[bytes]) -> None:
     try:
         for b, response in ((one, b"1"), (two, b"2"), (one, b"3")):
             exchange = b.offer()
-            b.writer.hold(exchange, response)
+            b.writer.send(exchange, response, b"", hold=True)
             b.writer.release(exchange, True)
             outbox.writers.append(b.writer)
         outbox.flush()
@@ -218,13 +218,14 @@ class Application:
 def held(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What was held back."""
     responses: list[bytes] = []
-    hold = Writer.hold
+    send = Writer.send
 
-    def note(self: Writer, exchange: Any, response: bytes) -> bool:
-        responses.append(response)
-        return hold(self, exchange, response)
+    def note(self: Writer, exchange: Any, head: bytes, data: bytes, *, hold: bool = False) -> memoryview | None:
+        if hold:
+            responses.append(head + data)
+        return send(self, exchange, head, data, hold=hold)
 
-    monkeypatch.setattr(Writer, "hold", note)
+    monkeypatch.setattr(Writer, "send", note)
     return responses
 
 

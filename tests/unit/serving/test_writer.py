@@ -76,7 +76,7 @@ def thread_turn(b: Bridge) -> Any:
 
 def held_back(b: Bridge, response: bytes = b"held") -> Any:
     exchange = b.offer()
-    assert b.writer.hold(exchange, response)
+    assert b.writer.send(exchange, response, b"", hold=True) is None
     return exchange
 
 
@@ -281,19 +281,25 @@ class World(RuleBasedStateMachine):
     # The thread
 
     @precondition(lambda self: self.running is not None and self.stream is None)
-    @rule(data=st.binary(min_size=1, max_size=50), big=st.booleans(), last=st.booleans(), waits=st.booleans())
-    def thread_sends(self, data: bytes, big: bool, last: bool, waits: bool) -> None:
-        if big:
-            data *= 2000
+    @rule(
+        data=st.binary(min_size=1, max_size=50),
+        times=st.sampled_from([1, 200, 2000]),
+        last=st.booleans(),
+        waits=st.booleans(),
+        hold=st.booleans(),
+    )
+    def thread_sends(self, data: bytes, times: int, last: bool, waits: bool, hold: bool) -> None:
+        data *= times
         may = self.writer.turn in (Turn.THREAD, Turn.SPOOLING, Turn.SPOOLED)
         adds = self.writer.turn is Turn.SPOOLING
         try:
-            rest = self.writer.send(self.running, data[:7], data[7:])
+            rest = self.writer.send(self.running, data[:7], data[7:], hold=hold)
         except ClientGone:
             assert not may
             return
         assert may
         assert not adds or rest == data
+        assert adds or not hold or rest is None
         self.expected += data
         if rest is not None:
             if not waits:
@@ -304,14 +310,6 @@ class World(RuleBasedStateMachine):
                 self.stream = in_thread(self.writer.hand_over, self.running, rest, last=False)
                 while self.writer.turn is not Turn.STREAMING:
                     pass
-
-    @precondition(lambda self: self.running is not None and self.stream is None)
-    @rule(data=st.binary(min_size=1, max_size=50), big=st.booleans())
-    def thread_holds_back(self, data: bytes, big: bool) -> None:
-        data *= 200 if big else 1
-        held = self.writer.hold(self.running, data)
-        assert held is (self.writer.turn is Turn.THREAD)
-        self.expected += data if held else b""
 
     @rule()
     def either_side_empties_the_outbox(self) -> None:
@@ -338,7 +336,8 @@ class World(RuleBasedStateMachine):
         stale: Any = FakeExchange()
         with pytest.raises(ClientGone):
             self.writer.send(stale, b"", b"forged")
-        assert not self.writer.hold(stale, b"forged")
+        with pytest.raises(ClientGone):
+            self.writer.send(stale, b"", b"forged", hold=True)
         with pytest.raises(ClientGone):
             self.writer.hand_over(stale, memoryview(b"forged"), last=True)
         with pytest.raises(ClientGone):
