@@ -31,7 +31,8 @@ class FieldSplitter:
         """The fields of a whole head: its field lines, each with the CRLF before it, and the CRLFCRLF at its end.
 
         Raises ProtocolError (400). Made once, llhttp's parser takes one head after the other: to make it is half of the work.
-        But it remembers, as that a connection is to be closed, and may then refuse what comes next: so its no is not final.
+        But it remembers, as that a connection is to be closed (`forget`), and may then refuse what comes next: so its no is not
+        final.
         """
         parser = self._parser
         fields: list[tuple[bytes, bytes]] = []
@@ -44,6 +45,10 @@ class FieldSplitter:
             else:
                 return fields
         return self._split_anew(lines)
+
+    def forget(self) -> None:
+        """What was split last has ended its connection, for llhttp too."""
+        self._parser = None
 
     def _split_anew(self, lines: bytes) -> list[tuple[bytes, bytes]]:
         self.fields = []

@@ -22,7 +22,7 @@ _DECISIVE = frozenset((b"host", b"content-length", b"transfer-encoding", b"conne
 _MOST_SPELLINGS = 1024
 _LONGEST_SPELLING = 64
 # What most clients say of the connection, if they say anything.
-_KEPT = [b"keep-alive"]
+_KEPT, _CLOSED = [b"keep-alive"], [b"close"]
 
 
 # By field name as received: its lower case where the field decides something here, else b"". A spelling is learned once.
@@ -143,12 +143,13 @@ def _check_host(head: RequestHead, host: bytes | None, repeated: bool) -> None:
 
 def _decide_others(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
     """What the fields but Host decide, by name in lower case."""
-    if b"connection" in found and found[b"connection"] != _KEPT:
-        options = tokens(found[b"connection"])
+    connection = found.get(b"connection")
+    if connection in (_KEPT, _CLOSED):
+        head.persistent = connection == _KEPT
+    elif connection is not None:
+        options = tokens(connection)
         head.persistent = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
         head.upgrade = b"upgrade" in found and b"upgrade" in options and head.minor == 1
-    elif b"connection" in found:
-        head.persistent = True
     lengths = found.get(b"content-length")
     if b"transfer-encoding" in found:
         _check_codings(tokens(found[b"transfer-encoding"]), head.minor, lengths is not None)

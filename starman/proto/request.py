@@ -191,6 +191,8 @@ class RequestParser:
         if lines.partition(b" \r\n")[1] or lines.partition(b"\t\r\n")[1]:
             head.fields = [(name, value.rstrip(b"\t ")) for name, value in fields]
         decide(head)
+        if not head.persistent:
+            self._splitter.forget()
         self.exhausted = head.body_length == 0 and end == len(self._buffer)
         if head.body_length != 0:
             self._begin_body(head.body_length)

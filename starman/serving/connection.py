@@ -49,7 +49,6 @@ class Connection(asyncio.Protocol):
     )
 
     _transport: asyncio.Transport
-    _remainder: Remainder
 
     def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop, template: Environ, wildcard: bool) -> None:
         """`template` is the environ of the listener; `wildcard` whether SERVER_NAME is the connection's own address."""
@@ -57,9 +56,10 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._base = template  # until it is connected
         self._wildcard = wildcard
-        self._parser = RequestParser(shared.limits)
+        self._parser = RequestParser(shared.limits, shared.field_splitter)
         self._writer = Writer(self, shared.pool.post)
         self._phase = _OPEN
+        self._remainder: Remainder | None = None  # of most connections nothing ever remains
         self._upload: Upload | StreamedUpload | None = None
         self._refusal: ProtocolError | None = None
         self._heads = 0
@@ -75,7 +75,8 @@ class Connection(asyncio.Protocol):
         self._fd = direct_descriptor(self._transport)
         server = transport.get_extra_info("sockname") if self._wildcard else None
         self._base = for_connection(self._base, transport.get_extra_info("peername"), server)
-        self._remainder = Remainder(self, self._loop, self._transport, self._writer)
+        # With any other high-water mark bytes may pend without a pause, or a resume come while some still do (hazard 4).
+        self._transport.set_write_buffer_limits(high=0)
         self._shared.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -100,17 +101,19 @@ class Connection(asyncio.Protocol):
         """The connection is gone, in whatever way."""
         self._phase = _CLOSED
         self._parser.close()
-        self._remainder.end()
+        if self._remainder is not None:
+            self._remainder.end()
+            self._remainder = None
         self._writer.lose()
         if self._upload is not None:
             self._upload.discard()
             self._upload = None
         self._shared.connections.discard(self)
-        del self._remainder, self._writer  # they lead back here: without a circle all is free at once
+        del self._writer  # it leads back here, as the remainder does: without a circle all is free at once
 
     def resume_writing(self) -> None:
-        """The transport's buffer is empty: its high-water mark is 0 (hazard 4)."""
-        self._remainder.on_room()
+        """The transport's buffer is empty: its high-water mark is 0."""
+        self._remaining().on_room()
 
     # Reading
 
@@ -269,9 +272,14 @@ class Connection(asyncio.Protocol):
     def take_over(self, rest: Rest) -> None:
         """A thread hands over what its socket did not take."""
         if self._phase is _OPEN:
-            self._remainder.take(rest)
+            self._remaining().take(rest)
         elif isinstance(rest, FileRest):
             rest.close()
+
+    def _remaining(self) -> Remainder:
+        if self._remainder is None:
+            self._remainder = Remainder(self, self._loop, self._transport, self._writer)
+        return self._remainder
 
     def remainder_written(self, taken: int) -> bool:
         """What was handed over is written: the next exchange may run. Returns False if more is on its way."""
@@ -292,7 +300,8 @@ class Connection(asyncio.Protocol):
         if self._phase is _CLOSED:
             return
         self._phase = _CLOSED
-        self._remainder.end()
+        if self._remainder is not None:
+            self._remainder.end()
         reset_on_close(self._transport)
         self._writer.lose()
         self._transport.abort()
@@ -314,7 +323,7 @@ class Connection(asyncio.Protocol):
         elif turn is _FREE:
             self._check_receiving(now)
         if turn in _LOOP_WRITES:
-            if self._remainder.is_slow(now, timeout=self._shared.write_timeout, rate=self._shared.min_send_rate):
+            if self._remaining().is_slow(now, timeout=self._shared.write_timeout, rate=self._shared.min_send_rate):
                 self.cut()
         elif turn is not _FREE:
             self._progress.forget()

@@ -37,21 +37,18 @@ class Remainder:
     __slots__ = ("_ended", "_handler", "_loop", "_passed", "_progress", "_queue", "_taken", "_transport", "_watches", "_writer")
 
     def __init__(self, handler: Handler, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, writer: Writer) -> None:
-        """Sets the transport's high-water mark to 0: with any other, bytes may pend without a pause, or a resume come while
-        some still do (hazard 4)."""
+        """The transport's high-water mark must be 0 (hazard 4)."""
         self._handler = handler
         self._loop = loop
         self._transport = transport
         self._writer = writer
-        # None until the connection needs one: most never do.
-        self._queue: deque[Rest] | None = None
+        self._queue: deque[Rest] = deque()
         # Of what is on its way. None: nothing is, or nobody has looked since it began.
         self._progress: Progress | None = None
         self._taken = 0
         self._passed = 0
         self._watches = False
         self._ended = False
-        transport.set_write_buffer_limits(high=0)
 
     def take(self, rest: Rest) -> None:
         """Write `rest` behind what is still to be written, then tell the handler. A file that is last there has grown."""
@@ -62,8 +59,6 @@ class Remainder:
                 rest.close()
             return
         self._taken += 1
-        if self._queue is None:
-            self._queue = deque()
         queue = self._queue
         if not queue or queue[-1] is not rest:
             queue.append(rest)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote_to_bytes
 
 from starman.errors import ProtocolError
+from starman.proto.fields import FieldSplitter
 from starman.proto.messages import Limits, RequestHead
 from starman.proto.response import refusal
 from starman.serving.accesslog import AccessLog
@@ -55,6 +56,7 @@ class Shared:
         "doomed",
         "draining",
         "exchange",
+        "field_splitter",
         "handshake_timeout",
         "header_timeout",
         "in_thread",
@@ -93,6 +95,7 @@ class Shared:
             None if settings.access_log in (None, "off") else AccessLog(settings.access_log, in_loop=not settings.threads)
         )
         self.refusals = RefusalLog()
+        self.field_splitter = FieldSplitter()
         self.limits = Limits(
             line_bytes=settings.limit_request_line,
             fields=settings.limit_request_fields,

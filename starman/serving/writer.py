@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -54,7 +53,7 @@ class Writer:
         self.turn = _FREE
         self.outlet = Outlet()
         self._exchange: Exchange | None = None
-        self._pending: deque[Exchange] = deque()
+        self._pending: list[Exchange] = []  # few, and a deque is 600 bytes
         self._persistent = True
         # What to call, under the lock, when there is room again, or when there will be none.
         self._on_room: OnRoom | None = None
@@ -122,7 +121,7 @@ class Writer:
         with self._lock:
             self._die()
         while self._pending:
-            self._pending.popleft().drop()
+            self._pending.pop(0).drop()
 
     def rest(self) -> None:
         """Give the duplicate back while the connection idles: an application's select() fails above descriptor 1023. Loop."""
@@ -323,7 +322,7 @@ class Writer:
             return None
         if self._pending:
             self.turn = _THREAD
-            self._exchange = self._pending.popleft()
+            self._exchange = self._pending.pop(0)
             return self._exchange
         self.turn = _FREE
         self.idle_since = time.monotonic()
