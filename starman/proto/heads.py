@@ -18,20 +18,21 @@ from starman.proto.syntax import (
     tokens,
 )
 
-_DECISIVE = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"))
+_HOST, _NOTHING = b"host", b""
+_DECISIVE = {name: name for name in (_HOST, b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")}
 _MOST_SPELLINGS = 1024
 _LONGEST_SPELLING = 64
 # What most clients say of the connection, if they say anything.
 _KEPT, _CLOSED = [b"keep-alive"], [b"close"]
 
 
-# By field name as received: its lower case where the field decides something here, else b"". A spelling is learned once.
+# By field name as received: its lower case where the field decides something here, else b"", and no copies of these. A spelling
+# is learned once.
 _spellings: dict[bytes, bytes] = {}
 
 
 def _learn(name: bytes) -> bytes:
-    lower = name.lower()
-    decisive = lower if lower in _DECISIVE else b""
+    decisive = _DECISIVE.get(name.lower(), _NOTHING)
     # The table stops growing before a client can make it large.
     if len(_spellings) < _MOST_SPELLINGS and len(name) <= _LONGEST_SPELLING:
         _spellings[name] = decisive
@@ -109,12 +110,12 @@ def decide(head: RequestHead) -> None:
         decisive = spelling(name)
         if decisive is None:
             decisive = _learn(name)
-        if decisive == b"host" and host is None:
+        if decisive is _HOST and host is None:
             host = value
         elif decisive:
             others.setdefault(decisive, []).append(value)
     if host not in _valid_hosts or others:
-        _check_host(head, host, b"host" in others)
+        _check_host(head, host, _HOST in others)
     # RFC 9112 §3.2.2: an absolute-form target overrules Host.
     if head.host is None:
         head.host = host
