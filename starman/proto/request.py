@@ -187,7 +187,7 @@ class RequestParser:
         """All of a head is here, up to `end`. `lines` are its last field lines, all that `fields` could have white space from."""
         if len(fields) > self._limits.fields:
             raise _too_many_fields()
-        # Not `in`, which takes its left side for a number first, and makes an error of that: 4,300 instructions on 3.11.
+        # Not `in`, which takes its left side for a number first, and makes an error of that: three times as long on 3.11.
         if lines.partition(b" \r\n")[1] or lines.partition(b"\t\r\n")[1]:
             head.fields = [(name, value.rstrip(b"\t ")) for name, value in fields]
         decide(head)

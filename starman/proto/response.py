@@ -60,7 +60,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 # By field name as the application spells it: what it means to framing. By status as it writes it: its code, and the status line.
-# Each is checked and learned once. Plain dicts, for those with a __missing__ of their own take ten times as long to look up.
+# Each is checked and learned once.
 _spellings: dict[object, _Role] = {}
 _statuses: dict[object, tuple[int, str]] = {}
 
