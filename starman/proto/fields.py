@@ -31,8 +31,7 @@ class FieldSplitter:
         """The fields of a whole head: its field lines, each with the CRLF before it, and the CRLFCRLF at its end.
 
         Raises ProtocolError (400). Made once, llhttp's parser takes one head after the other: to make it is half of the work.
-        But it remembers, as that a connection is to be closed (`forget`), and may then refuse what comes next: so its no is not
-        final.
+        But it remembers, as that a connection is to be closed, and may then refuse what comes next: so its no is not final.
         """
         parser = self._parser
         fields: list[tuple[bytes, bytes]] = []
@@ -47,7 +46,7 @@ class FieldSplitter:
         return self._split_anew(lines)
 
     def forget(self) -> None:
-        """What was split last has ended its connection, for llhttp too."""
+        """Let go of llhttp's parser, which leads back here: what it remembers of the last head is not to meet another."""
         self._parser = None
 
     def _split_anew(self, lines: bytes) -> list[tuple[bytes, bytes]]:

@@ -86,7 +86,8 @@ class RequestParser:
         self._phase = _CLOSED
         self._buffer = b""
         self._at = 0
-        self._unfinished = self._chunked = None
+        self._chunked = None
+        self._end_unfinished()
 
     def pass_over(self, count: int) -> None:
         """So many bytes of the body have come another way, in front of all that `receive` brings: no event tells of them.
@@ -129,6 +130,7 @@ class RequestParser:
             if self._phase is _CHUNKED:
                 return self._next_of_chunked()
         except ProtocolError as error:
+            self._splitter.forget()
             error.to_head = self._phase is _HEAD and self._buffer.startswith(b"HEAD ", self._at)
             self.close()
             raise
@@ -191,7 +193,8 @@ class RequestParser:
         if lines.partition(b" \r\n")[1] or lines.partition(b"\t\r\n")[1]:
             head.fields = [(name, value.rstrip(b"\t ")) for name, value in fields]
         decide(head)
-        if not head.persistent:
+        if head.body_length != 0 or not head.persistent:
+            # The next head may be another client's: only what asks nothing of the parser leaves it as it is.
             self._splitter.forget()
         self.exhausted = head.body_length == 0 and end == len(self._buffer)
         if head.body_length != 0:
@@ -238,8 +241,13 @@ class RequestParser:
         self._check_sizes(fields_at, end)
         unfinished.splitter.feed(buffer[unfed:end])
         head.fields = unfinished.splitter.fields
-        self._unfinished = None
+        self._end_unfinished()
         return self._end_of_head(head, head.fields, buffer[fields_at:end], end)
+
+    def _end_unfinished(self) -> None:
+        if self._unfinished is not None:
+            self._unfinished.splitter.forget()
+            self._unfinished = None
 
     def _read_unfinished_head(self, unfinished: _Unfinished) -> None:
         """Read what there is of a head, to refuse at once what no further byte can mend, and what grows without an end."""

@@ -8,6 +8,7 @@ import socket
 import ssl
 import sys
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -212,6 +213,9 @@ class Acceptor:
         except StopIteration:
             pass
         except OSError:  # it is gone again
+            sock.close()
+        except Exception as error:  # a defect of ours must cost no more than this one
+            log.error(f"a connection could not be made\n{''.join(traceback.format_exception(error))}")
             sock.close()
         finally:
             if not waits:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from starman.errors import ProtocolError
 from starman.proto.fields import FieldSplitter
+from starman.proto.messages import Limits
+from starman.proto.request import RequestParser
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -64,3 +68,51 @@ def test_a_head_in_parts() -> None:
     with pytest.raises(ProtocolError) as caught:
         FieldSplitter().feed(b"\r\nA\x00")
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (b"", True),
+        (b"Content-Length: 0\r\n", True),
+        (b"Content-Length: 5\r\n", False),
+        (b"Transfer-Encoding: chunked\r\n", False),
+        (b"Connection: close\r\n", False),
+        (b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", False),
+        (b"A\x00: b\r\n", False),
+    ],
+)
+def test_only_a_plain_head_leaves_its_parser_to_the_next_client(line: bytes, kept: bool) -> None:
+    shared = FieldSplitter()
+    for _ in range(2):
+        parser = RequestParser(Limits(), shared)
+        parser.receive(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n")
+        try:
+            parser.next_event()
+        except ProtocolError:
+            assert not kept
+        assert (shared._parser is not None) is kept
+
+
+@pytest.mark.parametrize("end", [b": b\r\n\r\n", b"\x00", None])
+def test_a_head_in_parts_leaves_nothing_to_the_garbage_collector(end: bytes | None) -> None:
+    shared = FieldSplitter()
+    gc.collect()
+    gc.disable()
+    try:
+        parser = RequestParser(Limits(), shared)
+        for part in (b"GET / HTTP/1.1\r\nHost: a\r\n", b"A"):
+            parser.receive(part)
+            assert parser.next_event() is None
+        try:
+            if end is None:
+                parser.close()
+            else:
+                parser.receive(end)
+                assert parser.next_event() is not None
+        except ProtocolError:
+            pass
+        del parser
+        assert not [found for found in gc.get_objects() if type(found) is FieldSplitter and found is not shared]
+    finally:
+        gc.enable()

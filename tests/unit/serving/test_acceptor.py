@@ -12,7 +12,9 @@ import pytest
 
 from starman.serving import acceptor as module
 from starman.serving.acceptor import Acceptor
-from tests.unit.serving.running import SECONDS
+from starman.serving.connection import Connection
+from tests.functional.wire import NoResponseError
+from tests.unit.serving.running import SECONDS, Running
 
 NUMBER = 7
 
@@ -107,3 +109,34 @@ def test_a_unix_listener_has_the_port_of_its_scheme(secure: bool, port: str) -> 
         assert (environ["wsgi.url_scheme"], environ["SERVER_NAME"], environ["SERVER_PORT"]) == (scheme, "localhost", port)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("use_uvloop", [True, False])
+def test_a_connection_that_cannot_be_made_costs_no_other(
+    use_uvloop: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A defect of ours, in the making of the first two."""
+    failures = iter((ZeroDivisionError("ours"), ZeroDivisionError("ours")))
+
+    class Broken(Connection):
+        __slots__ = ()
+
+        def __init__(self, *arguments: Any) -> None:
+            for failure in failures:
+                raise failure
+            super().__init__(*arguments)
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"made"]
+
+    monkeypatch.setattr(module, "Connection", Broken)
+    with Running(application, use_uvloop=use_uvloop) as running:
+        for _ in range(2):
+            with running.client() as client:
+                client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                with pytest.raises(NoResponseError):
+                    client.read()
+        with running.client() as client:
+            assert client.get("/").body == b"made"
+    assert capfd.readouterr().err.count("a connection could not be made") == 2
