@@ -73,7 +73,7 @@ def test_bodies_of_lengths_around_every_bound(body_memory: object, options: dict
         blocks = [LARGE[:100_000], LARGE[:1], LARGE[:MEBIBYTE], LARGE[:5]]
         client.send(encode_request("POST", "/", [CHUNKED]) + encode_chunks(blocks))
         assert client.read().body == b"".join(blocks)
-        assert left(running, memories[0]) == total
+        assert wait_until(lambda: left(running, memories[0]) == total)
 
 
 def test_pipelined_bodies_in_pieces_of_any_size(options: dict[str, Any], memories: list[BodyMemory]) -> None:
@@ -94,7 +94,7 @@ def test_pipelined_bodies_in_pieces_of_any_size(options: dict[str, Any], memorie
         responses = client.read_many(["POST", "HEAD"] * len(sizes))
         sender.join()
         assert [response.body for response in responses[::2]] == [LARGE[:size] for size in sizes]
-        assert left(running, memories[0]) == total
+        assert wait_until(lambda: left(running, memories[0]) == total)
 
 
 def begin(client: Client, size: int = 800_000, *fields: tuple[str, str]) -> None:
