@@ -163,12 +163,14 @@ class Acceptor:
             self._loop.remove_reader(descriptor)
 
     def _accept_in_turn(self, descriptor: int) -> None:
-        """A connection waits, and nobody else was woken for it: even who is crowded now takes it. More, as far as this gives no
-        lead over siblings; where there are none that would have them, as many as there are."""
+        """A connection waits, and nobody else was woken for it: even who is crowded now takes it, but only this one, for a
+        sibling may have threads free in a moment. Else more, as far as this gives no lead over siblings."""
         if descriptor in self._listeners and descriptor not in self._paused:
             assert self._siblings is not None
             fewest = self._siblings.fewest()
-            most = _MOST_AT_ONCE if fewest is None else min(max(fewest + _LEAD - self._connections, 1), _MOST_AT_ONCE)
+            most = _MOST_AT_ONCE if fewest is None else min(fewest + _LEAD - self._connections, _MOST_AT_ONCE)
+            if most < 1 or self._crowded:
+                most = 1
             if self._accept(*self._listeners[descriptor], most):
                 self._queue_up((descriptor,), accepted=True)
 
@@ -227,13 +229,17 @@ class Acceptor:
     def _connections(self) -> int:
         return len(self._shared.connections) + self._pending
 
+    @property
+    def _crowded(self) -> bool:
+        return self._shared.pool.longest_wait(time.monotonic()) >= _CROWDED
+
     def _queue_up(self, descriptors: Iterable[int], *, accepted: bool = False) -> None:
         """Wait for the next turn, or let siblings go first for a while: when this worker is crowded, or has just `accepted` and
         is ahead of them."""
         siblings = self._siblings
         assert siblings is not None
         connections = self._connections
-        crowded = self._shared.pool.longest_wait(time.monotonic()) >= _CROWDED
+        crowded = self._crowded
         siblings.note(connections, crowded=crowded)
         fewest = siblings.fewest()
         others_first = fewest is not None and (crowded or (accepted and connections > fewest + _LEAD))

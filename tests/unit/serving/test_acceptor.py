@@ -48,15 +48,41 @@ class Watch:
         self.lines.discard(descriptor)
 
 
-def crowded_acceptor(listener: Listener, watch: Watch) -> Acceptor:
-    """Its requests wait long for a thread, and so do its siblings'."""
-    pool = SimpleNamespace(longest_wait=lambda now: 60.0)
-    shared = SimpleNamespace(pool=pool, connections=set(), doomed=False, on_harakiri=None)
-    siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: None)
+def crowded_acceptor(
+    listener: Listener, watch: Watch, *, wait: float = 60.0, own: int = 0, fewest: int | None = None
+) -> Acceptor:
+    """Its requests wait long for a thread, and so do its siblings'; unless told otherwise. `own`: how many connections it has."""
+    pool = SimpleNamespace(longest_wait=lambda now: wait)
+    shared = SimpleNamespace(pool=pool, connections=set(range(own)), doomed=False, on_harakiri=None)
+    siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: fewest)
     made = Acceptor(cast("Any", shared), threads=1, multiprocess=True, tls=cast("Any", "tls"), siblings=cast("Any", siblings))
     made._watch = cast("Any", watch)
     made._listeners[NUMBER] = cast("Any", (listener, None))
     return made
+
+
+@pytest.mark.parametrize(
+    ("wait", "own", "fewest", "taken"),
+    [
+        (0.0, 5, 5, 3),  # as many as give no lead
+        (0.0, 5, 2, 1),  # it was woken: one in any case
+        (0.0, 5, 90, 16),
+        (0.0, 5, None, 16),  # no sibling would have them
+        (0.01, 5, 90, 1),  # its own threads are busy
+        (0.01, 5, None, 1),  # and everybody else's: one of them may be free in a moment
+    ],
+)
+def test_how_many_are_taken_at_once(
+    wait: float, own: int, fewest: int | None, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        acceptor = crowded_acceptor(Listener(), Watch(), wait=wait, own=own, fewest=fewest)
+        asked: list[int] = []
+        monkeypatch.setattr(Acceptor, "_accept", lambda self, listener, factory, most: bool(asked.append(most)))
+        acceptor._accept_in_turn(NUMBER)
+        assert asked == [taken]
+
+    asyncio.run(main())
 
 
 def test_a_listener_without_a_descriptor_for_it_has_its_pause_whoever_looks_again(

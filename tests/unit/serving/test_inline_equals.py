@@ -156,6 +156,8 @@ def outcome(request: bytes, log: Path, **settings: Any) -> tuple[list[str], byte
             client.send(request + b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             other.get("/last")  # so the first has begun
             sent = everything(client.socket)
+        running.drain()  # a cut would not wait for the threads that log the last
+        running.join()
     lines = [re.sub(r"\[[^]]*\]", "[then]", line) for line in log.read_text().splitlines()]
     return application.notes, re.sub(rb"Date: [^\r]*", b"Date: then", sent), sorted(lines)
 
