@@ -379,5 +379,6 @@ def test_after_200_recyclings_the_master_is_as_it_was(site: Path) -> None:
         recycle(50)
         before, memory = descriptors(), private()
         recycle(200)
-        assert wait_until(lambda: descriptors() == before), "the links of the dead are closed"
+        # Not more: at the first look the link of a dead one may have been open still.
+        assert wait_until(lambda: descriptors() <= before), "the links of the dead are closed"
         assert private() - memory < 200, f"{memory} kB before, {private()} kB after"

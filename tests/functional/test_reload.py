@@ -198,7 +198,8 @@ def test_twenty_restarts_under_load_lose_nothing_and_leave_the_master_as_it_was(
         for number in range(6, 26):
             step(number)
         grown = rss(server.pid) - memory
-        assert wait_until(lambda: len(os.listdir(f"/proc/{server.pid}/fd")) == descriptors, 30)
+        # Not more: at the first look the link of a dead one may have been open still.
+        assert wait_until(lambda: len(os.listdir(f"/proc/{server.pid}/fd")) <= descriptors, 30)
     assert load.failures == []
     assert grown < FLAT, f"the master has grown by {grown} KiB"
 

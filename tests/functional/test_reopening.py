@@ -136,4 +136,4 @@ def test_rotating_leaks_no_descriptor(site: Site) -> None:
         before = {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids}
         for number in range(10):
             site.rotate(server, number)
-        assert {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids} == before
+        assert wait_until(lambda: {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids} == before)

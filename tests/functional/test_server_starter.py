@@ -118,7 +118,7 @@ def test_hup_under_load_loses_nothing(site: Site, ending: Callable[[Process], Pr
 
 def test_a_broken_generation_leaves_the_old_one_serving(site: Site, ending: Callable[[Process], Process]) -> None:
     # That a generation has lived for so long is all that start_server asks of it: it must be longer than the start takes.
-    server = ending(site.start(["--interval=5", f"--path={site.socket}"], []))
+    server = ending(site.start(["--interval=12", f"--path={site.socket}"], []))
     site.write("two", "raise RuntimeError('the reason')\n")
     with Load(lambda: Client(site.socket)) as load:
         server.signal(signal.SIGHUP)
