@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import select
+import ssl
 import threading
 import time
 from collections import Counter
@@ -78,14 +79,30 @@ class Failure:
         return self.opened < kill.until and kill.since < self.at < kill.until + NOTICE
 
 
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """A port at which TLS is spoken, and whom the clients trust there."""
+
+    port: int
+    context: ssl.SSLContext
+
+
 class Connection(Client):
     """A connection that knows the worker at its other end, from the first head of an answer on."""
 
     worker: int | None = None
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address | Secure) -> None:
         self.opened = time.monotonic()
-        super().__init__(address, PATIENCE)
+        if not isinstance(address, Secure):
+            super().__init__(address, PATIENCE)
+            return
+        super().__init__(("127.0.0.1", address.port), PATIENCE)
+        try:
+            self.socket = address.context.wrap_socket(self.socket, server_hostname="localhost")
+        except BaseException:
+            self.socket.close()
+            raise
 
     def read_head(self) -> Response:
         head = super().read_head()
@@ -111,7 +128,7 @@ class Crowd:
     answers: how many each manner has had. received: bytes of their bodies.
     """
 
-    def __init__(self, addresses: list[Address], seed: str) -> None:
+    def __init__(self, addresses: list[Address | Secure], seed: str) -> None:
         self.answers: Counter[str] = Counter()
         self.received = 0
         self._kills: list[Kill] = []
@@ -196,7 +213,7 @@ class Crowd:
 class _Visit:
     """One client: connection after connection, request after request. Its own thread alone calls."""
 
-    def __init__(self, crowd: Crowd, number: int, name: str, address: Address, chance: random.Random) -> None:
+    def __init__(self, crowd: Crowd, number: int, name: str, address: Address | Secure, chance: random.Random) -> None:
         self._crowd = crowd
         self._number = number
         self._name = name
@@ -258,7 +275,9 @@ class _Visit:
         """A request has failed, or its connection: note it, and begin with a new one."""
         connection = self._connection
         worker = None if connection is None else connection.worker
-        ended = isinstance(error, (NoResponseError, BrokenPipeError, ConnectionResetError))
+        ended = isinstance(
+            error, (NoResponseError, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+        )
         crossed = worker is not None and idle > LINGER and ended
         opened = opened if connection is None else connection.opened
         self._crowd.failed(Failure(self._name, worker, opened, time.monotonic(), repr(error), crossed))

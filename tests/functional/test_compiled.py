@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 
 from starman.version import VERSION
-from tests.functional.harness import REPOSITORY
+from tests.functional.harness import REPOSITORY, wait_until
+from tests.functional.load import Load
+from tests.functional.test_upgrade import Installation, upgrade
 from tests.functional.tools import find_tool
 
 # What a build is made of, and what the tests need beside it.
@@ -122,6 +124,35 @@ def test_it_makes_the_same_of_any_bytes(compiled: Path) -> None:
     pairs = list(zip(plain.stdout.splitlines(), native.stdout.splitlines(), strict=True))
     assert len(pairs) == 2 * STREAMS
     assert [pair for pair in pairs if pair[0] != pair[1]] == [], f"seed {seed}"
+
+
+def test_an_upgrade_to_it_and_back_loses_nothing(compiled: Path, tmp_path: Path) -> None:
+    installed = Installation(tmp_path)
+    plain, native = tmp_path / "plain", tmp_path / "native"
+    shutil.copytree(compiled / "starman", native)
+    (library,) = compiled.glob("*__mypyc*.so")
+
+    def has(kind: str) -> bool:
+        pids = server.worker_pids()
+        return len(pids) == 2 and all(
+            (library.name in Path(f"/proc/{pid}/maps").read_text()) == (kind == "native") for pid in pids
+        )
+
+    with installed.serve() as server, Load(server.client, "/pid") as load:
+        assert has("plain")
+        shutil.copy(library, tmp_path)
+        installed.package.rename(plain)
+        native.rename(installed.package)
+        upgrade(server)
+        assert wait_until(lambda: has("native"), 30)
+        load.wait_for_turns(10)
+        installed.package.rename(native)
+        plain.rename(installed.package)
+        (tmp_path / library.name).unlink()
+        upgrade(server, 2)
+        assert wait_until(lambda: has("plain"), 30)
+        load.wait_for_turns(10)
+    assert load.failures == []
 
 
 # What is wrong is said before anything is built

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.enduring import PATIENCE, Crowd, Kill
+from tests.functional.certificates import Pair, trusting
+from tests.functional.enduring import PATIENCE, Crowd, Kill, Secure
 from tests.functional.harness import REPOSITORY, Process, Server, free_ports, wait_until
 from tests.functional.test_faults import kinds
 from tests.functional.test_processes import title
@@ -202,7 +203,7 @@ EVENTS: dict[Callable[[Torture], None], int] = {
 }
 
 
-def torture(process: Process, addresses: list[Address], events: dict[Callable[[Torture], None], int], seed: str) -> None:
+def torture(process: Process, addresses: list[Address | Secure], events: dict[Callable[[Torture], None], int], seed: str) -> None:
     """Do it all, and print the figures."""
     print(f"TORTURE_SEED={SEED} repeats this run")
     crowd = Crowd(addresses, seed)
@@ -227,20 +228,36 @@ def torture(process: Process, addresses: list[Address], events: dict[Callable[[T
 @pytest.mark.parametrize("mode", ["--preload-app", "--no-preload-app"])
 def test_a_server(tmp_path: Path, mode: str) -> None:
     path = str(tmp_path / "torture.sock")
-    with Server(APPLICATION, mode, *OPTIONS, listen=["127.0.0.1:0", path]) as server:
-        torture(server, [("127.0.0.1", server.port), path], EVENTS, f"{SEED}{mode}")
+    pair = Pair(tmp_path, "localhost")
+    with Server(APPLICATION, mode, *OPTIONS, *pair.arguments, listen=["127.0.0.1:0", "127.0.0.1:0:ssl", path]) as server:
+        plain, secure = server.ports
+        torture(server, [("127.0.0.1", plain), Secure(secure, trusting(pair)), path], EVENTS, f"{SEED}{mode}")
 
 
 def test_below_start_server(tmp_path: Path) -> None:
     path = str(tmp_path / "torture.sock")
-    (port,) = free_ports()
+    pair = Pair(tmp_path, "localhost")
+    plain, secure = free_ports(2)
     stop = random.Random(SEED).choice(["TERM", "QUIT"])
-    command = [find_tool("start_server"), f"--port=127.0.0.1:{port}", f"--path={path}", f"--signal-on-hup={stop}", "--"]
-    process = Process([*command, sys.executable, "-W", "error", "-m", "starman", APPLICATION, *OPTIONS], cwd=REPOSITORY)
+    listeners = [f"--port=127.0.0.1:{plain}", f"--port=127.0.0.1:{secure}", f"--path={path}"]
+    command = [
+        find_tool("start_server"),
+        *listeners,
+        f"--signal-on-hup={stop}",
+        "--",
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "starman",
+    ]
+    # The address says which of the inherited sockets speaks TLS.
+    arguments = [APPLICATION, *OPTIONS, "--listen", f"127.0.0.1:{secure}:ssl", *pair.arguments]
+    process = Process([*command, *arguments], cwd=REPOSITORY)
     try:
         process.wait_for("ready: ", 60)
         events = EVENTS | {Torture.deploy: 10}
-        torture(process, [("127.0.0.1", port), path], events, f"{SEED}start_server")
+        torture(process, [("127.0.0.1", plain), Secure(secure, trusting(pair)), path], events, f"{SEED}start_server")
         assert process.stop(signal.SIGTERM) == 0
     finally:
         process.kill()
