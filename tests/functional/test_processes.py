@@ -29,6 +29,8 @@ AT_IMPORT = random.random()
 def app(environ, start_response):
     path = environ["PATH_INFO"]
     if path.startswith("/sleep/"):
+        with open("sleeping", "a") as file:
+            file.write("x")
         time.sleep(float(path.split("/")[2]))
     answers = {{
         "/pid": os.getpid(),
@@ -61,6 +63,10 @@ class Code:
             arguments = ("--workers", "2", *arguments)
         # Python trusts a cached module whose source has the same size and second: tests write faster than that.
         return Server("site_app:app", *arguments, listen=listen, cwd=self.directory, env={"PYTHONDONTWRITEBYTECODE": "1"})
+
+    def wait_until_it_sleeps(self) -> None:
+        """Until the application has been asked for the one /sleep/ of this test."""
+        assert wait_until((self.directory / "sleeping").exists, 30)
 
     def fails(self, *arguments: str, listen: str = "127.0.0.1:0") -> NotReadyError:
         """How a server of this code fails to start."""
@@ -133,8 +139,8 @@ def test_stop_signals_end_everything_with_status_0(code: Code, mode: str, signum
 
 def test_new_connections_are_refused_as_soon_as_it_stops_while_old_requests_finish(code: Code) -> None:
     with code.serve() as server, server.client() as client:
-        client.send(encode_request("GET", "/sleep/1.5"))
-        time.sleep(0.3)  # the request is in the application: nobody announces that
+        client.send(encode_request("GET", "/sleep/3"))
+        code.wait_until_it_sleeps()
         server.signal(signal.SIGTERM)
 
         def refused() -> bool:
@@ -144,7 +150,7 @@ def test_new_connections_are_refused_as_soon_as_it_stops_while_old_requests_fini
                 return True
             return False
 
-        assert wait_until(refused, 1.0)
+        assert wait_until(refused, 2.5)
         assert client.read().body == b"one"
         assert server.wait() == 0
 
@@ -152,13 +158,13 @@ def test_new_connections_are_refused_as_soon_as_it_stops_while_old_requests_fini
 def test_a_second_term_cuts(code: Code) -> None:
     with code.serve() as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/60"))
-        time.sleep(0.3)
+        code.wait_until_it_sleeps()
         server.signal(signal.SIGTERM)
         server.wait_for("stopping: what is in flight may take 30 s")
         server.signal(signal.SIGTERM)
         assert not wait_until(lambda: server.status is not None, 1.1), "within a second it is the same stop"
         server.signal(signal.SIGTERM)
-        assert server.wait(5) == 1
+        assert server.wait(10) == 1
         server.wait_for("stopping at once")
         with pytest.raises(NoResponseError):
             client.read()
@@ -167,9 +173,9 @@ def test_a_second_term_cuts(code: Code) -> None:
 def test_the_graceful_timeout_cuts(code: Code) -> None:
     with code.serve("--graceful-timeout", "0.5") as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/60"))
-        time.sleep(0.3)
+        code.wait_until_it_sleeps()
         server.signal(signal.SIGTERM)
-        assert server.wait(5) == 0
+        assert server.wait(10) == 0
         with pytest.raises(WireError):
             client.read()
 
@@ -177,7 +183,7 @@ def test_the_graceful_timeout_cuts(code: Code) -> None:
 def test_hazard_08_ctrl_c_reaches_the_whole_group_and_is_one_graceful_stop(code: Code) -> None:
     with code.serve() as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/0.7"))
-        time.sleep(0.2)
+        code.wait_until_it_sleeps()
         os.killpg(server.pid, signal.SIGINT)
         os.killpg(server.pid, signal.SIGINT)
         assert client.read().body == b"one"
@@ -187,7 +193,7 @@ def test_hazard_08_ctrl_c_reaches_the_whole_group_and_is_one_graceful_stop(code:
 def test_hazard_08_a_term_for_the_whole_group_is_graceful_too(code: Code) -> None:
     with code.serve() as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/0.7"))
-        time.sleep(0.2)
+        code.wait_until_it_sleeps()
         os.killpg(server.pid, signal.SIGTERM)
         assert client.read().body == b"one"
         assert server.wait() == 0
@@ -356,8 +362,8 @@ def test_a_second_hup_during_a_restart_ends_with_the_newest_code(code: Code) -> 
         code.write("three")
         server.signal(signal.SIGHUP)
         server.wait_for("restarted: 3 workers are new")
+        assert wait_until(lambda: answers(server) == {"three"}, 30)
         assert wait_until(lambda: len(server.worker_pids()) == 3, 10)
-        assert answers(server) == {"three"}
 
 
 def test_ttin_and_ttou(code: Code) -> None:
@@ -380,7 +386,7 @@ def test_a_killed_worker_is_replaced(code: Code) -> None:
         time.sleep(1.0)  # younger, it would have died at boot
         os.kill(victim, signal.SIGKILL)
         server.wait_for(rf"worker \d \({victim}\) was killed by SIGKILL \(out of memory\?\); it is replaced")
-        assert wait_until(lambda: len(server.worker_pids()) == 2, 5)
+        assert wait_until(lambda: len(server.worker_pids()) == 2, 10)
         assert sibling in server.worker_pids()
 
 
@@ -391,8 +397,8 @@ def test_hazard_06_a_child_of_the_application_does_not_hide_the_death_of_a_worke
         (victim,) = [pid for pid in server.worker_pids() if pid in server.children()]
         (child,) = server.children(victim)
         os.kill(victim, signal.SIGKILL)
-        server.wait_for(rf"worker 1 \({victim}\) was killed by SIGKILL", timeout=2)
-        assert wait_until(lambda: any(server.children(pid) for pid in server.worker_pids()), 5)
+        server.wait_for(rf"worker 1 \({victim}\) was killed by SIGKILL")
+        assert wait_until(lambda: any(server.children(pid) for pid in server.worker_pids()), 10)
         orphans = [child] + [each for pid in server.worker_pids() for each in server.children(pid)]
         for orphan in orphans:
             os.kill(orphan, signal.SIGKILL)
@@ -420,19 +426,19 @@ app_of_old, app = app, lambda environ, start: (blind if environ["PATH_INFO"] == 
         with server.client() as client:
             client.send(encode_request("GET", "/blind"))
             server.wait_for(rf"worker 1 \({victim}\) closed its channel")
-        assert wait_until(lambda: len(server.worker_pids()) == 1 and victim not in server.children(), 5)
+        assert wait_until(lambda: len(server.worker_pids()) == 1 and victim not in server.children(), 10)
         assert answers(server) == {"one"}
 
 
 def test_a_worker_that_is_told_to_stop_drains_and_is_replaced(code: Code) -> None:
     with code.serve("--workers", "1") as server, server.client() as client:
         worker = int(client.get("/pid").body)
-        client.send(encode_request("GET", "/sleep/1.5"))
-        time.sleep(0.2)
+        client.send(encode_request("GET", "/sleep/4"))
+        code.wait_until_it_sleeps()
         os.kill(worker, signal.SIGQUIT)
         assert wait_until(lambda: len(server.worker_pids()) == 2, 5), "its successor does not wait for its end"
         assert client.read().body == b"one"
-        assert wait_until(lambda: worker not in server.children(), 5)
+        assert wait_until(lambda: worker not in server.children(), 10)
 
 
 @MODES
@@ -456,7 +462,7 @@ def test_a_killed_mold_is_made_anew_and_nobody_notices(code: Code, mode: str) ->
 def test_hazard_07_all_processes_end_when_the_master_is_killed(code: Code, mode: str) -> None:
     with code.serve(mode, "--workers", "3") as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/1"))
-        time.sleep(0.2)
+        code.wait_until_it_sleeps()
         os.kill(server.pid, signal.SIGKILL)
         assert client.read().body == b"one", "what is in flight is finished first"
         assert wait_until(lambda: not server.session_pids(), 5), server.log
@@ -487,8 +493,8 @@ def test_a_crash_loop_backs_off_and_mends_itself(code: Code) -> None:
             os.kill(pid, signal.SIGKILL)
         server.wait_for("could not start: .*next attempt in 1.0 s", timeout=10)
         began = time.monotonic()
-        server.wait_for("could not start: .*next attempt in 2.0 s", timeout=10)
-        assert 0.7 < time.monotonic() - began < 4
+        server.wait_for("could not start: .*next attempt in 2.0 s", timeout=20)
+        assert time.monotonic() - began > 0.5
         assert server.log.count("could not start") <= 4 + 2
         assert server.log.count("raise ValueError") <= 3
         code.write("three")

@@ -29,6 +29,8 @@ def app(environ, start_response):
     if path == "/harakiri":
         environ["starman.harakiri"] = True
     elif path.startswith("/sleep/"):
+        with open("sleeping", "a") as file:
+            file.write("x")
         time.sleep(float(path.split("/")[2]))
     elif path == "/leak":
         LEAK.append(b"x" * (40 << 20))
@@ -78,6 +80,12 @@ def pid_of(server: Server, target: str = "/") -> int:
     """The worker that answers a new connection."""
     with server.client() as client:
         return int(client.get(target).body)
+
+
+def wait_for_sleepers(site: Path, count: int = 1) -> None:
+    """Until the application has been asked so many times for a /sleep/."""
+    sleeping = site / "sleeping"
+    assert wait_until(lambda: sleeping.exists() and len(sleeping.read_text()) == count, 30)
 
 
 class Load:
@@ -276,7 +284,7 @@ def test_a_worker_that_is_heard_again_in_time_loses_nothing(site: Path) -> None:
     with serve(site, "--worker-timeout", "1.5", workers=1) as server, server.client() as client:
         old = pid_of(server)
         client.send(encode_request("GET", "/sleep/5"))
-        time.sleep(0.3)  # the request is in the application: nobody announces that
+        wait_for_sleepers(site)
         os.kill(old, signal.SIGSTOP)
         server.wait_for(rf"worker 1 \({old}\) is replaced: its loop has been silent", timeout=20)
         os.kill(old, signal.SIGCONT)
@@ -320,7 +328,7 @@ def test_the_stacks_of_a_worker_can_be_asked_for_at_any_time(site: Path) -> None
     with serve(site, workers=1) as server, server.client() as client:
         worker = int(client.get("/").body)
         client.send(encode_request("GET", "/sleep/1"))
-        time.sleep(0.3)  # the request is in the application: nobody announces that
+        wait_for_sleepers(site)
         os.kill(worker, signal.SIGRTMIN)
         server.wait_for(r'File ".*site_app\.py", line \d+ in app')
         assert int(client.read().body) == worker
@@ -334,8 +342,9 @@ def test_a_killed_worker_leaves_the_names_of_its_requests(site: Path) -> None:
         clients = [server.client() for _ in range(3)]
         old = int(clients[2].get("/").body)
         clients[0].send(encode_request("GET", "/sleep/60?first"))
-        time.sleep(0.2)
+        wait_for_sleepers(site)
         clients[1].send(encode_request("POST", "/sleep/61", body=b"x"))
+        wait_for_sleepers(site, 2)
         time.sleep(1.0)  # younger, it would have died at boot
         os.kill(old, signal.SIGKILL)
         line = server.wait_for(rf"worker 1 \({old}\) was killed by SIGKILL.*")[0]
