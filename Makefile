@@ -50,7 +50,9 @@ lint: $(VENV)/test.stamp
 
 # Half as many test processes again as there are CPUs, for many tests wait most of their time.
 # worksteal keeps the tests of a module together, which share a server, until another process has none left.
+# Most tests start servers that write no bytecode: where there is none, each start would compile all of starman.
 pytest: $(VENV)/test.stamp
+	$(BIN)/python -m compileall -q starman tests
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -o faulthandler_timeout=120 $(if $(FORBID_SKIP),--forbid-skip) $(PYTEST_ARGS)
 
 docs-check: $(VENV)/test.stamp
