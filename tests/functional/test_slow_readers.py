@@ -71,12 +71,12 @@ class Service:
                 assert other.get("/hello").body == b"hello\n"
 
     def files(self) -> list[str]:
-        """The worker's open spool files, by descriptor."""
+        """The open spool files, by descriptor. They have no name; the one by which Python tries a directory, once, has one."""
         names = []
         for number in os.listdir(f"/proc/{self.worker}/fd"):
             with contextlib.suppress(FileNotFoundError):
                 names.append(os.readlink(f"/proc/{self.worker}/fd/{number}"))
-        return [name for name in names if name.startswith(str(self.spools))]
+        return [name for name in names if name.startswith(str(self.spools)) and name.endswith(" (deleted)")]
 
     def anonymous_bytes(self) -> int:
         """How much memory the worker has of its own."""
