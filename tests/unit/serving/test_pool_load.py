@@ -139,7 +139,7 @@ def patiently(test: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(test)
     def again(*arguments: Any, **named: Any) -> None:
-        for _ in range(3):
+        for _ in range(9):
             with contextlib.suppress(LateError):
                 test(*arguments, **named)
                 return
