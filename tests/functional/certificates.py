@@ -40,12 +40,16 @@ class TlsClient(Client):
         super().__init__(("127.0.0.1", port), timeout)
         if receive_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        chosen = context or trusting(pair)
-        try:
-            self.socket = chosen.wrap_socket(self.socket, server_hostname="localhost")
-        except BaseException:
-            self.socket.close()
-            raise
+        self.socket = secured(self.socket, context or trusting(pair))
+
+
+def secured(sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """Shake hands with localhost. Closes the socket if that fails."""
+    try:
+        return context.wrap_socket(sock, server_hostname="localhost")
+    except BaseException:
+        sock.close()
+        raise
 
 
 def trusting(pair: Pair) -> ssl.SSLContext:

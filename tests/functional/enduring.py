@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
+from tests.functional.certificates import secured
 from tests.functional.faulty import marked
 from tests.functional.wire import Address, Client, NoResponseError, Response, encode_chunks, encode_request
 
@@ -98,11 +99,7 @@ class Connection(Client):
             super().__init__(address, PATIENCE)
             return
         super().__init__(("127.0.0.1", address.port), PATIENCE)
-        try:
-            self.socket = address.context.wrap_socket(self.socket, server_hostname="localhost")
-        except BaseException:
-            self.socket.close()
-            raise
+        self.socket = secured(self.socket, address.context)
 
     def read_head(self) -> Response:
         head = super().read_head()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import REPOSITORY, NotReadyError, Process, Server, wait_until
+from tests.functional.harness import REPOSITORY, NotReadyError, Process, Server, wait_for_sleepers, wait_until
 from tests.functional.wire import NoResponseError, WireError, encode_request
 
 APPLICATION = """\
@@ -63,10 +63,6 @@ class Code:
             arguments = ("--workers", "2", *arguments)
         # Python trusts a cached module whose source has the same size and second: tests write faster than that.
         return Server("site_app:app", *arguments, listen=listen, cwd=self.directory, env={"PYTHONDONTWRITEBYTECODE": "1"})
-
-    def wait_until_it_sleeps(self) -> None:
-        """Until the application has been asked for the one /sleep/ of this test."""
-        assert wait_until((self.directory / "sleeping").exists, 30)
 
     def fails(self, *arguments: str, listen: str = "127.0.0.1:0") -> NotReadyError:
         """How a server of this code fails to start."""
@@ -140,7 +136,7 @@ def test_stop_signals_end_everything_with_status_0(code: Code, mode: str, signum
 def test_new_connections_are_refused_as_soon_as_it_stops_while_old_requests_finish(code: Code) -> None:
     with code.serve() as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/3"))
-        code.wait_until_it_sleeps()
+        wait_for_sleepers(code.directory)
         server.signal(signal.SIGTERM)
 
         def refused() -> bool:
@@ -158,7 +154,7 @@ def test_new_connections_are_refused_as_soon_as_it_stops_while_old_requests_fini
 def test_a_second_term_cuts(code: Code) -> None:
     with code.serve() as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/60"))
-        code.wait_until_it_sleeps()
+        wait_for_sleepers(code.directory)
         server.signal(signal.SIGTERM)
         server.wait_for("stopping: what is in flight may take 30 s")
         server.signal(signal.SIGTERM)
@@ -173,7 +169,7 @@ def test_a_second_term_cuts(code: Code) -> None:
 def test_the_graceful_timeout_cuts(code: Code) -> None:
     with code.serve("--graceful-timeout", "0.5") as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/60"))
-        code.wait_until_it_sleeps()
+        wait_for_sleepers(code.directory)
         server.signal(signal.SIGTERM)
         assert server.wait(10) == 0
         with pytest.raises(WireError):
@@ -183,7 +179,7 @@ def test_the_graceful_timeout_cuts(code: Code) -> None:
 def test_hazard_08_ctrl_c_reaches_the_whole_group_and_is_one_graceful_stop(code: Code) -> None:
     with code.serve() as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/0.7"))
-        code.wait_until_it_sleeps()
+        wait_for_sleepers(code.directory)
         os.killpg(server.pid, signal.SIGINT)
         os.killpg(server.pid, signal.SIGINT)
         assert client.read().body == b"one"
@@ -193,7 +189,7 @@ def test_hazard_08_ctrl_c_reaches_the_whole_group_and_is_one_graceful_stop(code:
 def test_hazard_08_a_term_for_the_whole_group_is_graceful_too(code: Code) -> None:
     with code.serve() as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/0.7"))
-        code.wait_until_it_sleeps()
+        wait_for_sleepers(code.directory)
         os.killpg(server.pid, signal.SIGTERM)
         assert client.read().body == b"one"
         assert server.wait() == 0
@@ -434,7 +430,7 @@ def test_a_worker_that_is_told_to_stop_drains_and_is_replaced(code: Code) -> Non
     with code.serve("--workers", "1") as server, server.client() as client:
         worker = int(client.get("/pid").body)
         client.send(encode_request("GET", "/sleep/4"))
-        code.wait_until_it_sleeps()
+        wait_for_sleepers(code.directory)
         os.kill(worker, signal.SIGQUIT)
         assert wait_until(lambda: len(server.worker_pids()) == 2, 5), "its successor does not wait for its end"
         assert client.read().body == b"one"
@@ -462,7 +458,7 @@ def test_a_killed_mold_is_made_anew_and_nobody_notices(code: Code, mode: str) ->
 def test_hazard_07_all_processes_end_when_the_master_is_killed(code: Code, mode: str) -> None:
     with code.serve(mode, "--workers", "3") as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/1"))
-        code.wait_until_it_sleeps()
+        wait_for_sleepers(code.directory)
         os.kill(server.pid, signal.SIGKILL)
         assert client.read().body == b"one", "what is in flight is finished first"
         assert wait_until(lambda: not server.session_pids(), 5), server.log

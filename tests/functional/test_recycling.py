@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Server, wait_until
+from tests.functional.harness import Server, wait_for_sleepers, wait_until
 from tests.functional.wire import Client, encode_request
 
 APPLICATION = """\
@@ -80,12 +80,6 @@ def pid_of(server: Server, target: str = "/") -> int:
     """The worker that answers a new connection."""
     with server.client() as client:
         return int(client.get(target).body)
-
-
-def wait_for_sleepers(site: Path, count: int = 1) -> None:
-    """Until the application has been asked so many times for a /sleep/."""
-    sleeping = site / "sleeping"
-    assert wait_until(lambda: sleeping.exists() and len(sleeping.read_text()) == count, 30)
 
 
 class Load:

@@ -31,7 +31,6 @@ LATE = 0.05
 # In a plain pool the loop stands behind all threads that compute, 5 ms each, whenever it has waited for anything.
 LATE_IN_A_PLAIN_POOL = 0.25
 
-
 # How late a thread wakes up beside another that computes: after the 5 ms in which that one has to give the interpreter up.
 LATE_ON_AN_IDLE_MACHINE = 0.01
 
