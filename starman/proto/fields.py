@@ -7,12 +7,14 @@ as the RFC does: what fields mean, `heads` says.
 
 from __future__ import annotations
 
+from typing import Final
+
 import httptools
 
 from starman.errors import ProtocolError
 
 # 304: llhttp expects no body behind it, whatever the fields say.
-_START_LINE_FOR_LLHTTP = b"HTTP/1.1 304 -"
+_START_LINE_FOR_LLHTTP: Final = b"HTTP/1.1 304 -"
 
 
 class FieldSplitter:

@@ -7,6 +7,7 @@ so heads are its business, and bodies are ours.
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Final
 
 from starman.errors import ProtocolError
 from starman.proto.messages import LONGEST_BODY, Limits
@@ -24,12 +25,16 @@ class _Expect(Enum):
 
 
 # As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
-_SIZE, _DATA, _DATA_END, _TRAILER, _NOTHING = _Expect
+_SIZE: Final = _Expect.SIZE
+_DATA: Final = _Expect.DATA
+_DATA_END: Final = _Expect.DATA_END
+_TRAILER: Final = _Expect.TRAILER
+_NOTHING: Final = _Expect.NOTHING
 
 
 # Chunks up to this size (bytes) are put together, so many at a time; larger ones are passed on without another copy.
-_SMALL = 4096
-_MOST_SMALL = 256
+_SMALL: Final = 4096
+_MOST_SMALL: Final = 256
 
 
 class ChunkedDecoder:

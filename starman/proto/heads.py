@@ -6,6 +6,8 @@ are judged here alone, whatever httptools makes of the same fields.
 
 from __future__ import annotations
 
+from typing import Final
+
 from starman.errors import ProtocolError
 from starman.proto.messages import LONGEST_BODY, RequestHead
 from starman.proto.syntax import (
@@ -18,17 +20,19 @@ from starman.proto.syntax import (
     tokens,
 )
 
-_HOST, _NOTHING = b"host", b""
-_DECISIVE = {name: name for name in (_HOST, b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")}
-_MOST_SPELLINGS = 1024
-_LONGEST_SPELLING = 64
+_HOST: Final = b"host"
+_NOTHING: Final = b""
+_DECISIVE: Final = {name: name for name in (_HOST, b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")}
+_MOST_SPELLINGS: Final = 1024
+_LONGEST_SPELLING: Final = 64
 # What most clients say of the connection, if they say anything.
-_KEPT, _CLOSED = [b"keep-alive"], [b"close"]
+_KEPT: Final = [b"keep-alive"]
+_CLOSED: Final = [b"close"]
 
 
 # By field name as received: its lower case where the field decides something here, else b"", and no copies of these. A spelling
 # is learned once.
-_spellings: dict[bytes, bytes] = {}
+_spellings: Final[dict[bytes, bytes]] = {}
 
 
 def _learn(name: bytes) -> bytes:
@@ -40,7 +44,7 @@ def _learn(name: bytes) -> bytes:
 
 
 # Hosts that were found valid: a server hears few of them, again and again. Bounded like the spellings.
-_valid_hosts: set[bytes] = set()
+_valid_hosts: Final[set[bytes]] = set()
 
 
 def read_request_line(buffer: bytes, at: int, end: int) -> RequestHead:

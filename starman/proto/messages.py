@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 # In bytes, where no limit is set. Others on the way may count in 64 bits with a sign, and must not see less than we do.
-LONGEST_BODY = (1 << 63) - 1
+LONGEST_BODY: Final = (1 << 63) - 1
 
 
 class Limits:

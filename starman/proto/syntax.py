@@ -6,53 +6,54 @@ Every expression is linear in its input: none nests one repetition inside anothe
 from __future__ import annotations
 
 import re
+from typing import Final
 
 # RFC 9110 §5.6.2    token = 1*tchar
 #                    tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~" / ALPHANUM
-_TCHAR = rb"!#$%&'*+.^_`|~0-9A-Za-z-"
+_TCHAR: Final = rb"!#$%&'*+.^_`|~0-9A-Za-z-"
 
 # RFC 9110 §5.6.4    quoted-string = DQUOTE *( qdtext / quoted-pair ) DQUOTE
-_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
 
 # RFC 9112 §5        field-line = field-name ":" OWS field-value OWS           (trailers; httptools reads those of the head)
 # RFC 9110 §5.5      field-value = *( VCHAR / obs-text / SP / HTAB )      (trimmed by its reader: trying all ways to is quadratic)
-FIELD_LINE = re.compile(rb"([%b]+):([\t\x20-\x7e\x80-\xff]*)" % _TCHAR)
+FIELD_LINE: Final = re.compile(rb"([%b]+):([\t\x20-\x7e\x80-\xff]*)" % _TCHAR)
 
 # What a trailer's line may look like while its end is still to come.
-UNFINISHED_FIELD_LINE = re.compile(rb"(?:[%b]+(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)?" % _TCHAR)
+UNFINISHED_FIELD_LINE: Final = re.compile(rb"(?:[%b]+(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)?" % _TCHAR)
 
 # RFC 9112 §6.2      Content-Length = 1*DIGIT
-CONTENT_LENGTH = re.compile(rb"[0-9]+")
+CONTENT_LENGTH: Final = re.compile(rb"[0-9]+")
 
 # RFC 9112 §7        transfer-coding = token *( OWS ";" OWS token BWS "=" BWS ( token / quoted-string ) )
-TRANSFER_CODING = re.compile(rb"[%b]+(?:[\t ]*;[\t ]*[%b]+[\t ]*=[\t ]*(?:[%b]+|%b))*" % (_TCHAR, _TCHAR, _TCHAR, _QUOTED))
+TRANSFER_CODING: Final = re.compile(rb"[%b]+(?:[\t ]*;[\t ]*[%b]+[\t ]*=[\t ]*(?:[%b]+|%b))*" % (_TCHAR, _TCHAR, _TCHAR, _QUOTED))
 
 # RFC 3986 §2, §3.3  pchar = unreserved / pct-encoded / sub-delims / ":" / "@"
 #                    absolute-path = 1*( "/" *pchar )       query = *( pchar / "/" / "?" )
 # Tolerated in a query beyond the RFC, because browsers send them raw: \ ^ ` { | } [ ]
-_PCHAR = rb"A-Za-z0-9._~!$&'()*+,;=:@\-"
-_PATH = rb"(?:[%b/]*(?:%%[0-9A-Fa-f]{2}[%b/]*)*)" % (_PCHAR, _PCHAR)
-_QUERY = rb"(?:[%b/?\\^`{|}\[\]]*(?:%%[0-9A-Fa-f]{2}[%b/?\\^`{|}\[\]]*)*)" % (_PCHAR, _PCHAR)
+_PCHAR: Final = rb"A-Za-z0-9._~!$&'()*+,;=:@\-"
+_PATH: Final = rb"(?:[%b/]*(?:%%[0-9A-Fa-f]{2}[%b/]*)*)" % (_PCHAR, _PCHAR)
+_QUERY: Final = rb"(?:[%b/?\\^`{|}\[\]]*(?:%%[0-9A-Fa-f]{2}[%b/?\\^`{|}\[\]]*)*)" % (_PCHAR, _PCHAR)
 
 # RFC 9112 §3        request-line = method SP request-target SP HTTP-version         (this one: origin-form, which nearly all are)
 # RFC 9112 §3.2.1    origin-form = absolute-path [ "?" query ]
-ORIGIN_REQUEST_LINE = re.compile(rb"([%b]+) ((/%b)(?:\?(%b))?) (HTTP/1\.([0-9]))(?=\r\n)" % (_TCHAR, _PATH, _QUERY))
+ORIGIN_REQUEST_LINE: Final = re.compile(rb"([%b]+) ((/%b)(?:\?(%b))?) (HTTP/1\.([0-9]))(?=\r\n)" % (_TCHAR, _PATH, _QUERY))
 
 # RFC 9112 §3        the same with any target, for the other forms and for saying what is wrong
-ANY_REQUEST_LINE = re.compile(rb"([%b]+) ([\x21-\x7e]+) (HTTP/([0-9])\.([0-9]))" % _TCHAR)
+ANY_REQUEST_LINE: Final = re.compile(rb"([%b]+) ([\x21-\x7e]+) (HTTP/([0-9])\.([0-9]))" % _TCHAR)
 
 # What a request line may look like while its end is still to come.
-UNFINISHED_REQUEST_LINE = re.compile(
+UNFINISHED_REQUEST_LINE: Final = re.compile(
     rb"[%b]+(?: (?:[\x21-\x7e]+(?: (?:H(?:T(?:T(?:P(?:/(?:[0-9](?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?)?)?" % _TCHAR
 )
 
 # RFC 3986 §3.2.2    host = IP-literal / IPv4address / reg-name        reg-name = *( unreserved / pct-encoded / sub-delims )
 # RFC 9110 §7.2      Host = uri-host [ ":" port ]        (an empty host is legal there and refused here)
 # RFC 3986 §3.2.3    port = *DIGIT                       (at most 65535)
-_H16 = rb"[0-9A-Fa-f]{1,4}"
-_V4 = rb"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_LS32 = rb"(?:%b:%b|%b)" % (_H16, _H16, _V4)
-_V6 = rb"(?:%b)" % b"|".join(
+_H16: Final = rb"[0-9A-Fa-f]{1,4}"
+_V4: Final = rb"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_LS32: Final = rb"(?:%b:%b|%b)" % (_H16, _H16, _V4)
+_V6: Final = rb"(?:%b)" % b"|".join(
     [
         rb"(?:%b:){6}%b" % (_H16, _LS32),
         rb"::(?:%b:){5}%b" % (_H16, _LS32),
@@ -65,32 +66,32 @@ _V6 = rb"(?:%b)" % b"|".join(
         rb"(?:(?:%b:){0,6}%b)?::" % (_H16, _H16),
     ]
 )
-_V_FUTURE = rb"[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+"
-_REG_NAME_CHAR = rb"A-Za-z0-9._~!$&'()*+,;=-"
-_REG_NAME = rb"(?=[%%%b])[%b]*(?:%%[0-9A-Fa-f]{2}[%b]*)*" % (_REG_NAME_CHAR, _REG_NAME_CHAR, _REG_NAME_CHAR)
-_PORT = rb"0*(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})?"
-_HOST = rb"(?:\[(?:%b|%b)\]|%b)(?::%b)?" % (_V6, _V_FUTURE, _REG_NAME, _PORT)
-HOST = re.compile(_HOST)
+_V_FUTURE: Final = rb"[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+"
+_REG_NAME_CHAR: Final = rb"A-Za-z0-9._~!$&'()*+,;=-"
+_REG_NAME: Final = rb"(?=[%%%b])[%b]*(?:%%[0-9A-Fa-f]{2}[%b]*)*" % (_REG_NAME_CHAR, _REG_NAME_CHAR, _REG_NAME_CHAR)
+_PORT: Final = rb"0*(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})?"
+_HOST: Final = rb"(?:\[(?:%b|%b)\]|%b)(?::%b)?" % (_V6, _V_FUTURE, _REG_NAME, _PORT)
+HOST: Final = re.compile(_HOST)
 
 # RFC 9112 §3.2.2    absolute-form = absolute-URI                      ("http" and "https" only; RFC 9110 §4.2.4: no userinfo)
-ABSOLUTE_TARGET = re.compile(rb"[hH][tT][tT][pP][sS]?://(%b)((?:/%b)?)(?:\?(%b))?" % (_HOST, _PATH, _QUERY))
+ABSOLUTE_TARGET: Final = re.compile(rb"[hH][tT][tT][pP][sS]?://(%b)((?:/%b)?)(?:\?(%b))?" % (_HOST, _PATH, _QUERY))
 
 # RFC 9112 §7.1      chunk-size = 1*HEXDIG                             (16 digits at most: 2^64 - 1)
 # RFC 9112 §7.1.1    chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
 #                    chunk-ext-val = token / quoted-string
-CHUNK_LINE = re.compile(
+CHUNK_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,16})((?:[\t ]*;[\t ]*[%b]+(?:[\t ]*=[\t ]*(?:[%b]+|%b))?)*)" % (_TCHAR, _TCHAR, _QUOTED)
 )
 
 # A chunk line with nothing but a size, and its end: what nearly all are.
-PLAIN_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
+PLAIN_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 
 # What a chunk line may look like while its end is still to come.
-UNFINISHED_CHUNK_LINE = re.compile(rb"(?:[0-9A-Fa-f]{1,16}([\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?)\r?)?")
+UNFINISHED_CHUNK_LINE: Final = re.compile(rb"(?:[0-9A-Fa-f]{1,16}([\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?)\r?)?")
 
 # RFC 9110 §15       status-code = 3DIGIT, reason-phrase = 1*( HTAB / SP / VCHAR / obs-text )    (an application's, so text)
-STATUS = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
-FIELD_NAME_TEXT = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+FIELD_NAME_TEXT: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def tokens(values: list[bytes]) -> list[bytes]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from starman.proto.response import Stamp
 
 # RFC 9110 §5.6.7: IMF-fixdate is English whatever the locale, so strftime's %a and %b will not do.
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Clock:
@@ -32,13 +33,13 @@ class Clock:
 
 
 # After this long (seconds) without a request, a connection gives its second descriptor back.
-REST_SECONDS = 1.0
+REST_SECONDS: Final = 1.0
 
 # When pieces of a body have taken so long (seconds), others have their turn: one read may bring 40,000 chunks of a byte.
-LONGEST_TURN = 0.001
+LONGEST_TURN: Final = 0.001
 
 # For how long (seconds) a transfer may be as slow as it likes: a connection begins slowly, and pauses.
-RATE_GRACE = 10.0
+RATE_GRACE: Final = 10.0
 
 
 class Progress:

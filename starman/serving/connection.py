@@ -25,7 +25,7 @@ from starman.serving.remainder import Remainder
 from starman.serving.shared import Shared
 from starman.serving.socketstate import direct_descriptor
 from starman.serving.streamed import StreamedExchange, StreamedUpload
-from starman.serving.turn import Turn
+from starman.serving.turn import ENDING, FINISHING, FREE, RETURNED, SPOOLING, STREAMING
 from starman.serving.upload import Upload
 from starman.serving.writer import Writer
 from starman.wsgi.body import RequestBody
@@ -36,8 +36,7 @@ _MOST_PENDING = 32
 
 # As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
 _OPEN, _LINGERING, _CLOSED = Phase
-_FREE, _ENDING = Turn.FREE, Turn.ENDING
-_LOOP_WRITES = frozenset((Turn.STREAMING, Turn.SPOOLING, Turn.FINISHING, Turn.RETURNED))
+_LOOP_WRITES = frozenset((STREAMING, SPOOLING, FINISHING, RETURNED))
 
 
 class Connection(asyncio.Protocol):
@@ -205,7 +204,7 @@ class Connection(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._advance()
-        if self._eof or self._writer.turn is _ENDING:
+        if self._eof or self._writer.turn is ENDING:
             self.on_turn()
 
     def on_demand(self, upload: StreamedUpload) -> None:
@@ -220,7 +219,7 @@ class Connection(asyncio.Protocol):
         upload = self._upload
         if self._phase is not _OPEN:
             return
-        if self._writer.turn is _ENDING:  # whatever is on its way, and be it to the disk
+        if self._writer.turn is ENDING:  # whatever is on its way, and be it to the disk
             self._linger()
         elif upload is not None and upload.spooling:
             return
@@ -315,17 +314,17 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
             return
         turn, upload = self._writer.turn, self._upload
-        if upload is not None and (turn is _FREE or upload.streamed):
+        if upload is not None and (turn is FREE or upload.streamed):
             if upload.spooling:
                 self._progress.forget()  # nobody can tell how fast the client is
             elif upload.is_slow(self._progress, now):
                 self.refuse(ProtocolError(408, "the body did not arrive in time"))
-        elif turn is _FREE:
+        elif turn is FREE:
             self._check_receiving(now)
         if turn in _LOOP_WRITES:
             if self._remaining().is_slow(now, timeout=self._shared.write_timeout, rate=self._shared.min_send_rate):
                 self.cut()
-        elif turn is not _FREE:
+        elif turn is not FREE:
             self._progress.forget()
 
     def _check_receiving(self, now: float) -> None:
@@ -345,6 +344,6 @@ class Connection(asyncio.Protocol):
     def close_if_idle(self, since: float) -> None:
         """The worker drains: close, unless a request is under way, or was until after `since` (monotonic)."""
         writer = self._writer
-        if self._phase is _OPEN and writer.turn is _FREE and self._parser.at_start and writer.idle_since <= since:
+        if self._phase is _OPEN and writer.turn is FREE and self._parser.at_start and writer.idle_since <= since:
             self._transport.close()
             writer.lose()

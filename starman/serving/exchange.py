@@ -8,7 +8,7 @@ import time
 import traceback
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starman import log
 from starman.proto.messages import RequestHead
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from starman.serving.writer import Writer
 
 # A request that has waited this long (seconds) is not run before a look whether its client is still there (hazard 5).
-_LONG_IN_QUEUE = 0.05
+_LONG_IN_QUEUE: Final = 0.05
 
 # A file up to this size (bytes) is read and sent with its head, in one write; a larger one goes by sendfile.
-_SMALL_FILE = 65_536
+_SMALL_FILE: Final = 65_536
 
 # By the minor version: there are only four.
-_FACTS = (RequestFacts(0, False), RequestFacts(1, False))
-_HEAD_FACTS = (RequestFacts(0, True), RequestFacts(1, True))
+_FACTS: Final = (RequestFacts(0, False), RequestFacts(1, False))
+_HEAD_FACTS: Final = (RequestFacts(0, True), RequestFacts(1, True))
 
 
 class Exchange:

@@ -17,13 +17,13 @@ from asyncio import _get_running_loop, _set_running_loop
 from contextvars import Context
 from math import inf
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from starman.serving.exchange import Exchange
 from starman.serving.outbox import LONGEST
 from starman.serving.overseer import Line, nowhere
 from starman.serving.pool import Pool
-from starman.serving.turn import Turn
+from starman.serving.turn import DEAD, STREAMING
 from starman.wsgi.call import Call
 from starman.wsgi.gone import ClientGone
 from starman.wsgi.piecemeal import PiecemealCall
@@ -39,19 +39,17 @@ if TYPE_CHECKING:
     from starman.wsgi.environ import Environ
 
 # After so long (seconds) the loop looks at its sockets, though requests of other connections wait still.
-_LONGEST_TURN = 0.005
+_LONGEST_TURN: Final = 0.005
 # After so long (seconds) a response stops at its next block, and others have their turn.
-_LONGEST_PIECE = 0.001
+_LONGEST_PIECE: Final = 0.001
 # A request that takes so long (seconds) was meant for threads. Responses are not held back for so long behind one: there may be
 # more of its kind, and nobody could write what is held while the loop runs it.
-_SLOW = 0.005
-_WARY = 1.0
+_SLOW: Final = 0.005
+_WARY: Final = 1.0
 # How long (seconds) another thread, as that which waits for connections, waits before it asks for the interpreter. Each poll
 # lets go of it for a moment, too short to take it and long enough to begin to wait anew: with Python's own 5 ms, a response that
 # is made without a break kept the others away for 7 s.
-_SWITCH_INTERVAL = _LONGEST_PIECE / 2
-
-_DEAD, _STREAMING = Turn.DEAD, Turn.STREAMING
+_SWITCH_INTERVAL: Final = _LONGEST_PIECE / 2
 
 
 class InlineExchange(Exchange):
@@ -82,24 +80,24 @@ class InlineExchange(Exchange):
         if call is not None:
             call.go_on(self._environ)
             return self._finish(call, self._environ)
-        if self._writer.turn is _DEAD:
+        if self._writer.turn is DEAD:
             self.drop()
             return self._writer.release(self, False)
         return super().run(kind)
 
     def must_pause(self) -> bool:
         """Whether the client has to read first, or others have their turn."""
-        return self._writer.turn is _STREAMING or time.monotonic() >= self._until
+        return self._writer.turn is STREAMING or time.monotonic() >= self._until
 
     def resume(self) -> None:
         """Go on, unless the client has gone meanwhile. Raises ClientGone."""
-        if self._writer.turn is _DEAD:
+        if self._writer.turn is DEAD:
             raise ClientGone
 
     def _finish(self, call: Call, environ: Environ) -> Exchange | None:
         if isinstance(call, PiecemealCall) and call.paused:
             self._call, self._environ = call, environ
-            if self._writer.turn is _STREAMING:
+            if self._writer.turn is STREAMING:
                 return None
             self.queued_at = time.monotonic()
             return self

@@ -14,14 +14,14 @@ one of the two sees the other, and nothing stays.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from starman.serving.writer import Writer
 
 # For how long (seconds) responses are held back, and how large (bytes) they may be.
-LONGEST = 0.001
-LARGEST = 16_384
+LONGEST: Final = 0.001
+LARGEST: Final = 16_384
 
 
 class Outbox:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starman.serving.filerest import send_some
 from starman.serving.socketstate import is_reset
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from starman.serving.filerest import FileRest
 
 # Up to so many bytes are copied behind a head, or behind what was held back, to leave in one piece; more go from where they are.
-_COPIED = 65_536
+_COPIED: Final = 65_536
 
 
 class Outlet:

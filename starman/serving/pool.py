@@ -14,7 +14,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from starman.serving.exchange import Exchange
 from starman.serving.outbox import LONGEST, Outbox
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starman.serving.writer import Writer
 
 # How many pipelined requests of one connection a thread takes in a row before others have their turn.
-_MOST_IN_A_ROW = 16
+_MOST_IN_A_ROW: Final = 16
 
 
 class Pool:

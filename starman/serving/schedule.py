@@ -10,19 +10,20 @@ while, all that are needed are woken, and for a time there is no parking, as in 
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Final
 
 # All in seconds. A park is looked at once in a slice; one in which no request was finished means that threads are blocked, unless
 # this part of it was computed: a request may be long, and another program may have had the CPU for a while.
-SLICE = 0.001
-COMPUTING = 0.25
+SLICE: Final = 0.001
+COMPUTING: Final = 0.25
 # After so long a park with steady progress, the loop wants to look at its sockets; so long it waits for one request at most.
-LONGEST_PARK = 0.005
-LONGEST_REQUEST = 0.01
+LONGEST_PARK: Final = 0.005
+LONGEST_REQUEST: Final = 0.01
 # After blocked threads were seen, the loop does not park for so long: twice as long each time, until a park has had progress.
-SHORTEST_POOL = 0.002
-LONGEST_POOL = 0.04
+SHORTEST_POOL: Final = 0.002
+LONGEST_POOL: Final = 0.04
 # How many polls may bring requests or connections before the loop parks all the same.
-MOST_POLLS = 1
+MOST_POLLS: Final = 1
 
 
 class Mode(Enum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Final
 
 
 class Turn(Enum):
@@ -20,22 +21,31 @@ class Turn(Enum):
     DEAD = auto()  # the connection is lost or cut: nobody's
 
 
-# A class attribute of an Enum costs 0.24 µs on 3.11, a global 0.03, and a request looks at twenty: whoever looks has globals.
-_FREE, _THREAD, _STREAMING, _SPOOLING, _SPOOLED, _FINISHING, _RETURNED, _WRITTEN, _ENDING, _DEAD = Turn
+# A class attribute of an Enum costs 0.24 µs on 3.11, a global 0.03, and a request looks at twenty.
+FREE: Final = Turn.FREE
+THREAD: Final = Turn.THREAD
+STREAMING: Final = Turn.STREAMING
+SPOOLING: Final = Turn.SPOOLING
+SPOOLED: Final = Turn.SPOOLED
+FINISHING: Final = Turn.FINISHING
+RETURNED: Final = Turn.RETURNED
+WRITTEN: Final = Turn.WRITTEN
+ENDING: Final = Turn.ENDING
+DEAD: Final = Turn.DEAD
 
 
-TRANSITIONS: dict[Turn, frozenset[Turn]] = {
-    _FREE: frozenset((_THREAD, _RETURNED, _DEAD)),
-    _THREAD: frozenset((_THREAD, _FREE, _STREAMING, _SPOOLING, _FINISHING, _RETURNED, _ENDING, _DEAD)),
-    _STREAMING: frozenset((_THREAD, _DEAD)),
-    _SPOOLING: frozenset((_SPOOLING, _SPOOLED, _STREAMING, _FINISHING, _RETURNED, _DEAD)),
-    _SPOOLED: frozenset((_THREAD, _FREE, _STREAMING, _SPOOLING, _FINISHING, _ENDING, _DEAD)),
-    _FINISHING: frozenset((_RETURNED, _WRITTEN, _DEAD)),
-    _RETURNED: frozenset((_THREAD, _FREE, _ENDING, _DEAD)),
-    _WRITTEN: frozenset((_THREAD, _FREE, _ENDING, _DEAD)),
-    _ENDING: frozenset((_DEAD,)),
-    _DEAD: frozenset(),
+TRANSITIONS: Final[dict[Turn, frozenset[Turn]]] = {
+    FREE: frozenset((THREAD, RETURNED, DEAD)),
+    THREAD: frozenset((THREAD, FREE, STREAMING, SPOOLING, FINISHING, RETURNED, ENDING, DEAD)),
+    STREAMING: frozenset((THREAD, DEAD)),
+    SPOOLING: frozenset((SPOOLING, SPOOLED, STREAMING, FINISHING, RETURNED, DEAD)),
+    SPOOLED: frozenset((THREAD, FREE, STREAMING, SPOOLING, FINISHING, ENDING, DEAD)),
+    FINISHING: frozenset((RETURNED, WRITTEN, DEAD)),
+    RETURNED: frozenset((THREAD, FREE, ENDING, DEAD)),
+    WRITTEN: frozenset((THREAD, FREE, ENDING, DEAD)),
+    ENDING: frozenset((DEAD,)),
+    DEAD: frozenset(),
 }
 
 # What the turn of a thread is when the loop has written all that was handed over to it.
-AFTER_DRAIN = {_STREAMING: _THREAD, _SPOOLING: _SPOOLED, _FINISHING: _WRITTEN}
+ON_DRAIN: Final = {STREAMING: THREAD, SPOOLING: SPOOLED, FINISHING: WRITTEN}

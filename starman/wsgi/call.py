@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from starman import log
 from starman.proto.response import (
@@ -28,7 +28,7 @@ from starman.wsgi.failure import described, log_failure
 from starman.wsgi.filewrapper import FileWrapper
 from starman.wsgi.gone import ClientGone
 
-_NO_ENVIRON: Environ = {}
+_NO_ENVIRON: Final[Environ] = {}
 Application = Callable[[Environ, Callable[..., Callable[[bytes], object]]], Iterable[bytes]]
 
 
@@ -58,7 +58,10 @@ class _State(Enum):
 
 
 # As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
-_NOTHING, _STARTED, _BEGUN, _ENDED = _State
+_NOTHING: Final = _State.NOTHING
+_STARTED: Final = _State.STARTED
+_BEGUN: Final = _State.BEGUN
+_ENDED: Final = _State.ENDED
 
 
 class Call:

@@ -6,7 +6,7 @@ What is the same for every request of a listener is made once (`template`), what
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import unquote_to_bytes
 
 from starman.proto.messages import RequestHead
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 Environ = dict[str, Any]
 
 # CGI's own names for two fields. A chunked body arrives decoded, its length known; Proxy must not become HTTP_PROXY (httpoxy).
-_SPECIAL = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH", "transfer-encoding": "", "proxy": ""}
+_SPECIAL: Final = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH", "transfer-encoding": "", "proxy": ""}
 # What `build` sets for every request.
-_OF_A_REQUEST = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REQUEST_URI", "RAW_URI", "SERVER_PROTOCOL", "wsgi.input")
+_OF_A_REQUEST: Final = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REQUEST_URI", "RAW_URI", "SERVER_PROTOCOL", "wsgi.input")
 # As a number: to look for bytes in bytes, CPython makes and drops an exception first.
-_PERCENT = ord("%")
+_PERCENT: Final = ord("%")
 # What nearly every request has, so that it need not be decoded.
-_COMMON = {text.encode(): text for text in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HTTP/1.0", "HTTP/1.1")}
-_MOST_SPELLINGS = 1024
-_spellings: dict[bytes, str] = {}
+_COMMON: Final = {
+    text.encode(): text for text in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HTTP/1.0", "HTTP/1.1")
+}
+_MOST_SPELLINGS: Final = 1024
+_spellings: Final[dict[bytes, str]] = {}
 
 
 def template(*, server: tuple[str, int], secure: bool, errors: TextIO, threads: bool, processes: bool, software: str) -> Environ:
