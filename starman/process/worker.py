@@ -6,6 +6,7 @@ What is served, and how, is the service's; this module never sees a connection.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 
@@ -82,6 +83,9 @@ def run_worker(channel: Channel, slot: int, place: int, blueprint: Blueprint, ap
             application = blueprint.load_application()
             hooks.run_after_fork()
             blueprint.warm_up(application)
+            # As the mold does with what it has loaded: a collection of all generations then takes no 27 ms of Flask's hello.
+            gc.collect()
+            gc.freeze()
         else:
             reseed()
             hooks.run_after_fork()
