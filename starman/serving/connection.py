@@ -16,7 +16,7 @@ from starman.proto.messages import RequestHead
 from starman.proto.request import RequestParser
 from starman.serving.bodystream import BodyStream
 from starman.serving.clock import LONGEST_TURN, REST_SECONDS, Progress
-from starman.serving.ending import LINGER_SECONDS, Phase, half_close, reset_on_close
+from starman.serving.ending import CLOSED, LINGER_SECONDS, LINGERING, OPEN, half_close, reset_on_close
 from starman.serving.exchange import Exchange
 from starman.serving.filerest import FileRest
 from starman.serving.intake import LARGE_READ, Intake
@@ -25,7 +25,7 @@ from starman.serving.remainder import Remainder
 from starman.serving.shared import Shared
 from starman.serving.socketstate import direct_descriptor
 from starman.serving.streamed import StreamedExchange, StreamedUpload
-from starman.serving.turn import ENDING, FINISHING, FREE, RETURNED, SPOOLING, STREAMING
+from starman.serving.turn import ENDING, FREE, LOOP_WRITES
 from starman.serving.upload import Upload
 from starman.serving.writer import Writer
 from starman.wsgi.body import RequestBody
@@ -34,20 +34,14 @@ from starman.wsgi.environ import Environ, for_connection
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
 _MOST_PENDING = 32
 
-# As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
-_OPEN, _LINGERING, _CLOSED = Phase
-_LOOP_WRITES = frozenset((STREAMING, SPOOLING, FINISHING, RETURNED))
-
 
 class Connection(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
         *("_base", "_eof", "_fd", "_heads", "_linger_until", "_loop", "_parser", "_paused", "_phase", "_progress", "_refusal"),
-        *("_remainder", "_shared", "_transport", "_upload", "_wildcard", "_writer", "_yields"),
+        *("_remainder", "_rests", "_shared", "_transport", "_upload", "_wildcard", "_writer", "_yields"),
     )
-
-    _transport: asyncio.Transport
 
     def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop, template: Environ, wildcard: bool) -> None:
         """`template` is the environ of the listener; `wildcard` whether SERVER_NAME is the connection's own address."""
@@ -57,20 +51,20 @@ class Connection(asyncio.Protocol):
         self._wildcard = wildcard
         self._parser = RequestParser(shared.limits, shared.field_splitter)
         self._writer = Writer(self, shared.pool.post)
-        self._phase = _OPEN
+        self._phase = OPEN
         self._remainder: Remainder | None = None  # of most connections nothing ever remains
         self._upload: Upload | StreamedUpload | None = None
         self._refusal: ProtocolError | None = None
         self._heads = 0
         self._progress = Progress()
         self._linger_until = 0.0
-        self._paused = self._yields = self._eof = False
+        self._paused = self._yields = self._eof = self._rests = False
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport: asyncio.Transport = cast("asyncio.Transport", transport)
         self._fd = direct_descriptor(self._transport)
         server = transport.get_extra_info("sockname") if self._wildcard else None
         self._base = for_connection(self._base, transport.get_extra_info("peername"), server)
@@ -80,7 +74,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
-        if self._phase is _OPEN:
+        if self._phase is OPEN:
+            if self._rests:
+                self._rests = False
+                self._shared.connections.wake(self)
             self._parser.receive(data)
             if not self._paused:
                 self._advance()
@@ -90,7 +87,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client will send no more; it may still wait for answers (half-close, RFC 9112 §9.6)."""
         self._eof = True
-        if self._phase is _LINGERING:
+        if self._phase is LINGERING:
             self._transport.close()
         else:
             self.on_turn()
@@ -98,7 +95,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, in whatever way."""
-        self._phase = _CLOSED
+        self._phase = CLOSED
         self._parser.close()
         if self._remainder is not None:
             self._remainder.end()
@@ -198,7 +195,7 @@ class Connection(asyncio.Protocol):
 
     def resume(self, in_turn: bool = False) -> None:
         """Read on, at first what is here already. `in_turn`: if it still waits for its turn only."""
-        if self._phase is not _OPEN or (in_turn and not self._yields):
+        if self._phase is not OPEN or (in_turn and not self._yields):
             return
         self._paused = self._yields = False
         if not self._transport.is_closing():
@@ -217,7 +214,7 @@ class Connection(asyncio.Protocol):
     def on_turn(self) -> None:
         """Do what waited for the end of the running exchanges, in its order; if they still run, be called again."""
         upload = self._upload
-        if self._phase is not _OPEN:
+        if self._phase is not OPEN:
             return
         if self._writer.turn is ENDING:  # whatever is on its way, and be it to the disk
             self._linger()
@@ -257,7 +254,7 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Say that nothing more will be sent, and read on a while: a reset would destroy what was (RFC 9112 §9.6)."""
-        self._phase = _LINGERING
+        self._phase = LINGERING
         self._linger_until = time.monotonic() + LINGER_SECONDS
         self._parser.close()
         self._writer.lose()
@@ -270,7 +267,7 @@ class Connection(asyncio.Protocol):
 
     def take_over(self, rest: Rest) -> None:
         """A thread hands over what its socket did not take."""
-        if self._phase is _OPEN:
+        if self._phase is OPEN:
             self._remaining().take(rest)
         elif isinstance(rest, FileRest):
             rest.close()
@@ -290,15 +287,15 @@ class Connection(asyncio.Protocol):
     def let_go(self, reply: SimpleQueue[bytes]) -> None:
         """The application takes the connection: close the transport, and with the duplicate open no FIN is sent (hazard 3)."""
         reply.put(self._parser.take_unread())
-        if self._phase is not _CLOSED:
-            self._phase = _CLOSED
+        if self._phase is not CLOSED:
+            self._phase = CLOSED
             self._transport.abort()
 
     def cut(self) -> None:
         """End the connection at once, with a reset; whoever runs its exchange is told at the next send (hazard 1)."""
-        if self._phase is _CLOSED:
+        if self._phase is CLOSED:
             return
-        self._phase = _CLOSED
+        self._phase = CLOSED
         if self._remainder is not None:
             self._remainder.end()
         reset_on_close(self._transport)
@@ -309,7 +306,7 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Enforce the timeouts, from the worker's tick: nothing of this costs a request anything. `now` is monotonic."""
-        if self._phase is _LINGERING:
+        if self._phase is LINGERING:
             if now >= self._linger_until:
                 self._transport.abort()
             return
@@ -321,7 +318,7 @@ class Connection(asyncio.Protocol):
                 self.refuse(ProtocolError(408, "the body did not arrive in time"))
         elif turn is FREE:
             self._check_receiving(now)
-        if turn in _LOOP_WRITES:
+        if turn in LOOP_WRITES:
             if self._remaining().is_slow(now, timeout=self._shared.write_timeout, rate=self._shared.min_send_rate):
                 self.cut()
         elif turn is not FREE:
@@ -338,12 +335,13 @@ class Connection(asyncio.Protocol):
             idle = now - self._writer.idle_since
             if idle >= (self._shared.keepalive_timeout if self._heads else self._shared.header_timeout):
                 self._linger()
-            elif idle >= REST_SECONDS:
-                self._writer.rest()
+            elif idle >= REST_SECONDS and self._writer.rest() and self._heads:
+                self._rests = True
+                self._shared.connections.rest(self, now - idle + self._shared.keepalive_timeout)
 
     def close_if_idle(self, since: float) -> None:
         """The worker drains: close, unless a request is under way, or was until after `since` (monotonic)."""
         writer = self._writer
-        if self._phase is _OPEN and writer.turn is FREE and self._parser.at_start and writer.idle_since <= since:
+        if self._phase is OPEN and writer.turn is FREE and self._parser.at_start and writer.idle_since <= since:
             self._transport.close()
             writer.lose()

@@ -20,6 +20,10 @@ class Phase(Enum):
     CLOSED = auto()
 
 
+# As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
+OPEN, LINGERING, CLOSED = Phase
+
+
 _ON_WITHOUT_DELAY = struct.pack("ii", 1, 0)
 
 

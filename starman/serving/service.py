@@ -16,6 +16,7 @@ from starman import log
 from starman.serving.acceptor import Acceptor, Listening
 from starman.serving.accesslog import AccessLog
 from starman.serving.certificate import server_context
+from starman.serving.clients import Client
 from starman.serving.inline import Inline
 from starman.serving.overseer import Overseer
 from starman.serving.pool import Pool
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 # How often (seconds) timeouts are looked after and the access log is written.
 _TICK = 0.5
+
+# How long (seconds) the loop looks after timeouts before others have their turn, and how many it looks after between two glances
+# at the clock.
+_LONGEST_LOOK = 0.001
+_LOOKS = 32
 
 # How long (seconds) idle connections are kept when a drain begins: a request may be on its way in them.
 _DRAIN_LINGER = 0.5
@@ -174,7 +180,10 @@ class Service:
             acceptor.tick()
             now = time.monotonic()
             shared.refusals.check(now)
-            _check(shared, now)
+            due = shared.connections.due(now)
+            while due:
+                _check(shared, due)
+                await anyio.sleep(0)
 
     async def _flush(self, access_log: AccessLog) -> None:
         """Write what the log has gathered. A task of its own: a pipe that nobody reads must not stop the timeouts."""
@@ -189,14 +198,19 @@ class Service:
             self._tasks.start_soon(_run_job, job, done)
 
 
-def _check(shared: Shared, now: float) -> None:
-    """A function of its own: as a variable of the task, the last connection would live until the next tick, or longer."""
-    for connection in list(shared.connections):
-        try:
-            connection.check(now)
-        except Exception as error:
-            log.error(f"a connection is cut, for its check failed\n{''.join(traceback.format_exception(error))}")
-            connection.cut()
+def _check(shared: Shared, due: list[Client]) -> None:
+    """Look after some of those whose timeouts are due, for a millisecond. A function of its own: as a variable of the task, the
+    last connection would live until the next tick, or longer."""
+    now = time.monotonic()
+    until = now + _LONGEST_LOOK
+    while due and time.monotonic() < until:
+        for client in [due.pop() for _ in range(min(len(due), _LOOKS))]:
+            if client in shared.connections:  # it may have gone since
+                try:
+                    client.check(now)
+                except Exception as error:
+                    log.error(f"a connection is cut, for its check failed\n{''.join(traceback.format_exception(error))}")
+                    client.cut()
 
 
 async def _run_job(job: Callable[[], None], done: Callable[[OSError | None], None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from starman.errors import ProtocolError
@@ -10,6 +10,7 @@ from starman.proto.fields import FieldSplitter
 from starman.proto.messages import Limits, RequestHead
 from starman.proto.response import refusal
 from starman.serving.accesslog import AccessLog
+from starman.serving.clients import Clients
 from starman.serving.clock import Clock
 from starman.serving.pool import Pool
 from starman.serving.refusallog import RefusalLog
@@ -24,19 +25,6 @@ if TYPE_CHECKING:
     from starman.wsgi.call import Application
 
 SOFTWARE = f"starman/{VERSION}"
-
-
-class Client(Protocol):
-    """One client, as the service looks after it: a connection, or a handshake that is to become one."""
-
-    def check(self, now: float) -> None:
-        """Enforce the timeouts. `now` is monotonic."""
-
-    def close_if_idle(self, since: float) -> None:
-        """The worker drains: close, unless something is under way, or was until after `since` (monotonic)."""
-
-    def cut(self) -> None:
-        """End it at once, with a reset."""
 
 
 class Shared:
@@ -72,8 +60,6 @@ class Shared:
         "stream_paths",
         "write_timeout",
     )
-
-    connections: set[Client]
 
     def __init__(
         self,
@@ -118,7 +104,7 @@ class Shared:
         self.on_harakiri = on_harakiri
         self.doomed = False
         self.draining = False
-        self.connections = set()
+        self.connections = Clients()
 
     def harakiri(self) -> None:
         """The application wishes that this process ends. Thread, while it runs the request; may be called again.

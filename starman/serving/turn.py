@@ -49,3 +49,6 @@ TRANSITIONS: Final[dict[Turn, frozenset[Turn]]] = {
 
 # What the turn of a thread is when the loop has written all that was handed over to it.
 ON_DRAIN: Final = {STREAMING: THREAD, SPOOLING: SPOOLED, FINISHING: WRITTEN}
+
+# The loop has something to write, and a client that takes nothing of it is cut.
+LOOP_WRITES: Final = frozenset((STREAMING, SPOOLING, FINISHING, RETURNED))

@@ -121,12 +121,15 @@ class Writer:
         while self._pending:
             self._pending.pop(0).drop()
 
-    def rest(self) -> None:
-        """Give the duplicate back while the connection idles: an application's select() fails above descriptor 1023. Loop."""
+    def rest(self) -> bool:
+        """Give the duplicate back while the connection idles: an application's select() fails above descriptor 1023. Loop.
+        False: it does not, for not all that was held back could be written."""
         with self._lock:
             self._write_held()
-            if self.turn is FREE:
-                self.outlet.close()
+            if self.turn is not FREE:
+                return False
+            self.outlet.close()
+            return True
 
     @property
     def pending_count(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from starman.serving import clock as clock_module
+from starman.serving.clients import Clients
 from starman.serving.connection import Connection
 from starman.serving.exchange import Exchange
 from starman.wsgi import body as body_module
@@ -262,6 +263,51 @@ def test_a_second_head_has_a_time_of_its_own() -> None:
         client.get("/")
         client.send(b"GET /")
         assert client.read().status == 408
+
+
+@pytest.fixture
+def rested(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a connection begins to rest."""
+    begun, rest = threading.Event(), Clients.rest
+
+    def notice(clients: Clients, client: Connection, until: float) -> None:
+        rest(clients, client, until)
+        begun.set()
+
+    monkeypatch.setattr(Clients, "rest", notice)
+    return begun
+
+
+def test_a_connection_that_has_rested_is_looked_after_again(rested: threading.Event, options: dict[str, Any]) -> None:
+    with Running(echo, header_timeout=0.2, keepalive_timeout=60, **options) as running, running.client() as client:
+        for _ in range(2):
+            assert client.get("/").persistent
+            assert rested.wait(SECONDS)
+            rested.clear()
+        client.send(b"GET /")
+        assert client.read().status == 408
+
+
+def test_a_connection_that_rests_is_closed_in_time(rested: threading.Event, options: dict[str, Any]) -> None:
+    with Running(echo, keepalive_timeout=0.4, **options) as running, running.client() as client:
+        client.get("/")
+        assert rested.wait(SECONDS)
+        began = time.monotonic()
+        assert client.read_to_end() == b""
+        assert time.monotonic() - began < 5
+
+
+def test_a_client_that_goes_while_its_connection_rests(rested: threading.Event, options: dict[str, Any]) -> None:
+    with Running(echo, keepalive_timeout=SECONDS, **options) as running:
+        for half in (True, False):
+            with running.client() as client:
+                client.get("/")
+                assert rested.wait(SECONDS)
+                rested.clear()
+                if half:
+                    client.socket.shutdown(socket.SHUT_WR)
+                    assert client.at_end()
+        wait_until(lambda: not any(type(thing) is Connection for thing in gc.get_objects()))
 
 
 @inline_too

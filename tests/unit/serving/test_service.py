@@ -19,6 +19,7 @@ import pytest
 from starman.errors import SettingError
 from starman.serving import service as service_module
 from starman.serving.accesslog import AccessLog
+from starman.serving.clients import Clients
 from starman.serving.connection import Connection
 from starman.serving.service import Service
 from starman.settings import Settings
@@ -398,3 +399,51 @@ def test_small_responses_do_not_wait_for_acknowledgements(use_uvloop: bool, monk
     with Running(echo, use_uvloop=use_uvloop) as running, running.client() as client:
         client.get("/")
     assert found == [1]
+
+
+class Slow:
+    """A client whose check takes a while."""
+
+    def __init__(self) -> None:
+        self.checks = 0
+
+    def check(self, now: float) -> None:
+        self.checks += 1
+        time.sleep(0.0002)
+
+    def close_if_idle(self, since: float) -> None: ...
+
+    def cut(self) -> None: ...
+
+
+def test_timeouts_are_looked_after_a_millisecond_at_a_time() -> None:
+    """Of ten thousand connections at once, that took 30 ms in which nobody was served."""
+
+    class OnlyClients:
+        connections = Clients()
+
+    clients = [Slow() for _ in range(200)]
+    for each in clients:
+        OnlyClients.connections.add(each)
+    due = OnlyClients.connections.due(time.monotonic())
+    rounds = 0
+    while due:
+        left = len(due)
+        service_module._check(OnlyClients, due)  # type: ignore[arg-type]
+        assert 0 < left - len(due) <= 32
+        rounds += 1
+    assert rounds >= 200 / 32
+    assert {each.checks for each in clients} == {1}
+
+
+def test_who_has_gone_since_is_not_looked_after() -> None:
+    class OnlyClients:
+        connections = Clients()
+
+    here, gone = Slow(), Slow()
+    OnlyClients.connections.add(here)
+    OnlyClients.connections.add(gone)
+    due = OnlyClients.connections.due(time.monotonic())
+    OnlyClients.connections.discard(gone)
+    service_module._check(OnlyClients, due)  # type: ignore[arg-type]
+    assert (here.checks, gone.checks, due) == (1, 0, [])

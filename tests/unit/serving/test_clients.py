@@ -1,0 +1,85 @@
+"""starman.serving.clients: who is connected, who is looked after at a tick, and who rests."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from starman.serving.clients import Clients
+
+
+class Someone:
+    """A client that is only counted."""
+
+    def check(self, now: float) -> None: ...
+
+    def close_if_idle(self, since: float) -> None: ...
+
+    def cut(self) -> None: ...
+
+
+EVERYONE = [Someone() for _ in range(5)]
+someone = st.sampled_from(EVERYONE)
+# As long after its last response as everyone, and seen up to a tick later.
+TIMEOUT, TICK = 20, 1
+
+
+class Days(RuleBasedStateMachine):
+    """Clients beside a model that looks at each of them anew. Time is in whole seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clients = Clients()
+        self.now = 0
+        self.model: dict[Someone, int | None] = {}  # until when they rest
+
+    @rule(client=someone)
+    def comes(self, client: Someone) -> None:
+        if client not in self.model:
+            self.clients.add(client)
+            self.model[client] = None
+
+    @rule(client=someone)
+    def goes(self, client: Someone) -> None:
+        self.clients.discard(client)
+        self.model.pop(client, None)
+
+    @rule(client=someone, late=st.integers(0, TICK))
+    def rests(self, client: Someone, late: int) -> None:
+        until = self.now + TIMEOUT - late
+        self.clients.rest(client, until)
+        if client in self.model and self.model[client] is None:
+            self.model[client] = until
+
+    @rule(client=someone)
+    def wakes(self, client: Someone) -> None:
+        self.clients.wake(client)
+        if client in self.model:
+            self.model[client] = None
+
+    @rule(seconds=st.integers(0, TIMEOUT))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule()
+    def a_tick(self) -> None:
+        due = set(self.clients.due(self.now))
+        for client, until in self.model.items():
+            if until is None or until <= self.now - TICK:
+                assert client in due
+            elif until > self.now:
+                assert client not in due
+            if client in due:
+                self.model[client] = None
+        assert due <= set(self.model)
+
+    @invariant()
+    def everyone_is_there_once(self) -> None:
+        assert len(self.clients) == len(self.model)
+        assert sorted(map(id, self.clients)) == sorted(map(id, self.model))
+        assert [client in self.clients for client in EVERYONE] == [client in self.model for client in EVERYONE]
+
+
+TestDays = Days.TestCase
+TestDays.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
