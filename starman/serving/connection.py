@@ -58,7 +58,8 @@ class Connection(asyncio.Protocol):
         self._heads = 0
         self._progress = Progress()
         self._linger_until = 0.0
-        self._paused = self._yields = self._eof = self._rests = False
+        self._paused = self._yields = self._eof = False
+        self._rests = False  # whether `Clients` may have it at rest: asked at each read, so here as well
 
     # asyncio.Protocol
 

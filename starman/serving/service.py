@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 # How often (seconds) timeouts are looked after and the access log is written.
 _TICK = 0.5
 
-# How long (seconds) the loop looks after timeouts before others have their turn, and how many it looks after between two glances
-# at the clock.
+# How long (seconds) the loop looks after timeouts before others have their turn.
 _LONGEST_LOOK = 0.001
-_LOOKS = 32
 
 # How long (seconds) idle connections are kept when a drain begins: a request may be on its way in them.
 _DRAIN_LINGER = 0.5
@@ -204,13 +202,13 @@ def _check(shared: Shared, due: list[Client]) -> None:
     now = time.monotonic()
     until = now + _LONGEST_LOOK
     while due and time.monotonic() < until:
-        for client in [due.pop() for _ in range(min(len(due), _LOOKS))]:
-            if client in shared.connections:  # it may have gone since
-                try:
-                    client.check(now)
-                except Exception as error:
-                    log.error(f"a connection is cut, for its check failed\n{''.join(traceback.format_exception(error))}")
-                    client.cut()
+        client = due.pop()
+        if client in shared.connections:  # it may have gone since
+            try:
+                client.check(now)
+            except Exception as error:
+                log.error(f"a connection is cut, for its check failed\n{''.join(traceback.format_exception(error))}")
+                client.cut()
 
 
 async def _run_job(job: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
