@@ -22,7 +22,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint pytest docs-check compiled bench bench-all bench-memory fuzz faults torture docs clean
+.PHONY: help serve test lint pytest docs-check compiled bench bench-all bench-memory bench-turns bench-venv fuzz faults torture docs clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
@@ -30,6 +30,8 @@ help:
 	@echo "make compiled build starman compiled, for the bench to measure as well; needs a C compiler"
 	@echo "make bench    hello on starman and its peers, a minute or two  (BENCH_ARGS=)"
 	@echo "make bench-all      every scenario and axis, over an hour: tables and plots into docs/  (BENCH_ARGS=)"
+	@echo "make bench-turns    turns of loop and threads beside a plain pool, ten minutes: a table and a plot into docs/  (BENCH_ARGS=)"
+	@echo "make bench-venv     make the environment of one more interpreter, for bench-turns  (PYTHON=)"
 	@echo "make bench-memory   the memory of starman, gunicorn and granian"
 	@echo "make fuzz     fuzz the parser and the chunked decoder, $(FUZZ_SECONDS) s each  (FUZZ_SECONDS=)"
 	@echo "make faults   cut, reset and delay clients and the application for $(FAULTS_SECONDS) s  (FAULTS_SECONDS=, FAULTS_SEED=)"
@@ -70,6 +72,12 @@ bench: $(VENV)/bench.stamp $(COMPILED)
 bench-all: $(VENV)/bench.stamp $(COMPILED)
 	$(BIN)/python -m bench all --json docs/bench/bench.json --plots docs/bench --markdown docs/performance.md $(BENCH_ARGS)
 	$(BIN)/python -m bench.growth all --json docs/bench/growth.json --plots docs/bench --markdown docs/performance.md $(BENCH_ARGS)
+
+# On all interpreters that an environment has been made for.
+bench-turns: $(VENV)/bench.stamp
+	$(BIN)/python -m bench.turns --json docs/bench/turns.json --plots docs/bench --markdown docs/performance.md $(BENCH_ARGS)
+
+bench-venv: $(VENV)/bench.stamp
 
 bench-memory: $(VENV)/bench.stamp
 	$(BIN)/python -m bench.memory $(BENCH_ARGS)

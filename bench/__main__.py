@@ -12,12 +12,13 @@ from bench.results import BenchError, Outcome
 from bench.runner import Options, compare, entrants
 from bench.scenarios import DEFAULT, SCENARIOS, Scenario
 from bench.servers import Server
-from bench.serving import raise_limits
+from bench.serving import prepare_process
 
 
 def main() -> int:
     """Measure, or read what was; print Markdown on standard output if no file is named; progress goes to standard error."""
     parser = command.parser("python -m bench", "Measure starman beside other servers.", "SCENARIO", _listed())
+    command.add_servers(parser)
     parser.add_argument("--list", action="store_true", help="list scenarios and servers, and measure nothing")
     given = parser.parse_args()
     names = command.names(parser, given.names, SCENARIOS, DEFAULT, "scenario")
@@ -30,7 +31,7 @@ def main() -> int:
             about, outcomes = report.read(given.source)
             outcomes = [outcome for outcome in outcomes if not given.names or outcome.scenario in names]
         else:
-            raise_limits()
+            prepare_process()
             options = command.options(given)
             about = command.about(options)
             outcomes = _measure([SCENARIOS[name] for name in names], given, options, about)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import asdict
+from enum import Enum, auto
 from typing import Any, cast
 
 import httptools
@@ -40,6 +41,14 @@ def main() -> int:
     return 0
 
 
+class Kind(Enum):
+    """What the latency of a request counts to."""
+
+    FAST = auto()
+    SLOW = auto()  # of a mix
+    NEW = auto()  # on a connection of its own, beside others that are kept
+
+
 class Generator:
     """Deals out requests to connections, and counts what comes back. Lives in one loop."""
 
@@ -51,11 +60,16 @@ class Generator:
         self.done = 0
         self.under_way = 0
         self.over = False
-        self.latencies: dict[bool, list[float]] = {False: [], True: []}
-        self.heads = {False: _head(load, path), True: _head(load, SLOW_PATH)}
+        self.latencies: dict[Kind, list[float]] = {kind: [] for kind in Kind}
+        self.heads = {
+            Kind.FAST: _head(load, path, load.keep_alive),
+            Kind.SLOW: _head(load, SLOW_PATH, load.keep_alive),
+            Kind.NEW: _head(load, path, keep_alive=False),
+        }
+        self._responses = [0] * load.connections  # of each place, whichever connection it has
         # The same for every server.
         self._random = random.Random(1)
-        self._due: deque[tuple[float, bool]] = deque()
+        self._due: deque[tuple[float, Kind]] = deque()
         self._free: list[Connection] = []
         self._finished = asyncio.Event()
         self._faults: list[dict[str, Any]] = []
@@ -65,8 +79,8 @@ class Generator:
         """The whole load. Raises what went wrong in a callback, which is a fault of this module."""
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self._faults.append(context))
         began = time.perf_counter()
-        for _ in range(self.load.connections):
-            self.connect()
+        for place in range(self.load.connections):
+            self.connect(place)
         if self.load.per_second:
             self._keep(self._pace(began))
         await asyncio.sleep(self.seconds)
@@ -82,20 +96,22 @@ class Generator:
         elapsed = time.perf_counter() - began
         if self._faults:
             raise RuntimeError(f"the client is at fault: {self._faults[0]}")
-        fast, slow = (percentiles(self.latencies[which]) for which in (False, True))
-        return Result(self.done, elapsed, self.errors, fast, slow)
+        found = {kind: percentiles(latencies) for kind, latencies in self.latencies.items()}
+        return Result(self.done, elapsed, self.errors, found[Kind.FAST], found[Kind.SLOW], found[Kind.NEW], self._least())
 
-    def connect(self, delay: float = 0.0) -> None:
-        """Open a connection, which takes requests as soon as it is open."""
+    def connect(self, place: int, delay: float = 0.0) -> None:
+        """Open the connection of a place, from 0, which takes requests as soon as it is open. The first places are newcomers'."""
         if not self.over:
-            self._keep(self._connect(delay))
+            self._keep(self._connect(place, delay))
 
     def next(self, connection: Connection) -> None:
         """Give a connection its next request, or none for now."""
         if self.over:
             return
-        if not self.load.per_second:
-            connection.ask(time.perf_counter(), self._is_slow())
+        if connection.place < self.load.newcomers:
+            connection.ask(time.perf_counter(), Kind.NEW)
+        elif not self.load.per_second:
+            connection.ask(time.perf_counter(), self._kind())
         elif self._due:
             connection.ask(*self._due.popleft())
         else:
@@ -110,26 +126,27 @@ class Generator:
         """A request is under way."""
         self.under_way += 1
 
-    def ended(self, began: float, slow: bool, good: int, bad: int) -> None:
+    def ended(self, connection: Connection, began: float, kind: Kind, good: int, bad: int) -> None:
         """A request, or a batch of pipelined ones, has come to its end; what ends after the time counts only with `whole`."""
         self.under_way -= 1
         if self.over and not self.load.whole:
             return
         self.done += good
         self.errors += bad
+        self._responses[connection.place] += good
         if good:
-            self.latencies[slow].append((time.perf_counter() - began) * 1000)
+            self.latencies[kind].append((time.perf_counter() - began) * 1000)
         if self.over and not self.under_way:
             self._finished.set()
 
-    async def _connect(self, delay: float) -> None:
+    async def _connect(self, place: int, delay: float) -> None:
         await asyncio.sleep(delay)
         try:
-            await asyncio.get_running_loop().create_connection(lambda: Connection(self), "127.0.0.1", self.port)
+            await asyncio.get_running_loop().create_connection(lambda: Connection(self, place), "127.0.0.1", self.port)
         except OSError:
             if not self.over:
                 self.errors += 1
-                self.connect(RETRY_SECONDS)
+                self.connect(place, RETRY_SECONDS)
 
     async def _pace(self, began: float) -> None:
         due = began
@@ -137,12 +154,18 @@ class Generator:
             due += self._random.expovariate(self.load.per_second)
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             if self._free:
-                self._free.pop().ask(due, self._is_slow())
+                self._free.pop().ask(due, self._kind())
             else:
-                self._due.append((due, self._is_slow()))
+                self._due.append((due, self._kind()))
 
-    def _is_slow(self) -> bool:
-        return self.load.slow_percent > 0 and self._random.random() * 100 < self.load.slow_percent
+    def _kind(self) -> Kind:
+        slow = self.load.slow_percent > 0 and self._random.random() * 100 < self.load.slow_percent
+        return Kind.SLOW if slow else Kind.FAST
+
+    def _least(self) -> float | None:
+        kept = self._responses[self.load.newcomers :]
+        # At random instants it is chance which connection has how many.
+        return None if self.load.per_second or not sum(kept) else min(kept) * len(kept) / sum(kept)
 
     def _keep(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -153,13 +176,14 @@ class Generator:
 class Connection(asyncio.Protocol):
     """One connection: asks, reads the response, and takes the next request, or makes room for another connection."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, place: int) -> None:
+        self.place = place
         self._generator = generator
         self._parser = httptools.HttpResponseParser(self)
         self._waiting = 0  # responses that are still to come
         self._good = self._bad = 0
         self._began = 0.0
-        self._slow = False
+        self._kind = Kind.FAST
         self._upload_left = 0
         self._writable = True
         self._measured = False  # the response's length is told by its head, not by the end of the connection
@@ -168,14 +192,14 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its type
         self._generator.next(self)
 
-    def ask(self, began: float, slow: bool) -> None:
+    def ask(self, began: float, kind: Kind) -> None:
         """Send a request, or as many as are pipelined."""
         load = self._generator.load
-        self._began, self._slow = began, slow
+        self._began, self._kind = began, kind
         self._waiting, self._good, self._bad = load.pipelined, 0, 0
         self._measured = False
         self._generator.began()
-        self._transport.write(self._generator.heads[slow] * load.pipelined)
+        self._transport.write(self._generator.heads[kind] * load.pipelined)
         self._upload_left = load.upload_bytes
         self._upload()
 
@@ -192,7 +216,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._count()
-        keep = self._parser.should_keep_alive() and self._generator.load.keep_alive
+        keep = self._parser.should_keep_alive() and self._generator.load.keep_alive and self._kind is not Kind.NEW
         if self._waiting and keep:
             return
         if not keep:
@@ -214,7 +238,7 @@ class Connection(asyncio.Protocol):
                 self._count()  # the end of the connection was that of the response
             self._end()
         self._generator.lost(self)
-        self._generator.connect(RETRY_SECONDS if self._bad else 0.0)
+        self._generator.connect(self.place, RETRY_SECONDS if self._bad else 0.0)
 
     def _count(self) -> None:
         if self._parser.get_status_code() < 400:
@@ -226,7 +250,7 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         self._bad += self._waiting
         self._waiting = 0
-        self._generator.ended(self._began, self._slow, self._good, self._bad)
+        self._generator.ended(self, self._began, self._kind, self._good, self._bad)
 
     def _upload(self) -> None:
         while self._upload_left and self._writable:
@@ -235,12 +259,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(PIECE[:size])
 
 
-def _head(load: Load, path: str) -> bytes:
+def _head(load: Load, path: str, keep_alive: bool) -> bytes:
     lines = [f"{'POST' if load.upload_bytes else 'GET'} {path} HTTP/1.1", "Host: 127.0.0.1"]
     lines += [f"{field_name(number)}: {FIELD_VALUE}" for number in range(load.fields)]
     if load.upload_bytes:
         lines.append(f"Content-Length: {load.upload_bytes}")
-    if not load.keep_alive:
+    if not keep_alive:
         lines.append("Connection: close")
     return "\r\n".join([*lines, "", ""]).encode("ascii")
 

@@ -1,4 +1,4 @@
-"""What the command lines of `bench` and `bench.growth` have in common."""
+"""What the command lines of `bench`, `bench.growth` and `bench.turns` have in common."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ ALL_NAMES = "all"
 
 
 def parser(program: str, description: str, noun: str, listed: str) -> argparse.ArgumentParser:
-    """The options that both have."""
+    """The options that all have."""
     made = argparse.ArgumentParser(
         prog=program, description=description, epilog=listed, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("names", nargs="*", metavar=noun, help=f"what to measure, or `{ALL_NAMES}`")
     made.add_argument("--rounds", type=_count, default=ROUNDS, help=f"rounds, of every server in turn (default: {ROUNDS})")
     made.add_argument("--seconds", type=_seconds, default=SECONDS, help=f"seconds of a server in a round (default: {SECONDS:g})")
-    made.add_argument("--servers", type=_servers, metavar="NAME,…", help="only servers whose names begin so (default: all)")
     made.add_argument(
         "--generator", choices=("auto", "wrk", "own"), default="auto", help="load generator (default: auto, wrk where it can)"
     )
@@ -37,6 +36,11 @@ def parser(program: str, description: str, noun: str, listed: str) -> argparse.A
     made.add_argument("--plots", type=Path, metavar="DIRECTORY", help="write plots as SVG (matplotlib)")
     made.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing: show the JSON of an earlier run")
     return made
+
+
+def add_servers(made: argparse.ArgumentParser) -> None:
+    """The option of those that compare different servers."""
+    made.add_argument("--servers", type=_servers, metavar="NAME,…", help="only servers whose names begin so (default: all)")
 
 
 def names(

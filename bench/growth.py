@@ -17,7 +17,7 @@ from bench.results import BenchError, Cell, Outcome, from_structure, to_structur
 from bench.runner import Options, compare, entrants
 from bench.scenarios import SITE, Load, Scenario
 from bench.servers import GRANIAN, GUNICORN_GTHREAD, STARMAN
-from bench.serving import raise_limits
+from bench.serving import prepare_process
 
 SERVERS = (STARMAN, GRANIAN, GUNICORN_GTHREAD)
 GIGABYTE = 1_000_000_000
@@ -91,6 +91,7 @@ def main() -> int:
     """Measure, and print Markdown on standard output if no file is named; progress goes to standard error."""
     listed = "axes:\n" + "\n".join(f"  {name:12}{axis.question}; {axis.points}" for name, axis in AXES.items())
     parser = command.parser("python -m bench.growth", "Measure how cost grows with one quantity.", "AXIS", listed)
+    command.add_servers(parser)
     parser.add_argument(
         "--points", type=int, metavar="N", default=None, help="only the first N points of each axis (default: all)"
     )
@@ -104,7 +105,7 @@ def main() -> int:
             about, grown = read(given.source)
             grown = {name: grown[name] for name in chosen if name in grown}
         else:
-            raise_limits()
+            prepare_process()
             options = command.options(given)
             about = command.about(options)
             grown = _measure([AXES[name] for name in chosen], given, options, about)

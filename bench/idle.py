@@ -15,7 +15,7 @@ from bench.companions import open_idle
 from bench.processes import descendants, uss
 from bench.scenarios import Scenario
 from bench.servers import STARMAN
-from bench.serving import Cores, raise_limits, serving
+from bench.serving import Cores, prepare_process, serving
 
 SCENARIO = Scenario("idle", "a constant", servers=(STARMAN,))
 CONNECTIONS = 10_000
@@ -26,7 +26,7 @@ ROUNDS = 3
 def main() -> int:
     """Print the figure of each round."""
     connections = int(sys.argv[1]) if len(sys.argv) > 1 else CONNECTIONS
-    raise_limits()
+    prepare_process()
     with serving(STARMAN, SCENARIO, Cores()) as running:
         running.await_ready()
         worker = _worker_of(running.pid)

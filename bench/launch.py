@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -41,7 +42,18 @@ def _fastwsgi(application: Any, port: int) -> None:
     fastwsgi.run(application, "127.0.0.1", port)
 
 
-LAUNCHERS = {"bjoern": _bjoern, "fastwsgi": _fastwsgi}
+def _plain_pool(application: Any, port: int) -> None:
+    """A starman whose loop never parks and which holds no response back, on BENCH_THREADS threads."""
+    import uvloop
+
+    import starman
+
+    gc.collect()
+    gc.freeze()  # as a worker does
+    uvloop.run(starman.serve(application, listen=f"127.0.0.1:{port}", threads=int(os.environ["BENCH_THREADS"])))
+
+
+LAUNCHERS = {"bjoern": _bjoern, "fastwsgi": _fastwsgi, "plain-pool": _plain_pool}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,7 +17,7 @@ from bench.processes import descendants, family, pss, title, uss
 from bench.results import BenchError
 from bench.scenarios import Scenario
 from bench.servers import GRANIAN, GUNICORN_GTHREAD, GUNICORN_GTHREAD_PRELOAD, STARMAN, STARMAN_PRELOAD, Server
-from bench.serving import Cores, ask, serving
+from bench.serving import Cores, ask, prepare_process, serving
 
 SERVERS = (STARMAN, STARMAN_PRELOAD, GUNICORN_GTHREAD, GUNICORN_GTHREAD_PRELOAD, GRANIAN)
 SCENARIOS = (
@@ -47,6 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", action="store_true", help="print JSON, in bytes")
     arguments = parser.parse_args()
+    prepare_process()
     cores = Cores.choose()
     found = []
     for scenario in SCENARIOS:

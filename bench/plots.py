@@ -73,8 +73,12 @@ def bars(outcomes: Sequence[Outcome], path: Path) -> Path:
     return _save(figure, path)
 
 
-def percentile_curves(outcomes: Sequence[Outcome], path: Path) -> Path:
-    """A panel for each scenario, a curve for each server: how long the slowest of the requests take."""
+Look = Callable[[str], dict[str, Any]]
+
+
+def percentile_curves(outcomes: Sequence[Outcome], path: Path, look: Look | None = None) -> Path:
+    """A panel for each scenario, a curve for each server: how long the slowest of the requests take. `look` gives the label and
+    the style of a server's curve; without it they are those of all plots."""
     figure, panels = _panels(len(outcomes), 2.6)
     figure.suptitle("Latency by percentile (lower is better)")
     places = range(len(PERCENTS))
@@ -82,7 +86,7 @@ def percentile_curves(outcomes: Sequence[Outcome], path: Path) -> Path:
         axes.set_title(outcome.scenario, loc="left", fontweight="bold")
         for cell in _good(outcome):
             values = [cell.latency(percent) for percent in PERCENTS]
-            axes.plot(places, values, **_look(cell.server))
+            axes.plot(places, values, **(look or _look)(cell.server))
         _logarithmic(axes)
         axes.set_ylabel("ms")
         axes.set_xticks(places, [*(f"{percent:g}" for percent in PERCENTS[:-1]), "longest"], fontsize=7.5)

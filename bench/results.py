@@ -23,8 +23,10 @@ class Result:
     """One run of a client.
 
     `requests` were answered with 2xx or 3xx in `seconds`; `errors` failed or were answered otherwise. `latencies` are
-    milliseconds by percentile; `slow` are those of the slow class of a mix, which are not in `latencies`. `client_busy` is the
-    share of one core that the client took: near 1, the client was measured and not the server.
+    milliseconds by percentile; `slow` are those of the slow class of a mix and `new` those of newcomers, which are not in
+    `latencies`. `least` is how many responses the connection had that was served least, by the mean of all that were kept: 1 is
+    perfectly fair; None where the client does not tell. `client_busy` is the share of one core that the client took: near 1, the
+    client was measured and not the server.
     """
 
     requests: int
@@ -32,6 +34,8 @@ class Result:
     errors: int
     latencies: Percentiles
     slow: Percentiles = field(default_factory=dict)
+    new: Percentiles = field(default_factory=dict)
+    least: float | None = None
     client_busy: float = 0.0
 
     @property
@@ -176,5 +180,6 @@ def _turn(structure: dict[str, Any]) -> Turn:
 
 def result_from(structure: dict[str, Any]) -> Result:
     """A result that has been JSON, where names are text."""
-    latencies = {name: {float(at): value for at, value in structure[name].items()} for name in ("latencies", "slow")}
+    known = ("latencies", "slow", "new")  # an earlier run may lack some
+    latencies = {name: {float(at): value for at, value in structure[name].items()} for name in known if name in structure}
     return Result(**{**structure, **latencies})

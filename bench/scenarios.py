@@ -15,7 +15,8 @@ class Load:
     `connections` are open at the same time, each with one request under way, or with `pipelined` ones; without `keep_alive` each
     request has a connection of its own. `upload_bytes` more than 0 makes a POST of each request, and `fields` are so many header
     fields more. With `per_second` requests come at random instants at that mean rate, on whichever connection is free, and their
-    latency counts from the instant they should have been sent. Of `slow_percent` of the requests the path is `/slow`. With
+    latency counts from the instant they should have been sent. Of `slow_percent` of the requests the path is `/slow`. So many as
+    `newcomers` says of the connections are made anew for each of their requests, and their latencies are apart. With
     `whole`, a request that has begun is awaited when the time is up: for those that may take longer than it.
     """
 
@@ -26,6 +27,7 @@ class Load:
     fields: int = 0
     per_second: int = 0
     slow_percent: float = 0.0
+    newcomers: int = 0
     whole: bool = False
 
 

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -72,6 +72,14 @@ class Server:
             return version(self.package)
         except PackageNotFoundError:
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A Python, and its version: "3.12"."""
+
+    path: str
+    version: str
 
 
 def _version_of_program(name: str) -> str | None:
@@ -149,7 +157,10 @@ def _cheroot(start: Start) -> list[str]:
 
 
 def _launch(name: str) -> Callable[[Start], list[str]]:
-    return lambda start: _python("bench.launch", name, start.application, str(start.port))
+    def command(start: Start) -> list[str]:
+        return ["env", f"BENCH_THREADS={start.threads}", *_python("bench.launch", name, start.application, str(start.port))]
+
+    return command
 
 
 def _perl(start: Start) -> list[str]:
@@ -159,10 +170,20 @@ def _perl(start: Start) -> list[str]:
     return ["starman", *place, "--env", "deployment", "--preload-app", start.psgi]
 
 
+def run_by(server: Server, interpreter: Interpreter) -> Server:
+    """The same server, run by another Python, where everything that it needs has to be installed."""
+
+    def command(start: Start) -> list[str]:
+        return [interpreter.path if word == sys.executable else word for word in server.command(start)]
+
+    return replace(server, name=f"{server.name}, {interpreter.version}", command=command)
+
+
 STARMAN = Server("starman", "starman", _starman(), "#d55e00")
 STARMAN_INLINE = Server("starman, no threads", "starman", _starman("--threads", "0"), "#e0b080", threaded=False)
 STARMAN_COMPILED = Server("starman, compiled", "starman", _compiled, "#7a3300", install="make compiled", place=COMPILED)
 STARMAN_LOGGED = Server("starman, access log", "starman", _starman("--access-log", "{scratch}/access.log"), "#f0a060")
+STARMAN_POOL = Server("starman, plain pool", "starman", _launch("plain-pool"), "#f0c0a0", multiple=False)
 STARMAN_PRELOAD = Server("starman, preloaded", "starman", _starman("--preload-app"), "#a04000")
 GUNICORN_GTHREAD = Server("gunicorn gthread", "gunicorn", _gunicorn(*GTHREAD), "#117733")
 GUNICORN_SYNC = Server("gunicorn sync", "gunicorn", _gunicorn("--worker-class", "sync"), "#999933", threaded=False)

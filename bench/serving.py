@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 from bench import wrk
 from bench.results import BenchError, Result, result_from
@@ -32,6 +33,7 @@ END_SECONDS = 5.0
 CLIENT_SECONDS = 15.0
 WHOLE_SECONDS = 270.0
 COMPANION_SECONDS = 45.0
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,21 @@ class Cores:
         return Cores(both, both)
 
 
-def raise_limits() -> None:
-    """As many descriptors as may be, for this process and those that it starts."""
+def prepare_process() -> None:
+    """As many descriptors as may be, for this process and those that it starts; and a signal that ends it goes through every
+    `finally`: servers lead sessions of their own, and would go on serving. Main thread only."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for number in ENDING_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _end)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    for each in ENDING_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)  # a second one would cut short what ends the servers
+    raise SystemExit(128 + number)
 
 
 def pinned(cores: str) -> list[str]:
@@ -103,15 +115,17 @@ class Running:
             raise BenchError(f"ended with status {status}{self._last_words()}")
 
     def end(self) -> None:
-        """End it with all of its processes; those that do not listen are killed."""
-        self._process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        """End it with all of its processes; those that do not listen are killed, and all of them at once by a signal to us."""
+        try:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
+        finally:
+            # The server leads a process group of its own: whatever is left in it goes.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
             self._process.wait(END_SECONDS)
-        # The server leads a process group of its own: whatever is left in it goes.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait(END_SECONDS)
-        self._log.close()
+            self._log.close()
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)

@@ -19,8 +19,9 @@ def find() -> str | None:
 
 
 def can(load: Load) -> bool:
-    """Whether wrk is able to do it: it knows no classes of requests, no instants, and leaves what has not ended with the time."""
-    return not (load.slow_percent or load.per_second or load.whole)
+    """Whether wrk is able to do it: it knows no kinds of requests or connections, no instants, and leaves what has not ended with
+    the time."""
+    return not (load.slow_percent or load.newcomers or load.per_second or load.whole)
 
 
 def command(url: str, load: Load, seconds: float) -> list[str]:

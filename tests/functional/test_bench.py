@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.harness import REPOSITORY, environment
+from bench import processes
+from tests.functional.harness import REPOSITORY, environment, wait_until
 from tests.functional.tools import find_tool
 
 TINY = ("--rounds", "1", "--seconds", "0.2")
@@ -103,6 +105,34 @@ def test_growth_is_measured_point_by_point(tmp_path: Path) -> None:
     assert not DRAWS or (tmp_path / "growth-fields.svg").exists()
 
 
+def test_turns_are_measured_beside_a_plain_pool(tmp_path: Path) -> None:
+    written = tmp_path / "turns.json"
+    output = ("--json", str(written), "--markdown", str(tmp_path / "page.md"), *plots(tmp_path))
+    done = bench("io", *TINY, "--pythons", sys.executable, *output, module="bench.turns")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(written.read_text())["applications"]
+    assert [cell["server"].partition(", 3.")[0] for cell in found["loaded"]["cells"]] == ["starman, plain pool", "starman"]
+    for cell in found["mixed"]["cells"]:
+        (turn,) = cell["turns"]
+        assert 0 < turn["result"]["least"] <= 1
+        assert turn["result"]["new"]["50.0"] >= 5
+    assert (tmp_path / "page.md").read_text().count("| io |") == 2
+    assert not DRAWS or (tmp_path / "turns-latency.svg").read_text().count("plain pool") == 1
+    # Shown again from the file, nothing has changed.
+    done = bench("--from", str(written), "--markdown", str(tmp_path / "again.md"), *plots(tmp_path), module="bench.turns")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again.md").read_text() == (tmp_path / "page.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [("/nowhere/python", "/nowhere/python does not run: No such file"), ("/bin/false", "lacks the extra `bench`")],
+)
+def test_an_interpreter_that_cannot_be_measured_is_named(python: str, said: str) -> None:
+    done = bench("--pythons", python, module="bench.turns")
+    assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+
+
 def test_a_server_that_does_not_start_costs_its_cell_only() -> None:
     code = (
         "from bench import scenarios, servers, runner, serving, progress;"
@@ -117,6 +147,24 @@ def test_a_server_that_does_not_start_costs_its_cell_only() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ended with status") == 2
+
+
+def test_a_signal_ends_the_servers_too(tmp_path: Path) -> None:
+    """They lead sessions of their own: nobody else would end them."""
+    command = [sys.executable, "-m", "bench", "hello", "--seconds", "60", "--servers", "starman", "--generator", "own"]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment(), stdout=said, stderr=said)
+    try:
+        assert wait_until(lambda: "bench.client" in " ".join(map(processes.title, processes.descendants(process.pid))), 60)
+        started = processes.descendants(process.pid)
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+    assert len(started) > 3  # the client, and the server with its worker
+    assert wait_until(lambda: not any(map(processes.title, started)))
+    assert "Traceback" not in (tmp_path / "said").read_text()
 
 
 @pytest.mark.parametrize(

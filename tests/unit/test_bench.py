@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from bench import report, wrk
+from bench import report, turns, wrk
 from bench.growth import AXES
 from bench.progress import Progress
 from bench.results import BenchError, Cell, Outcome, Result, Turn, from_structure, percentiles, ratio, to_structure
 from bench.scenarios import SCENARIOS, Load
-from bench.servers import SERVERS, Start
+from bench.servers import SERVERS, STARMAN, STARMAN_POOL, Interpreter, Start, run_by
 from bench.targets import TARGETS, Target, judge, kept, times_rate
 
 ABOUT = {
@@ -95,7 +96,7 @@ class TestWrk:
 
     def test_what_it_cannot_do(self) -> None:
         assert wrk.can(Load(pipelined=16, upload_bytes=1))
-        assert not any(wrk.can(load) for load in (Load(slow_percent=5), Load(per_second=9), Load(whole=True)))
+        assert not any(wrk.can(load) for load in (Load(slow_percent=5), Load(newcomers=1), Load(per_second=9), Load(whole=True)))
 
 
 class TestTargets:
@@ -181,6 +182,40 @@ class TestReport:
         (tmp_path / "it.json").write_text("{}")
         with pytest.raises(BenchError, match=r"it\.json"):
             report.read(tmp_path / "it.json")
+
+
+class TestTurns:
+    BOTH = (Interpreter("/a/python", "3.11"), Interpreter("/b/python", "3.13"))
+
+    def test_each_interpreter_has_its_pool_beside_it(self) -> None:
+        loaded, mixed = turns.scenarios("flask", self.BOTH)
+        names = [server.name for server in loaded.servers]
+        assert names == ["starman, plain pool, 3.11", "starman, 3.11", "starman, plain pool, 3.13", "starman, 3.13"]
+        assert (mixed.servers, wrk.can(loaded.load), wrk.can(mixed.load)) == (loaded.servers, True, False)
+
+    def test_a_server_is_run_by_another_interpreter(self) -> None:
+        start = Start("module:name", 12345, 1, 4)
+        for server in (STARMAN, STARMAN_POOL):
+            command = run_by(server, self.BOTH[0]).command(start)
+            assert "/a/python" in command
+            assert sys.executable not in command
+            assert len(command) == len(server.command(start))
+
+    def test_markdown_compares_each_with_its_pool(self) -> None:
+        pool, ours = "starman, plain pool, 3.13", "starman, 3.13"
+        fair = Turn(Result(9, 1.0, 0, {99.0: 1.0}, new={99.0: 7.0}, least=0.9))
+        loaded = outcome("flask", cell(pool, turn(100, p99=4.0)), cell(ours, turn(200, p99=3.0)))
+        mixed = outcome("flask", cell(pool, failure="it ended"), cell(ours, fair))
+        rows = turns.markdown(ABOUT, [turns.Compared("flask", loaded, mixed)]).splitlines()[-2:]
+        assert rows == [
+            "| flask | 3.13 | plain pool | 100 |  | 1.00 | 4.00 |  | 9.00 |  |  |",
+            "| flask | 3.13 | turns | 200 | 2.00 | 1.00 | 3.00 | 0.75 | 9.00 | 7.00 | 0.90 |",
+        ]
+
+    def test_markdown_says_why_there_is_no_result(self) -> None:
+        measured = outcome("flask", cell("starman, plain pool, 3.13", failure="it ended"), cell("starman, 3.13", turn(1)))
+        text = turns.markdown(ABOUT, [turns.Compared("flask", measured, measured)])
+        assert "| flask | 3.13 | plain pool | no result: it ended |" in text
 
 
 class TestTables:
