@@ -25,8 +25,9 @@ _NO_BYTES = bytes(_PAGE)
 _MADV_DONTNEED = 4  # <bits/mman-linux.h>
 
 # malloc gives what is free at the end of a heap back when it is twice as much as the largest block it has ever unmapped, which is
-# none at first, and does not count above 32 MiB (glibc's malloc.c, "dynamic mmap threshold"). In bytes.
-_UNMAPPED = 16_777_216
+# none at first, and does not count above 32 MiB with its header and rounded up to pages (glibc's malloc.c, "dynamic mmap
+# threshold"). In bytes. So it keeps 64 MiB, which is what bodies may take together, if `body_memory` is as it is.
+_UNMAPPED = 33_546_240
 # So much (bytes) may be free in malloc's heaps of a worker that has nothing to do.
 _MOST_FREE = 4_194_304
 
@@ -76,7 +77,7 @@ def give_back_zeros(item: object) -> int:
 
 
 def keep_free_pages() -> None:
-    """Have malloc keep up to 32 MiB that are free, as it does in any process that once had a large block.
+    """Have malloc keep up to 64 MiB that are free, as it does in any process that once had a large block.
 
     With each body of a request or response that is freed it would have the kernel take its pages, and clear others for the next
     one: a third of the time of a 1 MB upload. A worker that has nothing to do should `give_back_free_pages`.

@@ -129,12 +129,12 @@ import os
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
 {keep}
-blocks = [b"x" * 1_000_000 for _ in range(12)]
+blocks = [b"x" * 1_000_000 for _ in range(48)]
 full = resident()
 del blocks
 kept = resident()
 given = pages.give_back_free_pages(), pages.give_back_free_pages()
-print(full - kept < 1_000_000, given[0], full - resident() > 11_000_000)
+print(full - kept < 1_000_000, given[0], full - resident() > 44_000_000)
 """
 
 
