@@ -29,6 +29,7 @@ MODULES = (
     "starman/serving/outlet.py",
     "starman/serving/pool.py",
     "starman/serving/schedule.py",
+    "starman/serving/shared.py",
     "starman/serving/streamed.py",
     "starman/serving/turn.py",
     "starman/serving/writer.py",

@@ -109,9 +109,8 @@ def decide(head: RequestHead) -> None:
     """Fill in what the fields of `head` decide. Raises ProtocolError: 400, 417, 501."""
     host: bytes | None = None
     others: dict[bytes, list[bytes]] = {}
-    spelling = _spellings.get
     for name, value in head.fields:
-        decisive = spelling(name)
+        decisive = _spellings.get(name)
         if decisive is None:
             decisive = _learn(name)
         if decisive is _HOST and host is None:

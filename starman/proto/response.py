@@ -115,20 +115,20 @@ class ResponseHead:
         self.close = False
         self.has_date = False
         self.has_server = False
-        role_of, plain = _spellings.get, _PLAIN
+        lines = [text]
         for name, value in fields:
-            role = role_of(name) or _learn_name(name)
-            if role is plain or self._keep(role, name, value):
-                line = name + ": " + value
-                if not (line.isascii() and line.isprintable()):
-                    _check_unusual(line)
-                text += "\r\n" + line
-        self._text = text
+            role = _spellings.get(name) or _learn_name(name)
+            if not isinstance(value, str):
+                raise TypeError(f"the value of {name} must be a str, not {type(value).__name__}")
+            if role is _PLAIN or self._keep(role, value):
+                lines.append(f"{name}: {value}")
+        self._text = text = "\r\n".join(lines)
+        breaks = len(lines) - 1
+        if not text.isascii() or text.count("\r") != breaks or text.count("\n") != breaks or "\0" in text:
+            _check_unusual(lines)
 
-    def _keep(self, role: _Role, name: str, value: object) -> bool:
+    def _keep(self, role: _Role, value: str) -> bool:
         """Take note of a field that means something to us; whether it is passed on as the application wrote it."""
-        if not isinstance(value, str):
-            raise TypeError(f"the value of {name} must be a str, not {type(value).__name__}")
         if role is _CONTENT_LENGTH:
             if self.content_length is not None:
                 raise ValueError("there are two Content-Length fields")
@@ -194,12 +194,14 @@ class ResponseHead:
 _BODILESS: Final = frozenset((204, 304))
 
 
-def _check_unusual(line: str) -> None:
-    """A field line that is not all visible ASCII: it may hold tabs and latin-1, and nothing that ends a line (RFC 9110 §5.5)."""
-    if "\r" in line or "\n" in line or "\0" in line:
+def _check_unusual(lines: list[str]) -> None:
+    """Lines that are not all ASCII, or have more line breaks than those between them: latin-1 is allowed, and nothing that ends a
+    line (RFC 9110 §5.5)."""
+    text = "".join(lines)
+    if "\r" in text or "\n" in text or "\0" in text:
         raise ValueError("a response field has a CR, LF or NUL in it")
     try:
-        line.encode("latin-1")
+        text.encode("latin-1")
     except UnicodeEncodeError as error:
         raise ValueError(f"a response field is not latin-1: {error.object[error.start : error.end]!r}") from None
 

@@ -13,22 +13,23 @@ MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", 
 
 
 class Clock:
-    """Keeps the stamp of the current second. Two threads may both make a new one: either will do."""
+    """Keeps the stamp of the current second. Two threads may both make a new one: either will do. When the system's time is set,
+    it is right again within a second."""
 
     __slots__ = ("_cached", "_server")
 
     def __init__(self, server: str) -> None:
         """`server` is the value of the Server field, in latin-1, "" for none."""
         self._server = server
-        self._cached = (0, Stamp("", server))
+        self._cached = (0.0, Stamp("", server))
 
-    def stamp(self) -> Stamp:
-        """The lines for now."""
-        now = int(time.time())
-        second, stamp = self._cached
-        if second != now:
-            stamp = Stamp(fixdate(now), self._server)
-            self._cached = (now, stamp)
+    def stamp(self, now: float) -> Stamp:
+        """The lines for now, which is monotonic."""
+        until, stamp = self._cached
+        if now >= until:
+            unix_time = time.time()
+            stamp = Stamp(fixdate(unix_time), self._server)
+            self._cached = (now + 1 - unix_time % 1, stamp)
         return stamp
 
 

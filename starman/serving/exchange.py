@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import traceback
 from functools import partial
 from io import BytesIO
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from starman import log
@@ -54,12 +54,13 @@ class Exchange:
         self._base = base
         self.head = head
         self._body = body
-        self.queued_at = time.monotonic()
+        self.queued_at = monotonic()
 
     def run(self, kind: type[Call] = Call) -> Exchange | None:
         """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""
         head, writer, shared = self.head, self._writer, self._shared
-        if time.monotonic() - self.queued_at > _LONG_IN_QUEUE and writer.client_is_gone():
+        now = monotonic()
+        if now - self.queued_at > _LONG_IN_QUEUE and writer.client_is_gone():
             self.drop()
             return writer.release(self, False)
         body = self._body
@@ -74,7 +75,7 @@ class Exchange:
             log.error(f"the spool file of a request body failed: {error}")
             self.drop()
             return self._refuse(500, "Internal Server Error")
-        call = kind((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], self, shared.clock.stamp())
+        call = kind((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], self, shared.clock.stamp(now))
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
         if head.upgrade and writer.outlet.fd >= 0:
@@ -101,7 +102,7 @@ class Exchange:
         shared = self._shared
         with contextlib.suppress(ClientGone):
             to_head = self.head.method == b"HEAD"
-            Exchange.send(self, refusal(status, reason, shared.clock.stamp(), to_head=to_head), last=True)
+            Exchange.send(self, refusal(status, reason, shared.clock.stamp(monotonic()), to_head=to_head), last=True)
         if shared.access_log is not None:
             shared.access_log.add_refusal(self._base["REMOTE_ADDR"], status)
         return self._writer.release(self, False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
 from starman.errors import ProtocolError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from starman.settings import Settings
     from starman.wsgi.call import Application
 
-SOFTWARE = f"starman/{VERSION}"
+SOFTWARE: Final = f"starman/{VERSION}"
 
 
 class Shared:
@@ -130,4 +131,4 @@ class Shared:
             self.log_refusal(error, peer)
         if self.access_log is not None:
             self.access_log.add_refusal(peer, error.status)
-        return refusal(error.status, str(error), self.clock.stamp(), to_head=error.to_head)
+        return refusal(error.status, str(error), self.clock.stamp(monotonic()), to_head=error.to_head)

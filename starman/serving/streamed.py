@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from enum import Enum, auto
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from starman.errors import ProtocolError
@@ -148,4 +149,5 @@ class StreamedExchange(Exchange):
             to_head = self.head.method == b"HEAD"
             call.body_sent = 0 if to_head else len(str(failure).encode()) + 1
             with contextlib.suppress(ClientGone):
-                Exchange.send(self, refusal(failure.status, str(failure), self._shared.clock.stamp(), to_head=to_head), last=True)
+                stamp = self._shared.clock.stamp(monotonic())
+                Exchange.send(self, refusal(failure.status, str(failure), stamp, to_head=to_head), last=True)

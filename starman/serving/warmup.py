@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from io import BytesIO
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from starman.errors import ProtocolError, WarmUpError
@@ -36,7 +37,7 @@ def warm_up(application: Application, settings: Settings) -> None:
     """
     for target in settings.warm_up:
         output = _Nowhere()
-        call = Call(RequestFacts(1, False), output, Clock("").stamp())
+        call = Call(RequestFacts(1, False), output, Clock("").stamp(monotonic()))
         environ = _environ(target, settings)
         environ["wsgi.early_hints"] = call.early_hints
         call.run(application, environ)

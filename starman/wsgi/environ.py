@@ -83,9 +83,8 @@ def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: i
     environ["REQUEST_URI"] = environ["RAW_URI"] = target
     environ["SERVER_PROTOCOL"] = _COMMON.get(head.version) or head.version.decode("latin-1")
     environ["wsgi.input"] = body
-    spelling = _spellings.get
     for name, value in head.fields:
-        key = spelling(name)
+        key = _spellings.get(name)
         if key is None:
             key = _learn(name)
         if key:

@@ -39,21 +39,22 @@ def test_the_locale_has_no_say() -> None:
 
 
 def test_a_stamp_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr(module.time, "time", lambda: now)
+    unix_time = 1000.25
+    monkeypatch.setattr(module.time, "time", lambda: unix_time)
     clock = Clock("test")
-    first = clock.stamp()
+    first = clock.stamp(5.0)
     assert first.both_and_end == "\r\nServer: test\r\nDate: Thu, 01 Jan 1970 00:16:40 GMT\r\n\r\n"
-    now = 1000.9
-    assert clock.stamp() is first
-    now = 1001.0
-    assert "00:16:41" in clock.stamp().date_line
-    now = 999.0  # the system's clock was set back
-    assert "00:16:39" in clock.stamp().date_line
+    unix_time = 1000.75
+    assert clock.stamp(5.5) is first
+    unix_time = 1001.0
+    assert "00:16:41" in clock.stamp(5.75).date_line
+    unix_time = 999.5  # the system's clock was set back
+    assert "00:16:41" in clock.stamp(6.5).date_line
+    assert "00:16:39" in clock.stamp(6.75).date_line
 
 
 def test_no_server_field() -> None:
-    stamp = Clock("").stamp()
+    stamp = Clock("").stamp(time.monotonic())
     assert stamp.server_line == ""
     assert abs(parsedate_to_datetime(stamp.date_line.split(": ")[1]).timestamp() - time.time()) < 5
 

@@ -338,7 +338,7 @@ def test_a_small_file_goes_with_its_head(stage: Make, path: Path) -> None:
     path.write_bytes(b"small")
     s = stage(wrapping(path))
     s.offer().run()
-    assert s.received().endswith(b"Content-Length: 5" + s.shared.clock.stamp().both_and_end.encode() + b"small")
+    assert s.received().endswith(b"Content-Length: 5" + s.shared.clock.stamp(0.0).both_and_end.encode() + b"small")
 
 
 def test_the_loop_gets_a_descriptor_of_its_own(stage: Make, path: Path) -> None:
