@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from starman.closing import close_elsewhere
 from starman.wsgi.bodymemory import FREE_BYTES, BodyMemory
+from starman.wsgi.uncleared import uncleared
 
 # What is gathered in memory before it is worth a trip to the disk (bytes).
 SPOOL_BATCH_BYTES = 262_144
@@ -61,8 +62,9 @@ class RequestBody:
             return
         self._ask(gathered + self.missing)
         self._size = min(max(self._granted, gathered + FREE_BYTES), gathered + self.missing)
-        # Nobody else has these bytes, so what is written, and a view, is to them and not to a copy.
-        buffer = io.BytesIO(bytes(self._size))
+        # Nobody else has these bytes, so what is written, and a view, is to them and not to a copy. What has not come is read by
+        # nobody: `spool` takes what is in front of the position, and `reader` is for a whole body, which is as long as they are.
+        buffer = io.BytesIO(uncleared(self._size))
         buffer.write(self._buffer.getbuffer()[:gathered])
         self._buffer = buffer
 
