@@ -23,6 +23,7 @@ MODULES = (
     "starman/proto/response.py",
     "starman/proto/syntax.py",
     "starman/serving/clock.py",
+    "starman/serving/connection.py",
     "starman/serving/exchange.py",
     "starman/serving/inline.py",
     "starman/serving/outbox.py",

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from starman import log
 from starman.serving import exclusive
@@ -273,6 +273,6 @@ class Acceptor:
             environ["starman.harakiri"] = False
         connection = partial(Connection, self._shared, self._loop, environ, wildcard)
         if not secure:
-            return connection
+            return cast("Factory", connection)
         assert self._tls is not None
         return partial(Handshake, self._shared, self._tls, connection)

@@ -131,14 +131,17 @@ class AccessLog:
             self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     def _append(self, line: bytes) -> bool:
-        """Gather a line. Whether it is time to write."""
-        with self._gathering:
+        """Gather a line. Whether it is time to write. The lock is taken by hand, as in `Writer`: every request comes by."""
+        self._gathering.acquire()
+        try:
             if self._bytes > _MOST_BYTES:
                 self._lost += 1
                 return False
             self._lines.append(line)
             self._bytes = gathered = self._bytes + len(line)
-            return gathered >= self._batch_bytes
+        finally:
+            self._gathering.release()
+        return gathered >= self._batch_bytes
 
     def _time(self) -> str:
         """Now, as `22/Nov/2026:16:52:06 +0000`; formatted once a second. English whatever the locale."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from queue import SimpleQueue
-from typing import cast
+from typing import Final, cast
 
 from starman import log
 from starman.errors import ProtocolError
@@ -32,12 +32,13 @@ from starman.wsgi.body import RequestBody
 from starman.wsgi.environ import Environ, for_connection
 
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
-_MOST_PENDING = 32
+_MOST_PENDING: Final = 32
 
 
-class Connection(asyncio.Protocol):
-    """One client's connection."""
+class Connection:
+    """One client's connection. An asyncio.Protocol by what it does: a compiled class cannot have an interpreted one for base."""
 
+    __deletable__ = ("_writer",)  # for mypyc
     __slots__ = (
         *("_base", "_eof", "_fd", "_heads", "_linger_until", "_loop", "_parser", "_paused", "_phase", "_progress", "_refusal"),
         *("_remainder", "_rests", "_shared", "_transport", "_upload", "_wildcard", "_writer", "_yields"),
@@ -60,8 +61,6 @@ class Connection(asyncio.Protocol):
         self._linger_until = 0.0
         self._paused = self._yields = self._eof = False
         self._rests = False  # whether `Clients` may have it at rest: asked at each read, so here as well
-
-    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -108,8 +107,11 @@ class Connection(asyncio.Protocol):
         self._shared.connections.discard(self)
         del self._writer  # it leads back here, as the remainder does: without a circle all is free at once
 
+    def pause_writing(self) -> None:
+        """The transport's buffer is not empty: its high-water mark is 0."""
+
     def resume_writing(self) -> None:
-        """The transport's buffer is empty: its high-water mark is 0."""
+        """It is again."""
         self._remaining().on_room()
 
     # Reading
@@ -274,9 +276,8 @@ class Connection(asyncio.Protocol):
             rest.close()
 
     def _remaining(self) -> Remainder:
-        if self._remainder is None:
-            self._remainder = Remainder(self, self._loop, self._transport, self._writer)
-        return self._remainder
+        self._remainder = remainder = self._remainder or Remainder(self, self._loop, self._transport, self._writer)
+        return remainder
 
     def remainder_written(self, taken: int) -> bool:
         """What was handed over is written: the next exchange may run. Returns False if more is on its way."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from starman import log
 from starman.proto.messages import RequestHead
-from starman.proto.response import RequestFacts, refusal
+from starman.proto.response import RequestFacts, Stamp, refusal
 from starman.serving.filerest import FileRest
 from starman.serving.outbox import LARGEST
 from starman.serving.rawsocket import RawSocket
@@ -56,7 +56,7 @@ class Exchange:
         self._body = body
         self.queued_at = monotonic()
 
-    def run(self, kind: type[Call] = Call) -> Exchange | None:
+    def run(self) -> Exchange | None:
         """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""
         head, writer, shared = self.head, self._writer, self._shared
         now = monotonic()
@@ -75,7 +75,7 @@ class Exchange:
             log.error(f"the spool file of a request body failed: {error}")
             self.drop()
             return self._refuse(500, "Internal Server Error")
-        call = kind((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], self, shared.clock.stamp(now))
+        call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], shared.clock.stamp(now))
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
         if head.upgrade and writer.outlet.fd >= 0:
@@ -84,6 +84,9 @@ class Exchange:
         if raw is not None:
             raw.release()
         return self._finish(call, environ)
+
+    def _new_call(self, facts: RequestFacts, stamp: Stamp) -> Call:
+        return Call(facts, self, stamp)
 
     def _finish(self, call: Call, environ: Environ) -> Exchange | None:
         """The application has returned. Returns what `run` returns."""

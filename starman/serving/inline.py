@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starman.proto.messages import RequestHead
+    from starman.proto.response import RequestFacts, Stamp
     from starman.serving.shared import Shared
     from starman.serving.writer import Writer
     from starman.wsgi.body import RequestBody
@@ -69,12 +70,12 @@ class InlineExchange(Exchange):
         # No other protocol: the application would speak it with the loop's time, and wait for a loop that waits for it.
         head.upgrade = False
 
-    def run(self, kind: type[Call] = PiecemealCall) -> Exchange | None:
+    def run(self) -> Exchange | None:
         """Call the application, or go on with its response. Returns what is to be run next of this connection: this exchange
         again, if it has had its time; None also if its client has to read first."""
-        return self._context.run(self._run, kind)
+        return self._context.run(self._run)
 
-    def _run(self, kind: type[Call]) -> Exchange | None:
+    def _run(self) -> Exchange | None:
         self._until = time.monotonic() + _LONGEST_PIECE
         call = self._call
         if call is not None:
@@ -83,7 +84,10 @@ class InlineExchange(Exchange):
         if self._writer.turn is DEAD:
             self.drop()
             return self._writer.release(self, False)
-        return super().run(kind)
+        return super().run()
+
+    def _new_call(self, facts: RequestFacts, stamp: Stamp) -> Call:
+        return PiecemealCall(facts, self, stamp)
 
     def must_pause(self) -> bool:
         """Whether the client has to read first, or others have their turn."""

@@ -6,7 +6,7 @@ Read as all else is, each piece would be copied out of the loop's buffer, and th
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from starman.proto.request import RequestParser
@@ -40,7 +40,7 @@ class Intake(asyncio.BufferedProtocol):
         self._parser.pass_over(nbytes)
         if self._upload.filled(nbytes):
             connection = self._connection
-            self._transport.set_protocol(connection)
+            self._transport.set_protocol(cast("asyncio.Protocol", connection))
             # uvloop keeps the methods that it has called: nothing is to hang on them.
             del self._connection, self._transport, self._parser, self._upload
             connection.data_received(b"")

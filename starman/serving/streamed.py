@@ -99,14 +99,14 @@ class StreamedExchange(Exchange):
         # Nothing can follow a body that may not be read to its end.
         head.upgrade = False
 
-    def run(self, kind: type[Call] = Call) -> Exchange | None:
+    def run(self) -> Exchange | None:
         """As of any exchange; not if the body has failed already."""
         if self._stream.failed:
             self.drop()
             failure = self._stream.failure
             return self._writer.release(self, False) if failure is None else self._refuse(failure.status, str(failure))
         self._stream.before_wait = self._continue
-        return super().run(kind)
+        return super().run()
 
     def may_persist(self) -> bool:
         """Only if what is missing of the body is worth waiting for: it has to be read before the next request."""
