@@ -81,6 +81,11 @@ def mention_missing(servers: Sequence[Server], chosen: Sequence[str] | None, pro
             progress.note(f"{server.name} is left out, it is not installed: {server.install}")
     if wrk.find() is None:
         progress.note("wrk is not installed: our own client measures, and is the limit of fast servers. Debian: apt install wrk")
+    if report.congestion_control().startswith("bbr"):
+        progress.note(
+            "TCP's congestion control is bbr, which paces connections of one machine as well: large bodies say more of it"
+        )
+        progress.note("than of servers. As root: sysctl net.ipv4.tcp_congestion_control=cubic, which is Linux's default.")
     if not Cores.choose().server:
         progress.note("Server and client share their cores: pinning needs taskset and two of them.")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.results import BenchError, Cell, Outcome, from_structure, ratio, to_structure
 from bench.serving import Cores
-from bench.targets import Verdict, judge
+from bench.targets import Target, Verdict, judge
 
 MEGABYTE = 1e6
 
@@ -27,7 +27,16 @@ def machine(cores: Cores) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "server_core": cores.server,
         "client_core": cores.client,
+        "congestion_control": congestion_control(),
     }
+
+
+def congestion_control() -> str:
+    """What decides how fast TCP sends here; "" where the system does not tell. Linux's default is cubic."""
+    try:
+        return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def document(about: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -96,28 +105,32 @@ OVERVIEW = "starman's rate by that of each server (its own is in requests/s): mo
 def sentence(about: dict[str, Any]) -> str:
     """How the figures came about."""
     cores = "each pinned to a core of its own" if about.get("server_core") else "not pinned to cores"
+    control = f", TCP by {about['congestion_control']}" if about.get("congestion_control") else ""
     return (
-        f"{about['implementation']} {about['python']}, {about['system']} on {about['cpus']} CPUs ({about['architecture']}); "
-        f"medians of {about['rounds']} interleaved rounds of {about['seconds']:g} s, server and client {cores}."
+        f"{about['implementation']} {about['python']}, {about['system']} on {about['cpus']} CPUs ({about['architecture']})"
+        f"{control}; medians of {about['rounds']} interleaved rounds of {about['seconds']:g} s, server and client {cores}."
     )
 
 
 def targets_table(verdicts: Sequence[Verdict]) -> str:
-    """A row for each target, and a column for starman compiled where it was measured."""
+    """A row for each target, and columns for starman compiled where it was measured."""
     rows = []
     has_compiled = any(verdict.compiled is not None for verdict in verdicts)
     for verdict in verdicts:
         target = verdict.target
         aim = f"at {'most' if target.at_most else 'least'} {target.aim:,g}{target.unit}"
-        if verdict.measured is None:
-            judged = f"not measured: {verdict.why}"
-        else:
-            judged = "met" if verdict.met else f"**missed by {-verdict.by:.0%}**"
-        figures = [_figure(verdict.measured, target.unit), judged]
+        figures = [_figure(verdict.measured, target.unit), _judged(target, verdict.measured) or f"not measured: {verdict.why}"]
         if has_compiled:
-            figures.append(_figure(verdict.compiled, target.unit))
+            figures += [_figure(verdict.compiled, target.unit), _judged(target, verdict.compiled)]
         rows.append((target.scenario, target.text, aim, *figures))
-    return grid(("scenario", "", "aim", "measured", "", *["compiled"] * has_compiled), rows)
+    return grid(("scenario", "", "aim", "measured", "", *["compiled", ""] * has_compiled), rows)
+
+
+def _judged(target: Target, measured: float | None) -> str:
+    if measured is None:
+        return ""
+    by = target.by(measured)
+    return "met" if by >= 0 else f"**missed by {-by:.0%}**"
 
 
 def _figure(measured: float | None, unit: str) -> str:

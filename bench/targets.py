@@ -28,11 +28,16 @@ class Target:
     at_most: bool = False
     unit: str = ""
 
+    def by(self, measured: float) -> float:
+        """The distance to the aim as a share of it, 0.1 for 10 %: positive beyond the aim, negative short of it."""
+        distance = measured / self.aim - 1
+        return -distance if self.at_most else distance
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What came of a target. `measured` None: nothing to judge, and `why` says so. `compiled`: what starman compiled has of the
-    same figure, which is not judged; None where it was not measured."""
+    same figure; None where it was not measured."""
 
     target: Target
     measured: float | None
@@ -46,11 +51,8 @@ class Verdict:
 
     @property
     def by(self) -> float:
-        """The distance to the aim as a share of it, 0.1 for 10 %: positive beyond the aim, negative short of it."""
-        if self.measured is None:
-            return 0.0
-        distance = self.measured / self.target.aim - 1
-        return -distance if self.target.at_most else distance
+        """The distance to the aim, as Target.by tells it; 0 where nothing was measured."""
+        return 0.0 if self.measured is None else self.target.by(self.measured)
 
 
 def times_rate(outcome: Outcome, peers: Sequence[str]) -> float | None:
