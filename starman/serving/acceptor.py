@@ -203,6 +203,7 @@ class Acceptor:
         """Have the loop make a connection of a socket. By hand: a task for that takes 27,000 instructions on 3.11, a twelfth
         of all that a connection of one request does."""
         self._pending += 1
+        self._shared.pool.welcome()
         self._go_on(self._loop.connect_accepted_socket(factory, sock), sock)
 
     def _go_on(self, making: Coroutine[Any, Any, object], sock: socket.socket, _made: object = None) -> None:

@@ -164,6 +164,8 @@ class Inline(Pool):
 
     def _take_turn(self) -> None:
         """The events of a poll are parsed: run a request of each connection that has one, or as many as there is time for."""
+        if self._put_off():
+            return
         try:
             self._run_some(len(self._queue), time.monotonic() + _LONGEST_TURN)
         finally:  # an application's signal handler may raise in there

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starman.serving.exchange import Exchange
 from starman.serving.outbox import LONGEST, Outbox
 from starman.serving.overseer import Line, nowhere
-from starman.serving.schedule import MOST_POLLS, SLICE, Mode, Schedule, Verdict
+from starman.serving.schedule import ARRIVAL_POLLS, MOST_POLLS, SLICE, Mode, Schedule, Verdict
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -35,6 +35,7 @@ class Pool:
     """A fixed number of daemon threads, and the loop that feeds them."""
 
     __slots__ = (
+        "_arriving",
         "_asked",
         "_gate",
         "_idle",
@@ -79,6 +80,7 @@ class Pool:
         self._turn_due = False
         self._polls = 0
         self._seen = 0
+        self._arriving = 0  # how many polls it is to wait for requests of connections that were accepted
         # Between the two. Parked: the loop sets it, any thread takes it back and opens the gate. Asked: the loop sets it while it
         # parks, and takes it back. Posted: any thread sets it, the loop takes it back.
         self._gate = threading.Lock()
@@ -134,6 +136,11 @@ class Pool:
         elif not self._turn_due:
             self._expect_turn(polls=0)
 
+    def welcome(self) -> None:
+        """A connection was accepted. Its first request, which is likely to be in the kernel already, is to be among those of the
+        next turn: else it would wait for two of them, and others for one (hazard 9). Loop."""
+        self._arriving = ARRIVAL_POLLS
+
     def holds_back(self, writer: Writer) -> bool:
         """Whether small responses are to be held back: others are next, and the loop looks after them. A thread of the pool."""
         return self._parked and bool(self._queue or writer.pending_count)
@@ -169,8 +176,18 @@ class Pool:
         self._posted = False
         self._loop.call_soon(self._take_turn)
 
+    def _put_off(self) -> bool:
+        """Whether the turn comes a poll later, for somebody who is about to be here."""
+        if not self._arriving or self._polls >= MOST_POLLS + ARRIVAL_POLLS:
+            return False
+        self._arriving -= 1
+        self._expect_turn(self._polls + 1)
+        return True
+
     def _take_turn(self) -> None:
         """The events of a poll are parsed: let the threads run, and park meanwhile, if that is the mode."""
+        if self._put_off():
+            return
         queued = len(self._queue)
         if queued > self._seen and self._polls < MOST_POLLS:
             # Hazard 9: more may be there. The fuller the queue, the fewer turns.

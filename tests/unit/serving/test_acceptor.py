@@ -52,7 +52,7 @@ def crowded_acceptor(
     listener: Listener, watch: Watch, *, wait: float = 60.0, own: int = 0, fewest: int | None = None
 ) -> Acceptor:
     """Its requests wait long for a thread, and so do its siblings'; unless told otherwise. `own`: how many connections it has."""
-    pool = SimpleNamespace(longest_wait=lambda now: wait)
+    pool = SimpleNamespace(longest_wait=lambda now: wait, welcome=lambda: None)
     shared = SimpleNamespace(pool=pool, connections=set(range(own)), doomed=False, on_harakiri=None)
     siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: fewest)
     made = Acceptor(cast("Any", shared), threads=1, multiprocess=True, tls=cast("Any", "tls"), siblings=cast("Any", siblings))

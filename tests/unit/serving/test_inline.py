@@ -512,6 +512,19 @@ def test_everybody_has_one_turn_in_each_round(counts: list[int]) -> None:
     assert not pool.busy
 
 
+def test_hazard_9_a_turn_waits_for_the_first_request_of_a_connection_that_was_accepted() -> None:
+    loop, ran = FakeLoop(), list[int]()
+    pool = Inline(loop)  # type: ignore[arg-type]
+    pool.put(FakeExchange(0, 1, ran))  # type: ignore[arg-type]
+    pool.welcome()
+    for _ in range(2):
+        assert loop.run_one()
+        assert ran == []
+    pool.put(FakeExchange(1, 1, ran))  # type: ignore[arg-type]
+    loop.run_one()
+    assert ran == [0, 1]
+
+
 def test_a_long_turn_ends_and_says_that_requests_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(1000))
     monkeypatch.setattr(inline_module, "time", SimpleNamespace(monotonic=lambda: float(next(now))))

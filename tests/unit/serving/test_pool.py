@@ -316,6 +316,37 @@ def test_a_thread_that_is_done_before_the_loop_waits_is_no_blocked_one(make: Mak
 
 
 @only_turns
+def test_hazard_9_a_turn_waits_for_the_first_request_of_a_connection_that_was_accepted(
+    make: Make, done: SimpleQueue[Any]
+) -> None:
+    pool = make(1)
+    pool.start()
+    pool._schedule = Patient()
+    pool.put(FakeExchange(done, "kept"))  # type: ignore[arg-type]
+    pool.welcome()
+    for _ in range(2):  # it is made, and read from
+        pool._loop.run_one()  # type: ignore[attr-defined]
+        assert done.empty()
+    put(pool, FakeExchange(done, "new"))
+    assert [done.get_nowait() for _ in range(2)] == ["kept", "new"]
+
+
+@only_turns
+def test_hazard_9_those_who_arrive_put_a_turn_off_three_times_at_most(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
+    pool.start()
+    pool._schedule = Patient()
+    for number in range(2):
+        pool.put(FakeExchange(done, number))  # type: ignore[arg-type]
+        polls = 0
+        while done.empty():
+            pool.welcome()
+            assert pool._loop.run_one()  # type: ignore[attr-defined]
+            polls += 1
+        assert (done.get_nowait(), polls) == (number, 4)
+
+
+@only_turns
 def test_hazard_10_what_was_posted_before_the_park_keeps_from_parking(make: Make, done: SimpleQueue[Any]) -> None:
     pool = make(1)
     pool.start()

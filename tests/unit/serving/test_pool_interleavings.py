@@ -20,8 +20,10 @@ from typing import NamedTuple
 
 import pytest
 
-# MOST_POLLS of the model. What a poll brings is free anyway, so one stands for all.
+# MOST_POLLS of the model, and how many there are at most when a connection is accepted, which may happen before each. What a poll
+# brings is free anyway, so one stands for all.
 MOST_POLLS = 1
+MOST_FOR_ARRIVALS = 2
 
 # What an exchange does, by its letter.
 RETURNS = "r"
@@ -226,7 +228,9 @@ class Model:
             case "call soon":  # self._loop.call_soon(self._take_turn)
                 yield to(at="loop", ready=(*state.ready, "turn"))
             # _take_turn
-            case "turn":  # queued = len(self._queue)
+            case "turn":  # if self._put_off(); queued = len(self._queue)
+                if state.polls < MOST_FOR_ARRIVALS:
+                    yield to(at="expect", polls=state.polls + 1)
                 queued = len(state.queue)
                 if queued > state.seen and state.polls < MOST_POLLS:
                     yield to(at="expect", seen=queued, polls=state.polls + 1)

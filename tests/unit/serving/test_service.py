@@ -21,6 +21,7 @@ from starman.serving import service as service_module
 from starman.serving.accesslog import AccessLog
 from starman.serving.clients import Clients
 from starman.serving.connection import Connection
+from starman.serving.pool import Pool
 from starman.serving.service import Service
 from starman.settings import Settings
 from tests.functional.harness import wait_until
@@ -383,6 +384,18 @@ def test_without_an_overseer_nobody_can_wish_anything(options: dict[str, Any]) -
         for _ in range(2):
             response = client.get("/")
             assert (response.body, response.persistent) == (b"None", True)
+
+
+def test_hazard_9_the_pool_hears_of_each_connection_that_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    welcomed: list[int] = []
+    welcome = Pool.welcome
+    monkeypatch.setattr(Pool, "welcome", lambda self: (welcomed.append(1), welcome(self)))
+    with Running(echo) as running:
+        for _ in range(3):
+            with running.client() as client:
+                client.get("/")
+                client.get("/")
+    assert len(welcomed) == 3
 
 
 @pytest.mark.parametrize("use_uvloop", [True, False])
