@@ -130,7 +130,7 @@ def _judged(target: Target, measured: float | None) -> str:
     if measured is None:
         return ""
     by = target.by(measured)
-    return "met" if by >= 0 else f"**missed by {-by:.0%}**"
+    return "met" if by >= 0 else f"**missed by {-by:.{0 if by <= -0.01 else 1}%}**"
 
 
 def _figure(measured: float | None, unit: str) -> str:

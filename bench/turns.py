@@ -81,7 +81,8 @@ def main() -> int:
 def find_interpreters(paths: Sequence[Path] | None) -> list[Interpreter]:
     """Those of these paths, or of the environments of this checkout, or the one that runs this; by version, each once.
 
-    Raises BenchError if one that is named does not run, or lacks what is measured."""
+    Raises BenchError if one of them does not run, or lacks what is measured.
+    """
     looked_at = paths or [stamp.parent / "bin" / "python" for stamp in REPOSITORY.glob(".venv*/bench.stamp")]
     found = {}
     for path in looked_at or [Path(sys.executable)]:
@@ -90,7 +91,8 @@ def find_interpreters(paths: Sequence[Path] | None) -> list[Interpreter]:
         except OSError as error:
             raise BenchError(f"{path} does not run: {error.strerror}") from None
         if done.returncode:
-            raise BenchError(f"{path} lacks the extra `bench`: {done.stderr.strip().splitlines()[-1]}")
+            words = done.stderr.strip().rpartition("\n")[2] or f"status {done.returncode}"
+            raise BenchError(f"{path} lacks the extra `bench`: {words}")
         version = done.stdout.strip()
         found[version] = Interpreter(str(path), version)
     return sorted(found.values(), key=lambda interpreter: [int(part) for part in interpreter.version.split(".")])

@@ -127,6 +127,13 @@ class TestTargets:
         text = report.markdown(ABOUT, [measured])
         assert "| hello | rate by that of granian | at least 1 | 0.90 | **missed by 10%** | 1.20 | met |" in text
 
+    @pytest.mark.parametrize(
+        ("rate", "said"), [(90, "**missed by 10%**"), (99, "**missed by 1%**"), (99.6, "**missed by 0.4%**")]
+    )
+    def test_how_far_it_is_missed(self, rate: float, said: str) -> None:
+        cells = (cell("starman", Turn(Result(int(rate * 10), 10.0, 0, {}))), cell("granian", turn(100)))
+        assert said in report.targets_table(judge([outcome("hello", *cells)]))
+
     def test_only_scenarios_that_were_measured_are_judged(self) -> None:
         assert judge([]) == []
 
