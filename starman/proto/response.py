@@ -121,7 +121,7 @@ class ResponseHead:
             if not isinstance(value, str):
                 raise TypeError(f"the value of {name} must be a str, not {type(value).__name__}")
             if role is _PLAIN or self._keep(role, value):
-                lines.append(f"{name}: {value}")
+                lines.append(name + ": " + value)  # not formatted: a str that is a member of an Enum would give its name
         self._text = text = "\r\n".join(lines)
         breaks = len(lines) - 1
         if not text.isascii() or text.count("\r") != breaks or text.count("\n") != breaks or "\0" in text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import h11
@@ -154,6 +155,16 @@ def test_a_str_subclass_is_a_str() -> None:
     assert finish(Text("200 OK"), (Text("A"), Text("b")), (Text("Content-Length"), Text("1"))) == finish(
         "200 OK", ("A", "b"), ("Content-Length", "1")
     )
+
+
+class Names(str, Enum):  # noqa: UP042 - StrEnum would be formatted as its value, and this is not
+    NAME = "X-Kind"
+    JSON = "application/json"
+
+
+def test_a_str_of_an_enum_is_its_value_and_not_its_name() -> None:
+    lines = finish("200 OK", (Names.NAME, Names.JSON), ("Content-Length", "1"))
+    assert lines == finish("200 OK", ("X-Kind", "application/json"), ("Content-Length", "1"))
 
 
 @pytest.mark.parametrize("value", ["5", "0", "0005", " 5\t", "9" * 19])
