@@ -43,7 +43,7 @@ class Compared:
     def pairs(self) -> list[tuple[str, Cell, Cell]]:
         """Version, pool and turns of each interpreter."""
         cells = self.loaded.cells
-        return [(_version(pool), pool, turns) for pool, turns in zip(cells[::2], cells[1::2], strict=True)]
+        return [(_version(pool.server), pool, turns) for pool, turns in zip(cells[::2], cells[1::2], strict=True)]
 
 
 def main() -> int:
@@ -183,8 +183,9 @@ def _shown(cell: Cell | None, of: Callable[[Turn], float]) -> str:
     return "" if math.isnan(value) else f"{value:.2f}"
 
 
-def _version(cell: Cell) -> str:
-    return cell.server.rpartition(", ")[2]
+def _version(server: str) -> str:
+    """What `run_by` has put behind its name."""
+    return server.rpartition(", ")[2]
 
 
 def _measure(
@@ -217,7 +218,7 @@ def _show(given: Any, about: dict[str, Any], found: Sequence[Compared]) -> None:
 
 def _look(server: str) -> dict[str, Any]:
     """Of a curve: a colour for each version, and the pool's is dashed."""
-    version = server.rpartition(", ")[2]
+    version = _version(server)
     plain = server.startswith(STARMAN_POOL.name)
     return {
         "label": f"{'plain pool' if plain else 'turns'}, {version}",
