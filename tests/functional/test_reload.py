@@ -154,7 +154,7 @@ def test_what_is_wrong_leaves_the_service_as_it_was(site: Configured, mode: str,
         assert answers(server) == {"one"}
         # Also for whoever comes later.
         os.kill(workers[0], signal.SIGKILL)
-        assert wait_until(lambda: len(server.worker_pids()) == 2, 30)
+        assert wait_until(lambda: workers[0] not in server.worker_pids() and len(server.worker_pids()) == 2, 30)
         assert answers(server) == {"one"}
         site.configure('app = "site_app:app"\nworkers = 2\nserver_header = "mended"\n')
         restart(server)

@@ -261,9 +261,10 @@ def test_settings_of_a_restart_that_the_trial_has_not_seen_are_not_lost(installe
     with installed.serve("--boot-timeout", "120") as server:
         gate.touch()
         installed.site.write("two", wait)
-        os.kill(server.worker_pids()[0], signal.SIGKILL)
-        # The upgrade waits for the worker that comes in its place.
-        assert wait_until(lambda: len(server.worker_pids()) == 2, 30)
+        victim = server.worker_pids()[0]
+        os.kill(victim, signal.SIGKILL)
+        # The upgrade waits for the worker that comes in its place; without one yet, it would not.
+        assert wait_until(lambda: victim not in server.worker_pids() and len(server.worker_pids()) == 2, 30)
         server.signal(signal.SIGUSR2)
         server.wait_for("upgrading to", 60)
         installed.configure('server_header = "new"\n')
