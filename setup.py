@@ -28,6 +28,7 @@ MODULES = (
     "starman/serving/inline.py",
     "starman/serving/outbox.py",
     "starman/serving/outlet.py",
+    "starman/serving/pace.py",
     "starman/serving/pool.py",
     "starman/serving/schedule.py",
     "starman/serving/shared.py",

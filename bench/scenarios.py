@@ -90,6 +90,7 @@ SCENARIOS = {
         Scenario("json", "10 kB of JSON made for each request, 32 connections", "bench.workloads:document"),
         Scenario("body", "a constant of 1 MB, 32 connections", "bench.workloads:megabyte"),
         Scenario("stream", "64 blocks of 16 kB, 32 connections", "bench.workloads:stream"),
+        Scenario("rows", "1,000 rows of a table, made and yielded one by one, 32 connections", "bench.workloads:rows"),
         Scenario("file", "a file of 1 MB by wsgi.file_wrapper, 32 connections", "bench.workloads:file"),
         Scenario("upload", "1 MB sent and read, 32 connections", "bench.workloads:upload", Load(upload_bytes=1_000_000)),
         Scenario("io", "an application that waits 5 ms, 32 connections", "bench.workloads:waiting", ideal=1 / IO_SECONDS),

@@ -20,6 +20,7 @@ StartResponse = Callable[..., Any]
 
 MEGABYTE = b"x" * 1_000_000
 BLOCK = b"x" * 16_384
+ROWS = 1_000
 STREAM_BLOCKS = 64
 # More than the kernel takes for one connection, which is 3 MB where tcp_wmem allows 4 with all that it counts.
 LARGE = b"x" * 4_000_000
@@ -55,6 +56,15 @@ def stream(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """64 blocks of 16 kB, of a length that is not announced."""
     start_response("200 OK", [("Content-Type", "application/octet-stream")])
     return (BLOCK for _ in range(STREAM_BLOCKS))
+
+
+def rows(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """A table of 1,000 rows of some 60 bytes, each made and yielded by itself, as an export of a database does."""
+    start_response("200 OK", [("Content-Type", "text/csv; charset=utf-8")])
+    return (
+        f"{number},item {number},{number * 1.25:.2f},2026-01-01T00:00:00,some words,{number % 7}\r\n".encode()
+        for number in range(ROWS)
+    )
 
 
 def file(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -15,6 +15,7 @@ from starman.proto.messages import RequestHead
 from starman.proto.response import RequestFacts, Stamp, refusal
 from starman.serving.filerest import FileRest
 from starman.serving.outbox import LARGEST
+from starman.serving.pace import Pace
 from starman.serving.rawsocket import RawSocket
 from starman.wsgi.body import RequestBody
 from starman.wsgi.call import Call
@@ -43,7 +44,7 @@ class Exchange:
     queued_at: when the request was complete, monotonic.
     """
 
-    __slots__ = ("_base", "_body", "_shared", "_writer", "head", "queued_at")
+    __slots__ = ("_base", "_body", "_pace", "_shared", "_writer", "head", "queued_at")
 
     def __init__(
         self, shared: Shared, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | BodyStream | None
@@ -54,6 +55,7 @@ class Exchange:
         self._base = base
         self.head = head
         self._body = body
+        self._pace: Pace | None = None  # of the blocks of a response that has several
         self.queued_at = monotonic()
 
     def run(self) -> Exchange | None:
@@ -146,17 +148,33 @@ class Exchange:
         """Write straight to the socket; what it does not take is the loop's. Raises ClientGone.
 
         Waits for that unless it is the `last` of the response, or too many threads wait already: then it is kept for the client.
-        The last of a response may be held back while other requests wait (`outbox`).
+        The last of a response may be held back while other requests wait, and blocks that come at once one after the other
+        (`outbox`).
         """
-        size = len(head) + len(data)
-        if size:
-            pool = self._shared.pool
-            hold = last and size <= LARGEST and pool.holds_back(self._writer)
-            rest = self._writer.send(self, head, data, hold=hold)
-            if rest is not None:
-                self._leave(rest, last=last, may_wait=not last)
-            elif hold:
-                pool.outbox.writers.append(self._writer)
+        if not (head or data) or self._hold(head, data, last=last):
+            return
+        rest = self._writer.send(self, head, data)
+        if rest is not None:
+            self._leave(rest, last=last, may_wait=not last)
+
+    def _hold(self, head: bytes, data: bytes, *, last: bool) -> bool:
+        """Whether this is held back: somebody looks after it, meanwhile."""
+        writer, pool = self._writer, self._shared.pool
+        if last:
+            held = len(head) + len(data) <= LARGEST and pool.holds_back(writer) and writer.hold(self, head + data) > 0
+            if held:
+                pool.outbox.writers.append(writer)
+            return held
+        now = monotonic()
+        if head or self._pace is None:
+            self._pace = Pace(now)
+            return False
+        if not self._pace.is_rapid(now) or not pool.looks_after():
+            return False
+        pieces = writer.hold(self, data)
+        if pieces == 1:
+            pool.gathered(writer)
+        return pieces > 0
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
         """Send a head and a part of a file, and end the response. What the socket does not take, the loop sends from a

@@ -155,6 +155,10 @@ class Inline(Pool):
         """Whether small responses are to be held back: others are next, and quick as far as anybody knows."""
         return bool(self._queue or writer.pending_count) and time.monotonic() >= self._wary_until
 
+    def looks_after(self) -> bool:
+        """Nobody can, while the application makes the next block."""
+        return False
+
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call something, soon. Any thread. Raises RuntimeError when it is closed."""
         if get_ident() == self._ident:

@@ -1,4 +1,4 @@
-"""What threads write to: a duplicate of one connection's descriptor, and the small responses that are held back for it."""
+"""What threads write to: a duplicate of one connection's descriptor, and what is held back for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from starman.serving.filerest import send_some
+from starman.serving.outbox import MOST
 from starman.serving.socketstate import is_reset
 
 if TYPE_CHECKING:
@@ -13,31 +14,47 @@ if TYPE_CHECKING:
 
 # Up to so many bytes are copied behind a head, or behind what was held back, to leave in one piece; more go from where they are.
 _COPIED: Final = 65_536
+# What is held back is copied together, up to so many bytes; more goes from where it is, if the pieces are few.
+_JOINED: Final = 16_384
+_FEW: Final = 16
 
 
 class Outlet:
     """Loop and threads use it, with the lock of its `Writer` held.
 
     fd: the duplicate, -1 without: before the first request, while the connection rests, on TLS, and when it is lost.
-    held: whole responses that are still to be written, before anything else.
+    held: what is still to be written, before anything else, in order; None: nothing. held_size: how many bytes that are.
     """
 
-    __slots__ = ("fd", "held")
+    __slots__ = ("fd", "held", "held_size")
 
     def __init__(self) -> None:
         self.fd = -1
-        self.held = b""
+        self.held: list[bytes] | None = None
+        self.held_size = 0
 
     def open(self, fd: int) -> None:
         """Duplicate the connection's own descriptor, unless that was done, or is -1 (TLS). Raises OSError when none is left."""
         if self.fd < 0 <= fd:
             self.fd = os.dup(fd)
 
+    def hold(self, data: bytes) -> int:
+        """Hold back, unless that were too much. How many pieces are held then; 0: not this one."""
+        size = self.held_size + len(data)
+        if size > MOST:
+            return 0
+        self.held_size = size
+        if self.held is None:
+            self.held = [data]
+            return 1
+        self.held.append(data)
+        return len(self.held)
+
     def write(self, head: bytes, data: bytes) -> memoryview | None:
         """Write what was held back, a head and what follows it, as much as the socket takes. What it does not take; None: it has
         all. Raises OSError when the connection is dead."""
-        if self.held:
-            head, self.held = self.held + head, b""
+        if self.held is not None:
+            return self._write_behind(head, data)
         if len(data) <= _COPIED:
             head, data = head + data, b""
         try:
@@ -47,6 +64,25 @@ class Outlet:
         if sent == len(head) + len(data):
             return None
         return memoryview(data)[sent - len(head) :] if sent >= len(head) else memoryview(head[sent:] + data)
+
+    def _write_behind(self, head: bytes, data: bytes) -> memoryview | None:
+        """Write what was held back, and the rest behind it."""
+        pieces = self.held or []
+        size = self.held_size + len(head) + len(data)
+        self.forget()
+        if head:
+            pieces.append(head)
+        if data:
+            pieces.append(data)
+        try:
+            if size > _JOINED and len(pieces) <= _FEW:
+                sent = os.writev(self.fd, pieces)
+            else:
+                pieces = [b"".join(pieces)]
+                sent = os.write(self.fd, pieces[0])
+        except BlockingIOError:
+            sent = 0
+        return None if sent == size else memoryview(b"".join(pieces))[sent:]
 
     def send_file(self, rest: FileRest) -> None:
         """Let the kernel send what the socket takes of a file, and move `rest` on. Raises OSError, EOFError."""
@@ -61,9 +97,14 @@ class Outlet:
         fd, self.fd = self.fd, -1
         return fd
 
+    def forget(self) -> None:
+        """Nothing is held back any more."""
+        self.held = None
+        self.held_size = 0
+
     def close(self) -> None:
         """Give the descriptor back, and forget what was held. May be called more than once."""
-        self.held = b""
+        self.forget()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

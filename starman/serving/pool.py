@@ -73,7 +73,7 @@ class Pool:
         self._threads = [_Sleeper(line(number) or nowhere()) for number in range(size)]
         self._idle = self._threads[::-1]
         self._stopped = False
-        self.outbox = Outbox()
+        self.outbox = Outbox(loop)
         # A permit for each thread that may wait for a slow reader. Taken and put back without a lock: a deque's pop is atomic.
         self._may_wait = deque([None] * max(1, size - 1))
         # Of the loop: whether a turn is to be taken when this poll's events are parsed, and what the last polls brought.
@@ -145,6 +145,18 @@ class Pool:
         """Whether small responses are to be held back: others are next, and the loop looks after them. A thread of the pool."""
         return self._parked and bool(self._queue or writer.pending_count)
 
+    def looks_after(self) -> bool:
+        """Whether blocks may be held back: the loop looks within a millisecond, at a slice of its park or by a timer. A thread of
+        the pool, which then calls `gathered`, unless the answer is False."""
+        return self._parked or (self._takes_turns and self.outbox.watch())
+
+    def gathered(self, writer: Writer) -> None:
+        """The first block is held back. A thread of the pool."""
+        self.outbox.writers.append(writer)
+        # The loop takes these back, then empties the outbox: one of the two sees the other.
+        if not (self._parked or self.outbox.watched):
+            self.outbox.flush()
+
     def may_wait(self) -> bool:
         """Ask to wait until a client has read. A thread of the pool, which then calls `has_waited`, unless the answer is False.
 
@@ -161,7 +173,8 @@ class Pool:
         self._may_wait.append(None)
 
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Have the loop call something: the one door to it (hazard 10). Any thread. Raises RuntimeError when it is closed."""
+        """Have the loop call something: the one door to it (hazard 10), but for looks at the outbox. Any thread.
+        Raises RuntimeError when it is closed."""
         self._loop.call_soon_threadsafe(callback, *arguments)
         # Two that look at each other again: we set this, then look whether the loop is parked; it parks, then looks at this.
         self._posted = True

@@ -136,7 +136,7 @@ class StreamedExchange(Exchange):
         """Ask for the body with 100 Continue, which comes before a response (RFC 9110 §15.2)."""
         if self._response is _Response.NONE:
             with contextlib.suppress(ClientGone):  # the read that wants to wait will say so
-                Exchange.send(self, interim(100), last=False)
+                Exchange.send(self, b"", head=interim(100), last=False)
 
     def _break_off(self, call: Call) -> None:
         """The application is done, and its body has failed: then so has its response, unless that was complete before."""

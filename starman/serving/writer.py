@@ -114,16 +114,14 @@ class Writer:
             return self._wake_loop
 
     def lose(self) -> None:
-        """The connection is gone, however it has ended. Loop. Exchanges that wait are dropped, here only and not under the lock;
-        the running one is told at its next send."""
+        """The connection is gone. Loop. Exchanges that wait are dropped, without the lock; the running one hears by a send."""
         with self._lock:
             self._die()
         while self._pending:
             self._pending.pop(0).drop()
 
     def rest(self) -> bool:
-        """Give the duplicate back while the connection idles: an application's select() fails above descriptor 1023. Loop.
-        False: it does not, for not all that was held back could be written."""
+        """Give the duplicate back: an application's select() fails above descriptor 1023. Loop. False: it is not idle."""
         with self._lock:
             self._write_held()
             if self.turn is not FREE:
@@ -138,24 +136,27 @@ class Writer:
 
     # The thread's side
 
-    def send(self, exchange: Exchange, head: bytes, data: bytes, *, hold: bool = False) -> memoryview | None:
-        """Write what the socket takes now. Thread. Returns what it does not take, None when it has all; raises ClientGone.
-
-        `hold`: if the socket is the thread's, hold it back until `flush`, or until more is written.
-        """
+    def send(self, exchange: Exchange, head: bytes, data: bytes) -> memoryview | None:
+        """Write what the socket takes now. Thread. Returns what it does not take, None when it has all; raises ClientGone."""
         self._lock.acquire()
         try:
             if self._exchange is exchange and self.turn is THREAD and self.outlet.fd >= 0:
-                if not hold:
-                    return self.outlet.write(head, data)
-                self.outlet.held += head + data
-                return None
+                return self.outlet.write(head, data)
         except OSError:
             self._failed()
             raise ClientGone from None
         finally:
             self._lock.release()
         return self.send(exchange, head, data) if self._notices_room(exchange) else memoryview(head + data)
+
+    def hold(self, exchange: Exchange, data: bytes) -> int:
+        """Hold back, until `flush`, or until more is written. Thread. How many pieces are held then; 0: not this one, send it."""
+        self._lock.acquire()
+        try:
+            mine = self._exchange is exchange and self.turn is THREAD and self.outlet.fd >= 0
+            return self.outlet.hold(data) if mine else 0
+        finally:
+            self._lock.release()
 
     def send_file(self, exchange: Exchange, rest: FileRest) -> None:
         """Let the kernel send of a file what the socket takes now, and move `rest` on. Thread. Raises ClientGone, OSError."""

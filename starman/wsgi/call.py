@@ -136,7 +136,7 @@ class Call:
         if self._state in (_BEGUN, _ENDED):
             raise AssertionError("early hints come before the response, and it has begun")
         if self._facts.minor:
-            self._output.send(interim(103, headers), last=False)
+            self._output.send(b"", head=interim(103, headers), last=False)
 
     def detach(self) -> None:
         """The application has taken the connection for a protocol of its own: there is no response to be sent."""

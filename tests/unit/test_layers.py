@@ -56,6 +56,7 @@ LOCK_FILES = {
     "starman/serving/bodystream.py",
     "starman/serving/exchange.py",
     "starman/serving/inline.py",
+    "starman/serving/outbox.py",
     "starman/serving/pool.py",
     "starman/serving/writer.py",
 }

@@ -28,6 +28,9 @@ class FakeLoop:
 
     call_soon = call_soon_threadsafe = call
 
+    def call_later(self, delay: float, function: Callable[..., object], *arguments: Any) -> None:
+        self.call(function, *arguments)
+
     def run_one(self, wait: bool = False) -> bool:
         """Run the next call. `wait`: until a thread has posted one."""
         try:

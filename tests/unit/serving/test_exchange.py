@@ -44,13 +44,20 @@ class FakeLog:
 class FakePool:
     """A pool that lets threads wait, or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, outbox: Outbox) -> None:
         self.permits = 1
-        self.outbox = Outbox()
+        self.outbox = outbox
         self.more_comes = False
+        self.may_gather = True
 
     def holds_back(self, writer: Writer) -> bool:
         return self.more_comes
+
+    def looks_after(self) -> bool:
+        return self.may_gather
+
+    def gathered(self, writer: Writer) -> None:
+        self.outbox.writers.append(writer)
 
     def may_wait(self) -> bool:
         self.permits -= 1
@@ -66,13 +73,13 @@ class FakePool:
 class FakeShared:
     """What an exchange needs of what connections share."""
 
-    def __init__(self, application: Callable[..., Any]) -> None:
+    def __init__(self, application: Callable[..., Any], loop: Any) -> None:
         self.application = application
         self.clock = Clock("fake")
         self.access_log = FakeLog()
         self.keepalive = True
         self.draining = False
-        self.pool = FakePool()
+        self.pool = FakePool(Outbox(loop))
         self.spool_limits = SpoolLimits(1 << 20, 1 << 20)
 
 
@@ -82,7 +89,7 @@ class Stage:
     def __init__(self, application: Callable[..., Any]) -> None:
         self.bridge = Bridge()
         self.writer = self.bridge.writer
-        self.shared = FakeShared(application)
+        self.shared = FakeShared(application, self.bridge.loop)
 
     def offer(self, data: bytes = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", body: RequestBody | None = None) -> Exchange:
         head, _, _ = request(data)
@@ -177,6 +184,93 @@ def test_whether_the_connection_persists(
     exchange.run()
     assert (b"Connection: close" in s.received()) is not persists
     assert s.writer.turn is (Turn.ENDING if not persists else Turn.THREAD if pending else Turn.FREE)
+
+
+class Gathering:
+    """A response in blocks of one byte, each made so many seconds after the one before."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, gaps: list[float], *fields: tuple[str, str], upto: int = 1 << 30) -> None:
+        self.now, self.gaps, self.fields, self.upto = 1000.0, gaps, fields, upto
+        self.seen: list[bytes] = []
+        monkeypatch.setattr(module, "monotonic", lambda: self.now)
+
+    def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", list(self.fields))
+        for number, gap in enumerate(self.gaps):
+            self.now += gap
+            yield b"%d" % (number % 10)
+            self.seen.append(self.stage.received())
+        self.seen.append(self.stage.received())
+
+    def run(self, stage: Make) -> list[bytes]:
+        """What the client has got behind each block, then of the end, then at last."""
+        self.stage = stage(self)
+        self.stage.offer(b"GET /x HTTP/1.0\r\n\r\n" if not self.fields else b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n").run()
+        self.seen[0] = self.seen[0].rpartition(b"\r\n\r\n")[2]
+        return [*self.seen, self.stage.received()]
+
+
+QUICK = [0.0] * 9
+
+
+def test_blocks_that_come_at_once_are_gathered(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
+    assert gathering.run(stage) == [b"0", b"1", b"2", b"3", b"", b"", b"", b"", b"45678", b"", b""]
+    assert list(gathering.stage.shared.pool.outbox.writers) == [gathering.stage.writer], "told of once"
+
+
+def test_one_that_had_to_be_waited_for_takes_those_before_along_at_once(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    gaps = [0.0] * 6 + [0.01, 0.0, 0.0]
+    gathering = Gathering(monkeypatch, gaps, ("Content-Length", "10"))
+    assert gathering.run(stage) == [b"0", b"1", b"2", b"3", b"", b"", b"456", b"7", b"8", b"", b""]
+
+
+def test_blocks_that_are_waited_for_leave_one_by_one(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathering = Gathering(monkeypatch, [0.0002] * 9, ("Content-Length", "9"))
+    assert gathering.run(stage) == [*(b"%d" % number for number in range(9)), b"", b""]
+
+
+def test_nothing_is_gathered_where_nobody_looks_after_it(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
+    monkeypatch.setattr(FakePool, "looks_after", lambda self: False)
+    assert gathering.run(stage) == [*(b"%d" % number for number in range(9)), b"", b""]
+
+
+def test_what_the_loop_writes_meanwhile_is_told_of_again(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
+    gathered = FakePool.gathered
+
+    def at_once(self: FakePool, writer: Writer) -> None:
+        gathered(self, writer)
+        self.outbox.flush()
+
+    monkeypatch.setattr(FakePool, "gathered", at_once)
+    assert gathering.run(stage) == [*(b"%d" % number for number in range(9)), b"", b""]
+
+
+def test_what_is_gathered_at_the_end_of_a_connection_is_left_to_the_outbox(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without a length and chunks, nothing is written behind the last block.
+    gathering = Gathering(monkeypatch, QUICK)
+    assert gathering.run(stage)[-1] == b""
+    gathering.stage.shared.pool.outbox.flush()
+    assert gathering.stage.received() == b"45678"
+    assert gathering.stage.writer.turn is Turn.ENDING
+
+
+def test_early_hints_are_not_gathered(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "monotonic", lambda: 1000.0)
+    received = []
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        for _ in range(9):
+            environ["wsgi.early_hints"]([("Link", "</x>")])
+            received.append(s.received())
+        return hello(environ, start_response)
+
+    s = stage(application)
+    s.offer().run()
+    assert len(received) == 9
+    assert all(hints.startswith(b"HTTP/1.1 103 ") for hints in received)
 
 
 def body_of(data: bytes, memory_bytes: int = 100) -> RequestBody:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from starman.serving import inline as inline_module
 from starman.serving import outlet as outlet_module
-from starman.serving.outbox import LARGEST, Outbox
+from starman.serving import pace as pace_module
+from starman.serving.outbox import LARGEST, MOST, Outbox
 from starman.serving.spool import SpoolLimits
 from starman.serving.turn import Turn
 from starman.serving.writer import Writer
-from tests.functional.wire import encode_request
+from tests.functional.wire import Client, encode_request
 from tests.unit.serving.fakes import Bridge, FakeExchange, bridge
 from tests.unit.serving.running import SECONDS, Running
 
@@ -51,7 +52,7 @@ def held_back(b: Bridge, *responses: bytes) -> Any:
     for number, (exchange, response) in enumerate(zip(exchanges, responses, strict=True)):
         if number:
             assert b.writer.release(exchanges[number - 1], True) is exchange
-        assert b.writer.send(exchange, response, b"", hold=True) is None
+        assert b.writer.hold(exchange, response) == number + 1
     return exchanges[-1]
 
 
@@ -65,6 +66,25 @@ def test_pipelined_responses_leave_in_one_write(writes: list[bytes]) -> None:
         b.writer.flush()
         b.writer.flush()
         assert (b.client.recv(100), writes) == (b"one two three", [b"one two three"])
+
+
+def test_many_pieces_leave_in_one_write_and_large_ones_uncopied(writes: list[bytes]) -> None:
+    with bridge() as b:
+        exchange = held_back(b, *[b"%d," % number for number in range(900)])
+        b.writer.flush()
+        assert writes == [b"".join(b"%d," % number for number in range(900))]
+        assert b.client.recv(1 << 16) == writes.pop()
+        b.writer.release(exchange, True)
+        pieces = [os.urandom(MOST // 7) for _ in range(6)]
+        left = MOST - len(b"".join(pieces))
+        exchange = held_back(b, *pieces)
+        assert b.writer.hold(exchange, b"-" * (left + 1)) == 0, "too much"
+        assert b.writer.hold(exchange, b"-" * left) == 7
+        rest = b.writer.send(exchange, b"head", b"data")
+        assert rest is not None
+        assert writes == [b"".join(pieces) + b"-" * left + b"headdata"]
+        assert writes[0].endswith(rest)
+        assert b.client.recv(1 << 20) == writes[0][: -len(rest)]
 
 
 def test_what_is_written_next_comes_behind_it_in_the_same_write(writes: list[bytes]) -> None:
@@ -96,7 +116,7 @@ def test_nothing_overtakes_it(what: str) -> None:
 @pytest.mark.parametrize("persistent", [True, False])
 def test_what_does_not_fit_is_written_by_the_loop(persistent: bool) -> None:
     with bridge() as b:
-        response = os.urandom(100_000)
+        response = os.urandom(MOST)
         b.writer.release(held_back(b, response), persistent)
         b.writer.flush()
         assert b.writer.turn is Turn.RETURNED
@@ -107,7 +127,7 @@ def test_what_does_not_fit_is_written_by_the_loop(persistent: bool) -> None:
 
 def test_what_does_not_fit_comes_before_the_response_that_is_being_made() -> None:
     with bridge() as b:
-        response = os.urandom(100_000)
+        response = os.urandom(MOST)
         exchange = held_back(b, response)
         b.offer()
         exchange = b.writer.release(exchange, True)
@@ -171,19 +191,23 @@ def test_only_a_running_exchange_with_a_descriptor_has_its_response_held() -> No
     with bridge() as b:
         exchange = b.offer()
         b.writer.keep(exchange, memoryview(b"begun"), SpoolLimits(1 << 20, 0), last=False)
-        assert b.writer.send(exchange, b"not ", b"held", hold=True) == b"not held"
+        assert b.writer.hold(exchange, b"not held") == 0
     with bridge() as b:
-        exchange = FakeExchange()
-        assert b.writer.offer(exchange, -1, False)  # type: ignore[arg-type]
-        assert b.writer.send(exchange, b"not ", b"held", hold=True) == b"not held"  # type: ignore[arg-type]
+        fake: Any = FakeExchange()
+        assert b.writer.offer(fake, -1, False)
+        assert b.writer.hold(fake, b"not held") == 0
+    with bridge() as b:
+        b.offer()
+        assert b.writer.hold(fake, b"not held") == 0
 
 
 def test_the_outbox_is_emptied_in_order_and_once(writes: list[bytes]) -> None:
-    outbox, (one, two) = Outbox(), (Bridge(), Bridge())
+    one, two = Bridge(), Bridge()
+    outbox = Outbox(one.loop)  # type: ignore[arg-type]
     try:
         for b, response in ((one, b"1"), (two, b"2"), (one, b"3")):
             exchange = b.offer()
-            b.writer.send(exchange, response, b"", hold=True)
+            b.writer.hold(exchange, response)
             b.writer.release(exchange, True)
             outbox.writers.append(b.writer)
         outbox.flush()
@@ -218,14 +242,15 @@ class Application:
 def held(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What was held back."""
     responses: list[bytes] = []
-    send = Writer.send
+    hold = Writer.hold
 
-    def note(self: Writer, exchange: Any, head: bytes, data: bytes, *, hold: bool = False) -> memoryview | None:
-        if hold:
-            responses.append(head + data)
-        return send(self, exchange, head, data, hold=hold)
+    def note(self: Writer, exchange: Any, data: bytes) -> int:
+        held = hold(self, exchange, data)
+        if held:
+            responses.append(data)
+        return held
 
-    monkeypatch.setattr(Writer, "send", note)
+    monkeypatch.setattr(Writer, "hold", note)
     return responses
 
 
@@ -275,6 +300,86 @@ def test_what_is_large_is_not_held_back(held: list[bytes]) -> None:
         for client in (one, other):
             assert [response.body for response in client.read_many(["GET"] * 3)] == [b"x" * LARGEST] * 3
         assert held == []
+
+
+# Blocks
+
+
+class Bursts:
+    """Answers with a hundred blocks at once and then, while it blocks or computes, with nothing until it is told to go on."""
+
+    def __init__(self, *, computes: bool) -> None:
+        self.go_on = threading.Event()
+        self.computes = computes
+
+    def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "101")])
+        for number in range(100):
+            yield b"%d" % (number % 10)
+        while self.computes and not self.go_on.is_set():
+            pass
+        assert self.go_on.wait(SECONDS)
+        yield b"."
+
+
+def in_full(client: Client, count: int) -> bytes:
+    """That many bytes of the body of a response, which may have more."""
+    data = bytearray()
+    while len(data.partition(b"\r\n\r\n")[2]) < count:
+        received = client.socket.recv(1 << 16)
+        assert received, "the connection has ended"
+        data += received
+    return bytes(data.partition(b"\r\n\r\n")[2])
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, too, the blocks of a burst come at once."""
+    monkeypatch.setattr(pace_module, "AT_ONCE", SECONDS)
+
+
+@pytest.mark.parametrize("computes", [False, True])
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_was_gathered_does_not_wait_for_the_next_block(
+    computes: bool, others: int, unhurried: None, writes: list[bytes]
+) -> None:
+    application = Bursts(computes=computes)
+    with Running(application, threads=1 + others) as running:
+        clients = [running.client() for _ in range(1 + others)]
+        for _ in range(5):
+            application.go_on.clear()
+            writes.clear()
+            at_once(running, *((client, encode_request("GET", "/")) for client in clients))
+            for client in clients:
+                assert in_full(client, 100) == b"0123456789" * 10
+            assert len(writes) < 40 * len(clients)
+            application.go_on.set()
+            for client in clients:
+                assert client.socket.recv(10) == b"."
+
+
+def test_a_client_that_reads_slowly_gets_all_in_order(unhurried: None, held: list[bytes]) -> None:
+    blocks = [b"%d," % number * (number % 700) for number in range(3000)]
+
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield from blocks
+
+    with Running(application) as running:
+        client = running.client(receive_bytes=4096)
+        for _ in range(2):
+            client.send(encode_request("GET", "/"))
+            time.sleep(0.1)
+            assert client.read().body == b"".join(blocks)
+    assert held
+
+
+def test_without_threads_blocks_leave_one_by_one(unhurried: None, writes: list[bytes]) -> None:
+    application = Bursts(computes=False)
+    application.go_on.set()
+    with Running(application, in_loop=True) as running:
+        assert len(running.client().get("/").body) == 101
+    assert len(writes) == 101
 
 
 @pytest.mark.parametrize("in_loop", [False, True])

@@ -1,7 +1,7 @@
-"""starman.serving.pool, as a model: every order in which the steps of the loop and of two threads can follow each other.
+"""starman.serving.pool and outbox, as a model: every order in which the steps of the loop and of two threads can follow.
 
 A step is what the interpreter may not interrupt, and what others can see: one look at, or one change of, something shared. Each
-step of the model names the line of `Pool` that it stands for; whoever changes the order of lines there changes it here. Time is
+step of the model names the line of the code that it stands for; whoever changes the order of lines there changes it here. Time is
 left out: a slice of a park may end at any moment, POOL may be over at any moment, and a request may arrive at any moment.
 
 What is checked, in every state that can be reached:
@@ -30,7 +30,7 @@ RETURNS = "r"
 BLOCKS = "b"  # until all others are finished and answered: so one thread has to be left for them, and somebody empty the outbox
 POSTS = "p"  # and waits until the loop has called what it posted, as a thread that streams does
 CHAINS = "c"  # gives the next exchange of its connection, which is an "r"
-
+GATHERS = "g"  # holds a block back, then blocks until somebody has written it
 
 WITHIN_A_PARK = ("wake for the park", "parked", "gate")
 
@@ -49,6 +49,8 @@ class Mistake(Enum):
     LOOKS_BEFORE_IT_ADDS = auto()
     FORGETS_THE_OUTBOX_AFTER_A_PARK = auto()
     FORGETS_THE_OUTBOX_WITHOUT_A_PARK = auto()
+    GATHERS_WITHOUT_ANOTHER_LOOK = auto()
+    LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH = auto()
 
 
 class Thread(NamedTuple):
@@ -82,7 +84,8 @@ class State(NamedTuple):
     progress: bool = False  # whether an exchange was finished since the last slice
     to_wake: int = 0
     blocked: bool = False
-    held: bool = False  # whether responses are held back
+    held: bool = False  # whether responses or blocks are held back
+    watched: bool = False
     called: int = 0  # posted calls that were made, and whose posters have not noticed
 
 
@@ -161,9 +164,36 @@ class Model:
                 elif thread.exchange == BLOCKS:
                     if state.unfinished == 1 and not state.held:
                         yield goes("finished", unfinished=0)
+                elif thread.exchange == GATHERS:
+                    yield goes("look after")
                 else:
                     yield goes("look at parked")
-            # Exchange.send: holds_back, then the outbox
+            # Exchange._hold, of a block: looks_after …
+            case "look after":  # return self._parked or (self._takes_turns …
+                if state.parked:
+                    yield goes("gather")
+                elif self.takes_turns:
+                    yield goes("watch")
+                else:
+                    yield goes("finished", unfinished=state.unfinished - 1)
+            case "watch":  # … and self.outbox.watch()): if not self.watched: self.watched = True
+                yield goes("gather") if state.watched else goes("post the look", watched=True)
+            case "post the look":  # self._loop.call_soon_threadsafe(self._look)
+                yield goes("gather", ready=(*state.ready, "look"))
+            # … then gathered
+            case "gather":  # self.outbox.writers.append(writer)
+                done = self.mistake is Mistake.GATHERS_WITHOUT_ANOTHER_LOOK
+                yield goes("wait for the loop" if done else "look behind", held=True)
+            case "look behind":  # if not (self._parked …
+                yield goes("wait for the loop" if state.parked else "look at watched")
+            case "look at watched":  # … or self.outbox.watched)
+                yield goes("wait for the loop" if state.watched else "write the block")
+            case "write the block":  # self.outbox.flush()
+                yield goes("wait for the loop", held=False)
+            case "wait for the loop":
+                if not state.held:
+                    yield goes("finished", unfinished=state.unfinished - 1)
+            # Exchange._hold, of a response: holds_back, then the outbox
             case "look at parked":  # return self._parked …
                 yield goes("look for more") if state.parked else goes("finished", unfinished=state.unfinished - 1)
             case "look for more":  # … and bool(self._queue or writer.pending_count)
@@ -209,9 +239,30 @@ class Model:
                     yield to(at="wake before put") if mistake is Mistake.WAKES_BEFORE_IT_QUEUES else to(at="put")
                 if state.ready:
                     callback, ready = state.ready[0], state.ready[1:]
-                    yield to(ready=ready, called=state.called + 1) if callback == "call" else to(ready=ready, at="turn")
+                    early = mistake is Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH
+                    match callback:
+                        case "call":
+                            yield to(ready=ready, called=state.called + 1)
+                        case "look":
+                            yield to(ready=ready, at="look for blocks" if early else "take back the watch")
+                        case _:
+                            yield to(ready=ready, at="turn")
                 if self.stops and not state.coming and not state.stopped:
                     yield to(at="wake all") if mistake is Mistake.STOPS_AFTER_IT_WAKES else to(at="wake all", stopped=True)
+            # Outbox._look
+            case "take back the watch":  # self.watched = False
+                early = mistake is Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH
+                yield to(at="loop" if early else "look for blocks", watched=False)
+            case "look for blocks":  # if self.writers: self.flush()
+                if state.held:
+                    yield to(at="watch again", held=False)
+                else:
+                    early = mistake is Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH
+                    yield to(at="take back the watch" if early else "loop")
+            case "watch again":  # self.watched = True
+                yield to(at="look later", watched=True)
+            case "look later":  # self._loop.call_later(LONGEST, self._look)
+                yield to(at="loop", ready=(*state.ready, "look"))
             case "put":  # self._queue.append(exchange)
                 put = {"queue": state.queue + state.coming[0], "coming": state.coming[1:]}
                 if mistake is Mistake.WAKES_BEFORE_IT_QUEUES:
@@ -380,12 +431,12 @@ def assert_no_circle(steps: dict[State, State]) -> None:
         done |= path
 
 
-@pytest.mark.parametrize("coming", ["rrr", "rbr", "brr", "pbr", "bp", "cb", "bc"])
+@pytest.mark.parametrize("coming", ["rrr", "rbr", "brr", "pbr", "bp", "cb", "bc", "gr", "rg", "gg", "gc"])
 def test_taking_turns(coming: str) -> None:
     assert Model(coming).check() > 1000
 
 
-@pytest.mark.parametrize("coming", ["rrr", "rbr", "pbr", "cb", "bc"])
+@pytest.mark.parametrize("coming", ["rrr", "rbr", "pbr", "cb", "bc", "gr"])
 def test_without_taking_turns(coming: str) -> None:
     assert Model(coming, takes_turns=False).check() > 100
 
@@ -410,6 +461,9 @@ def test_stop(coming: str, takes_turns: bool) -> None:
         (Mistake.LOOKS_BEFORE_IT_ADDS, "rrr", "lost"),
         (Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK, "rb", "lost"),
         (Mistake.FORGETS_THE_OUTBOX_WITHOUT_A_PARK, "cb", "lost"),
+        (Mistake.GATHERS_WITHOUT_ANOTHER_LOOK, "g", "lost"),
+        (Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH, "g", "lost"),
+        (Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK, "g", "lost"),
     ],
     ids=lambda value: getattr(value, "name", value),
 )

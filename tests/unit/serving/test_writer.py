@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from starman.serving.filerest import FileRest, send_some
+from starman.serving.outbox import MOST
 from starman.serving.spool import SpoolLimits
 from starman.serving.turn import TRANSITIONS, Turn
 from starman.serving.writer import Writer
@@ -76,7 +77,7 @@ def thread_turn(b: Bridge) -> Any:
 
 def held_back(b: Bridge, response: bytes = b"held") -> Any:
     exchange = b.offer()
-    assert b.writer.send(exchange, response, b"", hold=True) is None
+    assert b.writer.hold(exchange, response) == 1
     return exchange
 
 
@@ -286,20 +287,18 @@ class World(RuleBasedStateMachine):
         times=st.sampled_from([1, 200, 2000]),
         last=st.booleans(),
         waits=st.booleans(),
-        hold=st.booleans(),
     )
-    def thread_sends(self, data: bytes, times: int, last: bool, waits: bool, hold: bool) -> None:
+    def thread_sends(self, data: bytes, times: int, last: bool, waits: bool) -> None:
         data *= times
         may = self.writer.turn in (Turn.THREAD, Turn.SPOOLING, Turn.SPOOLED)
         adds = self.writer.turn is Turn.SPOOLING
         try:
-            rest = self.writer.send(self.running, data[:7], data[7:], hold=hold)
+            rest = self.writer.send(self.running, data[:7], data[7:])
         except ClientGone:
             assert not may
             return
         assert may
         assert not adds or rest == data
-        assert adds or not hold or rest is None
         self.expected += data
         if rest is not None:
             if not waits:
@@ -310,6 +309,18 @@ class World(RuleBasedStateMachine):
                 self.stream = in_thread(self.writer.hand_over, self.running, rest, last=False)
                 while self.writer.turn is not Turn.STREAMING:
                     pass
+
+    @precondition(lambda self: self.running is not None and self.stream is None)
+    @rule(data=st.binary(min_size=1, max_size=50), times=st.sampled_from([1, 200, 2000]))
+    def thread_holds_back(self, data: bytes, times: int) -> None:
+        data *= times
+        held = self.writer.outlet.held_size
+        pieces = self.writer.hold(self.running, data)
+        may = self.writer.turn is Turn.THREAD and held + len(data) <= MOST
+        assert (pieces > 0) is may
+        if pieces:
+            self.expected += data
+            assert self.writer.outlet.held_size == held + len(data)
 
     @rule()
     def either_side_empties_the_outbox(self) -> None:
@@ -336,8 +347,7 @@ class World(RuleBasedStateMachine):
         stale: Any = FakeExchange()
         with pytest.raises(ClientGone):
             self.writer.send(stale, b"", b"forged")
-        with pytest.raises(ClientGone):
-            self.writer.send(stale, b"", b"forged", hold=True)
+        assert self.writer.hold(stale, b"forged") == 0
         with pytest.raises(ClientGone):
             self.writer.hand_over(stale, memoryview(b"forged"), last=True)
         with pytest.raises(ClientGone):
