@@ -20,6 +20,8 @@ endif
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# It is plain Python: so that pip does not fetch what would compile it.
+EDITABLE := COMPILE_STARMAN=0 $(PIP) --editable
 
 .DELETE_ON_ERROR:
 .PHONY: help serve test lint pytest docs-check compiled bench bench-all bench-memory bench-turns bench-venv fuzz faults torture docs clean
@@ -103,11 +105,11 @@ clean:
 
 # A stamp says that its extra is installed as pyproject.toml has it: a second run installs nothing.
 $(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
-	$(PIP) --editable .
+	$(EDITABLE) .
 	@touch $@
 
 $(VENV)/test.stamp $(VENV)/bench.stamp $(VENV)/fuzz.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
-	$(PIP) --editable '.[$*]'
+	$(EDITABLE) '.[$*]'
 	@touch $@ $(VENV)/serve.stamp
 
 $(VENV)/compiled.stamp: setup.py pyproject.toml $(shell find starman -name '*.py') | $(BIN)/python

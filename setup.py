@@ -1,6 +1,7 @@
-"""What pyproject.toml cannot say: COMPILE_STARMAN=1 makes a wheel in which mypyc has compiled the modules of the hot path.
+"""What pyproject.toml cannot say: mypyc compiles the modules of the hot path, where a wheel is built and a C compiler is found.
 
-The variable is read where a wheel is built. Without it, or with 0, starman is plain Python, and no compiler is needed.
+COMPILE_STARMAN=1 insists on that: without a compiler, or with one that fails, there is no wheel. With 0, starman is plain Python,
+and no compiler is needed. Without the variable, what cannot be compiled stays plain Python, and the build says so.
 """
 
 from __future__ import annotations
@@ -42,19 +43,23 @@ MODULES = (
 COMPILER = ["mypy>=2.4"]
 
 
-def is_wanted() -> bool:
-    """Whether the environment asks for a compiled wheel."""
-    value = os.environ.get("COMPILE_STARMAN") or "0"
-    if value not in ("0", "1"):
+def asked() -> str:
+    """What the environment says: 1, 0, or nothing."""
+    value = os.environ.get("COMPILE_STARMAN", "")
+    if value not in ("", "0", "1"):
         sys.exit(f"COMPILE_STARMAN must be 1, for a compiled starman, or 0, for plain Python, not {value!r}")
-    return value == "1"
+    return value
+
+
+def compiler() -> str:
+    """The C compiler that setuptools will call."""
+    return (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
 
 
 def build_compiled() -> None:
     """Build the wheel, everything beside the sources: an extension there would hide the module that it was made of."""
-    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
-    if shutil.which(compiler) is None:
-        sys.exit(f"COMPILE_STARMAN=1 needs a C compiler, and there is no {compiler} (Debian: apt install gcc libc6-dev)")
+    if shutil.which(compiler()) is None:
+        sys.exit(f"a C compiler is needed, and there is no {compiler()} (Debian: apt install gcc libc6-dev)")
 
     from mypyc.build import mypycify
 
@@ -63,16 +68,31 @@ def build_compiled() -> None:
         flags = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={scratch}/mypy"]
         extensions = mypycify([*flags, *MODULES], group_name="starman", target_dir=scratch)
         for extension in extensions:
-            extension.extra_compile_args.append("-Wno-error")
+            extension.extra_compile_args = [*extension.extra_compile_args, "-Wno-error"]
         setup(ext_modules=extensions, options={"build": {"build_base": scratch}})
 
 
-if not is_wanted():
+def build_what_can_be() -> None:
+    """Build the wheel, compiled if that works, else of plain Python."""
+    try:
+        build_compiled()
+    except (Exception, SystemExit) as error:
+        print(f"starman is not compiled but plain Python: {error}", file=sys.stderr)
+        setup()
+
+
+wish = asked()
+if wish == "0":
     setup()
 elif "bdist_wheel" in sys.argv:
-    build_compiled()
+    if wish:
+        build_compiled()
+    else:
+        build_what_can_be()
 elif "editable_wheel" in sys.argv:
-    sys.exit("COMPILE_STARMAN=1 is for wheels: an editable installation is plain Python")
+    if wish:
+        sys.exit("COMPILE_STARMAN=1 is for wheels: an editable installation is plain Python")
+    setup()
 else:
     # A question before the build: what it needs.
-    setup(setup_requires=COMPILER)
+    setup(setup_requires=COMPILER if wish or shutil.which(compiler()) else [])

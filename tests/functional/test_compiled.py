@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -37,9 +38,15 @@ GROUPS = {
     "WSGI": (
         *("tests/unit/wsgi", "tests/functional/test_wsgi.py", "tests/functional/test_websocket.py"),
         *("tests/functional/test_logs.py", "tests/functional/test_graceful.py", "tests/functional/test_uploads.py"),
+        "tests/functional/test_blocks.py",
     ),
     "slow readers": ("tests/functional/test_slow_readers.py",),
     "no threads": ("tests/functional/test_inline.py",),
+    "connections": tuple(
+        f"tests/functional/test_{name}.py"
+        for name in ("tls", "connecting", "clients", "slow_clients", "body_memory", "refusals", "listening")
+    ),
+    "load": tuple(f"tests/functional/test_{name}.py" for name in ("mixed", "torture", "balance", "idle", "reload")),
 }
 
 # Streams of bytes for the parser.
@@ -80,7 +87,7 @@ def build(source: Path, tree: Path) -> None:
     """Build the wheel, and unpack it. What is built leaves nothing beside the sources."""
     before = set((source / "starman").rglob("*"))
     pip = ("-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", str(tree), str(source))
-    done = run(source, *pip, COMPILE_STARMAN="1")
+    done = run(source, *pip)
     assert done.returncode == 0, done.stdout
     assert set((source / "starman").rglob("*")) == before
     assert not (source / "build").exists()
@@ -112,7 +119,7 @@ def test_it_says_what_it_is(compiled: Path) -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_tests_of_plain_python_pass(group: str, compiled: Path, request: pytest.FixtureRequest) -> None:
     options = ["--forbid-skip"] if request.config.getoption("--forbid-skip") else []
-    done = run(compiled, "-m", "pytest", "-p", "no:cacheprovider", *options, *GROUPS[group])
+    done = run(compiled, "-m", "pytest", "-p", "no:cacheprovider", *options, *GROUPS[group], timeout=900)
     assert done.returncode == 0, done.stdout[-20_000:]
 
 
@@ -155,26 +162,67 @@ def test_an_upgrade_to_it_and_back_loses_nothing(compiled: Path, tmp_path: Path)
     assert load.failures == []
 
 
-# What is wrong is said before anything is built
+# What is built where
+
+
+def wheel_of(source: Path, **changes: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Try to build the wheel. What was said, and which files are in it."""
+    done = run(copy(SOURCES, source), "setup.py", "bdist_wheel", **changes)
+    files: list[str] = []
+    for wheel in source.glob("dist/*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            files += archive.namelist()
+    return done, files
+
+
+def is_plain(files: list[str]) -> bool:
+    return "starman/proto/request.py" in files and not any(name.endswith(".so") for name in files)
+
+
+def test_plain_python_can_be_had(tmp_path: Path) -> None:
+    done, files = wheel_of(tmp_path, COMPILE_STARMAN="0")
+    assert done.returncode == 0
+    assert is_plain(files)
+    assert "not compiled" not in done.stdout
+
+
+NO_COMPILER = "a C compiler is needed, and there is no no-such-compiler (Debian: apt install gcc libc6-dev)\n"
+
+
+def test_without_a_compiler_it_is_plain_python(tmp_path: Path) -> None:
+    done, files = wheel_of(tmp_path, CC="no-such-compiler -O2")
+    assert done.returncode == 0
+    assert is_plain(files)
+    assert f"starman is not compiled but plain Python: {NO_COMPILER}" in done.stdout
+
+
+def test_with_a_compiler_that_fails_it_is_plain_python(tmp_path: Path) -> None:
+    done, files = wheel_of(tmp_path, CC="false")
+    assert done.returncode == 0, done.stdout
+    assert is_plain(files)
+    assert re.search(r"^starman is not compiled but plain Python: error: .*'false'", done.stdout, re.MULTILINE | re.IGNORECASE)
+
+
+def test_whoever_insists_gets_it_compiled_or_not_at_all(tmp_path: Path) -> None:
+    done, files = wheel_of(tmp_path / "without", COMPILE_STARMAN="1", CC="no-such-compiler -O2")
+    assert (done.returncode, done.stdout, files) == (1, NO_COMPILER, [])
+    done, files = wheel_of(tmp_path / "failing", COMPILE_STARMAN="1", CC="false")
+    assert (done.returncode, files) == (1, [])
+    assert re.search(r"^error: .*'false'", done.stdout, re.MULTILINE)
 
 
 def test_a_wrong_value(tmp_path: Path) -> None:
-    done = run(copy(SOURCES, tmp_path), "setup.py", "bdist_wheel", COMPILE_STARMAN="yes")
-    assert (done.returncode, done.stdout) == (
+    done, files = wheel_of(tmp_path, COMPILE_STARMAN="yes")
+    assert (done.returncode, done.stdout, files) == (
         1,
         "COMPILE_STARMAN must be 1, for a compiled starman, or 0, for plain Python, not 'yes'\n",
-    )
-
-
-def test_no_compiler(tmp_path: Path) -> None:
-    done = run(copy(SOURCES, tmp_path), "setup.py", "bdist_wheel", COMPILE_STARMAN="1", CC="no-such-compiler -O2")
-    assert done.returncode == 1
-    assert (
-        done.stdout
-        == "COMPILE_STARMAN=1 needs a C compiler, and there is no no-such-compiler (Debian: apt install gcc libc6-dev)\n"
+        [],
     )
 
 
 def test_an_editable_installation_is_plain(tmp_path: Path) -> None:
     done = run(copy(SOURCES, tmp_path), "setup.py", "editable_wheel", COMPILE_STARMAN="1")
     assert (done.returncode, done.stdout) == (1, "COMPILE_STARMAN=1 is for wheels: an editable installation is plain Python\n")
+    done = run(tmp_path, "setup.py", "editable_wheel")
+    assert done.returncode == 0
+    assert not list(tmp_path.rglob("*.so"))
