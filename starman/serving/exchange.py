@@ -17,6 +17,7 @@ from starman.serving.filerest import FileRest
 from starman.serving.outbox import LARGEST
 from starman.serving.pace import Pace
 from starman.serving.rawsocket import RawSocket
+from starman.serving.turn import THREAD
 from starman.wsgi.body import RequestBody
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
@@ -169,7 +170,8 @@ class Exchange:
         if head or self._pace is None:
             self._pace = Pace(now)
             return False
-        if not self._pace.is_rapid(now) or not pool.looks_after():
+        # A look at whose turn it is, so that the loop is not asked in vain.
+        if not self._pace.is_rapid(now) or writer.turn is not THREAD or writer.outlet.fd < 0 or not pool.looks_after():
             return False
         pieces = writer.hold(self, data)
         if pieces == 1:

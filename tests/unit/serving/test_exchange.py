@@ -236,6 +236,17 @@ def test_nothing_is_gathered_where_nobody_looks_after_it(stage: Make, monkeypatc
     assert gathering.run(stage) == [*(b"%d" % number for number in range(9)), b"", b""]
 
 
+def test_the_loop_is_not_asked_in_vain(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On TLS nothing can be held back, nor while the loop writes.
+    gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
+    asked: list[None] = []
+    monkeypatch.setattr(FakePool, "looks_after", lambda self: asked.append(None))
+    monkeypatch.setattr(FakePool, "may_wait", lambda self: False)
+    monkeypatch.setattr(os, "dup", lambda fd: -1)
+    gathering.run(stage)
+    assert asked == []
+
+
 def test_what_the_loop_writes_meanwhile_is_told_of_again(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
     gathered = FakePool.gathered
