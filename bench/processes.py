@@ -18,13 +18,15 @@ def descendants(pid: int) -> list[int]:
     return [each for child in children for each in (child, *descendants(child))]
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    """User and system time that these processes have had; -1 where the system does not tell."""
+def cpu_seconds(pid: int) -> float:
+    """User and system time that a process and its descendants have had, those that have ended included; -1 where the system does
+    not tell. Perl's Starman replaces a worker after a thousand requests."""
     ticks = 0
     known = False
-    for pid in pids:
-        if fields := _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split():
-            ticks += int(fields[11]) + int(fields[12])
+    for each in family(pid):
+        if fields := _read(Path(f"/proc/{each}/stat")).rpartition(")")[2].split():
+            # utime, stime, and those of children that were waited for (proc(5))
+            ticks += sum(map(int, fields[11:15]))
             known = True
     return ticks / os.sysconf("SC_CLK_TCK") if known else -1.0
 

@@ -130,12 +130,11 @@ class _Runner:
         return replace(turn, alone=alone, beside_bytes=each)
 
     def _measure(self, running: Running) -> Turn:
-        family = processes.family(running.pid)
-        before = processes.cpu_seconds(family)
-        with _highest(family, self._scenario.peak) as highest:
+        before = processes.cpu_seconds(running.pid)
+        with _highest(processes.family(running.pid), self._scenario.peak) as highest:
             result = self._ask(running, self._options.seconds)
-        used = processes.cpu_seconds(family) - before if before >= 0 else -1.0
-        return Turn(result, used, max(processes.memory_bytes(family), *highest))
+        used = processes.cpu_seconds(running.pid) - before if before >= 0 else -1.0
+        return Turn(result, used, max(processes.memory_bytes(processes.family(running.pid)), *highest))
 
     def _ask(self, running: Running, seconds: float) -> Result:
         result = ask(running, self._scenario.load, seconds, self._cores.client, self._options.generator)

@@ -193,3 +193,16 @@ def test_scenarios_and_servers_are_listed() -> None:
     assert done.returncode == 0
     assert "\n  hello-256 " in done.stdout
     assert "\n  gunicorn gthread " in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_time_of_processes_that_have_ended_counts() -> None:
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    program = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])\nprint('done', flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"done\n"
+        assert processes.descendants(process.pid) == []
+        assert processes.cpu_seconds(process.pid) >= 0.29
+        process.stdin.write(b"\n")

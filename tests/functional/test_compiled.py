@@ -42,11 +42,10 @@ GROUPS = {
     ),
     "slow readers": ("tests/functional/test_slow_readers.py",),
     "no threads": ("tests/functional/test_inline.py",),
-    "connections": tuple(
-        f"tests/functional/test_{name}.py"
-        for name in ("tls", "connecting", "clients", "slow_clients", "body_memory", "refusals", "listening")
-    ),
-    "load": tuple(f"tests/functional/test_{name}.py" for name in ("mixed", "torture", "balance", "idle", "reload")),
+    "connections": tuple(f"tests/functional/test_{name}.py" for name in ("tls", "connecting", "clients", "listening")),
+    "slow clients": tuple(f"tests/functional/test_{name}.py" for name in ("slow_clients", "body_memory", "refusals")),
+    "load": tuple(f"tests/functional/test_{name}.py" for name in ("mixed", "balance", "idle", "reload")),
+    "torture": ("tests/functional/test_torture.py",),
 }
 
 # Streams of bytes for the parser.
