@@ -328,7 +328,7 @@ def test_hup_serves_changed_code_from_new_workers_under_the_same_master(code: Co
         server.wait_for("restarted: 2 workers are new")
         assert wait_until(lambda: not before & set(server.children()), 10)
         assert answers(server) == {"two"}
-        assert len(molds(server)) == (2 if mode == "--preload-app" else 1)
+        assert wait_until(lambda: len(molds(server)) == (2 if mode == "--preload-app" else 1), 10)
 
 
 @MODES

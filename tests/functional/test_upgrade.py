@@ -86,7 +86,7 @@ def test_the_new_version_takes_over_under_load(installed: Installation, mode: st
         assert not before & set(server.worker_pids())
         assert all_say(server, "new")
         assert answers(server) == {"two"}
-        assert len(molds(server)) == (2 if mode == "--preload-app" else 1)
+        assert wait_until(lambda: len(molds(server)) == (2 if mode == "--preload-app" else 1), 30)
         assert wait_until(lambda: descriptors(server.pid) == files, 30)
     assert load.failures == []
 
