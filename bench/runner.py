@@ -22,6 +22,10 @@ WARM_UP_SECONDS = 1.0
 # Until a server has put away what a busy connection has and an idle one does not need, and what slow readers do not take.
 SETTLE_SECONDS = 3.0
 SAMPLE_SECONDS = 0.1
+# A server is at rest when it has taken no more than a tick of the system's clock (10 ms) in this time; how long to wait for that.
+QUIET_SECONDS = 0.1
+QUIET_SHARE = 0.15
+LONGEST_REST_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +79,15 @@ def compare(scenario: Scenario, taking_part: list[Entrant], options: Options, pr
         for entrant in taking_part:
             with _failing(entrant):
                 runner.warm_up(entrant)
+            if entrant.running is not None:
+                rest(entrant.running.pid)
         for number in range(options.rounds):
             turned = number % max(1, len(taking_part))
             for entrant in [*taking_part[turned:], *taking_part[:turned]]:
                 with _failing(entrant):
                     entrant.turns.append(runner.turn(entrant))
+                if entrant.running is not None:
+                    rest(entrant.running.pid)
                 told = entrant.failure or f"{entrant.turns[-1].result.rate:,.0f}/s"
                 progress.step(f"{scenario.name}, round {number + 1} of {options.rounds}: {entrant.server.name} {told}")
     return Outcome(scenario.name, scenario.summary, tuple(entrant.cell() for entrant in taking_part))
@@ -143,6 +151,19 @@ class _Runner:
         if result.errors > ERROR_SHARE * (result.requests + result.errors):
             raise BenchError(f"{result.errors} errors beside {result.requests} good responses")
         return result
+
+
+def rest(pid: int) -> None:
+    """Wait until a server has done what its clients have left behind: 32 requests may keep it, and with it the core, for seconds
+    of the next one's turn."""
+    until = time.monotonic() + LONGEST_REST_SECONDS
+    before = processes.cpu_seconds(pid)
+    while time.monotonic() < until:
+        time.sleep(QUIET_SECONDS)
+        now = processes.cpu_seconds(pid)
+        if now - before <= QUIET_SHARE * QUIET_SECONDS:
+            return
+        before = now
 
 
 def _alive(entrant: Entrant) -> Running:
