@@ -85,10 +85,7 @@ wish = asked()
 if wish == "0":
     setup()
 elif "bdist_wheel" in sys.argv:
-    if wish:
-        build_compiled()
-    else:
-        build_what_can_be()
+    (build_compiled if wish else build_what_can_be)()
 elif "editable_wheel" in sys.argv:
     if wish:
         sys.exit("COMPILE_STARMAN=1 is for wheels: an editable installation is plain Python")

@@ -77,17 +77,13 @@ def compare(scenario: Scenario, taking_part: list[Entrant], options: Options, pr
             with _failing(entrant):
                 runner.start(entrant, stack)
         for entrant in taking_part:
-            with _failing(entrant):
+            with _failing(entrant), _resting(entrant):
                 runner.warm_up(entrant)
-            if entrant.running is not None:
-                rest(entrant.running.pid)
         for number in range(options.rounds):
             turned = number % max(1, len(taking_part))
             for entrant in [*taking_part[turned:], *taking_part[:turned]]:
-                with _failing(entrant):
+                with _failing(entrant), _resting(entrant):
                     entrant.turns.append(runner.turn(entrant))
-                if entrant.running is not None:
-                    rest(entrant.running.pid)
                 told = entrant.failure or f"{entrant.turns[-1].result.rate:,.0f}/s"
                 progress.step(f"{scenario.name}, round {number + 1} of {options.rounds}: {entrant.server.name} {told}")
     return Outcome(scenario.name, scenario.summary, tuple(entrant.cell() for entrant in taking_part))
@@ -100,6 +96,16 @@ def _failing(entrant: Entrant) -> Iterator[None]:
         yield
     except (BenchError, OSError) as error:
         entrant.failure = entrant.failure or " ".join(str(error).split())
+
+
+@contextmanager
+def _resting(entrant: Entrant) -> Iterator[None]:
+    """Go on, well or not, when the server has come to rest."""
+    try:
+        yield
+    finally:
+        if entrant.running is not None:
+            rest(entrant.running.pid)
 
 
 class _Runner:

@@ -54,7 +54,6 @@ CROSS_THREAD_CALLS = {"call_soon_threadsafe", "run_coroutine_threadsafe", "call_
 LOCK_FILES = {
     "starman/serving/accesslog.py",
     "starman/serving/bodystream.py",
-    "starman/serving/exchange.py",
     "starman/serving/inline.py",
     "starman/serving/outbox.py",
     "starman/serving/pool.py",

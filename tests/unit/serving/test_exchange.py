@@ -48,13 +48,12 @@ class FakePool:
         self.permits = 1
         self.outbox = outbox
         self.more_comes = False
-        self.may_gather = True
 
     def holds_back(self, writer: Writer) -> bool:
         return self.more_comes
 
     def looks_after(self) -> bool:
-        return self.may_gather
+        return True
 
     def gathered(self, writer: Writer) -> None:
         self.outbox.writers.append(writer)
@@ -189,8 +188,8 @@ def test_whether_the_connection_persists(
 class Gathering:
     """A response in blocks of one byte, each made so many seconds after the one before."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, gaps: list[float], *fields: tuple[str, str], upto: int = 1 << 30) -> None:
-        self.now, self.gaps, self.fields, self.upto = 1000.0, gaps, fields, upto
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, gaps: list[float], *fields: tuple[str, str]) -> None:
+        self.now, self.gaps, self.fields = 1000.0, gaps, fields
         self.seen: list[bytes] = []
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
 
