@@ -59,11 +59,15 @@ class Outbox:
         if not self.watched:
             self.watched = True
             try:
-                # Not by the pool's door: a park that begins meanwhile looks by itself, and need not end.
-                self._loop.call_soon_threadsafe(self._look)
+                # Not by the pool's door: a park that begins meanwhile looks by itself, and need not end. Nor is the look itself
+                # posted: it would find nothing yet, and the loop be woken once more for each few blocks.
+                self._loop.call_soon_threadsafe(self._look_later)
             except RuntimeError:
                 self.watched = False
         return self.watched
+
+    def _look_later(self) -> None:
+        self._loop.call_later(LONGEST, self._look)
 
     def _look(self) -> None:
         # Taken back before the look: whoever adds looks at this behind it.
@@ -71,4 +75,4 @@ class Outbox:
         if self.writers:
             self.flush()
             self.watched = True
-            self._loop.call_later(LONGEST, self._look)
+            self._look_later()

@@ -13,7 +13,7 @@ import pytest
 from starman.serving import inline as inline_module
 from starman.serving import outlet as outlet_module
 from starman.serving import pace as pace_module
-from starman.serving.outbox import LARGEST, MOST, Outbox
+from starman.serving.outbox import LARGEST, LONGEST, MOST, Outbox
 from starman.serving.spool import SpoolLimits
 from starman.serving.turn import Turn
 from starman.serving.writer import Writer
@@ -215,6 +215,53 @@ def test_the_outbox_is_emptied_in_order_and_once(writes: list[bytes]) -> None:
     finally:
         one.close()
         two.close()
+
+
+class Timers:
+    """A loop as far as an outbox knows it. posted: what it is to call; timers: what later, and in how many seconds."""
+
+    def __init__(self) -> None:
+        self.posted: list[Callable[[], None]] = []
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        self.posted.append(callback)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.timers.append((seconds, callback))
+
+
+class Flushed:
+    """A writer of which a test asks how often it was flushed."""
+
+    def __init__(self) -> None:
+        self.flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+def test_the_loop_is_woken_once_and_then_looks_by_a_timer() -> None:
+    # Posted, the look itself ran before there was anything, and was asked for again with each few blocks: a long response of
+    # 64 kB each had 0.75 of the rate of one that was not gathered at all.
+    loop, writer = Timers(), Flushed()
+    outbox = Outbox(loop)  # type: ignore[arg-type]
+    for _ in range(3):
+        assert outbox.watch()
+    assert len(loop.posted) == 1
+    loop.posted.pop()()
+    assert outbox.watched, "and whoever adds something now need not write it"
+    for found in (True, True, False):
+        if found:
+            outbox.writers.append(writer)  # type: ignore[arg-type]
+        [(seconds, look)] = loop.timers
+        assert seconds == LONGEST
+        loop.timers.clear()
+        look()
+        assert outbox.watched is found
+    assert (writer.flushes, loop.posted, loop.timers) == (2, [], [])
+    assert outbox.watch()
+    assert len(loop.posted) == 1
 
 
 # The pool

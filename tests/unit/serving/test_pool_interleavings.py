@@ -178,8 +178,8 @@ class Model:
                     yield goes("finished", unfinished=state.unfinished - 1)
             case "watch":  # … and self.outbox.watch()): if not self.watched: self.watched = True
                 yield goes("gather") if state.watched else goes("post the look", watched=True)
-            case "post the look":  # self._loop.call_soon_threadsafe(self._look)
-                yield goes("gather", ready=(*state.ready, "look"))
+            case "post the look":  # self._loop.call_soon_threadsafe(self._look_later)
+                yield goes("gather", ready=(*state.ready, "look later"))
             # … then gathered
             case "gather":  # self.outbox.writers.append(writer)
                 done = self.mistake is Mistake.GATHERS_WITHOUT_ANOTHER_LOOK
@@ -243,6 +243,8 @@ class Model:
                     match callback:
                         case "call":
                             yield to(ready=ready, called=state.called + 1)
+                        case "look later":
+                            yield to(ready=ready, at="look later")
                         case "look":
                             yield to(ready=ready, at="look for blocks" if early else "take back the watch")
                         case _:
@@ -261,7 +263,7 @@ class Model:
                     yield to(at="take back the watch" if early else "loop")
             case "watch again":  # self.watched = True
                 yield to(at="look later", watched=True)
-            case "look later":  # self._loop.call_later(LONGEST, self._look)
+            case "look later":  # _look_later: self._loop.call_later(LONGEST, self._look)
                 yield to(at="loop", ready=(*state.ready, "look"))
             case "put":  # self._queue.append(exchange)
                 put = {"queue": state.queue + state.coming[0], "coming": state.coming[1:]}
