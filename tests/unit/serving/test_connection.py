@@ -298,7 +298,8 @@ def test_a_connection_that_rests_is_closed_in_time(rested: threading.Event, opti
 
 
 def test_a_client_that_goes_while_its_connection_rests(rested: threading.Event, options: dict[str, Any]) -> None:
-    with Running(echo, keepalive_timeout=SECONDS, **options) as running:
+    others = connections()
+    with Running(echo, keepalive_timeout=2 * SECONDS, **options) as running:
         for half in (True, False):
             with running.client() as client:
                 client.get("/")
@@ -307,7 +308,12 @@ def test_a_client_that_goes_while_its_connection_rests(rested: threading.Event, 
                 if half:
                     client.socket.shutdown(socket.SHUT_WR)
                     assert client.at_end()
-        wait_until(lambda: not any(type(thing) is Connection for thing in gc.get_objects()))
+        assert wait_until(lambda: all(any(one is other for other in others) for one in connections()), SECONDS)
+
+
+def connections() -> list[Connection]:
+    """All that exist; another test may have left some."""
+    return [thing for thing in gc.get_objects() if type(thing) is Connection]
 
 
 @inline_too
