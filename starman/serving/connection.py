@@ -99,13 +99,14 @@ class Connection:
         self._parser.close()
         if self._remainder is not None:
             self._remainder.end()
-            self._remainder = None
         self._writer.lose()
         if self._upload is not None:
             self._upload.discard()
-            self._upload = None
         self._shared.connections.discard(self)
-        del self._writer  # it leads back here, as the remainder does: without a circle all is free at once
+        # All these lead back here, a refusal by its traceback: without a circle all is free at once.
+        self._remainder = self._upload = self._refusal = None
+        self._progress.forget()
+        del self._writer
 
     def pause_writing(self) -> None:
         """The transport's buffer is not empty: its high-water mark is 0."""

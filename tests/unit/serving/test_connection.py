@@ -311,6 +311,24 @@ def test_a_client_that_goes_while_its_connection_rests(rested: threading.Event, 
         assert wait_until(lambda: all(any(one is other for other in others) for one in connections()), SECONDS)
 
 
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is in a circle stays."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("sent", [b"BAD\r\n\r\n", b"GET /", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"])
+def test_a_connection_that_was_refused_is_free_at_once(sent: bytes, no_collector: None) -> None:
+    others = connections()
+    with Running(echo, header_timeout=0.2) as running:
+        with running.client() as client:
+            client.send(sent)
+            assert client.read_to_end().startswith(b"HTTP/1.1 4")
+        assert wait_until(lambda: all(any(one is other for other in others) for one in connections()), SECONDS)
+
+
 def connections() -> list[Connection]:
     """All that exist; another test may have left some."""
     return [thing for thing in gc.get_objects() if type(thing) is Connection]
