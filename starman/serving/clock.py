@@ -58,7 +58,8 @@ class Progress:
     def is_slow(self, thing: object, mark: int, now: float, *, timeout: float, rate: int = 0) -> bool:
         """Whether `thing` has stood still for `timeout` seconds, or moves fewer than `rate` bytes a second (0: any will do).
 
-        `mark` tells in bytes how far it has come, or how much of it is left. `now` is monotonic.
+        `mark` tells in bytes how far it has come, or how much of it is left. `now` is monotonic. `thing` is kept, so that another
+        one is noticed: it must not lead back here, for a circle is free only when the collector comes.
         """
         if thing != self._thing:
             self._thing = thing

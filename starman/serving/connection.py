@@ -105,7 +105,6 @@ class Connection:
         self._shared.connections.discard(self)
         # All these lead back here, a refusal by its traceback: without a circle all is free at once.
         self._remainder = self._upload = self._refusal = None
-        self._progress.forget()
         del self._writer
 
     def pause_writing(self) -> None:

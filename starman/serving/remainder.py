@@ -100,7 +100,7 @@ class Remainder:
         if fd < 0:
             fd = self._transport.get_extra_info("socket").fileno()
         taken = self._passed - self._transport.get_write_buffer_size() - held_by_the_kernel(fd)
-        return self._progress.is_slow(self, taken, now, timeout=timeout, rate=rate)
+        return self._progress.is_slow("what remains", taken, now, timeout=timeout, rate=rate)
 
     def end(self) -> None:
         """The connection ends: forget what is left. While the duplicate is open, for the loop watches it."""

@@ -62,7 +62,9 @@ class StreamedUpload:
         """Whether the client takes too long. Only the time counts that somebody has waited for its bytes."""
         shared, stream = self._shared, self.stream
         waited = stream.waited(now)
-        return self._progress.is_slow(self, stream.received, waited, timeout=shared.header_timeout, rate=shared.min_body_rate)
+        return self._progress.is_slow(
+            self.head, stream.received, waited, timeout=shared.header_timeout, rate=shared.min_body_rate
+        )
 
     def discard(self) -> None:
         """The connection is gone."""

@@ -112,7 +112,7 @@ class Upload:
     def is_slow(self, progress: Progress, now: float) -> bool:
         """Whether the client takes too long. `progress` is the connection's, `now` monotonic."""
         shared = self._shared
-        return progress.is_slow(self, self.body.length, now, timeout=shared.header_timeout, rate=shared.min_body_rate)
+        return progress.is_slow(self.head, self.body.length, now, timeout=shared.header_timeout, rate=shared.min_body_rate)
 
     def discard(self) -> None:
         """It will not become a request: give memory and disk back, as soon as nobody uses them."""

@@ -19,6 +19,7 @@ from starman.serving import clock as clock_module
 from starman.serving.clients import Clients
 from starman.serving.connection import Connection
 from starman.serving.exchange import Exchange
+from starman.serving.remainder import Remainder
 from starman.wsgi import body as body_module
 from starman.wsgi.body import RequestBody
 from tests.functional.harness import wait_until
@@ -308,7 +309,7 @@ def test_a_client_that_goes_while_its_connection_rests(rested: threading.Event, 
                 if half:
                     client.socket.shutdown(socket.SHUT_WR)
                     assert client.at_end()
-        assert wait_until(lambda: all(any(one is other for other in others) for one in connections()), SECONDS)
+        assert_only(others)
 
 
 @pytest.fixture
@@ -319,19 +320,46 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.mark.parametrize("stream_body", [False, True])
 @pytest.mark.parametrize("sent", [b"BAD\r\n\r\n", b"GET /", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"])
-def test_a_connection_that_was_refused_is_free_at_once(sent: bytes, no_collector: None) -> None:
+def test_a_connection_that_was_refused_is_free_at_once(sent: bytes, stream_body: bool, no_collector: None) -> None:
     others = connections()
-    with Running(echo, header_timeout=0.2) as running:
+    with Running(echo, header_timeout=0.2, stream_body=stream_body) as running:
         with running.client() as client:
             client.send(sent)
             assert client.read_to_end().startswith(b"HTTP/1.1 4")
-        assert wait_until(lambda: all(any(one is other for other in others) for one in connections()), SECONDS)
+        assert_only(others)
+
+
+def test_a_connection_whose_reader_was_looked_after_is_free_at_once(no_collector: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, is_slow = threading.Event(), Remainder.is_slow
+
+    def notice(remainder: Remainder, now: float, *, timeout: float, rate: int) -> bool:
+        slow = is_slow(remainder, now, timeout=timeout, rate=rate)
+        looked.set()
+        return slow
+
+    def large(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [])
+        return [bytes(1 << 23)] * 4
+
+    monkeypatch.setattr(Remainder, "is_slow", notice)
+    others = connections()
+    with Running(large) as running:
+        with running.client(receive_bytes=4096) as client:
+            client.send(encode_request("GET", "/"))
+            assert looked.wait(SECONDS)
+        assert_only(others)
 
 
 def connections() -> list[Connection]:
     """All that exist; another test may have left some."""
     return [thing for thing in gc.get_objects() if type(thing) is Connection]
+
+
+def assert_only(others: list[Connection]) -> None:
+    """All connections but these go, and soon."""
+    assert wait_until(lambda: all(any(one is other for other in others) for one in connections()), SECONDS)
 
 
 @inline_too
