@@ -31,6 +31,15 @@ def cpu_seconds(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK") if known else -1.0
 
 
+def wants_cpu(pid: int) -> bool:
+    """Whether a process or a descendant runs, or would if a core were free for it."""
+    return any(
+        _read(thread).rpartition(")")[2].split()[:1] == ["R"]
+        for each in family(pid)
+        for thread in Path(f"/proc/{each}/task").glob("*/stat")
+    )
+
+
 def uss(pid: int) -> int:
     """Bytes that this process alone has in memory (unique set size): what its end would give back."""
     fields = _rollup(pid)

@@ -22,7 +22,8 @@ WARM_UP_SECONDS = 1.0
 # Until a server has put away what a busy connection has and an idle one does not need, and what slow readers do not take.
 SETTLE_SECONDS = 3.0
 SAMPLE_SECONDS = 0.1
-# A server is at rest when it has taken no more than a tick of the system's clock (10 ms) in this time; how long to wait for that.
+# A server is at rest when it has taken no more than a tick of the system's clock (10 ms) in this time, and does not wait for a
+# core either; how long to wait for that.
 QUIET_SECONDS = 0.1
 QUIET_SHARE = 0.15
 LONGEST_REST_SECONDS = 10.0
@@ -167,7 +168,7 @@ def rest(pid: int) -> None:
     while time.monotonic() < until:
         time.sleep(QUIET_SECONDS)
         now = processes.cpu_seconds(pid)
-        if now - before <= QUIET_SHARE * QUIET_SECONDS:
+        if now - before <= QUIET_SHARE * QUIET_SECONDS and not processes.wants_cpu(pid):
             return
         before = now
 

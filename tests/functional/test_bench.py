@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,27 @@ def test_a_server_is_left_when_it_has_come_to_rest() -> None:
             assert select.select([process.stdout], [], [], 0)[0], "it is still at work"
         finally:
             process.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_server_that_waits_for_a_core_is_not_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import threading, time\nuntil = time.monotonic() + 600\ndef work():\n while time.monotonic() < until: pass\n"
+    with (
+        subprocess.Popen([sys.executable, "-c", program + "threading.Thread(target=work).start()"]) as busy,
+        subprocess.Popen([sys.executable, "-c", "import time\ntime.sleep(600)"]) as idle,
+    ):
+        try:
+            # Its time, as far as rest can tell, stands still, as if others had all cores.
+            monkeypatch.setattr(processes, "cpu_seconds", lambda pid: 0.0)
+            monkeypatch.setattr(runner, "LONGEST_REST_SECONDS", 1.0)
+            assert wait_until(lambda: processes.wants_cpu(busy.pid)), "it has not begun"
+            began = time.monotonic()
+            runner.rest(busy.pid)
+            assert time.monotonic() - began >= 1
+            assert wait_until(lambda: not processes.wants_cpu(idle.pid)), "it has not come to rest"
+            monkeypatch.setattr(runner, "LONGEST_REST_SECONDS", 60.0)
+            runner.rest(idle.pid)
+            assert time.monotonic() - began < 60
+        finally:
+            busy.kill()
+            idle.kill()
