@@ -20,7 +20,7 @@ from starman.serving.exclusive import ExclusiveWatch
 from starman.serving.handshake import Handshake
 from starman.serving.overseer import Overseer
 from starman.serving.shared import SOFTWARE, Shared
-from starman.wsgi.environ import template
+from starman.wsgi.environ import for_connection, template
 
 # How many connections one wake-up accepts from a listener at most. Where siblings are woken in turn, as many as give no lead.
 _MOST_AT_ONCE = 16
@@ -36,7 +36,8 @@ _LEAD = 3
 _LEAD_PAUSE = 0.002
 
 
-Factory = Callable[[], asyncio.Protocol]
+# Makes the protocol of a connection, of its socket and its client's address.
+Factory = Callable[[socket.socket, object], asyncio.Protocol]
 
 
 class Listening(Protocol):
@@ -181,7 +182,7 @@ class Acceptor:
             if self._shared.doomed:
                 return False
             try:
-                sock, _address = listener.accept()
+                sock, peer = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return True
             except OSError as error:
@@ -192,14 +193,14 @@ class Acceptor:
                 self._loop.call_later(_PAUSE, self._end_pause, listener.fileno())
                 return False
             sock.setblocking(False)  # the loops see to TCP_NODELAY
-            self._connect(factory, sock)
+            self._connect(partial(factory, sock, peer), sock)
         return True
 
     def _end_pause(self, descriptor: int) -> None:
         self._paused.discard(descriptor)
         self._look_at(descriptor)
 
-    def _connect(self, factory: Factory, sock: socket.socket) -> None:
+    def _connect(self, factory: Callable[[], asyncio.Protocol], sock: socket.socket) -> None:
         """Have the loop make a connection of a socket. By hand: a task for that takes 27,000 instructions on 3.11, a twelfth
         of all that a connection of one request does."""
         self._pending += 1
@@ -272,8 +273,14 @@ class Acceptor:
         )
         if self._shared.on_harakiri is not None:
             environ["starman.harakiri"] = False
-        connection = partial(Connection, self._shared, self._loop, environ, wildcard)
-        if not secure:
-            return cast("Factory", connection)
-        assert self._tls is not None
-        return partial(Handshake, self._shared, self._tls, connection)
+        shared, loop, tls = self._shared, self._loop, self._tls
+
+        def make(sock: socket.socket, peer: object) -> asyncio.Protocol:
+            # As accept(2) tells it: the transport would ask for it once more.
+            base = for_connection(environ, peer, sock.getsockname() if wildcard else None)
+            if secure:
+                assert tls is not None
+                return Handshake(shared, tls, base)
+            return cast("asyncio.Protocol", Connection(shared, loop, base, sock.fileno()))
+
+        return make

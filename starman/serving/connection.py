@@ -23,13 +23,12 @@ from starman.serving.intake import LARGE_READ, Intake
 from starman.serving.loopside import Rest
 from starman.serving.remainder import Remainder
 from starman.serving.shared import Shared
-from starman.serving.socketstate import direct_descriptor
 from starman.serving.streamed import StreamedExchange, StreamedUpload
 from starman.serving.turn import ENDING, FREE, LOOP_WRITES
 from starman.serving.upload import Upload
 from starman.serving.writer import Writer
 from starman.wsgi.body import RequestBody
-from starman.wsgi.environ import Environ, for_connection
+from starman.wsgi.environ import Environ
 
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
 _MOST_PENDING: Final = 32
@@ -41,15 +40,15 @@ class Connection:
     __deletable__ = ("_writer",)  # for mypyc
     __slots__ = (
         *("_base", "_eof", "_fd", "_heads", "_linger_until", "_loop", "_parser", "_paused", "_phase", "_progress", "_refusal"),
-        *("_remainder", "_rests", "_shared", "_transport", "_upload", "_wildcard", "_writer", "_yields"),
+        *("_remainder", "_rests", "_shared", "_transport", "_upload", "_writer", "_yields"),
     )
 
-    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop, template: Environ, wildcard: bool) -> None:
-        """`template` is the environ of the listener; `wildcard` whether SERVER_NAME is the connection's own address."""
+    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop, base: Environ, fd: int) -> None:
+        """`base` is the environ of the connection; `fd` to which threads may write past the transport, -1 on TLS."""
         self._shared = shared
         self._loop = loop
-        self._base = template  # until it is connected
-        self._wildcard = wildcard
+        self._base = base
+        self._fd = fd
         self._parser = RequestParser(shared.limits, shared.field_splitter)
         self._writer = Writer(self, shared.pool.post)
         self._phase = OPEN
@@ -65,9 +64,6 @@ class Connection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self._transport: asyncio.Transport = cast("asyncio.Transport", transport)
-        self._fd = direct_descriptor(self._transport)
-        server = transport.get_extra_info("sockname") if self._wildcard else None
-        self._base = for_connection(self._base, transport.get_extra_info("peername"), server)
         # With any other high-water mark bytes may pend without a pause, or a resume come while some still do (hazard 4).
         self._transport.set_write_buffer_limits(high=0)
         self._shared.connections.add(self)

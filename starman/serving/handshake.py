@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, cast
 
 from starman.errors import ProtocolError
+from starman.serving.connection import Connection
 from starman.serving.ending import LINGER_SECONDS, half_close, reset_on_close
 from starman.serving.tls import Session, TlsTransport, reason
-from starman.wsgi.environ import endpoint
 
 if TYPE_CHECKING:
-    from starman.serving.connection import Connection
     from starman.serving.shared import Shared
+    from starman.wsgi.environ import Environ
 
 # The first byte of every TLS connection: a record of the type "handshake" (RFC 8446 §5.1).
 _HANDSHAKE_RECORD = 0x16
@@ -34,16 +33,16 @@ class _Phase(Enum):
 class Handshake(asyncio.Protocol):
     """One client before it is a Connection. Among `Shared.connections`, which are looked after by the tick and the drain."""
 
-    __slots__ = ("_context", "_deadline", "_factory", "_phase", "_session", "_shared", "_transport")
+    __slots__ = ("_base", "_context", "_deadline", "_phase", "_session", "_shared", "_transport")
 
     _transport: asyncio.Transport
     _session: Session
 
-    def __init__(self, shared: Shared, context: ssl.SSLContext, factory: Callable[[], Connection]) -> None:
-        """`factory` makes the connection when the handshake is done."""
+    def __init__(self, shared: Shared, context: ssl.SSLContext, base: Environ) -> None:
+        """`base` is the environ of the connection that follows when the handshake is done."""
         self._shared = shared
         self._context = context
-        self._factory = factory
+        self._base = base
         self._phase = _Phase.SILENT
         self._deadline = time.monotonic() + shared.handshake_timeout
 
@@ -95,7 +94,8 @@ class Handshake(asyncio.Protocol):
             self._phase = _Phase.DONE
             self._shared.connections.discard(self)
             loop = asyncio.get_running_loop()
-            TlsTransport(loop, self._transport, session, self._factory(), self._shared.refusals).start()
+            connection = Connection(self._shared, loop, self._base, -1)
+            TlsTransport(loop, self._transport, session, connection, self._shared.refusals).start()
 
     def _send_outgoing(self) -> None:
         data = self._session.outgoing.read()
@@ -109,7 +109,7 @@ class Handshake(asyncio.Protocol):
 
     @property
     def _peer(self) -> str:
-        return endpoint(self._transport.get_extra_info("peername"))[0]
+        return cast("str", self._base["REMOTE_ADDR"])
 
     # As one of Shared.connections
 

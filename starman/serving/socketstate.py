@@ -6,18 +6,6 @@ import fcntl
 import select
 import struct
 import termios
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import asyncio
-
-
-def direct_descriptor(transport: asyncio.Transport) -> int:
-    """The descriptor to which bytes may be written past the transport, -1 on TLS. In a callback of the transport."""
-    if transport.get_extra_info("ssl_object") is not None:
-        return -1
-    fd: int = transport.get_extra_info("socket").fileno()
-    return fd
 
 
 def held_by_the_kernel(fd: int) -> int:

@@ -125,12 +125,12 @@ def test_after_the_pause_it_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(("secure", "port"), [(False, "80"), (True, "443")])
-def test_a_unix_listener_has_the_port_of_its_scheme(secure: bool, port: str) -> None:
+def test_a_unix_listener_has_the_port_of_its_scheme(secure: bool, port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
+        monkeypatch.setattr(module, "Handshake" if secure else "Connection", lambda *arguments: arguments[2])
         acceptor = crowded_acceptor(Listener(), Watch())
-        with socket.socket(socket.AF_UNIX) as listener:
-            factory: Any = acceptor._factory(listener, secure)
-        *_, environ, _wildcard = (factory.args[-1] if secure else factory).args
+        with socket.socket(socket.AF_UNIX) as sock:
+            environ: Any = acceptor._factory(sock, secure)(sock, "")
         scheme = "https" if secure else "http"
         assert (environ["wsgi.url_scheme"], environ["SERVER_NAME"], environ["SERVER_PORT"]) == (scheme, "localhost", port)
 
