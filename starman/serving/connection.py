@@ -260,7 +260,7 @@ class Connection:
         if self._eof:
             self._transport.close()
         else:
-            half_close(self._transport, paused=self._paused)
+            half_close(self._transport, paused=self._paused, done=self._writer.outlet.finished)
 
     # Writing what a thread could not
 

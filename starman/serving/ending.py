@@ -27,11 +27,13 @@ OPEN, LINGERING, CLOSED = Phase
 _ON_WITHOUT_DELAY = struct.pack("ii", 1, 0)
 
 
-def half_close(transport: asyncio.Transport, *, paused: bool) -> None:
-    """Say that nothing more will be sent, and read on: closing over unread input would send a reset, and a reset that overtakes
-    the answer destroys it. `paused` whether the transport was told not to read."""
+def half_close(transport: asyncio.Transport, *, paused: bool, done: bool = False) -> None:
+    """Say that nothing more will be sent, unless that was `done`, and read on: closing over unread input would send a reset, and
+    a reset that overtakes the answer destroys it. `paused` whether the transport was told not to read."""
     if paused:
         transport.resume_reading()
+    if done:
+        return
     with contextlib.suppress(OSError):  # asyncio's own loop shuts down at once, and the peer may be gone
         transport.write_eof()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _socket
 import os
+import socket
 from typing import TYPE_CHECKING, Final
 
 from starman.serving.filerest import send_some
@@ -17,6 +19,11 @@ _COPIED: Final = 65_536
 # What is held back is copied together, up to so many bytes; more goes from where it is, if the pieces are few.
 _JOINED: Final = 16_384
 _FEW: Final = 16
+# Where the system cannot be told that more will come (macOS), the end is a packet of its own.
+_MORE: Final = getattr(socket, "MSG_MORE", 0)
+_WITH_THE_END: Final = _JOINED if _MORE else 0
+# With the application's `socket.setdefaulttimeout` it would wait for room.
+_NEVER_WAITS: Final = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
 
 class Outlet:
@@ -24,12 +31,14 @@ class Outlet:
 
     fd: the duplicate, -1 without: before the first request, while the connection rests, on TLS, and when it is lost.
     held: what is still to be written, before anything else, in order; None: nothing. held_size: how many bytes that are.
+    finished: whether the client was told that nothing more will come.
     """
 
-    __slots__ = ("fd", "held", "held_size")
+    __slots__ = ("fd", "finished", "held", "held_size")
 
     def __init__(self) -> None:
         self.fd = -1
+        self.finished = False
         self.held: list[bytes] | None = None
         self.held_size = 0
 
@@ -83,6 +92,29 @@ class Outlet:
         except BlockingIOError:
             sent = 0
         return None if sent == size else memoryview(b"".join(pieces))[sent:]
+
+    def finish(self) -> memoryview | None:
+        """Write what was held back, and tell the client that nothing more will come (RFC 9112 §9.6), in the same packet if that
+        has room: it is one less to send, and to wake the client for. Returns what the socket does not take, and then has told
+        nothing; None: all is done, or there is no duplicate to do it with. Raises OSError when the connection is dead."""
+        if self.finished or self.fd < 0:
+            return None
+        if self.held_size > _WITH_THE_END and (rest := self._write_behind(b"", b"")) is not None:
+            return rest
+        data = b"".join(self.held or ())
+        self.forget()
+        # The system goes by the number, whatever family is claimed; to find out would be three calls more.
+        stream = _socket.socket(_socket.AF_UNIX, _NEVER_WAITS, 0, self.fd)
+        try:
+            sent = stream.send(data, _MORE) if data else 0
+            if sent == len(data):
+                stream.shutdown(_socket.SHUT_WR)
+                self.finished = True
+        except BlockingIOError:
+            sent = 0
+        finally:
+            stream.detach()
+        return memoryview(data)[sent:] if sent < len(data) else None
 
     def send_file(self, rest: FileRest) -> None:
         """Let the kernel send what the socket takes of a file, and move `rest` on. Raises OSError, EOFError."""

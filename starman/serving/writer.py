@@ -53,12 +53,10 @@ class Writer:
         self._exchange: Exchange | None = None
         self._pending: list[Exchange] = []  # few, and a deque is 600 bytes
         self._persistent = True
-        # What to call, under the lock, when there is room again, or when there will be none.
-        self._on_room: OnRoom | None = None
+        self._on_room: OnRoom | None = None  # called under the lock, when there is room again, or when there will be none
         self._wake_loop = False
         self._handed = 0  # how many times something was
-        # The thread's, in the turns SPOOLING and SPOOLED; in DEAD, until the thread has noticed.
-        self._spool: Spool | None = None
+        self._spool: Spool | None = None  # the thread's, in the turns SPOOLING and SPOOLED; in DEAD, until it has noticed
         self.idle_since = monotonic()
 
     # The loop's side
@@ -291,7 +289,8 @@ class Writer:
         if not self.outlet.held:
             return
         try:
-            rest = self.outlet.write(b"", b"")
+            ends = self.turn is RETURNED and not self._persistent
+            rest = self.outlet.finish() if ends else self.outlet.write(b"", b"")
         except OSError:
             self._failed()
             return
@@ -320,6 +319,8 @@ class Writer:
                 self.turn = RETURNED
                 return None
             self.turn = ENDING
+            with contextlib.suppress(OSError):  # it is reset, as the loop will see
+                self.outlet.finish()
             self._call_loop(self._loop_side.on_turn)
             return None
         if self._pending:
@@ -335,8 +336,7 @@ class Writer:
 
     def _failed(self) -> None:
         self._die()
-        # The loop itself may be gone by now.
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError):  # the loop itself may be gone by now
             self._call_loop(self._loop_side.cut)
 
     def _die(self) -> None:

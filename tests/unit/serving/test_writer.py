@@ -6,10 +6,11 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -494,6 +495,106 @@ def test_after_the_last_response_what_waits_is_dropped() -> None:
         assert second.drops == 1
         later = b.offer()
         assert later.drops == 1
+
+
+def _send_last(b: Bridge) -> Any:
+    exchange = b.offer()
+    assert b.writer.send(exchange, b"la", b"st") is None
+    return exchange
+
+
+def _hand_over_last(b: Bridge) -> Any:
+    exchange = b.offer()
+    b.writer.hand_over(exchange, memoryview(b"last"), last=True)
+    return exchange
+
+
+def _keep_last(b: Bridge) -> Any:
+    exchange = b.offer()
+    b.writer.keep(exchange, memoryview(b"last"), LIMITS, last=True)
+    return exchange
+
+
+@pytest.mark.parametrize("write", [_send_last, lambda b: held_back(b, b"last"), _hand_over_last, _keep_last])
+def test_who_writes_the_last_bytes_tells_the_client_that_nothing_follows(write: Callable[[Bridge], Any]) -> None:
+    with bridge() as b:
+        b.client.setblocking(False)
+        assert b.writer.release(write(b), False) is None
+        b.writer.flush()
+        if b.writer.turn is Turn.RETURNED:
+            assert not b.writer.outlet.finished
+            b.loop.run_one()  # it takes over
+            b.connection.flush()
+            b.connection.drained()
+        assert (b.writer.turn, b.writer.outlet.finished) == (Turn.ENDING, True)
+        assert b.client.recv(100) == b"last"
+        assert b.client.recv(100) == b""
+        assert not b.connection.lost, "the loop has still to look"
+
+
+@pytest.fixture
+def patient() -> Iterator[None]:
+    """The application has a default for its sockets."""
+    socket.setdefaulttimeout(SECONDS)
+    yield
+    socket.setdefaulttimeout(None)
+
+
+@pytest.mark.parametrize("size", [10_000, 100_000])
+def test_nothing_is_said_before_what_was_held_back_and_did_not_fit(size: int, patient: None) -> None:
+    with bridge() as b:
+        b.client.setblocking(False)
+        held = b"x" * size
+        assert b.writer.release(held_back(b, held), False) is None
+        before = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                before += b.connection.socket.send(b" " * size)
+        began = time.monotonic()
+        b.writer.flush()
+        assert time.monotonic() - began < SECONDS / 2
+        assert (b.writer.turn, b.writer.outlet.finished) == (Turn.RETURNED, False)
+        received = b""
+        b.loop.run_all()
+        while not b.connection.flush():
+            received += b.client.recv(1 << 20)
+        assert not b.writer.outlet.finished
+        b.connection.drained()
+        assert b.writer.outlet.finished
+        assert received + read_all(b.client) == b" " * before + held
+
+
+def test_a_client_that_has_reset_is_told_nothing(tcp: Bridge) -> None:
+    exchange = tcp.offer()
+    tcp.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    tcp.client.close()
+    assert tcp.writer.release(exchange, False) is None
+    assert (tcp.writer.turn, tcp.writer.outlet.finished) == (Turn.ENDING, False)
+
+
+def test_without_a_descriptor_the_loop_tells_that_nothing_follows() -> None:
+    """TLS."""
+    with bridge() as b:
+        exchange = FakeExchange()
+        assert b.writer.offer(exchange, -1, False)  # type: ignore[arg-type]
+        assert b.writer.release(exchange, False) is None  # type: ignore[arg-type]
+        assert (b.writer.turn, b.writer.outlet.finished) == (Turn.ENDING, False)
+
+
+def segments(sock: socket.socket) -> int:
+    """How many have come, tcpi_segs_in of tcp(7)."""
+    count: int = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 140)[0]
+    return count
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="MSG_MORE and this tcp_info are Linux's")
+def test_the_last_bytes_and_the_end_are_one_segment(tcp: Bridge) -> None:
+    exchange = held_back(tcp, b"last")
+    before = segments(tcp.client)
+    assert tcp.writer.release(exchange, False) is None
+    tcp.writer.flush()
+    assert read_all(tcp.client) == b"last"
+    assert segments(tcp.client) == before + 1
 
 
 class Unheld(FakeExchange):
