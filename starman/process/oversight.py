@@ -105,6 +105,10 @@ class Oversight:
         """How many connections the least busy sibling has."""
         return None if self._place is None else self._place.fewest(time.monotonic())
 
+    def alone(self) -> bool:
+        """Whether this worker is the only one, as far as the scoreboard tells."""
+        return self._place is not None and self._place.alone(time.monotonic())
+
     def harakiri(self) -> None:
         """The application wishes that this process ends."""
         self.on_harakiri()

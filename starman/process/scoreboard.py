@@ -20,7 +20,7 @@ from starman.process.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterator
 
 # How many workers can be on the board at once, those that drain included. One more works without it: nobody watches its loop.
 # Pages that nobody has touched cost nothing.
@@ -208,13 +208,19 @@ class Place:
 
         Takes 0.5 µs for each place that was ever given away.
         """
-        fewest = None
+        return min((connections for connections, crowded in self._siblings(now) if not crowded), default=None)
+
+    def alone(self, now: float) -> bool:
+        """Whether there is no sibling that lives and accepts."""
+        return not any(True for _ in self._siblings(now))
+
+    def _siblings(self, now: float) -> Iterator[tuple[int, bool]]:
+        """Of each that lives and accepts: its connections, and whether it is crowded."""
         board, unpack = self._board, _SIBLING.unpack_from
         for number in range(1, _USED.unpack_from(board, _USED_AT)[0] + 1):
             pid, beat, draining, connections, crowded = unpack(board, number * _PAGE)
-            if pid and number != self._number and not (draining or crowded) and now - beat < _FORGOTTEN:
-                fewest = connections if fewest is None else min(connections, fewest)
-        return fewest
+            if pid and number != self._number and not draining and now - beat < _FORGOTTEN:
+                yield connections, crowded
 
     def line(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview] | None:
         """How the thread of that number, from 0, notes the request that it runs; None when it has no line.

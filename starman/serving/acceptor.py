@@ -70,10 +70,12 @@ class Acceptor:
 
     By accept(2), not by create_server: that one's close unlinks a UNIX path which is shared (hazard 12), loses what it has just
     accepted (asyncio's own loop), and says nothing of what is still in the kernel's queue (hazard 13). With siblings, each
-    accepts when it is its turn (`exclusive`), and a crowded one lets those go first that are not; else add_reader says when.
+    accepts when it is its turn (`exclusive`), and a crowded one lets those go first that are not. A worker that is alone for now
+    has its loop look (`add_reader`): a thread less is woken for a connection.
     """
 
     __slots__ = (
+        "_alone",
         "_listeners",
         "_loop",
         "_multiprocess",
@@ -95,6 +97,7 @@ class Acceptor:
         self._shared = shared
         self._siblings = siblings
         self._watch: ExclusiveWatch | None = None
+        self._alone = False  # as of the last tick
         self._review: asyncio.TimerHandle | None = None
         self._threads = threads
         self._multiprocess = multiprocess
@@ -133,11 +136,17 @@ class Acceptor:
             self._watch = None
 
     def tick(self) -> None:
-        """Look for a connection that waits although nobody is awake for it: whom it had woken was killed, or is doomed."""
-        if self._watch is not None and self._review is None:
-            for descriptor in self._listeners:
-                self._look_away(descriptor)
-            self._queue_up(self._listeners)
+        """Look whether siblings have come or gone; and for a connection that waits although nobody is awake for it: whom it had
+        woken was killed, or is doomed."""
+        if self._watch is None or self._siblings is None:
+            return
+        alone = self._siblings.alone()
+        if alone is self._alone and (alone or self._review is not None):
+            return
+        for descriptor in self._listeners:
+            self._look_away(descriptor)
+        self._alone = alone
+        self._queue_up(self._listeners)
 
     async def settle(self) -> None:
         """Wait until all that was accepted are connections, or gone: a few rounds of the loop."""
@@ -152,13 +161,13 @@ class Acceptor:
     def _look_at(self, descriptor: int) -> None:
         """Be told when a connection waits; not while the listener is left alone."""
         if descriptor in self._listeners and descriptor not in self._paused:
-            if self._watch is not None:
+            if self._watch is not None and not self._alone:
                 self._watch.join(descriptor)
             else:
                 self._loop.add_reader(descriptor, self._accept, *self._listeners[descriptor])
 
     def _look_away(self, descriptor: int) -> None:
-        if self._watch is not None:
+        if self._watch is not None and not self._alone:
             self._watch.leave(descriptor)
         else:
             self._loop.remove_reader(descriptor)

@@ -24,6 +24,9 @@ class Overseer(Protocol):
     def fewest(self) -> int | None:
         """How many connections that sibling has that has fewest, of those that accept and are not crowded; None: none. Loop."""
 
+    def alone(self) -> bool:
+        """Whether no sibling accepts on the same listeners. Loop."""
+
     def harakiri(self) -> None:
         """The application wishes that this process ends, and nothing is accepted any more: begin to drain. Loop."""
 

@@ -119,5 +119,8 @@ class _Nobody:
     def fewest(self) -> int | None:
         return 0
 
+    def alone(self) -> bool:
+        return False
+
     def harakiri(self) -> None:
         pass

@@ -194,6 +194,21 @@ def test_siblings_know_who_has_fewest_connections(board: Scoreboard) -> None:
     assert mine.fewest(110.0) is None
 
 
+def test_who_has_no_sibling_that_accepts_is_alone(board: Scoreboard) -> None:
+    first = board.assign([])
+    mine, another = place_of(board, first), place_of(board, board.assign([first]))
+    mine.begin(os.getpid(), 1, 90.0)
+    mine.beat(100.0, 0, 0, 0, False)
+    assert mine.alone(100.0), "the other has not begun"
+    another.begin(os.getpid(), 2, 99.0)
+    another.beat(99.0, 0, 0, 0, False)
+    another.note(7, crowded=True)
+    assert not mine.alone(100.0)
+    assert mine.alone(110.0), "nobody has heard of the other"
+    another.beat(110.0, 0, 0, 0, True)
+    assert mine.alone(110.0), "the other drains"
+
+
 def test_without_memory_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOMEM, "Cannot allocate memory")

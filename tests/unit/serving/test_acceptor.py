@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 import socket
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -54,7 +57,7 @@ def crowded_acceptor(
     """Its requests wait long for a thread, and so do its siblings'; unless told otherwise. `own`: how many connections it has."""
     pool = SimpleNamespace(longest_wait=lambda now: wait, welcome=lambda: None)
     shared = SimpleNamespace(pool=pool, connections=set(range(own)), doomed=False, on_harakiri=None)
-    siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: fewest)
+    siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: fewest, alone=lambda: False)
     made = Acceptor(cast("Any", shared), threads=1, multiprocess=True, tls=cast("Any", "tls"), siblings=cast("Any", siblings))
     made._watch = cast("Any", watch)
     made._listeners[NUMBER] = cast("Any", (listener, None))
@@ -120,6 +123,51 @@ def test_after_the_pause_it_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) 
             assert (watch.lines, listener.tries) == (set(), tries)
             await asyncio.wait_for(watch.joined.wait(), SECONDS)
             assert watch.lines == {NUMBER}
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_is_alone_looks_by_its_loop_until_it_has_siblings(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            watch, number = Watch(), listener.fileno()
+            acceptor = crowded_acceptor(Listener(), watch, wait=0.0)
+            siblings: Any = acceptor._siblings
+            taken: list[int] = []
+            acceptor._listeners = {number: (listener, cast("Any", None))}
+
+            def accept(*_: object) -> bool:
+                with contextlib.suppress(BlockingIOError):
+                    taken.append(listener.accept()[0].detach())
+                return True
+
+            listener.setblocking(False)
+            monkeypatch.setattr(Acceptor, "_accept", accept)
+
+            async def is_taken(wanted: int) -> bool:
+                with socket.create_connection(listener.getsockname()):
+                    until = time.monotonic() + SECONDS
+                    while len(taken) < wanted and time.monotonic() < until:
+                        await asyncio.sleep(0.001)
+                return len(taken) == wanted
+
+            acceptor._look_at(number)
+            assert watch.lines == {number}
+            for turn in range(3):
+                siblings.alone = lambda: True
+                for _ in range(2):
+                    acceptor.tick()
+                    assert watch.lines == set()
+                    assert await is_taken(len(taken) + 1)
+                # A wake-up that was on its way already, and what a crowded moment has put off.
+                acceptor._accept_in_turn(number) if turn == 1 else acceptor._look_again()
+                assert watch.lines == set()
+                siblings.alone = lambda: False
+                acceptor.tick()
+                assert watch.lines == {number}
+                assert not asyncio.get_running_loop().remove_reader(number), "both would take"
+            for descriptor in taken:
+                os.close(descriptor)
 
     asyncio.run(main())
 

@@ -417,6 +417,9 @@ class Overseer:
     def note(self, connections: int, *, crowded: bool) -> None:
         pass
 
+    def alone(self) -> bool:
+        return False
+
     def fewest(self) -> int | None:
         return None
 

@@ -346,6 +346,9 @@ class Overseer:
     def note(self, connections: int, *, crowded: bool) -> None:
         return None  # crowded it may be: a thread that the machine leaves waiting for 5 ms is enough
 
+    def alone(self) -> bool:
+        return False
+
     def fewest(self) -> None:
         return None
 
