@@ -19,7 +19,8 @@ Environ = dict[str, Any]
 
 # CGI's own names for two fields. A chunked body arrives decoded, its length known; Proxy must not become HTTP_PROXY (httpoxy).
 _SPECIAL: Final = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH", "transfer-encoding": "", "proxy": ""}
-# What `build` sets for every request.
+# What `for_connection` sets, and `build` for every request.
+_OF_A_CONNECTION: Final = ("REMOTE_ADDR", "REMOTE_PORT")
 _OF_A_REQUEST: Final = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REQUEST_URI", "RAW_URI", "SERVER_PROTOCOL", "wsgi.input")
 # As a number: to look for bytes in bytes, CPython makes and drops an exception first.
 _PERCENT: Final = ord("%")
@@ -34,6 +35,9 @@ _spellings: Final[dict[bytes, str]] = {}
 def template(*, server: tuple[str, int], secure: bool, errors: TextIO, threads: bool, processes: bool, software: str) -> Environ:
     """What every request of one listener has in common. `server` is SERVER_NAME and SERVER_PORT."""
     return {
+        # All keys are there from the start: the copy of such a dict is one block of memory, and setting a key moves nothing.
+        **dict.fromkeys(_OF_A_CONNECTION),
+        **dict.fromkeys(_OF_A_REQUEST),
         "SCRIPT_NAME": "",
         "SERVER_NAME": server[0],
         "SERVER_PORT": str(server[1]),
@@ -51,12 +55,10 @@ def template(*, server: tuple[str, int], secure: bool, errors: TextIO, threads: 
 
 def for_connection(listener: Environ, peer: object, server: object) -> Environ:
     """The template with a connection's addresses, as the socket gives them. `server` None: the listener's own will do."""
-    host, port = endpoint(peer)
-    environ = {**listener, "REMOTE_ADDR": host, "REMOTE_PORT": port}
+    environ = listener.copy()
+    environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = endpoint(peer)
     if server is not None:
         environ["SERVER_NAME"], environ["SERVER_PORT"] = endpoint(server)
-    # A copy of a dict that has room for all its keys is one block of memory, and setting a key that is there moves nothing.
-    environ.update(dict.fromkeys(_OF_A_REQUEST))
     return environ
 
 
