@@ -164,7 +164,7 @@ class Exchange:
         if last:
             held = len(head) + len(data) <= LARGEST and pool.holds_back(writer) and writer.hold(self, head + data) > 0
             if held:
-                pool.outbox.writers.append(writer)
+                pool.gathered(writer)
             return held
         now = monotonic()
         if head or self._pace is None:

@@ -155,6 +155,10 @@ class Inline(Pool):
         """Whether small responses are to be held back: others are next, and quick as far as anybody knows."""
         return bool(self._queue or writer.pending_count) and time.monotonic() >= self._wary_until
 
+    def gathered(self, writer: Writer) -> None:
+        """A response is held back, until this one has run."""
+        self.outbox.writers.append(writer)
+
     def looks_after(self) -> bool:
         """Nobody can, while the application makes the next block."""
         return False

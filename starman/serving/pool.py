@@ -142,7 +142,8 @@ class Pool:
         self._arriving = ARRIVAL_POLLS
 
     def holds_back(self, writer: Writer) -> bool:
-        """Whether small responses are to be held back: others are next, and the loop looks after them. A thread of the pool."""
+        """Whether a small response is to be held back: others are next, and the loop looks after it. A thread of the pool, which
+        then calls `gathered`, unless the answer is False."""
         return self._parked and bool(self._queue or writer.pending_count)
 
     def looks_after(self) -> bool:
@@ -151,7 +152,7 @@ class Pool:
         return self._parked or (self._takes_turns and self.outbox.watch())
 
     def gathered(self, writer: Writer) -> None:
-        """The first block is held back. A thread of the pool."""
+        """A response, or the first block of one, is held back. A thread of the pool."""
         self.outbox.writers.append(writer)
         # The loop takes these back, then empties the outbox: one of the two sees the other.
         if not (self._parked or self.outbox.watched):
@@ -318,7 +319,7 @@ class Pool:
         self._queue.append(exchange)
 
     def _settle(self, following: Exchange | None) -> None:
-        """Write what is held back, unless another request runs at once. Whoever adds looks here whether the loop still parks."""
+        """Write what is held back, unless another request runs at once."""
         goes_on = self._parked and (following is not None or self._queue) and not self._asked
         if not goes_on or time.monotonic() >= self.outbox.until:
             self.outbox.flush()

@@ -17,6 +17,7 @@ from starman.serving.outbox import LARGEST, LONGEST, MOST, Outbox
 from starman.serving.spool import SpoolLimits
 from starman.serving.turn import Turn
 from starman.serving.writer import Writer
+from tests.functional.harness import wait_until
 from tests.functional.wire import Client, encode_request
 from tests.unit.serving.fakes import Bridge, FakeExchange, bridge
 from tests.unit.serving.running import SECONDS, Running
@@ -477,3 +478,39 @@ def test_without_threads_nothing_is_held_back_for_a_while_behind_a_slow_request(
         assert counted("/", "/", "/") == 2
         assert counted("/slow", "/", "/") <= 1
         assert counted("/", "/", "/") == 0
+
+
+def test_a_response_that_is_held_back_as_a_park_ends_does_not_wait_for_its_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread has seen the park; it ends, and the outbox is empty yet; only then does the thread add its response."""
+    go_on, races = threading.Event(), threading.Event()
+    hold = Writer.hold
+
+    class Response(list[bytes]):
+        def close(self) -> None:
+            go_on.wait(SECONDS)
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "5")])
+        return Response([b"first"]) if environ["PATH_INFO"] == "/first" else [b"other"]
+
+    def late(self: Writer, exchange: Any, data: bytes) -> int:
+        held = hold(self, exchange, data)
+        if held and data.endswith(b"first"):
+            assert wait_until(lambda: not exchange._shared.pool._parked, SECONDS)
+            time.sleep(0.05)  # the loop empties the outbox
+            races.set()
+        return held
+
+    monkeypatch.setattr(Writer, "hold", late)
+    with Running(application, threads=2) as running, running.client() as one, running.client() as other:
+        for client in (one, other):
+            client.get("/")
+        for _ in range(50):
+            go_on.clear()
+            at_once(running, (one, encode_request("GET", "/first")), (other, encode_request("GET", "/other")))
+            assert one.read().body == b"first"
+            go_on.set()
+            assert other.read().body == b"other"
+            if races.is_set():
+                return
+        raise AssertionError("in 50 attempts no response was held back")
