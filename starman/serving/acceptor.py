@@ -35,6 +35,9 @@ _CROWDED = 0.005
 _LEAD = 3
 _LEAD_PAUSE = 0.002
 
+# For so many ticks a worker has to have been without siblings before it is alone: those that start with it may be slower.
+_ALONE_TICKS = 4
+
 
 # Makes the protocol of a connection, of its socket and its client's address.
 Factory = Callable[[socket.socket, object], asyncio.Protocol]
@@ -85,6 +88,7 @@ class Acceptor:
         "_shared",
         "_siblings",
         "_threads",
+        "_ticks_alone",
         "_tls",
         "_watch",
     )
@@ -98,6 +102,7 @@ class Acceptor:
         self._siblings = siblings
         self._watch: ExclusiveWatch | None = None
         self._alone = False  # as of the last tick
+        self._ticks_alone = 0
         self._review: asyncio.TimerHandle | None = None
         self._threads = threads
         self._multiprocess = multiprocess
@@ -140,7 +145,8 @@ class Acceptor:
         woken was killed, or is doomed."""
         if self._watch is None or self._siblings is None:
             return
-        alone = self._siblings.alone()
+        self._ticks_alone = self._ticks_alone + 1 if self._siblings.alone() else 0
+        alone = self._ticks_alone >= _ALONE_TICKS
         if alone is self._alone and (alone or self._review is not None):
             return
         for descriptor in self._listeners:

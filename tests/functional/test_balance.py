@@ -163,19 +163,21 @@ def test_when_all_are_busy_connections_are_accepted_all_the_same(site: Path) -> 
 
 
 def test_a_worker_that_was_alone_shares_with_those_that_come(site: Path) -> None:
+    def all_share() -> bool:
+        with contextlib.ExitStack() as stack:
+            clients = []
+            for _ in range(30):
+                clients.append(stack.enter_context(server.client()))
+                assert clients[-1].get("/").status == 200
+            counts = spread(server, clients)
+        return sum(counts) == 30 and max(counts) - min(counts) <= 5
+
     with Server("app:app", "--workers", "1", cwd=site) as server:
-        time.sleep(1.2)  # two ticks: from now on its own loop looks for connections
         for wanted in (3, 1, 3):
+            time.sleep(3)  # until its own loop looks for connections, where it is alone
+            assert all_share()
             while (workers := len(server.worker_pids())) != wanted:
                 server.signal(signal.SIGTTIN if workers < wanted else signal.SIGTTOU)
                 assert wait_until(lambda before=workers: len(server.worker_pids()) != before, 15)  # type: ignore[misc]
-            # Each knows of the others at its next tick, and who has drained for so long is gone.
-            time.sleep(1.2)
-            with contextlib.ExitStack() as stack:
-                clients = []
-                for _ in range(30):
-                    clients.append(stack.enter_context(server.client()))
-                    assert clients[-1].get("/").status == 200
-                counts = spread(server, clients)
-            assert sum(counts) == 30
-            assert all(30 / wanted - 5 <= count <= 30 / wanted + 5 for count in counts), counts
+            # Each knows of the others at its next tick.
+            assert wait_until(all_share, 20)

@@ -155,6 +155,9 @@ def test_a_worker_that_is_alone_looks_by_its_loop_until_it_has_siblings(monkeypa
             assert watch.lines == {number}
             for turn in range(3):
                 siblings.alone = lambda: True
+                for _ in range(module._ALONE_TICKS - 1):
+                    acceptor.tick()
+                    assert watch.lines == {number}, "others may be about to start"
                 for _ in range(2):
                     acceptor.tick()
                     assert watch.lines == set()
