@@ -52,6 +52,7 @@ class Torture:
         self.done: Counter[str] = Counter()
         self._chance = chance
         self._wanted = WORKERS
+        self._molds = len(self.molds())
 
     @property
     def master(self) -> int:
@@ -107,17 +108,13 @@ class Torture:
         self._settle()
 
     def kill_mold(self) -> None:
-        before = self.molds()
-        self._kill(self._chance.choice(before))
-        assert wait_until(lambda: len(self.molds()) == len(before), PATIENCE), self.process.log
+        self._kill(self._chance.choice(self.molds()))
         self._settle()
 
     def kill_all(self) -> None:
         """Every worker and every mold: only the master, and what waits in the kernel for it, is left."""
-        before = self.molds()
-        for pid in [*self.workers(), *before]:
+        for pid in [*self.workers(), *self.molds()]:
             self._kill(pid)
-        assert wait_until(lambda: len(self.molds()) == len(before), PATIENCE), self.process.log
         self._settle()
 
     def kill_in_a_restart(self) -> None:
@@ -150,8 +147,9 @@ class Torture:
         self.process.wait_for(pattern, PATIENCE, before + 1)
 
     def _settle(self) -> None:
-        """No worker is missing, and none is too much."""
+        """No worker or mold is missing, and none is too much: those of before a restart may end behind its last line."""
         assert wait_until(lambda: len(self.workers()) == self._wanted, PATIENCE), self.process.log
+        assert wait_until(lambda: len(self.molds()) == self._molds, PATIENCE), self.process.log
 
     def _kill(self, pid: int) -> None:
         """kill -9; one that is gone already is none. Only a worker has requests inside: the end of a mold excuses no failure."""
