@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from starman.serving import clock as clock_module
+from starman.serving import connection as connection_module
 from starman.serving.clients import Clients
 from starman.serving.connection import Connection
 from starman.serving.exchange import Exchange
@@ -349,6 +350,25 @@ def test_a_connection_whose_reader_was_looked_after_is_free_at_once(no_collector
         with running.client(receive_bytes=4096) as client:
             client.send(encode_request("GET", "/"))
             assert looked.wait(SECONDS)
+        assert_only(others)
+
+
+def test_a_connection_that_was_left_unread_is_read_on_when_its_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a thread, with the last response: the loop has nothing to say any more, but to see that the client goes."""
+    monkeypatch.setattr(connection_module, "LINGER_SECONDS", 2 * SECONDS)
+    others, go_on = connections(), threading.Event()
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        go_on.wait(SECONDS)
+        start_response("200 OK", [("Connection", "close")])
+        return [b"last"]
+
+    with Running(application) as running:
+        with running.client() as client:
+            client.send(encode_request("GET", "/") * 50)
+            assert wait_until(lambda: any(one._paused for one in connections()), SECONDS)
+            go_on.set()
+            assert client.read_to_end().endswith(b"last")
         assert_only(others)
 
 
