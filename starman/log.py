@@ -26,15 +26,37 @@ def error(text: str) -> None:
     _write("ERROR", text)
 
 
-# What a client says may be in the message of an application's exception. There it does nothing to a terminal, and its lines
-# are indented, as all of an event but the first are: so none of them can pass for an event.
-_HARMLESS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) != "\t"} | {ord("\n"): "\n  "}
+class _Escapes(dict[int, int | str]):
+    """For `str.translate`: the visible form of every character that a terminal or an editor acts on, or that nobody sees.
+
+    Escaped: control characters, formatting characters (bidirectional overrides, zero-width characters, tags, soft hyphens), line
+    and paragraph separators, spaces other than the ordinary one, surrogates, and code points without a meaning (Unicode general
+    categories C*, Z*). Nothing is remembered, so that clients cannot make the table grow.
+    """
+
+    def __missing__(self, code: int) -> int | str:
+        if chr(code).isprintable():
+            return code
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+# The lines of one event are indented, all but the first, so that none of them can pass for an event.
+_ESCAPES = _Escapes({ord("\t"): ord("\t"), ord("\n"): "\n  "})
+# Printable by their category, and yet nothing is seen of them: joiners, fillers and variation selectors.
+_UNSEEN = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
+_ESCAPES.update((code, f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}") for code in _UNSEEN)
+
+
+def escaped(text: str) -> str:
+    """`text` as it is safe to show: an exception's message may hold what a client has sent. Never raises."""
+    if text.isascii() and text.isprintable():
+        return text
+    return text.translate(_ESCAPES)
 
 
 def _write(level: str, text: str) -> None:
     stamp = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    line = f"[{stamp}] [{os.getpid()}] [{level}] {text.rstrip().translate(_HARMLESS)}\n"
-    raw(line)
+    raw(f"[{stamp}] [{os.getpid()}] [{level}] {escaped(text.rstrip())}\n")
 
 
 def raw(text: str) -> None:

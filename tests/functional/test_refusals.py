@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -17,7 +18,8 @@ HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0"
 
 APPLICATION = """
 def app(environ, start_response):
-    raise ValueError(environ["PATH_INFO"] + environ.get("HTTP_X", ""))
+    text = environ["PATH_INFO"] + environ.get("HTTP_X", "")
+    raise ValueError(text.encode("latin-1").decode("utf-8", "surrogateescape"))
 """
 
 
@@ -82,7 +84,14 @@ def test_no_byte_of_a_client_does_anything_in_the_log(server: Server) -> None:
     with server.client() as client:
         client.send(encode_request("GET", "/%0A%5B2026-01-01%2000:00:00%20+0000%5D%20%5B1%5D%20%5BERROR%5D%20forged%1B%C2%9B"))
         assert client.read().status == 500
+    # Overrides of the direction, separators, zero-width and tag characters, a variation selector, a byte that is no UTF-8.
+    unseen = "\u202e\u2066\u2069\u2028\u2029\u200b\u200f\u2060\ufeff\xad\U000e0041\ufe0f"
+    with server.client() as client:
+        client.send(encode_request("GET", f"/{quote(unseen)}%ff"))
+        assert client.read().status == 500
     assert server.stop() == 0
     assert {char for char in server.log if not char.isprintable()} <= {"\n", "\t"}
+    written = r"\u202e\u2066\u2069\u2028\u2029\u200b\u200f\u2060\ufeff\xad\U000e0041\ufe0f\udcff"
+    assert f"ValueError: /{written}\n" in server.log
     assert "forged" in server.log
     assert not re.search(r"^\[2026-01-01 ", server.log, re.MULTILINE)

@@ -1,0 +1,42 @@
+"""starman.log: what is written is one event a line, and nothing in it acts on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+
+import pytest
+
+from starman import log
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("plain [] ' \\ \"", "plain [] ' \\ \""),
+        ("a\tb", "a\tb"),
+        ("Gr\xfc\xdfe \u4f60\u597d \U0001f600", "Gr\xfc\xdfe \u4f60\u597d \U0001f600"),
+        ("first\nsecond", "first\n  second"),
+        ("\x1b[31m\x7f\x9b", r"\x1b[31m\x7f\x9b"),
+        ("\u202e\u2066\u2069", r"\u202e\u2066\u2069"),
+        ("a\u2028b\u2029c\x85d\x0be", r"a\u2028b\u2029c\x85d\x0be"),
+        ("\u200b\u200d\u2060\ufeff\xad", r"\u200b\u200d\u2060\ufeff\xad"),
+        ("\U000e0041\U000e007f", r"\U000e0041\U000e007f"),
+        ("\ufe0f\u3164\U000e0100", r"\ufe0f\u3164\U000e0100"),
+        ("\udc80\ud800", r"\udc80\ud800"),
+    ],
+)
+def test_escaping(text: str, written: str) -> None:
+    assert log.escaped(text) == written
+
+
+def test_no_character_but_tab_and_line_feed_is_written_that_cannot_be_seen() -> None:
+    text = "".join(map(chr, range(sys.maxunicode + 1)))
+    found = {char for char in log.escaped(text) if unicodedata.category(char)[0] in "CZ"}
+    assert found == {" ", "\t", "\n"}
+
+
+def test_the_table_does_not_grow_with_what_it_is_asked() -> None:
+    before = len(log._ESCAPES)
+    log.escaped("".join(map(chr, range(0x3000))))
+    assert len(log._ESCAPES) == before
