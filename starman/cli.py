@@ -6,6 +6,7 @@ Imports nothing large: the process becomes the master.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from starman.declaration import SETTINGS, Setting
@@ -48,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
 
     Errors of starman's are a line on standard error, and their details after it. Call it from the main thread.
     """
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        # Inherited, as from a shell's `trap '' CHLD`: no child of ours would leave an exit status to wait for.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except StarmanError as error:

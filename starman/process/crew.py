@@ -112,8 +112,8 @@ class Crew:
 
     def retire(self, mold: Mold, now: float) -> None:
         """Order `mold` to end, unless it is ending already."""
+        mold.failure = None  # no longer of interest
         if mold.starting:
-            mold.failure = None  # no longer of interest
             # It is busy with the application's import, and would not see its channel closed.
             self.cut(mold, now)
         elif not mold.ending:

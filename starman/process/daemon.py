@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -103,7 +104,9 @@ def _wait(pipe: int, child: int) -> NoReturn:
     """In the command that was started: wait for the daemon's word, and end."""
     status, message = 1, b""
     try:
-        os.waitpid(child, 0)
+        # Its status says nothing. ECHILD: SIGCHLD is ignored here, or the program that embeds us waits for every child.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
         with open(pipe, "rb") as reader:
             message = reader.read()
         if message == _READY:

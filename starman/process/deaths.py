@@ -70,9 +70,9 @@ class Deaths:
     def report(self, member: Member, how: str, now: float) -> None:
         """`member` has died; `how` completes a sentence."""
         reason, details = member.reason(how)
-        if member.lived(now) >= YOUNG:
-            if member.lived(now) >= PROVEN and isinstance(member, Worker):
-                self._workers.reset()
+        if member.lived(now) >= PROVEN:
+            self._backoff_of(member).reset()
+        if member.lived(now) >= YOUNG and member.failure is None:
             self._crew.say(Level.WARNING, f"{reason}; it is replaced")
             return
         counted, wait = self._count(member, now)
@@ -85,9 +85,12 @@ class Deaths:
 
     def _count(self, member: Member, now: float) -> tuple[bool, float]:
         """Whether it was counted, and how many seconds to wait."""
-        backoff = self._workers if isinstance(member, Worker) else self._molds
+        backoff = self._backoff_of(member)
         alike = [other for other in self._crew if type(other) is type(member)]
         if any(other.lived(now) >= PROVEN and other.asked_at > backoff.counted_at for other in alike):
             backoff.reset()
         counted = backoff.failed(member.asked_at, now)
         return counted, max(0.0, backoff.not_before - now)
+
+    def _backoff_of(self, member: Member) -> Backoff:
+        return self._workers if isinstance(member, Worker) else self._molds

@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 class Link:
     """What the master holds of one member.
 
-    number: the roster's name for it. channel: closed when nothing more is to be heard. pid: None until the member has said it.
+    number: the roster's name for it. opened_at: the instant at which the link was made, before the member was.
+    channel: closed when nothing more is to be heard. pid: None until the member has said it.
     place: its page of the scoreboard; 0 when it has none. ended_at: the instant of the end of file; None as long as the member,
     or an orphan of it, holds the other end. unsent: messages that wait until the member reads on, with the descriptors that
     each takes along.
     """
 
-    __slots__ = ("channel", "ended_at", "number", "pid", "place", "unsent")
+    __slots__ = ("channel", "ended_at", "number", "opened_at", "pid", "place", "unsent")
 
     def __init__(self, number: int, channel: Channel) -> None:
         self.number = number
         self.channel = channel
+        self.opened_at = time.monotonic()
         self.pid: int | None = None
         self.place = 0
         self.ended_at: float | None = None

@@ -186,10 +186,11 @@ class Master:
                 self._bury(link, how)
         for link in self._links:
             if link.ended_at is not None and (not self._reaper.adopts or now - link.ended_at >= STATUS_SLACK):
-                if self._reaper.adopts:
-                    # It lives, but without its channel nobody can look after it.
+                lives = self._reaper.adopts and link.pid is not None and self._reaper.has(link.pid)
+                if lives:
+                    # Without its channel nobody can look after it.
                     self._orders.kill(link.number, signal.SIGKILL)
-                self._bury(link, "closed its channel" if self._reaper.adopts else "ended")
+                self._bury(link, "closed its channel" if lives else "ended")
         deaths, self._deaths = self._deaths, []
         for number, how in deaths:
             link = self._links.find(number)
@@ -259,7 +260,7 @@ class Master:
     def _born(self, link: Link, pid: int) -> None:
         if link.pid is None:
             link.pid = pid
-            self._reaper.watch(pid)
+            self._reaper.watch(pid, link.opened_at)
             self._roster.on_spawned(link.number, pid)
 
     def _abandon(self) -> None:

@@ -43,7 +43,8 @@ class Member:
 
     name: what the error log calls it. number: how roster and master call it; never used twice. generation: the roll-out whose
     code it runs. asked_at, ready_at: instants; ready_at is None until it was ready. deadline: the instant at which its present
-    state has lasted too long; None for no limit. failure: why it cannot start, and details; None as long as it can.
+    state has lasted too long; None for no limit. failure: why it cannot start, or (a mold) cannot go on, and details; None as
+    long as it can.
     """
 
     __slots__ = ("asked_at", "deadline", "failure", "generation", "name", "number", "pid", "ready_at", "state")
@@ -88,7 +89,8 @@ class Member:
     def reason(self, how: str) -> tuple[str, str]:
         """Why it has ended, in a line, and details. `how` completes a sentence, and counts when it did not say itself why."""
         if self.failure is not None:
-            return f"{self.title()} could not start: {self.failure[0]}", self.failure[1]
+            verb = "could not start" if self.ready_at is None else "has failed"
+            return f"{self.title()} {verb}: {self.failure[0]}", self.failure[1]
         return f"{self.title()} {how}{' before it was ready' if self.ready_at is None else ''}", ""
 
     def title(self) -> str:

@@ -6,6 +6,7 @@ do.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from starman import hooks, log
@@ -32,6 +33,7 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
     With `preload` the application is loaded before the first fork. Never returns. Main thread only.
     """
     status = 1
+    prefix = "the mold failed: "
     try:
         # Said before anything can go wrong or take long.
         channel.send(Spawned(os.getpid()))
@@ -40,6 +42,7 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
         blueprint.title("mold")
         mold = _Mold(channel, blueprint, preload=preload)
         channel.send(Loaded())
+        prefix = ""  # the master says from now on that it has failed
         mold.obey()
         status = 0
     except StarmanError as error:
@@ -47,7 +50,7 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
     except BaseException as error:  # SystemExit too: an application's module may call sys.exit
         import traceback
 
-        channel.send(Failed(f"the mold failed: {type(error).__name__}: {error}", traceback.format_exc()))
+        channel.send(Failed(f"{prefix}{type(error).__name__}: {error}", traceback.format_exc()))
     finally:
         # Hazard 16: a mold is a copy of the process that it came from; what that would do at its end is not its business.
         flush()
@@ -120,15 +123,21 @@ class _Mold:
             return
         if between:
             child_channel.close()
-            os.waitpid(between, 0)
+            # Its status says nothing. ECHILD: the application ignores SIGCHLD, or waits for every child of its process.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(between, 0)
             return
-        # Hazard 16: the process in between does nothing else than to fork and to be gone. Signals are blocked all the time.
         try:
-            if os.fork():
-                os._exit(0)
-        except OSError as error:
+            self._be_between(order, child_channel)
+        except BaseException as error:
             child_channel.send(_failed(error))
+        finally:
             os._exit(1)
+
+    def _be_between(self, order: Spawn, child_channel: Channel) -> NoReturn:
+        """Hazard 16: the process in between does nothing else than to fork and to be gone. Signals are blocked all the time."""
+        if os.fork():
+            os._exit(0)
         # Hazard 7: the new process must not hold the mold's end: the mold ends when it, and nobody else, is at its end of file.
         self._channel.abandon()
         blueprint = self._blueprint.revised(order.settings)
@@ -166,7 +175,12 @@ def _rehearse(make_service: MakeService, threads: int) -> None:
         raise RuntimeError("threads of the rehearsal have not ended, and a process with threads is not to be forked")
 
 
-def _failed(error: OSError | HookError) -> Failed:
-    if isinstance(error, HookError):
+def _failed(error: BaseException) -> Failed:
+    """What the master is told when a member could not be forked."""
+    if isinstance(error, StarmanError):
         return Failed(str(error), error.details)
-    return Failed(f"no process can be made: {error.strerror}")
+    if isinstance(error, OSError):
+        return Failed(f"no process can be made: {error.strerror}")
+    import traceback
+
+    return Failed(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))

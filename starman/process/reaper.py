@@ -45,8 +45,14 @@ class Reaper:
         self._was_subreaper = _is_subreaper()
         self.adopts = _set_subreaper(True)
 
-    def watch(self, pid: int) -> None:
-        """`pid` is ours. It may have ended, and have been reaped, already."""
+    def watch(self, pid: int, since: float = float("-inf")) -> None:
+        """`pid` is ours. It may have ended, and have been reaped, already.
+
+        since: the instant before which the process cannot have been made, as that of the order to fork it. A status that was
+        reaped earlier is that of another process, which had the same number before, and is forgotten.
+        """
+        if pid in self._early and self._early[pid][1] < since:
+            del self._early[pid]
         self._watched.add(pid)
 
     def reap(self, now: float) -> Iterator[tuple[int, str]]:
@@ -81,6 +87,15 @@ class Reaper:
                 continue  # not given to us, or taken by the program that embeds us
             if found:
                 self._early[pid] = status, now
+
+    @staticmethod
+    def has(pid: int) -> bool:
+        """Whether `pid` is a child of this process that is not reaped yet. If not, the number may be another process's by now."""
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
 
     def close(self) -> None:
         """Put the process back as it was."""

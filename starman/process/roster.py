@@ -107,9 +107,9 @@ class Roster:
                 self._deaths.left(worker, now)
 
     def on_failed(self, number: int, message: str, details: str, now: float) -> None:
-        """A member has said that it cannot start. Its end follows."""
+        """A member has said that it cannot start, or a mold that was ready that it cannot go on. Its end follows."""
         member = self._crew.find(number)
-        if member is not None and member.starting:
+        if member is not None and not member.ending:
             member.failure = message, details
             if self.phase is Phase.STARTING:
                 self._give_up(message, details, now)

@@ -61,7 +61,7 @@ class Trial:
         link = self._links.find(self.number)
         assert link is not None
         link.pid = pid
-        self._reaper.watch(pid)
+        self._reaper.watch(pid, link.opened_at)
 
     def _be_the_child(self, channel: Channel, play: Callable[[Channel], Message]) -> NoReturn:
         try:

@@ -74,11 +74,23 @@ def test_hazard_06_a_status_that_comes_before_its_process_is_known_is_kept_brief
         reaper = Reaper(everything=True)
         early, forgotten = child(3), child()
         assert list(reaper.reap(100.0)) == []
-        reaper.watch(early)
+        reaper.watch(early, since=99.5)
         assert list(reaper.reap(101.0)) == [(early, "exited with status 3")]
         assert list(reaper.reap(100.0 + KEPT_SECONDS + 1)) == []
         reaper.watch(forgotten)
         assert list(reaper.reap(100.0 + KEPT_SECONDS + 2)) == []
+        return "fine"
+
+    assert run_forked(in_child) == "fine"
+
+
+def test_a_status_from_before_the_order_to_fork_is_that_of_an_earlier_process_of_the_same_number() -> None:
+    def in_child() -> str:
+        reaper = Reaper(everything=True)
+        reused = child(3)
+        assert list(reaper.reap(100.0)) == []
+        reaper.watch(reused, since=100.5)
+        assert list(reaper.reap(101.0)) == []
         return "fine"
 
     assert run_forked(in_child) == "fine"
@@ -121,3 +133,13 @@ def test_the_process_is_put_back_as_it_was() -> None:
         return "fine"
 
     assert run_forked(in_child) == "fine"
+
+
+def test_whether_a_number_is_still_that_of_a_child() -> None:
+    def in_child() -> str:
+        pid = child()
+        assert Reaper.has(pid)
+        os.waitpid(pid, 0)
+        return str(Reaper.has(pid))
+
+    assert run_forked(in_child) == "False"

@@ -1016,3 +1016,32 @@ def test_stop_during_the_start_ends_it_without_a_failure() -> None:
     desk.gone(1)
     assert desk.plan() == [Exit(0)]
     assert not desk.all(GiveUp)
+
+
+# A mold that was ready, and fails.
+
+
+def test_the_log_says_why_a_mold_that_was_ready_has_failed_and_the_next_attempt_waits() -> None:
+    desk = Desk(workers=1)
+    desk.start()
+    desk.now += 3600
+    desk.roster.on_failed(1, "ValueError: odd", "Traceback of it", desk.now)
+    desk.gone(1, "exited with status 1")
+    assert not has(desk.plan(), ForkMold)
+    assert "ERROR the mold (101) has failed: ValueError: odd; next attempt in 0.5 s\nTraceback of it" in desk.said()
+    assert has(desk.plan(0.5), ForkMold)
+
+
+def test_a_mold_that_fails_while_it_is_retired_is_not_reported() -> None:
+    desk = Desk(workers=1, preload=True)
+    desk.start()
+    desk.roster.restart()
+    mold = only(desk.plan(), SpawnMold).member
+    desk.roster.on_failed(2, "ValueError: odd", "", desk.now)
+    desk.ready(mold)
+    desk.ready(only(desk.plan(), Spawn).member)
+    while not desk.all(RetireMold):
+        desk.plan()
+    desk.gone(2, "exited with status 1")
+    desk.plan()
+    assert "odd" not in desk.said()
