@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import stat
 
 from starman.addresses import ALL_DUAL_STACK, Address, AddressKind, parse_address
 from starman.errors import ListenError
+from starman.process import unixsocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class Listener:
         self.socket = opened
         self.address = address
         self.secure = address.secure and opened.family != socket.AF_UNIX
-        self.url = url_of(opened, "https" if self.secure else "http")
+        # A UNIX socket may have been bound elsewhere, and been moved to its path.
+        self.url = url_of(opened, "https" if self.secure else "http") if file is None else f"unix:{file[0]}"
         self.file = file
         self._owner = os.getpid()
 
@@ -67,9 +68,7 @@ class Listener:
         if self.file is not None and os.getpid() == self._owner:
             path, device, inode = self.file
             self.file = None
-            found = _lstat(path)
-            if found is not None and (found.st_dev, found.st_ino) == (device, inode):
-                _unlink(path)
+            unixsocket.remove(path, (device, inode))
         self.socket.close()
 
 
@@ -184,36 +183,22 @@ def _listen(opened: socket.socket, address: Address, backlog: int, file: tuple[s
 
 def _open_unix(address: Address, settings: Settings, owner: tuple[int, int]) -> Listener:
     path = os.path.abspath(address.path)
-    _make_room(address, path)
+    try:
+        unixsocket.make_room(path)
+    except unixsocket.OccupiedError as error:
+        raise _refusal(address, str(error)) from None
+    if settings.socket_group is not None:
+        owner = owner[0], _gid(settings.socket_group)
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        found = _bind_unix(opened, path, settings, owner)
+        file = unixsocket.bind(opened, path, settings.socket_mode, owner)
         try:
-            return _listen(opened, address, settings.backlog, (path, found.st_dev, found.st_ino))
+            return _listen(opened, address, settings.backlog, (path, *file))
         except BaseException:
-            _unlink(path)
+            unixsocket.remove(path, file)
             raise
     except BaseException:
         opened.close()
-        raise
-
-
-def _bind_unix(opened: socket.socket, path: str, settings: Settings, owner: tuple[int, int]) -> os.stat_result:
-    """Bind, and give the file its owner, group and mode: nobody may connect before they are set."""
-    # The umask is the process's, so other threads of an embedding process are under it too, for one system call.
-    umask = os.umask(0o177)
-    try:
-        opened.bind(path)
-    finally:
-        os.umask(umask)
-    try:
-        uid, gid = owner if settings.socket_group is None else (owner[0], _gid(settings.socket_group))
-        if (uid, gid) != (-1, -1):
-            os.chown(path, uid, gid, follow_symlinks=False)
-        os.chmod(path, 0o777 & ~umask if settings.socket_mode is None else settings.socket_mode)
-        return os.lstat(path)
-    except BaseException:
-        _unlink(path)
         raise
 
 
@@ -226,25 +211,6 @@ def _gid(group: str | int) -> int:
         return grp.getgrnam(group).gr_gid
     except KeyError:
         raise ListenError(f"socket_group: no group is called {group!r}") from None
-
-
-def _make_room(address: Address, path: str) -> None:
-    """Remove a stale socket at `path`. Raises ListenError when a server is alive there, or something else is there."""
-    found = _lstat(path)
-    if found is None:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise _refusal(address, "a file that is no socket is in its place")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        # Without waiting: the connect to a live server with a full backlog would block.
-        probe.setblocking(False)
-        outcome = probe.connect_ex(path)
-    if outcome == errno.ECONNREFUSED:
-        _unlink(path)
-    elif outcome in (0, errno.EAGAIN, errno.EINPROGRESS):
-        raise _refusal(address, "a server is alive on that socket")
-    elif outcome != errno.ENOENT:
-        raise _refusal(address, f"the socket in its place does not say whether it is alive ({os.strerror(outcome)})")
 
 
 def _open_abstract(address: Address, backlog: int) -> Listener:
@@ -288,17 +254,3 @@ def url_of(opened: socket.socket, scheme: str) -> str:
     if isinstance(name, bytes):
         return f"unix:@{os.fsdecode(name[1:])}"
     return f"unix:{name}"
-
-
-def _lstat(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except OSError:
-        return None
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        return  # somebody else has removed it

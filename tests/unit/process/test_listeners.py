@@ -181,19 +181,6 @@ def test_mode_and_group_are_those_of_the_settings_and_the_umask_stays(opened: Op
         assert os.umask(umask) == 0o027
 
 
-def test_nobody_may_connect_before_the_mode_is_set(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    modes = []
-    chmod = os.chmod
-
-    def note(path: str, mode: int) -> None:
-        modes.append(stat.S_IMODE(os.stat(path).st_mode))
-        chmod(path, mode)
-
-    monkeypatch.setattr(module.os, "chmod", note)
-    opened(f"{tmp_path}/s.sock", socket_mode="0666")
-    assert modes == [0o600]
-
-
 def test_an_unknown_group_leaves_no_file(opened: Open, tmp_path: Path) -> None:
     with pytest.raises(ListenError, match="no group is called 'no-such-group'"):
         opened(f"{tmp_path}/s.sock", socket_group="no-such-group")
