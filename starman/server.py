@@ -204,14 +204,14 @@ def _be_master(
     from starman.process.pidfile import PidFile
 
     owner = (-1, -1) if identity is None else identity.owner
-    with PidFile(settings.pid, owner):
+    with PidFile(settings.pid):
         listeners = open_listeners(inheritance.addresses(settings), settings, owner)
         try:
             if identity is not None:
                 _create_logs(settings, identity)
                 identity.assume()
             with ErrorLog(settings.error_log) as error_log:
-                for warning in (*settings.warnings(), *inheritance.warnings):
+                for warning in (*settings.warnings(), *inheritance.warnings, *_pid_file_warnings(settings, identity)):
                     log.warning(warning)
                 if inheritance.fds:
                     log.info(inheritance.describe([listener.url for listener in listeners]))
@@ -220,6 +220,21 @@ def _be_master(
         finally:
             for listener in listeners:
                 listener.close()
+
+
+def _pid_file_warnings(settings: Settings, identity: Identity | None) -> list[str]:
+    """A line when the user that the server runs as could replace the pid file, though the file is root's."""
+    if settings.pid is None or identity is None or not identity.uid:
+        return []
+    from starman.process.pidfile import replaceable_in
+
+    directory = replaceable_in(settings.pid, identity.uid, identity.gids)
+    if directory is None:
+        return []
+    return [
+        f"{settings.source('pid')}: user {identity.name or identity.uid} may write in {directory}, and so could replace the pid "
+        "file: do not signal the process id in it as root, or use a directory where only root may write"
+    ]
 
 
 def _create_logs(settings: Settings, identity: Identity) -> None:

@@ -59,6 +59,11 @@ class Identity:
         """The uid and gid of files that are to be its own, as chown(2) takes them."""
         return (-1 if self.uid is None else self.uid, self.gid)
 
+    @property
+    def gids(self) -> tuple[int, ...]:
+        """The groups that the process is in once it has become this user."""
+        return (self.gid,) if self.name is None else tuple(os.getgrouplist(self.name, self.gid))
+
     def create(self, path: str) -> None:
         """Create an empty file at `path` that is its own, if there is none. Raises OSError.
 

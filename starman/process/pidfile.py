@@ -2,14 +2,23 @@
 
 So nothing about it has to be remembered: a new program that the master executes in its own process finds its own number, and a
 fork that ends does not remove it.
+
+When root starts the server, the file stays root's, though the server then runs as another user: root's scripts send signals
+to the process id in it (`kill $(cat server.pid)`), so that user must not be able to write another one there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import time
 
 from starman.errors import SettingError, StartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 # How much later (seconds) than the file a process may seem to have been started that has written it: clocks are rounded.
 _SLACK = 2.0
@@ -18,14 +27,12 @@ _SLACK = 2.0
 class PidFile:
     """A pid file at `path`, claimed when the `with` block begins and removed at its end. None: there is none."""
 
-    __slots__ = ("_claimed", "_owner", "_path")
+    __slots__ = ("_claimed", "_path")
 
-    def __init__(self, path: str | None, owner: tuple[int, int] = (-1, -1), *, claimed: bool = False) -> None:
-        """`owner`: the uid and gid that the file is given to; -1 leaves one as it is. `claimed`: an older image of this process
-        has done that, with rights that this one may lack."""
+    def __init__(self, path: str | None, *, claimed: bool = False) -> None:
+        """`claimed`: an older image of this process has written the file, with rights that this one may lack."""
         self._claimed = claimed
         self._path = None if path is None else os.path.abspath(path)
-        self._owner = owner
 
     def __enter__(self) -> PidFile:
         """Write the process id. A file that is there already stays if it is this process's, and is replaced if it is stale.
@@ -40,19 +47,12 @@ class PidFile:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Remove the file, if it is still this process's. In a directory where this user may not, it is left empty; in one that
-        this user may not even enter, it stays, and is stale."""
+        """Remove the file if it is still this process's. It stays, and is stale, in a directory where this user may not write."""
         if self._path is None:
             return
-        try:
-            if _read(self._path) != os.getpid():
-                return
-            try:
+        with contextlib.suppress(OSError):
+            if _read(self._path) == os.getpid():
                 os.unlink(self._path)
-            except OSError:
-                os.truncate(self._path, 0)
-        except OSError:
-            return
 
     def _claim(self, path: str) -> None:
         # Complete before it has its name, so that nobody ever reads half of it; and never through a link of somebody else's.
@@ -77,11 +77,27 @@ class PidFile:
         _unlink(draft)
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            if self._owner != (-1, -1):
-                os.fchown(fd, *self._owner)
+            # Whatever the umask: another user that this process becomes reads the file before it removes it.
+            os.fchmod(fd, 0o644)
             os.write(fd, b"%d\n" % os.getpid())
         finally:
             os.close(fd)
+
+
+def replaceable_in(path: str, uid: int, gids: Collection[int]) -> str | None:
+    """The directory, that of `path` or one above it, in which the user `uid`, a member of the groups `gids`, could put another
+    file in the place of `path`. None when there is none."""
+    directory = os.path.realpath(os.path.dirname(os.path.abspath(path)))
+    while True:
+        found = os.stat(directory)
+        shared = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid in gids)
+        # In a sticky directory, only the owner of a file, or of the directory, may replace it.
+        if found.st_uid == uid or (shared and not found.st_mode & stat.S_ISVTX):
+            return directory
+        above = os.path.dirname(directory)
+        if above == directory:
+            return None
+        directory = above
 
 
 def _read(path: str) -> int | None:

@@ -112,8 +112,12 @@ def test_root_binds_and_creates_and_everything_runs_as_the_user(account: Account
     assert found == {"pid": found["pid"], "umask": 0o027, "root": "is gone", "own": True, "master": True}
     assert report(Client(str(place.site / "site.sock")))["root"] == "is gone"
 
-    for path in (*files.values(), place.site / "site.sock", place.site / "server.pid"):
+    for path in (*files.values(), place.site / "site.sock"):
         assert owners(path) == (account.uid, account.gid), path
+    # Root's, or `kill $(cat server.pid)` would signal whatever process the user writes there.
+    assert owners(place.site / "server.pid") == (0, 0)
+    warning = f"--pid: user {account.name} may write in {place.site}, and so could replace the pid file"
+    assert log.read_text().count(warning) == 1
     assert {name: stat.S_IMODE(path.stat().st_mode) for name, path in files.items()} == {"error": 0o640, "access": 0o640}
     assert stat.S_IMODE((place.site / "site.sock").stat().st_mode) == 0o750
 
@@ -191,6 +195,7 @@ def test_a_log_that_is_not_the_users(account: Account, place: Place, started: li
 
 
 def test_a_pid_file_where_the_user_may_not_remove_it(account: Account, place: Place, started: list[Process]) -> None:
+    """The file is stale then, and the next start replaces it."""
     path = place.directory / "roots.pid"
     for _ in range(2):
         arguments = ("--workers", "1", "--user", account.name, "--pid", str(path), "--listen", "@starman-pid")
@@ -198,8 +203,11 @@ def test_a_pid_file_where_the_user_may_not_remove_it(account: Account, place: Pl
         started.append(server)
         server.wait_for("ready: ", 30)
         assert path.read_text() == f"{server.pid}\n"
+        assert owners(path) == (0, 0)
+        assert stat.S_IMODE(path.stat().st_mode) & 0o022 == 0
+        assert "could replace the pid file" not in server.log
         assert server.stop() == 0
-        assert path.read_text() == ""
+        assert path.read_text() == f"{server.pid}\n"
 
 
 def test_a_user_that_may_not_read_python(place: Place, account: Account, started: list[Process]) -> None:

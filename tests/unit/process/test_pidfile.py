@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from starman.errors import SettingError, StartError
-from starman.process.pidfile import PidFile
+from starman.process.pidfile import PidFile, replaceable_in
 from tests.unit.process.forked import run_forked
 
 
@@ -153,3 +153,33 @@ def test_a_link_is_replaced_and_not_followed(path: Path, tmp_path: Path) -> None
     with PidFile(str(path)):
         assert not path.is_symlink()
     assert precious.read_text() == "precious"
+
+
+# The modes of the two directories around the pid file, and in which of them another user could replace it.
+DIRECTORIES = [
+    (0o755, 0o755, None),
+    (0o755, 0o757, "inner"),
+    (0o755, 0o1757, None),
+    (0o757, 0o755, "outer"),
+    (0o1777, 0o755, None),
+]
+
+
+@pytest.mark.parametrize(("outer_mode", "inner_mode", "expected"), DIRECTORIES)
+def test_directories_in_which_another_user_could_replace_it(
+    tmp_path: Path, outer_mode: int, inner_mode: int, expected: str | None
+) -> None:
+    outer, inner = tmp_path / "outer", tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    outer.chmod(outer_mode)
+    inner.chmod(inner_mode)
+    place = {"outer": str(outer), "inner": str(inner), None: None}[expected]
+    assert replaceable_in(str(inner / "server.pid"), 65533, (65532,)) == place
+
+
+def test_the_owner_and_the_group_of_a_directory_could_replace_it(path: Path) -> None:
+    directory, found = str(path.parent), path.parent.stat()
+    assert replaceable_in(str(path), found.st_uid, ()) == directory
+    path.parent.chmod(0o770)
+    assert replaceable_in(str(path), 65533, (found.st_gid,)) == directory
+    assert replaceable_in(str(path), 65533, (found.st_gid + 1,)) is None
