@@ -78,8 +78,8 @@ def _read_other_line(line: bytes) -> RequestHead:
     head.minor = 0 if minor == b"0" else 1
     if head.method == b"CONNECT":
         raise ProtocolError(501, "CONNECT is not implemented")
-    if head.target.startswith(b"/"):
-        raise ProtocolError(400, "the request target is malformed")
+    if b"#" in head.target:  # RFC 9110 §7.1: a client keeps the fragment to itself
+        raise ProtocolError(400, "the request target has a # in it, which has to be sent as %23")
     _read_other_target(head)
     return head
 

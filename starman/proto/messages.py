@@ -40,7 +40,7 @@ class RequestHead:
     """The head of one request, checked: everything in it may be relied on.
 
     method, target, version  as received (`b"GET"`, `b"/a?b"`, `b"HTTP/1.1"`); the target's form is one of RFC 9112 §3.2
-    path, query              of the target, still percent-encoded; the path of `*` is empty
+    path, query              of the target, still percent-encoded; the path of `*` is empty. Any printable ASCII but space and `#`
     minor                    0 for HTTP/1.0, 1 for everything above, which is served as HTTP/1.1
     fields                   (name, value) in order as received, white space around values removed
     host                     of the absolute-form target, else of Host; None when a 1.0 client sent none

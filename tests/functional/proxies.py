@@ -29,14 +29,14 @@ http {{
     upstream starman {{ server {upstream}; keepalive 8; }}
     server {{
         listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://starman;
-            proxy_http_version 1.1;
-            proxy_request_buffering {buffering};
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $remote_addr;
-        }}
+        proxy_http_version 1.1;
+        proxy_request_buffering {buffering};
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Forwarded-For $remote_addr;
+        location / {{ proxy_pass http://starman; }}
+        # With a path in proxy_pass, nginx decodes the request's path, and encodes only some of it again.
+        location /decoded/ {{ proxy_pass http://starman/; }}
     }}
 }}
 """

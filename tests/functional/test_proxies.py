@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -56,6 +57,25 @@ def test_uploads(client: Client) -> None:
     blocks = [body[offset : offset + 50_000] for offset in range(0, 2_000_000, 50_000)]
     client.send(encode_request("POST", "/digest", [("Transfer-Encoding", "chunked")]) + encode_chunks(blocks))
     assert client.read().body == digest(body[:2_000_000])
+
+
+ASCII = "".join(map(chr, range(0x21, 0x7F)))
+
+
+@pytest.mark.parametrize("prefix", ["", "/decoded"])
+def test_every_byte_of_a_path_and_a_query(request: pytest.FixtureRequest, client: Client, prefix: str) -> None:
+    """All of ASCII's printable bytes: encoded in a path, which a proxy may decode, and raw in a query."""
+    if prefix and "haproxy" in request.node.name:
+        return  # it passes paths on as they are
+    path = "".join(f"%{ord(character):02X}" for character in ASCII if character != "/")
+    query = ASCII.replace("#", "")
+    response = client.get(f"{prefix}/environ/{path}?{query}")
+    assert response.status == 200, response
+    environ = json.loads(response.body)
+    assert environ["PATH_INFO"] == "/environ/" + ASCII.replace("/", "")
+    assert environ["QUERY_STRING"] == query
+    raw = "/environ/" + ASCII.translate(dict.fromkeys(map(ord, "#%/?")))
+    assert json.loads(client.get(prefix + raw).body)["PATH_INFO"] == raw
 
 
 def test_the_proxy_keeps_its_upstream_connections(upstream: Server, client: Client) -> None:

@@ -294,3 +294,24 @@ def test_bodies_are_not_streamed_where_there_are_no_threads(streaming: dict[str,
     assert "\n" not in message
     assert caught.value.exit_status == 2
     assert Settings.of(threads=1, **streaming).threads == 1
+
+
+@pytest.mark.parametrize(
+    ("prefix", "target"),
+    [
+        ("/café", "/caf%C3%A9/x"),
+        ("/a b", "/a%20b?c"),
+        ("/[x]", "/%5bx%5D"),
+        ("/[x]", "/[x]/y"),
+        ("/100%", "/100%/x"),
+        ("/100%", "/100%25"),
+    ],
+)
+def test_a_warm_up_may_be_encoded_otherwise_than_the_path_it_is_below(prefix: str, target: str) -> None:
+    assert Settings.of(path=prefix, warm_up=[target]).warm_up == (target,)
+
+
+@pytest.mark.parametrize(("prefix", "target"), [("/a b", "/a+b"), ("/%41", "/%41"), ("/x", "/%78y"), ("/x%", "/x%zz")])
+def test_a_warm_up_that_is_not_below_the_path(prefix: str, target: str) -> None:
+    with pytest.raises(SettingError, match="is not below"):
+        Settings.of(path=prefix, warm_up=[target])

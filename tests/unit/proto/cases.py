@@ -99,6 +99,10 @@ _NO_HOSTS = (
     b"{a}",
 )
 
+# What a path and a query may have as it is.
+_RAW_IN_QUERIES = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
+_RAW_IN_PATHS = _RAW_IN_QUERIES.replace(b"?", b"")
+
 # What is no Content-Length.
 _NO_LENGTHS = (
     b"",
@@ -221,7 +225,18 @@ _REQUEST_LINES = {
     "dot segments": Valid(get(b"GET /a/../b/. HTTP/1.1"), {"path": b"/a/../b/."}),
     "percent": Valid(get(b"GET /%2F%c3%A9%00?%25 HTTP/1.1"), {"path": b"/%2F%c3%A9%00", "query": b"%25"}),
     "all of pchar": Valid(get(b"GET /-._~!$&'()*+,;=:@ HTTP/1.1"), {"path": b"/-._~!$&'()*+,;=:@"}),
-    "what browsers leave raw in a query": Valid(get(rb"GET /?a|b\c^d{e}`[0] HTTP/1.1"), {"query": rb"a|b\c^d{e}`[0]"}),
+    "all that is raw in a path": Valid(get(b"GET /%b HTTP/1.1" % _RAW_IN_PATHS), {"path": b"/" + _RAW_IN_PATHS, "query": b""}),
+    "all that is raw in a query": Valid(get(b"GET /?%b HTTP/1.1" % _RAW_IN_QUERIES), {"path": b"/", "query": _RAW_IN_QUERIES}),
+    "all that is raw, absolute": Valid(
+        get(b"GET http://b/%b?%b HTTP/1.1" % (_RAW_IN_PATHS, _RAW_IN_QUERIES)),
+        {"host": b"b", "path": b"/" + _RAW_IN_PATHS, "query": _RAW_IN_QUERIES},
+    ),
+    **{
+        f"{text!r} in the path and the query": Valid(
+            get(b"GET /%b?%b HTTP/1.1" % (text, text)), {"path": b"/" + text, "query": text}
+        )
+        for text in (b"%", b"%1", b"%zz", b"%1g", b"%%41", b"[2023]", b"\\..\\", b'"<a>"')
+    },
     "extension method": Valid(get(b"PROPFIND /x HTTP/1.1"), {"method": b"PROPFIND"}),
     "any token is a method": Valid(get(b"!#$%&'*+-.^_`|~09azAZ / HTTP/1.1"), {"method": b"!#$%&'*+-.^_`|~09azAZ"}),
     "methods have cases": Valid(get(b"get / HTTP/1.1"), {"method": b"get"}),
@@ -400,15 +415,15 @@ BROKEN: dict[str, tuple[bytes, int]] = {
     "CONNECT": (get(b"CONNECT a:80 HTTP/1.1"), 501),
     "CONNECT /": (get(b"CONNECT / HTTP/1.1"), 501),
     **{
-        f"{bytes([byte])!r} in the path": (get(b"GET /%b HTTP/1.1" % bytes([byte])), 400)
-        for byte in b'#\\<>"|^{}[]`\0\x01\t\x7f\x80\xff'
+        f"{bytes([byte])!r} in the {where}": (get(b"GET %b%b HTTP/1.1" % (before, bytes([byte]))), 400)
+        for where, before in {
+            "path": b"/",
+            "query": b"/?",
+            "path, absolute": b"http://a/",
+            "query, absolute": b"http://a?",
+        }.items()
+        for byte in (*range(0x21), ord("#"), *range(0x7F, 0x100))
     },
-    **{
-        f"{bytes([byte])!r} in the query": (get(b"GET /?%b HTTP/1.1" % bytes([byte])), 400)
-        for byte in b'#<>"\0\x1f\t\x7f\x80\xff'
-    },
-    **{f"{bad!r} in the path": (get(b"GET /%b HTTP/1.1" % bad), 400) for bad in (b"%", b"%1", b"%zz", b"%1g", b"%%41")},
-    **{f"{bad!r} in the query": (get(b"GET /?%b HTTP/1.1" % bad), 400) for bad in (b"%", b"%1", b"%zz", b"%1g", b"%%41")},
     # fields
     "space before the colon": (get(b"GET / HTTP/1.1", b"A : b"), 400),
     "tab before the colon": (get(b"GET / HTTP/1.1", b"A\t: b"), 400),
@@ -485,7 +500,7 @@ REFUSED_EARLY: dict[str, tuple[bytes, bytes]] = {
     "leading space": (b" ", b"GET / HTTP/1.1\r\n\r\n"),
     "no version": (b"GET /\r", b"\n"),
     "another protocol": (b"GET / R", b"TSP/1.0\r\n\r\n"),
-    "bad target": (b'GET /" HTTP/1.1\r\n', b"Host: a\r\n\r\n"),
+    "bad target": (b"GET /# HTTP/1.1\r\n", b"Host: a\r\n\r\n"),
     "HTTP/2.0": (b"GET / HTTP/2.0\r\n", b"Host: a\r\n\r\n"),
     "a fifth empty line": (b"\r\n" * 5, b"\r\n"),
     "bare LF before": (b"\n", b"GET / HTTP/1.1\r\n"),

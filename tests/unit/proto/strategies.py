@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 _TCHARS = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _UNRESERVED = b"abcXYZ019-._~"
+_TOLERATED = b'"<>[]\\^`{|}%'  # beyond RFC 3986, in paths and queries: real clients send them raw
 _SUB_DELIMS = b"!$&'()*+,;="
 _FIELD_CHARS = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
 _FRAMING = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"}
@@ -33,9 +34,9 @@ OWS = st.sampled_from([b"", b" ", b"  ", b"\t", b" \t "])
 METHODS = st.sampled_from([b"GET", b"POST", b"HEAD"]) | TOKENS.filter(lambda name: name != b"CONNECT")
 OPTIONS = TOKENS.filter(lambda option: option.lower() not in (b"close", b"keep-alive", b"upgrade"))
 VALUES = _bytes_of(_FIELD_CHARS, max_size=12).map(lambda value: value.strip(b" \t"))
-_SEGMENTS = _encoded(_UNRESERVED + _SUB_DELIMS + b":@")
+_SEGMENTS = _encoded(_UNRESERVED + _SUB_DELIMS + b":@" + _TOLERATED)
 PATHS = st.lists(_SEGMENTS, min_size=1, max_size=3).map(lambda parts: b"".join(b"/" + part for part in parts))
-QUERIES = _encoded(_UNRESERVED + _SUB_DELIMS + b":@/?")
+QUERIES = _encoded(_UNRESERVED + _SUB_DELIMS + b":@/?" + _TOLERATED)
 
 
 @st.composite
