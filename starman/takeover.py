@@ -46,7 +46,10 @@ def answer_trial(read: Callable[[], Settings]) -> None:
     if text is None:
         return
     from starman.process.channel import Channel
+    from starman.process.forking import show_stacks, take_signals
 
+    show_stacks()
+    take_signals(stop_ends=True)
     number, fd, running = text.split(":")
     try:
         channel = Channel.of_descriptor(int(fd))

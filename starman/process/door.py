@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 
-from starman.process.forking import HANDLED, nothing
+from starman.process.forking import GUARDED, HANDLED, STACKS, UNUSED, ignore_failing_writes, nothing, take_default
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 class SignalDoor:
     """Takes HANDLED over from the calling program until `close`, and wakes a poll of `fileno()` when one arrives.
 
-    Main thread only, the one that runs Python's signal handlers.
+    The signals of UNUSED do nothing, and STACKS has the stack of this process written to the error log, where the calling
+    program has no handlers of its own for them. Main thread only, the one that runs Python's signal handlers.
     """
 
-    __slots__ = ("_mask", "_noted", "_previous", "_previous_fd", "_read_fd", "_write_fd")
+    __slots__ = ("_defaults", "_mask", "_noted", "_previous", "_previous_fd", "_read_fd", "_write_fd")
 
     def __init__(self) -> None:
         self._noted: list[int] = []
@@ -31,8 +33,11 @@ class SignalDoor:
         self._previous: dict[int, Any] = {
             signum: signal.signal(signum, nothing if signum == signal.SIGCHLD else self._note) for signum in HANDLED
         }
+        self._defaults = take_default(UNUSED, nothing) + ignore_failing_writes()
+        # Not by `faulthandler.register`: the stack that it makes for all signal handlers is too small for many signals at once.
+        self._defaults += take_default([STACKS], _show_stack)
         # A program that was started with a stop signal blocked could not be stopped.
-        self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+        self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, GUARDED)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self._noted.append(signum)
@@ -62,11 +67,13 @@ class SignalDoor:
         `ending`: the process ends next. The signals stay blocked then, so that no second stop signal changes how it ends.
         """
         if ending:
-            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED) | HANDLED
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED) | GUARDED
         signal.set_wakeup_fd(self._previous_fd)
         for signum, handler in self._previous.items():
             # None: a handler that was not installed from Python, which cannot be given back.
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+        for signum in self._defaults:
+            signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         self.abandon()
 
@@ -74,3 +81,8 @@ class SignalDoor:
         """In a fresh fork: close the inherited descriptors. Its handlers are replaced by the fork's own."""
         os.close(self._read_fd)
         os.close(self._write_fd)
+
+
+def _show_stack(signum: int, frame: FrameType | None) -> None:
+    """Write the stacks of the master's threads to the error log."""
+    faulthandler.dump_traceback(2)

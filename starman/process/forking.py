@@ -8,6 +8,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
     from typing import NoReturn
 
@@ -34,13 +35,51 @@ if sys.platform == "darwin":
 else:
     STACKS = signal.SIGRTMIN
 
+# Signals that have no meaning for a server, and would end a process without a handler. Not every system has all of them.
+_UNUSED_NAMES = ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT", "SIGEMT")
+
+
+def _unused() -> Iterator[signal.Signals | int]:
+    valid = signal.valid_signals()
+    yield from (found for name in _UNUSED_NAMES if (found := getattr(signal, name, None)) in valid)
+    if hasattr(signal, "SIGRTMIN"):
+        yield from range(signal.SIGRTMIN + 1, signal.SIGRTMAX + 1)
+
+
+# Every process of ours has a handler for these that does nothing. An application may install handlers of its own.
+UNUSED: frozenset[int] = frozenset(_unused())
+# All signals that have to wait while this process is without handlers: around an exec, before the start, and at the end.
+GUARDED: frozenset[int] = HANDLED | UNUSED | {STACKS}
 # What an operator tells a server that runs: a moment too early, it must not end the server.
-_EARLY = HANDLED - {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+_EARLY = GUARDED - {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+# Room for a handler of each signal at the same time, in bytes.
+_SIGNAL_STACK_BYTES = 1 << 20
+_signal_stack: list[object] = []
+# Python ignores these two, so that a write fails with an error instead of ending the process.
+_IGNORED = tuple(getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ"))
 
 
 def hold_signals() -> None:
-    """Have HUP, USR1, USR2, TTIN and TTOU wait until the master has its handlers; any of them would end, or stop, the process."""
+    """Have the signals that would end, or stop, the process wait until the master has its handlers, except the stop signals."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _EARLY)
+
+
+def take_default(signums: Iterable[int], handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> list[int]:
+    """Install `handler` for those of `signums` that have the system's default action; return these. A handler that the
+    application or the calling program has installed stays. Main thread only."""
+    taken = [signum for signum in signums if signal.getsignal(signum) is signal.SIG_DFL]
+    for signum in taken:
+        signal.signal(signum, handler)
+    return taken
+
+
+def ignore_failing_writes() -> list[int]:
+    """Ignore SIGPIPE and SIGXFSZ, as Python does at its start, where an application has given them their default action back:
+    a client that goes away would end the process. Programs that `subprocess` starts have the default action all the same.
+
+    Returns the signals that were changed. Main thread only.
+    """
+    return take_default(_IGNORED, signal.SIG_IGN)
 
 
 def fork() -> int:
@@ -71,7 +110,7 @@ def fork() -> int:
 
 
 def take_signals(*, stop_ends: bool) -> None:
-    """In a fresh fork: give HANDLED handlers of this process, then unblock them.
+    """In a fresh fork, or a fresh program: give HANDLED and UNUSED handlers of this process, then unblock them.
 
     Hazard 8: Ctrl-C and the end of a terminal reach the whole group, but only the master decides what they mean, so INT
     and HUP do nothing here; nor do USR1 and USR2, which would end a process that has no handler. By a handler that does nothing,
@@ -84,7 +123,8 @@ def take_signals(*, stop_ends: bool) -> None:
         signal.signal(signum, nothing)
     for signum in (signal.SIGQUIT, signal.SIGTERM):
         signal.signal(signum, _end if stop_ends else nothing)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    take_default(UNUSED, nothing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GUARDED)
 
 
 def reseed() -> None:
@@ -105,6 +145,33 @@ def show_stacks() -> None:
 
     faulthandler.enable(2)
     faulthandler.register(STACKS, 2)
+    _enlarge_signal_stack()
+
+
+def _enlarge_signal_stack() -> None:
+    """Give signal handlers more of a stack than `faulthandler` has given them, which a few signals at once overflow: the process
+    then ends by SIGSEGV. The kernel saves the registers of the processor for each signal, 3 to 11 kB with vector units.
+
+    The stack is the main thread's, and a fork's main thread has it as well. Pages that are not used cost no memory.
+    """
+    if sys.platform != "linux" or _signal_stack:
+        return
+    try:
+        import ctypes
+        import mmap
+
+        class Stack(ctypes.Structure):
+            """`stack_t` of sigaltstack(2)."""
+
+            _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+        # Private: by default, a fork would share the stack with its parent.
+        memory = mmap.mmap(-1, _SIGNAL_STACK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        start = ctypes.c_char.from_buffer(memory)
+        if ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(start), 0, len(memory))), None) == 0:
+            _signal_stack.append(start)  # keeps the memory, too
+    except (ImportError, OSError, AttributeError, ValueError):
+        return  # the small one stays
 
 
 def nothing(signum: int = 0, frame: FrameType | None = None) -> None:

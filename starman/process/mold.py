@@ -12,7 +12,7 @@ import os
 from starman import hooks, log
 from starman.errors import HookError, StarmanError
 from starman.process.channel import Channel
-from starman.process.forking import adopt_error_log, flush, fork, show_stacks, take_signals
+from starman.process.forking import adopt_error_log, flush, fork, ignore_failing_writes, show_stacks, take_signals
 from starman.process.forksafety import findings, names, sockets
 from starman.process.messages import Failed, Loaded, Reopen, Reopened, Role, Spawn, Spawned
 from starman.process.sharing import settle
@@ -95,6 +95,7 @@ class _Mold:
             _rehearse(make_service, blueprint.settings.threads)
         if self._application is not None:
             blueprint.warm_up(self._application)
+            ignore_failing_writes()
         settle()
 
     def obey(self) -> None:

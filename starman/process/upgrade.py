@@ -12,7 +12,7 @@ import sys
 
 from starman import log
 from starman.errors import SettingError
-from starman.process.forking import HANDLED, flush
+from starman.process.forking import GUARDED, flush
 from starman.process.handover import FORMAT, HANDOVER_VARIABLE, TRIAL_VARIABLE, HandedListener, Handover, Veteran, encode
 from starman.process.members import Phase
 from starman.process.messages import Approved, Failed
@@ -97,7 +97,7 @@ class Upgrade:
     def _exec(self, handover: Handover) -> None:
         """Become the new version. Returns only if that is not to be had now."""
         # Hazard 8: what arrives from here on is the new image's: it stays pending until that has handlers.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
         try:
             if self._door.noted:
                 return
@@ -118,6 +118,8 @@ class Upgrade:
     def _try(self, channel: Channel) -> Message:
         """In the child of a trial: be the installed version, which answers by itself (`starman.takeover`)."""
         os.set_inheritable(channel.fileno(), True)
+        # The new program takes them when it has handlers (`starman.takeover`).
+        signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
         try:
             running = self._roster.terms.settings or encode_settings(self._blueprint.settings)
             _become(self._blueprint.program, {TRIAL_VARIABLE: f"{FORMAT}:{channel.fileno()}:{running}"})

@@ -14,7 +14,7 @@ import anyio
 
 from starman import hooks, log
 from starman.errors import StarmanError
-from starman.process.forking import HANDLED, adopt_error_log, leave, reseed, take_signals
+from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, leave, reseed, take_signals
 from starman.process.members import SECOND_STOP
 from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened, Spawned
 from starman.process.oversight import Oversight
@@ -89,6 +89,7 @@ def run_worker(channel: Channel, slot: int, place: int, blueprint: Blueprint, ap
         else:
             reseed()
             hooks.run_after_fork()
+        ignore_failing_writes()
         settings = blueprint.settings
         oversight = Oversight(channel, slot, blueprint.scoreboard.place(place), settings)
         service = make_service(application, settings, blueprint.listeners, multiprocess=settings.workers > 1, overseer=oversight)

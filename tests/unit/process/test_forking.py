@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from starman.process.door import SignalDoor
-from starman.process.forking import HANDLED, fork, leave, take_signals
+from starman.process.forking import HANDLED, _signal_stack, fork, leave, show_stacks, take_signals
 from tests.unit.process.forked import run_forked
 
 
@@ -118,6 +119,26 @@ def test_a_fork_beside_threads_is_not_fatal_where_warnings_are_errors() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere faulthandler's stack is not replaced")
+def test_a_fork_has_a_stack_for_signal_handlers_of_its_own() -> None:
+    """On one that parent and child share, the handlers of both would overwrite each other."""
+
+    def in_child() -> str:
+        show_stacks()
+        (start,) = _signal_stack
+        assert isinstance(start, ctypes.c_char)
+        assert start.value == b"\0"
+
+        def in_grandchild() -> str:
+            start.value = b"x"
+            return "written"
+
+        assert run_forked(in_grandchild) == "written"
+        return repr(start.value)
+
+    assert run_forked(in_child) == repr(b"\0")
 
 
 SCRIPT = """

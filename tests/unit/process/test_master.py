@@ -21,7 +21,7 @@ from starman.process import master as module
 from starman.process.blueprint import Blueprint, Program
 from starman.process.channel import Channel
 from starman.process.errorlog import ErrorLog
-from starman.process.forking import HANDLED
+from starman.process.forking import GUARDED
 from starman.process.listeners import Listener
 from starman.process.master import Master
 from starman.process.messages import Spawned
@@ -103,7 +103,7 @@ def test_a_whole_life_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPat
         assert make_master(preload_app=preload).run() == 0
         assert {signum: signal.getsignal(signum) for signum in signal.Signals} == handlers
         # Its own process would end now: nothing that arrives may change how.
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask | HANDLED
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask | GUARDED
         assert set(os.listdir("/proc/self/fd")) == descriptors
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
