@@ -43,8 +43,9 @@ def _learn(name: bytes) -> bytes:
     return decisive
 
 
-# Hosts that were found valid: a server hears few of them, again and again. Bounded like the spellings.
-_valid_hosts: Final[set[bytes]] = set()
+# Hosts that were found valid: a server hears few of them, again and again. Bounded like the spellings. An empty one is valid as
+# well: RFC 9112 §3.2 wants it of a client whose target URI has no authority.
+_valid_hosts: Final[set[bytes]] = {b""}
 
 
 def read_request_line(buffer: bytes, at: int, end: int) -> RequestHead:
@@ -131,7 +132,7 @@ def decide(head: RequestHead) -> None:
 
 
 def _check_host(head: RequestHead, host: bytes | None, repeated: bool) -> None:
-    """RFC 9112 §3.2: Host is there once, and valid, even where an absolute-form target overrules it. 1.0 does without."""
+    """RFC 9112 §3.2: Host is there once, valid or empty, even where an absolute-form target overrules it. 1.0 does without."""
     if host is None:
         if head.minor:
             raise ProtocolError(400, "the Host field is missing")

@@ -43,7 +43,7 @@ class RequestHead:
     path, query              of the target, still percent-encoded; the path of `*` is empty. Any printable ASCII but space and `#`
     minor                    0 for HTTP/1.0, 1 for everything above, which is served as HTTP/1.1
     fields                   (name, value) in order as received, white space around values removed
-    host                     of the absolute-form target, else of Host; None when a 1.0 client sent none
+    host                     of the absolute-form target, else of Host; b"" when that is empty, None when a 1.0 client sent none
     body_length              bytes; 0 when there is no body, None when it is chunked
     persistent               whether the client wants the connection kept (RFC 9112 §9.3)
     expects_continue         whether it waits for 100 Continue before it sends the body (RFC 9110 §10.1.1)

@@ -49,7 +49,7 @@ UNFINISHED_REQUEST_LINE: Final = re.compile(
 )
 
 # RFC 3986 §3.2.2    host = IP-literal / IPv4address / reg-name        reg-name = *( unreserved / pct-encoded / sub-delims )
-# RFC 9110 §7.2      Host = uri-host [ ":" port ]        (an empty host is legal there and refused here)
+# RFC 9110 §7.2      Host = uri-host [ ":" port ]        (not empty: where an empty one is valid, its reader says so)
 # RFC 3986 §3.2.3    port = *DIGIT                       (at most 65535)
 _H16: Final = rb"[0-9A-Fa-f]{1,4}"
 _V4: Final = rb"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"

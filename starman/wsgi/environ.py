@@ -94,9 +94,14 @@ def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: i
             if key in environ:
                 text = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{text}"
             environ[key] = text
-    if head.host is not None and not target.startswith("/"):
+    host = head.host
+    if not host:
+        # An empty one says nothing, and SERVER_NAME takes its place (PEP 3333, "URL Reconstruction"). Frameworks only look
+        # whether the key is there.
+        environ.pop("HTTP_HOST", None)
+    elif not target.startswith("/"):
         # RFC 9112 §3.2.2: the host of an absolute-form target overrules the field.
-        environ["HTTP_HOST"] = head.host.decode("latin-1")
+        environ["HTTP_HOST"] = host.decode("latin-1")
     if body_length is not None:
         environ["CONTENT_LENGTH"] = str(body_length)
     return environ

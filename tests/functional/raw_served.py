@@ -88,6 +88,12 @@ TARGETS = [
         b"A.Example", b"a:80", b"a:", b"a:0", b"a:65535", b"a:00080", b"127.0.0.1:8000", b"999.999.999.999", b"[::1]", b"[::]:80",
         b"[2001:db8::1]", b"[::ffff:1.2.3.4]", b"[1:2:3:4:5:6:7:8]", b"[v1.a:b]", b"%41", b"!$&'()*+,;=", b"\t a \t ",
         b"x" * 255)],
+    *[good(f"an empty Host {value!r}", "9112 §3.2", host(value), seen(HTTP_HOST="-")) for value in (b"", b" ", b"\t \t")],
+    good("an empty Host in 1.0", "9112 §3.2", lines(b"GET /case HTTP/1.0", b"Host:"), seen(protocol="HTTP/1.0", HTTP_HOST="-"),
+        closes=True),
+    good("an empty Host for *", "9112 §3.2", lines(b"OPTIONS * HTTP/1.1", b"Host:"), seen("OPTIONS", path="", HTTP_HOST="-")),
+    good("an empty Host beside absolute-form", "9112 §3.2.2", lines(b"GET http://b/case HTTP/1.1", b"Host:"),
+        seen(HTTP_HOST="b")),
     good("Host in another case, without a space", "9110 §5.1", lines(b"GET /case HTTP/1.1", b"hOsT:a"), seen()),
 ]
 

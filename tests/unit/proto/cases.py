@@ -61,7 +61,6 @@ _HOSTS = (
     b"!$&'()*+,;=",
 )
 _NO_HOSTS = (
-    b"",
     b"a, b",
     b"a b",
     b"a/b",
@@ -276,6 +275,11 @@ _FIELDS = {
     "host with white space": Valid(b"GET / HTTP/1.1\r\nHost: \t a \t\r\n\r\n", {"host": b"a"}),
     **{f"host {host!r}": Valid(with_host(host), {"host": host}) for host in _HOSTS},
     "1.0 with a host": Valid(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", {"host": b"a"}),
+    "empty host": Valid(b"GET / HTTP/1.1\r\nHost:\r\n\r\n", {"host": b"", "fields": [(b"Host", b"")]}),
+    "host of white space": Valid(b"GET / HTTP/1.1\r\nHost: \t \r\n\r\n", {"host": b""}),
+    "empty host for 1.0": Valid(b"GET / HTTP/1.0\r\nHost:\r\n\r\n", {"host": b""}),
+    "empty host for *": Valid(b"OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n", {"host": b"", "path": b""}),
+    "empty host beside absolute": Valid(b"GET http://a/ HTTP/1.1\r\nHost:\r\n\r\n", {"host": b"a"}),
 }
 
 _PERSISTENCE = {
@@ -456,7 +460,10 @@ BROKEN: dict[str, tuple[bytes, int]] = {
     "the same host twice": (get(b"GET / HTTP/1.1", b"Host: a"), 400),
     "two hosts for 1.0": (get(b"GET / HTTP/1.0", b"host: b"), 400),
     **{f"host {host!r}": (with_host(host), 400) for host in _NO_HOSTS},
-    "empty host for 1.0": (b"GET / HTTP/1.0\r\nHost:\r\n\r\n", 400),
+    "two hosts, the first empty": (b"GET / HTTP/1.1\r\nHost:\r\nHost: a\r\n\r\n", 400),
+    "two hosts, the second empty": (get(b"GET / HTTP/1.1", b"Host:"), 400),
+    "two hosts, both empty": (b"GET / HTTP/1.1\r\nHost:\r\nHost:\r\n\r\n", 400),
+    "two hosts, both empty, beside absolute": (b"GET http://a/ HTTP/1.1\r\nHost:\r\nHost:\r\n\r\n", 400),
     # framing
     "length and chunked": (post(b"Content-Length: 5", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"), 400),
     "chunked and length": (post(b"Transfer-Encoding: chunked", b"Content-Length: 5", body=b"0\r\n\r\n"), 400),

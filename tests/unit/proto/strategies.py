@@ -144,8 +144,8 @@ def messages(draw: st.DrawFn, persistent: bool | None = None) -> Message:
     head |= {"version": b"HTTP/1.%d" % minor, "minor": min(minor, 1)}
     lines = draw(st.lists(fields(), max_size=3))
     if minor or draw(st.booleans()):
-        host = draw(hosts())
-        head["host"] = head["host"] or host
+        host = draw(hosts() | st.just(b""))
+        head["host"] = host if head["host"] is None else head["host"]
         lines.append((draw(_cased(b"Host")), host))
     head["persistent"] = draw(st.booleans()) if persistent is None else persistent
     options = draw(st.lists(OPTIONS, max_size=2))

@@ -147,7 +147,7 @@ DIFFERENCES = {
         lambda data: not is_target(*target_of(data)), 400, "RFC 9112 §3.2: one of four forms; h11 takes any visible bytes"
     ),
     "Host": Difference(
-        lambda data: not all(is_host(value) for value in values_of(data, b"host")),
+        lambda data: not all(not value or is_host(value) for value in values_of(data, b"host")),
         400,
         "RFC 9112 §3.2: an invalid Host is 400; h11 counts them and does not look",
     ),

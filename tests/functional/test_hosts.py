@@ -1,0 +1,62 @@
+"""Which host an application takes itself to be asked for: Host, or the listener's address where Host is empty or missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.functional.harness import Server
+from tests.functional.wire import Client, Response
+
+FRAMEWORKS = ["flask", "django"]
+
+
+@pytest.fixture(scope="module", params=["127.0.0.1:0", "*:0"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A listener that says its address, and one that has none."""
+    arguments = ("--workers", "1", "--threads", "2")
+    with Server("tests.functional.frameworks:app", *arguments, listen=request.param) as running:
+        yield running
+
+
+def ask(server: Server, framework: str, *lines: str) -> Response:
+    """The answer to a head of these lines, from 127.0.0.1."""
+    with Client(("127.0.0.1", server.port)) as client:
+        client.send("\r\n".join([*lines, f"X-Framework: {framework}", "", ""]).encode())
+        return client.read()
+
+
+def seen(server: Server, framework: str, *lines: str) -> dict[str, Any]:
+    response = ask(server, framework, *lines)
+    assert response.status == 200, response
+    answer: dict[str, Any] = json.loads(response.body)
+    return answer
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("lines", [["GET / HTTP/1.1", "Host:"], ["GET / HTTP/1.0", "Host:"], ["GET / HTTP/1.0"]], ids=str)
+def test_without_a_host_urls_are_built_from_the_listener(server: Server, framework: str, lines: list[str]) -> None:
+    answer = seen(server, framework, *lines)
+    assert answer["host"] == f"127.0.0.1:{server.port}"
+    assert answer["url"] == f"http://127.0.0.1:{server.port}/x"
+
+
+@pytest.mark.parametrize("lines", [["GET / HTTP/1.1", "Host:"], ["GET / HTTP/1.0"]], ids=str)
+def test_an_empty_host_is_not_in_environ(server: Server, lines: list[str]) -> None:
+    environ = seen(server, "plain", *lines)
+    assert "HTTP_HOST" not in environ
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("127.0.0.1", str(server.port))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_host_of_an_absolute_target_is_used_beside_an_empty_one(server: Server, framework: str) -> None:
+    answer = seen(server, framework, "GET http://shop.example/ HTTP/1.1", "Host:")
+    assert (answer["host"], answer["url"]) == ("shop.example", "http://shop.example/x")
+
+
+def test_a_missing_host_stays_refused(server: Server) -> None:
+    assert ask(server, "plain", "GET / HTTP/1.1").status == 400
+    assert ask(server, "plain", "GET http://a/ HTTP/1.1").status == 400
