@@ -153,7 +153,7 @@ def _unix(text: str, kind: AddressKind, path: str) -> Address:
 
 def _descriptor(text: str) -> Address:
     digits = text.removeprefix("fd://")
-    if not (digits.isascii() and digits.isdigit()):
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):  # an int of C, and no system has as many
         raise SettingError(f"{text!r}: write fd://N, where N is the number of an inherited descriptor")
     return Address(AddressKind.FD, fd=int(digits))
 

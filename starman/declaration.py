@@ -110,12 +110,21 @@ class Setting:
         try:
             return self.kind.read(value)
         except ValueError as error:
-            reason = str(error) or f"{value!r} is not valid"
+            reason = str(error) or f"{_shown(value)} is not valid"
             raise SettingError(f"{source}: {reason}; {self.name} takes {self.kind.valid}") from None
 
     def show(self, value: object) -> str:
         """The text for a value: what an operator would write for it."""
         return "none" if value is None or value in ("", ()) else self.kind.show(value)
+
+
+def _shown(value: object) -> str:
+    """The value as Python writes it; what takes more than a line is cut short."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of thousands of digits
+        return "a number that large"
+    return text if len(text) <= 200 else f"{text[:100]}…{text[-20:]}"
 
 
 class Given:

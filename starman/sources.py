@@ -155,6 +155,8 @@ def _table(name: str, path: str) -> tuple[dict[str, object], str]:
         raise SettingError(f"{name}:{line}: is no TOML: it is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingError(f"{name}:{_line(str(error), text)}: is no TOML: {error}") from None
+    except ValueError:  # of int(), which takes no more than 4300 digits
+        raise SettingError(f"{name}: a number in it is too large") from None
     if os.path.basename(name) != PROJECT_FILE_NAME:
         return document, ""
     tool = document.get("tool", {})

@@ -84,7 +84,7 @@ class Table:
     backlog: int = setting(
         2048,
         "Listening",
-        values.whole(1, unit="connections"),
+        values.BACKLOG,
         "Connections that wait to be accepted, for each listener. The kernel may allow fewer.",
         fixed=True,
     )
@@ -120,7 +120,7 @@ class Table:
     threads: int = setting(
         4,
         "Workers",
-        values.whole(0, unit="threads"),
+        values.THREADS,
         "Threads of each worker that run the application. 0: its event loop runs it, so it must be fast and never block.",
     )
     graceful_timeout: float = setting(

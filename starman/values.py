@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 TRUE_WORDS = ("1", "true", "yes", "on")
 FALSE_WORDS = ("0", "false", "no", "off")
+# The largest whole number that a setting takes: 64 bits, as the system calls have them.
+LARGEST = (1 << 63) - 1
+# How many worker processes, and threads of each, may be asked for: a slip of the finger must not use up the machine.
+MOST_WORKERS = 10_000
+MOST_THREADS = 10_000
 SIZE_SUFFIXES = {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30}
 
 
@@ -28,10 +33,13 @@ class Kind:
     `read(value)` returns the checked value, or raises ValueError: bare, or with the reason as its text.
     `valid` says in words what is valid, `metavar` stands for the value in the help ("" for a flag without one),
     `unit` is a plural noun or "", `show(value)` gives the text that would read back as the same value.
-    A `repeatable` kind holds a tuple of values.
+    A `repeatable` kind holds a tuple of values. `most` is the largest value of a kind of numbers (infinite for seconds, of which
+    every finite number is valid), None for other kinds.
     """
 
-    __slots__ = ("metavar", "read", "repeatable", "show", "unit", "valid")
+    __slots__ = ("metavar", "most", "read", "repeatable", "show", "unit", "valid")
+
+    most: float | None
 
     def __init__(
         self,
@@ -48,19 +56,30 @@ class Kind:
         self.unit = unit
         self.show = show
         self.repeatable = repeatable
+        self.most = None
+
+    def up_to(self, most: float) -> Kind:
+        """The same kind, of numbers of which `most` is the largest."""
+        self.most = most
+        return self
 
 
 def whole(least: int, most: int | None = None, metavar: str = "N", unit: str = "") -> Kind:
-    """A whole number from `least` to `most` (None: no upper bound)."""
+    """A whole number from `least` to `most` (None: LARGEST)."""
 
     def read(value: object) -> int:
-        number = read_whole(value)
+        try:
+            number = read_whole(value)
+        except ValueError:
+            if most is None:
+                raise
+            raise ValueError from None  # the bounds say more
         if number < least or (most is not None and number > most):
             raise ValueError
         return number
 
     bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-    return Kind(read, f"a whole number, {bounds}", metavar, unit)
+    return Kind(read, f"a whole number, {bounds}", metavar, unit).up_to(LARGEST if most is None else most)
 
 
 def size(least: int) -> Kind:
@@ -72,7 +91,9 @@ def size(least: int) -> Kind:
             raise ValueError
         return number
 
-    return Kind(read, f"a number of bytes, at least {least}, or with a suffix: 64K, 1M, 1G", "BYTES", "bytes", show_size)
+    return Kind(read, f"a number of bytes, at least {least}, or with a suffix: 64K, 1M, 1G", "BYTES", "bytes", show_size).up_to(
+        LARGEST
+    )
 
 
 def seconds(zero: bool) -> Kind:
@@ -85,7 +106,7 @@ def seconds(zero: bool) -> Kind:
         return number
 
     bounds = "at least 0" if zero else "more than 0"
-    return Kind(read, f"a number of seconds, {bounds}", "SECONDS", "seconds", lambda value: f"{value:g}")
+    return Kind(read, f"a number of seconds, {bounds}", "SECONDS", "seconds", lambda value: f"{value:g}").up_to(math.inf)
 
 
 def text(valid: str, metavar: str) -> Kind:
@@ -126,18 +147,26 @@ def read_flag(value: object) -> bool:
 
 
 def read_whole(value: object) -> int:
-    """An int, or decimal digits. A bool is no number."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and len(value) < 20 and value.isascii() and value.removeprefix("-").isdigit():
-        return int(value)  # counted first, because int() of thousands of digits is an error with words of its own
-    raise ValueError
+    """An int, or decimal digits, no larger than LARGEST. A bool is no number."""
+    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
+        # Counted first, because int() of thousands of digits is an error with words of its own.
+        number = int(value) if len(value) < 20 else -1 if value.startswith("-") else int(value.lstrip("0")[:20] or "0")
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    else:
+        raise ValueError
+    if number > LARGEST:
+        raise ValueError(f"that number is too large: the largest is {LARGEST}")
+    return number
 
 
 def read_number(value: object) -> float:
     """An int or float, or text of one; never infinite, never not-a-number."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            raise ValueError("that number is too large: the largest is about 1.79e308") from None
     elif isinstance(value, str) and value.isascii() and "_" not in value:
         try:
             number = float(value)
@@ -158,7 +187,7 @@ def read_size(value: object) -> int:
         if suffix:
             if suffix not in SIZE_SUFFIXES:
                 raise ValueError
-            return read_whole(digits) * SIZE_SUFFIXES[suffix]
+            return read_whole(read_whole(digits) * SIZE_SUFFIXES[suffix])
         return read_whole(digits)
     return read_whole(value)
 
@@ -258,18 +287,21 @@ def read_log(value: object) -> str | None:
     return None if path == "-" else path
 
 
-def read_workers(value: object) -> int:
+_SOME_WORKERS = whole(1, MOST_WORKERS)
+
+
+def read_workers(value: object) -> object:
     """A number of worker processes; "auto" is one a CPU, but two at least: one alone would stall at every restart."""
     if isinstance(value, str) and value.lower() == "auto":
         return max(2, available_cpus())
-    number = read_whole(value)
-    if number < 1:
-        raise ValueError
-    return number
+    return _SOME_WORKERS.read(value)
 
 
 FLAG = Kind(read_flag, "true or false", "", show=lambda value: "true" if value else "false")
-WORKERS = Kind(read_workers, 'a whole number, at least 1, or "auto"', "N", "processes")
+WORKERS = Kind(read_workers, f'a whole number, from 1 to {MOST_WORKERS}, or "auto"', "N", "processes").up_to(MOST_WORKERS)
+THREADS = whole(0, MOST_THREADS, unit="threads")
+# listen(2) takes an int of C.
+BACKLOG = whole(1, (1 << 31) - 1, unit="connections")
 LISTEN = Kind(
     read_address, "HOST:PORT, :PORT, [IPv6]:PORT, *:PORT (each also with :ssl), a UNIX path, @NAME or fd://N", "ADDRESS"
 )

@@ -170,7 +170,7 @@ def _server_starter(ports: str) -> dict[int, str]:
     begun = ""
     for piece in ports.split(";") if ports else ():
         name, _, digits = (begun + piece).rpartition("=")
-        if name and digits.isascii() and digits.isdigit():
+        if name and digits.isascii() and digits.isdigit() and len(digits) < 10:
             fds[int(digits)] = name
             begun = ""
         else:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from starman.process.messages import Message
 
 
+# The longest wait of one poll (seconds): poll(2) takes an int of milliseconds. A longer wait ends once a day, and begins anew.
+LONGEST_WAIT = 86_400.0
+
+
 class Link:
     """What the master holds of one member.
 
@@ -88,7 +92,7 @@ class Links:
     def wait(self, timeout: float | None) -> list[Link]:
         """Wait for a signal, or for somebody who has something to say: who that is. None: without limit, in seconds."""
         spoken = []
-        for key, events in self._poll.select(timeout):
+        for key, events in self._poll.select(None if timeout is None else min(timeout, LONGEST_WAIT)):
             if not isinstance(key.data, Link):
                 self._door.clear()
                 continue

@@ -139,6 +139,9 @@ def _address(text: str) -> str | bytes | None:
 def _watchdog_seconds(variables: dict[str, str]) -> float | None:
     microseconds = variables.get("WATCHDOG_USEC", "")
     own = str(os.getpid())
-    if not (microseconds.isascii() and microseconds.isdigit()) or variables.get("WATCHDOG_PID", own) != own:
+    if (
+        not (microseconds.isascii() and microseconds.isdigit() and len(microseconds) <= 20)
+        or variables.get("WATCHDOG_PID", own) != own
+    ):
         return None
     return int(microseconds) / 2_000_000 or None

@@ -117,7 +117,7 @@ def test_actions(argv: list[str], action: Action) -> None:
         (["--preload-app=yes"], "--preload-app"),
         (["a:b", "c:d"], "'c:d': one application at a time, and 'a:b' is one already"),
         (["--check", "--print-config"], "--print-config: not allowed with argument --check"),
-        (["--workers", "many"], """--workers: 'many' is not valid; workers takes a whole number, at least 1, or "auto\""""),
+        (["--workers", "many"], """--workers: 'many' is not valid; workers takes a whole number, from 1 to 10000, or "auto\""""),
         (["--listen", "localhost"], "--listen: 'localhost' has no port"),
         (["--max-body", "1T"], "--max-body: '1T' is not valid; max_body takes a number of bytes"),
         (["-e", "x", "a:b"], "APPLICATION and --eval: give one application, not two"),
@@ -159,7 +159,7 @@ def test_every_setting_has_its_variable() -> None:
     [
         ({"STARMAN_WORKER": "3"}, "STARMAN_WORKER: no setting has this variable; did you mean 'STARMAN_WORKERS'?"),
         ({"STARMAN_WORKER": ""}, "did you mean 'STARMAN_WORKERS'?"),
-        ({"STARMAN_THREADS": "x"}, "STARMAN_THREADS: 'x' is not valid; threads takes a whole number, at least 0"),
+        ({"STARMAN_THREADS": "x"}, "STARMAN_THREADS: 'x' is not valid; threads takes a whole number, from 0 to 10000"),
         ({"STARMAN_PRELOAD_APP": "perhaps"}, "STARMAN_PRELOAD_APP: 'perhaps' is not valid; preload_app takes true or false"),
     ],
 )

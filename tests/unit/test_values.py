@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_whole_numbers(text: object, number: int) -> None:
     assert values.read_whole(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "-", "--1", "+1", "1_000", " 1", "1.0", "1e3", "٤", "²", "9" * 5000, 1.0, True, None, [1]])
+@pytest.mark.parametrize("text", ["", "-", "--1", "+1", "1_000", " 1", "1.0", "1e3", "٤", "²", 1.0, True, None, [1]])
 def test_what_is_no_whole_number(text: object) -> None:
     with pytest.raises(ValueError, match=r"^$"):
         values.read_whole(text)
@@ -42,10 +43,30 @@ def test_bounds_of_whole_numbers() -> None:
     port = values.whole(0, 65535)
     assert port.read("65535") == 65535
     assert port.valid == "a whole number, from 0 to 65535"
-    for outside in ("-1", 65536):
+    for outside in ("-1", 65536, 10**30, "9" * 30):
         with pytest.raises(ValueError, match=r"^$"):
             port.read(outside)
     assert values.whole(1).valid == "a whole number, at least 1"
+
+
+@pytest.mark.parametrize("number", [1 << 63, 10**30, "9223372036854775808", "9" * 5000, "8589934592G", "9" * 30 + "K"])
+def test_numbers_that_are_too_large_are_refused_with_the_largest(number: int | str) -> None:
+    readers: list[Callable[[object], object]] = [values.size(0).read]
+    readers += [] if isinstance(number, str) and number[-1] in "GK" else [values.whole(0).read]
+    for read in readers:
+        with pytest.raises(ValueError, match=r"^that number is too large: the largest is 9223372036854775807$"):
+            read(number)
+
+
+@pytest.mark.parametrize("number", [(1 << 63) - 1, "9223372036854775807", "0" * 30 + "9223372036854775807"])
+def test_the_largest_whole_number(number: int | str) -> None:
+    assert values.whole(0).read(number) == values.size(0).read(number) == (1 << 63) - 1
+    assert values.size(0).read("8589934591G") == 8589934591 << 30
+
+
+def test_seconds_that_are_too_large_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^that number is too large: the largest is about 1.79e308$"):
+        values.seconds(zero=True).read(10**400)
 
 
 @pytest.mark.parametrize(
