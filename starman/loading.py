@@ -10,6 +10,7 @@ import functools
 import os
 import sys
 
+from starman.applicationcheck import check_application, kind_of
 from starman.discovery import find_application
 from starman.errors import LoadError
 from starman.settings import nearest
@@ -30,7 +31,6 @@ DEFAULT_NAMES = ("app", "application")
 NOT_THERE = object()
 INLINE_NAME = "<--eval>"
 OUR_DIRECTORY = os.path.dirname(os.path.abspath(__file__)) + os.sep
-CO_COROUTINE = 0x80  # of a code object's co_flags: the function was declared with `async def`
 
 
 def load_application(settings: Settings) -> WSGIApplication:
@@ -103,8 +103,11 @@ def _load(target: str) -> WSGIApplication:
         module = _import(place, repr(target))
     else:
         raise LoadError(f"cannot load {target!r}: write module:app, module, module:factory(), or the path of a file")
-    application = _resolve(module, expression, target) if expression else _default(module, target)
-    return _check(application, repr(target))
+    if not expression:
+        name, application = _default(module, target)
+        return check_application(application, repr(target), f"{place}:{name}")
+    application = _resolve(module, expression, target)
+    return check_application(application, repr(target), "" if expression.rstrip().endswith(")") else target)
 
 
 def _import(name: str, what: str) -> ModuleType:
@@ -164,7 +167,7 @@ def _evaluate(expression: str, modules: list[ModuleType]) -> WSGIApplication:
         namespace[package] = sys.modules[package]
     what = "the application of --eval"
     code = _run_application_code(lambda: compile(expression.strip(), INLINE_NAME, "eval"), what)
-    return _check(_run_application_code(lambda: eval(code, namespace), what), what)
+    return check_application(_run_application_code(lambda: eval(code, namespace), what), what)
 
 
 def _resolve(module: ModuleType, expression: str, target: str) -> object:
@@ -187,7 +190,7 @@ def _resolve(module: ModuleType, expression: str, target: str) -> object:
     if call is None:
         return found
     if not callable(found):
-        raise LoadError(f"cannot load {target!r}: {'.'.join(names)} is {_kind(found)}, which cannot be called")
+        raise LoadError(f"cannot load {target!r}: {'.'.join(names)} is {kind_of(found)}, which cannot be called")
     factory: Callable[..., object] = found
     return _run_application_code(lambda: factory(*arguments, **keywords), repr(target))
 
@@ -212,24 +215,15 @@ def _attribute(owner: object, name: str, target: str) -> object:
         raise LoadError(f"cannot load {target!r}: {_place(owner)} has no {name!r}{nearest(name, dir(owner))}") from None
 
 
-def _default(module: ModuleType, target: str) -> object:
+def _default(module: ModuleType, target: str) -> tuple[str, object]:
+    """The first of DEFAULT_NAMES that is in `module`, and what it is there."""
     for name in DEFAULT_NAMES:
         found = _run_application_code(functools.partial(getattr, module, name, NOT_THERE), repr(target))
         if found is not NOT_THERE:
-            return found
+            return name, found
     public = [name for name in vars(module) if not name.startswith("_")]
     hint = nearest(DEFAULT_NAMES[0], public) or nearest(DEFAULT_NAMES[1], public)
     raise LoadError(f"cannot load {target!r}: {_place(module)} has neither {' nor '.join(map(repr, DEFAULT_NAMES))}{hint}")
-
-
-def _check(application: object, what: str) -> WSGIApplication:
-    if not callable(application):
-        raise LoadError(f"cannot load {what}: it is {_kind(application)}, not a WSGI application, which is a callable")
-    for function in (application, getattr(application, "__call__", None)):  # noqa: B004 - the method itself is wanted
-        if getattr(getattr(function, "__code__", None), "co_flags", 0) & CO_COROUTINE:
-            raise LoadError(f"cannot load {what}: it is an ASGI application; starman serves WSGI")
-    checked: WSGIApplication = application
-    return checked
 
 
 def _run_application_code(code: Callable[[], Result], what: str) -> Result:
@@ -262,18 +256,25 @@ def _extend_path(directories: list[str]) -> None:
 
 
 def _places() -> str:
-    """The directories of sys.path, the first few by name."""
-    shown = ", ".join(sys.path[:4])
-    return shown if len(sys.path) <= 4 else f"{shown}, and {len(sys.path) - 4} more of sys.path"
+    """The directories of sys.path, the first few by name: where the application may be, then where packages are installed."""
+    here = os.getcwd()
+    places = [path or here for path in sys.path]
+    # What was put in front of sys.path for the application ends with the working directory.
+    own = places.index(here) + 1 if here in places else 0
+    places = [*places[:own], *sorted(places[own:], key=_rank)]
+    shown = ", ".join(places[:4])
+    return shown if len(places) <= 4 else f"{shown}, and {len(places) - 4} more of sys.path"
+
+
+def _rank(path: str) -> int:
+    """How soon a directory of sys.path is named when a module is missing: the lowest come first."""
+    if os.path.basename(path) in ("site-packages", "dist-packages"):
+        return 0
+    standard_library = os.path.dirname(str(os.__file__))
+    return 2 if path.endswith(".zip") or f"{path}/".startswith(f"{standard_library}/") else 1
 
 
 def _place(owner: object) -> str:
     name = getattr(owner, "__name__", None)
     file = getattr(owner, "__file__", None)
-    return f"{name} ({file})" if name and file else str(name or _kind(owner))
-
-
-def _kind(value: object) -> str:
-    """ "an int", "a Flask": what an object is, in words."""
-    name = type(value).__name__
-    return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+    return f"{name} ({file})" if name and file else str(name or kind_of(owner))

@@ -34,8 +34,8 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     Given a callable, the application is in the caller's process already: workers share it, and SIGHUP replaces workers but
     not its code. Give a string to have fresh code at each restart. Signal handlers of the caller are put back at the end.
 
-    Raises SettingError for a wrong setting, ListenError when a listener cannot be opened, StartError when no worker
-    starts, or this is not the main thread.
+    Raises SettingError for a wrong setting, LoadError for a callable that is no WSGI application, ListenError when a listener
+    cannot be opened, StartError when no worker starts, or this is not the main thread.
     """
     import threading
 
@@ -52,7 +52,7 @@ def run(app: Application | str | None = None, **settings: object) -> None:
 
     chosen = read()
     application = app if callable(app) else None
-    mounted = None if application is None else _mounted(application, chosen)
+    mounted = None if application is None else _mounted(application, chosen, "run(app)")
     _run(chosen, Program(_load, mounted, lambda current: describe(current, application), read), embedded=True)
 
 
@@ -91,7 +91,7 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     inheritance = Inheritance.take(os.environ)
     for warning in (*chosen.warnings(), *inheritance.warnings):
         log.warning(warning)
-    application = _mounted(app, chosen) if callable(app) else _load(chosen)
+    application = _mounted(app, chosen, "serve(app)") if callable(app) else _load(chosen)
     listeners = open_listeners(inheritance.addresses(chosen), chosen)
     try:
         service = Service(application, chosen, listeners, multiprocess=False, owns_loop=False)
@@ -260,7 +260,10 @@ def _load(settings: Settings) -> Application:
     return load_application(settings)
 
 
-def _mounted(application: Application, settings: Settings) -> Application:
+def _mounted(application: Application, settings: Settings, what: str) -> Application:
+    """A callable of the calling program, under the path of the settings; `what` names it in errors. Raises LoadError."""
+    from starman.applicationcheck import check_application
     from starman.wsgi.mount import mount
 
+    check_application(application, what)
     return mount(application, settings.path)

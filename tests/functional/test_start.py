@@ -98,6 +98,25 @@ def test_check_reports_without_serving(tmp_path: Path) -> None:
     assert starman("--check", "--workers", "many", cwd=tmp_path).returncode == 2
 
 
+@pytest.mark.parametrize("more", [["--check"], ["--listen", "127.0.0.1:0"], ["--listen", "127.0.0.1:0", "--preload-app"]])
+def test_a_factory_without_parentheses_is_recognised(tmp_path: Path, more: list[str]) -> None:
+    """Called with (environ, start_response), each request would be a 500."""
+    (tmp_path / "shop.py").write_text("def create_app(config=None):\n    return lambda environ, start_response: []\n")
+    done = starman("shop:create_app", *more, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "cannot load 'shop:create_app': it cannot be called with (environ, start_response)" in done.stderr
+    assert done.stderr.endswith("; did you mean shop:create_app()?\n")
+
+
+@pytest.mark.parametrize("more", [["--check"], ["--listen", "127.0.0.1:0"], ["--listen", "127.0.0.1:0", "--preload-app"]])
+def test_an_application_that_gevent_has_patched_is_refused_by_name(tmp_path: Path, more: list[str]) -> None:
+    (tmp_path / "app.py").write_text(f"from gevent import monkey\nmonkey.patch_all()\n{HELLO % 'app.py'}")
+    done = starman("app:app", *more, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "cannot load 'app:app': gevent has monkey-patched this process (" in done.stderr
+    assert done.stderr.endswith("so leave gevent's monkey-patching out\n")
+
+
 def test_unknown_names_are_errors_with_the_nearest_one(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(HELLO % "app.py")
     option = starman("--worker", "2", cwd=tmp_path)

@@ -28,7 +28,7 @@ ROOMS = {
     "wsgi": {"wsgi"},
     "serving": {"serving"},
     "process": {"process"},
-    "top": {"", "__main__", "cli", "discovery", "loading", "server", "sources", "takeover"},
+    "top": {"", "__main__", "applicationcheck", "cli", "discovery", "loading", "server", "sources", "takeover"},
 }
 ORDER = list(ROOMS)
 

@@ -182,9 +182,19 @@ def test_the_path_mounts(project: Write) -> None:
 def test_a_module_that_is_not_there_says_where_it_was_looked_for(project: Write, tmp_path: Path) -> None:
     project("lib/x.py")
     error = failure("missing:app", include=["lib"])
-    assert str(error).startswith(f"cannot load 'missing:app': No module named 'missing'; looked in {tmp_path}/lib, {tmp_path}, ")
+    installed = next(path for path in sys.path if path.endswith(("site-packages", "dist-packages")))
+    looked_in = f"{tmp_path}/lib, {tmp_path}, {installed}, "
+    assert str(error).startswith(f"cannot load 'missing:app': No module named 'missing'; looked in {looked_in}")
     assert "more of sys.path" in str(error)
     assert error.details == ""
+
+
+def test_python_s_own_directories_are_named_last(project: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = os.path.dirname(os.__file__)
+    monkeypatch.setattr(sys, "path", ["/usr/lib/python3.zip", library, f"{library}/lib-dynload", "/venv/site-packages"])
+    assert str(failure("missing:app")).endswith(
+        f"looked in {tmp_path}, /venv/site-packages, /usr/lib/python3.zip, {library}, and 1 more of sys.path"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import starman
-from starman.errors import SettingError, StartError
+from starman.errors import LoadError, SettingError, StartError
 
 
 def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -32,7 +32,20 @@ def test_run_belongs_to_the_main_thread() -> None:
     assert "only the main thread" in str(caught[0])
 
 
-@pytest.mark.parametrize("door", [starman.run, lambda *given, **settings: asyncio.run(starman.serve(*given, **settings))])
+def serve(*given: Any, **settings: Any) -> None:
+    asyncio.run(starman.serve(*given, **settings))
+
+
+@pytest.mark.parametrize(("door", "name"), [(starman.run, "run"), (serve, "serve")])
+def test_a_factory_in_the_place_of_an_application_is_refused(door: Any, name: str) -> None:
+    def create_app() -> Any:
+        return application
+
+    with pytest.raises(LoadError, match=rf"^cannot load {name}\(app\): it cannot be called with \(environ, start_response\)"):
+        door(create_app, listen="127.0.0.1:0")
+
+
+@pytest.mark.parametrize("door", [starman.run, serve])
 def test_a_wrong_setting_is_named(door: Any) -> None:
     with pytest.raises(SettingError, match=r"run\(wrokers=...\).*did you mean 'workers'"):
         door(application, wrokers=3)

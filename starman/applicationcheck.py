@@ -1,0 +1,94 @@
+"""Whether an object can be a WSGI application (PEP 3333), found out without calling it; and what is wrong when it cannot.
+
+Runs where the application is loaded: in a mold, a worker, a child of `--check`, or the program that embeds starman.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from starman.errors import LoadError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import inspect
+    from typing import Any
+    from wsgiref.types import WSGIApplication
+
+CO_COROUTINE = 0x80  # of a code object's co_flags: the function was declared with `async def`
+# What functions are called that make an application: create_app, make_wsgi_app, get_wsgi_application, app_factory.
+FACTORY_NAME = re.compile(r"(?:create|make|build|get|new|init)(?:_\w+)?|\w*factory")
+# Libraries that replace parts of the standard library by cooperative versions, and how each tells whether it has.
+PATCHERS = {"gevent": ("gevent.monkey", "is_module_patched"), "eventlet": ("eventlet.patcher", "is_monkey_patched")}
+# The modules that starman's threads and locks depend on.
+PATCHED_MODULES = ("thread", "threading", "_thread", "socket", "select", "queue", "time", "os")
+
+
+def check_application(application: object, what: str, text: str = "") -> WSGIApplication:
+    """`application`, if it can be one. `what` names it in errors. `text` is how it was written as a setting ("app:create_app"),
+    for the advice to add parentheses; "": there is no such advice.
+
+    Raises LoadError: it is not callable, is ASGI, or is a factory or class that has to be called first; or the process was
+    patched for green threads.
+    """
+    refuse_green_threads(what)
+    problem = _problem(application)
+    if problem is not None:
+        hint = f"; did you mean {text}()?" if text and callable(application) and _accepts(application, 0) else ""
+        raise LoadError(f"cannot load {what}: {problem}{hint}")
+    checked: Any = application
+    return checked  # type: ignore[no-any-return]
+
+
+def refuse_green_threads(what: str) -> None:
+    """Raise LoadError if gevent or eventlet has patched this process: starman's threads would be green ones, and never run."""
+    for library, (module, asks) in PATCHERS.items():
+        is_patched = getattr(sys.modules.get(module), asks, None)
+        patched = [] if is_patched is None else [name for name in PATCHED_MODULES if is_patched(name)]
+        if patched:
+            raise LoadError(
+                f"cannot load {what}: {library} has monkey-patched this process ({', '.join(patched)}); starman runs "
+                f"applications in real threads, so leave {library}'s monkey-patching out"
+            )
+
+
+def kind_of(value: object) -> str:
+    """ "an int", "a Flask": what an object is, in words."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def _problem(application: object) -> str | None:
+    """What keeps `application` from being a WSGI application; None when nothing does, or nothing can be told."""
+    if not callable(application):
+        return f"it is {kind_of(application)}, not a WSGI application, which is a callable"
+    for function in (application, getattr(application, "__call__", None)):  # noqa: B004 - the method itself is wanted
+        if getattr(getattr(function, "__code__", None), "co_flags", 0) & CO_COROUTINE:
+            return "it is an ASGI application; starman serves WSGI"
+    if _accepts(application, 2) is False:
+        return "it cannot be called with (environ, start_response), as a WSGI application is"
+    name = getattr(application, "__name__", None)
+    if isinstance(application, type):
+        # A class may be an application (PEP 3333) when its instances are what an application returns: iterables.
+        if any("__call__" in vars(base) for base in application.__mro__) and not hasattr(application, "__iter__"):
+            return f"{name} is a class, whose instances may be WSGI applications, and not an instance"
+    elif isinstance(name, str) and FACTORY_NAME.fullmatch(name) and _accepts(application, 0):
+        return "it is named, and can be called, like a factory, which returns an application"
+    return None
+
+
+def _accepts(function: object, count: int) -> bool | None:
+    """Whether `function` can be called with so many positional arguments; None when that cannot be told."""
+    import inspect
+
+    try:
+        # Not that of what a decorator wraps: the wrapper is what is called.
+        signature: inspect.Signature = inspect.signature(function, follow_wrapped=False)  # type: ignore[arg-type]
+    except Exception:  # of C code, or with a __signature__ of its own that is none
+        return None
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
