@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from starman.process.nativethreads import native_threads
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
@@ -41,17 +43,15 @@ def findings(known: Set[str]) -> list[str]:
 
 
 def _threads() -> Iterator[str]:
-    remedy = "does not exist in the workers, and a lock that it holds is held there for ever: start it in an after_fork hook"
-    native = {os.getpid()}
+    danger = "does not exist in the workers, and a lock that it holds is held there for ever"
     threading = sys.modules.get("threading")
     if threading is not None:
         for thread in threading.enumerate():
-            native.add(thread.native_id)
             if thread is not threading.main_thread():
-                yield f"preloading has started the thread {thread.name!r}, which {remedy}"
-    for task in _listed("/proc/self/task"):
-        if int(task) not in native:
-            yield f"preloading has started a thread of C code ({_read(f'/proc/self/task/{task}/comm').strip()}), which {remedy}"
+                yield f"preloading has started the thread {thread.name!r}, which {danger}: start it in an after_fork hook"
+    for native in native_threads():
+        advice = f"set {native.remedy}, or start it" if native.remedy else "start it"
+        yield f"preloading has started a native thread of {native.library}, which {danger}: {advice} in an after_fork hook"
 
 
 def _sockets_and_databases(known: Set[str]) -> Iterator[str]:
@@ -136,11 +136,3 @@ def _listed(directory: str) -> list[str]:
         return sorted(os.listdir(directory), key=int)
     except (OSError, ValueError):
         return []
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return "?"

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,10 @@ class Site:
         """Have `more` at the end of the application's module."""
         (self.directory / "site_app.py").write_text(APPLICATION + more)
 
-    def serve(self, *arguments: str) -> Server:
+    def serve(self, *arguments: str, env: Mapping[str, str] | None = None) -> Server:
         workers = () if "--workers" in arguments else ("--workers", "2")
-        env = {"PYTHONDONTWRITEBYTECODE": "1"}
-        return Server("site_app:app", *workers, *arguments, cwd=self.directory, env=env)
+        whole = {"PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        return Server("site_app:app", *workers, *arguments, cwd=self.directory, env=whole)
 
     def fails(self, *arguments: str) -> str:
         """The log of a server that does not start."""
@@ -290,7 +291,18 @@ libc.pause.restype = ctypes.c_int
 ctypes.pythonapi.PyThread_start_new_thread(ctypes.cast(libc.pause, ctypes.c_void_p), None)
 """)
     with site.serve("--preload-app") as server:
-        assert "preloading has started a thread of C code" in server.log
+        assert "preloading has started a native thread of starman mold" in server.log
+
+
+def test_a_native_thread_is_named_by_its_library(site: Site) -> None:
+    """Of numpy's OpenBLAS, which leaves its threads the name of the process."""
+    site.write("import numpy\n")
+    with site.serve("--preload-app", env={"OPENBLAS_NUM_THREADS": "2"}) as server:
+        named = re.findall(r"has started a native thread of \S*openblas\S* \(OpenBLAS\), which does not exist", server.log)
+        assert len(named) == 1, server.log
+        assert ": set OPENBLAS_NUM_THREADS=1, or start it in an after_fork hook" in server.log
+    with site.serve("--preload-app", env={"OPENBLAS_NUM_THREADS": "1"}) as server:
+        assert "native thread" not in server.log
 
 
 # Memory. How much exactly, `python -m bench.memory` says.

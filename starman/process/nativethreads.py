@@ -1,0 +1,131 @@
+"""Native threads of this process, named by the library whose code they run. Linux only: all of it comes from /proc. Main thread.
+
+Most libraries leave their threads the name of the process, so the name says nothing. The stack of a waiting thread does: above
+the frames of the C library are those of the library that has started the thread.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# By a part of a library's file name: what people call it, and the variable that keeps it from starting threads.
+_KNOWN = {
+    "openblas": ("OpenBLAS", "OPENBLAS_NUM_THREADS=1"),
+    "mkl_": ("Intel MKL", "MKL_NUM_THREADS=1"),
+    "libgomp": ("OpenMP", "OMP_NUM_THREADS=1"),
+    "libiomp": ("OpenMP", "OMP_NUM_THREADS=1"),
+    "libomp": ("OpenMP", "OMP_NUM_THREADS=1"),
+    "cygrpc": ("gRPC", ""),
+    "libarrow": ("Apache Arrow", ""),
+    "librdkafka": ("librdkafka", ""),
+    "libtorch": ("PyTorch", ""),
+    "uvloop": ("libuv", ""),
+}
+# What every thread runs, whichever library has started it.
+_COMMON = ("ld-linux", "ld-musl", "libc.", "libc-", "libpthread", "libstdc++", "libgcc_s", "libpython", "[")
+# How much of a stack is searched, in bytes: a thread that waits is a few frames deep.
+_SEARCHED_BYTES = 16_384
+
+
+class NativeThread:
+    """A thread that Python has not started.
+
+    library: the file name of the library whose code it runs, and what that is called, if it is well known: "libgomp.so.1
+    (OpenMP)"; where that cannot be told, the thread's own name. remedy: a setting of the environment that keeps the library from
+    starting threads ("OMP_NUM_THREADS=1"), or "".
+    """
+
+    __slots__ = ("library", "remedy")
+
+    def __init__(self, library: str, remedy: str) -> None:
+        self.library = library
+        self.remedy = remedy
+
+
+def native_threads() -> list[NativeThread]:
+    """The threads of this process that Python does not know, in the order of their start."""
+    threading = sys.modules.get("threading")
+    known = {os.getpid()}
+    if threading is not None:
+        known.update(thread.native_id for thread in threading.enumerate())
+    libraries = _libraries()
+    return [_describe(task, libraries) for task in _tasks() if task not in known]
+
+
+def _tasks() -> list[int]:
+    try:
+        return sorted(map(int, os.listdir("/proc/self/task")))
+    except (OSError, ValueError):
+        return []
+
+
+def _describe(task: int, libraries: list[tuple[int, int, str]]) -> NativeThread:
+    name = next(_names_on_stack(task, libraries), None)
+    if name is None:
+        return NativeThread(_read(f"/proc/self/task/{task}/comm").decode("utf-8", "replace").strip() or "?", "")
+    for part, (product, remedy) in _KNOWN.items():
+        if part in name:
+            return NativeThread(f"{name} ({product})", remedy)
+    return NativeThread(name, "")
+
+
+def _libraries() -> list[tuple[int, int, str]]:
+    """Where code is mapped in this process: start, end, and the file's name; not what every thread runs, nor the interpreter."""
+    found = []
+    interpreter = os.path.basename(os.path.realpath(sys.executable))
+    for line in _read("/proc/self/maps").decode("utf-8", "surrogateescape").splitlines():
+        # proc(5): address perms offset dev inode pathname
+        fields = line.split(None, 5)
+        if len(fields) == 6 and "x" in fields[1]:
+            start, _, end = fields[0].partition("-")
+            name = os.path.basename(fields[5])
+            if name != interpreter and not name.startswith(_COMMON):
+                found.append((int(start, 16), int(end, 16), name))
+    return found
+
+
+def _names_on_stack(task: int, libraries: list[tuple[int, int, str]]) -> Iterator[str]:
+    """The names of the libraries that the stack of a waiting thread leads back to, the innermost first."""
+    # proc(5): number, six arguments, stack pointer, program counter; "running" for a thread that does not wait.
+    fields = _read(f"/proc/self/task/{task}/syscall").split()
+    if len(fields) != 9:
+        return
+    for (word,) in struct.iter_unpack("=Q", _stack(int(fields[7], 16))):
+        for start, end, name in libraries:
+            if start <= word < end:
+                yield name
+
+
+def _stack(pointer: int) -> bytes:
+    """The memory at a stack pointer, in whole words of 8 bytes: less near the end of the stack, none where it cannot be read."""
+    try:
+        memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    found = b""
+    try:
+        while len(found) < _SEARCHED_BYTES:
+            # One page at a time: the next may not be there.
+            part = os.pread(memory, 4096 - (pointer + len(found)) % 4096, pointer + len(found))
+            if not part:
+                break
+            found += part
+    except (OSError, OverflowError):
+        pass
+    finally:
+        os.close(memory)
+    return found[: len(found) // 8 * 8]
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
