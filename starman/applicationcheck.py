@@ -5,7 +5,6 @@ Runs where the application is loaded: in a mold, a worker, a child of `--check`,
 
 from __future__ import annotations
 
-import re
 import sys
 
 from starman.errors import LoadError
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 CO_COROUTINE = 0x80  # of a code object's co_flags: the function was declared with `async def`
 # What functions are called that make an application: create_app, make_wsgi_app, get_wsgi_application, app_factory.
-FACTORY_NAME = re.compile(r"(?:create|make|build|get|new|init)(?:_\w+)?|\w*factory")
+FACTORY_VERBS = ("create", "make", "build", "get", "new", "init")
 # Libraries that replace parts of the standard library by cooperative versions, and how each tells whether it has.
 PATCHERS = {"gevent": ("gevent.monkey", "is_module_patched"), "eventlet": ("eventlet.patcher", "is_monkey_patched")}
 # The modules that starman's threads and locks depend on.
@@ -73,9 +72,13 @@ def _problem(application: object) -> str | None:
         # A class may be an application (PEP 3333) when its instances are what an application returns: iterables.
         if any("__call__" in vars(base) for base in application.__mro__) and not hasattr(application, "__iter__"):
             return f"{name} is a class, whose instances may be WSGI applications, and not an instance"
-    elif isinstance(name, str) and FACTORY_NAME.fullmatch(name) and _accepts(application, 0):
+    elif isinstance(name, str) and _names_a_factory(name) and _accepts(application, 0):
         return "it is named, and can be called, like a factory, which returns an application"
     return None
+
+
+def _names_a_factory(name: str) -> bool:
+    return name.partition("_")[0] in FACTORY_VERBS or name.endswith("factory")
 
 
 def _accepts(function: object, count: int) -> bool | None:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 
+from starman import service_links
 from starman.declaration import SETTINGS, Setting
 from starman.errors import StarmanError
 from starman.sources import Action, from_arguments, from_command_line, off_flag
@@ -127,8 +128,9 @@ def _check_in_child(settings: Settings) -> int:
     try:
         Identity.of(settings)
         try_out(settings)
-        for warning in settings.warnings():
-            print(f"starman: {warning}", file=sys.stderr)
+        for line in (*settings.warnings(), service_links.notice(os.environ)):
+            if line is not None:
+                print(f"starman: {line}", file=sys.stderr)
         sources = [settings.source(name) for name in SETTINGS if settings.source(name) != "default"]
         print(f"application  {describe(settings)}: loaded")
         print(f"listening    {', '.join(str(address) for address in settings.addresses())}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from starman import log
+from starman import log, service_links
 from starman.errors import SettingError, StartError
 
 TYPE_CHECKING = False
@@ -91,6 +91,8 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     inheritance = Inheritance.take(os.environ)
     for warning in (*chosen.warnings(), *inheritance.warnings):
         log.warning(warning)
+    if (ignored := service_links.notice(os.environ)) is not None:
+        log.info(ignored)
     application = _mounted(app, chosen, "serve(app)") if callable(app) else _load(chosen)
     listeners = open_listeners(inheritance.addresses(chosen), chosen)
     try:
@@ -213,6 +215,8 @@ def _be_master(
             with ErrorLog(settings.error_log) as error_log:
                 for warning in (*settings.warnings(), *inheritance.warnings, *_pid_file_warnings(settings, identity)):
                     log.warning(warning)
+                if (ignored := service_links.notice(os.environ)) is not None:
+                    log.info(ignored)
                 if inheritance.fds:
                     log.info(inheritance.describe([listener.url for listener in listeners]))
                 master = Master(Blueprint(settings, listeners, program), error_log)

@@ -11,6 +11,7 @@ import os
 
 from starman.declaration import SETTINGS, Given, Setting, nearest
 from starman.errors import SettingError
+from starman.service_links import is_service_link
 from starman.settings import Settings
 
 TYPE_CHECKING = False
@@ -87,11 +88,13 @@ def merge(layers: Sequence[Layer]) -> Layer:
 def from_environment(environ: Mapping[str, str]) -> Layer:
     """The STARMAN_* variables. An empty one counts as not set; repeatable settings are split at commas.
 
-    Raises SettingError for a STARMAN_* variable that is no setting.
+    Service links of Kubernetes are left out. Raises SettingError for any other STARMAN_* variable that is no setting.
     """
     known = {setting.variable: setting for setting in SETTINGS.values()}
     layer = {}
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        if is_service_link(variable, environ[variable]):
+            continue
         setting = known.get(variable)
         if setting is None:
             raise SettingError(f"{variable}: no setting has this variable{nearest(variable, known)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import stat
 import subprocess
@@ -115,6 +116,26 @@ def test_an_application_that_gevent_has_patched_is_refused_by_name(tmp_path: Pat
     assert done.returncode == 1
     assert "cannot load 'app:app': gevent has monkey-patched this process (" in done.stderr
     assert done.stderr.endswith("so leave gevent's monkey-patching out\n")
+
+
+def test_variables_of_a_kubernetes_service_are_ignored_and_mentioned_once(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(HELLO % "app.py")
+    links: dict[str, str | None] = {
+        "STARMAN_PORT": "tcp://10.0.0.1:80",
+        "STARMAN_SERVICE_HOST": "10.0.0.1",
+        "STARMAN_SERVICE_PORT": "80",
+        "STARMAN_PORT_80_TCP": "tcp://10.0.0.1:80",
+    }
+    line = (
+        "ignored, because they describe a Kubernetes Service: STARMAN_PORT, STARMAN_PORT_80_TCP, STARMAN_SERVICE_HOST and 1 more"
+    )
+    with Server(None, "--workers", "2", cwd=tmp_path, env=links) as server:
+        assert body_of(server) == b"from app.py"
+        server.signal(signal.SIGHUP)
+        server.wait_for("2 workers are new")
+    assert server.log.count(line) == 1
+    done = starman("--check", cwd=tmp_path, env=links)
+    assert (done.returncode, done.stderr.count(line)) == (0, 1)
 
 
 def test_unknown_names_are_errors_with_the_nearest_one(tmp_path: Path) -> None:

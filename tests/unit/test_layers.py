@@ -22,7 +22,7 @@ MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.
 ROOMS = {
     "ground": {
         *("addresses", "closing", "cpus", "declaration", "errors", "hooks", "log"),
-        *("revision", "settings", "table", "values", "version"),
+        *("revision", "service_links", "settings", "table", "values", "version"),
     },
     "proto": {"proto"},
     "wsgi": {"wsgi"},
@@ -35,7 +35,7 @@ ORDER = list(ROOMS)
 FORBIDDEN = {
     "ground": {
         *("addresses", "closing", "cpus", "declaration", "errors", "hooks", "log"),
-        *("revision", "settings", "table", "values", "version"),
+        *("revision", "service_links", "settings", "table", "values", "version"),
     },
     "proto": {"asyncio", "logging", "os", "socket", "threading", "time", "anyio", "uvloop", "starman.settings", "starman.log"},
     "wsgi": {"asyncio", "anyio", "uvloop"},
