@@ -80,7 +80,7 @@ APPLICATIONS = [
 ]
 
 
-@pytest.mark.parametrize("application", APPLICATIONS, ids=repr)
+@pytest.mark.parametrize("application", APPLICATIONS, ids=lambda application: type(application).__name__)
 def test_applications(application: object) -> None:
     assert check_application(application, "'app:it'", "app:it") is application
 
@@ -120,7 +120,7 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(("application", "words"), OTHERS, ids=[repr(it) for it, _ in OTHERS])
+@pytest.mark.parametrize(("application", "words"), OTHERS, ids=[type(it).__name__ for it, _ in OTHERS])
 def test_what_is_none(application: object, words: str) -> None:
     with pytest.raises(LoadError) as caught:
         check_application(application, "'app:it'", "app:it")
