@@ -13,16 +13,36 @@ from typing import Any
 _BUFFERED = (io.BufferedReader, io.BufferedRandom)
 
 
+# What else a wrapper can do, where its file can. Werkzeug's `send_file` looks for them to answer a Range: with them it goes to
+# the first byte at once, without them it reads and drops all that is before it.
+_SEEKING = ("seekable", "seek", "tell")
+
+
 class FileWrapper:
-    """Wraps a file-like object with `read`. An application returns it as its iterable."""
+    """Wraps a file-like object with `read`. An application returns it, or something that iterates over it, as its iterable.
+
+    It is its own iterator, because frameworks keep `iter()` of it, and seek and close that. `seekable`, `seek` and `tell` are the
+    file's own, and there only if the file has them.
+    """
 
     def __init__(self, filelike: Any, block_size: int = 8192) -> None:
         self.filelike = filelike
         self.block_size = block_size
 
     def __iter__(self) -> Iterator[bytes]:
-        while block := self.filelike.read(self.block_size):
-            yield block
+        return self
+
+    def __next__(self) -> bytes:
+        block: bytes = self.filelike.read(self.block_size)
+        if not block:
+            raise StopIteration
+        return block
+
+    def __getattr__(self, name: str) -> Any:
+        """What the wrapper itself does not have, one of `_SEEKING`. Raises AttributeError."""
+        if name in _SEEKING:
+            return getattr(self.filelike, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def close(self) -> None:
         """Close the wrapped object, by whatever its `close` is by now: Django puts its own there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,6 +17,12 @@ Environ = dict[str, Any]
 Application = Callable[[Environ, Callable[..., object]], Iterable[bytes]]
 
 flask_application = flask.Flask(__name__)
+
+
+@flask_application.route("/large-file", methods=["GET", "HEAD"])
+def large_file() -> flask.Response:
+    """The file that LARGE_FILE names, with ranges."""
+    return flask.send_file(os.environ["LARGE_FILE"], mimetype="application/octet-stream", conditional=True)
 
 
 @flask_application.route("/", defaults={"path": ""})

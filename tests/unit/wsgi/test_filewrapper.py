@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import copy
 import gzip
 import io
 import os
@@ -171,3 +172,56 @@ def test_a_file_that_hides_its_size_is_read() -> None:
         wrapper = FileWrapper(file)
         assert wrapper.region() is None
         assert b"Pid:" in b"".join(wrapper)
+
+
+def test_it_can_seek_if_and_only_if_its_file_can(path: Path) -> None:
+    with path.open("rb") as file:
+        wrapper = FileWrapper(file, 4)
+        assert wrapper.seekable() is True
+        assert wrapper.seek(9_990) == 9_990
+        assert wrapper.tell() == 9_990
+        assert list(wrapper) == [b"0123", b"4567", b"89"]
+    ours, theirs = os.pipe()
+    os.close(theirs)
+    with open(ours, "rb") as pipe:
+        assert FileWrapper(pipe).seekable() is False
+
+    class Reads:
+        def read(self, size: int) -> bytes:
+            return b""
+
+    wrapper = FileWrapper(Reads())
+    for name in ("seekable", "seek", "tell", "read", "fileno", "close_all", "__len__"):
+        assert not hasattr(wrapper, name), name
+    with pytest.raises(AttributeError, match="'FileWrapper' object has no attribute 'tel'"):
+        wrapper.tel  # noqa: B018
+
+
+def test_its_iterator_seeks_and_closes_as_well(path: Path) -> None:
+    """Werkzeug's and other wrappers keep `iter()` of it, and nothing else."""
+    file = path.open("rb")
+    iterator: Any = iter(FileWrapper(file, 4))
+    assert next(iterator) == b"0123"
+    iterator.seek(9_998)
+    assert list(iterator) == [b"89"]
+    assert next(iterator, None) is None
+    iterator.close()
+    assert file.closed
+
+
+def test_what_was_sought_before_is_where_the_region_begins(path: Path) -> None:
+    with path.open("rb") as file:
+        wrapper = FileWrapper(file)
+        assert next(wrapper)
+        wrapper.seek(9_000)
+        assert wrapper.region() == (file.fileno(), 9_000, 1_000)
+
+
+def test_a_wrapper_can_be_copied_and_pickled_no_more_than_its_file(path: Path) -> None:
+    """No endless recursion where attributes are looked for before there are any."""
+    with path.open("rb") as file, pytest.raises(TypeError, match="pickle"):
+        copy.deepcopy(FileWrapper(file))
+    blank: Any = FileWrapper.__new__(FileWrapper)
+    for name in ("seek", "filelike"):
+        with pytest.raises(AttributeError):
+            getattr(blank, name)
