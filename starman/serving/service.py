@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from starman import log
 from starman.serving.acceptor import Acceptor, Listening
@@ -18,6 +16,7 @@ from starman.serving.accesslog import AccessLog
 from starman.serving.certificate import server_context
 from starman.serving.clients import Client
 from starman.serving.inline import Inline
+from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
 from starman.serving.overseer import Overseer
 from starman.serving.pool import Pool
 from starman.serving.shared import Shared
@@ -68,7 +67,7 @@ class Service:
         self._multiprocess = multiprocess
         self._owns_loop = owns_loop
         self._overseer = overseer
-        self._tasks: TaskGroup | None = None
+        self._jobs = Jobs()
         self._access_log: AccessLog | None = None
         self._drain_begun: anyio.Event | None = None
         self._drain_scope: anyio.CancelScope | None = None
@@ -100,7 +99,7 @@ class Service:
         pool.start()
         try:
             async with anyio.create_task_group() as tasks:
-                self._tasks = tasks
+                self._jobs.begin(tasks)
                 acceptor.start(self._listeners)
                 tasks.start_soon(self._tick, shared, acceptor)
                 if shared.access_log is not None:
@@ -112,7 +111,8 @@ class Service:
                 await self._drain(shared, acceptor)
                 tasks.cancel_scope.cancel()
         finally:
-            self._tasks = self._access_log = None
+            self._jobs.end()
+            self._access_log = None
             acceptor.stop()
             with anyio.CancelScope(shield=True):
                 await acceptor.settle()
@@ -127,7 +127,7 @@ class Service:
         line = (lambda _: None) if overseer is None else overseer.line
         pool = Pool(threads, loop, takes_turns=self._owns_loop, line=line) if threads else Inline(loop, line=line)
         on_harakiri = None if overseer is None else overseer.harakiri
-        return pool, Shared(self._application, self._settings, pool, self._in_thread, on_harakiri)
+        return pool, Shared(self._application, self._settings, pool, self._jobs.start, on_harakiri)
 
     def drain(self) -> None:
         """Accept no more, finish what is in flight, within graceful_timeout; then `run` returns. May be called again."""
@@ -145,10 +145,17 @@ class Service:
     def reopen_logs(self, done: Callable[[], None]) -> None:
         """Write the access log to the file that its path leads to now; `done` is called once no line goes elsewhere, but for
         the last ones of a service that ends."""
-        if self._access_log is None or self._tasks is None:
+        if self._access_log is None:
             done()
-        else:
-            self._in_thread(self._access_log.reopen, lambda _: done())
+            return
+
+        def reopened(error: Exception | None) -> None:
+            if isinstance(error, NoThreadError):
+                asyncio.get_running_loop().call_later(_TICK, self.reopen_logs, done)
+            else:
+                done()
+
+        self._jobs.start(self._access_log.reopen, reopened)
 
     async def _drain(self, shared: Shared, acceptor: Acceptor) -> None:
         shared.draining = True
@@ -185,15 +192,13 @@ class Service:
 
     async def _flush(self, access_log: AccessLog) -> None:
         """Write what the log has gathered. A task of its own: a pipe that nobody reads must not stop the timeouts."""
+        fails = False
         while True:
             await anyio.sleep(_TICK)
-            await anyio.to_thread.run_sync(access_log.flush, abandon_on_cancel=True)
-
-    def _in_thread(self, job: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
-        """Run what blocks in a thread of anyio's, then call `done` in the loop with the error, if it failed. Not at the end, when
-        whoever asks is cut."""
-        if self._tasks is not None:
-            self._tasks.start_soon(_run_job, job, done)
+            error = await run_in_thread(access_log.flush, abandon=True)
+            if error is not None and not fails:
+                log.error(f"the access log cannot be written, and is tried again: {error}")
+            fails = error is not None
 
 
 def _check(shared: Shared, due: list[Client]) -> None:
@@ -211,18 +216,10 @@ def _check(shared: Shared, due: list[Client]) -> None:
                 client.cut()
 
 
-async def _run_job(job: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
-    error: OSError | None = None
-    try:
-        await anyio.to_thread.run_sync(job)
-    except OSError as failure:
-        error = failure
-    done(error)
-
-
 async def _close_log(access_log: AccessLog | None) -> None:
     """Write the last lines, for as long as that may reasonably take, and close."""
     if access_log is None:
         return
     with anyio.move_on_after(_LAST_LINES, shield=True):
-        await anyio.to_thread.run_sync(access_log.close, abandon_on_cancel=True)
+        if isinstance(await run_in_thread(access_log.close, abandon=True), NoThreadError):
+            access_log.close()

@@ -67,12 +67,11 @@ class Shared:
         application: Application,
         settings: Settings,
         pool: Pool,
-        in_thread: Callable[[Callable[[], None], Callable[[OSError | None], None]], None],
+        in_thread: Callable[[Callable[[], None], Callable[[Exception | None], None]], None],
         on_harakiri: Callable[[], None] | None = None,
     ) -> None:
-        """`in_thread(job, done)` runs a blocking job in a thread and then
-        calls `done` in the loop, with the OSError if there was one. `on_harakiri`, called in the loop, drains this process; None:
-        an application cannot end it. Raises SettingError when the access log cannot be opened."""
+        """`in_thread(job, done)` is `Jobs.start`. `on_harakiri`, called in the loop, drains this process; None: an application
+        cannot end it. Raises SettingError when the access log cannot be opened."""
         self.application = application
         self.in_thread = in_thread
         self.pool = pool

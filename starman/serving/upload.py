@@ -11,6 +11,7 @@ from starman import log
 from starman.errors import ProtocolError
 from starman.proto.messages import EndOfBody, RequestHead
 from starman.proto.response import interim
+from starman.serving.jobs import NoThreadError
 from starman.wsgi.body import RequestBody
 
 if TYPE_CHECKING:
@@ -125,11 +126,13 @@ class Upload:
         self.discard()
         return False
 
-    def _spooled(self, error: OSError | None) -> None:
+    def _spooled(self, error: Exception | None) -> None:
         """The disk is done, or has failed."""
         self.spooling = False
         if self._discarded:
             self.body.discard()
+        elif isinstance(error, NoThreadError):
+            self._source.refuse(ProtocolError(503, f"no thread can be started to store the body: {error}"))
         elif error is not None:
             log.error(f"the spool file of a request body failed: {error}")
             self._source.refuse(ProtocolError(500, "Internal Server Error"))

@@ -1,0 +1,79 @@
+"""Blocking work that the loop has done in threads of anyio's: a body's spool file, the access log. Loop only."""
+
+from __future__ import annotations
+
+import traceback
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from starman import log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskGroup
+
+
+class NoThreadError(Exception):
+    """The operating system starts no further thread: a limit is reached (RLIMIT_NPROC, pids.max of the cgroup), or memory."""
+
+
+class Jobs:
+    """Runs the jobs that protocols and signal handlers ask for.
+
+    A job is a task of the service's group. The group cannot start it in the context of the caller: a callback of the loop may run
+    in the empty context of the thread that has posted it, where anyio finds no event loop if sniffio is installed. So a task
+    starts in the context in which the group was made.
+    """
+
+    __slots__ = ("_context", "_tasks")
+
+    def __init__(self) -> None:
+        self._tasks: TaskGroup | None = None
+        self._context = Context()
+
+    def begin(self, tasks: TaskGroup) -> None:
+        """From now on jobs are run, as tasks of `tasks`. Called by the task that has made the group."""
+        self._tasks = tasks
+        self._context = copy_context()
+
+    def end(self) -> None:
+        """From now on `start` does nothing."""
+        self._tasks = None
+
+    def start(self, job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
+        """Run `job` in a thread, then call `done` in the loop with what it raised, or NoThreadError; None when all went well.
+
+        `done` is not called when the group is cancelled before.
+        """
+        if self._tasks is not None:
+            self._context.copy().run(self._tasks.start_soon, _run, job, done)
+
+
+async def run_in_thread(job: Callable[[], None], *, abandon: bool = False) -> Exception | None:
+    """Run `job` in a thread, and wait for it. Returns what it raised, NoThreadError if it was not run, None when all went well.
+
+    abandon: whether a cancellation ends the wait at once; the thread goes on.
+    """
+
+    def attempt() -> Exception | None:
+        try:
+            job()
+        except Exception as error:
+            return error
+        return None
+
+    try:
+        return await anyio.to_thread.run_sync(attempt, abandon_on_cancel=abandon)
+    except (RuntimeError, MemoryError) as error:  # by the start of the thread: what the job raises is returned
+        return NoThreadError(str(error) or type(error).__name__)
+
+
+async def _run(job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
+    error = await run_in_thread(job)
+    try:
+        done(error)
+    except Exception as failure:  # a defect of ours must not end the group, and with it the worker
+        log.error(f"what follows a job failed\n{''.join(traceback.format_exception(failure))}")

@@ -1,0 +1,85 @@
+"""starman.serving.jobs: blocking work in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextvars import Context
+from typing import NoReturn
+
+import anyio
+import pytest
+import sniffio
+
+from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
+
+
+@pytest.mark.parametrize("use_uvloop", [True, False])
+def test_a_job_may_be_started_in_any_context(use_uvloop: bool) -> None:
+    """A callback that a thread has posted runs in an empty context: neither sniffio nor anyio finds a loop there."""
+    ran: list[object] = []
+
+    async def main() -> None:
+        jobs = Jobs()
+        finished = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            jobs.begin(tasks)
+
+            def done(error: Exception | None) -> None:
+                ran.append((error, sniffio.current_async_library()))
+                finished.set()
+
+            def job() -> None:
+                ran.append(threading.current_thread() is threading.main_thread())
+
+            asyncio.get_running_loop().call_soon(jobs.start, job, done, context=Context())
+            with anyio.fail_after(10):
+                await finished.wait()
+        jobs.end()
+        jobs.start(lambda: ran.append("late"), lambda _: None)
+
+    anyio.run(main, backend="asyncio", backend_options={"use_uvloop": use_uvloop})
+    assert ran == [False, (None, "asyncio")]
+
+
+def test_the_error_of_a_job_is_told_from_that_of_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> NoReturn:
+        raise RuntimeError("the job's own")
+
+    def start(self: threading.Thread) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> tuple[Exception | None, ...]:
+        nothing, own = await run_in_thread(lambda: None), await run_in_thread(fail)
+        return nothing, own
+
+    async def main_without_threads() -> Exception | None:
+        return await run_in_thread(lambda: None)
+
+    nothing, own = anyio.run(main)
+    assert nothing is None
+    assert type(own) is RuntimeError
+    assert str(own) == "the job's own"
+    monkeypatch.setattr(threading.Thread, "start", start)
+    missing = anyio.run(main_without_threads)
+    assert isinstance(missing, NoThreadError)
+    assert str(missing) == "can't start new thread"
+
+
+def test_what_follows_a_job_cannot_end_the_group(capfd: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        jobs = Jobs()
+        finished = anyio.Event()
+
+        def fail(error: Exception | None) -> NoReturn:
+            finished.set()
+            raise ValueError("a defect")
+
+        async with anyio.create_task_group() as tasks:
+            jobs.begin(tasks)
+            jobs.start(lambda: None, fail)
+            with anyio.fail_after(10):
+                await finished.wait()
+
+    anyio.run(main)
+    assert "ValueError: a defect" in capfd.readouterr().err
