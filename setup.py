@@ -25,6 +25,7 @@ MODULES = (
     "starman/proto/syntax.py",
     "starman/serving/clock.py",
     "starman/serving/connection.py",
+    "starman/serving/ending.py",
     "starman/serving/exchange.py",
     "starman/serving/inline.py",
     "starman/serving/outbox.py",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from queue import SimpleQueue
 from typing import Final, cast
 
 from starman import log
@@ -16,7 +15,7 @@ from starman.proto.messages import RequestHead
 from starman.proto.request import RequestParser
 from starman.serving.bodystream import BodyStream
 from starman.serving.clock import LONGEST_TURN, REST_SECONDS, Progress
-from starman.serving.ending import CLOSED, LINGER_SECONDS, LINGERING, OPEN, half_close, reset_on_close
+from starman.serving.ending import LINGERING, OPEN, Ending
 from starman.serving.exchange import Exchange
 from starman.serving.filerest import FileRest
 from starman.serving.intake import LARGE_READ, Intake
@@ -34,14 +33,10 @@ from starman.wsgi.environ import Environ
 _MOST_PENDING: Final = 32
 
 
-class Connection:
+class Connection(Ending):
     """One client's connection. An asyncio.Protocol by what it does: a compiled class cannot have an interpreted one for base."""
 
-    __deletable__ = ("_writer",)  # for mypyc
-    __slots__ = (
-        *("_base", "_eof", "_fd", "_heads", "_linger_until", "_loop", "_parser", "_paused", "_phase", "_progress", "_refusal"),
-        *("_remainder", "_rests", "_shared", "_transport", "_upload", "_writer", "_yields"),
-    )
+    __slots__ = ("_base", "_fd", "_heads", "_loop", "_progress", "_rests", "_yields")
 
     def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop, base: Environ, fd: int) -> None:
         """`base` is the environ of the connection; `fd` to which threads may write past the transport, -1 on TLS."""
@@ -52,18 +47,16 @@ class Connection:
         self._parser = RequestParser(shared.limits, shared.field_splitter)
         self._writer = Writer(self, shared.pool.post)
         self._phase = OPEN
-        self._remainder: Remainder | None = None  # of most connections nothing ever remains
-        self._upload: Upload | StreamedUpload | None = None
-        self._refusal: ProtocolError | None = None
+        self._remainder = None  # of most connections nothing ever remains
+        self._upload = self._refusal = None
         self._heads = 0
         self._progress = Progress()
-        self._linger_until = 0.0
         self._paused = self._yields = self._eof = False
         self._rests = False  # whether `Clients` may have it at rest: asked at each read, so here as well
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
-        self._transport: asyncio.Transport = cast("asyncio.Transport", transport)
+        self._transport = cast("asyncio.Transport", transport)
         # With any other high-water mark bytes may pend without a pause, or a resume come while some still do (hazard 4).
         self._transport.set_write_buffer_limits(high=0)
         self._shared.connections.add(self)
@@ -79,6 +72,8 @@ class Connection:
                 self._advance()
                 if len(data) >= LARGE_READ:
                     self.let_others_go_first()
+        elif self._phase is LINGERING:
+            self.linger_on().data_received(data)
 
     def eof_received(self) -> bool:
         """The client will send no more; it may still wait for answers (half-close, RFC 9112 §9.6)."""
@@ -88,20 +83,6 @@ class Connection:
         else:
             self.on_turn()
         return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone, in whatever way."""
-        self._phase = CLOSED
-        self._parser.close()
-        if self._remainder is not None:
-            self._remainder.end()
-        self._writer.lose()
-        if self._upload is not None:
-            self._upload.discard()
-        self._shared.connections.discard(self)
-        # All these lead back here, a refusal by its traceback: without a circle all is free at once.
-        self._remainder = self._upload = self._refusal = None
-        del self._writer
 
     def pause_writing(self) -> None:
         """The transport's buffer is not empty: its high-water mark is 0."""
@@ -183,8 +164,9 @@ class Connection:
         """Read on when they have had their turn, unless the socket is left unread anyhow."""
         if not self._paused:
             self.pause()
-            self._yields = True
-            self._loop.call_soon(self.resume, True)
+            if not (self._parser.closed and self._writer.wake_when_done()):  # else nothing is wanted before all is answered
+                self._yields = True
+                self._loop.call_soon(self.resume, True)
 
     def pause(self) -> None:
         """Leave the socket unread."""
@@ -216,7 +198,7 @@ class Connection:
         if self._phase is not OPEN:
             return
         if self._writer.turn is ENDING:  # whatever is on its way, and be it to the disk
-            self._linger()
+            self.linger()
         elif upload is not None and upload.spooling:
             return
         elif upload is not None and self._eof and not self._paused:
@@ -228,16 +210,16 @@ class Connection:
         """No exchange runs or waits."""
         if self._refusal is not None:
             self._transport.write(self._shared.refuse(self._refusal, self._base["REMOTE_ADDR"], quietly=self._eof))
-            self._linger()
+            self.linger()
         elif self._parser.closed:  # a streamed body has failed
-            self._linger()
+            self.linger()
         elif self._paused:
             if not self._yields:
                 self.resume()
         elif self._eof and not self._parser.at_start:
             self.refuse(ProtocolError(400, "the request is incomplete"))
         elif self._eof:
-            self._linger()
+            self.linger()
         elif self._upload is not None:
             self._transport.write(self._upload.interim())
 
@@ -250,17 +232,6 @@ class Connection:
         if upload is not None and upload.fail(error) and not self._eof:
             self._shared.log_refusal(error, self._base["REMOTE_ADDR"])
         self.on_turn()
-
-    def _linger(self) -> None:
-        """Say that nothing more will be sent, and read on a while: a reset would destroy what was (RFC 9112 §9.6)."""
-        self._phase = LINGERING
-        self._linger_until = time.monotonic() + LINGER_SECONDS
-        self._parser.close()
-        self._writer.lose()
-        if self._eof:
-            self._transport.close()
-        else:
-            half_close(self._transport, paused=self._paused, done=self._writer.outlet.finished)
 
     # Writing what a thread could not
 
@@ -282,31 +253,12 @@ class Connection:
             self._shared.pool.put(following)
         return complete
 
-    def let_go(self, reply: SimpleQueue[bytes]) -> None:
-        """The application takes the connection: close the transport, and with the duplicate open no FIN is sent (hazard 3)."""
-        reply.put(self._parser.take_unread())
-        if self._phase is not CLOSED:
-            self._phase = CLOSED
-            self._transport.abort()
-
-    def cut(self) -> None:
-        """End the connection at once, with a reset; whoever runs its exchange is told at the next send (hazard 1)."""
-        if self._phase is CLOSED:
-            return
-        self._phase = CLOSED
-        if self._remainder is not None:
-            self._remainder.end()
-        reset_on_close(self._transport)
-        self._writer.lose()
-        self._transport.abort()
-
     # Time
 
     def check(self, now: float) -> None:
         """Enforce the timeouts, from the worker's tick: nothing of this costs a request anything. `now` is monotonic."""
         if self._phase is LINGERING:
-            if now >= self._linger_until:
-                self._transport.abort()
+            self.linger_on().check(now)
             return
         turn, upload = self._writer.turn, self._upload
         if upload is not None and (turn is FREE or upload.streamed):
@@ -332,14 +284,7 @@ class Connection:
             self._progress.forget()
             idle = now - self._writer.idle_since
             if idle >= (self._shared.keepalive_timeout if self._heads else self._shared.header_timeout):
-                self._linger()
+                self.linger()
             elif idle >= REST_SECONDS and self._writer.rest() and self._heads:
                 self._rests = True
                 self._shared.connections.rest(self, now - idle + self._shared.keepalive_timeout)
-
-    def close_if_idle(self, since: float) -> None:
-        """The worker drains: close, unless a request is under way, or was until after `since` (monotonic)."""
-        writer = self._writer
-        if self._phase is OPEN and writer.turn is FREE and self._parser.at_start and writer.idle_since <= since:
-            self._transport.close()
-            writer.lose()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from starman.errors import ProtocolError
 from starman.serving.connection import Connection
-from starman.serving.ending import LINGER_SECONDS, half_close, reset_on_close
+from starman.serving.lingering import Lingering, half_close, reset_on_close
 from starman.serving.tls import Session, TlsTransport, reason
 
 if TYPE_CHECKING:
@@ -22,11 +22,10 @@ _HANDSHAKE_RECORD = 0x16
 
 
 class _Phase(Enum):
-    """SILENT → SHAKING → DONE: a connection has taken over. Or → LINGERING, told that it cannot be."""
+    """SILENT → SHAKING → DONE: a connection has taken over, or, when the client was told that it cannot be one, Lingering."""
 
     SILENT = auto()
     SHAKING = auto()
-    LINGERING = auto()
     DONE = auto()
 
 
@@ -103,9 +102,10 @@ class Handshake(asyncio.Protocol):
             self._transport.write(data)
 
     def _linger(self) -> None:
-        self._phase = _Phase.LINGERING
-        self._deadline = time.monotonic() + LINGER_SECONDS
+        self._phase = _Phase.DONE
+        self._shared.connections.discard(self)
         half_close(self._transport, paused=False)
+        Lingering(self._transport, self._shared)
 
     @property
     def _peer(self) -> str:
@@ -114,7 +114,7 @@ class Handshake(asyncio.Protocol):
     # As one of Shared.connections
 
     def check(self, now: float) -> None:
-        """Enforce ssl_handshake_timeout, and the end of lingering. `now` is monotonic."""
+        """Enforce ssl_handshake_timeout. `now` is monotonic."""
         if now >= self._deadline:
             if self._phase is _Phase.SHAKING:
                 self._shared.refusals.add(f"TLS handshake with {self._peer} failed: it was not done in time")

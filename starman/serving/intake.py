@@ -35,8 +35,10 @@ class Intake(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """It has."""
-        if self._parser.closed:
-            return  # the request is refused, or the connection at its end
+        if self._parser.closed:  # the request is refused, or the connection at its end
+            self._transport.set_protocol(cast("asyncio.Protocol", self._connection))
+            self._connection.data_received(bytes(nbytes))
+            return
         self._parser.pass_over(nbytes)
         if self._upload.filled(nbytes):
             connection = self._connection

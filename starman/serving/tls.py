@@ -12,7 +12,7 @@ import contextlib
 import ssl
 from collections import deque
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starman.wsgi.environ import endpoint
 
@@ -99,6 +99,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """As of the plain transport; `ssl_object` is the session's."""
         return self._session.object if name == "ssl_object" else self._plain.get_extra_info(name, default)
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Let `protocol` be told from now on what the connection was told."""
+        self._connection = cast("Connection", protocol)
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Nothing: the mark is 0."""
 
@@ -152,6 +156,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._state is _State.OPEN:
             self._session.incoming.write(data)
             self._read()
+        elif self._state in (_State.HALF_CLOSING, _State.HALF_CLOSED):
+            self._connection.data_received(data)  # lingering, which counts what it drops
 
     def eof_received(self) -> bool:
         """The client's FIN. Without a close_notify before it somebody may have cut the stream: framing finds that out."""

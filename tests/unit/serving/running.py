@@ -19,6 +19,7 @@ import anyio
 import pytest
 
 from starman.serving import connection as connection_module
+from starman.serving import lingering as lingering_module
 from starman.serving import service as service_module
 from starman.serving.service import Service
 from starman.settings import Settings
@@ -47,7 +48,7 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "_DRAIN_LINGER", 0.05)
     monkeypatch.setattr(service_module, "_DRAIN_TICK", 0.01)
     monkeypatch.setattr(connection_module, "REST_SECONDS", 0.05)
-    monkeypatch.setattr(connection_module, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 0.3)
 
 
 class Listening:

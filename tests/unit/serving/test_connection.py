@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from starman.serving import clock as clock_module
-from starman.serving import connection as connection_module
+from starman.serving import lingering as lingering_module
 from starman.serving.clients import Clients
 from starman.serving.connection import Connection
 from starman.serving.exchange import Exchange
@@ -190,6 +190,26 @@ def test_a_refusal_survives_what_the_client_still_sends(options: dict[str, Any])
         assert (response.status, response.get("Connection")) == (413, "close")
 
 
+@pytest.mark.parametrize(
+    "last", [encode_request("GET", "/gate", [("Connection", "close")]), encode_request("GET", "/gate") + b"BAD\r\n\r\n"]
+)
+def test_nothing_is_read_behind_the_last_request_while_it_runs(last: bytes, options: dict[str, Any]) -> None:
+    """Not at full speed: what the kernels of both sides buffer, and a read or two, is all that the client gets rid of."""
+    gate = Gate()
+    with Running(gate, **options) as running, running.client() as client:
+        client.send(last)
+        assert gate.entered.wait(SECONDS)
+        client.socket.settimeout(0.5)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < 100_000_000:
+                sent += client.socket.send(bytes(1 << 20))
+        assert sent < 50_000_000
+        client.socket.settimeout(SECONDS)
+        gate.opened.set()
+        assert client.read().status == 200
+
+
 @inline_too
 def test_100_continue(options: dict[str, Any]) -> None:
     with Running(echo, **options) as running, running.client() as client:
@@ -355,7 +375,7 @@ def test_a_connection_whose_reader_was_looked_after_is_free_at_once(no_collector
 
 def test_a_connection_that_was_left_unread_is_read_on_when_its_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a thread, with the last response: the loop has nothing to say any more, but to see that the client goes."""
-    monkeypatch.setattr(connection_module, "LINGER_SECONDS", 2 * SECONDS)
+    monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 2 * SECONDS)
     others, go_on = connections(), threading.Event()
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:

@@ -1,0 +1,117 @@
+"""Lingering close (RFC 9112 §9.6): read on after the last response until the client has it, so that no reset destroys it.
+
+A close over unread input, and input that arrives after a close, make the kernel send a reset, and with the reset it throws away
+what the client has not acknowledged yet. So a connection that ends is closed in one direction only at first. Loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Final, cast
+
+from starman.serving.clock import Progress
+from starman.serving.socketstate import held_by_the_kernel
+
+if TYPE_CHECKING:
+    from starman.serving.shared import Shared
+
+# For how long (seconds) a connection is read on once its client has acknowledged all that it was sent.
+LINGER_SECONDS = 2.0
+
+# How much (bytes) of what a client still sends is read and dropped between two ticks. The rest has to wait in the kernel, which
+# then tells the client to stop: a client that was refused cannot keep a worker busy with reading.
+MOST_DROPPED: Final = 1_048_576
+
+_ON_WITHOUT_DELAY: Final = struct.pack("ii", 1, 0)
+
+
+class Lingering(asyncio.Protocol):
+    """The protocol of a half-closed transport, in the place of what has closed it, and one of `Shared.connections`."""
+
+    __slots__ = ("_dropped", "_left", "_paused", "_progress", "_shared", "_since", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, shared: Shared) -> None:
+        """Take the transport over: it is read, and its high-water mark is 0."""
+        self._transport = transport
+        self._shared = shared
+        self._progress = Progress()
+        self._left = -1  # how many bytes the client had not acknowledged at the last look; -1: nothing has looked yet
+        self._since = 0.0  # when that number was first seen, monotonic
+        self._dropped = 0
+        self._paused = False
+        transport.set_protocol(self)
+        shared.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """The client still sends."""
+        self._dropped += len(data)
+        if self._dropped >= MOST_DROPPED and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client will send no more, so that nothing can cause a reset."""
+        self._transport.close()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+        self._shared.connections.discard(self)
+
+    # As one of Shared.connections
+
+    def check(self, now: float) -> None:
+        """Close if the client has had everything for LINGER_SECONDS; reset if it takes too little. `now` is monotonic."""
+        transport, shared = self._transport, self._shared
+        left = unacknowledged(transport)
+        if left != self._left:
+            self._left = left
+            self._since = now
+        if left and self._progress.is_slow("a response", left, now, timeout=shared.write_timeout, rate=shared.min_send_rate):
+            reset_on_close(transport)
+            transport.abort()
+        elif not left and now - self._since >= LINGER_SECONDS:
+            transport.abort()
+        else:
+            self._dropped = 0
+            if self._paused:
+                self._paused = False
+                transport.resume_reading()
+
+    def close_if_idle(self, since: float) -> None:
+        """The worker drains: wait only for a client that goes on reading; the kernel sends what it has to any other."""
+        idle = self._left >= 0 and time.monotonic() - self._since >= LINGER_SECONDS
+        if idle and not self._transport.get_write_buffer_size():
+            self._transport.abort()
+
+    def cut(self) -> None:
+        """End it at once; by a reset only if there are bytes that the kernel has not taken and that are lost."""
+        if self._transport.get_write_buffer_size():
+            reset_on_close(self._transport)
+        self._transport.abort()
+
+
+def unacknowledged(transport: asyncio.Transport) -> int:
+    """How many bytes the client has not acknowledged, the end of the stream included; 0 where the system does not tell."""
+    sock = transport.get_extra_info("socket")
+    return transport.get_write_buffer_size() + held_by_the_kernel(cast("int", sock.fileno()))
+
+
+def half_close(transport: asyncio.Transport, *, paused: bool, done: bool = False) -> None:
+    """Say that nothing more will be sent, unless that was `done`, and read on. `paused` whether the transport was told not to."""
+    if paused:
+        transport.resume_reading()
+    if done:
+        return
+    with contextlib.suppress(OSError):  # asyncio's own loop shuts down at once, and the peer may be gone
+        transport.write_eof()
+
+
+def reset_on_close(transport: asyncio.Transport) -> None:
+    """Make the closing of the connection's last descriptor send a reset, at once, whatever is still unsent."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ON_WITHOUT_DELAY)
