@@ -206,6 +206,13 @@ class Table:
     response_spool: int = setting(
         "1G", "Connections", values.size(0), "How large the file of a response that goes on may become before its client is cut."
     )
+    spool_limit: int = setting(
+        "auto",
+        "Connections",
+        values.or_auto(values.size(0)),
+        "How much disk the temporary files of a worker may take together, for bodies and responses; a body that needs more gets "
+        "a 503. auto: as much as they leave free. 0: no limit.",
+    )
     stream_body: bool = setting(
         False,
         "Connections",

@@ -26,6 +26,9 @@ MOST_WORKERS = 10_000
 MOST_THREADS = 10_000
 SIZE_SUFFIXES = {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30}
 
+# The value of "auto", where a worker finds out what it means.
+AUTO = -1
+
 
 class Kind:
     """One kind of value.
@@ -94,6 +97,18 @@ def size(least: int) -> Kind:
     return Kind(read, f"a number of bytes, at least {least}, or with a suffix: 64K, 1M, 1G", "BYTES", "bytes", show_size).up_to(
         LARGEST
     )
+
+
+def or_auto(kind: Kind) -> Kind:
+    """As `kind`, or "auto", which is read as AUTO."""
+
+    def read(value: object) -> object:
+        return AUTO if isinstance(value, str) and value.lower() == "auto" else kind.read(value)
+
+    def show(value: object) -> str:
+        return "auto" if value == AUTO else kind.show(value)
+
+    return Kind(read, f'{kind.valid}, or "auto"', kind.metavar, kind.unit, show)
 
 
 def seconds(zero: bool) -> Kind:

@@ -233,16 +233,22 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+# In seconds: long enough that clients do not make a shortage worse, short enough that they hardly notice one.
+_RETRY_AFTER: Final = b"\r\nRetry-After: 5"
+
+
 def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -> bytes:
-    """A whole response that refuses a request for a reason of our own; the connection closes behind it.
+    """A whole response that refuses a request for a reason of our own; the connection closes behind it. A 503 says when to try
+    again (Retry-After, RFC 9110 §10.2.3): what the server lacks is free again as soon as other requests are answered.
 
     `to_head`: the request is a HEAD, and its answer has no content (RFC 9110 §9.3.2).
     """
     body = message.encode() + b"\n"
-    return b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close%b%b" % (
+    return b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d%b\r\nConnection: close%b%b" % (
         status,
         REASONS.get(status, b"Error"),
         len(body),
+        _RETRY_AFTER if status == 503 else b"",
         stamp.both_and_end.encode("latin-1"),
         b"" if to_head else body,
     )

@@ -17,6 +17,7 @@ from starman.serving.filerest import FileRest
 from starman.serving.outbox import LARGEST
 from starman.serving.pace import Pace
 from starman.serving.rawsocket import RawSocket
+from starman.serving.shortage import refusal_for
 from starman.serving.turn import THREAD
 from starman.wsgi.body import RequestBody
 from starman.wsgi.call import Call
@@ -75,9 +76,10 @@ class Exchange:
                 if body.trailers is not None:
                     environ["starman.trailers"] = body.trailers
         except OSError as error:
-            log.error(f"the spool file of a request body failed: {error}")
+            shared.shortages.add("the spool file of a request body failed", str(error))
             self.drop()
-            return self._refuse(500, "Internal Server Error")
+            refused = refusal_for(error, to_head=head.method == b"HEAD")
+            return self._refuse(refused.status, str(refused))
         call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], shared.clock.stamp(now))
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
@@ -210,7 +212,8 @@ class Exchange:
         try:
             self._writer.keep(self, rest, self._shared.spool_limits, last=last)
         except OSError as error:
-            log.error(f"{self._base['REMOTE_ADDR']} is cut, for it reads slowly and its response cannot be kept: {error}")
+            peer = self._base["REMOTE_ADDR"]
+            self._shared.shortages.add("a client is cut, for it reads slowly and its response cannot be kept", f"{peer}, {error}")
             self._writer.abandon(self)
             raise ClientGone from None
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from starman.closing import close_elsewhere
+
+if TYPE_CHECKING:
+    from starman.wsgi.spoolspace import SpoolLease
 
 # A spool that reaches no further (bytes) is freed in no time.
 _SMALL_SPOOL = 262_144
@@ -16,14 +20,16 @@ class FileRest:
     Whoever sends it moves `offset`. `end` stays, but for a spool's: the thread that writes the spool moves it on.
     """
 
-    __slots__ = ("end", "fd", "is_spool", "offset")
+    __slots__ = ("_lease", "end", "fd", "offset")
 
-    def __init__(self, fd: int, offset: int, count: int, *, is_spool: bool = False) -> None:
-        """`is_spool`: the file is ours and has no name, so that closing it may free a lot of disk."""
+    def __init__(self, fd: int, offset: int, count: int, lease: SpoolLease | None = None) -> None:
+        """`lease`: the file is a spool of ours and has no name, so that closing it may free a lot of disk."""
         self.fd = fd
         self.offset = offset
         self.end = offset + count
-        self.is_spool = is_spool
+        self._lease = lease
+        if lease is not None:
+            lease.hold()
 
     @property
     def count(self) -> int:
@@ -35,10 +41,17 @@ class FileRest:
         fd, self.fd = self.fd, -1
         if fd < 0:
             return
-        if self.is_spool and self.end > _SMALL_SPOOL:
-            close_elsewhere(os.close, fd)
-        else:
+        if self._lease is None:
             os.close(fd)
+        elif self.end > _SMALL_SPOOL:
+            close_elsewhere(_close_spool, fd, self._lease)
+        else:
+            _close_spool(fd, self._lease)
+
+
+def _close_spool(fd: int, lease: SpoolLease) -> None:
+    os.close(fd)
+    lease.release()
 
 
 def send_some(fd: int, rest: FileRest) -> int:

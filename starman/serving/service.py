@@ -120,6 +120,7 @@ class Service:
                 connection.cut()
             pool.stop()
             shared.refusals.close()
+            shared.shortages.close()
             await _close_log(shared.access_log)
 
     def _prepare(self) -> tuple[Pool, Shared]:
@@ -185,6 +186,7 @@ class Service:
             acceptor.tick()
             now = time.monotonic()
             shared.refusals.check(now)
+            shared.shortages.check(now)
             due = shared.connections.due(now)
             while due:
                 _check(shared, due)

@@ -15,9 +15,12 @@ from starman.serving.clients import Clients
 from starman.serving.clock import Clock
 from starman.serving.pool import Pool
 from starman.serving.refusallog import RefusalLog
+from starman.serving.shortage import ShortageLog
 from starman.serving.spool import SpoolLimits
+from starman.values import AUTO
 from starman.version import VERSION
 from starman.wsgi.bodymemory import BodyMemory
+from starman.wsgi.spoolspace import SpoolSpace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +60,9 @@ class Shared:
         "on_harakiri",
         "pool",
         "refusals",
+        "shortages",
         "spool_limits",
+        "spool_space",
         "stream_paths",
         "write_timeout",
     )
@@ -81,6 +86,7 @@ class Shared:
             None if settings.access_log in (None, "off") else AccessLog(settings.access_log, in_loop=not settings.threads)
         )
         self.refusals = RefusalLog()
+        self.shortages = ShortageLog()
         self.field_splitter = FieldSplitter()
         self.limits = Limits(
             line_bytes=settings.limit_request_line,
@@ -93,7 +99,8 @@ class Shared:
         # Where bodies are streamed: below these paths, without "/" at the end; below "" are all.
         paths = ("/",) if settings.stream_body else settings.stream_body_path
         self.stream_paths = tuple(path.rstrip("/").encode("utf-8", "surrogateescape") for path in paths)
-        self.spool_limits = SpoolLimits(settings.response_buffer, settings.response_spool)
+        self.spool_space = SpoolSpace(None if settings.spool_limit == AUTO else settings.spool_limit)
+        self.spool_limits = SpoolLimits(settings.response_buffer, settings.response_spool, self.spool_space)
         self.handshake_timeout = settings.ssl_handshake_timeout
         self.header_timeout = settings.header_timeout
         self.min_body_rate = settings.min_body_rate

@@ -12,23 +12,28 @@ import tempfile
 from typing import BinaryIO, NamedTuple
 
 from starman.serving.filerest import FileRest
+from starman.wsgi.spoolspace import UNLIMITED, SpoolLease, SpoolSpace
 
 
 class SpoolLimits(NamedTuple):
     """How much (bytes) may wait for one client in memory, and how large its file may become: for as long as it has not caught up,
-    what it has taken counts, too. The file's limit is for responses that go on: the last of one is always taken."""
+    what it has taken counts, too. The file's limit is for responses that go on: the last of one is always taken.
+
+    space: what the files of all clients may take together."""
 
     memory_bytes: int
     file_bytes: int
+    space: SpoolSpace = UNLIMITED
 
 
 class Spool:
     """The thread's side. One thread at a time; writing and closing block on the disk."""
 
-    __slots__ = ("_file", "_held", "_length", "_limits", "_shared")
+    __slots__ = ("_file", "_held", "_lease", "_length", "_limits", "_shared")
 
     def __init__(self, limits: SpoolLimits) -> None:
         self._limits = limits
+        self._lease: SpoolLease | None = None  # of the file
         self._held = 0
         self._file: BinaryIO | None = None
         self._length = 0
@@ -39,7 +44,8 @@ class Spool:
 
         The `last` of a response is taken whatever its size: nothing comes behind it.
 
-        Raises OSError: the disk is full, TMPDIR is no place for files, or the limit is reached.
+        Raises OSError: the disk is full, TMPDIR is no place for files, or a limit is reached. Nothing of the piece is in the file
+        then, as far as `share` goes.
         """
         limits = self._limits
         if self._file is None and self._held + len(data) <= limits.memory_bytes:
@@ -48,6 +54,9 @@ class Spool:
             return memoryview(bytes(data)) if data.nbytes < memoryview(data.obj).nbytes > limits.memory_bytes else data
         if not last and self._length + len(data) > limits.file_bytes:
             raise OSError(f"its file would need more than {limits.file_bytes} bytes (response_spool)")
+        if self._lease is None:
+            self._lease = SpoolLease(limits.space)
+        self._lease.take(len(data))
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="starman-", buffering=0)  # noqa: SIM115 - closed by `close`
         while data:
@@ -64,7 +73,7 @@ class Spool:
         assert self._file is not None
         if anew or self._shared is None:
             start = 0 if self._shared is None else self._shared.end
-            self._shared = FileRest(os.dup(self._file.fileno()), start, self._length - start, is_spool=True)
+            self._shared = FileRest(os.dup(self._file.fileno()), start, self._length - start, self._lease)
         else:
             self._shared.end = self._length
         return self._shared
@@ -73,3 +82,6 @@ class Spool:
         """Give the thread's descriptor back: what was shared is the loop's. May be called more than once."""
         if self._file is not None:
             self._file.close()
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()

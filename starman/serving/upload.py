@@ -5,13 +5,14 @@ What does not fit into memory is written to the disk by a thread.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Protocol
 
-from starman import log
 from starman.errors import ProtocolError
 from starman.proto.messages import EndOfBody, RequestHead
 from starman.proto.response import interim
 from starman.serving.jobs import NoThreadError
+from starman.serving.shortage import refusal_for
 from starman.wsgi.body import RequestBody
 
 if TYPE_CHECKING:
@@ -55,12 +56,15 @@ class Upload:
     streamed = False
 
     def __init__(self, head: RequestHead, source: Source, shared: Shared) -> None:
+        """Raises ProtocolError (503) when there is no room for a body of the length that the head says: nothing of it is read."""
         self.head = head
+        self._shared = shared
         body_length = head.body_length
-        self.body = RequestBody(shared.body_memory, body_length)
+        if body_length is not None and body_length > shared.body_memory.each_bytes and not shared.spool_space.has(body_length):
+            raise self._refusal(OSError(errno.ENOSPC, f"{body_length} bytes are more than are left (spool_limit)"))
+        self.body = RequestBody(shared.body_memory, body_length, shared.spool_space)
         self.spooling = False
         self._source = source
-        self._shared = shared
         self._continue_due = head.expects_continue
         self._discarded = False
         # Whether nobody needs to be asked for its memory, as for most.
@@ -134,10 +138,13 @@ class Upload:
         elif isinstance(error, NoThreadError):
             self._source.refuse(ProtocolError(503, f"no thread can be started to store the body: {error}"))
         elif error is not None:
-            log.error(f"the spool file of a request body failed: {error}")
-            self._source.refuse(ProtocolError(500, "Internal Server Error"))
+            self._source.refuse(self._refusal(error))
         else:
             self._source.resume()
+
+    def _refusal(self, error: Exception) -> ProtocolError:
+        self._shared.shortages.add("the spool file of a request body failed", str(error))
+        return refusal_for(error, to_head=self.head.method == b"HEAD")
 
 
 def decoded(trailers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from starman.closing import close_elsewhere
 from starman.wsgi.bodymemory import FREE_BYTES, BodyMemory
+from starman.wsgi.spoolspace import UNLIMITED, SpoolLease, SpoolSpace
 from starman.wsgi.uncleared import uncleared
 
 # What is gathered in memory before it is worth a trip to the disk (bytes).
@@ -29,10 +30,14 @@ class RequestBody:
     writes meanwhile.
     """
 
-    __slots__ = ("_buffer", "_expected", "_file", "_granted", "_memory", "_size", "_taken", "_view", "length", "trailers")
+    __slots__ = (
+        *("_buffer", "_expected", "_file", "_granted", "_lease", "_memory", "_size", "_space", "_taken", "_view"),
+        *("length", "trailers"),
+    )
 
-    def __init__(self, memory: BodyMemory, expected: int | None = None) -> None:
-        """`expected` is how long it will be (bytes), None when nobody knows: it is chunked."""
+    def __init__(self, memory: BodyMemory, expected: int | None = None, space: SpoolSpace = UNLIMITED) -> None:
+        """`expected` is how long it will be (bytes), None when nobody knows: it is chunked. `space` is what its spool file may
+        take."""
         self._memory = memory
         self._expected = expected
         # Its position is behind what has come and is not in the file. It grows as it is written to; or it has the size that it
@@ -41,6 +46,8 @@ class RequestBody:
         self._size = 0
         self._view: memoryview | None = None
         self._file: BinaryIO | None = None
+        self._space = space
+        self._lease: SpoolLease | None = None  # of the file
         # How much may be in the buffer, and what of that was taken from the worker's memory.
         self._granted = memory.free_bytes
         self._taken = 0
@@ -120,10 +127,15 @@ class RequestBody:
     # A thread's side
 
     def spool(self) -> None:
-        """Move what is in memory to the spool file. Blocks; raises OSError, for instance when the disk is full."""
+        """Move what is in memory to the spool file. Blocks; raises OSError, for instance when the disk is full, or its part of
+        it (`SpoolSpace`)."""
+        gathered = self._buffer.tell()
+        if self._lease is None:
+            self._lease = SpoolLease(self._space)
+        self._lease.take(gathered)
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="starman-")  # noqa: SIM115 - closed by `close`
-        self._file.write(self._buffer.getbuffer()[: self._buffer.tell()])
+        self._file.write(self._buffer.getbuffer()[:gathered])
         if self._size == SPOOL_BATCH_BYTES:
             self._buffer.seek(0)  # it is as large as it may be: fill it again
         else:
@@ -147,26 +159,27 @@ class RequestBody:
 
         Blocks, if there is a spool file: see `discard`.
         """
-        file = self._release()
-        if file is not None:
-            _close(file)
+        file, lease = self._release()
+        if lease is not None:
+            _close(file, lease)
         return False
 
     # Either side
 
     def discard(self) -> None:
         """As `close`, when nobody has read it: does not block. May be called more than once."""
-        file = self._release()
-        if file is not None:
-            close_elsewhere(_close, file)
+        file, lease = self._release()
+        if lease is not None:
+            close_elsewhere(_close, file, lease)
 
-    def _release(self) -> BinaryIO | None:
+    def _release(self) -> tuple[BinaryIO | None, SpoolLease | None]:
         self._forget()
         taken, self._taken = self._taken, 0
         if taken:
             self._memory.give_back(taken)
         file, self._file = self._file, None
-        return file
+        lease, self._lease = self._lease, None
+        return file, lease
 
     def _forget(self) -> None:
         self._view = None
@@ -174,7 +187,9 @@ class RequestBody:
         self._buffer = io.BytesIO()
 
 
-def _close(file: BinaryIO) -> None:
+def _close(file: BinaryIO | None, lease: SpoolLease) -> None:
     # On a full disk closing fails, too: it has bytes to write, which nobody wants now. The file is closed all the same.
-    with contextlib.suppress(OSError):
-        file.close()
+    if file is not None:
+        with contextlib.suppress(OSError):
+            file.close()
+    lease.release()

@@ -58,6 +58,7 @@ LOCK_FILES = {
     "starman/serving/outbox.py",
     "starman/serving/pool.py",
     "starman/serving/writer.py",
+    "starman/wsgi/spoolspace.py",
 }
 
 MASTER_MODULES = ("starman.cli", "starman.sources", "starman.settings", "starman.process.master")

@@ -23,6 +23,7 @@ from starman.serving.exchange import Exchange
 from starman.serving.remainder import Remainder
 from starman.wsgi import body as body_module
 from starman.wsgi.body import RequestBody
+from starman.wsgi.spoolspace import SpoolLease
 from tests.functional.harness import wait_until
 from tests.functional.wire import Client, TruncatedError, encode_request
 from tests.unit.serving.running import SECONDS, Running, descriptors, hasten, reset
@@ -659,7 +660,7 @@ def _disk_is_full(*arguments: object) -> None:
 
 
 @inline_too
-def test_a_full_disk_is_a_500(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+def test_a_full_disk_is_a_503(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
     monkeypatch.setattr(RequestBody, "spool", _disk_is_full)
     with Running(echo, body_buffer=1000, **options) as running:
         for method in ("reads on", "stops"):
@@ -669,19 +670,23 @@ def test_a_full_disk_is_a_500(options: dict[str, Any], monkeypatch: pytest.Monke
                 with contextlib.suppress(OSError):
                     client.send(b"x" * 100_000)
             response = client.read()
-            assert (response.status, response.get("Connection")) == (500, "close")
+            assert (response.status, response.get("Connection"), response.get("Retry-After")) == (503, "close", "5")
         assert running.client().request("POST", "/", body=b"small").status == 200
-    assert capfd.readouterr().err.count("the spool file of a request body failed") == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if "the spool file of a request body failed" in line]
+    assert [line.partition("failed")[2] for line in lines] == [
+        ": [Errno 28] No space left on device",
+        ", 1 more time within 10 s; the last: [Errno 28] No space left on device",
+    ]
 
 
-def test_a_disk_that_is_full_when_the_body_is_complete_is_a_500(
+def test_a_disk_that_is_full_when_the_body_is_complete_is_a_503(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: Capture
 ) -> None:
     monkeypatch.setattr(RequestBody, "reader", _disk_is_full)
     with Running(echo, **options) as running, running.client() as client:
         client.send(encode_request("POST", "/", body=b"x") + HELLO)
         response = client.read()
-        assert (response.status, response.get("Connection")) == (500, "close")
+        assert (response.status, response.get("Connection"), response.get("Retry-After")) == (503, "close", "5")
         assert client.at_end()
         assert running.client().get("/x").status == 200
     assert "No space left" in capfd.readouterr().err
@@ -745,9 +750,9 @@ def closers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = body_module._close
 
-    def close(file: BinaryIO) -> None:
+    def close(file: BinaryIO, lease: SpoolLease) -> None:
         names.append(threading.current_thread().name)
-        real(file)
+        real(file, lease)
 
     monkeypatch.setattr(body_module, "_close", close)
     return names

@@ -69,6 +69,14 @@ class FakePool:
         self.permits += 1
 
 
+class FakeShortages:
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+    def add(self, kind: str, details: str) -> None:
+        self.said.append((kind, details))
+
+
 class FakeShared:
     """What an exchange needs of what connections share."""
 
@@ -80,6 +88,7 @@ class FakeShared:
         self.draining = False
         self.pool = FakePool(Outbox(loop))
         self.spool_limits = SpoolLimits(1 << 20, 1 << 20)
+        self.shortages = FakeShortages()
 
 
 class Stage:
@@ -305,19 +314,22 @@ def test_the_body_is_read_and_given_back(stage: Make) -> None:
     assert kept[0].closed
 
 
-def test_a_body_that_cannot_be_read_is_a_500(stage: Make, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+@pytest.mark.parametrize(("code", "status"), [(errno.ENOSPC, b"503"), (errno.EMFILE, b"503"), (errno.EIO, b"500")])
+def test_a_body_that_cannot_be_read_is_refused(stage: Make, monkeypatch: pytest.MonkeyPatch, code: int, status: bytes) -> None:
     def fail(body: RequestBody) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(code, "a failure")
 
     monkeypatch.setattr(RequestBody, "reader", fail)
     s = stage(hello)
     exchange, waiting = s.offer(body=body_of(b"x")), s.offer(body=body_of(b"y"))
     assert exchange.run() is None
-    assert s.received().startswith(b"HTTP/1.1 500 ")
-    assert s.shared.access_log.lines == [("192.0.2.7", 500)]
+    received = s.received()
+    assert received.startswith(b"HTTP/1.1 " + status)
+    assert (b"\r\nRetry-After: 5\r\n" in received) is (status == b"503")
+    assert s.shared.access_log.lines == [("192.0.2.7", int(status))]
     assert s.writer.turn is Turn.ENDING
     assert waiting is not None
-    assert "No space left" in capfd.readouterr().err
+    assert s.shared.shortages.said == [("the spool file of a request body failed", f"[Errno {code}] a failure")]
 
 
 def test_who_has_gone_while_queued_is_not_served(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:

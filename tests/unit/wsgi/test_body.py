@@ -234,16 +234,16 @@ def test_close_without_a_spool_file() -> None:
 
 def test_discard_has_another_thread_close_the_spool_file(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[Any] = []
-    monkeypatch.setattr(module, "close_elsewhere", lambda close, file: closed.append((close, file)))
+    monkeypatch.setattr(module, "close_elsewhere", lambda close, *arguments: closed.append((close, *arguments)))
     body = gathered(b"x" * 100, 0)
     file = body.reader()
     body.discard()
     body.discard()
     body.close()
     assert not file.closed
-    ((close, given),) = closed
+    ((close, given, lease),) = closed
     assert given is file
-    close(given)
+    close(given, lease)
     assert file.closed
 
 

@@ -1,0 +1,86 @@
+"""starman.serving.shortage: what a client is told, and how much the error log is."""
+
+from __future__ import annotations
+
+import errno
+import re
+import threading
+
+import pytest
+
+from starman.serving.shortage import PERIOD, ShortageLog, refusal_for
+
+Capture = pytest.CaptureFixture[str]
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lines(capfd: Capture) -> list[str]:
+    return [re.sub(r"^(\[.*?\] ){2}", "", line) for line in capfd.readouterr().err.splitlines()]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_passes_is_a_503(code: int) -> None:
+    refusal = refusal_for(OSError(code, "no"), to_head=True)
+    assert (refusal.status, refusal.to_head) == (503, True)
+
+
+def test_a_lack_of_memory_is_a_503() -> None:
+    assert refusal_for(MemoryError(), to_head=False).status == 503
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "no"), FileNotFoundError(2, ""), OSError("no"), ValueError("no")])
+def test_what_does_not_is_a_500(error: Exception) -> None:
+    refusal = refusal_for(error, to_head=False)
+    assert (refusal.status, refusal.to_head) == (500, False)
+
+
+def test_of_each_kind_one_line_is_written_and_the_rest_counted(capfd: Capture) -> None:
+    clock = Clock()
+    shortages = ShortageLog(clock)
+    for number in range(3):
+        shortages.add("no disk", f"client {number}")
+        shortages.add("no descriptor")
+    shortages.check(clock.now)
+    assert lines(capfd) == ["[ERROR] no disk: client 0", "[ERROR] no descriptor"]
+    shortages.check(clock.now + PERIOD - 1)
+    assert lines(capfd) == []
+    shortages.check(clock.now + PERIOD)
+    assert lines(capfd) == [
+        "[ERROR] no disk, 2 more times within 10 s; the last: client 2",
+        "[ERROR] no descriptor, 2 more times within 10 s",
+    ]
+    # It goes on: still one line in 10 s. When it has stopped, the next one is news again.
+    shortages.add("no disk", "client 3")
+    shortages.check(clock.now + PERIOD + 1)
+    assert lines(capfd) == []
+    shortages.check(clock.now + 2 * PERIOD)
+    assert lines(capfd) == ["[ERROR] no disk, 1 more time within 10 s; the last: client 3"]
+    shortages.check(clock.now + 3 * PERIOD)
+    shortages.add("no disk", "client 4")
+    shortages.check(clock.now + 3 * PERIOD)
+    assert lines(capfd) == ["[ERROR] no disk: client 4"]
+
+
+def test_at_the_end_what_is_missing_is_said(capfd: Capture) -> None:
+    shortages = ShortageLog(Clock())
+    shortages.add("no disk", "a")
+    shortages.add("no disk", "b")
+    shortages.close()
+    assert lines(capfd) == ["[ERROR] no disk: a", "[ERROR] no disk, 1 more time within 10 s; the last: b"]
+
+
+def test_any_thread_may_add(capfd: Capture) -> None:
+    shortages = ShortageLog(Clock())
+    threads = [threading.Thread(target=lambda: [shortages.add("no disk") for _ in range(1000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    shortages.close()
+    assert lines(capfd) == ["[ERROR] no disk", "[ERROR] no disk, 3999 more times within 10 s"]
