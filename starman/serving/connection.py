@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from starman import log
 from starman.errors import ProtocolError
-from starman.proto.messages import RequestHead
+from starman.proto.messages import EndOfBody, RequestHead
 from starman.proto.request import RequestParser
 from starman.serving.bodystream import BodyStream
 from starman.serving.clock import LONGEST_TURN, REST_SECONDS, Progress
@@ -69,8 +69,10 @@ class Connection(Ending):
                 self._shared.connections.wake(self)
             self._parser.receive(data)
             if not self._paused:
-                self._advance()
-                if len(data) >= LARGE_READ:
+                if len(data) < LARGE_READ:
+                    self._advance()
+                else:
+                    self._advance(time.monotonic() + LONGEST_TURN)
                     self.let_others_go_first()
         elif self._phase is LINGERING:
             self.linger_on().data_received(data)
@@ -93,10 +95,12 @@ class Connection(Ending):
 
     # Reading
 
-    def _advance(self) -> None:
-        """Turn what was received into exchanges, until more is needed or the connection has to wait."""
+    def _advance(self, until: float = 0.0) -> None:
+        """Turn what was received into exchanges, until more is needed or the connection has to wait.
+
+        `until`: when others have their turn, monotonic; 0: LONGEST_TURN after the first event that others follow.
+        """
         parser = self._parser
-        until = 0.0
         try:
             while (event := parser.next_event()) is not None:
                 if isinstance(event, RequestHead):
@@ -106,16 +110,18 @@ class Connection(Ending):
                 elif isinstance(event, bytes):
                     assert self._upload is not None
                     self._upload.take(event)
-                    until = until or time.monotonic() + LONGEST_TURN
-                    if time.monotonic() > until:
-                        self.let_others_go_first()
                 else:
-                    upload, self._upload = self._upload, None
-                    assert upload is not None
-                    upload.end(event)
-                    if not upload.head.persistent:
-                        parser.close()
+                    self._on_end(event)
+                    if self._paused:
+                        return
+                    continue  # the clock is looked at with what comes before an end, and behind it
                 if self._paused:
+                    return
+                now = time.monotonic()
+                if until == 0.0:
+                    until = now + LONGEST_TURN
+                elif now > until:
+                    self.let_others_go_first()
                     return
         except ProtocolError as error:
             self.refuse(error)
@@ -138,6 +144,13 @@ class Connection(Ending):
         if head.upgrade and self._writer.wake_when_done():
             # What follows may be of another protocol: that shows when this request is answered.
             self.pause()
+
+    def _on_end(self, end: EndOfBody) -> None:
+        upload, self._upload = self._upload, None
+        assert upload is not None
+        upload.end(end)
+        if not upload.head.persistent:
+            self._parser.close()
 
     def offer(self, head: RequestHead, body: RequestBody | BodyStream | None, kind: type[Exchange]) -> None:
         """A request is complete, or streams: it runs now, or when those before it are answered."""
@@ -181,7 +194,7 @@ class Connection(Ending):
         self._paused = self._yields = False
         if not self._transport.is_closing():
             self._transport.resume_reading()
-            self._advance()
+            self._advance(time.monotonic() + LONGEST_TURN)
         if self._eof or self._writer.turn is ENDING:
             self.on_turn()
 

@@ -1,6 +1,6 @@
 """A connection whose input is much work lets others go first after each piece, whatever else it waits for.
 
-Here a turn is over at once, so that every piece of a body ends one.
+Here a turn is over at once, so that every head and every piece of a body ends one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pytest
 
 from starman.serving import clock as clock_module
 from starman.serving import connection as connection_module
+from starman.serving.connection import Connection
 from starman.serving.upload import Upload
 from tests.functional.wire import encode_request
 from tests.unit.serving.running import Running, hasten
@@ -66,6 +67,33 @@ def test_others_have_their_turn_after_each_piece(monkeypatch: pytest.MonkeyPatch
         assert client.read().body == b"/0|20000"
     assert sum(pieces) >= 20_000 // 256
     assert max(pieces) == 1
+
+
+def test_others_have_their_turn_between_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two of a small read go together: the clock is not looked at before there are two."""
+    heads: list[int] = [0]
+    offer = Connection.offer
+
+    def count(self: Connection, *arguments: Any) -> None:
+        heads[-1] += 1
+        offer(self, *arguments)
+
+    monkeypatch.setattr(Connection, "offer", count)
+    with Running(length) as running, running.client() as client:
+
+        def another_turn() -> None:
+            heads.append(0)
+            running.loop.call_soon(another_turn)
+
+        running.call(another_turn)
+        client.send(b"".join(encode_request("GET", f"/{n}") for n in range(30)))
+        assert [response.body for response in client.read_many(["GET"] * 30)] == [b"/%d|0" % n for n in range(30)]
+        assert max(heads) == 2
+        heads[:] = [0]
+        fields = [(f"X-{n}", "x" * 8000) for n in range(4)]
+        client.send(b"".join(encode_request("GET", f"/{n}", fields) for n in range(30)))
+        assert [response.body for response in client.read_many(["GET"] * 30)] == [b"/%d|0" % n for n in range(30)]
+        assert max(heads) <= 2
 
 
 def test_the_clock_is_looked_at_within_a_read_of_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
