@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from starman import service_links
+from starman import log, service_links, standard
 from starman.declaration import SETTINGS, Setting
 from starman.errors import StarmanError
 from starman.sources import Action, from_arguments, from_command_line, off_flag
@@ -50,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Errors of starman's are a line on standard error, and their details after it. Call it from the main thread.
     """
+    standard.open_missing()
+    opened = log.open_own()
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         # Inherited, as from a shell's `trap '' CHLD`: no child of ours would leave an exit status to wait for.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -59,12 +61,20 @@ def main(argv: list[str] | None = None) -> int:
         return report(error)
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        log.finish()
+        if opened:
+            log.close_own()
 
 
 def report(error: StarmanError) -> int:
-    """Print `error` for an operator, and return the exit status that it means."""
+    """Print `error` for an operator, and return the exit status that it means. Not kept waiting by a full standard error."""
     details = f"\n{error.details}" if error.details else ""
-    print(f"starman: {error}{details}", file=sys.stderr)
+    text = f"starman: {error}{details}\n"
+    if sys.stderr is sys.__stderr__:
+        log.raw(text)
+    else:
+        sys.stderr.write(text)
     return error.exit_status
 
 

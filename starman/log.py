@@ -1,14 +1,20 @@
 """The error log: one line an event, on file descriptor 2, which `--error-log` points at a file.
 
-Any thread of any process may call. A line leaves in one write, so lines of many workers do not mix. The logging
-package is not used, nor imported: it would add 2 MB to a master of 5.
+Any thread of any process may call, and is never kept waiting: what nobody takes is kept for a while, then counted and dropped
+(`logqueue`). A line leaves in one write, so lines of many workers do not mix. The logging package is not used, nor imported: it
+would add 2 MB to a master of 5.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
 import time
+
+from starman.logqueue import LogQueue
+
+# How long (seconds) the last lines of a process may take.
+_LAST_LINES = 1.0
 
 
 def info(text: str) -> None:
@@ -55,15 +61,61 @@ def escaped(text: str) -> str:
 
 
 def _write(level: str, text: str) -> None:
+    raw(_line(level, text))
+
+
+def _line(level: str, text: str) -> str:
     stamp = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    raw(f"[{stamp}] [{os.getpid()}] [{level}] {escaped(text.rstrip())}\n")
+    return f"[{stamp}] [{os.getpid()}] [{level}] {escaped(text.rstrip())}\n"
 
 
 def raw(text: str) -> None:
-    """Write `text` as it is. Never raises: a full disk or a closed terminal must not take the server down."""
-    try:
-        if sys.stderr is not None:
-            sys.stderr.flush()
-        os.write(2, text.encode("utf-8", "backslashreplace"))
-    except (OSError, ValueError):
-        pass
+    """Write `text`, whole lines, as it is. Never raises: a full disk or a closed terminal must not take the server down."""
+    with contextlib.suppress(OSError, ValueError, MemoryError):
+        _queue.put(text.encode("utf-8", "backslashreplace"))
+
+
+def _lost(count: int, reason: str) -> bytes:
+    lines = "1 line of the error log was" if count == 1 else f"{count} lines of the error log were"
+    return _line("WARNING", f"{lines} lost: {reason}").encode()
+
+
+_queue = LogQueue(_lost)
+
+
+def open_own() -> bool:
+    """Write by a descriptor of the log's own, which applications do not close by accident. True: call `close_own` at the end.
+
+    From then on descriptor 2 may be closed or pointed elsewhere. Main thread.
+    """
+    return _queue.open()
+
+
+def renew_own() -> None:
+    """Follow descriptor 2, which has been pointed at another file. Main thread."""
+    _queue.renew()
+
+
+def close_own() -> None:
+    """Write to descriptor 2 again. Main thread."""
+    _queue.close()
+
+
+def fileno() -> int:
+    """The descriptor that lines are written to. It may be non-blocking."""
+    return 2 if _queue.output is None else _queue.output.fd
+
+
+def pending() -> bool:
+    """Whether lines wait for somebody to take them: call `retry` soon."""
+    return _queue.pending
+
+
+def retry() -> None:
+    """Write what waits, as far as it is taken. Never waits."""
+    _queue.retry()
+
+
+def finish() -> None:
+    """Before the process ends: wait a moment until all is written."""
+    _queue.finish(_LAST_LINES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from starman import log, service_links
+from starman import log, service_links, standard
 from starman.errors import SettingError, StartError
 
 TYPE_CHECKING = False
@@ -45,6 +45,7 @@ def run(app: Application | str | None = None, **settings: object) -> None:
 
     if threading.current_thread() is not threading.main_thread():
         raise StartError("starman.run takes the signals over, which only the main thread can: call it there")
+    standard.open_missing()
     directory = os.getcwd()
 
     def read() -> Settings:
@@ -53,7 +54,13 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     chosen = read()
     application = app if callable(app) else None
     mounted = None if application is None else _mounted(application, chosen, "run(app)")
-    _run(chosen, Program(_load, mounted, lambda current: describe(current, application), read), embedded=True)
+    opened = log.open_own()
+    try:
+        _run(chosen, Program(_load, mounted, lambda current: describe(current, application), read), embedded=True)
+    finally:
+        log.finish()
+        if opened:
+            log.close_own()
 
 
 def run_master(settings: Settings, reread: Callable[[], Settings], handover: Handover | None = None) -> int:
@@ -87,6 +94,7 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     from starman.serving.service import Service
     from starman.sources import from_keywords
 
+    standard.open_missing()
     chosen = from_keywords(app, settings, os.environ, os.getcwd())
     inheritance = Inheritance.take(os.environ)
     for warning in (*chosen.warnings(), *inheritance.warnings):

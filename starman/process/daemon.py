@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 
+from starman import log
 from starman.errors import StarmanError, StartError
 from starman.process.forking import flush
 from starman.process.members import Phase
@@ -97,6 +98,7 @@ def daemonize() -> Daemon:
         os.dup2(null, fd)
     if null > 2:
         os.close(null)
+    log.renew_own()
     return daemon
 
 

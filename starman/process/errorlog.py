@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 
+from starman import log
 from starman.errors import SettingError
+from starman.output import open_for_appending
 
 
 class ErrorLog:
@@ -27,18 +29,16 @@ class ErrorLog:
         """Raises SettingError when the file cannot be written."""
         if self._path is not None and not self._opened:
             try:
-                fd = _open(self._path)
+                fd = open_for_appending(self._path)
             except OSError as error:
                 raise SettingError(f"error_log: cannot write {self._written}: {error.strerror}") from None
             self._kept = os.dup(2)
-            os.dup2(fd, 2)
-            os.close(fd)
+            _point_at(fd)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         if self._kept >= 0:
-            os.dup2(self._kept, 2)
-            os.close(self._kept)
+            _point_at(self._kept)
 
     def reopen(self) -> bool:
         """Point descriptor 2 at the file that the path leads to now. False: there is no file, so nothing was done.
@@ -47,11 +47,12 @@ class ErrorLog:
         """
         if self._path is None:
             return False
-        fd = _open(self._path)
-        os.dup2(fd, 2)
-        os.close(fd)
+        _point_at(open_for_appending(self._path))
         return True
 
 
-def _open(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+def _point_at(fd: int) -> None:
+    """Have descriptor 2, and the log's own, lead to what `fd` leads to, which is closed."""
+    os.dup2(fd, 2)
+    os.close(fd)
+    log.renew_own()

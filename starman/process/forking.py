@@ -1,10 +1,12 @@
-"""What every process of ours does around its birth and at its end: signals, fork, exit. Never imports starman's other rooms."""
+"""What every process of ours does around its birth and at its end: signals, fork, exit."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+
+from starman import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,6 +189,7 @@ def adopt_error_log(fds: list[int]) -> None:
     for fd in fds:
         os.dup2(fd, 2)
         os.close(fd)
+        log.renew_own()
 
 
 def flush() -> None:
@@ -210,5 +213,6 @@ def leave(status: int) -> NoReturn:
     try:
         atexit._run_exitfuncs()
         flush()
+        log.finish()
     finally:
         os._exit(status)

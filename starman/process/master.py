@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 STATUS_SLACK = 0.25
 # After an error in the loop itself, how long to wait (seconds) before the next round.
 _ERROR_PAUSE = 1.0
+# How soon (seconds) what the error log did not take at once is written again.
+_LOG_RETRY = 0.2
 # The names of the trials' links; those of members count from 1.
 _READING = 0
 _TRYING = -1
@@ -164,6 +166,7 @@ class Master:
                 status = self._act()
                 if status is not None:
                     return status
+                log.retry()
                 # After all else, for what was begun must not be forgotten, nor a HUP whose settings are being read.
                 if not self._reload.busy:
                     self._upgrade.proceed(reopening=self._reopening.busy)
@@ -234,6 +237,8 @@ class Master:
         instant = self._roster.next_instant(now)
         if instant is not None:
             instants.append(instant)
+        if log.pending():
+            instants.append(now + _LOG_RETRY)
         timeout = 0.0 if self._deaths else max(0.0, min(instants) - now) if instants else None
         for link in self._links.wait(timeout):
             self._listen(link)

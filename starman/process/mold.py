@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 
 from starman import hooks, log
 from starman.errors import HookError, StarmanError
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from starman.process.blueprint import Blueprint
+    from starman.process.messages import Message
     from starman.process.worker import MakeService
     from starman.wsgi.call import Application
+
+# How often what the error log did not take at once is written again.
+_RETRY_MILLISECONDS = 200
 
 
 def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoReturn:
@@ -54,6 +59,7 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
     finally:
         # Hazard 16: a mold is a copy of the process that it came from; what that would do at its end is not its business.
         flush()
+        log.finish()
         os._exit(status)
 
 
@@ -71,6 +77,7 @@ def become_mold(channel: Channel, blueprint: Blueprint, abandon: Callable[[], No
 
         log.error(f"the mold failed\n{traceback.format_exc()}")
     finally:
+        log.finish()
         os._exit(1)
 
 
@@ -100,7 +107,7 @@ class _Mold:
 
     def obey(self) -> None:
         """Fork what the master asks for, until it closes its end."""
-        while (received := self._channel.receive()) is not None:
+        while (received := self._next()) is not None:
             message, fds = received
             if isinstance(message, Spawn) and len(fds) == 1:
                 self._spawn(message, Channel.of_descriptor(fds[0]))
@@ -109,6 +116,14 @@ class _Mold:
                 self._channel.send(Reopened())
             else:
                 log.error(f"a mold cannot do anything with {message!r}")
+
+    def _next(self) -> tuple[Message, list[int]] | None:
+        """Wait for the next order, or the end of file (None); meanwhile write what the error log has not taken yet."""
+        poll = select.poll()
+        poll.register(self._channel.fileno(), select.POLLIN)
+        while log.pending() and not poll.poll(_RETRY_MILLISECONDS):
+            log.retry()
+        return self._channel.receive()
 
     def _spawn(self, order: Spawn, child_channel: Channel) -> None:
         """Fork twice: the process in between ends at once, so that its child becomes one of the master (a child subreaper),

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 
+from starman import log
 from starman.process.forking import fork, take_signals
 from starman.process.messages import Approved, Failed
 
@@ -73,6 +74,7 @@ class Trial:
 
             channel.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
         finally:
+            log.finish()
             os._exit(0)
 
     def on_message(self, message: Message) -> None:

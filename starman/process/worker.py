@@ -12,7 +12,7 @@ import signal
 
 import anyio
 
-from starman import hooks, log
+from starman import hooks, log, standard
 from starman.errors import StarmanError
 from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, leave, reseed, take_signals
 from starman.process.members import SECOND_STOP
@@ -89,6 +89,7 @@ def run_worker(channel: Channel, slot: int, place: int, blueprint: Blueprint, ap
         else:
             reseed()
             hooks.run_after_fork()
+        standard.restore()
         ignore_failing_writes()
         settings = blueprint.settings
         oversight = Oversight(channel, slot, blueprint.scoreboard.place(place), settings)

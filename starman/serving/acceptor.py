@@ -14,12 +14,14 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 from starman import log
+from starman.output import FIRST_FREE
 from starman.serving import exclusive
 from starman.serving.connection import Connection
 from starman.serving.exclusive import ExclusiveWatch
 from starman.serving.handshake import Handshake
 from starman.serving.overseer import Overseer
 from starman.serving.shared import SOFTWARE, Shared
+from starman.standard import out_of_the_way
 from starman.wsgi.environ import for_connection, template
 
 # How many connections one wake-up accepts from a listener at most. Where siblings are woken in turn, as many as give no lead.
@@ -65,6 +67,8 @@ class _Socket(socket.socket):
 
     def accept(self) -> tuple[socket.socket, object]:
         descriptor, address = self._accept()  # type: ignore[attr-defined]
+        if descriptor < FIRST_FREE:
+            descriptor = out_of_the_way(descriptor)
         return _Socket(self.family, self.type, self.proto, descriptor), address
 
 

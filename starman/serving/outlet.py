@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from starman.serving.filerest import send_some
 from starman.serving.outbox import MOST
 from starman.serving.socketstate import is_reset
+from starman.standard import out_of_the_way
 
 if TYPE_CHECKING:
     from starman.serving.filerest import FileRest
@@ -19,6 +20,8 @@ _COPIED: Final = 65_536
 # What is held back is copied together, up to so many bytes; more goes from where it is, if the pieces are few.
 _JOINED: Final = 16_384
 _FEW: Final = 16
+# The last descriptor that no connection may have: an application may have closed it, and still print to it.
+_STANDARD_ERROR: Final = 2
 # Where the system cannot be told that more will come (macOS), the end is a packet of its own.
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
 _WITH_THE_END: Final = _JOINED if _MORE else 0
@@ -45,7 +48,8 @@ class Outlet:
     def open(self, fd: int) -> None:
         """Duplicate the connection's own descriptor, unless that was done, or is -1 (TLS). Raises OSError when none is left."""
         if self.fd < 0 <= fd:
-            self.fd = os.dup(fd)
+            duplicate = os.dup(fd)
+            self.fd = duplicate if duplicate > _STANDARD_ERROR else out_of_the_way(duplicate)
 
     def hold(self, data: bytes) -> int:
         """Hold back, unless that were too much. How many pieces are held then; 0: not this one."""

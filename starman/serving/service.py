@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from starman import log
+from starman import log, standard
 from starman.serving.acceptor import Acceptor, Listening
 from starman.serving.accesslog import AccessLog
 from starman.serving.certificate import server_context
@@ -184,6 +184,8 @@ class Service:
             if self._overseer is not None:
                 self._overseer.tick(shared.pool.finished, len(shared.connections), shared.pool.awake)
             acceptor.tick()
+            log.retry()
+            standard.restore()
             now = time.monotonic()
             shared.refusals.check(now)
             shared.shortages.check(now)

@@ -11,6 +11,7 @@ import os
 import tempfile
 from typing import BinaryIO, NamedTuple
 
+from starman import standard
 from starman.serving.filerest import FileRest
 from starman.wsgi.spoolspace import UNLIMITED, SpoolLease, SpoolSpace
 
@@ -58,6 +59,7 @@ class Spool:
             self._lease = SpoolLease(limits.space)
         self._lease.take(len(data))
         if self._file is None:
+            standard.restore()
             self._file = tempfile.TemporaryFile(prefix="starman-", buffering=0)  # noqa: SIM115 - closed by `close`
         while data:
             count = self._file.write(data)

@@ -10,6 +10,7 @@ import io
 import tempfile
 from typing import BinaryIO
 
+from starman import standard
 from starman.closing import close_elsewhere
 from starman.wsgi.bodymemory import FREE_BYTES, BodyMemory
 from starman.wsgi.spoolspace import UNLIMITED, SpoolLease, SpoolSpace
@@ -134,6 +135,7 @@ class RequestBody:
             self._lease = SpoolLease(self._space)
         self._lease.take(gathered)
         if self._file is None:
+            standard.restore()
             self._file = tempfile.TemporaryFile(prefix="starman-")  # noqa: SIM115 - closed by `close`
         self._file.write(self._buffer.getbuffer()[:gathered])
         if self._size == SPOOL_BATCH_BYTES:

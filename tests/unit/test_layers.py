@@ -21,8 +21,8 @@ MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.
 # From the bottom. A module imports from its own room and from those before it.
 ROOMS = {
     "ground": {
-        *("addresses", "closing", "cpus", "declaration", "errors", "hooks", "log"),
-        *("revision", "service_links", "settings", "table", "values", "version"),
+        *("addresses", "closing", "cpus", "declaration", "errors", "hooks", "log", "logqueue"),
+        *("output", "revision", "service_links", "settings", "standard", "table", "values", "version"),
     },
     "proto": {"proto"},
     "wsgi": {"wsgi"},
@@ -34,8 +34,8 @@ ORDER = list(ROOMS)
 
 FORBIDDEN = {
     "ground": {
-        *("addresses", "closing", "cpus", "declaration", "errors", "hooks", "log"),
-        *("revision", "service_links", "settings", "table", "values", "version"),
+        *("addresses", "closing", "cpus", "declaration", "errors", "hooks", "log", "logqueue"),
+        *("output", "revision", "service_links", "settings", "standard", "table", "values", "version"),
     },
     "proto": {"asyncio", "logging", "os", "socket", "threading", "time", "anyio", "uvloop", "starman.settings", "starman.log"},
     "wsgi": {"asyncio", "anyio", "uvloop"},
@@ -52,6 +52,7 @@ LOCKS = {"Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore",
 # `call_loop` is the name under which the door to the loop, `Pool.post`, is handed to those who may use it.
 CROSS_THREAD_CALLS = {"call_soon_threadsafe", "run_coroutine_threadsafe", "call_loop", "_call_loop"}
 LOCK_FILES = {
+    "starman/logqueue.py",
     "starman/serving/accesslog.py",
     "starman/serving/bodystream.py",
     "starman/serving/inline.py",

@@ -1,0 +1,172 @@
+"""Output: a file, pipe, terminal or socket that is written to without ever waiting for its reader. For the two logs.
+
+O_NONBLOCK belongs to the open file, which standard error and standard output share with the shell and with other programs. So it
+is set on a file of our own where the system lets us open one (Linux: /proc/self/fd), and never on theirs; else each write says
+by itself that it must not wait (RWF_NOWAIT), or is preceded by a look at whether there is room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import stat
+
+# The descriptors of the logs are numbered from here on, or just below the limit if that is lower: out of reach of programs that
+# close the first descriptors. Not higher, for the kernel's table of descriptors grows with the largest number.
+_LOWEST = 1000
+_BELOW_THE_LIMIT = 8
+# Standard input, output and error are below.
+FIRST_FREE = 3
+
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "pwritev") else 0
+# What pwritev says of a file, or on a system, that does not know RWF_NOWAIT.
+_UNKNOWN = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE)
+
+
+class Output:
+    """One thread at a time.
+
+    fd: the descriptor, which is not inherited by other programs. most_bytes: the most that one write leaves in one piece among
+    those of other processes; 0: there is no limit (a file).
+    """
+
+    __slots__ = ("_borrowed", "_identity", "_nowait", "_polled", "fd", "most_bytes")
+
+    def __init__(self, fd: int, *, borrow: bool = False) -> None:
+        """Write to what descriptor `fd` leads to, by a descriptor of our own with a high number; `borrow`: by `fd` itself.
+
+        Raises OSError when `fd` is closed or no descriptor is left.
+        """
+        self._borrowed = borrow
+        self._take(fd)
+
+    def _take(self, fd: int) -> None:
+        self._identity = _identity(fd)
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        self.most_bytes = 0 if is_file else select.PIPE_BUF
+        own = -1
+        if not (is_file or self._borrowed):
+            own = _opened_anew(fd, self._identity)
+        self._nowait = not is_file and own < 0 and bool(_NOWAIT)
+        self._polled = not is_file and own < 0 and not _NOWAIT
+        if self._borrowed:
+            self.fd = fd
+        elif own >= 0:
+            try:
+                self.fd = duplicate_high(own)
+            finally:
+                os.close(own)
+        else:
+            self.fd = duplicate_high(fd)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the descriptor still leads to the same: an application may have closed it, and its number be another file's."""
+        try:
+            return _identity(self.fd) == self._identity
+        except OSError:
+            return False
+
+    def same_as(self, fd: int) -> bool:
+        """Whether descriptor `fd` leads to the same file."""
+        try:
+            return _identity(fd) == self._identity
+        except OSError:
+            return False
+
+    def write(self, data: bytes) -> int:
+        """Write as much of `data` as is taken at once, and return how many bytes that is.
+
+        Raises BlockingIOError when nothing is; another OSError when nothing ever will be: nobody reads, or the descriptor is
+        not ours any more.
+        """
+        if not self.usable:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        if self._nowait:
+            try:
+                return os.pwritev(self.fd, [data], -1, _NOWAIT)
+            except OSError as error:
+                if error.errno not in _UNKNOWN:
+                    raise
+                self._nowait, self._polled = False, True
+        if self._polled:
+            poll = select.poll()
+            poll.register(self.fd, select.POLLOUT)
+            if not poll.poll(0):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            data = data[: select.PIPE_BUF]
+        return os.write(self.fd, data)
+
+    def move(self, fd: int) -> None:
+        """Write to what `fd` leads to from now on, if possible by the same number as before. Raises OSError without descriptors;
+        nothing has changed then."""
+        new = Output(fd)
+        old, usable = self.fd, self.usable
+        self._identity, self._nowait, self._polled = new._identity, new._nowait, new._polled
+        self.most_bytes, self.fd, self._borrowed = new.most_bytes, new.fd, False
+        if not usable or old < FIRST_FREE:
+            return
+        try:
+            os.dup2(new.fd, old, inheritable=False)
+        except OSError:  # the limit of descriptors is lower now
+            os.close(old)
+        else:
+            os.close(new.fd)
+            self.fd = old
+
+    def close(self) -> None:
+        """Give the descriptor back, if it is ours. May be called more than once."""
+        if self.fd >= 0 and not self._borrowed and self.usable:
+            os.close(self.fd)
+        self.fd = -1
+
+
+def duplicate_high(fd: int) -> int:
+    """A duplicate of `fd` with a high number, which other programs do not inherit. Raises OSError when there is none left."""
+    limit = os.sysconf("SC_OPEN_MAX")
+    lowest = _LOWEST if limit < 0 else max(FIRST_FREE, min(_LOWEST, limit - _BELOW_THE_LIMIT))
+    with contextlib.suppress(OSError):
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
+
+
+def open_for_appending(path: str) -> int:
+    """Open the log file at `path`, or make it. Never waits: a FIFO that no process reads is an OSError that says so. The file
+    itself is blocking, as a program expects of its standard error."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags, 0o644)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            kind = stat.S_IFMT(os.stat(path).st_mode)
+            if kind == stat.S_IFIFO:
+                raise OSError(errno.ENXIO, "it is a FIFO that no process reads") from None
+            if kind == stat.S_IFSOCK:
+                raise OSError(errno.ENXIO, "it is a socket, which cannot be opened as a file") from None
+        raise
+    os.set_blocking(fd, True)
+    return fd
+
+
+def _identity(fd: int) -> tuple[int, int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino, found.st_rdev
+
+
+def _opened_anew(fd: int, identity: tuple[int, int, int]) -> int:
+    """A non-blocking file of our own for the pipe or terminal of `fd`; -1 where the system gives none."""
+    path = f"/proc/self/fd/{fd}"
+    try:
+        # The master's side of a terminal would be that of another, new one.
+        if os.readlink(path).endswith("ptmx"):
+            return -1
+        own = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError:
+        return -1
+    if _identity(own) != identity:
+        os.close(own)
+        return -1
+    return own

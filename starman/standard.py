@@ -1,0 +1,89 @@
+"""Descriptors 0, 1 and 2, which programs expect to be open: whatever else had one of these numbers would be read, or written to.
+
+A C library, the interpreter and `print` write to 2 without asking. If a client's socket had that number, the client would get it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+
+from starman import log
+from starman.output import FIRST_FREE
+
+_NAMES = ("standard input", "standard output", "standard error")
+
+
+def open_missing() -> None:
+    """At the start of a program, before anything else is opened: open /dev/null on each of 0, 1 and 2 that is closed, and give
+    Python the streams that it has left out because of that. Main thread."""
+    with contextlib.suppress(OSError):  # without /dev/null nothing can be done
+        while (fd := os.open(os.devnull, os.O_RDWR)) < FIRST_FREE:
+            os.set_inheritable(fd, True)
+        os.close(fd)
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            stream = open(fd, "w" if fd else "r", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115 - for good
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
+
+def restore() -> None:
+    """Where application code has run: open again which of 0, 1 and 2 it has closed, and say so. 2 is the error log then, the
+    others /dev/null. Takes 1 µs if all are open. Any thread."""
+    for fd, name in enumerate(_NAMES):
+        try:
+            os.fstat(fd)
+        except OSError:
+            _reopen(fd, name)
+
+
+def out_of_the_way(fd: int) -> int:
+    """A descriptor that has just been opened and is below 3, because an application has closed that one: under another number,
+    while its own is what it should be. `fd` is closed in any case. Raises OSError without descriptors."""
+    try:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
+    finally:
+        os.close(fd)
+        restore()
+    return moved
+
+
+def _reopen(fd: int, name: str) -> None:
+    target = "the error log" if fd == 2 else os.devnull
+    try:
+        opened = _error_log() if fd == 2 else os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    # It may have got the number itself, or another thread may have opened something meanwhile that has it: that stays.
+    if opened != fd and not _is_open(fd):
+        os.dup2(opened, fd)
+        os.close(opened)
+    elif opened == fd:
+        os.set_inheritable(fd, True)
+    else:
+        os.close(opened)
+    log.warning(f"the application has closed {name} (descriptor {fd}), which is {target} now")
+
+
+def _error_log() -> int:
+    """Another descriptor of the error log, blocking if that can be had, as programs expect of their standard error."""
+    own = log.fileno()
+    if own < FIRST_FREE:
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    if os.get_blocking(own):
+        return os.dup(own)
+    try:
+        return os.open(f"/proc/self/fd/{own}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError:
+        return os.dup(own)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
