@@ -100,6 +100,14 @@ class Output:
             data = data[: select.PIPE_BUF]
         return os.write(self.fd, data)
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until something may be taken. False: nothing was, for so long. True at once for a file."""
+        if seconds <= 0:
+            return False
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        return bool(poll.poll(seconds * 1000))
+
     def move(self, fd: int) -> None:
         """Write to what `fd` leads to from now on, if possible by the same number as before. Raises OSError without descriptors;
         nothing has changed then."""
@@ -141,14 +149,19 @@ def open_for_appending(path: str) -> int:
         fd = os.open(path, flags, 0o644)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            kind = stat.S_IFMT(os.stat(path).st_mode)
-            if kind == stat.S_IFIFO:
+            kind = kind_of(os.stat(path).st_mode)
+            if kind == "a FIFO":
                 raise OSError(errno.ENXIO, "it is a FIFO that no process reads") from None
-            if kind == stat.S_IFSOCK:
-                raise OSError(errno.ENXIO, "it is a socket, which cannot be opened as a file") from None
+            raise OSError(errno.ENXIO, f"it is {kind}, which cannot be opened as a file") from None
         raise
     os.set_blocking(fd, True)
     return fd
+
+
+def kind_of(mode: int) -> str:
+    """What a file of that mode is, for people."""
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def _identity(fd: int) -> tuple[int, int, int]:

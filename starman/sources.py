@@ -7,7 +7,10 @@ name but those that stand in for each other. Imported by the master: tomllib is 
 from __future__ import annotations
 
 import enum
+import errno
 import os
+import select
+import stat
 
 from starman.declaration import SETTINGS, Given, Setting, nearest
 from starman.errors import SettingError
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 PREFIX = "STARMAN_"
 FILE_NAME = "starman.toml"
 PROJECT_FILE_NAME = "pyproject.toml"
+
+# How long (seconds) the reader of a FIFO given by --config waits for its writer.
+_FIFO_SECONDS = 5
 
 # Settings that answer the same question. Whoever answers it in one way puts aside what lower sources answered in another.
 ALTERNATIVES = (
@@ -125,12 +131,28 @@ def from_file(config: str | None, directory: str) -> Layer:
 
 def _read(name: str, path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(_opened(path), "rb") as file:
             return file.read()
     except FileNotFoundError:
         raise SettingError(f"--config: there is no file {name!r}") from None
     except OSError as error:
         raise SettingError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+def _opened(path: str) -> int:
+    """Open a file of settings. A FIFO, as a shell's <(...) is one, has 5 s to be written to: raises OSError after that."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            if not poll.poll(_FIFO_SECONDS * 1000):
+                raise OSError(errno.ENXIO, f"it is a FIFO that no process has written to for {_FIFO_SECONDS} s")
+        os.set_blocking(fd, True)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _from_toml(name: str, path: str) -> Layer:

@@ -10,11 +10,13 @@ to the process id in it (`kill $(cat server.pid)`), so that user must not be abl
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import time
 
 from starman.errors import SettingError, StartError
+from starman.output import kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,12 +103,21 @@ def replaceable_in(path: str, uid: int, gids: Collection[int]) -> str | None:
 
 
 def _read(path: str) -> int | None:
-    """The process id in the file; None when there is none, or no file."""
+    """The process id in the file; None when there is none, or no file. Does not wait for the writer of a FIFO.
+
+    Raises OSError for what is not an ordinary file, which no pid file may replace.
+    """
     try:
-        with open(path, "rb") as file:
-            text = file.read(32).strip()
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except FileNotFoundError:
         return None
+    try:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, f"it is {kind_of(mode)}, not an ordinary file")
+        text = os.read(fd, 32).strip()
+    finally:
+        os.close(fd)
     return int(text) if text.isdigit() else None
 
 

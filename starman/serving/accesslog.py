@@ -2,6 +2,8 @@
 
 Threads format their lines and add them; a batch leaves in one write of whole lines. On a file opened for appending, the
 kernel keeps such writes of several workers apart; on a pipe it does so up to PIPE_BUF bytes, so other batches are cut there.
+
+A thread that adds never waits for the reader of a pipe, terminal or socket: what that does not take is left to `flush`.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ import base64
 import os
 import re
 import select
-import stat
 import threading
 import time
 
 from starman import log
 from starman.errors import SettingError
+from starman.output import Output, open_for_appending
 from starman.serving.clock import MONTHS
 from starman.wsgi.environ import Environ
 
@@ -24,6 +26,13 @@ _BATCH_BYTES = 32_768
 
 # What is kept (bytes) for a file or pipe that takes nothing; the lines beyond it are counted and lost, so memory has a bound.
 _MOST_BYTES = 8_388_608
+
+# How long (seconds) a flush waits for a reader, and the last one. How often losses are told at most.
+_FLUSH_SECONDS = 1.0
+_LAST_SECONDS = 1.5
+_TELL_SECONDS = 10.0
+
+_NOT_TAKEN = "nobody took them in time"
 
 # What may be in a line as it is, and what is in each besides.
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
@@ -36,7 +45,10 @@ _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 class AccessLog:
     """One worker's end of the access log. Any thread may add and flush."""
 
-    __slots__ = ("_batch_bytes", "_bytes", "_cached", "_fd", "_gathering", "_is_file", "_lines", "_lost", "_path", "_writing")
+    __slots__ = (
+        *("_batch_bytes", "_bytes", "_cached", "_full_batch", "_gathering", "_lines", "_lost", "_output", "_path", "_reason"),
+        *("_sent", "_told_at", "_unsent", "_writing"),
+    )
 
     def __init__(self, target: str, *, in_loop: bool = False) -> None:
         """`target` is a file's path, or "-" for standard output. `in_loop`: whoever adds must not block, so only `flush` writes.
@@ -45,17 +57,22 @@ class AccessLog:
         # The path as it is meant now, wherever the process may be when it is opened again.
         self._path = None if target == "-" else os.path.abspath(target)
         try:
-            self._fd = 1 if self._path is None else _open(self._path)
+            # A descriptor of its own: an application may close standard output.
+            self._output: Output | None = Output(1) if self._path is None else _open(self._path)
         except OSError as error:
             raise SettingError(f"access_log: cannot write {target}: {error.strerror}") from None
-        self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
         # Two locks, so that a slow disk keeps one thread waiting, and not all of them.
         self._gathering = threading.Lock()
         self._writing = threading.Lock()
         self._lost = 0
+        self._reason = ""
+        self._told_at = float("-inf")
         self._lines: list[bytes] = []
         self._bytes = 0
-        self._batch_bytes = 2 * _MOST_BYTES if in_loop else _BATCH_BYTES
+        # Batches that a pipe has not taken yet, and how much of the first it has.
+        self._unsent: list[bytes] = []
+        self._sent = 0
+        self._full_batch = self._batch_bytes = 2 * _MOST_BYTES if in_loop else _BATCH_BYTES
         self._cached = (0, "")
 
     def add(self, environ: Environ, status_code: int, body_bytes: int) -> None:
@@ -75,60 +92,115 @@ class AccessLog:
             ordinary = False
         if not ordinary:
             line = _escaped(environ, stamp, status, size)
-        if self._append(line) and not self._writing.locked():
-            self.flush()
+        if self._append(line) and self._writing.acquire(blocking=False):
+            try:
+                self._write()
+            finally:
+                self._writing.release()
 
     def add_refusal(self, peer: str, status_code: int) -> None:
         """Log a message that was refused before it was a request. The loop calls this, so nothing is written here."""
         self._append(f'{peer} - - [{self._time()}] "-" {status_code} - "-" "-"\n'.encode("latin-1", "replace"))
 
     def flush(self) -> None:
-        """Write what has been gathered. Blocks as long as the file or pipe does; not for the loop."""
+        """Write what has been gathered. Waits for the disk, and a second at most for the reader of a pipe; not for the loop."""
         with self._writing:
-            self._write()
+            self._write(_FLUSH_SECONDS)
 
-    def _write(self) -> None:
-        """`_writing` is held. Nothing happens behind `close`: the number may be somebody else's."""
-        if self._fd >= 0:
+    @property
+    def behind(self) -> bool:
+        """Whether the reader of a pipe has not taken all that was to be written: flush again soon."""
+        return bool(self._unsent)
+
+    def _write(self, seconds: float = 0.0) -> bool:
+        """Write what has been gathered, and wait so long for a reader. Whether all is written. `_writing` is held."""
+        output = self._output
+        if output is None:
+            return True
+        with self._gathering:
+            lines, self._lines = self._lines, []
+        if lines:
+            self._unsent += _cut(lines) if output.most_bytes else [b"".join(lines)]
+        done = self._send(output, time.monotonic() + seconds)
+        # Else each request would try again what was not taken a moment ago.
+        self._batch_bytes = self._full_batch if done else 2 * _MOST_BYTES
+        if self._lost and time.monotonic() - self._told_at >= _TELL_SECONDS:
+            self._tell()
+        return done
+
+    def _send(self, output: Output, deadline: float) -> bool:
+        """Write batches until `deadline`. Whether all are gone: written, or lost."""
+        unsent, index = self._unsent, 0
+        try:
+            while index < len(unsent):
+                batch = unsent[index]
+                try:
+                    self._sent += output.write(batch[self._sent :] if self._sent else batch)
+                except BlockingIOError:
+                    if not output.wait(deadline - time.monotonic()):
+                        return False
+                if self._sent >= len(batch):
+                    self._sent = 0
+                    index += 1
+        except OSError as error:
+            self._lose(sum(batch.count(b"\n") for batch in unsent[index:]), error.strerror or str(error))
+            index, self._sent = len(unsent), 0
+        finally:
             with self._gathering:
-                lines, self._lines, self._bytes = self._lines, [], 0
-                lost, self._lost = self._lost, 0
-            try:
-                for batch in [b"".join(lines)] if self._is_file else _cut(lines):
-                    _write_all(self._fd, batch)
-            except OSError as error:
-                log.warning(f"{len(lines)} lines of the access log are lost: {error}")
-            if lost:
-                log.warning(f"{lost} lines of the access log are lost: nobody took them in time")
+                self._bytes -= sum(map(len, unsent[:index]))
+            del unsent[:index]
+        return True
+
+    def _lose(self, count: int, reason: str) -> None:
+        with self._gathering:
+            self._lost += count
+            self._reason = reason
+
+    def _tell(self) -> None:
+        """Say how many lines are lost. `_writing` is held."""
+        with self._gathering:
+            lost, self._lost = self._lost, 0
+        self._told_at = time.monotonic()
+        log.warning(f"{lost} lines of the access log are lost: {self._reason}")
 
     def close(self) -> None:
-        """Flush, and give the file back: what is added later is written nowhere. Blocks as `flush` does. More than once."""
+        """Flush, and give the file back: what is added later is written nowhere. Waits as `flush` does. More than once."""
         with self._writing:
-            self._write()
-            fd, self._fd = self._fd, -1
-        if fd >= 0 and self._path is not None:
-            os.close(fd)
+            output = self._output
+            if output is None:
+                return
+            if not self._write(_LAST_SECONDS):
+                self._lose(sum(batch.count(b"\n") for batch in self._unsent), _NOT_TAKEN)
+            if self._lost:
+                self._tell()
+            self._output = None
+            output.close()
 
     def reopen(self) -> None:
         """Write to the file that the path leads to now: when this returns, no line goes to another. Standard output stays.
 
-        Blocks as `flush` does. When the file cannot be opened, the old one stays in use, and the error log says so. Behind
+        Waits as `flush` does. When the file cannot be opened, the old one stays in use, and the error log says so. Behind
         `close` nothing happens.
         """
         if self._path is None:
             return
         with self._writing:
-            if self._fd < 0:
+            output = self._output
+            if output is None:
                 return
             try:
-                opened = _open(self._path)
+                opened = open_for_appending(self._path)
             except OSError as error:
                 log.error(f"the access log stays as it is, for {self._path} cannot be opened again: {error.strerror}")
                 return
-            # In one step, so that there is no moment without a file.
-            os.dup2(opened, self._fd, inheritable=False)
-            os.close(opened)
-            self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            try:
+                output.move(opened)
+            except OSError as error:
+                log.error(f"the access log stays as it is: {error.strerror}")
+            finally:
+                os.close(opened)
+            # A batch of which only a part was written is whole in the new file.
+            self._sent = 0
 
     def _append(self, line: bytes) -> bool:
         """Gather a line. Whether it is time to write. The lock is taken by hand, as in `Writer`: every request comes by."""
@@ -136,6 +208,7 @@ class AccessLog:
         try:
             if self._bytes > _MOST_BYTES:
                 self._lost += 1
+                self._reason = _NOT_TAKEN
                 return False
             self._lines.append(line)
             self._bytes = gathered = self._bytes + len(line)
@@ -158,8 +231,12 @@ class AccessLog:
         return text
 
 
-def _open(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+def _open(path: str) -> Output:
+    fd = open_for_appending(path)
+    try:
+        return Output(fd)
+    finally:
+        os.close(fd)
 
 
 def _escaped(environ: Environ, stamp: str, status: int, size: int | str) -> bytes:
@@ -209,8 +286,3 @@ def _cut(lines: list[bytes]) -> list[bytes]:
         batch += line
     batches.append(batch)
     return batches
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]

@@ -198,11 +198,12 @@ class Service:
         """Write what the log has gathered. A task of its own: a pipe that nobody reads must not stop the timeouts."""
         fails = False
         while True:
-            await anyio.sleep(_TICK)
             error = await run_in_thread(access_log.flush, abandon=True)
             if error is not None and not fails:
                 log.error(f"the access log cannot be written, and is tried again: {error}")
             fails = error is not None
+            if fails or not access_log.behind:
+                await anyio.sleep(_TICK)
 
 
 def _check(shared: Shared, due: list[Client]) -> None:

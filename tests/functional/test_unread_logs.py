@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.functional.harness import REPOSITORY, Server, environment, wait_until
-from tests.functional.wire import Client
+from tests.functional.test_start import starman
+from tests.functional.wire import Client, encode_request
 
 APPLICATION = """
 import os, sys
@@ -178,12 +179,16 @@ def test_standard_descriptors_that_are_closed_at_the_start(
         worker = answered(directory, "/print")
         with Client(f"{directory}/s", 20.0) as client:
             assert client.get("/error").status == 500
-        master = int((directory / "pid").read_text()) if "-D" in arguments else process.pid
+        master = process.pid
+        if "-D" in arguments:
+            assert process.wait(30) == 0
+            master = int((directory / "pid").read_text())
         expected = [os.devnull, os.devnull, f"{directory}/error.log" if arguments else os.devnull]
         for pid in (master, worker):
             assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == expected
         os.kill(master, signal.SIGTERM)
         assert process.wait(30) == 0
+        assert wait_until(lambda: not (directory / "s").exists(), 30)
         assert wait_until(lambda: not Path(f"/proc/{master}").exists(), 30)
     if arguments:
         log = (directory / "error.log").read_text()
@@ -214,3 +219,94 @@ def test_what_an_application_prints_reaches_no_client_after_it_has_closed_a_desc
             assert links[2].startswith("pipe:")
         server.wait_for("ValueError: secret")
         server.wait_for("for the log only")
+
+
+@pytest.mark.parametrize(
+    ("option", "status", "message"),
+    [
+        ("--error-log", 2, "error_log: cannot write {}: it is a FIFO that no process reads\n"),
+        ("--access-log", 1, "access_log: cannot write {}: it is a FIFO that no process reads\n"),
+        ("--pid", 2, "pid: cannot write {}: it is a FIFO, not an ordinary file\n"),
+        ("--config", 2, "{}: cannot be read: it is a FIFO that no process has written to for 5 s\n"),
+    ],
+)
+def test_a_fifo_without_a_process_at_its_other_end_ends_the_start_with_one_line(
+    directory: Path, option: str, status: int, message: str
+) -> None:
+    path = directory / "fifo"
+    os.mkfifo(path)
+    done = starman("--workers", "1", "--listen", f"{directory}/s", option, str(path), "app:app", cwd=directory)
+    assert done.returncode == status
+    assert message.format(path) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert path.is_fifo()
+
+
+def test_a_pid_file_replaces_nothing_but_a_file(directory: Path) -> None:
+    (directory / "pid").mkdir()
+    done = starman("--listen", f"{directory}/s", "--pid", "pid", "app:app", cwd=directory)
+    assert done.returncode == 2
+    assert f"pid: cannot write {directory}/pid: it is a directory, not an ordinary file\n" in done.stderr
+    assert (directory / "pid").is_dir()
+
+
+def test_the_settings_may_come_from_a_pipe(directory: Path) -> None:
+    command = [sys.executable, "-m", "starman", "--config", "/dev/fd/0", "--print-config", "app:app"]
+    done = subprocess.run(
+        command, input="workers = 7\n", capture_output=True, text=True, timeout=60, check=True, env=environment(), cwd=directory
+    )
+    assert re.search(r"^workers +7 ", done.stdout, re.MULTILINE)
+
+
+def test_reopening_waits_for_no_reader(directory: Path) -> None:
+    """A FIFO that nobody reads is refused, and the old files stay in use; one that is read is taken."""
+    logs = [directory / "error.log", directory / "access.log"]
+    arguments = ("--error-log", str(logs[0]), "--access-log", str(logs[1]))
+    with running(directory, "--workers", "1", *arguments, stderr=subprocess.DEVNULL) as process:
+        for path in logs:
+            path.rename(f"{path}.old")
+            os.mkfifo(path)
+        process.send_signal(signal.SIGUSR1)
+        old = directory / "error.log.old"
+        assert wait_until(lambda: "the logs are reopened" in old.read_text(), 30)
+        text = old.read_text()
+        assert "the error log stays as it is, for it cannot be opened again: it is a FIFO that no process reads\n" in text
+        assert (
+            f"the access log stays as it is, for {logs[1]} cannot be opened again: it is a FIFO that no process reads\n" in text
+        )
+        answered(directory)
+        readers = [os.open(path, os.O_RDONLY | os.O_NONBLOCK) for path in logs]
+        process.send_signal(signal.SIGUSR1)
+        received = ""
+        deadline = time.monotonic() + 30
+        while "the logs are reopened" not in received and time.monotonic() < deadline:
+            with contextlib.suppress(BlockingIOError):
+                received += os.read(readers[0], 1 << 16).decode()
+        assert "the logs are reopened" in received
+        answered(directory)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        taken = os.read(readers[1], 1 << 16).decode()
+        assert ((directory / "access.log.old").read_text() + taken).count("GET / ") == 3
+        assert "GET / " in taken
+        for fd in readers:
+            os.close(fd)
+
+
+@pytest.mark.parametrize("threads", ["1", "0"])
+def test_an_access_log_that_nobody_reads_holds_no_thread(directory: Path, threads: str) -> None:
+    """Not even the only one: requests are answered, and lines that are lost are counted."""
+    path = directory / "fifo"
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with Server(
+        "app:app", "--workers", "1", "--threads", threads, "--access-log", str(path), cwd=directory, listen=f"{directory}/s"
+    ) as server:
+        target = "/" + "x" * 6000
+        for _ in range(20):
+            with server.client() as client:
+                for _ in range(10):
+                    client.send(encode_request("GET", target) * 10)
+                    assert {response.status for response in client.read_many(["GET"] * 10)} == {200}
+        server.wait_for(r"\d+ lines of the access log are lost: nobody took them in time", 30)
+    os.close(reading)

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from starman.errors import SettingError
+from starman.output import Output, duplicate_high
 from starman.serving import accesslog as module
 from starman.serving.accesslog import AccessLog
 
@@ -305,14 +306,14 @@ def test_a_pipe_gets_batches_that_stay_whole(tmp_path: Path, monkeypatch: pytest
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     log = AccessLog(str(path))
     sizes: list[int] = []
-    write = os.write
+    write = Output.write
 
-    def counted(fd: int, data: bytes) -> int:
+    def counted(self: Output, data: bytes) -> int:
         sizes.append(len(data))
         assert data.endswith(b"\n")
-        return write(fd, data)
+        return write(self, data)
 
-    monkeypatch.setattr(module.os, "write", counted)
+    monkeypatch.setattr(Output, "write", counted)
     for number in range(60):
         log.add(environ(HTTP_USER_AGENT="x" * (number * 7 % 500)), 200, 1)
     log.flush()
@@ -333,14 +334,14 @@ def test_a_failing_disk_loses_lines_and_does_not_raise(
 ) -> None:
     path = tmp_path / "log"
     log = AccessLog(str(path))
-    real = os.write
+    real = Output.write
 
-    def full(fd: int, data: bytes) -> int:
-        if fd == log._fd:
+    def full(self: Output, data: bytes) -> int:
+        if self is log._output:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(fd, data)
+        return real(self, data)
 
-    monkeypatch.setattr(module.os, "write", full)
+    monkeypatch.setattr(Output, "write", full)
     log.add(environ(), 200, 1)
     log.add(environ(), 200, 1)
     log.flush()
@@ -351,37 +352,104 @@ def test_a_failing_disk_loses_lines_and_does_not_raise(
     assert path.read_text().count("\n") == 1
 
 
-def test_a_pipe_that_nobody_reads_bounds_the_memory_and_keeps_one_thread_only(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_a_pipe_that_nobody_reads_bounds_the_memory_and_keeps_no_thread(
+    in_loop: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(module, "_BATCH_BYTES", 1000)
-    monkeypatch.setattr(module, "_MOST_BYTES", 5000)
+    monkeypatch.setattr(module, "_MOST_BYTES", 100_000)
+    monkeypatch.setattr(module, "_FLUSH_SECONDS", 0.01)
     reading, writing = os.pipe()
-    with open(reading, "rb", buffering=0) as reader:
-        log = AccessLog(f"/proc/self/fd/{writing}")
-        os.close(writing)
-        written = 0
-
-        def write_until_stuck() -> None:
-            nonlocal written
-            for number in range(1, 5001):
-                log.add(environ(), 200, 1)
-                written = number
-
-        stuck = threading.Thread(target=write_until_stuck)
-        stuck.start()
-        seen = -1
-        while seen != written or written == 0:
-            seen = written
-            time.sleep(0.05)
-        for _ in range(1000):
+    log = AccessLog(f"/proc/self/fd/{writing}", in_loop=in_loop)
+    os.close(writing)
+    for _ in range(10):
+        for _ in range(2000):
             log.add(environ(), 200, 1)
-        assert sum(map(len, log._lines)) < 6000
-        assert stuck.is_alive()
-        finished = threading.Thread(target=lambda: (stuck.join(), log.close()))
-        finished.start()
-        received = b"".join(iter(lambda: reader.read(65536), b""))
-        finished.join()
-        assert received.endswith(b"\n")
-        assert received.count(b"\n") < 6000
+        log.flush()
+        assert log.behind
+        assert log._bytes == sum(map(len, log._unsent)) < 102_000
+    received = b""
+
+    def read() -> None:
+        nonlocal received
+        while data := os.read(reading, 65_536):
+            received += data
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while log.behind:
+        log.flush()
+    log.add(environ(), 200, 1)
+    log.close()
+    reader.join()
+    os.close(reading)
+    assert received.endswith(b"\n")
+    lost = sum(map(int, re.findall(r"(\d+) lines of the access log are lost: nobody took them in time", capfd.readouterr().err)))
+    assert received.count(b"\n") + lost == 20_001
+    assert len(re.findall(COMBINED, received.decode())) == received.count(b"\n")
+
+
+def test_a_slow_reader_gets_all_that_is_written_faster(tmp_path: Path) -> None:
+    """What a pipe does not take at once waits for the next flush, and not for the next tick."""
+    reading, writing = os.pipe()
+    log = AccessLog(f"/proc/self/fd/{writing}")
+    os.close(writing)
+    for _ in range(5000):
+        log.add(environ(), 200, 1)
+    threading.Timer(0.1, lambda: received.append(b"".join(iter(lambda: os.read(reading, 65_536), b"")))).start()
+    received: list[bytes] = []
+    began = time.monotonic()
+    log.flush()
+    assert not log.behind
+    assert time.monotonic() - began < 1
+    log.close()
+    while not received:
+        time.sleep(0.01)
+    assert received[0].count(b"\n") == 5000
+    os.close(reading)
+
+
+def test_the_last_lines_wait_for_a_reader_and_then_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "_LAST_SECONDS", 0.05)
+    reading, writing = os.pipe()
+    log = AccessLog(f"/proc/self/fd/{writing}")
+    os.close(writing)
+    for _ in range(2000):
+        log.add(environ(), 200, 1)
+    log.close()
+    received = os.read(reading, 1 << 20)
+    os.close(reading)
+    lost = 2000 - received.count(b"\n")
+    assert f"[WARNING] {lost} lines of the access log are lost: nobody took them in time" in capfd.readouterr().err
+
+
+def test_a_fifo_that_no_process_reads_is_refused_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    with pytest.raises(SettingError, match=r"access_log: cannot write .*/log: it is a FIFO that no process reads"):
+        AccessLog(str(path))
+    path.unlink()
+    log = AccessLog(str(path))
+    path.rename(tmp_path / "old")
+    os.mkfifo(path)
+    log.reopen()
+    assert "/log cannot be opened again: it is a FIFO that no process reads" in capfd.readouterr().err
+    log.add(environ(), 200, 1)
+    log.close()
+    assert (tmp_path / "old").read_text().count("\n") == 1
+
+
+def test_standard_output_that_is_closed_later_is_still_written_to(tmp_path: Path) -> None:
+    """And not what has its number then."""
+    script = "import os, sys; from starman.serving.accesslog import AccessLog; log = AccessLog('-'); os.close(1);"
+    script += (
+        f"assert os.open({str(tmp_path / 'other')!r}, os.O_WRONLY | os.O_CREAT) == 1; log.add({environ()!r}, 200, 1); log.close()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert COMBINED.fullmatch(done.stdout) is not None
+    assert (tmp_path / "other").read_text() == ""
 
 
 def test_behind_its_close_nothing_is_written_to_whoever_has_the_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,10 +457,13 @@ def test_behind_its_close_nothing_is_written_to_whoever_has_the_number(tmp_path:
     monkeypatch.setattr(module, "_BATCH_BYTES", 1)
     path = tmp_path / "log"
     log = AccessLog(str(path))
-    number = log._fd
+    assert log._output is not None
+    number = log._output.fd
     log.close()
     written = path.read_bytes()
-    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    opened = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    other = duplicate_high(opened)
+    os.close(opened)
     try:
         assert other == number
         log.add(environ(), 200, 5)
