@@ -81,6 +81,7 @@ class Crew:
         # The deadline stands before the fork, so that a worker that never says anything has one too.
         terms = self._terms_of(generation)
         worker = Worker(self._next_number(), generation, slot.number, now, now + terms.boot_timeout)
+        worker.origin = mold.number
         self._members[worker.number] = worker
         self.order(Spawn(worker.number, slot.number, generation, mold.number, terms.settings))
         return worker
@@ -112,12 +113,12 @@ class Crew:
 
     def retire(self, mold: Mold, now: float) -> None:
         """Order `mold` to end, unless it is ending already."""
-        mold.failure = None  # no longer of interest
+        hangs, mold.failure = mold.failure is not None, None  # no longer of interest
         if mold.starting:
             # It is busy with the application's import, and would not see its channel closed.
             self.cut(mold, now)
         elif not mold.ending:
-            mold.move(State.DRAINING, now + MOLD_SLACK)
+            mold.move(State.DRAINING, mold.deadline if hangs else now + MOLD_SLACK)
             self.order(RetireMold(mold.number))
 
     def cut(self, member: Member, now: float) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 
 from starman import log
+from starman.process import parentdeath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def ignore_failing_writes() -> list[int]:
 
 def fork() -> int:
     """`os.fork`, with HANDLED blocked around it. In the child they stay blocked: it calls `take_signals` when its
-    handlers are known. Raises OSError when no process can be made. Main thread only.
+    handlers are known. The child ends with this process, until it calls `parentdeath.untie`. Raises OSError when no process can
+    be made. Main thread only.
     """
     import warnings
 
@@ -95,6 +97,7 @@ def fork() -> int:
     # Hazard 8: a TERM to a fresh child wrote into the wakeup descriptor of its parent; one that came before the child's own
     # handlers stood was lost, or killed it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    parentdeath.tie(os.getpid())
     try:
         with warnings.catch_warnings():
             # From 3.12 on a fork beside other threads warns. That an embedding program has some, or an application started some
@@ -102,8 +105,10 @@ def fork() -> int:
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
     except BaseException:
+        parentdeath.untie_next()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise
+    parentdeath.untie_next()
     if pid == 0:
         signal.set_wakeup_fd(-1)
     else:

@@ -11,7 +11,7 @@ import time
 
 from starman import log
 from starman.errors import StartError
-from starman.process import actions
+from starman.process import actions, parentdeath
 from starman.process.births import Births
 from starman.process.door import SignalDoor
 from starman.process.limits import raise_descriptor_limit, release_memory, warn_of_threads
@@ -118,6 +118,8 @@ class Master:
         taken.callback(self._observers.close)
         self._reaper = Reaper(everything=not self._embedded)
         taken.callback(self._reaper.close)
+        if self._reaper.adopts:
+            parentdeath.arm()
         self._blueprint.scoreboard = Scoreboard.create() if self._handover is None else scoreboard_of(self._handover)
         taken.callback(self._blueprint.scoreboard.close)
         self._door = SignalDoor()

@@ -44,10 +44,10 @@ class Member:
     name: what the error log calls it. number: how roster and master call it; never used twice. generation: the roll-out whose
     code it runs. asked_at, ready_at: instants; ready_at is None until it was ready. deadline: the instant at which its present
     state has lasted too long; None for no limit. failure: why it cannot start, or (a mold) cannot go on, and details; None as
-    long as it can.
+    long as it can. origin: the number of the mold that forks it; None when the master does.
     """
 
-    __slots__ = ("asked_at", "deadline", "failure", "generation", "name", "number", "pid", "ready_at", "state")
+    __slots__ = ("asked_at", "deadline", "failure", "generation", "name", "number", "origin", "pid", "ready_at", "state")
 
     def __init__(self, name: str, number: int, generation: int, asked_at: float, deadline: float) -> None:
         self.name = name
@@ -56,6 +56,7 @@ class Member:
         self.asked_at = asked_at
         self.deadline: float | None = deadline
         self.state = State.ASKED
+        self.origin: int | None = None
         self.pid: int | None = None
         self.ready_at: float | None = None
         self.failure: tuple[str, str] | None = None

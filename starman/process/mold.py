@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 
 from starman import hooks, log
 from starman.errors import HookError, StarmanError
+from starman.process import parentdeath
 from starman.process.channel import Channel
 from starman.process.forking import adopt_error_log, flush, fork, ignore_failing_writes, show_stacks, take_signals
 from starman.process.forksafety import findings, names, sockets
@@ -84,16 +86,17 @@ def become_mold(channel: Channel, blueprint: Blueprint, abandon: Callable[[], No
 class _Mold:
     """A mold's life: it loads, settles, then forks on command.
 
-    application: None when the workers load it. known: the sockets that are none of the application's.
+    application: None when the workers load it. known: the sockets that are none of the application's. master: its process id.
     """
 
-    __slots__ = ("_application", "_blueprint", "_channel", "_checked", "_known")
+    __slots__ = ("_application", "_blueprint", "_channel", "_checked", "_known", "_master")
 
     def __init__(self, channel: Channel, blueprint: Blueprint, *, preload: bool) -> None:
         self._channel = channel
         self._blueprint = blueprint
         self._application: Application | None = blueprint.application
         self._checked = False
+        self._master = os.getppid()
         make_service = blueprint.import_service()
         self._known = sockets() if preload else _own_sockets(channel, blueprint)
         if preload:
@@ -152,7 +155,12 @@ class _Mold:
 
     def _be_between(self, order: Spawn, child_channel: Channel) -> NoReturn:
         """Hazard 16: the process in between does nothing else than to fork and to be gone. Signals are blocked all the time."""
-        if os.fork():
+        parentdeath.tie(self._master)
+        child = os.fork()
+        if child:
+            # Said here, for the child may be held by what the application does at a fork, and must be known to be cut.
+            if not child_channel.send(Spawned(child)):
+                os.kill(child, signal.SIGKILL)  # it was cut before it existed
             os._exit(0)
         # Hazard 7: the new process must not hold the mold's end: the mold ends when it, and nobody else, is at its end of file.
         self._channel.abandon()

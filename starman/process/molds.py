@@ -38,7 +38,7 @@ class Molds:
     def of(self, generation: int) -> Mold | None:
         """The mold to fork a worker of that generation from; None when it cannot fork now."""
         mold = self._molds.get(generation if self._rollout.terms_of(generation).preload else PRISTINE)
-        return mold if mold is not None and mold.ready else None
+        return mold if mold is not None and mold.ready and mold.failure is None else None
 
     def plan(self, slots: Iterable[Slot], now: float) -> None:
         """Order those made that workers of `slots` may need, and the others retired."""
@@ -54,7 +54,8 @@ class Molds:
             if generation == PRISTINE:
                 self._molds[generation] = mold = self._crew.add_mold(generation, now)
                 self._crew.order(ForkMold(mold.number))
-            elif pristine is not None and pristine.ready:
+            elif pristine is not None and pristine.ready and pristine.failure is None:
                 self._molds[generation] = mold = self._crew.add_mold(generation, now)
+                mold.origin = pristine.number
                 settings = self._rollout.terms_of(generation).settings
                 self._crew.order(SpawnMold(mold.number, generation, pristine.number, settings))

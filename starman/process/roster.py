@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, GiveUp, Level
 from starman.process.crew import Crew
+from starman.process.deadlines import BootDeadlines
 from starman.process.deaths import Backoff, Deaths
 from starman.process.members import SECOND_STOP, Member, Mold, Phase, State, Worker
 from starman.process.molds import Molds
@@ -26,7 +27,8 @@ class Roster:
     """The bookkeeping of one server's workers and molds."""
 
     __slots__ = (
-        *("_backoff", "_crew", "_deaths", "_held", "_mold_backoff", "_molds", "_rollout", "_slots", "_status", "_stopped_at"),
+        *("_backoff", "_boot_deadlines", "_crew", "_deaths", "_held", "_mold_backoff", "_molds", "_rollout", "_slots", "_status"),
+        "_stopped_at",
         "phase",
         "watch",
     )
@@ -37,6 +39,7 @@ class Roster:
         self._rollout = Rollout(terms)
         self._crew = Crew(self._rollout.terms_of)
         self.watch = Watch(self._crew, terms.worker_timeout)
+        self._boot_deadlines = BootDeadlines(self._crew, self._rollout.terms_of)
         self._backoff = Backoff()
         self._mold_backoff = Backoff()
         self._deaths = Deaths(self._crew, self._backoff, self._mold_backoff)
@@ -71,7 +74,7 @@ class Roster:
         if member.state is not State.BOOTING:
             return
         member.move(State.READY)
-        member.ready_at = now
+        member.ready_at, member.failure = now, None
         if isinstance(member, Worker):
             self._backoff.passed()
             self._take_charge(member, now)
@@ -271,15 +274,13 @@ class Roster:
                 self._crew.order(Forget(member.number))
                 self.on_gone(member.number, "was killed", now)
                 continue
+            if member.starting and self._boot_deadlines.extend(member, now):
+                continue
             if isinstance(member, Worker) and not member.starting:
                 late = "is not heard again" if member.silent else "did not end in time"
                 self._crew.say(Level.WARNING, f"{member.title()} {late}: what it had in flight is cut")
                 if self.phase is Phase.STOPPING:
                     self._status = 1
-            elif member.starting:
-                seconds = self._rollout.terms_of(member.generation).boot_timeout
-                timeout = f"it was not ready within {seconds:g} s (boot_timeout)"
-                member.failure = member.failure or (timeout, "")
             self._crew.cut(member, now)
             if member.failure is not None and self.phase is Phase.STARTING:
                 self._give_up(*member.reason(""), now)

@@ -14,6 +14,7 @@ import anyio
 
 from starman import hooks, log, standard
 from starman.errors import StarmanError
+from starman.process import parentdeath
 from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, leave, reseed, take_signals
 from starman.process.members import SECOND_STOP
 from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened, Spawned
@@ -149,6 +150,8 @@ class _Lifetime:
 
     def _started(self) -> None:
         self.ready = True
+        # It may have a request by now, and hears of the master's end by its channel.
+        parentdeath.untie()
         hooks.run_worker_ready()
         self._oversight.begin()
         self._channel.send(Ready())

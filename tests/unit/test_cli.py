@@ -89,7 +89,7 @@ def test_print_config_shows_values_and_sources(
     ("argv", "message"),
     [
         (["--wrokers", "3"], "starman: --wrokers: there is no such option; did you mean '--workers'?; --help lists them\n"),
-        (["--threads", "-1"], "starman: --threads: '-1' is not valid; threads takes a whole number, at least 0\n"),
+        (["--threads", "-1"], "starman: --threads: '-1' is not valid; threads takes a whole number, from 0 to 10000\n"),
         (["--config", "none.toml"], "starman: --config: there is no file 'none.toml'\n"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from starman.process.actions import (
     Action,
     Announce,
+    AskStacks,
     CloseListeners,
     Cut,
     Drain,
@@ -27,6 +28,7 @@ from starman.process.handover import Veteran
 from starman.process.members import Phase
 from starman.process.rollout import Terms
 from starman.process.roster import Roster
+from starman.process.watch import STACKS_SLACK
 
 Kind = TypeVar("Kind", bound=Action)
 
@@ -169,7 +171,8 @@ def test_start_fails_when_a_worker_is_not_ready_in_time() -> None:
     worker = only(desk.plan(), Spawn).member
     desk.born(worker)
     assert desk.roster.next_instant(desk.now) == desk.now + 60
-    actions = desk.plan(after=60)
+    assert desk.plan(after=60) == [AskStacks(worker, "worker 1 (102) is cut: it was not ready within 60 s (boot_timeout)")]
+    actions = desk.plan(after=STACKS_SLACK)
     assert only(actions, GiveUp).reason == "worker 1 (102) could not start: it was not ready within 60 s (boot_timeout)"
     assert Cut(worker) in actions
 
@@ -286,7 +289,8 @@ def test_a_worker_not_ready_in_time_is_cut_and_counts_as_dead_at_boot() -> None:
     desk.gone(worker)
     worker = only(desk.plan(), Spawn).member
     desk.born(worker)
-    assert desk.plan(after=60) == [Cut(worker)]
+    assert only(desk.plan(after=60), AskStacks).member == worker
+    assert desk.plan(after=STACKS_SLACK) == [Cut(worker)]
     desk.gone(worker)
     assert "could not start: it was not ready within 60 s (boot_timeout); next attempt in 0.5 s" in only(desk.plan(), Say).text
 
@@ -461,7 +465,8 @@ def test_restart_that_takes_too_long_is_given_up() -> None:
     desk.roster.restart()
     new = only(desk.plan(), Spawn).member
     desk.born(new)
-    assert desk.plan(after=60) == [Cut(new)]
+    assert only(desk.plan(after=60), AskStacks).member == new
+    assert desk.plan(after=STACKS_SLACK) == [Cut(new)]
     desk.gone(new)
     assert "restart given up" in only(desk.plan(), Say).text
     assert "not ready within 60 s" in desk.said()
@@ -1045,3 +1050,76 @@ def test_a_mold_that_fails_while_it_is_retired_is_not_reported() -> None:
     desk.gone(2, "exited with status 1")
     desk.plan()
     assert "odd" not in desk.said()
+
+
+# Those who are late.
+
+
+def test_of_workers_that_hang_together_one_shows_where() -> None:
+    desk = Desk(workers=3)
+    desk.plan()
+    desk.ready(1)
+    workers = [spawn.member for spawn in desk.plan() if isinstance(spawn, Spawn)]
+    for worker in workers:
+        desk.born(worker)
+    assert only(desk.plan(after=60), AskStacks).member == workers[0]
+    actions = desk.plan(after=STACKS_SLACK)
+    assert only(actions, GiveUp).reason == "worker 1 (102) could not start: it was not ready within 60 s (boot_timeout)"
+
+
+def test_a_late_worker_that_becomes_ready_before_it_is_cut_stays() -> None:
+    desk = Desk(workers=1)
+    desk.plan()
+    desk.ready(1)
+    worker = only(desk.plan(), Spawn).member
+    desk.born(worker)
+    desk.plan(after=60)
+    desk.roster.on_ready(worker, desk.now)
+    assert only(desk.plan(after=STACKS_SLACK), Announce).workers == 1
+    assert not desk.all(Cut)
+
+
+def test_a_worker_that_is_not_forked_in_time_costs_its_mold() -> None:
+    desk = Desk(workers=1)
+    (worker,) = desk.start()
+    desk.now += 3600
+    desk.gone(worker)
+    asked = only(desk.plan(), Spawn).member
+    actions = desk.plan(after=60)
+    assert only(actions, Cut).member == asked
+    assert only(actions, AskStacks) == AskStacks(1, "the mold (101) is cut: it did not fork worker 1 within 60 s (boot_timeout)")
+    desk.gone(asked, "was cut before it existed")
+    assert not has(desk.plan(after=1), Spawn), "this mold is not asked once more"
+    assert only(desk.plan(after=STACKS_SLACK - 1), Cut).member == 1
+    desk.gone(1)
+    desk.plan()
+    said = "the mold (101) has failed: it did not fork worker 1 within 60 s (boot_timeout); next attempt in 0.5 s"
+    assert f"ERROR {said}" in desk.said()
+    mold = only(desk.plan(after=0.5), ForkMold).member
+    desk.ready(mold)
+    assert only(desk.plan(), Spawn).mold == mold
+
+
+def test_a_mold_that_is_not_forked_in_time_costs_the_pristine_one() -> None:
+    desk = Desk(workers=1, preload=True)
+    desk.start()
+    desk.roster.restart()
+    asked = only(desk.plan(), SpawnMold).member
+    actions = desk.plan(after=60)
+    assert only(actions, Cut).member == asked
+    assert only(actions, AskStacks).member == 1
+    desk.gone(asked, "was cut before it existed")
+    desk.plan()
+    assert "restart given up, the old workers stay: the mold could not start: its mold did not fork it within 60 s" in desk.said()
+    assert only(desk.plan(after=STACKS_SLACK), Cut).member == 1
+
+
+def test_a_start_whose_mold_hangs_fails_and_says_so() -> None:
+    desk = Desk(workers=1)
+    desk.plan()
+    desk.ready(1)
+    asked = only(desk.plan(), Spawn).member
+    actions = desk.plan(after=60)
+    assert only(actions, GiveUp).reason == "worker 1 could not start: its mold did not fork it within 60 s (boot_timeout)"
+    assert {action.member for action in actions if isinstance(action, Cut | AskStacks | RetireMold)} == {asked, 1}
+    assert only(desk.plan(after=STACKS_SLACK), Cut).member == 1

@@ -101,7 +101,8 @@ class World(RuleBasedStateMachine):
             assert mold.slot == 0
             mold.told_to_end = True
         elif isinstance(action, AskStacks):
-            assert self.alive[action.member].frozen
+            process = self.alive[action.member]
+            assert process.frozen or process.starting or not process.slot, "only of those that are silent or late"
         elif isinstance(action, Cut):
             self.alive[action.member].told_to_end = True
         elif isinstance(action, Forget):

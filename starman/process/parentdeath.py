@@ -1,0 +1,83 @@
+"""A process that ends with its parent (Linux): a mold for ever, a worker until it serves, a trial, the process between two forks.
+
+While a process loads an application, or a hook of the application holds it, it looks at no channel and obeys no TERM. It would
+outlive a master that was killed, and keep the address, so that no new server could start. A worker that serves is not tied: it
+finishes its requests when its master is gone.
+
+What an application does at a fork (`os.register_at_fork`, debuggers that replace `os.fork`) runs after the hook of this module,
+which the master registers before any application is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+from os import _exit, getpid, getppid, register_at_fork
+from signal import SIGKILL
+from time import sleep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# <linux/prctl.h>
+_SET_PDEATHSIG = 1
+# How often (seconds) the child of a process that is about to end looks whether it has.
+_LOOK_SECONDS = 0.0002
+
+
+class _State:
+    """prctl: None until `arm`. pending: the thread that is about to fork, its process, and the parent of its child."""
+
+    __slots__ = ("pending", "prctl")
+
+    def __init__(self) -> None:
+        self.prctl: Callable[[int, int], object] | None = None
+        self.pending: tuple[int, int, int] | None = None
+
+
+_state = _State()
+
+
+def arm() -> None:
+    """Have `tie` take effect in this process, the master, and in all that descend from it. Only where orphans come to the master
+    (a child subreaper). May be called again. Main thread."""
+    if sys.platform != "linux" or _state.prctl is not None:
+        return
+    try:
+        import ctypes
+
+        _state.prctl = ctypes.CDLL(None).prctl
+    except (ImportError, OSError, AttributeError):
+        return
+    register_at_fork(after_in_child=_in_child)
+
+
+def tie(parent: int) -> None:
+    """The child of this thread's next fork is killed when its parent ends: the process `parent`. If that is not this process, the
+    child waits until this process has ended, and is an orphan of `parent` then. Follow it by the fork, then by `untie_next`."""
+    if _state.prctl is not None:
+        _state.pending = get_ident(), getpid(), parent
+
+
+def untie_next() -> None:
+    """After the fork, in the parent."""
+    _state.pending = None
+
+
+def untie() -> None:
+    """This process outlives its parent from now on. Main thread."""
+    if _state.prctl is not None:
+        _state.prctl(_SET_PDEATHSIG, 0)
+
+
+def _in_child() -> None:
+    pending, _state.pending = _state.pending, None
+    if pending is None or _state.prctl is None or pending[0] != get_ident():
+        return  # a child of the application
+    _, forker, parent = pending
+    while forker != parent and getppid() == forker:
+        sleep(_LOOK_SECONDS)
+    _state.prctl(_SET_PDEATHSIG, SIGKILL)
+    if getppid() != parent:  # it ended before
+        _exit(1)
