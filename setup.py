@@ -39,6 +39,7 @@ MODULES = (
     "starman/serving/writer.py",
     "starman/wsgi/call.py",
     "starman/wsgi/environ.py",
+    "starman/wsgi/output.py",
     "starman/wsgi/piecemeal.py",
 )
 COMPILER = ["mypy>=2.4"]

@@ -15,6 +15,7 @@ from starman.proto.messages import EndOfBody, RequestHead
 from starman.proto.request import RequestParser
 from starman.serving.bodystream import BodyStream
 from starman.serving.clock import LONGEST_TURN, REST_SECONDS, Progress
+from starman.serving.disconnection import has_left
 from starman.serving.ending import LINGERING, OPEN, Ending
 from starman.serving.exchange import Exchange
 from starman.serving.filerest import FileRest
@@ -284,8 +285,8 @@ class Connection(Ending):
         if turn in LOOP_WRITES:
             if self._remaining().is_slow(now, timeout=self._shared.write_timeout, rate=self._shared.min_send_rate):
                 self.cut()
-        elif turn is not FREE:
-            self._progress.forget()
+        elif turn is not FREE and has_left(self._transport, self._writer, self._progress, now, finished=self._eof):
+            self.cut()
 
     def _check_receiving(self, now: float) -> None:
         if self._refusal is not None:

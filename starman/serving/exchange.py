@@ -18,7 +18,7 @@ from starman.serving.outbox import LARGEST
 from starman.serving.pace import Pace
 from starman.serving.rawsocket import RawSocket
 from starman.serving.shortage import refusal_for
-from starman.serving.turn import THREAD
+from starman.serving.turn import DEAD, THREAD
 from starman.wsgi.body import RequestBody
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
@@ -146,6 +146,12 @@ class Exchange:
         """Whether the connection is kept: unless the client, a setting, or a drain with no request left to answer says no."""
         shared = self._shared
         return self.head.persistent and shared.keepalive and (not shared.draining or self._writer.pending_count > 0)
+
+    def nothing_yet(self, sent: int) -> None:
+        """The application has nothing to send at the moment: let the loop see whether the client is still there."""
+        if self._writer.turn is DEAD:
+            raise ClientGone
+        self._writer.empty_block = (self.head, sent)
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         """Write straight to the socket; what it does not take is the loop's. Raises ClientGone.

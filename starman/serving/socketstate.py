@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import os
 import select
+import socket
 import struct
 import termios
+from typing import Final
+
+# Of a peer that says nothing: after how long (seconds) it is probed, how often again, and how many times before it is given up.
+_PROBES: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
 
 
 def held_by_the_kernel(fd: int) -> int:
@@ -23,3 +30,24 @@ def is_reset(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, 0)
     return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
+
+
+def has_finished(fd: int) -> bool:
+    """Whether the peer has shut down its sending side, or closed. False where the system does not tell (Linux does)."""
+    flag: int = getattr(select, "POLLRDHUP", 0)
+    poll = select.poll()
+    poll.register(fd, flag)
+    return any(events & flag for _, events in poll.poll(0))
+
+
+def send_keepalives(fd: int) -> None:
+    """Have the system probe a peer that says nothing, and report the connection as broken when it does not answer (tcp(7)).
+
+    Does nothing for what is no TCP socket.
+    """
+    sock = socket.socket(fileno=os.dup(fd))
+    with sock, contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _PROBES.items():
+            if hasattr(socket, name):  # TCP_KEEPALIVE is TCP_KEEPIDLE on macOS
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

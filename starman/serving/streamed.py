@@ -115,6 +115,12 @@ class StreamedExchange(Exchange):
         self._response = _Response.DUE
         return self._stream.will_end and super().may_persist()
 
+    def nothing_yet(self, sent: int) -> None:
+        """As of any exchange; raises ClientGone once the body has failed."""
+        if self._stream.failed:
+            raise ClientGone
+        super().nothing_yet(sent)
+
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         """As of any exchange; raises ClientGone once the body has failed."""
         self._begin()

@@ -83,6 +83,9 @@ class _Nowhere:
     def may_persist(self) -> bool:
         return True
 
+    def nothing_yet(self, sent: int) -> None:
+        """It may take its time."""
+
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         self.ended = last
 

@@ -26,6 +26,7 @@ from starman.wsgi.gone import ClientGone
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starman.proto.messages import RequestHead
     from starman.serving.exchange import Exchange
     from starman.serving.turn import Turn
 
@@ -34,13 +35,13 @@ class Writer:
     """One connection's sending side and order of exchanges. Methods say which side may call them.
 
     turn: whose turn it is. Either side, for a look: without the lock it may be over at once.
-    outlet: what a thread writes to. For a look at its number by the thread that runs an exchange, and by the loop while
-    a file is handed over: only then nobody else closes it.
+    outlet: what a thread writes to. Its number may be looked at by the thread that runs an exchange, and by the loop for a file.
+    empty_block: which request's response gave one last, and behind how many bytes of its body. Set by a thread; see `silence`.
     """
 
     __slots__ = (
         *("_call_loop", "_exchange", "_handed", "_lock", "_loop_side", "_on_room", "_pending", "_persistent", "_spool"),
-        *("_wake_loop", "idle_since", "outlet", "turn"),
+        *("_wake_loop", "empty_block", "idle_since", "outlet", "turn"),
     )
 
     def __init__(self, loop_side: LoopSide, call_loop: Callable[..., object]) -> None:
@@ -58,6 +59,7 @@ class Writer:
         self._handed = 0  # how many times something was
         self._spool: Spool | None = None  # the thread's, in the turns SPOOLING and SPOOLED; in DEAD, until it has noticed
         self.idle_since = monotonic()
+        self.empty_block: tuple[RequestHead, int] | None = None
 
     # The loop's side
     # The lock is taken by hand where every request comes by: a `with` makes two bound methods of it, 0.2 µs on 3.11.
@@ -65,8 +67,7 @@ class Writer:
     def offer(self, exchange: Exchange, fd: int, buffered: bool) -> bool:
         """Queue an exchange of this connection. Loop. True: its turn is now, give it to the pool.
 
-        `fd` is the transport's descriptor, alive now because the caller is in one of its callbacks; -1: threads are not to write
-        (TLS). `buffered` whether the transport still has bytes to send.
+        `fd`: the transport's descriptor, open during its callbacks; -1 on TLS. `buffered`: the transport has bytes to send.
         """
         self._lock.acquire()
         try:
@@ -90,8 +91,7 @@ class Writer:
     def drained(self, taken: int) -> tuple[bool, Exchange | None]:
         """All that the loop has taken over is written, and the transport's buffer is empty (hazard 4). Loop.
 
-        `taken` is how many times it has taken over. Returns whether that is all that was handed over, and an exchange whose turn
-        is now, for the pool.
+        `taken`: how many times it has taken over. Returns whether that is all, and an exchange whose turn is now, for the pool.
         """
         with self._lock:
             if taken != self._handed:
@@ -125,7 +125,13 @@ class Writer:
             if self.turn is not FREE:
                 return False
             self.outlet.close()
+            self.empty_block = None
             return True
+
+    def silence(self) -> tuple[RequestHead, int] | None:
+        """`empty_block`, if it is of the response that is being made. Loop."""
+        exchange, block = self._exchange, self.empty_block
+        return block if exchange is not None and block is not None and block[0] is exchange.head else None
 
     @property
     def pending_count(self) -> int:
@@ -168,10 +174,8 @@ class Writer:
                 raise ClientGone from None
 
     def hand_over(self, exchange: Exchange, rest: Rest, *, last: bool) -> None:
-        """Let the loop write the rest. Thread. Waits until that is done, unless it is the `last` of the response.
-
-        The loop bounds the wait: it cuts a connection that takes nothing for write_timeout. Raises ClientGone.
-        """
+        """Let the loop write the rest. Thread. Waits until that is done, unless it is the `last` of the response. The loop bounds
+        the wait: it cuts a connection that takes nothing for write_timeout. Raises ClientGone."""
         if last:
             self._give(exchange, rest, FINISHING, None, None)
             return
@@ -186,10 +190,8 @@ class Writer:
         self._give(exchange, rest, STREAMING, None, on_room)
 
     def keep(self, exchange: Exchange, rest: memoryview, limits: SpoolLimits, *, last: bool) -> None:
-        """Let the loop write the rest, and do not wait for it: in memory, then from a file, as `limits` say. Thread.
-
-        Raises ClientGone, and OSError if it cannot be kept: then the response has lost a piece, and is to be abandoned.
-        """
+        """Let the loop write the rest, from memory or a file, as `limits` say, and do not wait. Thread. Raises ClientGone, and
+        OSError if it cannot be kept: then the response has lost a piece, and is to be abandoned."""
         spool = self._spool or Spool(limits)
         try:
             self._give(exchange, spool.add(rest, last=last), FINISHING if last else SPOOLING, spool, None)
@@ -230,10 +232,8 @@ class Writer:
                 self._call_loop(self._loop_side.cut)
 
     def detach(self, exchange: Exchange) -> tuple[int, bytes]:
-        """Take the connection from the server: returns its descriptor, and what was received and not read. Thread.
-
-        Waits for the loop to let go. For the server the connection is dead from here on. Raises ClientGone.
-        """
+        """Take the connection from the server, for which it is dead then: returns its descriptor, and what was received and not
+        read. Thread; waits for the loop to let go. Raises ClientGone."""
         with self._lock:
             self._write_held()
             self._check(exchange)

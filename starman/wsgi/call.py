@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from starman import log
 from starman.proto.response import (
@@ -27,25 +27,10 @@ from starman.wsgi.environ import Environ
 from starman.wsgi.failure import described, log_failure
 from starman.wsgi.filewrapper import FileWrapper
 from starman.wsgi.gone import ClientGone
+from starman.wsgi.output import Output
 
 _NO_ENVIRON: Final[Environ] = {}
 Application = Callable[[Environ, Callable[..., Callable[[bytes], object]]], Iterable[bytes]]
-
-
-class Output(Protocol):
-    """Where a call's bytes go. Both sends may block, and both raise ClientGone."""
-
-    def harakiri(self) -> None:
-        """The application wishes that its process ends (`starman.harakiri`). May be called more than once."""
-
-    def may_persist(self) -> bool:
-        """Whether client and server want to keep the connection after this response; asked when its head is due."""
-
-    def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
-        """Send `head`, then `data`. `last`: the response ends here, so the caller need not wait for a slow reader."""
-
-    def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
-        """Send `head`, then `count` bytes of the file, and end the response. The descriptor is the caller's."""
 
 
 class _State(Enum):
@@ -228,6 +213,8 @@ class Call:
         if not isinstance(data, bytes):
             raise _not_bytes(data)
         if not data:
+            if self._state is not _ENDED:
+                self._output.nothing_yet(self.body_sent)
             return
         if self._state is _ENDED:
             raise AssertionError("the response has ended: nothing can be written to it any more")

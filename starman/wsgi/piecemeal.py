@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from starman.wsgi.call import Call, Output
+from starman.wsgi.call import Call
+from starman.wsgi.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -185,6 +185,22 @@ def endless(environ: Environ, start_response: StartResponse) -> Body:
     return Closing(blocks(), query(environ, "name", "endless"))
 
 
+def nothing_yet(environ: Environ, start_response: StartResponse) -> Body:
+    """/nothing-yet/NAME?count=N: N empty blocks, no end of them by default, 10 ms apart; then a line. Notes beginning and end."""
+    start_response("200 OK", [TEXT])
+    count = int(query(environ, "count", "1000000000"))
+    name = argument(environ)
+
+    def blocks() -> Iterator[bytes]:
+        event(f"begin {name}")
+        for _ in range(count):
+            time.sleep(0.01)
+            yield b""
+        yield b"done\n"
+
+    return Closing(blocks(), name)
+
+
 def written(environ: Environ, start_response: StartResponse) -> Body:
     write = start_response("200 OK", [TEXT])
     write(b"one ")
@@ -323,6 +339,7 @@ FUNCTIONS: dict[str, Callable[[Environ, StartResponse], Body]] = {
     "stream": stream,
     "slow": slow,
     "endless": endless,
+    "nothing-yet": nothing_yet,
     "write": written,
     "status": status,
     "fields": fields,

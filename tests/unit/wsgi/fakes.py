@@ -25,6 +25,7 @@ class FakeOutput:
         self.ended = False
         self.times_asked = 0
         self.harakiris = 0
+        self.silences: list[int] = []
         # Whether the wish was heard before it was asked whether to keep the connection.
         self.wished_first = False
 
@@ -56,6 +57,11 @@ class FakeOutput:
     def may_persist(self) -> bool:
         self.times_asked += 1
         return self.persistent
+
+    def nothing_yet(self, sent: int) -> None:
+        if self.sends_left == 0:
+            raise ClientGone
+        self.silences.append(sent)
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         assert isinstance(data, bytes)

@@ -800,6 +800,30 @@ def test_early_hints_after_the_head_fail() -> None:
     assert output.data.count(b"HTTP/1.1") == 1
 
 
+# Nothing yet
+
+
+def test_an_empty_block_asks_whether_the_client_is_still_there() -> None:
+    def application(environ: Environ, start_response: Start) -> Iterator[bytes]:
+        write = start_response("200 OK", [])
+        yield b""
+        yield b"ab"
+        write(b"")
+        yield b"cde"
+        yield b""
+
+    _, output = respond(application)
+    assert output.silences == [0, 2, 5]
+    assert output.body == b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n"
+
+
+def test_an_iterable_of_empty_blocks_is_closed_when_the_client_is_gone() -> None:
+    body = Blocks(b"", b"x")
+    call, output = respond(answering(body), FakeOutput(sends=0))
+    assert (body.closed, body.taken, output.data) == (1, 1, b"")
+    assert (call.status_code, call.persistent) == (0, False)
+
+
 # The file wrapper
 
 

@@ -1,0 +1,24 @@
+"""Where the bytes of one call of an application go: what `call` asks of its server."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Output(Protocol):
+    """Where a call's bytes go. Both sends may block. Both, and `nothing_yet`, raise ClientGone."""
+
+    def harakiri(self) -> None:
+        """The application wishes that its process ends (`starman.harakiri`). May be called more than once."""
+
+    def may_persist(self) -> bool:
+        """Whether client and server want to keep the connection after this response; asked when its head is due."""
+
+    def nothing_yet(self, sent: int) -> None:
+        """The application has nothing to send at the moment, behind `sent` bytes of its body, and has given an empty block."""
+
+    def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
+        """Send `head`, then `data`. `last`: the response ends here, so the caller need not wait for a slow reader."""
+
+    def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
+        """Send `head`, then `count` bytes of the file, and end the response. The descriptor is the caller's."""
