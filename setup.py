@@ -34,6 +34,7 @@ MODULES = (
     "starman/serving/pool.py",
     "starman/serving/schedule.py",
     "starman/serving/shared.py",
+    "starman/serving/sleeper.py",
     "starman/serving/streamed.py",
     "starman/serving/turn.py",
     "starman/serving/writer.py",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from starman import log
 from starman.errors import HookError
+from starman.tracebacks import formatted, kind, named, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,9 +94,13 @@ def _run(moment: str, hook: Callable[[], object]) -> None:
     try:
         hook()
     except BaseException as error:  # SystemExit, too: no hook ends a process past its own order of things
-        import traceback
+        details = formatted(error, lambda frames: frames and frames.tb_next)
+        raise HookError(f"the {moment} hook {_name(hook)} failed: {named(error)}", details) from error
 
-        name = f"{getattr(hook, '__module__', None) or '?'}.{getattr(hook, '__qualname__', None) or type(hook).__qualname__}"
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-        details = "".join(traceback.format_exception(error))
-        raise HookError(f"the {moment} hook {name} failed: {type(error).__name__}: {error}", details) from error
+
+def _name(hook: Callable[[], object]) -> str:
+    """The hook as its author knows it. Never raises: it may be any object that can be called."""
+    try:
+        return f"{shown(hook.__module__)}.{shown(hook.__qualname__)}"
+    except BaseException:
+        return kind(hook)

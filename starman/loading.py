@@ -14,6 +14,7 @@ from starman.applicationcheck import check_application, kind_of
 from starman.discovery import find_application
 from starman.errors import LoadError
 from starman.settings import nearest
+from starman.tracebacks import formatted, shown, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,14 @@ def describe(settings: Settings, application: object = None) -> str:
 
 
 def application_traceback(error: BaseException) -> str:
-    """The traceback of `error`, as Python prints it, without the frames of starman and of the import system."""
+    """The traceback of `error`, as Python prints it, without the frames of starman and of the import system. Never raises."""
+    try:
+        return _application_traceback(error)
+    except BaseException:
+        return formatted(error).rstrip("\n")
+
+
+def _application_traceback(error: BaseException) -> str:
     import traceback
 
     report = traceback.TracebackException.from_exception(error)
@@ -233,11 +241,11 @@ def _run_application_code(code: Callable[[], Result], what: str) -> Result:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        words = (str(error).strip() or "without a message").splitlines()[0]
+        words = (shown(error).strip() or "without a message").splitlines()[0]
         details = application_traceback(error)
         if "\n" not in details:  # no frame is the application's: a factory called with the wrong arguments, say
             details = ""
-        raise LoadError(f"cannot load {what}: {type(error).__name__}: {words}", details) from error
+        raise LoadError(f"cannot load {what}: {type_name(error)}: {words}", details) from error
 
 
 def _application_ran(error: BaseException) -> bool:

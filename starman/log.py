@@ -15,6 +15,8 @@ from starman.logqueue import LogQueue
 
 # How long (seconds) the last lines of a process may take.
 _LAST_LINES = 1.0
+# How much of a text is logged when there is no memory for all of it, in characters.
+_SHORT = 1000
 
 
 def info(text: str) -> None:
@@ -61,7 +63,11 @@ def escaped(text: str) -> str:
 
 
 def _write(level: str, text: str) -> None:
-    raw(_line(level, text))
+    # When there is no memory for all of it: its first characters have what matters.
+    for part in (slice(None), slice(_SHORT)):
+        with contextlib.suppress(Exception):
+            _queue.put(_line(level, text[part]).encode("utf-8", "backslashreplace"))
+            break
 
 
 def _line(level: str, text: str) -> str:

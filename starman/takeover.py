@@ -9,6 +9,7 @@ from starman import log
 from starman.errors import StarmanError
 from starman.process.handover import FORMAT, HANDOVER_VARIABLE, TRIAL_VARIABLE, Handover, decode
 from starman.revision import decode as decode_settings
+from starman.tracebacks import formatted, named
 from starman.version import VERSION
 
 TYPE_CHECKING = False
@@ -77,6 +78,4 @@ def _tried(number: str, running: str, read: Callable[[], Settings]) -> Message:
     except StarmanError as error:
         return Failed(f"{version}: {error}", error.details)
     except BaseException as error:
-        import traceback
-
-        return Failed(f"{version}: {type(error).__name__}: {error}", traceback.format_exc())
+        return Failed(f"{version}: {named(error)}", formatted(error))

@@ -10,6 +10,7 @@ from starman import log
 from starman.errors import StarmanError, StartError
 from starman.process.forking import flush
 from starman.process.members import Phase
+from starman.tracebacks import formatted, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,9 +41,7 @@ class Daemon:
         if isinstance(error, StarmanError):
             status, text, details = error.exit_status, str(error), error.details
         else:
-            import traceback
-
-            status, text, details = 1, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))
+            status, text, details = 1, named(error), formatted(error)
         message = f"{text}\n{details}" if details else text
         self._tell(bytes([status]) + message.encode("utf-8", "backslashreplace"))
 

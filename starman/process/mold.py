@@ -19,6 +19,7 @@ from starman.process.forking import adopt_error_log, flush, fork, ignore_failing
 from starman.process.forksafety import findings, names, sockets
 from starman.process.messages import Failed, Loaded, Reopen, Reopened, Role, Spawn, Spawned
 from starman.process.sharing import settle
+from starman.tracebacks import formatted, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
     except StarmanError as error:
         channel.send(Failed(str(error), error.details))
     except BaseException as error:  # SystemExit too: an application's module may call sys.exit
-        import traceback
-
-        channel.send(Failed(f"{prefix}{type(error).__name__}: {error}", traceback.format_exc()))
+        channel.send(Failed(f"{prefix}{named(error)}", formatted(error)))
     finally:
         # Hazard 16: a mold is a copy of the process that it came from; what that would do at its end is not its business.
         flush()
@@ -74,10 +73,8 @@ def become_mold(channel: Channel, blueprint: Blueprint, abandon: Callable[[], No
 
         atexit._clear()
         run_mold(channel, blueprint, preload=False)
-    except BaseException:
-        import traceback
-
-        log.error(f"the mold failed\n{traceback.format_exc()}")
+    except BaseException as error:
+        log.error(f"the mold failed\n{formatted(error)}")
     finally:
         log.finish()
         os._exit(1)
@@ -190,11 +187,9 @@ def _rehearse(make_service: MakeService, threads: int) -> None:
 
     try:
         make_service.rehearse(threads)
-    except Exception:
-        import traceback
-
+    except Exception as error:
         # The workers are larger without, and serve as well.
-        log.warning(f"the rehearsal failed, so each worker takes about 1 MB more\n{traceback.format_exc()}")
+        log.warning(f"the rehearsal failed, so each worker takes about 1 MB more\n{formatted(error)}")
     if threading.active_count() > 1:
         raise RuntimeError("threads of the rehearsal have not ended, and a process with threads is not to be forked")
 
@@ -205,6 +200,4 @@ def _failed(error: BaseException) -> Failed:
         return Failed(str(error), error.details)
     if isinstance(error, OSError):
         return Failed(f"no process can be made: {error.strerror}")
-    import traceback
-
-    return Failed(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+    return Failed(named(error), formatted(error))

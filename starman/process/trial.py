@@ -10,6 +10,7 @@ import time
 from starman import log
 from starman.process.forking import fork, take_signals
 from starman.process.messages import Approved, Failed
+from starman.tracebacks import formatted, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,9 +71,7 @@ class Trial:
             take_signals(stop_ends=True)
             channel.send(play(channel))
         except BaseException as error:
-            import traceback
-
-            channel.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
+            channel.send(Failed(named(error), formatted(error)))
         finally:
             log.finish()
             os._exit(0)

@@ -20,6 +20,7 @@ from starman.process.members import SECOND_STOP
 from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened, Spawned
 from starman.process.oversight import Oversight
 from starman.process.pages import give_back_zeros, keep_free_pages
+from starman.tracebacks import formatted, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,12 +102,10 @@ def run_worker(channel: Channel, slot: int, place: int, blueprint: Blueprint, ap
     except StarmanError as error:
         channel.send(Failed(str(error), error.details))
     except BaseException as error:  # SystemExit too: an application's module may call sys.exit
-        import traceback
-
         if lifetime is None or not lifetime.ready:
-            channel.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
+            channel.send(Failed(named(error), formatted(error)))
         else:
-            log.error(f"worker {slot} failed\n{traceback.format_exc()}")
+            log.error(f"worker {slot} failed\n{formatted(error)}")
     if lifetime is not None and lifetime.ready:
         hooks.run_worker_exit()
     leave(status)

@@ -8,7 +8,6 @@ import socket
 import ssl
 import sys
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
@@ -22,6 +21,7 @@ from starman.serving.handshake import Handshake
 from starman.serving.overseer import Overseer
 from starman.serving.shared import SOFTWARE, Shared
 from starman.standard import out_of_the_way
+from starman.tracebacks import formatted
 from starman.wsgi.environ import for_connection, template
 
 # How many connections one wake-up accepts from a listener at most. Where siblings are woken in turn, as many as give no lead.
@@ -238,7 +238,7 @@ class Acceptor:
         except OSError:  # it is gone again
             sock.close()
         except Exception as error:  # a defect of ours must cost no more than this one
-            log.error(f"a connection could not be made\n{''.join(traceback.format_exception(error))}")
+            log.error(f"a connection could not be made\n{formatted(error)}")
             sock.close()
         finally:
             if not waits:

@@ -19,6 +19,7 @@ from starman import log
 from starman.errors import SettingError
 from starman.output import Output, open_for_appending
 from starman.serving.clock import MONTHS
+from starman.tracebacks import shown
 from starman.wsgi.environ import Environ
 
 # A batch this large (bytes) is written at once; a smaller one waits for the next tick.
@@ -88,7 +89,7 @@ class AccessLog:
             # and the end, all is plain.
             ordinary = line.translate(None, _PLAIN) == _OUR_OWN and "HTTP_AUTHORIZATION" not in environ
             ordinary = ordinary and type(host) is str and host != "" and " " not in host
-        except KeyError:  # the application may have changed its environ, into anything
+        except BaseException:  # the application may have changed its environ, into anything
             ordinary = False
         if not ordinary:
             line = _escaped(environ, stamp, status, size)
@@ -119,8 +120,13 @@ class AccessLog:
             return True
         with self._gathering:
             lines, self._lines = self._lines, []
-        if lines:
-            self._unsent += _cut(lines) if output.most_bytes else [b"".join(lines)]
+        try:
+            if lines:
+                self._unsent += _cut(lines) if output.most_bytes else [b"".join(lines)]
+        except MemoryError:
+            self._lose(len(lines), "there is no memory")
+            with self._gathering:
+                self._bytes -= sum(map(len, lines))
         done = self._send(output, time.monotonic() + seconds)
         # Else each request would try again what was not taken a moment ago.
         self._batch_bytes = self._full_batch if done else 2 * _MOST_BYTES
@@ -243,10 +249,16 @@ def _escaped(environ: Environ, stamp: str, status: int, size: int | str) -> byte
     """The line of any environ."""
 
     def get(key: str) -> str:
-        return _safe(str(environ.get(key, "-")))
+        return _safe(text(key))
+
+    def text(key: str) -> str:
+        try:
+            return shown(environ.get(key, "-"))
+        except BaseException:  # it has a key that cannot be compared
+            return "-"
 
     request = f"{get('REQUEST_METHOD')} {get('REQUEST_URI')} {get('SERVER_PROTOCOL')}"
-    user = _user(str(environ.get("HTTP_AUTHORIZATION")))
+    user = _user(text("HTTP_AUTHORIZATION"))
     host, referrer, agent = _word(get("REMOTE_ADDR")), get("HTTP_REFERER"), get("HTTP_USER_AGENT")
     line = f'{host} - {user} [{stamp}] "{request}" {status} {size} "{referrer}" "{agent}"\n'
     return line.encode("latin-1", "replace")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from starman.serving.socketstate import has_finished, is_reset, send_keepalives
+from starman.serving.turn import ENDS_WITHIN
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,10 +21,14 @@ HALF_CLOSED_SECONDS: Final = 5.0
 
 def has_left(transport: asyncio.Transport, writer: Writer, progress: Progress, now: float, *, finished: bool) -> bool:
     """Whether a connection whose response is being made can be given up: it was reset, or the client has finished sending and
-    the response has been silent for `HALF_CLOSED_SECONDS`.
+    the response has been silent for `HALF_CLOSED_SECONDS`; or what a thread has posted to end it is lost (`ENDS_WITHIN`).
 
     `progress` is of that response alone. `finished`: the loop has seen the client's FIN. `now` is monotonic.
     """
+    turn = writer.turn
+    within = ENDS_WITHIN.get(turn)
+    if within is not None:
+        return progress.is_slow(turn, 0, now, timeout=within)
     silence = writer.silence()
     fd = transport.get_extra_info("socket").fileno() if silence is not None else -1
     if silence is None or fd < 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import traceback
 from functools import partial
 from io import BytesIO
 from time import monotonic
@@ -19,6 +18,7 @@ from starman.serving.pace import Pace
 from starman.serving.rawsocket import RawSocket
 from starman.serving.shortage import refusal_for
 from starman.serving.turn import DEAD, THREAD
+from starman.tracebacks import formatted, relieve
 from starman.wsgi.body import RequestBody
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
@@ -125,11 +125,23 @@ class Exchange:
         return taken
 
     def abandon(self, error: BaseException) -> None:
-        """It failed by a defect of ours: log that, and reset its connection. Thread."""
-        log.error(f"an exchange failed inside starman\n{''.join(traceback.format_exception(error))}")
-        self.drop()
-        self._writer.abandon(self)
-        self._writer.release(self, False)
+        """It failed by a defect of ours, or for want of memory: reset its connection, and log that. Thread. Never raises."""
+        relieve(error)
+        for step in (self._reset, self.drop, lambda: self._log_defect(error)):
+            try:
+                step()
+            except BaseException:  # nothing is to be done: the thread has to go on
+                continue
+
+    def _reset(self) -> None:
+        try:
+            self._writer.abandon(self)
+        finally:
+            self._writer.release(self, False)
+
+    def _log_defect(self, error: BaseException) -> None:
+        request = f"{self.head.method.decode('latin-1')} {self.head.target.decode('latin-1')}"
+        log.error(f"an exchange failed inside starman: {request}\n{formatted(error)}")
 
     def drop(self) -> None:
         """It will not be run: its client is gone. Either side; does not block."""

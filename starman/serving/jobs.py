@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from starman import log
+from starman.tracebacks import formatted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,4 +76,4 @@ async def _run(job: Callable[[], None], done: Callable[[Exception | None], None]
     try:
         done(error)
     except Exception as failure:  # a defect of ours must not end the group, and with it the worker
-        log.error(f"what follows a job failed\n{''.join(traceback.format_exception(failure))}")
+        log.error(f"what follows a job failed\n{formatted(failure)}")

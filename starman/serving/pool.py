@@ -16,10 +16,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from starman import log
 from starman.serving.exchange import Exchange
 from starman.serving.outbox import LONGEST, Outbox
 from starman.serving.overseer import Line, nowhere
 from starman.serving.schedule import ARRIVAL_POLLS, MOST_POLLS, SLICE, Mode, Schedule, Verdict
+from starman.serving.sleeper import Sleeper
+from starman.tracebacks import formatted
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -70,7 +73,7 @@ class Pool:
         self._takes_turns = takes_turns
         self._schedule = Schedule()
         self._queue: deque[Exchange] = deque()
-        self._threads = [_Sleeper(line(number) or nowhere()) for number in range(size)]
+        self._threads = [Sleeper(line(number) or nowhere()) for number in range(size)]
         self._idle = self._threads[::-1]
         self._stopped = False
         self.outbox = Outbox(loop)
@@ -266,7 +269,24 @@ class Pool:
             with contextlib.suppress(RuntimeError):
                 self._gate.release()
 
-    def _work(self, sleeper: _Sleeper) -> None:
+    def _work(self, sleeper: Sleeper) -> None:
+        while True:
+            try:
+                self._work_down(sleeper)
+                return
+            except BaseException as error:
+                # Put into this thread between two requests, as libraries for timeouts do (PyThreadState_SetAsyncExc).
+                sleeper = self._begin_anew(sleeper, error)
+
+    def _begin_anew(self, sleeper: Sleeper, error: BaseException) -> Sleeper:
+        """This thread goes on, awake, whatever it was doing. With another bell: the old one may still be rung."""
+        with contextlib.suppress(ValueError):
+            self._idle.remove(sleeper)
+        sleeper.line[1][0] = 0
+        log.error(f"a thread of the pool was interrupted, and goes on\n{formatted(error)}")
+        return Sleeper(sleeper.line, awake=True)
+
+    def _work_down(self, sleeper: Sleeper) -> None:
         queue = self._queue
         sleeper.bell.acquire()
         while True:
@@ -279,10 +299,14 @@ class Pool:
                     return
                 self._sleep(sleeper)
                 continue
-            self._run(sleeper, exchange)
+            try:
+                self._run(sleeper, exchange)
+            except BaseException as error:
+                exchange.abandon(error)
+                raise
             del exchange  # while this thread sleeps, it keeps nothing of a connection alive
 
-    def _sleep(self, sleeper: _Sleeper) -> None:
+    def _sleep(self, sleeper: Sleeper) -> None:
         """Until somebody queues an exchange. On the stack first, then a look at the queue: see the module's docstring."""
         self._idle.append(sleeper)
         if (self._queue and not self._asked) or self._stopped:
@@ -296,7 +320,7 @@ class Pool:
             self._unpark()
         sleeper.bell.acquire()
 
-    def _run(self, sleeper: _Sleeper, exchange: Exchange) -> None:
+    def _run(self, sleeper: Sleeper, exchange: Exchange) -> None:
         note, busy = sleeper.line
         for _ in range(_MOST_IN_A_ROW):
             try:
@@ -324,15 +348,3 @@ class Pool:
         if not goes_on or time.monotonic() >= self.outbox.until:
             self.outbox.flush()
             self.outbox.until = time.monotonic() + LONGEST
-
-
-class _Sleeper:
-    """A thread's place on the stack of idle ones. `bell` is held by it while it is awake or asleep, and released to wake it.
-    `line` is where it notes what it runs."""
-
-    __slots__ = ("bell", "line")
-
-    def __init__(self, line: Line) -> None:
-        self.line = line
-        self.bell = threading.Lock()
-        self.bell.acquire()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
 from starman.serving.overseer import Overseer
 from starman.serving.pool import Pool
 from starman.serving.shared import Shared
+from starman.tracebacks import formatted
 from starman.wsgi.call import Application
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _check(shared: Shared, due: list[Client]) -> None:
             try:
                 client.check(now)
             except Exception as error:
-                log.error(f"a connection is cut, for its check failed\n{''.join(traceback.format_exception(error))}")
+                log.error(f"a connection is cut, for its check failed\n{formatted(error)}")
                 client.cut()
 
 

@@ -23,8 +23,9 @@ from starman.proto.response import (
     interim,
     refusal,
 )
+from starman.tracebacks import relieve
 from starman.wsgi.environ import Environ
-from starman.wsgi.failure import described, log_failure
+from starman.wsgi.failure import described, log_failure, not_bytes
 from starman.wsgi.filewrapper import FileWrapper
 from starman.wsgi.gone import ClientGone
 from starman.wsgi.output import Output
@@ -156,7 +157,7 @@ class Call:
             data = iterable[0] if len(iterable) == 1 else b"".join(iterable)
             if self._state is _STARTED:
                 if not isinstance(data, bytes):
-                    raise _not_bytes(data)
+                    raise not_bytes(data)
                 self._known_length = len(data)
                 self._whole(data)
                 return
@@ -211,7 +212,7 @@ class Call:
     def _block(self, data: object) -> None:
         """One block of a response whose end is still to come."""
         if not isinstance(data, bytes):
-            raise _not_bytes(data)
+            raise not_bytes(data)
         if not data:
             if self._state is not _ENDED:
                 self._output.nothing_yet(self.body_sent)
@@ -311,17 +312,22 @@ class Call:
 
     def _failed(self, error: BaseException, environ: Environ) -> None:
         """The application raised: 500 while nothing was sent, a visible cut after that. The client learns no more."""
-        if self._detached and isinstance(error, (StopIteration, ConnectionError)):
+        if self._detached and issubclass(type(error), (StopIteration, ConnectionError)):
             return  # flask-sock's and Flask-SocketIO's way to say that no response follows
+        relieve(error)
+        what = "the application failed"
         if self._state is _ENDED:
-            log_failure(error, environ, "the application failed after its response")
-            return
-        log_failure(error, environ, "the application failed")
-        self.persistent = False
-        if self._state is _BEGUN:
-            self.broken = self._framing is CLOSE
-            return
-        self.status_code = 500
+            what += " after its response"
+        elif self._state is _BEGUN:
+            self.persistent, self.broken = False, self._framing is CLOSE
+        else:
+            self._answer_failure()
+        # Behind the answer: to show an exception can take long, and runs code of the application's.
+        log_failure(error, environ, what)
+
+    def _answer_failure(self) -> None:
+        """Send a 500: nothing was sent yet."""
+        self.persistent, self.status_code = False, 500
         self._state = _ENDED
         if not self._facts.is_head:
             self.body_sent = len(b"Internal Server Error\n")
@@ -329,7 +335,3 @@ class Call:
             self._output.send(refusal(500, "Internal Server Error", self._stamp, to_head=self._facts.is_head), last=True)
         except ClientGone:
             self.status_code = self.body_sent = 0
-
-
-def _not_bytes(data: object) -> TypeError:
-    return TypeError(f"a block of the response must be bytes, not {type(data).__name__}")

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import traceback
+import contextlib
 from types import TracebackType
 
 from starman import log
+from starman.tracebacks import formatted, shown
 from starman.wsgi.environ import Environ
 
 
 def log_failure(error: BaseException, environ: Environ, what: str) -> None:
-    """One entry in the error log: the request, and the traceback from the application's first frame on."""
-    chain: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while chain:
-        link = chain.pop()
-        if link is not None and id(link) not in seen:
-            seen.add(id(link))
-            link.__traceback__ = _from_the_application_on(link.__traceback__)
-            chain += (link.__cause__, link.__context__)
-    text = "".join(traceback.format_exception(error))
-    log.error(f"{what}: {described(environ)}\n{text}")
+    """One entry in the error log: the request, and the traceback from the application's first frame on. Never raises."""
+    with contextlib.suppress(MemoryError):
+        log.error(f"{what}: {described(environ)}\n{formatted(error, _from_the_application_on)}")
 
 
 def _from_the_application_on(frames: TracebackType | None) -> TracebackType | None:
@@ -31,5 +24,14 @@ def _from_the_application_on(frames: TracebackType | None) -> TracebackType | No
 
 
 def described(environ: Environ) -> str:
-    """What was asked for, for the log."""
-    return f"{environ.get('REQUEST_METHOD', '?')} {environ.get('REQUEST_URI', '?')}"
+    """What was asked for, for the log. Never raises: the application may have put anything into its environ."""
+    try:
+        method, target = environ.get("REQUEST_METHOD", "?"), environ.get("REQUEST_URI", "?")
+    except BaseException:
+        return "? ?"
+    return f"{shown(method)} {shown(target)}"
+
+
+def not_bytes(block: object) -> TypeError:
+    """What is raised for a block of a response that is something else."""
+    return TypeError(f"a block of the response must be bytes, not {type(block).__name__}")

@@ -22,7 +22,7 @@ MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.
 ROOMS = {
     "ground": {
         *("addresses", "closing", "cpus", "declaration", "errors", "hooks", "log", "logqueue"),
-        *("output", "revision", "service_links", "settings", "standard", "table", "values", "version"),
+        *("output", "revision", "service_links", "settings", "standard", "table", "tracebacks", "values", "version"),
     },
     "proto": {"proto"},
     "wsgi": {"wsgi"},
@@ -35,7 +35,7 @@ ORDER = list(ROOMS)
 FORBIDDEN = {
     "ground": {
         *("addresses", "closing", "cpus", "declaration", "errors", "hooks", "log", "logqueue"),
-        *("output", "revision", "service_links", "settings", "standard", "table", "values", "version"),
+        *("output", "revision", "service_links", "settings", "standard", "table", "tracebacks", "values", "version"),
     },
     "proto": {"asyncio", "logging", "os", "socket", "threading", "time", "anyio", "uvloop", "starman.settings", "starman.log"},
     "wsgi": {"asyncio", "anyio", "uvloop"},
@@ -58,6 +58,7 @@ LOCK_FILES = {
     "starman/serving/inline.py",
     "starman/serving/outbox.py",
     "starman/serving/pool.py",
+    "starman/serving/sleeper.py",
     "starman/serving/writer.py",
     "starman/wsgi/spoolspace.py",
 }

@@ -20,6 +20,7 @@ from starman.serving import lingering as lingering_module
 from starman.serving.clients import Clients
 from starman.serving.connection import Connection
 from starman.serving.exchange import Exchange
+from starman.serving.pool import Pool
 from starman.serving.remainder import Remainder
 from starman.wsgi import body as body_module
 from starman.wsgi.body import RequestBody
@@ -965,3 +966,27 @@ def test_an_application_that_empties_its_environ_spoils_only_the_log(tmp_path: P
         running.drain()  # a cut would not wait for the thread that logs the last
         running.join()
     assert (tmp_path / "log").read_text().count('"- - -" 200 1') == 3
+
+
+def test_a_connection_ends_although_its_thread_cannot_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread without memory posts nothing to the loop. The response has broken off, and the tick resets the connection."""
+
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"begun"
+        raise ValueError("in mid body")
+
+    post = Pool.post
+
+    def fail(self: Pool, callback: Callable[..., object], *arguments: Any) -> None:
+        if getattr(callback, "__name__", "") == "cut":
+            raise MemoryError
+        post(self, callback, *arguments)
+
+    monkeypatch.setattr(Pool, "post", fail)
+    with Running(application, threads=1) as running:
+        client = running.client()
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert client.read_head().status == 200
+        with pytest.raises(ConnectionResetError):
+            client.read_to_end()

@@ -1,0 +1,134 @@
+"""Exceptions and other objects of an application as text. Nothing here raises, whatever the objects do.
+
+An exception can fail to be shown: its `__str__` raises, it has arguments that `traceback` does not expect, its `__cause__` is a
+property, or there is no memory left. What is left out then is said. Any thread. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    Trim = Callable[[TracebackType | None], TracebackType | None]
+
+# What `traceback` reads of an exception. A class of the application's may have put something else in their place.
+_LINKS = ("__cause__", "__context__", "__suppress_context__", "__traceback__")
+# So many exceptions that are each other's cause or context are shown.
+_MOST_LINKS = 100
+
+
+def shown(value: object) -> str:
+    """`str(value)`; the name of its class in angle brackets if that fails. Always a plain str, not of a subclass."""
+    try:
+        return "".join((str(value),))
+    except BaseException:  # SystemExit, too: an application's `__str__` can raise anything
+        return f"<{kind(value)}>"
+
+
+def kind(value: object) -> str:
+    """The name of the class of `value`, with its module unless that is `builtins`."""
+    try:
+        cls = type(value)
+        name = "".join((type.__dict__["__qualname__"].__get__(cls),))
+        module = type.__dict__["__module__"].__get__(cls)
+        return name if module == "builtins" else f"{module}.{name}"
+    except BaseException:
+        return "object"
+
+
+def named(error: BaseException) -> str:
+    """The exception in one line, as at the end of a traceback: `ValueError: too large`."""
+    lines = shown(error).splitlines()
+    return f"{type_name(error)}: {lines[0]}" if lines else type_name(error)
+
+
+def type_name(error: BaseException) -> str:
+    """The name of the class of `error`, without its module."""
+    return kind(error).rpartition(".")[2]
+
+
+def formatted(error: BaseException, trim: Trim | None = None) -> str:
+    """The traceback of `error`, as Python prints it, with the exceptions that it comes from.
+
+    trim: gives the part of each traceback that is of interest; the exceptions then keep that part only. If the exception cannot
+    be shown whole: its stack, its class, and what failed.
+    """
+    try:
+        import traceback
+
+        ordinary = _prepare(error, trim)
+        if ordinary:
+            return "".join(traceback.format_exception(error))
+        return _in_part(error, "its class has attributes of its own")
+    except MemoryError:
+        return f"{kind(error)} (there is no memory to show its traceback)\n"
+    except BaseException as failure:
+        return _in_part(error, type_name(failure))
+
+
+def relieve(error: BaseException) -> None:
+    """If `error` comes from a want of memory, free what the variables of its frames hold: that may be all the memory there was.
+
+    The traceback can be shown afterwards. Does nothing for any other error.
+    """
+    base = BaseException.__dict__
+    link: BaseException | None = error
+    for _ in range(_MOST_LINKS):
+        if link is None:
+            return
+        if issubclass(type(link), MemoryError):
+            _clear_frames(link)
+            _clear_frames(error)
+            return
+        link = base["__context__"].__get__(link)
+
+
+def _clear_frames(error: BaseException) -> None:
+    frames = BaseException.__dict__["__traceback__"].__get__(error)
+    while frames is not None:
+        try:
+            frames.tb_frame.clear()
+        except BaseException:  # it still runs, and stays as it is
+            frames = frames.tb_next
+            continue
+        frames = frames.tb_next
+
+
+def _prepare(error: BaseException, trim: Trim | None) -> bool:
+    """Trim the tracebacks of `error` and of those that it comes from. Whether all of them can be shown by `traceback`.
+
+    By the descriptors of BaseException: a property of a subclass could make a new exception each time it is asked.
+    """
+    base = BaseException.__dict__
+    chain: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while chain:
+        link = chain.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        if trim is not None:
+            _set_traceback(link, trim(base["__traceback__"].__get__(link)))
+        chain += (base["__cause__"].__get__(link), base["__context__"].__get__(link))
+        own = [cls for cls in type(link).__mro__ if cls is not BaseException]
+        if len(seen) > _MOST_LINKS or any(name in vars(cls) for cls in own for name in _LINKS):
+            return False
+    return True
+
+
+def _set_traceback(error: BaseException, value: TracebackType | None) -> None:
+    BaseException.__dict__["__traceback__"].__set__(error, value)
+
+
+def _in_part(error: BaseException, why: str) -> str:
+    """The stack and the class of `error`, and why there is no more."""
+    try:
+        import traceback
+
+        frames = "".join(traceback.format_tb(BaseException.__dict__["__traceback__"].__get__(error)))
+        stack = f"Traceback (most recent call last):\n{frames}" if frames else ""
+    except BaseException:
+        stack = ""
+    return f"{stack}{named(error)} (it cannot be shown whole: {why})\n"

@@ -1,0 +1,123 @@
+"""Whatever an application raises: its client is answered, its thread goes on, the log names the request and the exception."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.functional.harness import Server
+from tests.functional.wire import NoResponseError
+
+THREADS = 2
+
+# What is raised before a response has begun, and the class that the log names.
+FAILURES = {
+    "/raise/syntax": "SyntaxError",
+    "/raise/unprintable": "UnprintableError",
+    "/raise/unsettable": "UnsettableError",
+    "/raise/endless": "EndlessError",
+    "/raise/group": "Group",
+    "/raise/base": "Ending",
+    "/raise/exit": "SystemExit",
+    "/raise/interrupt": "KeyboardInterrupt",
+    "/raise/generator": "GeneratorExit",
+    "/raise/memory": "MemoryError",
+    "/recurse": "RecursionError",
+    "/chain": "ValueError",
+    "/status": "SystemExit",
+    "/value": "SystemExit",
+    "/fields": "TypeError",
+    "/exc_info": "Ending",
+    "/iterable": "Ending",
+    "/file": "UnprintableError",
+    "/errors": "ValueError",
+    "/stderr_none": "ValueError",
+    "/stderr_print": "ValueError",
+}
+# What is spoilt when the response is complete: it arrives.
+SPOILT = ["/closing", "/mutated", "/colliding", "/held"]
+
+
+@pytest.fixture(scope="module", params=[THREADS, 0], ids=["threads", "loop"])
+def server(request: pytest.FixtureRequest, directory: Path) -> Iterator[Server]:
+    arguments = ["--workers", "1", "--threads", str(request.param), "--access-log", str(directory / "access")]
+    # What is raised in __del__ is Python's to report, and pytest's warnings are not the server's.
+    with Server("tests.functional.hostile:app", *arguments, warnings="default") as running:
+        yield running
+
+
+def counted(server: Server) -> tuple[str, int]:
+    """The worker's process id, and how many threads its pool has."""
+    with server.client() as client:
+        pid, threads = client.get("/count").body.decode().split()
+    return pid, int(threads)
+
+
+@pytest.mark.parametrize("path", FAILURES)
+def test_each_failure_is_a_500_and_an_entry_in_the_log(path: str, server: Server) -> None:
+    before = counted(server)
+    for number in range(THREADS + 1):
+        with server.client() as client:
+            response = client.get(f"{path}?{number}")
+            assert (response.status, response.persistent) == (500, False)
+        # The lines of an entry are indented, all but the first.
+        request = re.escape(f"GET {path}?{number}")
+        server.wait_for(rf"\[ERROR\] the application failed: {request}\n(?:  .*\n)*?  .*{FAILURES[path]}", timeout=20)
+    assert counted(server) == before
+
+
+@pytest.mark.parametrize("path", SPOILT)
+def test_what_is_spoilt_behind_a_response_costs_nobody_anything(path: str, server: Server) -> None:
+    before = counted(server)
+    for _ in range(THREADS + 1):
+        with server.client() as client:
+            assert client.request("POST", path, body=b"x" * 100_000).body == b"ok"
+            assert client.get("/ok").body == b"ok"
+    assert counted(server) == before
+
+
+def test_an_environ_that_cannot_be_read_is_no_obstacle_to_the_log(server: Server) -> None:
+    before = counted(server)
+    for _ in range(THREADS + 1):
+        with server.client() as client:
+            assert client.get("/mutated_failing").status == 500
+    server.wait_for(r"the application failed: <\S*Raising> <\S*Raising>\r?\n", count=THREADS + 1, timeout=20)
+    assert counted(server) == before
+
+
+@pytest.mark.parametrize("path", ["/exhaust", "/exhaust/blocks"])
+@pytest.mark.parametrize("threads", [2, 0])
+def test_a_process_without_memory_answers_and_goes_on(path: str, threads: int) -> None:
+    """Not a byte is left when the application fails; what it holds is free when its frames are."""
+    with Server("tests.functional.hostile:app", "--workers", "1", "--threads", str(threads)) as server:
+        before = counted(server)
+        for number in range(3):
+            with server.client() as client:
+                try:
+                    response = client.get(f"{path}?{number}")
+                except NoResponseError:
+                    pass  # the answer itself had no memory: the connection is reset at once
+                else:
+                    assert response.status == 500
+            server.wait_for(rf"GET {path}\?{number}\n(?:  .*\n)*?  .*MemoryError", timeout=20)
+            with server.client() as client:
+                assert client.get("/ok").body == b"ok"
+        assert counted(server) == before
+
+
+def test_an_exception_that_is_put_into_an_idle_thread_does_not_end_it() -> None:
+    """As a library for timeouts does that is late."""
+    with Server("tests.functional.hostile:app", "--workers", "1", "--threads", "1") as server:
+        before = counted(server)
+        for number in range(1, 4):
+            with server.client() as client:
+                assert client.get("/later").body == b"ok"
+                server.wait_for("put it", count=number, timeout=20)
+                # The thread wakes up for this request: it is answered, or cut, but does not hang.
+                with contextlib.suppress(NoResponseError):
+                    client.get("/ok")
+            assert counted(server) == before
