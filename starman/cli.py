@@ -121,7 +121,9 @@ def check(settings: Settings) -> int:
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        os._exit(_check_in_child(settings))
+        from starman.process.exiting import end_unserved
+
+        end_unserved(_check_in_child(settings))
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status < 0:
         print(f"starman: loading the application was ended by signal {-status}", file=sys.stderr)

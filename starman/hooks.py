@@ -7,7 +7,7 @@ but the ground.
 
 from __future__ import annotations
 
-from starman import log
+from starman import appfork, log
 from starman.errors import HookError
 from starman.tracebacks import formatted, kind, named, shown
 
@@ -93,7 +93,9 @@ def _run_logged(moment: str, hook: Callable[[], object]) -> None:
 def _run(moment: str, hook: Callable[[], object]) -> None:
     try:
         hook()
+        appfork.end_child()
     except BaseException as error:  # SystemExit, too: no hook ends a process past its own order of things
+        appfork.end_child(error)
         details = formatted(error, lambda frames: frames and frames.tb_next)
         raise HookError(f"the {moment} hook {_name(hook)} failed: {named(error)}", details) from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from starman import log, service_links, standard
+from starman import appfork, log, service_links, standard
 from starman.errors import SettingError, StartError
 
 TYPE_CHECKING = False
@@ -89,6 +89,7 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     """
     import asyncio
 
+    from starman.process.belongings import Belongings
     from starman.process.inherited import Inheritance
     from starman.process.listeners import open_listeners
     from starman.serving.service import Service
@@ -103,8 +104,10 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
         log.info(ignored)
     application = _mounted(app, chosen, "serve(app)") if callable(app) else _load(chosen)
     listeners = open_listeners(inheritance.addresses(chosen), chosen)
+    belongings = Belongings(listeners, signals=False)
     try:
         service = Service(application, chosen, listeners, multiprocess=False, owns_loop=False)
+        belongings.service = service
         serving = asyncio.ensure_future(service.run(lambda: _announce(chosen, listeners)))
         try:
             await asyncio.shield(serving)
@@ -117,6 +120,7 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
                 await serving
             raise
     finally:
+        belongings.release()
         for listener in listeners:
             listener.close()
 
@@ -182,10 +186,13 @@ def enter(settings: Settings) -> None:
 def try_out(settings: Settings) -> None:
     """Do all that has to succeed before a worker of these settings can serve. In a child of one's own, for an application may
     start threads that never end. Raises StarmanError, and what goes wrong in imports of ours."""
+    from starman.process.belongings import Belongings
     from starman.process.blueprint import import_service
 
     import_service()
     enter(settings)
+    # A child that the application forks is not to try it out as well.
+    Belongings([], signals=False)
     application = _load(settings)
     if any(address.secure for address in settings.addresses()):
         from starman.serving.certificate import server_context
@@ -269,7 +276,14 @@ def _load(settings: Settings) -> Application:
     """The application of these settings, imported: in a mold, a worker, or the process of a loop. Raises StarmanError."""
     from starman.loading import load_application
 
-    return load_application(settings)
+    try:
+        application = load_application(settings)
+    except BaseException as error:
+        # A module that forks may end its child by sys.exit, which is the cause of the LoadError here.
+        appfork.end_child(error.__cause__ or error)
+        raise
+    appfork.end_child()
+    return application
 
 
 def _mounted(application: Application, settings: Settings, what: str) -> Application:

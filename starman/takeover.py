@@ -47,6 +47,7 @@ def answer_trial(read: Callable[[], Settings]) -> None:
     if text is None:
         return
     from starman.process.channel import Channel
+    from starman.process.exiting import end_unserved
     from starman.process.forking import show_stacks, take_signals
 
     show_stacks()
@@ -56,6 +57,7 @@ def answer_trial(read: Callable[[], Settings]) -> None:
         channel = Channel.of_descriptor(int(fd))
         os.set_inheritable(channel.fileno(), False)
         channel.send(_tried(number, running, read))
+        end_unserved(0)
     finally:
         # An application may have started threads that never end.
         os._exit(0)

@@ -6,14 +6,13 @@ import os
 import signal
 import sys
 
-from starman import log
+from starman import appfork, log
 from starman.process import parentdeath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
-    from typing import NoReturn
 
 # The signals that the master handles, and that must not be lost, or reach the wrong process, around a fork.
 HANDLED = frozenset(
@@ -103,7 +102,7 @@ def fork() -> int:
             # From 3.12 on a fork beside other threads warns. That an embedding program has some, or an application started some
             # when it was preloaded, is said in the log; where warnings are errors, it must not end the server.
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
+            pid = appfork.fork()
     except BaseException:
         parentdeath.untie_next()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -181,6 +180,11 @@ def _enlarge_signal_stack() -> None:
         return  # the small one stays
 
 
+def is_ours(handler: object) -> bool:
+    """Whether a signal handler is one that `take_signals` has installed."""
+    return handler is nothing or handler is _end
+
+
 def nothing(signum: int = 0, frame: FrameType | None = None) -> None:
     """A signal handler that does nothing."""
 
@@ -205,19 +209,3 @@ def flush() -> None:
                 stream.flush()
         except (OSError, ValueError):
             continue
-
-
-def leave(status: int) -> NoReturn:
-    """End a worker: run what the application has registered with atexit, flush, and be gone.
-
-    Hazard 16: not by `sys.exit`, which would wait for threads of the application, and would run what lies further up the
-    stack: the code of the program that has embedded us.
-    """
-    import atexit
-
-    try:
-        atexit._run_exitfuncs()
-        flush()
-        log.finish()
-    finally:
-        os._exit(status)

@@ -11,10 +11,12 @@ import os
 import select
 import signal
 
-from starman import hooks, log
+from starman import appfork, hooks, log
 from starman.errors import HookError, StarmanError
 from starman.process import parentdeath
+from starman.process.belongings import Belongings
 from starman.process.channel import Channel
+from starman.process.exiting import end_unserved
 from starman.process.forking import adopt_error_log, flush, fork, ignore_failing_writes, show_stacks, take_signals
 from starman.process.forksafety import findings, names, sockets
 from starman.process.messages import Failed, Loaded, Reopen, Reopened, Role, Spawn, Spawned
@@ -59,6 +61,8 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
         channel.send(Failed(f"{prefix}{named(error)}", formatted(error)))
     finally:
         # Hazard 16: a mold is a copy of the process that it came from; what that would do at its end is not its business.
+        if preload:
+            end_unserved(status)
         flush()
         log.finish()
         os._exit(status)
@@ -96,6 +100,8 @@ class _Mold:
         self._master = os.getppid()
         make_service = blueprint.import_service()
         self._known = sockets() if preload else _own_sockets(channel, blueprint)
+        # They stay this process's as long as it lives.
+        Belongings(blueprint.listeners, channel)
         if preload:
             self._application = blueprint.load_application()
         else:
@@ -153,7 +159,7 @@ class _Mold:
     def _be_between(self, order: Spawn, child_channel: Channel) -> NoReturn:
         """Hazard 16: the process in between does nothing else than to fork and to be gone. Signals are blocked all the time."""
         parentdeath.tie(self._master)
-        child = os.fork()
+        child = appfork.fork()
         if child:
             # Said here, for the child may be held by what the application does at a fork, and must be known to be cut.
             if not child_channel.send(Spawned(child)):

@@ -9,13 +9,16 @@ import asyncio
 import gc
 import os
 import signal
+import time
 
 import anyio
 
 from starman import hooks, log, standard
 from starman.errors import StarmanError
 from starman.process import parentdeath
-from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, leave, reseed, take_signals
+from starman.process.belongings import Belongings
+from starman.process.exiting import LEAST_SECONDS, disown_children, leave
+from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, reseed, take_signals
 from starman.process.members import SECOND_STOP
 from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened, Spawned
 from starman.process.oversight import Oversight
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
 
         def cut(self) -> None:
             """Have `run` return now."""
+
+        def abandon(self) -> tuple[list[int], list[int]]:
+            """See `Service.abandon`."""
 
         def reopen_logs(self, done: Callable[[], None]) -> None:
             """Write to the files that the paths of the logs lead to now; `done` is called once no line goes elsewhere."""
@@ -80,6 +86,7 @@ def run_worker(channel: Channel, slot: int, place: int, blueprint: Blueprint, ap
     lifetime = None
     try:
         blueprint.title(f"worker {slot}")
+        belongings = Belongings(blueprint.listeners, channel)
         make_service = blueprint.import_service()
         if application is None:
             application = blueprint.load_application()
@@ -90,13 +97,15 @@ def run_worker(channel: Channel, slot: int, place: int, blueprint: Blueprint, ap
             gc.freeze()
         else:
             reseed()
+            disown_children()
             hooks.run_after_fork()
         standard.restore()
         ignore_failing_writes()
         settings = blueprint.settings
         oversight = Oversight(channel, slot, blueprint.scoreboard.place(place), settings)
         service = make_service(application, settings, blueprint.listeners, multiprocess=settings.workers > 1, overseer=oversight)
-        lifetime = _Lifetime(channel, service, blueprint.listeners, oversight)
+        belongings.service = service
+        lifetime = _Lifetime(channel, service, belongings, oversight, blueprint)
         anyio.run(lifetime.run, backend="asyncio", backend_options={"use_uvloop": True})
         status = 0
     except StarmanError as error:
@@ -107,7 +116,7 @@ def run_worker(channel: Channel, slot: int, place: int, blueprint: Blueprint, ap
         else:
             log.error(f"worker {slot} failed\n{formatted(error)}")
     if lifetime is not None and lifetime.ready:
-        hooks.run_worker_exit()
+        leave(status, lifetime.seconds_left(), first=hooks.run_worker_exit)
     leave(status)
 
 
@@ -117,15 +126,27 @@ class _Lifetime:
     ready: whether it has accepted connections.
     """
 
-    __slots__ = ("_channel", "_listeners", "_oversight", "_service", "_stopped_at", "ready")
+    __slots__ = (
+        *("_belongings", "_channel", "_cut", "_graceful_timeout", "_listeners", "_oversight", "_service", "_stopped_at", "ready"),
+    )
 
-    def __init__(self, channel: Channel, service: Serving, listeners: Sequence[Listener], oversight: Oversight) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        service: Serving,
+        belongings: Belongings,
+        oversight: Oversight,
+        blueprint: Blueprint,
+    ) -> None:
+        self._belongings = belongings
         self._channel = channel
-        self._listeners = listeners
+        self._listeners = blueprint.listeners
+        self._graceful_timeout = blueprint.settings.graceful_timeout
         self._service = service
         self._oversight = oversight
         oversight.on_harakiri = self._harakiri
         self._stopped_at: float | None = None
+        self._cut = False
         self.ready = False
 
     async def run(self) -> None:
@@ -136,6 +157,7 @@ class _Lifetime:
         for signum in (signal.SIGQUIT, signal.SIGTERM):
             # From here on a stop drains. Before, it ended the process (`take_signals`), so there is no moment without a handler.
             loop.add_signal_handler(signum, self._stop)
+            self._belongings.note_handler(signum)
         loop.add_reader(self._channel.fileno(), self._hear_master)
         weighing = loop.create_task(self._oversight.weigh())
         try:
@@ -146,6 +168,12 @@ class _Lifetime:
             # what is registered with atexit.
             signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
             loop.remove_reader(self._channel.fileno())
+
+    def seconds_left(self) -> float:
+        """How long the exit functions may take, when the service has ended: what is left of graceful_timeout."""
+        if self._stopped_at is None or self._cut:
+            return LEAST_SECONDS
+        return max(LEAST_SECONDS, self._stopped_at + self._graceful_timeout - time.monotonic())
 
     def _started(self) -> None:
         self.ready = True
@@ -159,7 +187,8 @@ class _Lifetime:
         """QUIT or TERM: drain; a second one: cut."""
         if self._stopped_at is None:
             self._drain()
-        elif asyncio.get_running_loop().time() - self._stopped_at >= SECOND_STOP:
+        elif time.monotonic() - self._stopped_at >= SECOND_STOP:
+            self._cut = True
             self._service.cut()
 
     def _tell_reopened(self) -> None:
@@ -170,7 +199,7 @@ class _Lifetime:
             self._drain("its application wishes so (starman.harakiri)")
 
     def _drain(self, reason: str = "") -> None:
-        self._stopped_at = asyncio.get_running_loop().time()
+        self._stopped_at = time.monotonic()
         self._oversight.draining = True
         self._channel.send(Draining(reason))
         self._service.drain()

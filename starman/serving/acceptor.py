@@ -158,6 +158,10 @@ class Acceptor:
         self._alone = alone
         self._queue_up(self._listeners)
 
+    def descriptors(self) -> list[int]:
+        """What it waits with, in a thread of its own."""
+        return [] if self._watch is None else self._watch.descriptors()
+
     async def settle(self) -> None:
         """Wait until all that was accepted are connections, or gone: a few rounds of the loop."""
         while self._pending:

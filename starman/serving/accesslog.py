@@ -76,6 +76,12 @@ class AccessLog:
         self._full_batch = self._batch_bytes = 2 * _MOST_BYTES if in_loop else _BATCH_BYTES
         self._cached = (0, "")
 
+    @property
+    def own_descriptor(self) -> int:
+        """The descriptor that it writes to, which is its own; -1 when it is closed. For a look."""
+        output = self._output
+        return output.fd if output is not None and output.usable else -1
+
     def add(self, environ: Environ, status_code: int, body_bytes: int) -> None:
         """Log an exchange. `status_code` 0 means the client went before it was sent anything: logged as 499."""
         stamp, status, size, get = self._time(), status_code or 499, body_bytes or "-", environ.get

@@ -130,6 +130,13 @@ class BodyStream:
             self._changed.notify_all()
             return True
 
+    def break_off(self) -> None:
+        """In a child that the application has forked: nothing more will come, and no other thread will release the lock."""
+        self._changed._at_fork_reinit()  # type: ignore[attr-defined]
+        self._demand = _nothing
+        if self._state is _ARRIVING:
+            self._state = _FAILED
+
     def waited(self, now: float) -> float:
         """How many seconds somebody has waited for the client's bytes, until `now` (monotonic). Either side."""
         with self._changed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from starman.serving.lingering import Lingering, half_close, reset_on_close, unacknowledged
+from starman.serving.lingering import Lingering, close, half_close, reset_on_close, shut_down, unacknowledged
 from starman.serving.turn import FREE
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Ending:
         self._parser.close()
         self._writer.lose()
         if self._eof:
-            self._transport.close()
+            close(self._transport)
         else:
             half_close(self._transport, paused=self._paused, done=self._writer.outlet.finished)
 
@@ -93,7 +93,7 @@ class Ending:
             if unacknowledged(self._transport):
                 self.linger()
             else:
-                self._transport.close()
+                shut_down(self._transport)
                 writer.lose()
 
     def let_go(self, reply: SimpleQueue[bytes]) -> None:

@@ -9,7 +9,7 @@ from io import BytesIO
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from starman import log
+from starman import appfork, log
 from starman.proto.messages import RequestHead
 from starman.proto.response import RequestFacts, Stamp, refusal
 from starman.serving.filerest import FileRest
@@ -87,6 +87,7 @@ class Exchange:
             raw = environ["gunicorn.socket"] = RawSocket(partial(self._detach, call))
         call.run(shared.application, environ)
         if raw is not None:
+            appfork.end_child()
             raw.release()
         return self._finish(call, environ)
 

@@ -53,6 +53,10 @@ class ExclusiveWatch:
         """Out of all lines, for good: descriptors must not be joined, and may be closed, behind it."""
         os.eventfd_write(self._stop, 1)
 
+    def descriptors(self) -> list[int]:
+        """Those that it has opened."""
+        return [] if self._epoll.closed else [self._epoll.fileno(), self._stop]
+
     def _wait(self) -> None:
         while True:
             for descriptor, _ in self._epoll.poll():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from starman.errors import ProtocolError
 from starman.serving.connection import Connection
-from starman.serving.lingering import Lingering, half_close, reset_on_close
+from starman.serving.lingering import Lingering, half_close, reset_on_close, shut_down
 from starman.serving.tls import Session, TlsTransport, reason
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Handshake(asyncio.Protocol):
     def close_if_idle(self, since: float) -> None:
         """The worker drains: close, unless the client has begun, or came after `since` (monotonic)."""
         if self._phase is _Phase.SILENT and self._deadline - self._shared.handshake_timeout <= since:
-            self._transport.close()
+            shut_down(self._transport)
 
     def cut(self) -> None:
         """End the connection at once, with a reset."""

@@ -19,6 +19,7 @@ from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
+from starman import appfork
 from starman.serving.exchange import Exchange
 from starman.serving.outbox import LONGEST
 from starman.serving.overseer import Line, nowhere
@@ -100,6 +101,7 @@ class InlineExchange(Exchange):
 
     def _finish(self, call: Call, environ: Environ) -> Exchange | None:
         if isinstance(call, PiecemealCall) and call.paused:
+            appfork.end_child()
             self._call, self._environ = call, environ
             if self._writer.turn is STREAMING:
                 return None

@@ -13,6 +13,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final, cast
 
+from starman.appfork import has_forked
 from starman.serving.clock import Progress
 from starman.serving.socketstate import held_by_the_kernel
 
@@ -109,6 +110,29 @@ def half_close(transport: asyncio.Transport, *, paused: bool, done: bool = False
         return
     with contextlib.suppress(OSError):  # asyncio's own loop shuts down at once, and the peer may be gone
         transport.write_eof()
+
+
+def close(transport: asyncio.Transport) -> None:
+    """Close behind all that was written. The client sees the end, also if the application has forked this process."""
+    if has_forked():
+        shut_down(transport)
+    else:
+        transport.close()
+
+
+def shut_down(transport: asyncio.Transport) -> None:
+    """Close, and have the client see the end by shutdown(2), even if a child of this process has the socket too.
+
+    Not while something is still to be written: then `transport` closes behind that.
+    """
+    secured = transport.get_extra_info("ssl_object") is not None  # `TlsTransport` does so behind its own last word
+    if not (secured or transport.get_write_buffer_size()) and (fd := transport.get_extra_info("socket").fileno()) >= 0:
+        # As in `Outlet.finish`: the family does not matter.
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
+        with contextlib.suppress(OSError):  # the client is gone
+            stream.shutdown(socket.SHUT_RDWR)
+        stream.detach()
+    transport.close()
 
 
 def reset_on_close(transport: asyncio.Transport) -> None:

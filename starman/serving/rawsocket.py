@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# Those that applications have taken over, and not given back.
+_taken: set[RawSocket] = set()
+
+
+def taken_over() -> list[int]:
+    """The descriptors of the connections that applications have taken over. For a look."""
+    return [raw.descriptor for raw in list(_taken)]
+
+
 class RawSocket:
     """Stands for a socket, and becomes one at the first use, by the exchange's thread; then any thread of the application may."""
 
@@ -44,10 +53,16 @@ class RawSocket:
 
     def release(self) -> None:
         """The application is done: end the connection, and wake what still reads from it in a thread of its own."""
+        _taken.discard(self)
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._socket.close()
+
+    @property
+    def descriptor(self) -> int:
+        """That of the connection; -1 as long as it is the server's, or once it is closed."""
+        return -1 if self._socket is None else self._socket.fileno()
 
     def __getattr__(self, name: str) -> Any:
         """All else is the socket's own: sendall, fileno, settimeout, getpeername, ..."""
@@ -59,4 +74,5 @@ class RawSocket:
             taken = socket.socket(fileno=fd)
             taken.setblocking(True)
             self._socket = taken
+            _taken.add(self)
         return self._socket

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from starman import log, standard
+from starman.serving.abandoning import abandon_clients, descriptors_of
 from starman.serving.acceptor import Acceptor, Listening
 from starman.serving.accesslog import AccessLog
 from starman.serving.certificate import server_context
@@ -18,6 +19,7 @@ from starman.serving.inline import Inline
 from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
 from starman.serving.overseer import Overseer
 from starman.serving.pool import Pool
+from starman.serving.rawsocket import taken_over
 from starman.serving.shared import Shared
 from starman.tracebacks import formatted
 from starman.wsgi.call import Application
@@ -73,6 +75,7 @@ class Service:
         self._drain_scope: anyio.CancelScope | None = None
         self._drain_asked = False
         self._cut_asked = False
+        self._running: tuple[asyncio.AbstractEventLoop, Shared, Acceptor] | None = None
 
     @classmethod
     def rehearse(cls, threads: int) -> None:
@@ -96,6 +99,7 @@ class Service:
             tls=self._tls,
             siblings=self._overseer,
         )
+        self._running = asyncio.get_running_loop(), shared, acceptor
         pool.start()
         try:
             async with anyio.create_task_group() as tasks:
@@ -122,6 +126,7 @@ class Service:
             shared.refusals.close()
             shared.shortages.close()
             await _close_log(shared.access_log)
+            self._running = None
 
     def _prepare(self) -> tuple[Pool, Shared]:
         loop, threads, overseer = asyncio.get_running_loop(), self._settings.threads, self._overseer
@@ -157,6 +162,19 @@ class Service:
                 done()
 
         self._jobs.start(self._access_log.reopen, reopened)
+
+    def abandon(self) -> tuple[list[int], list[int]]:
+        """In a child that the application has forked: have nothing to do with clients any more. Takes no lock.
+
+        Returns the descriptors that serve nothing there, and those of connections that the application has taken over: they are
+        its own (`gunicorn.socket`). Listeners and clients' sockets are in neither.
+        """
+        if self._running is None:
+            return [], taken_over()
+        loop, shared, acceptor = self._running
+        log_fd = -1 if shared.access_log is None else shared.access_log.own_descriptor
+        abandon_clients(shared)
+        return [*descriptors_of(loop), *acceptor.descriptors(), log_fd], taken_over()
 
     async def _drain(self, shared: Shared, acceptor: Acceptor) -> None:
         shared.draining = True

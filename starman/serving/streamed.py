@@ -20,7 +20,7 @@ from starman.serving.clock import Progress
 from starman.serving.exchange import Exchange
 from starman.serving.upload import Source, decoded
 from starman.wsgi.call import Call
-from starman.wsgi.gone import ClientGone
+from starman.wsgi.gone import ClientGone, gone
 
 if TYPE_CHECKING:
     from starman.serving.shared import Shared
@@ -136,7 +136,7 @@ class StreamedExchange(Exchange):
 
     def _begin(self) -> None:
         if self._stream.failed:
-            raise ClientGone
+            raise gone()
         if self._response is _Response.DUE:
             self._response = _Response.BEGUN
 

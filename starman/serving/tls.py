@@ -14,6 +14,7 @@ from collections import deque
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, cast
 
+from starman.serving.lingering import shut_down
 from starman.wsgi.environ import endpoint
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """Close behind all that was written."""
         if self._state is _State.HALF_CLOSED:
             self._state = _State.CLOSED
-            self._plain.close()
+            shut_down(self._plain)
         elif self._state is not _State.CLOSED:
             self._state = _State.CLOSING
             self._flush()
@@ -243,7 +244,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._send_outgoing()
         if self._state is _State.CLOSING:
             self._state = _State.CLOSED
-            self._plain.close()
+            shut_down(self._plain)
         else:
             self._state = _State.HALF_CLOSED
             with contextlib.suppress(OSError):  # asyncio's own loop shuts down at once, and the peer may be gone

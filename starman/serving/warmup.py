@@ -10,6 +10,7 @@ from io import BytesIO
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from starman import appfork
 from starman.errors import ProtocolError, WarmUpError
 from starman.proto.messages import Limits, RequestHead
 from starman.proto.request import RequestParser
@@ -41,6 +42,7 @@ def warm_up(application: Application, settings: Settings) -> None:
         environ = _environ(target, settings)
         environ["wsgi.early_hints"] = call.early_hints
         call.run(application, environ)
+        appfork.end_child()
         if call.status_code >= _LEAST_FAILURE:
             raise WarmUpError(f"the warm-up request for {target} was answered with {call.status_code}")
         if not output.ended:

@@ -21,7 +21,7 @@ from starman.serving.loopside import LoopSide, OnRoom, Rest
 from starman.serving.outlet import Outlet
 from starman.serving.spool import Spool, SpoolLimits
 from starman.serving.turn import DEAD, ENDING, FINISHING, FREE, ON_DRAIN, RETURNED, SPOOLED, SPOOLING, STREAMING, THREAD, WRITTEN
-from starman.wsgi.gone import ClientGone
+from starman.wsgi.gone import ClientGone, gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,6 +204,7 @@ class Writer:
         self._lock.acquire()
         try:
             if self._exchange is not exchange:
+                gone()
                 return None
             self._exchange = None
             self._persistent = self._persistent and persistent
@@ -213,6 +214,8 @@ class Writer:
             following = self._next() if self.turn is SPOOLED else None
             if self.turn is FINISHING or self.turn is SPOOLING:
                 self.turn = RETURNED
+            elif self.turn is DEAD:
+                gone()
         finally:
             self._lock.release()
         if spool is not None:
@@ -232,8 +235,7 @@ class Writer:
                 self._call_loop(self._loop_side.cut)
 
     def detach(self, exchange: Exchange) -> tuple[int, bytes]:
-        """Take the connection from the server, for which it is dead then: returns its descriptor, and what was received and not
-        read. Thread; waits for the loop to let go. Raises ClientGone."""
+        """Take the connection from the server: its descriptor, and what was received and not read. Thread. Raises ClientGone."""
         with self._lock:
             self._write_held()
             self._check(exchange)
@@ -273,10 +275,8 @@ class Writer:
             used.close()
         self._call_loop(self._loop_side.take_over, rest)
 
-    # Both
-
     def flush(self) -> None:
-        """Write what was held back."""
+        """Write what was held back. Either side."""
         self._lock.acquire()
         try:
             self._write_held()
@@ -307,11 +307,11 @@ class Writer:
         """Whether the socket is the thread's now. False: the loop writes, and the thread may add to that. Raises ClientGone."""
         if self._exchange is exchange and self.turn in (THREAD, SPOOLED, SPOOLING):
             return self.turn is not SPOOLING
-        raise ClientGone
+        raise gone()
 
     def _check(self, exchange: Exchange) -> None:
         if self._exchange is not exchange or self.turn is not THREAD:
-            raise ClientGone
+            raise gone()
 
     def _next(self) -> Exchange | None:
         if not self._persistent:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from typing import Any, Final
 
-from starman import log
+from starman import appfork, log
 from starman.proto.response import (
     CHUNKED,
     CLOSE,
@@ -312,6 +312,7 @@ class Call:
 
     def _failed(self, error: BaseException, environ: Environ) -> None:
         """The application raised: 500 while nothing was sent, a visible cut after that. The client learns no more."""
+        appfork.end_child(error)
         if self._detached and issubclass(type(error), (StopIteration, ConnectionError)):
             return  # flask-sock's and Flask-SocketIO's way to say that no response follows
         relieve(error)

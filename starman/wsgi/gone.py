@@ -3,6 +3,14 @@ class cannot be a base of that."""
 
 from __future__ import annotations
 
+from starman import appfork
+
 
 class ClientGone(Exception):  # noqa: N818 - an event, no error: nobody is to blame and nothing is to be logged
     """The client has closed or reset the connection, or it was cut: what is sent now goes nowhere."""
+
+
+def gone() -> ClientGone:
+    """The exception for a send that goes nowhere. A child that the application has forked ends here instead (`appfork`)."""
+    appfork.end_child()
+    return ClientGone()

@@ -21,7 +21,7 @@ MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.
 # From the bottom. A module imports from its own room and from those before it.
 ROOMS = {
     "ground": {
-        *("addresses", "closing", "cpus", "declaration", "errors", "hooks", "log", "logqueue"),
+        *("addresses", "appfork", "closing", "cpus", "declaration", "errors", "hooks", "log", "logqueue"),
         *("output", "revision", "service_links", "settings", "standard", "table", "tracebacks", "values", "version"),
     },
     "proto": {"proto"},
@@ -34,7 +34,7 @@ ORDER = list(ROOMS)
 
 FORBIDDEN = {
     "ground": {
-        *("addresses", "closing", "cpus", "declaration", "errors", "hooks", "log", "logqueue"),
+        *("addresses", "appfork", "closing", "cpus", "declaration", "errors", "hooks", "log", "logqueue"),
         *("output", "revision", "service_links", "settings", "standard", "table", "tracebacks", "values", "version"),
     },
     "proto": {"asyncio", "logging", "os", "socket", "threading", "time", "anyio", "uvloop", "starman.settings", "starman.log"},

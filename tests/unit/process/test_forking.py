@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from starman.process.door import SignalDoor
-from starman.process.forking import HANDLED, _signal_stack, fork, leave, show_stacks, take_signals
+from starman.process.exiting import leave
+from starman.process.forking import HANDLED, _signal_stack, fork, show_stacks, take_signals
 from tests.unit.process.forked import run_forked
 
 
@@ -143,7 +144,8 @@ def test_a_fork_has_a_stack_for_signal_handlers_of_its_own() -> None:
 
 SCRIPT = """
 import atexit, os, sys
-from starman.process.forking import fork, leave
+from starman.process.exiting import leave
+from starman.process.forking import fork
 sys.stdout.write("written once\\n")
 pid = fork()
 if pid == 0:

@@ -11,6 +11,7 @@ from typing import Any
 
 from starman.addresses import parse_address
 from starman.process import worker as module
+from starman.process.belongings import Belongings
 from starman.process.blueprint import Blueprint, Program
 from starman.process.channel import Channel
 from starman.process.forking import take_signals
@@ -44,6 +45,9 @@ class FakeService:
         self.told.append("cut")
         self.end.set()
 
+    def abandon(self) -> tuple[list[int], list[int]]:
+        return [], []
+
     def reopen_logs(self, done: Callable[[], None]) -> None:
         self.told.append("reopen")
         done()
@@ -66,7 +70,9 @@ def in_loop(scenario: Callable[[FakeService, Channel, list[Listener]], Coroutine
             listeners = open_listeners([parse_address("127.0.0.1:0")], Settings.of())
             service = FakeService()
             oversight = Oversight(theirs, 1, None, Settings.of())
-            running = asyncio.ensure_future(module._Lifetime(theirs, service, listeners, oversight).run())
+            blueprint = Blueprint(Settings.of(), listeners, Program(lambda _: None))  # type: ignore[arg-type, return-value]
+            lifetime = module._Lifetime(theirs, service, Belongings(listeners, theirs), oversight, blueprint)
+            running = asyncio.ensure_future(lifetime.run())
             await asyncio.sleep(0)
             await scenario(service, ours, listeners)
             service.end.set()

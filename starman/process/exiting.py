@@ -1,0 +1,125 @@
+"""The end of a process that has loaded an application: what Python does at the end of a program, within a time limit.
+
+Thread pools, process pools and multiprocessing wait for their work there, which may never end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from starman import log
+from starman.process.forking import flush
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, NoReturn
+
+# The least (seconds) that the exit functions of a worker may take, also behind a drain that has used all its time.
+LEAST_SECONDS = 1.0
+# How long (seconds) those of a process may take that has served nothing: a mold, or a child that tries the application.
+UNSERVED_SECONDS = 3.0
+# A longer wait is none that anything could notice; time.sleep refuses those of centuries.
+_MOST_SECONDS = 1e8
+
+
+def leave(status: int, seconds: float = LEAST_SECONDS, *, first: Callable[[], object] | None = None) -> NoReturn:
+    """End a worker: call `first`, have thread pools and process pools end, run what the application has registered with atexit,
+    flush, and be gone. After `seconds` the process ends in any case. Main thread.
+
+    Hazard 16: not by `sys.exit`, which would wait for threads of the application, and would run what lies further up the
+    stack: the code of the program that has embedded us.
+    """
+    import atexit
+
+    try:
+        limit(seconds, status)
+        if first is not None:
+            first()
+        end_pools()
+        atexit._run_exitfuncs()
+        flush()
+        log.finish()
+    finally:
+        os._exit(status)
+
+
+def end_unserved(status: int) -> NoReturn:
+    """End a process that has loaded the application and served nothing: its pools and its multiprocessing children end with it;
+    what is registered with atexit is not run. After UNSERVED_SECONDS it ends in any case. Main thread."""
+    try:
+        multiprocessing = sys.modules.get("multiprocessing.util")
+        exit_function = getattr(multiprocessing, "_exit_function", None)
+        if _threading_functions() or exit_function is not None:
+            limit(UNSERVED_SECONDS, status)
+            end_pools()
+            if exit_function is not None:
+                _run((exit_function,))
+        flush()
+        log.finish()
+    finally:
+        os._exit(status)
+
+
+def end_pools() -> None:
+    """Run what is registered to be done before the threads of the program are joined: by concurrent.futures, for its thread pools
+    and process pools, which finish their work. The last registered comes first. What is raised is logged."""
+    _run(_threading_functions()[::-1])
+
+
+def disown_children() -> None:
+    """In a worker whose mold has loaded the application: the processes that multiprocessing has started there are the mold's. At
+    its end a worker would kill them, or wait for them."""
+    children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
+    if isinstance(children, set):
+        children.clear()
+
+
+def limit(seconds: float, status: int) -> None:
+    """End this process with `status` after so many seconds, and say in the error log what it was doing. Main thread."""
+    import threading
+
+    def end() -> None:
+        time.sleep(min(seconds, _MOST_SECONDS))
+        try:
+            taken = f"the exit functions of the application have taken {seconds:.1f} s"
+            log.warning(f"{taken}, and are left{_still_running()}\n{stack()}")
+            log.finish()
+        finally:
+            os._exit(status)
+
+    main = threading.get_ident()
+
+    def stack() -> str:
+        import traceback
+
+        return "".join(traceback.format_stack(sys._current_frames().get(main)))
+
+    try:
+        threading.Thread(target=end, name="starman-exit", daemon=True).start()
+    except RuntimeError as error:  # then the master's KILL is the limit
+        log.warning(f"the exit functions of the application have no time limit, for no thread can be started: {error}")
+
+
+def _still_running() -> str:
+    """The children of multiprocessing that live on."""
+    children: Iterable[Any] = getattr(sys.modules.get("multiprocessing.process"), "_children", ())
+    names = [f"{child.name} ({child.pid})" for child in list(children)]
+    return f"; these processes live on: {', '.join(names)}" if names else ""
+
+
+def _threading_functions() -> list[Callable[[], object]]:
+    """As CPython keeps them (`threading._register_atexit`); none where it does not."""
+    return list(getattr(sys.modules.get("threading"), "_threading_atexits", ()))
+
+
+def _run(functions: Iterable[Callable[[], object]]) -> None:
+    for function in functions:
+        try:
+            function()
+        except BaseException:
+            import traceback
+
+            log.error(f"an exit function failed\n{traceback.format_exc()}")

@@ -1,0 +1,55 @@
+"""A service in a child that the application has forked: it has no clients there, and no loop.
+
+The child has one thread, that which has forked. The locks that other threads held at that moment stay held, and the loop is the
+parent's: its descriptors are shared, so that a call into it would act in the parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from starman.serving.turn import DEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starman.serving.shared import Shared
+
+
+class NoLoop(asyncio.AbstractEventLoop):
+    """In place of the loop: what is posted to it is dropped."""
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:  # type: ignore[override]
+        """Nothing."""
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> Any:
+        """Nothing."""
+
+
+def abandon_clients(shared: Shared) -> None:
+    """Have each call under way end at its next send, read or return. Reaches into objects whose own ways take locks."""
+    shared.access_log = None
+    shared.pool._loop = NoLoop()  # type: ignore[abstract]
+    for client in shared.connections:
+        # A handshake, or a connection that is lost, has none.
+        writer: Any = getattr(client, "_writer", None)
+        if writer is None:
+            continue
+        writer._lock._at_fork_reinit()
+        # A streamed body: nobody feeds it here.
+        stream = getattr(writer._exchange, "_stream", None)
+        if stream is not None:
+            stream.break_off()
+        writer.turn = DEAD
+        writer._exchange = None
+
+
+def descriptors_of(loop: Any) -> list[int]:
+    """The descriptor that `loop` waits with."""
+    if hasattr(loop, "_get_backend_id"):  # uvloop
+        return [loop._get_backend_id()]
+    selector: Any = getattr(loop, "_selector", None)
+    return [selector.fileno()] if hasattr(selector, "fileno") else []

@@ -1,0 +1,104 @@
+"""starman.process.exiting: what runs at the end of a process that has loaded an application, and for how long."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+BEGINNING = """
+import atexit, multiprocessing, os, sys, threading, time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from starman.process.exiting import end_unserved, leave
+fork = multiprocessing.get_context("fork")
+"""
+
+
+def run(script: str) -> tuple[int, list[str], str, float]:
+    """Run it in a process; its status, the lines of its output, its error log, and how many seconds it took."""
+    began = time.monotonic()
+    command = [sys.executable, "-W", "ignore", "-c", BEGINNING + script]
+    # The output ends when the last process has closed it.
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3], timeout=60)
+    return done.returncode, done.stdout.splitlines(), done.stderr, time.monotonic() - began
+
+
+@pytest.mark.parametrize("end", ["leave(5, 30)", "end_unserved(5)"])
+def test_pools_end_with_their_process(end: str) -> None:
+    """A process pool, whose processes would live for ever, and a thread pool, which finishes what it has."""
+    status, output, errors, _ = run(f"""
+processes, threads = ProcessPoolExecutor(2, mp_context=fork), ThreadPoolExecutor(1)
+processes.submit(os.getpid).result()
+threads.submit(lambda: (time.sleep(0.2), print("finished", flush=True)))
+{end}
+""")
+    assert (status, output, errors) == (5, ["finished"], "")
+
+
+def test_everything_has_its_turn() -> None:
+    """What is to be first, then pools, then atexit, the last registered first; what fails is logged, and the others run."""
+    status, output, errors, _ = run("""
+def fail():
+    raise ValueError("in an exit function")
+threading._register_atexit(print, "pools")
+threading._register_atexit(fail)
+atexit.register(print, "atexit")
+leave(0, 30, first=lambda: print("first"))
+""")
+    assert (status, output) == (0, ["first", "pools", "atexit"])
+    assert "an exit function failed" in errors
+    assert "ValueError: in an exit function" in errors
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("ThreadPoolExecutor(1).submit(time.sleep, 30)", "_python_exit"),
+        ("atexit.register(time.sleep, 30)", "leave"),
+        ("p = fork.Process(target=time.sleep, args=(3,), name='slow'); p.start()", "these processes live on: slow ("),
+    ],
+)
+def test_the_end_comes_in_time(script: str, expected: str) -> None:
+    status, _, errors, seconds = run(f"{script}\nleave(3, 1.0)")
+    assert status == 3
+    assert "the exit functions of the application have taken 1.0 s, and are left" in errors
+    assert expected in errors
+    assert 1.0 <= seconds < 25
+
+
+def test_what_has_no_pools_ends_at_once() -> None:
+    status, output, errors, seconds = run(
+        "atexit.register(print, 'never')\nthreading.Thread(target=time.sleep, args=(30,)).start()\nend_unserved(4)"
+    )
+    assert (status, output, errors) == (4, [], "")
+    assert seconds < 25
+
+
+def test_a_pool_of_multiprocessing_ends_with_what_has_served_nothing() -> None:
+    status, output, errors, seconds = run("pool = fork.Pool(2)\nend_unserved(0)")
+    assert (status, output, errors) == (0, [], "")
+    assert seconds < 25
+
+
+def test_a_worker_has_no_children_of_its_mold() -> None:
+    """Of a preloaded application. At its end it would kill them."""
+    status, output, errors, _ = run("""
+from starman.process.exiting import disown_children
+from starman.process.forking import fork as fork_worker
+child = fork.Process(target=time.sleep, args=(60,), daemon=True)
+child.start()
+worker = fork_worker()
+if worker == 0:
+    disown_children()
+    leave(0, 30)
+print(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]), child.is_alive())
+child.kill()
+""")
+    assert (status, output, errors) == (0, ["0 True"], "")
+
+
+def test_a_limit_of_centuries_is_none() -> None:
+    assert run("leave(6, 1e300)")[0] == 6
