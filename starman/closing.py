@@ -16,5 +16,5 @@ def close_elsewhere(close: Callable[..., object], *arguments: object) -> None:
     """Call `close` in another thread, which nobody waits for; here, if there can be no further thread. Any thread."""
     try:
         threading.Thread(target=close, args=arguments, name="starman-close", daemon=True).start()
-    except RuntimeError:
+    except (RuntimeError, MemoryError):
         close(*arguments)

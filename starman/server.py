@@ -85,7 +85,7 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     in `threads` threads of its own. Returns never; cancel it to stop: it then accepts no more, gives what is in flight
     graceful_timeout, and raises the cancellation again.
 
-    Raises SettingError, LoadError, ListenError.
+    Raises SettingError, LoadError, ListenError, and StartError when a thread cannot be started.
     """
     import asyncio
 

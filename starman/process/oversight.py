@@ -115,13 +115,19 @@ class Oversight:
 
     async def weigh(self) -> None:
         """Measure the worker's memory now and then, in a thread, if that is bounded; until it is cancelled."""
+        told = False
         while self._settings.max_worker_memory:
             began = time.monotonic()
             try:
                 self._memory_bytes = await anyio.to_thread.run_sync(used_bytes, abandon_on_cancel=True)
+                told = False
             except OSError as error:
                 log.error(f"the memory of this worker cannot be measured, and is not bounded (max_worker_memory): {error}")
                 return
+            except (RuntimeError, MemoryError) as error:  # no thread can be started for it
+                if not told:
+                    log.error(f"the memory of this worker cannot be measured now (max_worker_memory): {error}; it is tried again")
+                told = True
             await anyio.sleep(max(WEIGH_SECONDS, (time.monotonic() - began) / _WEIGH_SHARE))
 
 

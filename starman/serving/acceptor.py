@@ -121,8 +121,12 @@ class Acceptor:
     def start(self, listeners: Sequence[Listening]) -> None:
         """Begin to accept. The listeners' sockets stay the caller's: duplicates are used."""
         if self._siblings is not None and exclusive.available:
-            self._watch = ExclusiveWatch(self._accept_in_turn, self._shared.pool.post)
-            self._shared.pool.on_backlog = partial(self._review_in, _CROWDED)
+            try:
+                self._watch = ExclusiveWatch(self._accept_in_turn, self._shared.pool.post)
+            except (OSError, RuntimeError, MemoryError) as error:
+                log.warning(f"connections are spread over the workers less evenly: {error}")
+            else:
+                self._shared.pool.on_backlog = partial(self._review_in, _CROWDED)
         for listener in listeners:
             sock = _Socket(fileno=listener.socket.dup().detach())
             sock.setblocking(False)

@@ -27,13 +27,18 @@ class ExclusiveWatch:
 
     def __init__(self, ready: Callable[[int], None], post: Callable[..., object]) -> None:
         """`ready` is called in the loop, by way of `post`, with the descriptor of a listener whose line was left because a
-        connection waits there. Raises OSError when there is no descriptor left for it."""
+        connection waits there. Raises OSError when there is no descriptor left for it, RuntimeError without a further thread."""
         self._ready = ready
         self._post = post
         self._epoll = select.epoll()
         self._stop = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._stop, select.EPOLLIN)
-        threading.Thread(target=self._wait, name="starman-accept", daemon=True).start()
+        try:
+            threading.Thread(target=self._wait, name="starman-accept", daemon=True).start()
+        except (RuntimeError, MemoryError):
+            self._epoll.close()
+            os.close(self._stop)
+            raise
 
     def join(self, descriptor: int) -> None:
         """To the end of a listener's line, unless it stands there already."""

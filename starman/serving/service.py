@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from starman import log, standard
+from starman.errors import StartError
 from starman.serving.abandoning import abandon_clients, descriptors_of
 from starman.serving.acceptor import Acceptor, Listening
 from starman.serving.accesslog import AccessLog
@@ -88,7 +89,8 @@ class Service:
     async def run(self, started: Callable[[], None]) -> None:
         """Serve. Calls `started` once connections are accepted, returns when a drain has ended.
 
-        Raises SettingError when the access log cannot be opened. Cancelled, it cuts what is in flight.
+        Raises SettingError when the access log cannot be opened, StartError when a thread cannot be started. Cancelled, it cuts
+        what is in flight.
         """
         self._drain_begun = anyio.Event()
         pool, shared = self._prepare()
@@ -100,8 +102,8 @@ class Service:
             siblings=self._overseer,
         )
         self._running = asyncio.get_running_loop(), shared, acceptor
-        pool.start()
         try:
+            _start(pool)
             async with anyio.create_task_group() as tasks:
                 self._jobs.begin(tasks)
                 acceptor.start(self._listeners)
@@ -222,6 +224,16 @@ class Service:
             fails = error is not None
             if fails or not access_log.behind:
                 await anyio.sleep(_TICK)
+
+
+def _start(pool: Pool) -> None:
+    try:
+        pool.start()
+    except (RuntimeError, MemoryError) as error:
+        reason = str(error) or "out of memory"
+        raise StartError(
+            f"the threads of a worker cannot be started: {reason} (is there a limit, RLIMIT_NPROC or pids.max of the cgroup?)"
+        ) from error
 
 
 def _check(shared: Shared, due: list[Client]) -> None:

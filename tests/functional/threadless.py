@@ -1,0 +1,25 @@
+"""An application that lets no further thread be started, as a limit of the system would, or lets it again. Plain PEP 3333."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+_start = threading.Thread.start
+
+
+def fail(self: threading.Thread) -> NoReturn:
+    raise RuntimeError("can't start new thread")
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+    if environ["PATH_INFO"] == "/limit":
+        threading.Thread.start = fail  # type: ignore[method-assign]
+    elif environ["PATH_INFO"] == "/free":
+        threading.Thread.start = _start  # type: ignore[method-assign]
+    body = f"{os.getpid()} {hashlib.md5(environ['wsgi.input'].read()).hexdigest()}".encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
