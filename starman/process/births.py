@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 from starman.process.forking import fork
-from starman.process.messages import Role, Spawn
+from starman.process.messages import FROM_MOLD, FROM_WORKER, Role, Spawn
 from starman.process.mold import become_mold
 
 TYPE_CHECKING = False
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from starman.process.blueprint import Blueprint
     from starman.process.channel import Channel
     from starman.process.links import Link, Links
+    from starman.process.messages import Message
     from starman.process.vigil import Vigil
 
 
@@ -43,7 +44,7 @@ class Births:
         self._died = died
 
     def fork_mold(self, action: actions.ForkMold) -> None:
-        channel = self._open(action.member)
+        channel = self._open(action.member, FROM_MOLD)
         if channel is None:
             return
         # The mold's collector then leaves the headers of what it inherits alone, and the pages stay shared.
@@ -71,21 +72,23 @@ class Births:
 
     def _ask(self, mold: int, number: int, order: Spawn) -> None:
         """Have a mold fork the member `number`, whose channel goes with the order."""
-        channel = self._open(number)
+        channel = self._open(number, FROM_WORKER if order.role is Role.WORKER else FROM_MOLD)
         if channel is None:
             return
         if order.role is Role.WORKER:
             order.place = self._vigil.assign(number)
         link = self._links.find(mold)
-        asked = link is not None and self._links.send(link, order, [channel.fileno()])
+        board = self._blueprint.scoreboard.fd
+        fds = [channel.fileno(), board] if order.place and board >= 0 else [channel.fileno()]
+        asked = link is not None and self._links.send(link, order, fds)
         channel.close()
         if not asked:
             self._died(number, "could not be forked (its mold does not answer)")
 
-    def _open(self, number: int) -> Channel | None:
+    def _open(self, number: int, kinds: tuple[type[Message], ...]) -> Channel | None:
         """The member's end of a new link; None, and the member is dead, when descriptors run out."""
         try:
-            return self._links.open(number)
+            return self._links.open(number, kinds)
         except OSError as error:
             self._died(number, f"could not be forked ({error.strerror})")
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import os
 import socket
+import struct
 import sys
 
 from starman.process.messages import PACKET_BYTES, Message, decode, encode
@@ -15,6 +16,7 @@ from starman.process.messages import PACKET_BYTES, Message, decode, encode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
 # The most descriptors that travel with one message.
 _FDS = 4
@@ -22,6 +24,9 @@ _FDS = 4
 # the borders as well, and a closed peer shows as ECONNRESET.
 _KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+# struct ucred of unix(7): pid, uid, gid.
+_CREDENTIALS = struct.Struct("=3i")
+_HAS_CREDENTIALS = hasattr(socket, "SO_PASSCRED")
 
 
 class Channel:
@@ -32,18 +37,18 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
 
-    @classmethod
-    def pair(cls) -> tuple[Channel, Channel]:
-        """Two connected ends, blocking and close-on-exec. Raises OSError when descriptors run out."""
+    @staticmethod
+    def pair() -> tuple[MasterEnd, Channel]:
+        """Two connected ends, the master's first; blocking and close-on-exec. Raises OSError when descriptors run out."""
         ends = socket.socketpair(socket.AF_UNIX, _KIND)
         if sys.platform == "darwin":
             for end in ends:
                 # The default there, 2 kB, would refuse a traceback.
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * PACKET_BYTES)
-        return cls(ends[0]), cls(ends[1])
+        return MasterEnd(ends[0]), Channel(ends[1])
 
     @classmethod
-    def of_descriptor(cls, fd: int) -> Channel:
+    def of_descriptor(cls, fd: int) -> Self:
         """The end whose descriptor arrived with a message. The channel owns `fd` from now on."""
         return cls(socket.socket(fileno=fd))
 
@@ -79,7 +84,7 @@ class Channel:
     def receive(self) -> tuple[Message, list[int]] | None:
         """Wait for the next message and the descriptors that came with it, or for the end of file (None).
 
-        Raises ValueError for a packet that is no message.
+        Raises ValueError for a packet that is no message; its descriptors are closed.
         """
         return self._receive(0)
 
@@ -88,22 +93,34 @@ class Channel:
         return self._receive(socket.MSG_DONTWAIT)
 
     def _receive(self, flags: int) -> tuple[Message, list[int]] | None:
-        room = socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
+        packet = self._read(flags, socket.CMSG_SPACE(_FDS * array.array("i").itemsize))
+        if packet is None or not packet.data:
+            return None
         try:
-            packet, ancillary, _, _ = self._socket.recvmsg(PACKET_BYTES, room, flags | _CLOEXEC)
+            return packet.message(), packet.fds
+        except ValueError:
+            packet.drop()
+            raise
+
+    def _read(self, flags: int, room: int) -> _Packet | None:
+        """The next packet, with at most `room` bytes of ancillary data; None when the other end was reset."""
+        try:
+            data, ancillary, found, _ = self._socket.recvmsg(PACKET_BYTES, room, flags | _CLOEXEC)
         except ConnectionError:
             return None
         fds = array.array("i")
-        for level, kind, data in ancillary:
+        sender = None
+        for level, kind, item in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+                fds.frombytes(item[: len(item) - len(item) % fds.itemsize])
+            elif level == socket.SOL_SOCKET and _HAS_CREDENTIALS and kind == socket.SCM_CREDENTIALS:
+                # 0: the message was sent before this end asked for credentials.
+                sender = _CREDENTIALS.unpack(item)[0] or None
         for fd in fds:
             # Hazard 6: descriptors that arrive are not close-on-exec by themselves; an application's child would keep
             # the channel open, and its end would never show.
             os.set_inheritable(fd, False)
-        if not packet:
-            return None
-        return decode(packet), list(fds)
+        return _Packet(data, list(fds), sender, found)
 
     def close(self) -> None:
         """Close this end. The other end sees the end of file once every process that holds this one has closed it."""
@@ -113,4 +130,56 @@ class Channel:
         """In a fresh fork: close the inherited descriptor, and see to it that no object closes that number once more."""
         fd = self._socket.detach()
         if fd >= 0:
+            os.close(fd)
+
+
+class MasterEnd(Channel):
+    """The master's end, whose other end is in a process that may run an application, and is not trusted."""
+
+    __slots__ = ()
+
+    def __init__(self, end: socket.socket) -> None:
+        super().__init__(end)
+        if _HAS_CREDENTIALS:
+            # Each message then says which process has sent it, and the kernel vouches for that: an application may have replaced
+            # os.getpid. Not SO_PEERCRED: for a socket pair that is the process which has made it, the master itself.
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+    def hear(self) -> tuple[Message, int | None] | None:
+        """The next message, and the process id of its sender; None for that where the kernel does not tell it (macOS). None at
+        the end of file. No descriptor is taken.
+
+        Raises BlockingIOError when nothing has arrived, ValueError for what no process of ours sends.
+        """
+        # Where there is no room for descriptors, Linux does not make any. Elsewhere they are closed.
+        room = socket.CMSG_SPACE(_CREDENTIALS.size) if _HAS_CREDENTIALS else socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
+        packet = self._read(socket.MSG_DONTWAIT, room)
+        if packet is None or not (packet.data or packet.sender):
+            return None
+        packet.drop()
+        if packet.fds or packet.flags & socket.MSG_CTRUNC:
+            raise ValueError("a message with descriptors")
+        return packet.message(), packet.sender
+
+
+class _Packet:
+    """What recvmsg(2) has returned. sender: the process id that the kernel vouches for; None where it does not."""
+
+    __slots__ = ("data", "fds", "flags", "sender")
+
+    def __init__(self, data: bytes, fds: list[int], sender: int | None, flags: int) -> None:
+        self.data = data
+        self.fds = fds
+        self.sender = sender
+        self.flags = flags
+
+    def message(self) -> Message:
+        """Raises ValueError when it is none."""
+        if self.flags & socket.MSG_TRUNC:
+            raise ValueError(f"a message of more than {PACKET_BYTES} bytes")
+        return decode(self.data)
+
+    def drop(self) -> None:
+        """Close the descriptors."""
+        for fd in self.fds:
             os.close(fd)

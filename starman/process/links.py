@@ -7,36 +7,48 @@ import selectors
 import time
 
 from starman import log
-from starman.process.channel import Channel
+from starman.process.channel import MasterEnd
+from starman.process.messages import FROM_WORKER, Message, Spawned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from starman.process.channel import Channel
     from starman.process.door import SignalDoor
     from starman.process.handover import Veteran
-    from starman.process.messages import Message
-
 
 # The longest wait of one poll (seconds): poll(2) takes an int of milliseconds. A longer wait ends once a day, and begins anew.
 LONGEST_WAIT = 86_400.0
+# The most messages that are taken from one process before others have their turn.
+MOST_HEARD = 300
+# The most messages that a process may send within so many seconds. Each sends a few in its life, and one for each USR1.
+MOST_SENT = 1000
+SENT_SECONDS = 10.0
+# How often (seconds) the log tells of messages that are ignored, of each process.
+_IGNORED_SECONDS = 10.0
+# Stands for a message that is ignored.
+_IGNORED = Message()
 
 
 class Link:
     """What the master holds of one member.
 
     number: the roster's name for it. opened_at: the instant at which the link was made, before the member was.
-    channel: closed when nothing more is to be heard. pid: None until the member has said it.
+    channel: closed when nothing more is to be heard. pid: None until the member has sent something. kinds: the messages that it
+    may send. traffic: what it has sent.
     place: its page of the scoreboard; 0 when it has none. ended_at: the instant of the end of file; None as long as the member,
     or an orphan of it, holds the other end. unsent: messages that wait until the member reads on, with the descriptors that
     each takes along.
     """
 
-    __slots__ = ("channel", "ended_at", "number", "opened_at", "pid", "place", "unsent")
+    __slots__ = ("channel", "ended_at", "kinds", "number", "opened_at", "pid", "place", "traffic", "unsent")
 
-    def __init__(self, number: int, channel: Channel) -> None:
+    def __init__(self, number: int, channel: MasterEnd, kinds: tuple[type[Message], ...] = FROM_WORKER) -> None:
         self.number = number
         self.channel = channel
+        self.kinds = kinds
+        self.traffic = _Traffic()
         self.opened_at = time.monotonic()
         self.pid: int | None = None
         self.place = 0
@@ -49,6 +61,31 @@ class Link:
             for fd in fds:
                 os.close(fd)
         self.unsent.clear()
+
+
+class _Traffic:
+    """How many messages a process has sent lately, and how many of them were ignored."""
+
+    __slots__ = ("_count", "_ignored", "_since", "_told_at")
+
+    def __init__(self) -> None:
+        self._since = self._told_at = float("-inf")
+        self._count = self._ignored = 0
+
+    def exceeds(self, now: float) -> bool:
+        """Count a message; whether there were too many."""
+        if now - self._since >= SENT_SECONDS:
+            self._since, self._count = now, 0
+        self._count += 1
+        return self._count > MOST_SENT
+
+    def ignore(self, reason: str, pid: int | None, now: float) -> None:
+        """Log that a message is ignored, not more often than every _IGNORED_SECONDS."""
+        self._ignored += 1
+        if now - self._told_at >= _IGNORED_SECONDS:
+            more = f" ({self._ignored - 1} others were ignored before)" if self._ignored > 1 else ""
+            log.error(f"ignored, from process {pid or 'unknown'}: {reason}{more}")
+            self._told_at, self._ignored = now, 0
 
 
 class Links:
@@ -75,17 +112,18 @@ class Links:
         """The link of the member that is process `pid`."""
         return next((link for link in self._links.values() if link.pid == pid), None)
 
-    def open(self, number: int) -> Channel:
-        """Make a link to a member that is about to be forked; returns the member's end. Raises OSError without descriptors."""
-        ours, theirs = Channel.pair()
-        link = self._links[number] = Link(number, ours)
+    def open(self, number: int, kinds: tuple[type[Message], ...] = FROM_WORKER) -> Channel:
+        """Make a link to a member that is about to be forked, and may send messages of these kinds; returns the member's end.
+        Raises OSError without descriptors."""
+        ours, theirs = MasterEnd.pair()
+        link = self._links[number] = Link(number, ours, kinds)
         self._poll.register(ours, selectors.EVENT_READ, link)
         return theirs
 
     def adopt(self, number: int, veteran: Veteran) -> None:
         """Take over the link to a worker that an older image of this process has left."""
         os.set_inheritable(veteran.fd, False)
-        link = self._links[number] = Link(number, Channel.of_descriptor(veteran.fd))
+        link = self._links[number] = Link(number, MasterEnd.of_descriptor(veteran.fd))
         link.pid, link.place = veteran.pid, veteran.place
         self._poll.register(link.channel, selectors.EVENT_READ, link)
 
@@ -136,23 +174,33 @@ class Links:
         self._poll.modify(link.channel, selectors.EVENT_READ, link)
 
     def hear(self, link: Link) -> Iterator[Message]:
-        """All that the member has said and nobody has heard yet. At its end of file the link is hung up."""
-        while link.channel.fileno() >= 0:
+        """What the member has said and nobody has heard yet, up to MOST_HEARD messages. At its end of file the link is hung up.
+
+        Nothing is believed without need: the process id in a `Spawned` is the one that the kernel tells, messages that such a
+        process does not send are ignored, as are those of other processes that hold its channel. A process that sends without
+        end has its channel closed, which makes the master end it.
+        """
+        for _ in range(MOST_HEARD):
+            if link.channel.fileno() < 0:
+                return
+            now = time.monotonic()
             try:
-                received = link.channel.poll()
+                received = link.channel.hear()
+                message = None if received is None else _checked(link, *received)
             except BlockingIOError:
                 return
             except ValueError as error:
-                log.error(f"a message that is none came from process {link.pid}: {error}")
-                continue
-            if received is None:
-                link.ended_at = time.monotonic()
+                link.traffic.ignore(str(error), link.pid, now)
+                message = _IGNORED
+            too_many = message is not None and link.traffic.exceeds(now)
+            if too_many:
+                log.error(f"process {link.pid or 'unknown'} sends messages without end: its channel is closed")
+            if message is None or too_many:
+                link.ended_at = now
                 self.hang_up(link)
                 return
-            message, fds = received
-            for fd in fds:
-                os.close(fd)
-            yield message
+            if message is not _IGNORED:
+                yield message
 
     def hang_up(self, link: Link) -> None:
         """Close the channel of a member that is dead, or is to end. Idempotent."""
@@ -183,3 +231,15 @@ class Links:
             link.channel.close()
             link.drop_unsent()
         self._poll.close()
+
+
+def _checked(link: Link, message: Message, sender: int | None) -> Message:
+    """`message`, if the member of this link may have sent it. Raises ValueError with the reason if not."""
+    if not isinstance(message, link.kinds):
+        raise ValueError(f"{type(message).__name__} is not for it to say")
+    if isinstance(message, Spawned):
+        return message if sender is None else Spawned(sender)
+    # As long as its process is not known, the mold may say that it cannot be made.
+    if sender is not None and link.pid is not None and sender != link.pid:
+        raise ValueError(f"{type(message).__name__} from process {sender}, which holds its channel")
+    return message

@@ -57,7 +57,7 @@ class Master:
 
     __slots__ = (
         *("_blueprint", "_deaths", "_door", "_embedded", "_error_log", "_failure", "_handover", "_links", "_observers"),
-        *("_orders", "_performers", "_reaper", "_reload", "_reopening", "_roster", "_trials", "_upgrade", "_vigil"),
+        *("_orders", "_performers", "_reaper", "_reload", "_reopening", "_roster", "_told", "_trials", "_upgrade", "_vigil"),
     )
 
     def __init__(self, blueprint: Blueprint, error_log: ErrorLog, handover: Handover | None = None) -> None:
@@ -72,6 +72,8 @@ class Master:
         # Deaths found while an order was carried out, for the next round: number, and how.
         self._deaths: list[tuple[int, str]] = []
         self._failure: actions.GiveUp | None = None
+        # The kinds of actions that have failed, and how: each is logged once.
+        self._told: set[str] = set()
         self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
             actions.Announce: self._announce,
             actions.Say: say,
@@ -130,7 +132,7 @@ class Master:
     def _equip(self) -> None:
         """Make those who do the work, and have them go on with what an older image has left."""
         self._vigil = Vigil(self._blueprint.scoreboard, self._links)
-        self._orders = orders = Orders(self._links, self._vigil, self._died, adopts=self._reaper.adopts)
+        self._orders = orders = Orders(self._links, self._vigil, self._reaper, self._died)
         births = Births(self._blueprint, self._links, self._vigil, self._abandon, self._born, self._died)
         self._performers |= {
             actions.ForkMold: births.fork_mold,
@@ -226,8 +228,22 @@ class Master:
         for action in self._roster.plan(time.monotonic()):
             if isinstance(action, actions.Exit):
                 return action.status
-            self._performers[type(action)](action)
+            try:
+                self._performers[type(action)](action)
+            except Exception as error:
+                self._not_done(action, error)
         return None
+
+    def _not_done(self, action: actions.Action, error: Exception) -> None:
+        """An action has failed: the others are carried out all the same. What it was about is dead, or ends at its deadline."""
+        import traceback
+
+        kind = f"{type(action).__name__}: {type(error).__name__}"
+        if kind not in self._told:
+            self._told.add(kind)
+            log.error(f"the master could not carry out {kind}: {error}\n{traceback.format_exc()}")
+        if isinstance(action, actions.ForkMold | actions.SpawnMold | actions.Spawn):
+            self._died(action.member, f"could not be forked ({error})")
 
     def _sleep(self) -> None:
         """Until something happens or the roster wants to be asked; then hear what there is."""
@@ -265,10 +281,14 @@ class Master:
                 self._roster.on_failed(link.number, message.message, message.details, now)
 
     def _born(self, link: Link, pid: int) -> None:
-        if link.pid is None:
+        if link.pid is not None:
+            return
+        if self._links.find_pid(pid) is None and self._reaper.owns(pid):
             link.pid = pid
             self._reaper.watch(pid, link.opened_at)
             self._roster.on_spawned(link.number, pid)
+        else:
+            log.error(f"process {pid} is no process of this server, and is not taken for one")
 
     def _abandon(self) -> None:
         """In a fresh fork: close what is the master's."""

@@ -14,6 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# The longest reason that a worker may give, in characters.
+_REASON_CHARACTERS = 500
+
 # The largest packet, in bytes. Far below a socket's buffer, so that a sender never waits for its reader.
 PACKET_BYTES = 32_768
 # What a failure's one line, and its details, may take of it, in bytes.
@@ -46,9 +49,10 @@ class Message(Record):
 
 
 class Spawn(Message):
-    """Master to mold, with one descriptor: fork a process that plays `role`, with that descriptor as its channel.
+    """Master to mold, with a descriptor: fork a process that plays `role`, with that descriptor as its channel.
 
-    `slot` is the worker's number, from 1; 0 for a mold. `place` is the worker's on the scoreboard; 0: it has none.
+    `slot` is the worker's number, from 1; 0 for a mold. `place` is the worker's on the scoreboard; 0: it has none. A second
+    descriptor is the scoreboard's, for the worker to map its place.
     `settings` are those that it runs with (see `starman.revision`); "" for those that the mold has.
     """
 
@@ -112,7 +116,7 @@ class Spent(Message):
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
         (reason,) = fields
-        return cls(reason)
+        return cls(_one_line(reason))
 
 
 class Draining(Message):
@@ -130,7 +134,7 @@ class Draining(Message):
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
         (reason,) = fields
-        return cls(reason)
+        return cls(_one_line(reason))
 
 
 class Reopen(Message):
@@ -181,8 +185,13 @@ class Failed(Message):
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
         message, details = fields
-        return cls(message, details)
+        return cls(_shortened(message, _LINE_BYTES), details)
 
+
+# What each kind of process has to say to the master; all else from it is ignored.
+FROM_WORKER = (Spawned, Ready, Spent, Draining, Reopened, Failed)
+FROM_MOLD = (Spawned, Loaded, Reopened, Failed)
+FROM_TRIAL = (Approved, Failed)
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Spent, Draining, Reopen, Reopened, Approved, Failed)
@@ -199,8 +208,13 @@ def decode(packet: bytes) -> Message:
     name, *fields = packet.decode("utf-8").split("\0")
     kind = _KINDS.get(name)
     if kind is None:
-        raise ValueError(f"no message is called {name!r}")
+        raise ValueError(f"no message is called {name[:40]!r}")
     return kind.parse(fields)
+
+
+def _one_line(reason: str) -> str:
+    """A reason as it may stand in a line of the log, whatever process has sent it."""
+    return " ".join(reason.split())[:_REASON_CHARACTERS]
 
 
 def _shortened(text: str, limit: int) -> str:

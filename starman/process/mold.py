@@ -115,13 +115,17 @@ class _Mold:
         """Fork what the master asks for, until it closes its end."""
         while (received := self._next()) is not None:
             message, fds = received
-            if isinstance(message, Spawn) and len(fds) == 1:
-                self._spawn(message, Channel.of_descriptor(fds[0]))
+            if isinstance(message, Spawn) and fds:
+                self._spawn(message, Channel.of_descriptor(fds[0]), fds[1] if len(fds) > 1 else -1)
+                for fd in fds[1:]:
+                    os.close(fd)
             elif isinstance(message, Reopen):
                 adopt_error_log(fds)
                 self._channel.send(Reopened())
             else:
                 log.error(f"a mold cannot do anything with {message!r}")
+                for fd in fds:
+                    os.close(fd)
 
     def _next(self) -> tuple[Message, list[int]] | None:
         """Wait for the next order, or the end of file (None); meanwhile write what the error log has not taken yet."""
@@ -131,7 +135,7 @@ class _Mold:
             log.retry()
         return self._channel.receive()
 
-    def _spawn(self, order: Spawn, child_channel: Channel) -> None:
+    def _spawn(self, order: Spawn, child_channel: Channel, board: int) -> None:
         """Fork twice: the process in between ends at once, so that its child becomes one of the master (a child subreaper),
         which alone is to reap it."""
         try:
@@ -150,13 +154,13 @@ class _Mold:
                 os.waitpid(between, 0)
             return
         try:
-            self._be_between(order, child_channel)
+            self._be_between(order, child_channel, board)
         except BaseException as error:
             child_channel.send(_failed(error))
         finally:
             os._exit(1)
 
-    def _be_between(self, order: Spawn, child_channel: Channel) -> NoReturn:
+    def _be_between(self, order: Spawn, child_channel: Channel, board: int) -> NoReturn:
         """Hazard 16: the process in between does nothing else than to fork and to be gone. Signals are blocked all the time."""
         parentdeath.tie(self._master)
         child = appfork.fork()
@@ -172,7 +176,14 @@ class _Mold:
             run_mold(child_channel, blueprint, preload=True)
         from starman.process.worker import run_worker
 
-        run_worker(child_channel, order.slot, order.place, blueprint, self._application)
+        place = None
+        try:
+            place = blueprint.scoreboard.place(order.place, board)
+        except OSError as error:
+            log.warning(f"worker {order.slot} has no place on the scoreboard, so its loop is not watched: {error.strerror}")
+        if board >= 0:
+            os.close(board)
+        run_worker(child_channel, order.slot, place, blueprint, self._application)
 
     def _check(self, child_channel: Channel) -> None:
         """Before the first fork, when the application's hooks have done what they do: warn of what a worker would inherit."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from starman.process import actions
     from starman.process.links import Links
+    from starman.process.reaper import Reaper
     from starman.process.vigil import Vigil
 
 
@@ -28,14 +29,14 @@ def say(action: actions.Say) -> None:
 class Orders:
     """The master's way to its members. Its loop alone calls."""
 
-    __slots__ = ("_adopts", "_died", "_links", "_vigil")
+    __slots__ = ("_died", "_links", "_reaper", "_vigil")
 
-    def __init__(self, links: Links, vigil: Vigil, died: Callable[[int, str], None], *, adopts: bool) -> None:
-        """`died` is told the number of a member that is dead as of now, and how it came to be. `adopts`: see `Reaper`."""
+    def __init__(self, links: Links, vigil: Vigil, reaper: Reaper, died: Callable[[int, str], None]) -> None:
+        """`died` is told the number of a member that is dead as of now, and how it came to be."""
         self._links = links
         self._vigil = vigil
+        self._reaper = reaper
         self._died = died
-        self._adopts = adopts
 
     def drain(self, action: actions.Drain) -> None:
         self.kill(action.member, signal.SIGQUIT)
@@ -58,15 +59,26 @@ class Orders:
         link = self._links.find(action.member)
         if link is not None:
             self._links.hang_up(link)
-            if not self._adopts:
+            if not self._reaper.adopts:
                 self._died(action.member, "was retired")
 
     def kill(self, number: int, signum: int) -> None:
-        """Send a signal to the member of that number, if its process is known."""
+        """Send a signal to the member of that number, if its process is known, and still ours.
+
+        A process that may not be signalled, because its application has changed its user, loses its channel: then it finishes
+        what it has, and ends.
+        """
         link = self._links.find(number)
-        # A process id that is known is not yet reaped, so that it cannot be somebody else's by now.
-        if link is not None and link.pid is not None:
-            try:
-                os.kill(link.pid, signum)
-            except ProcessLookupError:
-                return
+        if link is None or link.pid is None or not self._reaper.owns(link.pid):
+            return
+        try:
+            os.kill(link.pid, signum)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            if link.channel.fileno() >= 0:
+                name = signal.Signals(signum).name
+                log.error(f"process {link.pid} may not be signalled ({name}): its channel is closed, and it ends by itself")
+                self._links.hang_up(link)
+                if not self._reaper.adopts:
+                    self._died(number, "may not be signalled")

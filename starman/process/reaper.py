@@ -26,6 +26,8 @@ _CAUSES: dict[int, str] = {
 }
 # How long a status is kept whose process has not yet said that it is ours. Seconds.
 KEPT_SECONDS = 10.0
+# A worker is forked by a process in between, that by a mold, and the mold by the pristine one.
+_GENERATIONS = 4
 
 
 class Reaper:
@@ -95,7 +97,21 @@ class Reaper:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return False
+        except (OSError, AttributeError):
+            return True  # the system does not tell
         return True
+
+    def owns(self, pid: int) -> bool:
+        """Whether `pid` is a process of ours, a child's child included, so that it may be signalled and waited for.
+
+        Where orphans are not given to this process, every process of the same session counts.
+        """
+        if pid <= 1 or pid == os.getpid():
+            return False
+        if not self.adopts:
+            return _same_session(pid)
+        # Between the two looks, the process in between may have ended, which has forked it.
+        return pid in self._early or self.has(pid) or _descends(pid) or self.has(pid)
 
     def close(self) -> None:
         """Put the process back as it was."""
@@ -115,6 +131,29 @@ def describe(status: int) -> str:
     notes = [_CAUSES[-code]] if -code in _CAUSES else []
     notes += ["core dumped"] if os.WCOREDUMP(status) else []
     return f"was killed by {name}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _same_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == os.getsid(0)
+    except OSError:
+        return False
+
+
+def _descends(pid: int) -> bool:
+    """Whether this process is the parent of `pid`, or of its parent and so on. True where there is no /proc to tell."""
+    if not os.path.exists("/proc/self/stat"):
+        return True
+    for _ in range(_GENERATIONS):
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                # proc(5): behind the name in parentheses, the state and the parent.
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return False
+        if pid == os.getpid():
+            return True
+    return False
 
 
 def _is_subreaper() -> bool:

@@ -11,9 +11,12 @@ machine share.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import math
 import mmap
 import os
 import struct
+import sys
 from functools import partial
 
 from starman.process.record import Record
@@ -33,6 +36,8 @@ METHOD_BYTES = 12
 
 _MAGIC = b"starman scoreboard 1\n"
 _PAGE = 4096
+# From one place to the next. A worker maps its own page alone, so each begins where a page of the machine does.
+_STRIDE = max(_PAGE, mmap.ALLOCATIONGRANULARITY)
 # What a worker writes once: pid, slot, started; and at each beat: beat, finished, connections, busy, draining.
 _BIRTH = struct.Struct("=2Id")
 _BEAT = struct.Struct("=dQ2I?")
@@ -45,6 +50,7 @@ _SIBLING = struct.Struct("=I4x8xd8x8x?I?")
 _USED = struct.Struct("=I")
 _USED_AT = 64
 _INSTANT = struct.Struct("=d")
+_SIZE = (PLACES + 1) * _STRIDE
 # A worker whose loop has not been heard of for so long (seconds) is no help to its siblings.
 _FORGOTTEN = 2.0
 # The room of a line: busy, since, method, target. What stands before the lines, birth, beat and crowd, has as much together.
@@ -63,7 +69,7 @@ class Request(Record):
 
 
 class Glance(Record):
-    """What a worker's place says.
+    """What a worker's place says. Its application may have written there: the types of the values are right, no more is certain.
 
     pid; slot: its number, from 1. started: when it was ready. beat: when its loop was last alive. As of that beat: finished: how
     many requests it has finished; connections; busy: how many threads run a request; draining: whether it is on its way out.
@@ -94,7 +100,12 @@ def read(page: bytes) -> Glance | None:
             line = f"{_printable(method)} {_printable(target)}{more}"
             requests.append(Request(line, since))
     beat = _BEAT.unpack_from(page, _BIRTH.size)
-    return Glance((pid, slot, started), beat, tuple(sorted(requests, key=lambda request: request.since)))
+    return Glance((pid, slot, started), beat, tuple(sorted(requests, key=_age_first)))
+
+
+def _age_first(request: Request) -> float:
+    """The order of requests: what is not a number comes last."""
+    return math.inf if math.isnan(request.since) else request.since
 
 
 def _printable(field: bytes) -> str:
@@ -104,6 +115,10 @@ def _printable(field: bytes) -> str:
 
 class Scoreboard:
     """The memory, for the master: gives places away, and reads them. For workers it has `place`.
+
+    Only the master can write to all of it. A worker is given `fd` with the order to fork it, for as long as it takes to map its
+    own page, and the others read-only: an application that overwrites memory cannot make the master kill another worker. Where
+    memory can only be shared by fork, every process can write to all pages.
 
     fd: a descriptor of it (Linux), not inheritable, with which a program that this process becomes by exec can have it again
     (`of_descriptor`); -1 where memory can only be shared by fork.
@@ -118,13 +133,10 @@ class Scoreboard:
     @classmethod
     def create(cls) -> Scoreboard:
         """A board without workers. Raises OSError when there is no memory, or no descriptor, for it."""
-        size = (PLACES + 1) * _PAGE
         fd = -1
         try:
-            if hasattr(os, "memfd_create"):
-                fd = os.memfd_create("starman-scoreboard")
-                os.ftruncate(fd, size)
-            board = cls(fd, mmap.mmap(fd, size))
+            fd = _create_memory()
+            board = cls(fd, mmap.mmap(fd, _SIZE))
         except OSError:
             if fd >= 0:
                 os.close(fd)
@@ -136,12 +148,11 @@ class Scoreboard:
     def of_descriptor(cls, fd: int) -> Scoreboard:
         """The board that was made before an exec. Owns `fd` from now on. Raises ValueError when it is none of this version,
         OSError when it cannot be had."""
-        size = (PLACES + 1) * _PAGE
         try:
-            if os.fstat(fd).st_size != size or os.pread(fd, len(_MAGIC), 0) != _MAGIC:
+            if os.fstat(fd).st_size != _SIZE or os.pread(fd, len(_MAGIC), 0) != _MAGIC:
                 raise ValueError(f"descriptor {fd} is no scoreboard of this version")
             os.set_inheritable(fd, False)
-            return cls(fd, mmap.mmap(fd, size))
+            return cls(fd, mmap.mmap(fd, _SIZE))
         except (OSError, ValueError):
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -152,28 +163,38 @@ class Scoreboard:
         for number in range(1, PLACES + 1):
             if number not in taken:
                 _USED.pack_into(self._memory, _USED_AT, max(number, _USED.unpack_from(self._memory, _USED_AT)[0]))
-                self._memory[number * _PAGE : (number + 1) * _PAGE] = bytes(_PAGE)
+                self._memory[number * _STRIDE : number * _STRIDE + _PAGE] = bytes(_PAGE)
                 return number
         return 0
 
     def read(self, number: int) -> Glance | None:
         """What the place `number` says now; None when that is 0 or its worker has not begun to write."""
-        return read(self._memory[number * _PAGE : (number + 1) * _PAGE]) if number else None
+        return read(self._memory[number * _STRIDE : number * _STRIDE + _PAGE]) if number else None
 
     def beat(self, number: int) -> float:
-        """When the loop of the worker at place `number` was last alive; 0.0 when that is not known."""
-        instant: float = _INSTANT.unpack_from(self._memory, number * _PAGE + _BIRTH.size)[0] if number else 0.0
+        """When the loop of the worker at place `number` was last alive, as the worker has it; 0.0 when that is not known."""
+        instant: float = _INSTANT.unpack_from(self._memory, number * _STRIDE + _BIRTH.size)[0] if number else 0.0
         return instant
 
-    def place(self, number: int) -> Place | None:
-        """The place `number`, for its worker to write to; None for 0."""
-        return Place(memoryview(self._memory), number) if number else None
+    def place(self, number: int, fd: int = -1) -> Place | None:
+        """In a worker: the place `number`, for it to write to; None for 0. Raises OSError when the pages cannot be mapped.
+
+        fd: a copy of the master's, which stays open; -1: the memory is shared by fork. Only in a process with one thread.
+        """
+        if not number:
+            return None
+        if fd < 0:
+            board = memoryview(self._memory)
+            return Place(board, board[number * _STRIDE : number * _STRIDE + _PAGE], number)
+        page = _map(fd, _PAGE, mmap.PROT_READ | mmap.PROT_WRITE, number * _STRIDE)
+        return Place(memoryview(_read_only(fd)), memoryview(page), number)
 
     def abandon(self) -> None:
-        """In a fresh fork: close the descriptor. The memory stays shared."""
+        """In a fresh fork: give up the descriptor, and what can be had again with a copy of it."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+            self._memory.close()
 
     def close(self) -> None:
         """In the master, at the end."""
@@ -181,15 +202,58 @@ class Scoreboard:
         self._memory.close()
 
 
+def _create_memory() -> int:
+    """A descriptor of memory for a board; -1 where there is no such thing. Raises OSError when there is none left."""
+    if not hasattr(os, "memfd_create"):
+        return -1
+    fd = os.memfd_create("starman-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, _SIZE)
+        # A page that a holder of the descriptor has cut off would end every process that looks at it, by SIGBUS.
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _read_only(fd: int) -> mmap.mmap:
+    """The whole board, for a worker to read."""
+    try:
+        # Opened anew, without the right to write: else mprotect(2) could take it back.
+        reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return _map(fd, _SIZE, mmap.PROT_READ)
+    try:
+        return _map(reader, _SIZE, mmap.PROT_READ)
+    finally:
+        os.close(reader)
+
+
+def _map(fd: int, size: int, prot: int, offset: int = 0) -> mmap.mmap:
+    """Map a part of the board, and keep no descriptor with which an application could map another part."""
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(fd, size, prot=prot, offset=offset, trackfd=False)
+    # The object keeps a duplicate, which has the lowest number that is free; /dev/null takes its place.
+    number = os.dup(fd)
+    os.close(number)
+    memory = mmap.mmap(fd, size, prot=prot, offset=offset)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, number, inheritable=False)
+    os.close(null)
+    return memory
+
+
 class Place:
-    """A worker's page of the board. The worker's loop writes all but the lines; a thread of its pool writes its own line only."""
+    """A worker's page of the board, and the board to read. The worker's loop writes all but the lines; a thread of its pool
+    writes its own line only."""
 
     __slots__ = ("_board", "_number", "_page")
 
-    def __init__(self, board: memoryview, number: int) -> None:
+    def __init__(self, board: memoryview, page: memoryview, number: int) -> None:
         self._board = board
         self._number = number
-        self._page = board[number * _PAGE : (number + 1) * _PAGE]
+        self._page = page
 
     def begin(self, pid: int, slot: int, now: float) -> None:
         """The worker of `slot` is ready, as process `pid`."""
@@ -218,7 +282,7 @@ class Place:
         """Of each that lives and accepts: its connections, and whether it is crowded."""
         board, unpack = self._board, _SIBLING.unpack_from
         for number in range(1, _USED.unpack_from(board, _USED_AT)[0] + 1):
-            pid, beat, draining, connections, crowded = unpack(board, number * _PAGE)
+            pid, beat, draining, connections, crowded = unpack(board, number * _STRIDE)
             if pid and number != self._number and not draining and now - beat < _FORGOTTEN:
                 yield connections, crowded
 

@@ -9,7 +9,7 @@ import time
 
 from starman import log
 from starman.process.forking import fork, take_signals
-from starman.process.messages import Approved, Failed
+from starman.process.messages import FROM_TRIAL, Approved, Failed
 from starman.tracebacks import formatted, named
 
 TYPE_CHECKING = False
@@ -45,7 +45,7 @@ class Trial:
         """Call `play` in a child, and have the message that it returns; give up after `seconds`. A trial under way is cut."""
         self.cancel()
         try:
-            channel = self._links.open(self.number)
+            channel = self._links.open(self.number, FROM_TRIAL)
         except OSError as error:
             self._outcome = Failed(f"no channel can be made: {error.strerror}")
             return
@@ -103,7 +103,8 @@ class Trial:
         if link is None:
             return
         if link.pid is not None:
-            # Gone already: a program that embeds us may have reaped it.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(link.pid, signal.SIGKILL)
+            # Gone already: a program that embeds us may have reaped it. Or it has changed its user, and ends by itself.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if self._reaper.owns(link.pid):
+                    os.kill(link.pid, signal.SIGKILL)
         self._links.remove(link)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from starman.process.blueprint import Blueprint
     from starman.process.channel import Channel
     from starman.process.listeners import Listener
+    from starman.process.scoreboard import Place
     from starman.serving.overseer import Overseer
     from starman.settings import Settings
     from starman.wsgi.call import Application
@@ -72,8 +73,11 @@ if TYPE_CHECKING:
         ) -> Serving: ...
 
 
-def run_worker(channel: Channel, slot: int, place: int, blueprint: Blueprint, application: Application | None) -> NoReturn:
-    """Be the worker of `slot`, from a fresh fork with its signals blocked to its end. `place` is its number on the scoreboard.
+def run_worker(
+    channel: Channel, slot: int, place: Place | None, blueprint: Blueprint, application: Application | None
+) -> NoReturn:
+    """Be the worker of `slot`, from a fresh fork with its signals blocked to its end. `place` is its page of the scoreboard, if
+    there is one left.
 
     `application` is what the mold has loaded; None: load it. The master learns over `channel` how far it is, and its end of file
     tells that the master is gone: the worker then finishes its requests and ends. Never returns. Main thread only.
@@ -102,7 +106,7 @@ def run_worker(channel: Channel, slot: int, place: int, blueprint: Blueprint, ap
         standard.restore()
         ignore_failing_writes()
         settings = blueprint.settings
-        oversight = Oversight(channel, slot, blueprint.scoreboard.place(place), settings)
+        oversight = Oversight(channel, slot, place, settings)
         service = make_service(application, settings, blueprint.listeners, multiprocess=settings.workers > 1, overseer=oversight)
         belongings.service = service
         lifetime = _Lifetime(channel, service, belongings, oversight, blueprint)

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import array
 import os
 import selectors
+import socket
 from collections.abc import Iterator
 
 import pytest
 
 from starman.process import actions
+from starman.process import links as module
 from starman.process.births import Births
 from starman.process.blueprint import Blueprint, Program
 from starman.process.channel import Channel
 from starman.process.door import SignalDoor
-from starman.process.links import Link, Links
-from starman.process.messages import Ready, Reopen, Spawn
+from starman.process.links import MOST_SENT, Link, Links
+from starman.process.messages import (
+    Approved,
+    Draining,
+    Failed,
+    Loaded,
+    Message,
+    Ready,
+    Reopen,
+    Role,
+    Spawn,
+    Spawned,
+    Spent,
+    encode,
+)
 from starman.process.scoreboard import Scoreboard
 from starman.process.vigil import Vigil
 from starman.revision import MOST_CHARACTERS
@@ -22,6 +38,7 @@ from starman.settings import Settings
 from tests.unit.process.forked import run_forked
 
 MOLD = 1
+WORKER = 2
 WORKERS = 60
 
 
@@ -37,6 +54,7 @@ class Held:
         self.board = Scoreboard.create()
         vigil = Vigil(self.board, self.links)
         blueprint = Blueprint(Settings.of(), [], Program(lambda _: lambda *_: []))
+        blueprint.scoreboard = self.board
         self.births = Births(blueprint, self.links, vigil, lambda: None, lambda *_: None, lambda *death: self.died.append(death))
 
     def link(self, number: int) -> Link:
@@ -91,7 +109,8 @@ def test_what_a_mold_has_no_room_for_is_sent_when_it_reads_on(held: Held) -> Non
     found = held.heard_by_the_mold()
     assert [message.slot for message, _ in found if isinstance(message, Spawn)] == [number - MOLD for number in numbers]
     # Each with the channel of its own worker, which the master holds no longer.
-    for number, (_, (fd,)) in zip(numbers, found, strict=True):
+    for number, (_, (fd, board)) in zip(numbers, found, strict=True):
+        os.close(board)
         channel = Channel.of_descriptor(fd)
         channel.send(Ready())
         channel.close()
@@ -105,7 +124,8 @@ def test_what_comes_later_is_sent_later(held: Held) -> None:
     *earlier, (last, fds) = held.heard_by_the_mold()
     assert last == Reopen()
     for _, found in [*earlier, (last, fds)]:
-        os.close(found[0])
+        for fd in found:
+            os.close(fd)
     # And room is waited for no longer: the loop would spin.
     assert held.links._poll.get_key(held.link(MOLD).channel).events == selectors.EVENT_READ
 
@@ -119,8 +139,8 @@ def test_hazard_07_a_fork_closes_what_waits(held: Held) -> None:
         held.board.abandon()
         return str(descriptors() - held.before)
 
-    # Both ends of its own pipe to the test, and the descriptor that mmap has made of the board's.
-    assert run_forked(in_child) == "3"
+    # Both ends of its own pipe to the test.
+    assert run_forked(in_child) == "2"
     held.links.remove(held.link(MOLD))
 
 
@@ -150,3 +170,149 @@ def test_without_a_descriptor_for_its_copy_nothing_is_kept(held: Held, monkeypat
     monkeypatch.setattr(os, "dup", refuse)
     assert not held.links.send(held.link(MOLD), Reopen(), [2])
     assert len(held.link(MOLD).unsent) == kept
+
+
+class Talking:
+    """A link to a worker whose end a test has, and what the log says of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reports: list[str] = []
+        monkeypatch.setattr(module.log, "error", self.reports.append)
+        self.door = SignalDoor()
+        self.links = Links(self.door)
+        self.theirs = self.links.open(WORKER)
+        link = self.links.find(WORKER)
+        assert link is not None
+        self.link = link
+
+    def heard(self) -> list[Message]:
+        """What the master takes in one round."""
+        return list(self.links.hear(self.link))
+
+    def close(self) -> None:
+        self.theirs.close()
+        self.links.close()
+        self.door.close()
+
+
+@pytest.fixture
+def talking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Talking]:
+    made = Talking(monkeypatch)
+    yield made
+    made.close()
+
+
+def test_the_process_id_is_the_kernels(talking: Talking) -> None:
+    def in_child() -> str:
+        talking.theirs.send(Spawned(1))
+        return str(os.getpid())
+
+    child = int(run_forked(in_child))
+    assert talking.heard() == [Spawned(child)]
+
+
+@pytest.mark.parametrize(
+    "message", [Loaded(), Approved("settings"), Reopen(), Spawn(Role.WORKER, 1)], ids=lambda message: type(message).__name__
+)
+def test_what_a_worker_has_not_to_say_is_ignored(talking: Talking, message: Message) -> None:
+    talking.theirs.send(message)
+    talking.theirs.send(Ready())
+    assert talking.heard() == [Ready()]
+    assert talking.reports == [f"ignored, from process unknown: {type(message).__name__} is not for it to say"]
+
+
+def test_what_another_process_says_is_ignored(talking: Talking) -> None:
+    """As a child of the application's that holds the channel."""
+    talking.link.pid = os.getpid()
+
+    def in_child() -> str:
+        talking.theirs.send(Draining())
+        return str(os.getpid())
+
+    child = run_forked(in_child)
+    talking.theirs.send(Ready())
+    assert talking.heard() == [Ready()]
+    assert talking.reports == [f"ignored, from process {os.getpid()}: Draining from process {child}, which holds its channel"]
+
+
+def test_the_mold_may_say_that_a_worker_cannot_be(talking: Talking) -> None:
+    """As long as there is no process of it."""
+    failed = Failed("no process can be made")
+
+    def in_child() -> str:
+        talking.theirs.send(failed)
+        return ""
+
+    run_forked(in_child)
+    assert talking.heard() == [failed]
+
+
+RUBBISH = [
+    b"",
+    b"what?",
+    b"\xff\xfe",
+    b"Spawned",
+    b"Spawned\0one",
+    b"Spawned\0" + b"9" * 10_000,
+    b"Spawn\0nothing\0001\0001\0",
+    b"Failed\0one\0two\0three",
+    b"x" * 32_768,
+    b"Spent\0" + b"x" * 40_000,
+]
+
+
+def test_rubbish_leaves_no_descriptor_and_one_line(talking: Talking) -> None:
+    before = descriptors()
+    for packet in RUBBISH:
+        for fds in ([], [0], [0] * 100):
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            talking.theirs._socket.sendmsg([packet], rights)
+            assert talking.heard() == []
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))]
+    talking.theirs._socket.sendmsg([encode(Ready())], rights)
+    assert talking.heard() == [], "a worker has no descriptor to give"
+    assert descriptors() == before
+    assert len(talking.reports) == 1
+    assert len(talking.reports[0]) < 200
+    talking.theirs.send(Ready())
+    assert talking.heard() == [Ready()]
+
+
+def test_ignored_messages_are_counted_until_the_log_tells_of_them(talking: Talking, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    for _ in range(3):
+        talking.theirs._socket.send(b"what?")
+    assert talking.heard() == []
+    now += 10
+    talking.theirs._socket.send(b"what?")
+    assert talking.heard() == []
+    line = "ignored, from process unknown: no message is called 'what?'"
+    assert talking.reports == [line, f"{line} (2 others were ignored before)"]
+
+
+def test_one_process_has_no_more_than_its_turn(talking: Talking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_HEARD", 5)
+    for _ in range(7):
+        talking.theirs.send(Ready())
+    assert talking.heard() == [Ready()] * 5
+    assert talking.links.wait(0) == [talking.link]
+    assert talking.heard() == [Ready()] * 2
+
+
+def test_a_process_that_sends_without_end_loses_its_channel(talking: Talking) -> None:
+    heard = 0
+    while talking.link.ended_at is None:
+        for _ in range(100):
+            talking.theirs.send(Spent("x"))
+        heard += len(talking.heard())
+    assert heard == MOST_SENT
+    assert talking.reports == ["process unknown sends messages without end: its channel is closed"]
+    assert not talking.theirs.send(Ready())
+
+
+def test_reasons_of_a_worker_are_one_short_line(talking: Talking) -> None:
+    talking.theirs.send(Spent("one\n[2026-01-01] forged\r\n" + "x" * 3000))
+    (message,) = talking.heard()
+    assert isinstance(message, Spent)
+    assert message.reason == ("one [2026-01-01] forged " + "x" * 3000)[:500]

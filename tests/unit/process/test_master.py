@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from starman.errors import LoadError, StartError
-from starman.process import actions, births, door, limits, links, reaper, scoreboard
+from starman.process import actions, births, door, limits, links, orders, reaper, scoreboard
 from starman.process import master as module
 from starman.process.blueprint import Blueprint, Program
 from starman.process.channel import Channel
 from starman.process.errorlog import ErrorLog
 from starman.process.forking import GUARDED
+from starman.process.links import Links
 from starman.process.listeners import Listener
 from starman.process.master import Master
 from starman.process.messages import Spawned
@@ -183,7 +184,7 @@ def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
             made.append(1)
             return pairs()
 
-        monkeypatch.setattr(links.Channel, "pair", pair)
+        monkeypatch.setattr(links.MasterEnd, "pair", pair)
         return failure(make_master())
 
     assert "worker 1 could not be forked (Too many open files)" in run_forked(in_child)
@@ -234,6 +235,43 @@ def test_a_fault_of_the_masters_own_does_not_end_it(monkeypatch: pytest.MonkeyPa
         return "fine"
 
     assert run_forked(in_child) == "fine"
+
+
+def test_an_action_that_fails_does_not_keep_the_others_from_being_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_when_ready(monkeypatch)
+    reports: list[str] = []
+    pauses: list[float] = []
+    drained: list[int] = []
+    drain = orders.Orders.drain
+    monkeypatch.setattr(module.log, "error", reports.append)
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+
+    def refuse_then_drain(self: orders.Orders, action: actions.Drain) -> None:
+        drained.append(action.member)
+        drain(self, action)
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(orders.Orders, "drain", refuse_then_drain)
+
+    def in_child() -> str:
+        assert make_master().run() == 0
+        assert len(drained) == 2
+        assert len(reports) == 1, "each kind of failure once"
+        assert reports[0].startswith("the master could not carry out Drain: PermissionError: ")
+        assert pauses == []
+        return "fine"
+
+    assert run_forked(in_child) == "fine"
+
+
+def test_a_worker_that_cannot_be_asked_for_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only when its deadline has come."""
+
+    def refuse(self: Links, *_: object) -> bool:
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(Links, "send", refuse)
+    assert "worker 1 could not be forked (no memory)" in run_forked(lambda: failure(make_master(boot_timeout=600)))
 
 
 def test_a_killed_worker_that_is_forgotten_opens_no_logs_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,10 +350,10 @@ def test_a_message_that_is_none_is_reported_and_the_next_is_heard(monkeypatch: p
     held = links.Links(signals)
     theirs = held.open(1)
     theirs._socket.send(b"what?")
-    theirs.send(Spawned(7))
+    theirs.send(Spawned(os.getpid()))
     theirs.close()
     (link,) = held.wait(5)
-    assert list(held.hear(link)) == [Spawned(7)]
+    assert list(held.hear(link)) == [Spawned(os.getpid())]
     assert link.ended_at is not None
     assert len(reports) == 1
     held.close()

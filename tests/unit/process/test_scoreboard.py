@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -15,6 +16,7 @@ from starman.process import scoreboard as module
 from starman.process.forking import fork
 from starman.process.scoreboard import LINES, PLACES, TARGET_BYTES, Glance, Place, Request, Scoreboard, read
 from tests.functional.harness import REPOSITORY
+from tests.unit.process.forked import run_forked
 
 
 @pytest.fixture
@@ -160,13 +162,52 @@ def test_without_memfd_it_is_shared_by_fork_alone(monkeypatch: pytest.MonkeyPatc
     board.close()
 
 
-def test_a_fork_that_abandons_it_keeps_the_memory(board: Scoreboard) -> None:
-    fd = board.fd
-    copy = Scoreboard.of_descriptor(os.dup(fd))
-    copy.abandon()
-    place_of(copy, copy.assign(())).begin(5, 1, 1.0)
-    assert board.read(1) is not None
-    os.fstat(fd)
+def mappings() -> list[str]:
+    """What this process has of the scoreboard: the permissions and sizes of its mappings."""
+    with open("/proc/self/maps") as file:
+        lines = [line.split() for line in file if "starman-scoreboard" in line]
+    ends = [[int(end, 16) for end in line[0].split("-")] for line in lines]
+    return [f"{line[1]} {end - start}" for line, (start, end) in zip(lines, ends, strict=True)]
+
+
+def test_a_worker_can_write_to_its_own_page_only(board: Scoreboard) -> None:
+    own, other = board.assign(()), board.assign({1})
+    place_of(board, other).begin(4712, 2, 5.0)
+
+    def as_worker() -> str:
+        copy = os.dup(board.fd)
+        board.abandon()
+        assert mappings() == [], "a mold has none"
+        before = set(os.listdir("/proc/self/fd"))
+        place = board.place(own, copy)
+        os.close(copy)
+        assert place is not None
+        assert sorted(mappings()) == [f"r--s {(PLACES + 1) * module._STRIDE}", f"rw-s {module._PAGE}"]
+        for name in os.listdir("/proc/self/fd"):
+            if name not in before:
+                assert not os.path.exists(f"/proc/self/fd/{name}") or os.readlink(f"/proc/self/fd/{name}") == "/dev/null"
+        place.begin(4711, 3, 10.5)
+        place.beat(20.25, 123, 7, 2, False)
+        assert place.alone(20.0)
+        with pytest.raises(TypeError, match="read-only"):
+            place._board[0] = 1
+        # Nor by a change of the mapping: it is of a descriptor that cannot write.
+        with open("/proc/self/maps") as file:
+            (start, end) = next(line.split()[0].split("-") for line in file if "r--s" in line and "starman" in line)
+        address, size = int(start, 16), int(end, 16) - int(start, 16)
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address), ctypes.c_size_t(size), 3) == -1
+        return "fine"
+
+    assert run_forked(as_worker) == "fine"
+    glance = board.read(own)
+    assert glance is not None
+    assert (glance.pid, glance.beat) == (4711, 20.25)
+
+
+def test_nobody_can_cut_a_page_off(board: Scoreboard) -> None:
+    for size in (0, 1 << 30):
+        with pytest.raises(PermissionError):
+            os.ftruncate(board.fd, size)
 
 
 def test_siblings_know_who_has_fewest_connections(board: Scoreboard) -> None:

@@ -77,3 +77,28 @@ def test_what_is_served_is_named_the_oldest_first_and_not_without_end(board: Boa
     for thread in range(2, 12):
         serve(place, thread, b"/c", 60.0)
     assert board.vigil.serving(link, 60.0).endswith(", GET /c (for 0.0 s) and 4 more")
+
+
+@pytest.mark.parametrize("beat", [float("inf"), float("nan"), float("-inf"), -1.0, 1e300])
+def test_a_beat_that_cannot_be_is_ignored(board: Board, beat: float) -> None:
+    place = board.begin(8)
+    place.beat(51.5, 1, 2, 3, False)
+    assert board.vigil.beats() == {8: 51.5}
+    place.beat(beat, 1, 2, 3, False)
+    assert board.vigil.beats() == {8: 51.5}
+    place.beat(52.0, 1, 2, 3, False)
+    assert board.vigil.beats() == {8: 52.0}
+    place.beat(51.0, 1, 2, 3, False)
+    assert board.vigil.beats() == {8: 52.0}
+
+
+def test_ages_that_cannot_be(board: Board) -> None:
+    link = board.links.find(7)
+    assert link is not None
+    place = board.begin(7)
+    for thread, since in enumerate((float("nan"), float("inf"), 99.0, 58.0, float("-inf"))):
+        serve(place, thread, b"/%d" % thread, since)
+    assert board.vigil.serving(link, 60.0) == (
+        " while serving GET /4 (for an unknown time), GET /3 (for 2.0 s), GET /2 (for 0.0 s), "
+        "GET /0 (for an unknown time), GET /1 (for an unknown time)"
+    )

@@ -137,12 +137,12 @@ def spoken_by_worker(load: Callable[[], Any], *, fails: bool = False) -> tuple[l
 
     ours, theirs = Channel.pair()
     blueprint = Blueprint(Settings.of(disable_proctitle=True), [], Program(lambda _: load()), lambda: make_service)
-    blueprint.scoreboard = Scoreboard.create()
+    blueprint.scoreboard = board = Scoreboard.create()
     pid = os.fork()
     if pid == 0:
         try:
             ours.close()
-            run_worker(theirs, 1, 1, blueprint, None)
+            run_worker(theirs, 1, board.place(1, board.fd), blueprint, None)
         finally:
             os._exit(99)
     theirs.close()
