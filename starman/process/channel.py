@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 
-from starman.process.messages import PACKET_BYTES, Message, decode, encode
+from starman.process.messages import PACKET_BYTES, Message, Spawned, decode, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ class Channel:
     def fileno(self) -> int:
         """The descriptor, to poll; -1 when closed."""
         return self._socket.fileno()
+
+    def announce(self) -> bool:
+        """Tell the master that this process is the member at this end. As `send`."""
+        return self.send(Spawned(0 if _HAS_CREDENTIALS else os.getpid()))
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> bool:
         """As `post`, but False too when the socket's buffer is full: whoever reads at the other end has not done it for long."""

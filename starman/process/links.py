@@ -176,9 +176,9 @@ class Links:
     def hear(self, link: Link) -> Iterator[Message]:
         """What the member has said and nobody has heard yet, up to MOST_HEARD messages. At its end of file the link is hung up.
 
-        Nothing is believed without need: the process id in a `Spawned` is the one that the kernel tells, messages that such a
-        process does not send are ignored, as are those of other processes that hold its channel. A process that sends without
-        end has its channel closed, which makes the master end it.
+        Nothing is believed without need: who has sent a message, the kernel tells; messages that such a process does not send are
+        ignored, as are those of other processes that hold its channel. A process that sends without end has its channel closed,
+        which makes the master end it.
         """
         for _ in range(MOST_HEARD):
             if link.channel.fileno() < 0:
@@ -238,7 +238,9 @@ def _checked(link: Link, message: Message, sender: int | None) -> Message:
     if not isinstance(message, link.kinds):
         raise ValueError(f"{type(message).__name__} is not for it to say")
     if isinstance(message, Spawned):
-        return message if sender is None else Spawned(sender)
+        if message.pid == 0 and sender is None:
+            raise ValueError("the kernel does not tell its process id")
+        return message if message.pid else Spawned(sender or 0)
     # As long as its process is not known, the mold may say that it cannot be made.
     if sender is not None and link.pid is not None and sender != link.pid:
         raise ValueError(f"{type(message).__name__} from process {sender}, which holds its channel")

@@ -74,7 +74,10 @@ class Spawn(Message):
 
 
 class Spawned(Message):
-    """Worker or mold to master, before all else: I exist, and this is my process id."""
+    """To the master, before all else: this worker or mold exists, as process `pid`.
+
+    The process that has forked it says so, and then the member itself. 0: the sender, whose process id the kernel tells.
+    """
 
     __slots__ = ("pid",)
 

@@ -46,7 +46,7 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
     prefix = "the mold failed: "
     try:
         # Said before anything can go wrong or take long.
-        channel.send(Spawned(os.getpid()))
+        channel.announce()
         take_signals(stop_ends=False)
         show_stacks()
         blueprint.title("mold")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import time
 
@@ -20,7 +19,7 @@ from starman.process.belongings import Belongings
 from starman.process.exiting import LEAST_SECONDS, disown_children, leave
 from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, reseed, take_signals
 from starman.process.members import SECOND_STOP
-from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened, Spawned
+from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened
 from starman.process.oversight import Oversight
 from starman.process.pages import give_back_zeros, keep_free_pages
 from starman.tracebacks import formatted, named
@@ -82,7 +81,7 @@ def run_worker(
     `application` is what the mold has loaded; None: load it. The master learns over `channel` how far it is, and its end of file
     tells that the master is gone: the worker then finishes its requests and ends. Never returns. Main thread only.
     """
-    channel.send(Spawned(os.getpid()))
+    channel.announce()
     # Hazard 8: handlers first, then unblock, and only then what may start a thread: a thread that started with signals
     # blocked would hand the mask on to the programs that it starts.
     take_signals(stop_ends=True)
