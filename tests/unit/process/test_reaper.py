@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -143,3 +144,34 @@ def test_whether_a_number_is_still_that_of_a_child() -> None:
         return str(Reaper.has(pid))
 
     assert run_forked(in_child) == "False"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every process of the session counts")
+def test_which_processes_are_its_own() -> None:
+    """Children and their children, gone or not, and no others."""
+
+    def in_child() -> str:
+        reaper = Reaper(everything=True)
+        read_fd, write_fd = os.pipe()
+        alive = os.fork()
+        if alive == 0:
+            grandchild = os.fork()
+            if grandchild:
+                os.write(write_fd, str(grandchild).encode())
+            signal.pause()
+        grandchild = int(os.read(read_fd, 20))
+        try:
+            assert reaper.owns(alive)
+            assert reaper.owns(grandchild)
+            gone = child(3)
+            assert reaper.owns(gone), "a zombie"
+            assert list(reaper.reap(0.0)) == []
+            assert reaper.owns(gone), "reaped, and not watched yet"
+            for pid in (-1, 0, 1, os.getpid(), os.getppid(), 1 << 22):
+                assert not reaper.owns(pid), pid
+        finally:
+            os.kill(grandchild, signal.SIGKILL)
+            os.kill(alive, signal.SIGKILL)
+        return "fine"
+
+    assert run_forked(in_child) == "fine"
