@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from os import getpid  # an application may replace os.getpid
 
 from starman import appfork, log
 from starman.process import parentdeath
@@ -96,7 +97,7 @@ def fork() -> int:
     # Hazard 8: a TERM to a fresh child wrote into the wakeup descriptor of its parent; one that came before the child's own
     # handlers stood was lost, or killed it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-    parentdeath.tie(os.getpid())
+    parentdeath.tie(getpid())
     try:
         with warnings.catch_warnings():
             # From 3.12 on a fork beside other threads warns. That an embedding program has some, or an application started some

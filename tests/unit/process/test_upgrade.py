@@ -108,7 +108,8 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[Handover]:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The error log."""
     said: list[str] = []
-    monkeypatch.setattr(module.log, "raw", said.append)
+    for level in ("info", "warning", "error"):
+        monkeypatch.setattr(module.log, level, said.append)
     return said
 
 
