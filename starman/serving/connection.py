@@ -152,6 +152,8 @@ class Connection(Ending):
         upload.end(end)
         if not upload.head.persistent:
             self._parser.close()
+        elif upload.head.upgrade and self._writer.wake_when_done():
+            self.pause()  # as behind a head without a body
 
     def offer(self, head: RequestHead, body: RequestBody | BodyStream | None, kind: type[Exchange]) -> None:
         """A request is complete, or streams: it runs now, or when those before it are answered."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
+from starman import log
 from starman.serving.lingering import Lingering, close, half_close, reset_on_close, shut_down, unacknowledged
+from starman.serving.loopside import Between
+from starman.serving.relay import Relay
 from starman.serving.turn import FREE
 
 if TYPE_CHECKING:
@@ -96,9 +99,23 @@ class Ending:
                 shut_down(self._transport)
                 writer.lose()
 
-    def let_go(self, reply: SimpleQueue[bytes]) -> None:
-        """The application takes the connection: close the transport, and with the duplicate open no FIN is sent (hazard 3)."""
-        reply.put(self._parser.take_unread())
+    def let_go(self, reply: SimpleQueue[Between]) -> None:
+        """The application takes the connection: close the transport, and with the duplicate open no FIN is sent (hazard 3).
+
+        Where something was received behind the request, the transport stays, and a Relay leads to it.
+        """
+        unread = self._parser.take_unread()
+        relay: Between = None
+        try:
+            if unread and self._phase is OPEN:
+                relay = Relay(self._transport, self._shared, unread, ended=self._eof)
+                self.connection_lost(None)
+        except OSError as error:
+            log.error(f"a connection is dropped: {error}")
+            relay = error
+            self.cut()
+        finally:
+            reply.put(relay)
         if self._phase is not CLOSED:
             self._phase = CLOSED
             self._transport.abort()

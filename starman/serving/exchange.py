@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from starman import appfork, log
 from starman.proto.messages import RequestHead
 from starman.proto.response import RequestFacts, Stamp, refusal
+from starman.serving.detached import Detached
 from starman.serving.filerest import FileRest
 from starman.serving.outbox import LARGEST
 from starman.serving.pace import Pace
@@ -22,6 +23,7 @@ from starman.tracebacks import formatted, relieve
 from starman.wsgi.body import RequestBody
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
+from starman.wsgi.failure import described
 from starman.wsgi.gone import ClientGone
 
 if TYPE_CHECKING:
@@ -84,11 +86,12 @@ class Exchange:
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
         if head.upgrade and writer.outlet.fd >= 0:
-            raw = environ["gunicorn.socket"] = RawSocket(partial(self._detach, call))
+            raw = environ["gunicorn.socket"] = RawSocket(partial(self._detach, call), partial(writer.duplicate, self))
         call.run(shared.application, environ)
         if raw is not None:
             appfork.end_child()
             raw.release()
+            self._note_dropped(raw, call, environ)
         return self._finish(call, environ)
 
     def _new_call(self, facts: RequestFacts, stamp: Stamp) -> Call:
@@ -119,11 +122,22 @@ class Exchange:
     def _break_off(self, call: Call) -> None:
         """The application is done, and its body has failed: see `StreamedExchange`, all others are whole."""
 
-    def _detach(self, call: Call) -> tuple[int, bytes]:
+    def _note_dropped(self, raw: RawSocket, call: Call, environ: Environ) -> None:
+        """The application may have taken the connection by mistake, and answered all the same: its client sees an empty reply."""
+        if raw.taken and call.status_code != 101:
+            call.status_code = 101
+            log.warning(
+                f"a response is dropped: the application has taken the connection (gunicorn.socket): {described(environ)}"
+            )
+
+    def _detach(self, call: Call) -> Detached:
         """Let the application have the connection: from here on it has no response."""
-        taken = self._writer.detach(self)
+        descriptor, relay = self._writer.detach(self)
+        if isinstance(relay, OSError):
+            os.close(descriptor)
+            raise relay
         call.detach()
-        return taken
+        return Detached(descriptor, relay, self._shared)
 
     def abandon(self, error: BaseException) -> None:
         """It failed by a defect of ours, or for want of memory: reset its connection, and log that. Thread. Never raises."""

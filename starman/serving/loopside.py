@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from starman.serving.filerest import FileRest
+from starman.serving.relay import Relay
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
 Rest = memoryview | FileRest
+
+# What stands between a client and an application that has taken its connection. OSError: nothing can, and the connection is lost.
+Between = Relay | OSError | None
 
 # What is called when the loop has written a rest, or never will: with the writer's lock held, so it may only leave a note.
 OnRoom = Callable[[], None]
@@ -29,5 +33,6 @@ class LoopSide(Protocol):
     def cut(self) -> None:
         """Reset the connection: its socket is dead, or its response broke off."""
 
-    def let_go(self, reply: SimpleQueue[bytes]) -> None:
-        """Close the transport without a word to the peer, and put what was received and not read into `reply`."""
+    def let_go(self, reply: SimpleQueue[Between]) -> None:
+        """Close the transport without a word to the peer, and put None into `reply`; where something was received that is not
+        read, put what leads to the transport now, or why nothing can."""

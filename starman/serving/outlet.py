@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import _socket
+import fcntl
 import os
 import socket
 from typing import TYPE_CHECKING, Final
 
+from starman.output import FIRST_FREE
 from starman.serving.filerest import send_some
 from starman.serving.outbox import MOST
 from starman.serving.socketstate import is_reset
@@ -127,6 +129,10 @@ class Outlet:
     def is_reset(self) -> bool:
         """Whether the client has reset the connection, even if the loop cannot see it (hazard 5); on TLS it alone can."""
         return self.fd >= 0 and is_reset(self.fd)
+
+    def duplicate(self) -> int:
+        """Another descriptor, which is the caller's. Raises OSError when none is left."""
+        return fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
 
     def give(self) -> int:
         """Give the descriptor away."""

@@ -1,78 +1,151 @@
 """`gunicorn.socket`: the connection itself, for an application that wants to speak another protocol on it (WebSocket).
 
 Offered under the name that simple-websocket, flask-sock and Flask-SocketIO look for, and only to a request that offers to
-switch protocols. It is lazy: until the application uses it, the connection is the server's (hazard 3: a socket that is blocking
-for the application would be blocking for the loop as well, so the loop must have let go of it first).
+switch protocols. The connection stays the server's until the application calls a method that uses it: a debugger or a template
+that looks at everything in environ takes nothing. (Hazard 3: a socket that is blocking for the application would be blocking for
+the loop as well, so the loop must have let go of it first.)
 """
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from typing import TYPE_CHECKING, Any
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from starman.wsgi.gone import ClientGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
+
+    from starman.serving.detached import Detached
+
+_METHODS: Final = frozenset(name for name in dir(socket.socket) if name[0] != "_" and callable(getattr(socket.socket, name)))
+_PROPERTIES: Final = frozenset(("family", "proto", "timeout", "type"))
+# What is answered without taking the connection. It blocks once it is taken.
+_KNOWN: Final = {"getblocking": True, "gettimeout": None, "timeout": None}
+_LOOKS: Final = frozenset(("family", "get_inheritable", "getpeername", "getsockname", "getsockopt", "proto", "type"))
 
 
-# Those that applications have taken over, and not given back.
+# Those that applications have taken, and not given back.
 _taken: set[RawSocket] = set()
 
 
 def taken_over() -> list[int]:
-    """The descriptors of the connections that applications have taken over. For a look."""
+    """The descriptors that applications have of the connections that they have taken, -1 for one that is closed. For a look."""
     return [raw.descriptor for raw in list(_taken)]
 
 
+class NotConnectedError(ClientGone, ConnectionAbortedError):
+    """The client is gone, or the request has ended. The application may treat it as an error of the socket."""
+
+
 class RawSocket:
-    """Stands for a socket, and becomes one at the first use, by the exchange's thread; then any thread of the application may."""
+    """Stands for a socket, and becomes one when a method is called that needs it. Threads of the application call it."""
 
-    __slots__ = ("_detach", "_socket", "_unread")
+    __slots__ = ("_detach", "_duplicate", "_lock", "_released", "_taken")
 
-    def __init__(self, detach: Callable[[], tuple[int, bytes]]) -> None:
-        """`detach` takes the connection from the server: its descriptor, and what was received behind the request."""
+    def __init__(self, detach: Callable[[], Detached], duplicate: Callable[[], int]) -> None:
+        """`detach` takes the connection from the server; `duplicate` gives a descriptor to look at it, which the caller closes.
+        Both raise ClientGone."""
         self._detach = detach
-        self._socket: socket.socket | None = None
-        self._unread = b""
+        self._duplicate = duplicate
+        self._lock = threading.Lock()
+        self._released = False
+        self._taken: Detached | None = None
 
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        """As `socket.recv`; what the server had already received comes first."""
+    def close(self) -> None:
+        """As `socket.close`. The server lingers, so that no reset destroys what was sent."""
         taken = self._take()
-        if self._unread:
-            data = self._unread[:size]
-            if not flags & socket.MSG_PEEK:
-                self._unread = self._unread[size:]
-            return data
-        return taken.recv(size, flags)
+        taken.socket.close()
+        if taken.socket.fileno() < 0:  # else a file made of it is still open
+            with self._lock:
+                taken.end()
 
-    def recv_into(self, buffer: memoryview | bytearray, size: int = 0, flags: int = 0) -> int:
-        """As `socket.recv_into`."""
-        data = self.recv(size or len(buffer), flags)
-        buffer[: len(data)] = data
-        return len(data)
+    def setsockopt(self, level: int, option: int, *value: Any) -> None:
+        """As `socket.setsockopt`. What is not about the descriptor itself, as TCP_NODELAY, is about the way to the client."""
+        taken = self._take()
+        (taken.socket if level == socket.SOL_SOCKET else taken.facts).setsockopt(level, option, *value)
 
     def release(self) -> None:
-        """The application is done: end the connection, and wake what still reads from it in a thread of its own."""
-        _taken.discard(self)
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.close()
+        """The application has returned: end the connection, if it was taken, and let it be taken no more."""
+        with self._lock:
+            self._released = True
+            if self._taken is not None:
+                _taken.discard(self)
+                self._taken.end()
 
     @property
     def descriptor(self) -> int:
-        """That of the connection; -1 as long as it is the server's, or once it is closed."""
-        return -1 if self._socket is None else self._socket.fileno()
+        """The application's; -1 as long as the connection is the server's, or once it is closed."""
+        return -1 if self._taken is None else self._taken.socket.fileno()
+
+    @property
+    def taken(self) -> bool:
+        """Whether the connection is the application's."""
+        return self._taken is not None
+
+    def __enter__(self) -> RawSocket:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the socket's own: sendall, fileno, settimeout, getpeername, ..."""
-        return getattr(self._take(), name)
+        """What a socket has. Methods are found without taking the connection; to call one takes it, unless it only asks."""
+        taken = self._taken
+        if taken is not None:
+            return getattr(taken.facts if name in _LOOKS else taken.socket, name)
+        if name in _METHODS:
+            return partial(self._call, name)
+        if name in _PROPERTIES:
+            return _KNOWN[name] if name in _KNOWN else self._look(name)
+        raise AttributeError(f"a socket has no attribute {name!r}")
 
-    def _take(self) -> socket.socket:
-        if self._socket is None:
-            fd, self._unread = self._detach()
-            taken = socket.socket(fileno=fd)
-            taken.setblocking(True)
-            self._socket = taken
-            _taken.add(self)
-        return self._socket
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *_METHODS, *_PROPERTIES})
+
+    def __repr__(self) -> str:
+        return f"<gunicorn.socket: {'not taken from the server' if self._taken is None else self._taken.socket!r}>"
+
+    def __copy__(self) -> RawSocket:
+        return self
+
+    def __deepcopy__(self, memo: object) -> RawSocket:
+        """A copy of environ has the same connection."""
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise TypeError("cannot pickle a connection (gunicorn.socket)")
+
+    def _call(self, name: str, *arguments: Any, **named: Any) -> Any:
+        """A method that was looked up before the connection was taken."""
+        if self._taken is None:
+            if name in _KNOWN:
+                return _KNOWN[name]
+            if name in _LOOKS:
+                return self._look(name, *arguments, **named)
+        self._take()
+        return getattr(self, name)(*arguments, **named)
+
+    def _look(self, name: str, *arguments: Any, **named: Any) -> Any:
+        try:
+            descriptor = self._duplicate()
+        except ClientGone:
+            raise NotConnectedError("the client is gone, or the request has ended") from None
+        with socket.socket(fileno=descriptor) as duplicate:
+            found = getattr(duplicate, name)
+            return found(*arguments, **named) if name in _METHODS else found
+
+    def _take(self) -> Detached:
+        with self._lock:
+            if self._taken is None:
+                if self._released:
+                    raise NotConnectedError("the request has ended, and its connection was not taken meanwhile")
+                try:
+                    self._taken = self._detach()
+                except ClientGone:
+                    raise NotConnectedError("the client is gone") from None
+                _taken.add(self)
+            return self._taken

@@ -151,6 +151,7 @@ class Call:
 
     def _respond(self, iterable: Any) -> None:
         if self._detached:
+            self.status_code = 101 if self._head is None else self._head.status_code  # not sent, which the output may log
             return
         kind = type(iterable)
         if kind is list or kind is tuple:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import websocket
 
+from tests.functional.conftest import Events
 from tests.functional.harness import Server, wait_until
-from tests.functional.wire import Client
+from tests.functional.websockets import LARGE, WAYS
+from tests.functional.wire import Client, encode_request
 
 UPGRADE = b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: upper\r\n\r\n"
 
@@ -123,6 +128,162 @@ def test_no_descriptor_is_left_behind(raw: Server) -> None:
     for _ in range(10):
         switch_and_leave()
     assert wait_until(lambda: descriptors() <= before)
+
+
+# What takes the connection
+
+
+def test_looking_at_the_socket_takes_nothing() -> None:
+    with Server("tests.functional.websockets:touched", "--workers", "1") as server, server.client() as client:
+        for _ in range(2):
+            client.send(UPGRADE % b"/")
+            assert client.read().body == b"looked at"
+        assert "is dropped" not in server.log
+
+
+def test_a_response_behind_a_taken_connection_is_dropped_and_logged() -> None:
+    with Server("tests.functional.websockets:taken", "--workers", "1", "--access-log", "-") as server, server.client() as client:
+        client.send(UPGRADE % b"/mistake?a=b")
+        assert client.read_to_end() == b""
+        server.wait_for(r"WARNING\] a response is dropped: .*gunicorn\.socket.*: GET /mistake\?a=b\n")
+        server.wait_for(r'"GET /mistake\?a=b HTTP/1\.1" 101 ')
+
+
+def test_a_taken_socket_is_kept_alive() -> None:
+    with Server("tests.functional.websockets:keepalive", "--workers", "1") as server, server.client() as client:
+        client.send(UPGRADE % b"/")
+        assert client.read_head().status == 101
+        assert client.read_to_end() == b"1"
+
+
+# What was received behind the request
+
+
+@pytest.fixture(scope="module")
+def ways() -> Iterator[Server]:
+    with Server("tests.functional.websockets:ways", "--workers", "1", "--threads", "2") as server:
+        yield server
+
+
+WITH_BODY = b"POST /%s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: upper\r\n"
+BODIES = {
+    "length": WITH_BODY + b"Content-Length: 5\r\n\r\nbody ",
+    "chunked": WITH_BODY + b"Transfer-Encoding: chunked\r\n\r\n5\r\nbody \r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_came_with_the_handshake_is_seen_in_every_way(ways: Server, way: str) -> None:
+    with ways.client() as client:
+        client.send(UPGRADE % b"/%s" % way.encode() + b"early\n")
+        assert client.read_head().status == 101
+        assert client._read_exactly(6) == b"EARLY\n"
+        for size in (1, 3_000_000):  # behind it, both directions at once
+            threading.Thread(target=client.send, args=(b"x" * size,), daemon=True).start()
+            assert client._read_exactly(size) == b"X" * size
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.read_to_end() == b""
+
+
+@pytest.mark.parametrize("head", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_what_is_behind_a_body_is_the_applications(ways: Server, head: bytes, pieces: int) -> None:
+    with ways.client() as client:
+        whole = head % b"by_recvmsg" + b"GET / looks like a request\r\n\r\n"
+        client.send(whole[: len(whole) // pieces])
+        client.send(whole[len(whole) // pieces :])
+        assert client.read_head().status == 101
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.read_to_end() == b"BODY GET / LOOKS LIKE A REQUEST\r\n\r\n"
+
+
+def test_a_client_that_has_ended_already(ways: Server) -> None:
+    with ways.client() as client:
+        client.send(UPGRADE % b"/by_file" + b"early\n")
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.read_head().status == 101
+        assert client.read_to_end() == b"EARLY\n"
+
+
+# How a taken connection ends
+
+
+def read_slowly(client: Client, frame: bytes) -> int:
+    """How many bytes come up to the server's end, while the client goes on sending. Raises when it is reset."""
+    received = len(client._buffer)
+    began, pace = time.monotonic(), threading.Event()
+    while data := client.socket.recv(65_536):
+        received += len(data)
+        client.send(frame)
+        pace.wait(began + 3.5 * received / len(LARGE) - time.monotonic())
+    return received
+
+
+@contextmanager
+def slow_client(server: Server, path: bytes, early: bytes = b"") -> Iterator[Client]:
+    with server.client() as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+        client.send(UPGRADE % path + early)
+        assert client.read_head().status == 101
+        yield client
+
+
+@pytest.fixture
+def pushes(server_env: dict[str, str]) -> Iterator[Server]:
+    with Server("tests.functional.websockets:pushes", "--workers", "1", "--threads", "3", env=server_env) as server:
+        yield server
+
+
+# A text frame of one byte, masked by zeros.
+FRAME = b"\x81\x81\0\0\0\0x"
+
+
+def test_what_was_sent_last_arrives_though_the_client_still_sends(chat: Server) -> None:
+    """RFC 6455 §7.1.1. flask-sock sends two megabytes, and a Close frame behind them, and returns."""
+    handshake = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")]
+    with chat.client() as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+        client.send(encode_request("GET", "/push", [*handshake, ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]))
+        assert client.read_head().status == 101
+        assert read_slowly(client, FRAME) == 10 + len(LARGE) + 4  # a frame's long header, and the frame of the close
+
+
+@pytest.mark.parametrize("early", [b"", b"early"], ids=["direct", "relayed"])
+def test_an_application_that_just_returns(pushes: Server, early: bytes) -> None:
+    with slow_client(pushes, b"/", early) as client:
+        assert read_slowly(client, b"x") == len(LARGE)
+
+
+@pytest.mark.parametrize("early", [b"", b"early"], ids=["direct", "relayed"])
+def test_an_application_that_closes_its_socket_ends_the_connection_at_once(pushes: Server, early: bytes) -> None:
+    with slow_client(pushes, b"/close", early) as client:
+        assert read_slowly(client, b"x") == len(LARGE)
+        with pushes.client() as other:  # only now the application returns
+            assert other.get("/return").body == b"it may"
+
+
+def test_what_still_reads_in_another_thread_is_woken(pushes: Server, events: Events) -> None:
+    with slow_client(pushes, b"/thread") as client:
+        assert client._read_exactly(len(LARGE)) == LARGE
+        events.wait_for("no more to read")
+        assert client.at_end()
+
+
+@pytest.mark.parametrize("early", [b"", b"early"], ids=["direct", "relayed"])
+def test_a_client_that_takes_nothing_is_cut(server_env: dict[str, str], early: bytes) -> None:
+    arguments = ("--workers", "1", "--threads", "2", "--write-timeout", "1")
+    with Server("tests.functional.websockets:pushes", *arguments, env=server_env) as server:
+        (pid,) = server.worker_pids()
+
+        def descriptors() -> int:
+            return len(os.listdir(f"/proc/{pid}/fd"))
+
+        with server.client() as other:
+            assert other.get("/return").body == b"it may"
+            before = descriptors()
+            with slow_client(server, b"/some", early):
+                assert wait_until(lambda: descriptors() > before)
+                assert wait_until(lambda: descriptors() <= before, 20)
 
 
 def test_a_stop_waits_for_an_open_websocket_no_longer_than_graceful_timeout() -> None:

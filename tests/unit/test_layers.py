@@ -58,6 +58,7 @@ LOCK_FILES = {
     "starman/serving/inline.py",
     "starman/serving/outbox.py",
     "starman/serving/pool.py",
+    "starman/serving/rawsocket.py",
     "starman/serving/sleeper.py",
     "starman/serving/writer.py",
     "starman/wsgi/spoolspace.py",

@@ -1,0 +1,146 @@
+"""A connection that the application has taken for a protocol of its own, and how it ends when the application is done with it.
+
+The application has one socket, the server keeps a duplicate of it. So the server can end the connection in order (RFC 6455
+§7.1.1, RFC 9112 §9.6) even if the application has closed its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import socket
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from starman.appfork import in_child
+from starman.output import FIRST_FREE
+from starman.serving.lingering import Lingering
+
+if TYPE_CHECKING:
+    from starman.serving.relay import Relay
+    from starman.serving.shared import Shared
+
+# How much (bytes) of what a client still sends is read at once.
+_READ: Final = 65_536
+
+
+class Detached:
+    """Made and used by threads of the application; the end of the connection is the loop's.
+
+    socket: the application's. facts: what is asked for addresses and options; with a Relay between the two it is another one.
+    """
+
+    __slots__ = ("_ended", "_kept", "_relay", "_shared", "facts", "socket")
+
+    def __init__(self, descriptor: int, relay: Relay | None, shared: Shared) -> None:
+        """`descriptor` is the connection's, no longer the loop's unless a `relay` leads to it. Raises OSError."""
+        connection = socket.socket(fileno=descriptor)
+        try:
+            with contextlib.suppress(OSError):  # it is reset, which shows at the first use
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            ours = connection if relay is None else relay.socket
+            ours.setblocking(True)
+            self.socket = socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE))
+            self.socket.setblocking(True)  # whatever socket.setdefaulttimeout says
+        except OSError:
+            connection.close()
+            if relay is not None:
+                relay.socket.close()
+                shared.pool.post(relay.cut)
+            raise
+        self.facts = self.socket if relay is None else connection
+        self._kept = ours
+        self._relay = relay
+        self._shared = shared
+        self._ended = False
+
+    def end(self) -> None:
+        """Say that nothing more will be sent, and let the loop linger. May be called again, by one thread at a time.
+
+        What still reads in another thread may go on, and finds the end of the stream when the loop closes the connection.
+        """
+        if self._ended or in_child():  # of a child that the application has forked the connection is not to end
+            return
+        self._ended = True
+        with contextlib.suppress(OSError):
+            self._kept.shutdown(socket.SHUT_WR)
+        try:
+            self._shared.pool.post(self._linger)
+        except RuntimeError:  # the loop is gone
+            self._close()
+
+    def _linger(self) -> None:
+        if self._relay is None:
+            Lingering(SocketTransport(self._kept, self._close), self._shared)
+        else:
+            self._relay.end(self._close)
+
+    def _close(self) -> None:
+        """The connection has ended: wake what still waits for it."""
+        with contextlib.suppress(OSError):
+            self._kept.shutdown(socket.SHUT_RDWR)
+        for each in (self._kept, self.socket, self.facts):
+            each.close()
+
+
+class SocketTransport(asyncio.Transport):
+    """As much of a transport as Lingering needs. Loop only.
+
+    The loops' own would make the socket non-blocking, for the application's threads as well.
+    """
+
+    __slots__ = ("_close", "_loop", "_protocol", "_socket")
+
+    def __init__(self, sock: socket.socket, close: Any) -> None:
+        """`sock` is only read, and `close` called at the end, which closes it."""
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._socket = sock
+        self._close = close
+        self._protocol: asyncio.Protocol | None = None
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Read for `protocol` from now on."""
+        self._protocol = cast("asyncio.Protocol", protocol)
+        self.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """The socket."""
+        return self._socket if name == "socket" else default
+
+    def get_write_buffer_size(self) -> int:
+        """Nothing: the kernel has all."""
+        return 0
+
+    def pause_reading(self) -> None:
+        """Leave the socket unread."""
+        self._loop.remove_reader(self._socket.fileno())
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._loop.add_reader(self._socket.fileno(), self._read)
+
+    def close(self) -> None:
+        """Close now; the kernel sends what it has."""
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            self.pause_reading()
+            self._close()
+            protocol.connection_lost(None)
+
+    abort = close
+
+    def _read(self) -> None:
+        if self._protocol is None:
+            return
+        try:
+            data = self._socket.recv(_READ, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):  # a thread of the application was faster
+            return
+        except OSError:  # reset
+            self.close()
+            return
+        if data:
+            self._protocol.data_received(data)
+        else:
+            self._protocol.eof_received()
