@@ -65,6 +65,10 @@ class Belongings:
                 with contextlib.suppress(OSError, ValueError):
                     if self._is_ours(signum):
                         signal.signal(signum, signal.SIG_DFL)
+        if self._channel is not None and self._channel.stacks >= 0:
+            # The master would take the child's stacks for those of this process.
+            with contextlib.suppress(OSError):
+                os.dup2(2, self._channel.stacks, inheritable=False)
         kept: list[int] = []
         fds = [] if self._channel is None else [self._channel.fileno()]
         try:

@@ -77,9 +77,11 @@ class Births:
             return
         if order.role is Role.WORKER:
             order.place = self._vigil.assign(number)
-        link = self._links.find(mold)
+        born, link = self._links.find(number), self._links.find(mold)
+        assert born is not None
+        born.slot = order.slot
         board = self._blueprint.scoreboard.fd
-        fds = [channel.fileno(), board] if order.place and board >= 0 else [channel.fileno()]
+        fds = [*channel.fds(), board] if order.place and board >= 0 else channel.fds()
         asked = link is not None and self._links.send(link, order, fds)
         channel.close()
         if not asked:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import os
 import socket
+import stat
 import struct
 import sys
 
@@ -30,12 +31,16 @@ _HAS_CREDENTIALS = hasattr(socket, "SO_PASSCRED")
 
 
 class Channel:
-    """One end. `receive` returns None at the end of file: the other end is closed in every process that held it."""
+    """One end. `receive` returns None at the end of file: the other end is closed in every process that held it.
 
-    __slots__ = ("_socket",)
+    stacks: in a worker or mold, the descriptor that stacks are written to, which is the channel's to close; -1 without.
+    """
+
+    __slots__ = ("_socket", "stacks")
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
+        self.stacks = -1
 
     @staticmethod
     def pair() -> tuple[MasterEnd, Channel]:
@@ -51,6 +56,19 @@ class Channel:
     def of_descriptor(cls, fd: int) -> Self:
         """The end whose descriptor arrived with a message. The channel owns `fd` from now on."""
         return cls(socket.socket(fileno=fd))
+
+    @classmethod
+    def of_descriptors(cls, fds: Sequence[int]) -> tuple[Self, Sequence[int]]:
+        """The end that `fds` has given, with its descriptor for stacks if there is one, and what else came with it."""
+        channel = cls.of_descriptor(fds[0])
+        if len(fds) > 1 and stat.S_ISFIFO(os.fstat(fds[1]).st_mode):
+            channel.stacks = fds[1]
+            return channel, fds[2:]
+        return channel, fds[1:]
+
+    def fds(self) -> list[int]:
+        """All descriptors, to be sent: what `of_descriptors` takes."""
+        return [self.fileno(), *([self.stacks] if self.stacks >= 0 else [])]
 
     def fileno(self) -> int:
         """The descriptor, to poll; -1 when closed."""
@@ -129,12 +147,19 @@ class Channel:
     def close(self) -> None:
         """Close this end. The other end sees the end of file once every process that holds this one has closed it."""
         self._socket.close()
+        self._close_stacks()
 
     def abandon(self) -> None:
         """In a fresh fork: close the inherited descriptor, and see to it that no object closes that number once more."""
         fd = self._socket.detach()
         if fd >= 0:
             os.close(fd)
+        self._close_stacks()
+
+    def _close_stacks(self) -> None:
+        if self.stacks >= 0:
+            os.close(self.stacks)
+            self.stacks = -1
 
 
 class MasterEnd(Channel):

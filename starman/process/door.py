@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
 
 from starman.process.forking import GUARDED, HANDLED, STACKS, UNUSED, ignore_failing_writes, nothing, take_default
+from starman.process.stackpipe import log_own_stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,4 +85,4 @@ class SignalDoor:
 
 def _show_stack(signum: int, frame: FrameType | None) -> None:
     """Write the stacks of the master's threads to the error log."""
-    faulthandler.dump_traceback(2)
+    log_own_stacks("the master")

@@ -145,13 +145,14 @@ def reseed() -> None:
         seed()
 
 
-def show_stacks() -> None:
-    """In a mold, for itself and all that it will fork: write the stacks of all threads to the error log at a crash in native
-    code, and at STACKS, whatever the interpreter is doing at that moment."""
+def show_stacks(fd: int = -1) -> None:
+    """Write the stacks of all threads to `fd` at a crash in native code, and at STACKS, whatever the interpreter is doing at that
+    moment: in a mold or worker to the master, which logs them (`stackpipe`). -1: to the error log."""
     import faulthandler
 
-    faulthandler.enable(2)
-    faulthandler.register(STACKS, 2)
+    target = log.fileno() if fd < 0 else fd
+    faulthandler.enable(target)
+    faulthandler.register(STACKS, target)
     _enlarge_signal_stack()
 
 

@@ -12,7 +12,7 @@ from starman.process.record import Record
 
 # To be counted up whenever an older version could not read, or a newer one not do without, what is changed here, in
 # `messages.py`, or in what signals mean to workers.
-FORMAT = 2
+FORMAT = 3
 # "FORMAT:DESCRIPTOR:SETTINGS": this process is to try, and to answer over that channel. The settings are those that run.
 TRIAL_VARIABLE = "STARMAN_TRIAL"
 # The text of a `Handover`: this process is to take over.
@@ -36,10 +36,11 @@ class Veteran(Record):
     scoreboard.
 
     Instants are monotonic, and those of one machine: ready_at, and deadline, at which one that is ending has lasted too long; 0
-    for one that serves. spent: whether it has said that it is to be replaced, which it says once.
+    for one that serves. spent: whether it has said that it is to be replaced, which it says once. stacks: the descriptor that its
+    stacks are read from; -1 without.
     """
 
-    __slots__ = ("deadline", "fd", "pid", "place", "ready_at", "slot", "spent")
+    __slots__ = ("deadline", "fd", "pid", "place", "ready_at", "slot", "spent", "stacks")
 
     def __init__(self, pid: int, fd: int, slot: int, place: int, ready_at: float, deadline: float) -> None:
         self.pid = pid
@@ -49,6 +50,7 @@ class Veteran(Record):
         self.ready_at = ready_at
         self.deadline = deadline
         self.spent = False
+        self.stacks = -1
 
 
 class Handover(Record):
@@ -75,7 +77,8 @@ class Handover(Record):
     def fds(self) -> list[int]:
         """The descriptors that are handed on."""
         board = [self.scoreboard] if self.scoreboard >= 0 else []
-        return [*(listener.fd for listener in self.listeners), *(veteran.fd for veteran in self.veterans), *board]
+        stacks = [veteran.stacks for veteran in self.veterans if veteran.stacks >= 0]
+        return [*(listener.fd for listener in self.listeners), *(veteran.fd for veteran in self.veterans), *stacks, *board]
 
 
 def encode(handover: Handover) -> str:
@@ -87,7 +90,7 @@ def encode(handover: Handover) -> str:
         address = os.fsencode(listener.address).hex()
         lines.append(f"listener {listener.fd} {address} {int(listener.secure)} {device} {inode} {os.fsencode(path).hex()}")
     for worker in handover.veterans:
-        life = f"{worker.ready_at!r} {worker.deadline!r} {int(worker.spent)}"
+        life = f"{worker.ready_at!r} {worker.deadline!r} {int(worker.spent)} {worker.stacks}"
         lines.append(f"worker {worker.pid} {worker.fd} {worker.slot} {worker.place} {life}")
     lines += ["reopening"] if handover.reopening else []
     lines += ["restarting"] if handover.restarting else []
@@ -113,9 +116,9 @@ def decode(text: str) -> Handover:
             file = (_text(path), int(device), int(inode)) if path else None
             handover.listeners.append(HandedListener(int(fd), _text(address), secure=secure == "1", file=file))
         elif kind == "worker":
-            pid, fd, slot, place, ready_at, deadline, spent = fields
+            pid, fd, slot, place, ready_at, deadline, spent, stacks = fields
             veteran = Veteran(int(pid), int(fd), int(slot), int(place), float(ready_at), float(deadline))
-            veteran.spent = spent == "1"
+            veteran.spent, veteran.stacks = spent == "1", int(stacks)
             handover.veterans.append(veteran)
         else:
             _take_wish(handover, kind)

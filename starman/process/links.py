@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import time
@@ -9,6 +10,7 @@ import time
 from starman import log
 from starman.process.channel import MasterEnd
 from starman.process.messages import FROM_WORKER, Message, Spawned
+from starman.process.stackpipe import StackReader, open_pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,10 +41,10 @@ class Link:
     may send. traffic: what it has sent.
     place: its page of the scoreboard; 0 when it has none. ended_at: the instant of the end of file; None as long as the member,
     or an orphan of it, holds the other end. unsent: messages that wait until the member reads on, with the descriptors that
-    each takes along.
+    each takes along. slot: a worker's number, from 1; 0 for a mold. stacks: what reads its stacks; None without.
     """
 
-    __slots__ = ("channel", "ended_at", "kinds", "number", "opened_at", "pid", "place", "traffic", "unsent")
+    __slots__ = ("channel", "ended_at", "kinds", "number", "opened_at", "pid", "place", "slot", "stacks", "traffic", "unsent")
 
     def __init__(self, number: int, channel: MasterEnd, kinds: tuple[type[Message], ...] = FROM_WORKER) -> None:
         self.number = number
@@ -54,6 +56,14 @@ class Link:
         self.place = 0
         self.ended_at: float | None = None
         self.unsent: list[tuple[Message, list[int]]] = []
+        self.slot = 0
+        self.stacks: StackReader | None = None
+
+    @property
+    def title(self) -> str:
+        """How the error log calls the process."""
+        name = f"worker {self.slot}" if self.slot else "a mold"
+        return name if self.pid is None else f"{name} ({self.pid})"
 
     def drop_unsent(self) -> None:
         """Close the descriptors that wait to be sent: whose they are sees the same as if the member had died before it read."""
@@ -114,23 +124,38 @@ class Links:
 
     def open(self, number: int, kinds: tuple[type[Message], ...] = FROM_WORKER) -> Channel:
         """Make a link to a member that is about to be forked, and may send messages of these kinds; returns the member's end.
-        Raises OSError without descriptors."""
+        Raises OSError without descriptors.
+
+        Trials, whose numbers are not positive, have no pipe for stacks.
+        """
         ours, theirs = MasterEnd.pair()
         link = self._links[number] = Link(number, ours, kinds)
         self._poll.register(ours, selectors.EVENT_READ, link)
+        if number > 0:
+            with contextlib.suppress(OSError):  # then they go to the error log
+                link.stacks, theirs.stacks = open_pipe()
+                self._poll.register(link.stacks, selectors.EVENT_READ, link.stacks)
         return theirs
 
     def adopt(self, number: int, veteran: Veteran) -> None:
         """Take over the link to a worker that an older image of this process has left."""
         os.set_inheritable(veteran.fd, False)
         link = self._links[number] = Link(number, MasterEnd.of_descriptor(veteran.fd))
-        link.pid, link.place = veteran.pid, veteran.place
+        link.pid, link.place, link.slot = veteran.pid, veteran.place, veteran.slot
         self._poll.register(link.channel, selectors.EVENT_READ, link)
+        if veteran.stacks >= 0:
+            os.set_inheritable(veteran.stacks, False)
+            link.stacks = StackReader(veteran.stacks)
+            self._poll.register(link.stacks, selectors.EVENT_READ, link.stacks)
 
     def wait(self, timeout: float | None) -> list[Link]:
         """Wait for a signal, or for somebody who has something to say: who that is. None: without limit, in seconds."""
         spoken = []
         for key, events in self._poll.select(None if timeout is None else min(timeout, LONGEST_WAIT)):
+            if isinstance(key.data, StackReader):
+                if not key.data.read():
+                    self._end_stacks(key.data)
+                continue
             if not isinstance(key.data, Link):
                 self._door.clear()
                 continue
@@ -212,7 +237,14 @@ class Links:
     def remove(self, link: Link) -> None:
         """Hang up, and forget the member."""
         self.hang_up(link)
+        if link.stacks is not None:
+            self._end_stacks(link.stacks)
         del self._links[link.number]
+
+    def _end_stacks(self, stacks: StackReader) -> None:
+        if stacks.fd >= 0:
+            self._poll.unregister(stacks)
+            stacks.close()
 
     def abandon(self) -> None:
         """In a fresh fork: close every inherited descriptor.
@@ -223,6 +255,8 @@ class Links:
         for link in self._links.values():
             link.channel.abandon()
             link.drop_unsent()
+            if link.stacks is not None:
+                link.stacks.close()
         self._door.abandon()
 
     def close(self) -> None:
@@ -230,6 +264,8 @@ class Links:
         for link in self._links.values():
             link.channel.close()
             link.drop_unsent()
+            if link.stacks is not None:
+                link.stacks.close()
         self._poll.close()
 
 

@@ -26,6 +26,7 @@ from starman.process.reopening import Reopening
 from starman.process.roster import Roster
 from starman.process.scoreboard import Scoreboard
 from starman.process.sharing import immortalize
+from starman.process.stackpipe import StackReports
 from starman.process.trial import Trial
 from starman.process.upgrade import Upgrade, scoreboard_of, take_over
 from starman.process.vigil import Vigil
@@ -57,7 +58,8 @@ class Master:
 
     __slots__ = (
         *("_blueprint", "_deaths", "_door", "_embedded", "_error_log", "_failure", "_handover", "_links", "_observers"),
-        *("_orders", "_performers", "_reaper", "_reload", "_reopening", "_roster", "_told", "_trials", "_upgrade", "_vigil"),
+        *("_orders", "_performers", "_reaper", "_reload", "_reopening", "_roster", "_stacks", "_told", "_trials", "_upgrade"),
+        "_vigil",
     )
 
     def __init__(self, blueprint: Blueprint, error_log: ErrorLog, handover: Handover | None = None) -> None:
@@ -144,6 +146,7 @@ class Master:
             actions.RetireMold: orders.retire_mold,
             actions.Forget: self._forget,
         }
+        self._stacks = StackReports(self._links, self._vigil.serving)
         self._reopening = Reopening(self._links, self._error_log)
         reading = Trial(_READING, self._links, self._reaper, self._abandon)
         self._reload = Reload(self._blueprint, self._roster, reading)
@@ -251,6 +254,7 @@ class Master:
         self._observers.see(self._roster.outlook(), now)
         instants = [link.ended_at + STATUS_SLACK for link in self._links if link.ended_at is not None]
         instants += self._observers.instants()
+        instants += self._stacks.instants()
         instants += [trial.deadline for trial in self._trials.values() if trial.deadline is not None]
         instant = self._roster.next_instant(now)
         if instant is not None:
@@ -260,6 +264,7 @@ class Master:
         timeout = 0.0 if self._deaths else max(0.0, min(instants) - now) if instants else None
         for link in self._links.wait(timeout):
             self._listen(link)
+        self._stacks.tell(time.monotonic())
 
     def _listen(self, link: Link) -> None:
         """Tell the roster what a member has said."""
@@ -305,6 +310,7 @@ class Master:
 
     def _bury(self, link: Link, how: str) -> None:
         now = time.monotonic()
+        self._stacks.tell_last(link, now)
         how += self._vigil.serving(link, now)
         self._links.remove(link)
         if link.number in self._trials:

@@ -48,7 +48,7 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
         # Said before anything can go wrong or take long.
         channel.announce()
         take_signals(stop_ends=False)
-        show_stacks()
+        show_stacks(channel.stacks)
         blueprint.title("mold")
         mold = _Mold(channel, blueprint, preload=preload)
         channel.send(Loaded())
@@ -116,8 +116,9 @@ class _Mold:
         while (received := self._next()) is not None:
             message, fds = received
             if isinstance(message, Spawn) and fds:
-                self._spawn(message, Channel.of_descriptor(fds[0]), fds[1] if len(fds) > 1 else -1)
-                for fd in fds[1:]:
+                channel, rest = Channel.of_descriptors(fds)
+                self._spawn(message, channel, rest[0] if rest else -1)
+                for fd in rest:
                     os.close(fd)
             elif isinstance(message, Reopen):
                 adopt_error_log(fds)
@@ -170,6 +171,7 @@ class _Mold:
                 os.kill(child, signal.SIGKILL)  # it was cut before it existed
             os._exit(0)
         # Hazard 7: the new process must not hold the mold's end: the mold ends when it, and nobody else, is at its end of file.
+        show_stacks(child_channel.stacks)  # before the mold's descriptor for them is closed
         self._channel.abandon()
         blueprint = self._blueprint.revised(order.settings)
         if order.role is Role.MOLD:

@@ -141,6 +141,7 @@ class Upgrade:
                 fd = link.channel.fileno()
                 veteran = Veteran(link.pid, fd, worker.slot, link.place, worker.ready_at, deadline)
                 veteran.spent = worker.spent
+                veteran.stacks = -1 if link.stacks is None else link.stacks.fd
                 veterans.append(veteran)
         handover = Handover(settings, slots, self._roster.terms.workers, listeners, veterans)
         handover.scoreboard = self._blueprint.scoreboard.fd

@@ -17,7 +17,7 @@ from starman.errors import StarmanError
 from starman.process import parentdeath
 from starman.process.belongings import Belongings
 from starman.process.exiting import LEAST_SECONDS, disown_children, leave
-from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, reseed, take_signals
+from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, reseed, show_stacks, take_signals
 from starman.process.members import SECOND_STOP
 from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened
 from starman.process.oversight import Oversight
@@ -226,4 +226,5 @@ class _Lifetime:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             if self._stopped_at is None:
                 log.warning("the master is gone: this worker finishes what it has, and ends")
+                show_stacks()
             self._stop()

@@ -17,6 +17,7 @@ WHOLE = Handover(
     [Veteran(4711, 7, 1, 5, 12.5, 0.0), Veteran(4712, 8, 1, 0, 1 / 3, 1e9 + 0.1)],
 )
 WHOLE.veterans[0].spent = True
+WHOLE.veterans[1].stacks = 10
 
 
 @pytest.mark.parametrize("restarting", [False, True])
@@ -31,9 +32,9 @@ def test_round_trip(reopening: bool, restarting: bool) -> None:
 
 def test_the_descriptors_of_all() -> None:
     WHOLE.scoreboard = -1
-    assert WHOLE.fds() == [5, 6, 7, 8]
+    assert WHOLE.fds() == [5, 6, 7, 8, 10]
     WHOLE.scoreboard = 9
-    assert WHOLE.fds() == [5, 6, 7, 8, 9]
+    assert WHOLE.fds() == [5, 6, 7, 8, 10, 9]
 
 
 @pytest.mark.parametrize(

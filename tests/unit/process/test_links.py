@@ -109,9 +109,10 @@ def test_what_a_mold_has_no_room_for_is_sent_when_it_reads_on(held: Held) -> Non
     found = held.heard_by_the_mold()
     assert [message.slot for message, _ in found if isinstance(message, Spawn)] == [number - MOLD for number in numbers]
     # Each with the channel of its own worker, which the master holds no longer.
-    for number, (_, (fd, board)) in zip(numbers, found, strict=True):
+    for number, (_, fds) in zip(numbers, found, strict=True):
+        channel, (board,) = Channel.of_descriptors(fds)
+        assert channel.stacks >= 0
         os.close(board)
-        channel = Channel.of_descriptor(fd)
         channel.send(Ready())
         channel.close()
         assert list(held.links.hear(held.link(number))) == [Ready()]
