@@ -17,7 +17,7 @@ from starman.process.door import SignalDoor
 from starman.process.limits import raise_descriptor_limit, release_memory, warn_of_threads
 from starman.process.links import Link, Links
 from starman.process.members import Phase
-from starman.process.messages import Draining, Failed, Loaded, Ready, Reopened, Spawned, Spent
+from starman.process.messages import Doomed, Draining, Failed, Loaded, Ready, Reopened, Spawned, Spent
 from starman.process.orders import Orders, say
 from starman.process.outlook import Observers
 from starman.process.reaper import Reaper
@@ -279,7 +279,9 @@ class Master:
             elif isinstance(message, Spent):
                 self._roster.on_spent(link.number, message.reason)
             elif isinstance(message, Draining):
-                self._roster.on_draining(link.number, now, message.reason)
+                self._roster.on_draining(link.number, now)
+            elif isinstance(message, Doomed):
+                self._roster.on_doomed(link.number, message.reason, now)
             elif isinstance(message, Reopened):
                 self._reopening.on_reopened(link.number)
             elif isinstance(message, Failed):

@@ -123,12 +123,18 @@ class Spent(Message):
 
 
 class Draining(Message):
-    """Worker to master: I accept no more connections, and end when the requests that I have are answered. `reason` is why, when
-    that was the worker's own decision; else ""."""
+    """Worker to master: I accept no more connections, and end when the requests that I have are answered."""
+
+    __slots__ = ()
+
+
+class Doomed(Message):
+    """Worker to master: because of `reason` I should serve no more. Drain me as soon as you can; until then I wait for a moment,
+    then go on as before."""
 
     __slots__ = ("reason",)
 
-    def __init__(self, reason: str = "") -> None:
+    def __init__(self, reason: str) -> None:
         self.reason = reason
 
     def fields(self) -> tuple[str, ...]:
@@ -192,12 +198,12 @@ class Failed(Message):
 
 
 # What each kind of process has to say to the master; all else from it is ignored.
-FROM_WORKER = (Spawned, Ready, Spent, Draining, Reopened, Failed)
+FROM_WORKER = (Spawned, Ready, Spent, Draining, Doomed, Reopened, Failed)
 FROM_MOLD = (Spawned, Loaded, Reopened, Failed)
 FROM_TRIAL = (Approved, Failed)
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Spent, Draining, Reopen, Reopened, Approved, Failed)
+    kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Spent, Draining, Doomed, Reopen, Reopened, Approved, Failed)
 }
 
 

@@ -13,6 +13,7 @@ from starman.process.deaths import Backoff, Deaths
 from starman.process.members import SECOND_STOP, Member, Mold, Phase, State, Worker
 from starman.process.molds import Molds
 from starman.process.outlook import Outlook
+from starman.process.replacement import Replacement
 from starman.process.rollout import ADOPTED, PRISTINE, Rollout, Terms
 from starman.process.slots import Slots
 from starman.process.watch import Watch
@@ -27,8 +28,8 @@ class Roster:
     """The bookkeeping of one server's workers and molds."""
 
     __slots__ = (
-        *("_backoff", "_boot_deadlines", "_crew", "_deaths", "_held", "_mold_backoff", "_molds", "_rollout", "_slots", "_status"),
-        "_stopped_at",
+        *("_backoff", "_boot_deadlines", "_crew", "_deaths", "_held", "_mold_backoff", "_molds", "_replacement", "_rollout"),
+        *("_slots", "_status", "_stopped_at"),
         "phase",
         "watch",
     )
@@ -45,6 +46,7 @@ class Roster:
         self._deaths = Deaths(self._crew, self._backoff, self._mold_backoff)
         self._slots = Slots(terms.workers, 1)
         self._molds = Molds(self._crew, self._rollout, self._mold_backoff)
+        self._replacement = Replacement(self._crew, self._rollout, self._molds, self._backoff)
         self._held = False
         self._stopped_at = 0.0
         self._status = 0
@@ -97,17 +99,25 @@ class Roster:
             worker.spent = True
             self._crew.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
 
-    def on_draining(self, number: int, now: float, reason: str = "") -> None:
-        """A worker has begun to drain; when it was not told to, its slot gets another at once. `reason` as above, when it was the
-        worker's own decision; else ""."""
+    def on_doomed(self, number: int, reason: str, now: float) -> None:
+        """A worker is to be replaced, and should serve no more from now on. It drains at once if there is room for another one,
+        else it is replaced as one that is spent."""
+        worker = self._crew.find(number)
+        if isinstance(worker, Worker) and worker.ready:
+            if not self._held and self._replacement.allows(self._slots, now):
+                self._crew.drain(worker, now)
+                self._leave(worker)
+            if not worker.spent:
+                worker.spent = True
+                self._crew.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
+
+    def on_draining(self, number: int, now: float) -> None:
+        """A worker has begun to drain; when it was not told to, its slot gets another at once."""
         worker = self._crew.find(number)
         if isinstance(worker, Worker) and worker.ready:
             worker.move(State.DRAINING, self._crew.drained_by(worker, now))
             self._leave(worker)
-            if reason:
-                self._crew.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
-            else:
-                self._deaths.left(worker, now)
+            self._deaths.left(worker, now)
 
     def on_failed(self, number: int, message: str, details: str, now: float) -> None:
         """A member has said that it cannot start, or a mold that was ready that it cannot go on. Its end follows."""
@@ -251,7 +261,7 @@ class Roster:
             if not self._held or self.phase is Phase.STARTING:
                 self._molds.plan(self._slots, now)
                 self._plan_rollout(now)
-                self._plan_slots(now)
+                self._replacement.fill(self._slots, now)
             if self.phase is Phase.STARTING and self._slots.ready == len(self._slots):
                 self.phase = Phase.RUNNING
                 self._crew.order(Announce(len(self._slots)))
@@ -262,7 +272,11 @@ class Roster:
     def next_instant(self, now: float) -> float | None:
         """When `plan` has to be asked again even if nothing happens; None for never."""
         instants = [backoff.not_before for backoff in (self._backoff, self._mold_backoff) if backoff.not_before > now]
-        instants += [instant for instant in (self._crew.next_deadline(), self.watch.next_instant()) if instant is not None]
+        instants += [
+            instant
+            for instant in (self._crew.next_deadline(), self.watch.next_instant(), self._replacement.next_instant(now))
+            if instant is not None
+        ]
         return min(instants, default=None)
 
     def _expire(self, now: float) -> None:
@@ -298,7 +312,7 @@ class Roster:
         if all(slot.generation == target for slot in self._slots):
             self._finish_rollout(now)
         elif (mold := self._molds.of(target)) is not None:
-            for slot in self._rollout.next_slots(self._slots)[: self._crew.room]:
+            for slot in self._rollout.next_slots(self._slots)[: max(0, self._replacement.room(self._slots))]:
                 slot.incoming = self._crew.spawn(slot, target, mold, now)
 
     def _finish_rollout(self, now: float) -> None:
@@ -313,24 +327,6 @@ class Roster:
             for _ in range(count, wanted):
                 self._slots.add(self._rollout.generation)
         self._molds.plan(self._slots, now)
-
-    def _plan_slots(self, now: float) -> None:
-        """Fill the slots that have no worker, or one that is spent."""
-        room = self._crew.room
-        starting = sum(worker.starting for worker in self._crew.workers())
-        for slot in self._slots:
-            if slot.wants and slot.generation == ADOPTED:
-                if slot.current is not None and self._rollout.target is not None:
-                    continue  # spent: the roll-out replaces it in its turn
-                slot.generation = self._rollout.target or self._rollout.generation
-            mold = self._molds.of(slot.generation)
-            if mold is None or not slot.wants:
-                continue
-            if room <= 0 or not self._backoff.allows(now, starting):
-                return
-            slot.expect(self._crew.spawn(slot, slot.generation, mold, now))
-            room -= 1
-            starting += 1
 
     def _begin_stop(self, now: float) -> None:
         self.phase = Phase.STOPPING

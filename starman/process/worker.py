@@ -19,7 +19,7 @@ from starman.process.belongings import Belongings
 from starman.process.exiting import LEAST_SECONDS, disown_children, leave
 from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, reseed, show_stacks, take_signals
 from starman.process.members import SECOND_STOP
-from starman.process.messages import Draining, Failed, Ready, Reopen, Reopened
+from starman.process.messages import Doomed, Draining, Failed, Ready, Reopen, Reopened
 from starman.process.oversight import Oversight
 from starman.process.pages import give_back_zeros, keep_free_pages
 from starman.tracebacks import formatted, named
@@ -198,13 +198,14 @@ class _Lifetime:
         self._channel.send(Reopened())
 
     def _harakiri(self) -> None:
-        if self._stopped_at is None:
-            self._drain("its application wishes so (starman.harakiri)")
+        """The master decides when: others may be draining. Without a word of it, the service goes on."""
+        if self._stopped_at is None and not self._channel.send(Doomed("its application wishes so (starman.harakiri)")):
+            self._drain()
 
-    def _drain(self, reason: str = "") -> None:
+    def _drain(self) -> None:
         self._stopped_at = time.monotonic()
         self._oversight.draining = True
-        self._channel.send(Draining(reason))
+        self._channel.send(Draining())
         self._service.drain()
         # The service accepts on duplicates, which it closes. As long as anybody holds this one, the kernel would take
         # connections that nobody serves.

@@ -166,6 +166,11 @@ class Acceptor:
         """What it waits with, in a thread of its own."""
         return [] if self._watch is None else self._watch.descriptors()
 
+    def resume(self) -> None:
+        """The process is doomed no more: accept again."""
+        for descriptor in self._listeners:
+            self._look_at(descriptor)
+
     async def settle(self) -> None:
         """Wait until all that was accepted are connections, or gone: a few rounds of the loop."""
         while self._pending:
@@ -207,6 +212,8 @@ class Acceptor:
         the listener is left alone for a moment."""
         for _ in range(most):
             if self._shared.doomed:
+                if listener.fileno() in self._listeners:
+                    self._look_away(listener.fileno())  # level-triggered, it would spin the loop
                 return False
             try:
                 sock, peer = listener.accept()

@@ -28,7 +28,7 @@ class Overseer(Protocol):
         """Whether no sibling accepts on the same listeners. Loop."""
 
     def harakiri(self) -> None:
-        """The application wishes that this process ends, and nothing is accepted any more: begin to drain. Loop."""
+        """The application wishes that this process ends, and nothing is accepted any more: drain soon. Loop."""
 
 
 def nowhere() -> Line:

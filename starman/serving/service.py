@@ -207,6 +207,8 @@ class Service:
             log.retry()
             standard.restore()
             now = time.monotonic()
+            if shared.doomed and not self._drain_asked and shared.spare(now):
+                acceptor.resume()
             shared.refusals.check(now)
             shared.shortages.check(now)
             due = shared.connections.due(now)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from starman.settings import Settings
     from starman.wsgi.call import Application
 
+# How long (seconds) a process that is doomed waits for its drain before it goes on.
+SPARED_SECONDS: Final = 2.0
+
 SOFTWARE: Final = f"starman/{VERSION}"
 
 
@@ -35,8 +38,8 @@ class Shared:
     """One worker's common ground. Made by the loop; threads read it.
 
     draining: whether connections are to end. doomed: whether the application has asked for the end of this process, so that no
-    connection is accepted any more, not even one that the kernel has for us: it waits for another process. Both are set once, by
-    the loop or by the thread that runs such a request.
+    connection is accepted any more, not even one that the kernel has for us: it waits for another process. Both are set by the
+    loop or by the thread that runs such a request, and taken back by the loop if there is no other process (`spare`).
     """
 
     __slots__ = (
@@ -46,6 +49,7 @@ class Shared:
         "clock",
         "connections",
         "doomed",
+        "doomed_at",
         "draining",
         "exchange",
         "field_splitter",
@@ -110,6 +114,8 @@ class Shared:
         self.keepalive = not settings.disable_keepalive and settings.keepalive_timeout > 0
         self.on_harakiri = on_harakiri
         self.doomed = False
+        # When the application has asked for it, once in the life of a process; None: it has not.
+        self.doomed_at: float | None = None
         self.draining = False
         self.connections = Clients()
 
@@ -118,9 +124,18 @@ class Shared:
 
         Takes effect before it returns, and so before the client has its answer: its next connection is another process's.
         """
-        if self.on_harakiri is not None and not self.doomed:
+        if self.on_harakiri is not None and self.doomed_at is None:
+            self.doomed_at = monotonic()
             self.doomed = self.draining = True
             self.pool.post(self.on_harakiri)
+
+    def spare(self, now: float) -> bool:
+        """Go on as before when no drain has begun SPARED_SECONDS after the application has asked for it: too many other workers
+        still finish their requests. Whether it goes on from now on. Loop, before a drain."""
+        if not self.doomed or self.doomed_at is None or now - self.doomed_at < SPARED_SECONDS:
+            return False
+        self.doomed = self.draining = False
+        return True
 
     def streams(self, head: RequestHead) -> bool:
         """Whether the application is to read the body of this request as it arrives. Loop."""

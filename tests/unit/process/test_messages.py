@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from starman.process.messages import (
     PACKET_BYTES,
     Approved,
+    Doomed,
     Draining,
     Failed,
     Loaded,
@@ -29,7 +30,7 @@ from starman.process.messages import (
     "message",
     [
         *(Spawn(Role.WORKER, 3, 7), Spawn(Role.MOLD, 0, settings="00ff"), Spawned(4711), Loaded(), Ready()),
-        *(Spent("it is old"), Draining(), Draining("it wishes so")),
+        *(Spent("it is old"), Draining(), Doomed("it wishes so")),
         *(Reopen(), Reopened(), Approved("00ff", "one\ntwo"), Failed("one", "two\n3")),
     ],
     ids=repr,

@@ -359,9 +359,16 @@ def test_a_worker_that_drains_by_itself_is_replaced_before_it_is_gone() -> None:
 
 
 def roll(desk: Desk) -> list[int]:
-    """Make every new worker of a roll-out ready; their numbers."""
-    numbers = []
-    while has(actions := desk.plan(), Spawn):
+    """Make every new worker of a roll-out ready, and have the old ones end; the numbers of the new ones."""
+    numbers: list[int] = []
+
+    def step() -> list[Action]:
+        actions = desk.plan()
+        for drain in desk.all(Drain):
+            desk.gone(drain.member, "exited with status 0")
+        return actions + desk.plan()
+
+    while has(actions := step(), Spawn):
         numbers.append(only(actions, Spawn).member)
         assert not has(desk.plan(), Spawn), "one at a time"
         desk.ready(numbers[-1])
@@ -495,6 +502,7 @@ def test_second_restart_begins_anew_after_the_step_that_is_under_way() -> None:
     actions = desk.plan()
     assert Drain(first) in actions
     assert (only(actions, Spawn).slot, only(actions, Spawn).generation) == (1, 3)
+    desk.gone(first, "exited with status 0")
     desk.ready(only(actions, Spawn).member)
     assert len(roll(desk)) == 1
     assert Drain(step.member) in desk.history
@@ -838,9 +846,12 @@ def test_a_worker_that_wishes_its_end_is_replaced_at_once_and_was_no_failure() -
     desk = Desk(workers=1)
     (worker,) = desk.start()
     for _ in range(20):
-        desk.roster.on_draining(worker, desk.now, "its application wishes so")
-        spawn = only(desk.plan(after=0.01), Spawn)
+        desk.roster.on_doomed(worker, "its application wishes so", desk.now)
+        actions = desk.plan(after=0.01)
+        assert only(actions, Drain).member == worker
+        spawn = only(actions, Spawn)
         desk.ready(spawn.member)
+        desk.gone(worker, "exited with status 0")
         worker = spawn.member
     assert desk.said().count("is replaced: its application wishes so") == 20
     assert "ERROR" not in desk.said()
@@ -860,6 +871,8 @@ def test_a_restart_goes_on_though_workers_are_spent_all_the_time() -> None:
         spawn = starting.pop(0)
         desk.ready(spawn.member)
         desk.roster.on_spent(spawn.member, "it is old")
+        for drain in desk.all(Drain):
+            desk.gone(drain.member, "exited with status 0")
         if "restarted" in desk.said():
             break
     assert "restarted: 3 workers are new" in desk.said()
@@ -1123,3 +1136,123 @@ def test_a_start_whose_mold_hangs_fails_and_says_so() -> None:
     assert only(actions, GiveUp).reason == "worker 1 could not start: its mold did not fork it within 60 s (boot_timeout)"
     assert {action.member for action in actions if isinstance(action, Cut | AskStacks | RetireMold)} == {asked, 1}
     assert only(desk.plan(after=STACKS_SLACK), Cut).member == 1
+
+
+# Workers that finish do not pile up.
+
+
+def crowd(desk: Desk, reason: str = "its application wishes so") -> list[int]:
+    """Have workers replaced until there is no room for more; those that still finish."""
+    for _ in range(20):
+        serving = [worker.number for worker in desk.roster._crew.workers() if worker.ready]
+        for worker in serving:
+            desk.roster.on_doomed(worker, reason, desk.now)
+        for action in desk.plan(after=0.01):
+            if isinstance(action, Spawn):
+                desk.ready(action.member)
+    return [worker.number for worker in desk.roster._crew.workers() if worker.ending]
+
+
+def test_as_many_workers_finish_as_there_are_slots_and_the_others_go_on_serving() -> None:
+    desk = Desk(workers=3)
+    desk.start()
+    assert len(crowd(desk)) == 3
+    assert len([worker for worker in desk.roster._crew.workers() if worker.ready]) == 3
+    assert len(desk.all(Spawn)) == 6
+    assert "replacing workers waits" not in desk.said(), "not yet: it may be over at once"
+
+
+def test_a_wait_that_lasts_is_said_once_a_minute_and_makes_the_next_one_longer() -> None:
+    desk = Desk(workers=1)
+    desk.start()
+    (finishing,) = crowd(desk)
+    for _ in range(300):
+        instant = desk.roster.next_instant(desk.now)
+        assert instant is not None, "it is looked again"
+        if instant > desk.now + 10:
+            break
+        desk.plan(after=instant - desk.now)
+    said = (
+        "WARNING replacing workers waits: 1 that were replaced still finish their requests, and no more may at once; it helps to "
+    )
+    assert desk.said().count(said) == 1
+    desk.gone(finishing, "exited with status 0")
+    assert not has(desk.plan(), Spawn)
+    assert not has(desk.plan(after=10), Spawn)
+    assert has(desk.plan(after=10), Spawn)
+
+
+def test_the_oldest_of_those_that_wait_is_replaced_first() -> None:
+    desk = Desk(workers=3)
+    desk.start()
+    finishing = crowd(desk)
+    oldest = min((worker for worker in desk.roster._crew.workers() if worker.ready), key=lambda worker: worker.number)
+    desk.gone(finishing[0], "exited with status 0")
+    spawn = only(desk.plan(), Spawn)
+    assert spawn.slot == oldest.slot
+    desk.ready(spawn.member)
+    assert only(desk.plan(), Drain).member == oldest.number
+
+
+def test_an_empty_slot_is_filled_before_a_spent_worker_is_replaced() -> None:
+    desk = Desk(workers=2)
+    desk.start()
+    crowd(desk)
+    victim = max((worker for worker in desk.roster._crew.workers() if worker.ready), key=lambda worker: worker.slot)
+    number, slot = victim.number, victim.slot
+    desk.now += 20
+    desk.gone(number)
+    # The last of the two slots, and the others have to wait for it.
+    assert only(desk.plan(), Spawn).slot == slot
+
+
+def steps(desk: Desk, *, drains_end: bool) -> None:
+    """Go on for a while: whatever is ordered becomes ready, and what drains ends at once or not at all."""
+    for _ in range(10):
+        for action in desk.plan(after=0.01):
+            if isinstance(action, Spawn):
+                desk.ready(action.member)
+            elif isinstance(action, Drain) and drains_end:
+                desk.gone(action.member, "exited with status 0")
+
+
+def test_restarts_one_after_the_other_wait_for_those_that_finish() -> None:
+    desk = Desk(workers=2)
+    desk.start()
+    for _ in range(5):
+        desk.roster.restart()
+        steps(desk, drains_end=False)
+    workers = desk.roster._crew.workers()
+    assert (len(workers), sum(worker.ready for worker in workers)) == (4, 2)
+    for worker in workers:
+        if worker.ending:
+            desk.gone(worker.number, "exited with status 0")
+    steps(desk, drains_end=True)
+    assert desk.said().splitlines()[-1] == "INFO restarted: 2 workers are new"
+
+
+def test_workers_that_others_tell_to_end_do_not_pile_up_either() -> None:
+    desk = Desk(workers=2)
+    desk.start()
+    for _ in range(10):
+        desk.now += 2
+        for worker in [worker.number for worker in desk.roster._crew.workers() if worker.ready]:
+            desk.roster.on_draining(worker, desk.now)
+        for action in desk.plan():
+            if isinstance(action, Spawn):
+                desk.ready(action.member)
+    assert len(desk.roster._crew.workers()) == 4
+    desk.gone(desk.roster._crew.workers()[0].number, "exited with status 0")
+    assert len([action for action in desk.plan() if isinstance(action, Spawn)]) == 1
+
+
+def test_fewer_slots_leave_no_less_room_while_workers_of_before_finish() -> None:
+    desk = Desk(workers=4)
+    desk.start()
+    for _ in range(3):
+        desk.roster.shrink(desk.now)
+    desk.plan()
+    (left,) = (worker.number for worker in desk.roster._crew.workers() if worker.ready)
+    desk.now += 20
+    desk.gone(left)
+    assert has(desk.plan(), Spawn)

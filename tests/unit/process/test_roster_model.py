@@ -36,6 +36,8 @@ class Process:
         self.ready = False
         self.failed = False
         self.told_to_end = False
+        self.doomed = False
+        self.cut = False
         self.frozen = False
         self.beat = 0.0
 
@@ -91,7 +93,7 @@ class World(RuleBasedStateMachine):
             self.alive[action.member] = self.spawned(action)
         elif isinstance(action, Drain):
             process = self.alive[action.member]
-            if process.serving and not self.stopped and process.slot <= self.workers:
+            if process.serving and not self.stopped and process.slot <= self.workers and not process.doomed:
                 others = [other for other in self.alive.values() if other.slot == process.slot and other is not process]
                 assert any(other.serving for other in others), "its successor is ready before a worker goes"
             process.told_to_end = True
@@ -104,7 +106,8 @@ class World(RuleBasedStateMachine):
             process = self.alive[action.member]
             assert process.frozen or process.starting or not process.slot, "only of those that are silent or late"
         elif isinstance(action, Cut):
-            self.alive[action.member].told_to_end = True
+            process = self.alive[action.member]
+            process.told_to_end = process.cut = True
         elif isinstance(action, Forget):
             del self.alive[action.member]
         else:
@@ -200,8 +203,8 @@ class World(RuleBasedStateMachine):
     def one_wishes_its_end(self, data: st.DataObject) -> None:
         serving = sorted(number for number, process in self.alive.items() if process.serving and process.slot)
         number = data.draw(st.sampled_from(serving))
-        self.alive[number].told_to_end = True
-        self.roster.on_draining(number, self.now, "it wishes so")
+        self.alive[number].doomed = True
+        self.roster.on_doomed(number, "it wishes so", self.now)
         self.plan()
 
     @precondition(lambda self: self.alive)
@@ -247,6 +250,12 @@ class World(RuleBasedStateMachine):
     def no_slot_has_two_on_their_way(self) -> None:
         slots = [process.slot for process in self.alive.values() if process.slot and process.starting and not process.failed]
         assert len(slots) == len(set(slots)), slots
+
+    @invariant()
+    def workers_that_finish_do_not_pile_up(self) -> None:
+        """At most two of each slot: also after workers that were told to end by others, and while slots come and go."""
+        slots = [process.slot for process in self.alive.values() if process.slot and not process.cut]
+        assert len(slots) <= 2 * max([self.workers, *slots]), slots
 
     @invariant()
     def there_is_one_mold_for_each_generation(self) -> None:

@@ -1,0 +1,115 @@
+"""How many workers may be replaced at a time: those that still finish their requests must not pile up. Pure; part of the roster.
+
+At most twice as many workers live as there are slots: one in charge of each, and one that starts, or was replaced and finishes.
+When there are so many, replacement waits until one has ended; a worker that is to be replaced serves meanwhile.
+"""
+
+from __future__ import annotations
+
+from starman.process.actions import Level
+from starman.process.deaths import PROVEN, Backoff
+from starman.process.members import State
+from starman.process.rollout import ADOPTED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from starman.process.crew import Crew
+    from starman.process.molds import Molds
+    from starman.process.rollout import Rollout
+    from starman.process.slots import Slot, Slots
+
+WORKERS_A_SLOT = 2
+# A wait is remarkable when it is longer than this. Seconds.
+PATIENCE = 1.0
+# How often the log says that replacement waits. Seconds.
+SAY_AGAIN = 60.0
+
+
+class Replacement:
+    """The bound of one crew, and the waits that follow from it.
+
+    A wait that lasts makes the next one longer, from 0.5 s to a minute: workers that are to be replaced as soon as they serve are
+    then replaced less and less often. It begins anew when there was room for 10 s. Roll-outs and empty slots wait for room alone.
+    """
+
+    __slots__ = ("_backoff", "_crew", "_deaths", "_molds", "_rollout", "_said_at", "_waits_since")
+
+    def __init__(self, crew: Crew, rollout: Rollout, molds: Molds, deaths: Backoff) -> None:
+        """`deaths`: when a worker may be started again after one that has died."""
+        self._crew = crew
+        self._rollout = rollout
+        self._molds = molds
+        self._deaths = deaths
+        self._backoff = Backoff()
+        self._said_at = float("-inf")
+        # Since when a worker is to be replaced, or a slot filled, and there is no room; None: there is.
+        self._waits_since: float | None = None
+
+    def room(self, slots: Slots) -> int:
+        """How many more workers may be asked for now."""
+        return min(self._crew.room, self._left(slots))
+
+    def allows(self, slots: Slots, now: float) -> bool:
+        """Whether a worker that serves may make room for another now."""
+        return self._left(slots) > 0 and self._backoff.allows(now, 0)
+
+    def fill(self, slots: Slots, now: float) -> None:
+        """Order workers for the slots that have none, then for those whose worker is spent, the oldest first, as far as there is
+        room and molds can fork. Say so when this waits."""
+        room = self.room(slots)
+        starting = sum(worker.starting for worker in self._crew.workers())
+        for slot in sorted(slots, key=_turn):
+            if slot.wants and slot.generation == ADOPTED:
+                if slot.current is not None and self._rollout.target is not None:
+                    continue  # spent: the roll-out replaces it in its turn
+                slot.generation = self._rollout.target or self._rollout.generation
+            mold = self._molds.of(slot.generation)
+            if mold is None or not slot.wants:
+                continue
+            if room <= 0 or not self._deaths.allows(now, starting):
+                break
+            if slot.current is not None and not self.allows(slots, now):
+                break  # so are those behind it
+            slot.expect(self._crew.spawn(slot, slot.generation, mold, now))
+            room -= 1
+            starting += 1
+        self._look(slots, now)
+
+    def _look(self, slots: Slots, now: float) -> None:
+        """After all that could be was replaced: note since when others wait for room."""
+        if self._left(slots) > 0 or not (self._rollout.next_slots(slots) or any(slot.wants for slot in slots)):
+            self._waits_since = None
+            return
+        if self._waits_since is None:
+            self._waits_since = now
+        if now - self._waits_since < PATIENCE or now < self._backoff.not_before:
+            return
+        if now - self._backoff.not_before >= PROVEN:
+            self._backoff.reset()
+        self._backoff.failed(now, now)
+        self._backoff.passed()
+        if now - self._said_at >= SAY_AGAIN:
+            self._said_at = now
+            finishing = sum(worker.state is State.DRAINING for worker in self._crew.workers())
+            seconds = self._rollout.terms.graceful_timeout
+            self._crew.say(
+                Level.WARNING,
+                f"replacing workers waits: {finishing} that were replaced still finish their requests, and no more may at once; "
+                f"it helps to let workers live longer, to lower graceful_timeout ({seconds:g} s), or to raise min_send_rate",
+            )
+
+    def next_instant(self, now: float) -> float | None:
+        """When to look again even if nothing happens; None for never."""
+        instants = [self._backoff.not_before]
+        instants += [] if self._waits_since is None else [self._waits_since + PATIENCE]
+        return min((instant for instant in instants if instant > now), default=None)
+
+    def _left(self, slots: Slots) -> int:
+        alive = [worker.slot for worker in self._crew.workers() if worker.state is not State.CUT]
+        # Slots that are gone count as long as a worker of theirs finishes: fewer slots leave no less room.
+        return WORKERS_A_SLOT * max(len(slots), max(alive, default=0)) - len(alive)
+
+
+def _turn(slot: Slot) -> tuple[float, int]:
+    """In which order slots are filled: first those without a worker, then those of the oldest workers."""
+    return (float("-inf"), slot.number) if slot.current is None else (slot.current.asked_at, slot.number)
