@@ -36,6 +36,7 @@ class _Role(Enum):
     CONTENT_LENGTH = auto()
     CONNECTION = auto()
     HOP_BY_HOP = auto()
+    UPGRADE = auto()
     DATE = auto()
     SERVER = auto()
 
@@ -45,6 +46,7 @@ _PLAIN: Final = _Role.PLAIN
 _CONTENT_LENGTH: Final = _Role.CONTENT_LENGTH
 _CONNECTION: Final = _Role.CONNECTION
 _HOP_BY_HOP: Final = _Role.HOP_BY_HOP
+_UPGRADE: Final = _Role.UPGRADE
 _DATE: Final = _Role.DATE
 _SERVER: Final = _Role.SERVER
 
@@ -58,11 +60,13 @@ _ROLES: Final = {
     "te": _HOP_BY_HOP,
     "trailer": _HOP_BY_HOP,
     "transfer-encoding": _HOP_BY_HOP,
-    "upgrade": _HOP_BY_HOP,
+    "upgrade": _UPGRADE,
     "date": _DATE,
     "server": _SERVER,
 }
 _MOST_SPELLINGS: Final = 1024
+
+_UPGRADE_OPTION: Final = "Connection: upgrade"
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -120,14 +124,18 @@ class ResponseHead:
             role = _spellings.get(name) or _learn_name(name)
             if not isinstance(value, str):
                 raise TypeError(f"the value of {name} must be a str, not {type(value).__name__}")
-            if role is _PLAIN or self._keep(role, value):
+            if role is _PLAIN or self._keep(role, value, lines):
                 lines.append(name + ": " + value)  # not formatted: a str that is a member of an Enum would give its name
         self._text = text = "\r\n".join(lines)
-        breaks = len(lines) - 1
-        if not text.isascii() or text.count("\r") != breaks or text.count("\n") != breaks or "\0" in text:
-            _check_unusual(lines)
+        try:
+            encoded = text.encode("latin-1")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"a response field is not latin-1: {error.object[error.start : error.end]!r}") from None
+        # One look at all of it: no control characters but the line breaks between the lines.
+        if len(encoded.translate(None, _CONTROLS)) != len(encoded) - 2 * len(lines) + 2:
+            raise ValueError(_control_character(lines))
 
-    def _keep(self, role: _Role, value: str) -> bool:
+    def _keep(self, role: _Role, value: str, lines: list[str]) -> bool:
         """Take note of a field that means something to us; whether it is passed on as the application wrote it."""
         if role is _CONTENT_LENGTH:
             if self.content_length is not None:
@@ -142,9 +150,14 @@ class ResponseHead:
         if role is _CONNECTION:
             self.close = self.close or "close" in [option.strip(" \t").lower() for option in value.split(",")]
             return False
+        if role is _UPGRADE and self.status_code == 426:
+            # RFC 9110 §15.5.22: it says which protocol is required; §7.8: Connection has to name it, beside what the server says.
+            if _UPGRADE_OPTION not in lines:
+                lines.append(_UPGRADE_OPTION)
+            return True
         self.has_date = self.has_date or role is _DATE
         self.has_server = self.has_server or role is _SERVER
-        return role is not _HOP_BY_HOP
+        return role is _DATE or role is _SERVER
 
     def field_lines(self) -> bytes:
         """The fields alone, without the status line, each with the CRLF before it."""
@@ -165,7 +178,9 @@ class ResponseHead:
         own = ""
         if code in _BODILESS or request.is_head:
             framing = NO_BODY
-            if length is not None and code != 204:
+            if code == 205:
+                own = "\r\nContent-Length: 0"  # RFC 9110 §15.3.6: no content, and that has to be said
+            elif length is not None and code != 204:
                 own = self._length_line
         else:
             if length is not None:
@@ -191,19 +206,20 @@ class ResponseHead:
         return f"{self._text}{own}{end}".encode("latin-1"), framing, persistent
 
 
-_BODILESS: Final = frozenset((204, 304))
+_BODILESS: Final = frozenset((204, 205, 304))
+
+# PEP 3333 ("The start_response() Callable") forbids all control characters, RFC 9110 §5.5 all but HTAB, which may stand within a
+# value. Bytes from 0x80 on are obs-text: applications write UTF-8 by them.
+_CONTROLS: Final = bytes(byte for byte in (*range(0x20), 0x7F) if byte != 0x09)
 
 
-def _check_unusual(lines: list[str]) -> None:
-    """Lines that are not all ASCII, or have more line breaks than those between them: latin-1 is allowed, and nothing that ends a
-    line (RFC 9110 §5.5)."""
-    text = "".join(lines)
-    if "\r" in text or "\n" in text or "\0" in text:
-        raise ValueError("a response field has a CR, LF or NUL in it")
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"a response field is not latin-1: {error.object[error.start : error.end]!r}") from None
+def _control_character(lines: list[str]) -> str:
+    """Which of the lines of a head, behind its status line, has a control character."""
+    for line in lines:
+        for character in line:
+            if character != "\t" and (character < " " or character == "\x7f"):
+                return f"the response field {line.partition(':')[0]} has a control character in it: {character!r}"
+    raise AssertionError("there is none")
 
 
 class RequestFacts:

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 # A request that has waited this long (seconds) is not run before a look whether its client is still there (hazard 5).
 _LONG_IN_QUEUE: Final = 0.05
 
-# A file up to this size (bytes) is read and sent with its head, in one write; a larger one goes by sendfile.
-_SMALL_FILE: Final = 65_536
-
 # By the minor version: there are only four.
 _FACTS: Final = (RequestFacts(0, False), RequestFacts(1, False))
 _HEAD_FACTS: Final = (RequestFacts(0, True), RequestFacts(1, True))
@@ -218,11 +215,6 @@ class Exchange:
         descriptor of its own, so the application may close its file at once. Raises ClientGone."""
         rest: FileRest | None = None
         try:
-            if count <= _SMALL_FILE:
-                data = os.pread(fd, count, offset)
-                if len(data) == count:
-                    self.send(data, head=head, last=True)
-                    return
             rest = FileRest(os.dup(fd), offset, count)
             unsent = self._writer.send(self, head, b"")
             if unsent is not None:

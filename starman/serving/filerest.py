@@ -36,6 +36,11 @@ class FileRest:
         """How many bytes are still to be sent."""
         return self.end - self.offset
 
+    @property
+    def is_spool(self) -> bool:
+        """Whether the file is ours, and not the application's."""
+        return self._lease is not None
+
     def close(self) -> None:
         """Give the descriptor back, for a thread to close if that takes its time. May be called more than once."""
         fd, self.fd = self.fd, -1

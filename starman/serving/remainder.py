@@ -30,6 +30,9 @@ class Handler(Protocol):
     def cut(self) -> None:
         """It cannot be written."""
 
+    def linger(self) -> None:
+        """Nothing more can be written, and what was written is to arrive."""
+
 
 class Remainder:
     """What one connection's client has still to be sent, in order. Loop only."""
@@ -134,7 +137,7 @@ class Remainder:
             if not block:
                 raise EOFError("the file is shorter than it was")
         except (OSError, EOFError) as error:
-            self._failed(error)
+            self._failed(rest, error)
             return
         rest.offset += len(block)
         self._passed += len(block)
@@ -154,7 +157,7 @@ class Remainder:
             self._handler.cut()
             return
         except (OSError, EOFError) as error:
-            self._failed(error)
+            self._failed(rest, error)
             return
         rest.offset += sent
         self._passed += sent
@@ -162,6 +165,11 @@ class Remainder:
             self._unwatch()
             self.on_room()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, rest: FileRest, error: Exception) -> None:
         log.error(f"a file could not be sent whole: {error}")
-        self._handler.cut()
+        if rest.is_spool:
+            self._handler.cut()
+        else:
+            # The application's file, whose length was promised: the client has what there is of it, and sees that it is not all.
+            self.end()
+            self._handler.linger()

@@ -26,7 +26,7 @@ from starman.proto.response import (
 from starman.tracebacks import relieve
 from starman.wsgi.environ import Environ
 from starman.wsgi.failure import described, log_failure, not_bytes
-from starman.wsgi.filewrapper import FileWrapper
+from starman.wsgi.filewrapper import SMALL_FILE, FileWrapper, read_part
 from starman.wsgi.gone import ClientGone
 from starman.wsgi.output import Output
 
@@ -280,10 +280,17 @@ class Call:
         if region is None:
             return False
         fd, offset, available = region
+        promised = self._head.content_length
+        count = available if promised is None else min(available, promised)
+        if count <= SMALL_FILE:
+            # Read first: files under /sys say 4,096 bytes, and have a few.
+            data = read_part(fd, offset, count)
+            self._known_length = len(data)
+            self._whole(data)
+            return True
         self._known_length = available
         encoded = self._begin()
-        count = min(available, self._left)
-        if self._framing is not LENGTH or not count:
+        if self._framing is not LENGTH:
             self._output.send(encoded, last=True)
             self._end()
             return True

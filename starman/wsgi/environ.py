@@ -39,7 +39,7 @@ def template(*, server: tuple[str, int], secure: bool, errors: TextIO, threads: 
         **dict.fromkeys(_OF_A_CONNECTION),
         **dict.fromkeys(_OF_A_REQUEST),
         "SCRIPT_NAME": "",
-        "SERVER_NAME": server[0],
+        "SERVER_NAME": server_name(server[0]),
         "SERVER_PORT": str(server[1]),
         "SERVER_SOFTWARE": software,
         "wsgi.version": (1, 0),
@@ -58,7 +58,8 @@ def for_connection(listener: Environ, peer: object, server: object) -> Environ:
     environ = listener.copy()
     environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = endpoint(peer)
     if server is not None:
-        environ["SERVER_NAME"], environ["SERVER_PORT"] = endpoint(server)
+        name, environ["SERVER_PORT"] = endpoint(server)
+        environ["SERVER_NAME"] = server_name(name)
     return environ
 
 
@@ -69,6 +70,12 @@ def endpoint(address: object) -> tuple[str, str]:
         # A dual-stack listener sees IPv4 clients as ::ffff:1.2.3.4.
         return host.removeprefix("::ffff:") if "." in host else host, str(address[1])
     return "127.0.0.1", "0"
+
+
+def server_name(host: str) -> str:
+    """A host as SERVER_NAME has it: an IPv6 address in brackets, so that it can stand in a URL (RFC 3875 §4.1.14; PEP 3333, "URL
+    Reconstruction"), and without its zone, which means something on this machine only."""
+    return f"[{host.partition('%')[0]}]" if ":" in host else host
 
 
 def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: int | None) -> Environ:

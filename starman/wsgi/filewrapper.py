@@ -18,6 +18,18 @@ _BUFFERED = (io.BufferedReader, io.BufferedRandom)
 _SEEKING = ("seekable", "seek", "tell")
 
 
+# A part of a file up to this size (bytes) is read before the head of its response is made, and sent with it in one write.
+SMALL_FILE = 65_536
+
+
+def read_part(fd: int, offset: int, count: int) -> bytes:
+    """So many bytes of a file, from there on; fewer if it ends before. Raises OSError."""
+    data = os.pread(fd, count, offset)
+    while len(data) < count and (more := os.pread(fd, count - len(data), offset + len(data))):
+        data += more
+    return data
+
+
 class FileWrapper:
     """Wraps a file-like object with `read`. An application returns it, or something that iterates over it, as its iterable.
 

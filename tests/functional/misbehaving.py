@@ -200,6 +200,7 @@ _NO_NAMES = (
 )
 _NO_VALUES = (
     "a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rX-Evil: 1", "a\r\n\r\nevil", "\r\n", "a\r\n b", "a\r\n", "\na", "a\0b",
+    "a\x01b", "\x1b[2J", "a\x7f", "a\x0bb",
     "\u20ac", "\ud800",
 )
 _NO_LENGTHS = ("", "-3", "+3", "3.0", "0x3", "3, 3", "3 3", "abc", "\u0663", "\xb3", "9" * 30, "3_0", "3;")
@@ -290,6 +291,11 @@ CASES: dict[str, Respond] = {
     **{f"no-body-{code}-stream": stream(f"{code} x", [], b"abc", b"def") for code in (204, 304)},
     **{f"no-body-{code}-write": written(f"{code} x", [], b"abc", b"def") for code in (204, 304)},
     "205": answer("205 Reset Content", [], b""),
+    "205-body": answer("205 Reset Content", [], b"abc"),
+    "205-length": answer("205 Reset Content", [("Content-Length", "3")], b"abc"),
+    "205-blocks": answer("205 Reset Content", [], b"abc", b"def"),
+    "426": answer("426 Upgrade Required", [("Upgrade", "TLS/1.0"), ("Connection", "Upgrade")], b"abc"),
+    "tab": answer("200 OK", [("X", "a\tb")], b"abc"),
     # start_response
     "start-twice": start_twice,
     "start-twice-for-an-error": start_twice_for_an_error,

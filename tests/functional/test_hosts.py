@@ -14,17 +14,29 @@ from tests.functional.wire import Client, Response
 FRAMEWORKS = ["flask", "django"]
 
 
-@pytest.fixture(scope="module", params=["127.0.0.1:0", "*:0"])
+@pytest.fixture(scope="module", params=["127.0.0.1:0", "*:0", "[::1]:0", "[::]:0"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A listener that says its address, and one that has none."""
+    """Listeners that say their address, and those that have none."""
     arguments = ("--workers", "1", "--threads", "2")
     with Server("tests.functional.frameworks:app", *arguments, listen=request.param) as running:
         yield running
 
 
+@pytest.fixture
+def host(server: Server) -> str:
+    """The address that is connected to."""
+    return "::1" if "[::" in server.log else "127.0.0.1"
+
+
+@pytest.fixture
+def name(host: str) -> str:
+    """The same, as a URL has it."""
+    return f"[{host}]" if ":" in host else host
+
+
 def ask(server: Server, framework: str, *lines: str) -> Response:
-    """The answer to a head of these lines, from 127.0.0.1."""
-    with Client(("127.0.0.1", server.port)) as client:
+    """The answer to a head of these lines."""
+    with Client(("::1" if "[::" in server.log else "127.0.0.1", server.port)) as client:
         client.send("\r\n".join([*lines, f"X-Framework: {framework}", "", ""]).encode())
         return client.read()
 
@@ -38,17 +50,17 @@ def seen(server: Server, framework: str, *lines: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("lines", [["GET / HTTP/1.1", "Host:"], ["GET / HTTP/1.0", "Host:"], ["GET / HTTP/1.0"]], ids=str)
-def test_without_a_host_urls_are_built_from_the_listener(server: Server, framework: str, lines: list[str]) -> None:
+def test_without_a_host_urls_are_built_from_the_listener(server: Server, framework: str, lines: list[str], name: str) -> None:
     answer = seen(server, framework, *lines)
-    assert answer["host"] == f"127.0.0.1:{server.port}"
-    assert answer["url"] == f"http://127.0.0.1:{server.port}/x"
+    assert answer["host"] == f"{name}:{server.port}"
+    assert answer["url"] == f"http://{name}:{server.port}/x"
 
 
 @pytest.mark.parametrize("lines", [["GET / HTTP/1.1", "Host:"], ["GET / HTTP/1.0"]], ids=str)
-def test_an_empty_host_is_not_in_environ(server: Server, lines: list[str]) -> None:
+def test_an_empty_host_is_not_in_environ(server: Server, lines: list[str], host: str, name: str) -> None:
     environ = seen(server, "plain", *lines)
     assert "HTTP_HOST" not in environ
-    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("127.0.0.1", str(server.port))
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"], environ["REMOTE_ADDR"]) == (name, str(server.port), host)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -94,7 +94,10 @@ PERSISTENT = {
     "no-body-304-stream": head(status=b"304 x"),
     "no-body-204-write": head(status=b"204 x"),
     "no-body-304-write": head(status=b"304 x"),
-    "205": sized(b"", status=b"205 Reset Content"),
+    **dict.fromkeys(("205", "205-body", "205-length", "205-blocks"), sized(b"", status=b"205 Reset Content")),
+    # what has to be upgraded to (RFC 9110 §15.5.22, §7.8)
+    "426": sized(b"abc", b"Connection: upgrade", b"Upgrade: TLS/1.0", status=b"426 Upgrade Required"),
+    "tab": sized(b"abc", b"X: a\tb"),
     # what is late spoils nothing that was sent whole
     "write-after-end": sized(b"ok"),
     "fail-close": chunked(b"abc"),

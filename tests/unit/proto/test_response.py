@@ -43,8 +43,8 @@ def expected_framing(
     minor: int, is_head: bool, code: int, said: int | None, known: int | None
 ) -> tuple[Framing, int | None, bool]:
     """RFC 9112 §6.3 and RFC 9110 §8.6, as a reader would decide: framing, Content-Length, whether it ends the connection."""
-    if code in (204, 304) or is_head:
-        return Framing.NO_BODY, None if code == 204 else said, False
+    if code in (204, 205, 304) or is_head:
+        return Framing.NO_BODY, {204: None, 205: 0}.get(code, said), False
     if said is not None or known is not None:
         return Framing.LENGTH, known if said is None else said, False
     return (Framing.CHUNKED, None, False) if minor else (Framing.CLOSE, None, True)
@@ -52,7 +52,7 @@ def expected_framing(
 
 @pytest.mark.parametrize("minor", [0, 1])
 @pytest.mark.parametrize("is_head", [False, True])
-@pytest.mark.parametrize("code", [200, 204, 304, 404])
+@pytest.mark.parametrize("code", [200, 204, 205, 304, 404])
 @pytest.mark.parametrize("said", [None, 0, 5])
 @pytest.mark.parametrize("known", [None, 0, 7])
 @pytest.mark.parametrize("persistent", [False, True])
@@ -295,8 +295,60 @@ def test_what_is_no_field_name(name: str) -> None:
 @pytest.mark.parametrize("value", ["{}", "a{}", "{}a", "a{}b"])
 def test_a_value_cannot_break_out(poison: str, value: str) -> None:
     for name in ("X", "Date", "Server", "Set-Cookie"):
-        with pytest.raises(ValueError, match="a CR, LF or NUL"):
+        with pytest.raises(
+            ValueError, match=f"the response field {name} has a control character in it: {poison[0]!r}".replace("\\", ".")
+        ):
             ResponseHead("200 OK", [("A", "b"), (name, value.format(poison)), ("C", "d")])
+
+
+@pytest.mark.parametrize("code", [*range(0x09), *range(0x0A, 0x20), 0x7F])
+def test_no_control_character_is_in_a_value(code: int) -> None:
+    """PEP 3333; RFC 9110 §5.5."""
+    for value in (chr(code), f"a{chr(code)}b", f"\xe9{chr(code)}"):
+        with pytest.raises(ValueError, match="the response field X has a control character"):
+            ResponseHead("200 OK", [("A", "b"), ("X", value), ("C", "d")])
+        with pytest.raises(ValueError, match="control character"):
+            interim(103, [("Link", value)])
+    with pytest.raises(ValueError, match="the status must be"):
+        ResponseHead(f"200 O{chr(code)}K", [])
+
+
+def test_all_else_is_in_a_value() -> None:
+    """HTAB, and obs-text: UTF-8 in latin-1's clothes has bytes from 0x80 to 0x9f."""
+    value = "a\tb" + "".join(map(chr, (*range(0x20, 0x7F), *range(0x80, 0x100))))
+    assert ResponseHead("200 \tO\x85K", [("X", value)]).field_lines() == b"\r\nX: " + value.encode("latin-1")
+
+
+# What a 205 and a 426 need
+
+
+@pytest.mark.parametrize("fields", [[], [("Content-Length", "5")]])
+@pytest.mark.parametrize("is_head", [False, True])
+@pytest.mark.parametrize("minor", [0, 1])
+def test_a_205_has_no_content_and_says_so(fields: list[tuple[str, str]], is_head: bool, minor: int) -> None:
+    """RFC 9110 §15.3.6. Unlike 204 it is not empty by itself."""
+    head, framing, persistent = ResponseHead("205 Reset Content", fields).finish(RequestFacts(minor, is_head), 5, True, STAMP)
+    assert framing is Framing.NO_BODY
+    assert persistent
+    assert head.count(b"Content-Length") == head.count(b"Content-Length: 0\r\n") == 1
+    assert b"Transfer-Encoding" not in head
+
+
+@pytest.mark.parametrize("name", ["Upgrade", "upgrade"])
+def test_a_426_says_what_to_upgrade_to(name: str) -> None:
+    """RFC 9110 §15.5.22, §7.8."""
+    fields = [("A", "b"), (name, "TLS/1.0"), ("Connection", "Upgrade"), (name, "websocket")]
+    head = ResponseHead("426 Upgrade Required", fields)
+    assert head.field_lines().split(b"\r\n")[1:] == [
+        b"A: b",
+        b"Connection: upgrade",
+        b"%b: TLS/1.0" % name.encode(),
+        b"%b: websocket" % name.encode(),
+    ]
+    encoded, _, persistent = head.finish(RequestFacts(1, False), 0, False, STAMP)
+    assert encoded.count(b"\r\nConnection: ") == 2
+    assert b"\r\nConnection: close\r\n" in encoded
+    assert not persistent
 
 
 def test_a_value_beyond_latin_1() -> None:
@@ -369,7 +421,7 @@ def test_an_interim_response_never_has_framing(name: str) -> None:
 
 
 def test_an_interim_response_is_checked() -> None:
-    with pytest.raises(ValueError, match="a CR, LF or NUL"):
+    with pytest.raises(ValueError, match="control character"):
         interim(103, [("Link", "a\r\n\r\n")])
     with pytest.raises(TypeError):
         interim(103, [("Link", b"a")])  # type: ignore[list-item]

@@ -50,6 +50,8 @@ class FakeHandler:
     def cut(self) -> None:
         raise AssertionError("nothing fails here")
 
+    linger = cut
+
 
 class Sending:
     """A remainder, what it writes to, and whom it tells."""

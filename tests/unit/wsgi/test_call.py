@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import sys
 import traceback
 import weakref
@@ -835,22 +837,58 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_file_goes_by_its_descriptor_and_is_closed(path: Path) -> None:
+    path.write_bytes(b"0123456789" * 10_000)
     file = path.open("rb")
     call, output = respond(answering(FileWrapper(file)))
-    assert output.files == [(0, 100)]
+    assert output.files == [(0, 100_000)]
+    assert output.field(b"Content-Length") == b"100000"
+    assert output.body == path.read_bytes()
+    assert (call.persistent, call.body_sent, call.status_code) == (True, 100_000, 200)
+    assert file.closed
+
+
+def test_a_small_file_is_read_and_closed(path: Path) -> None:
+    file = path.open("rb")
+    call, output = respond(answering(FileWrapper(file)))
+    assert (output.files, len(output.sent)) == ([], 1)
     assert output.field(b"Content-Length") == b"100"
     assert output.body == path.read_bytes()
     assert (call.persistent, call.body_sent, call.status_code) == (True, 100, 200)
     assert file.closed
 
 
-def test_a_file_from_where_it_stands_and_no_more_than_the_length(path: Path) -> None:
+def test_a_file_shorter_than_its_size_is_sent_with_its_length(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files under /sys say that they have 4,096 bytes."""
     file = path.open("rb")
-    file.seek(5)
-    call, output = respond(answering(FileWrapper(file), headers=[("Content-Length", "7")]))
-    assert output.files == [(5, 7)]
-    assert output.body == b"5678901"
+    file.seek(10)
+    monkeypatch.setattr(FileWrapper, "region", lambda self: (file.fileno(), 10, 4086))
+    call, output = respond(answering(FileWrapper(file)))
+    assert output.field(b"Content-Length") == b"90"
+    assert output.body == path.read_bytes()[10:]
     assert call.persistent
+    call, output = respond(answering(FileWrapper(path.open("rb")), headers=[("Content-Length", "4086")]))
+    assert len(output.body) < 4086
+    assert not call.persistent
+
+
+def test_a_small_file_that_cannot_be_read_is_a_500(path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+    def fail(fd: int, count: int, offset: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", fail)
+    assert_500(*respond(answering(FileWrapper(path.open("rb")))))
+    assert "Input/output error" in capfd.readouterr().err
+
+
+def test_a_file_from_where_it_stands_and_no_more_than_the_length(path: Path) -> None:
+    path.write_bytes(b"0123456789" * 10_000)
+    for length in (7, 70_000):
+        file = path.open("rb")
+        file.seek(5)
+        call, output = respond(answering(FileWrapper(file), headers=[("Content-Length", str(length))]))
+        assert output.files == ([(5, 70_000)] if length == 70_000 else [])
+        assert output.body == path.read_bytes()[5 : 5 + length]
+        assert call.persistent
 
 
 def test_a_file_shorter_than_the_length_ends_the_connection(path: Path) -> None:

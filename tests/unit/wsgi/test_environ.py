@@ -213,6 +213,20 @@ def test_the_address_of_the_connection_replaces_a_wildcard() -> None:
     assert LISTENER["SERVER_NAME"] == "example.test"
 
 
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [("::1", "[::1]"), ("2001:db8::1", "[2001:db8::1]"), ("fe80::1%eth0", "[fe80::1]"), ("::ffff:192.0.2.1", "192.0.2.1")],
+)
+def test_an_ipv6_address_is_in_brackets_where_it_may_stand_in_a_url(address: str, name: str) -> None:
+    """RFC 3875 §4.1.14: SERVER_NAME is a host, as in a URL; §4.1.8: REMOTE_ADDR is an address."""
+    connection = for_connection(LISTENER, (address, 5, 0, 0), (address, 80, 0, 0))
+    assert (connection["SERVER_NAME"], connection["SERVER_PORT"]) == (name, "80")
+    assert connection["REMOTE_ADDR"] == address.removeprefix("::ffff:")
+    if "ffff" not in address:
+        listener = template(server=(address, 80), secure=False, errors=sys.stderr, threads=False, processes=True, software="s")
+        assert listener["SERVER_NAME"] == name
+
+
 def test_https() -> None:
     secure = template(server=("a", 443), secure=True, errors=sys.stderr, threads=False, processes=True, software="s")
     assert (secure["wsgi.url_scheme"], secure["wsgi.multithread"], secure["wsgi.multiprocess"]) == ("https", False, True)
