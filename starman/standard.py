@@ -32,7 +32,7 @@ def open_missing() -> None:
 
 def restore() -> None:
     """Where application code has run: open again which of 0, 1 and 2 it has closed, and say so. 2 is the error log then, the
-    others /dev/null. Takes 1 µs if all are open. Any thread."""
+    others /dev/null. Takes a few microseconds if all are open. Any thread."""
     for fd, name in enumerate(_NAMES):
         try:
             os.fstat(fd)

@@ -18,6 +18,7 @@ from starman.process import parentdeath
 from starman.process.belongings import Belongings
 from starman.process.exiting import LEAST_SECONDS, disown_children, leave
 from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, reseed, show_stacks, take_signals
+from starman.process.looperrors import report
 from starman.process.members import SECOND_STOP
 from starman.process.messages import Doomed, Draining, Failed, Ready, Reopen, Reopened
 from starman.process.oversight import Oversight
@@ -155,6 +156,7 @@ class _Lifetime:
     async def run(self) -> None:
         """Run the service until it has drained."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(report)
         keep_free_pages()
         give_back_zeros(loop)  # 250 kB for reading, of which most rounds use the first few
         for signum in (signal.SIGQUIT, signal.SIGTERM):

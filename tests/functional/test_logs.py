@@ -6,6 +6,8 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.functional.harness import REPOSITORY, Server, wait_until
 from tests.functional.test_start import starman
 from tests.functional.wire import encode_request
@@ -100,3 +102,39 @@ def test_a_client_that_leaves_in_mid_request_is_no_news() -> None:
         with server.client() as client:
             assert client.get("/").status == 200
         assert server.log == before
+
+
+LOOP_ERRORS = """
+import asyncio, logging
+from starman.hooks import worker_ready
+
+{configure}
+
+def fail():
+    raise ValueError("in a callback")
+
+@worker_ready
+def ready():
+    asyncio.get_running_loop().call_soon(fail)
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+"""
+
+
+@pytest.mark.parametrize(
+    ("configure", "line"),
+    [
+        ("", r"\[ERROR\] the event loop reports: Exception in callback .*fail.*\n  Traceback "),
+        ("logging.basicConfig(format='mine: %(message)s')", r"(?m)^mine: Exception in callback .*fail"),
+    ],
+)
+def test_what_the_loop_reports_is_in_the_error_log_or_where_the_application_wants_it(
+    tmp_path: Path, configure: str, line: str
+) -> None:
+    (tmp_path / "app.py").write_text(LOOP_ERRORS.format(configure=configure))
+    with Server("app:app", "--workers", "1", cwd=tmp_path) as server:
+        server.wait_for(line)
+        server.wait_for("ValueError: in a callback")
+    assert len(re.findall("ValueError: in a callback", server.log)) == 1
