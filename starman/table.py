@@ -203,6 +203,12 @@ class Table:
     response_buffer: int = setting(
         "1M", "Connections", values.size(0), "What is left of a response stays in memory up to this size; more goes to a file."
     )
+    response_memory: int = setting(
+        "64M",
+        "Connections",
+        values.size(0),
+        "How much memory the unread responses of a worker may take together; when it is used up, they go to temporary files.",
+    )
     response_spool: int = setting(
         "1G", "Connections", values.size(0), "How large the file of a response that goes on may become before its client is cut."
     )

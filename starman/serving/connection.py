@@ -18,7 +18,6 @@ from starman.serving.clock import LONGEST_TURN, REST_SECONDS, Progress
 from starman.serving.disconnection import has_left
 from starman.serving.ending import LINGERING, OPEN, Ending
 from starman.serving.exchange import Exchange
-from starman.serving.filerest import FileRest
 from starman.serving.intake import LARGE_READ, Intake
 from starman.serving.loopside import Rest
 from starman.serving.remainder import Remainder
@@ -255,11 +254,13 @@ class Connection(Ending):
         """A thread hands over what its socket did not take."""
         if self._phase is OPEN:
             self._remaining().take(rest)
-        elif isinstance(rest, FileRest):
+        elif not isinstance(rest, memoryview):
             rest.close()
 
     def _remaining(self) -> Remainder:
-        self._remainder = remainder = self._remainder or Remainder(self, self._loop, self._transport, self._writer)
+        self._remainder = remainder = self._remainder or Remainder(
+            self, self._loop, self._transport, self._writer, self._shared.spool_limits.memory
+        )
         return remainder
 
     def remainder_written(self, taken: int) -> bool:

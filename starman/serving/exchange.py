@@ -232,9 +232,9 @@ class Exchange:
 
     def _leave(self, rest: memoryview, *, last: bool, may_wait: bool) -> None:
         """Leave the loop what the socket did not take. Raises ClientGone."""
-        if may_wait and self._hold_up(rest):
-            return
         try:
+            if may_wait and self._hold_up(rest):
+                return
             self._writer.keep(self, rest, self._shared.spool_limits, last=last)
         except OSError as error:
             peer = self._base["REMOTE_ADDR"]
@@ -243,7 +243,7 @@ class Exchange:
             raise ClientGone from None
 
     def _hold_up(self, rest: memoryview) -> bool:
-        """Leave the loop a rest, and go on when it is written. False: too many threads wait already. Raises ClientGone."""
+        """Leave the loop a rest, and go on when it is written. False: too many threads wait. Raises ClientGone, OSError."""
         pool = self._shared.pool
         if not pool.may_wait():
             return False

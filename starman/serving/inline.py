@@ -24,6 +24,7 @@ from starman.serving.exchange import Exchange
 from starman.serving.outbox import LONGEST
 from starman.serving.overseer import Line, nowhere
 from starman.serving.pool import Pool
+from starman.serving.spool import kept_block
 from starman.serving.turn import DEAD, STREAMING
 from starman.wsgi.call import Call
 from starman.wsgi.gone import ClientGone
@@ -113,10 +114,17 @@ class InlineExchange(Exchange):
         return super()._finish(call, environ)
 
     def _hold_up(self, rest: memoryview) -> bool:
-        """Leave the loop the rest of a block, and go on when it is written. False: the application cannot be stopped here."""
-        if self.may_pause:
-            self._writer.stream(self, rest, self._on_room)
-        return self.may_pause
+        """Leave the loop the rest of a block, and go on when it is written. False: the application cannot be stopped here. Raises
+        OSError if it cannot be kept."""
+        if not self.may_pause:
+            return False
+        block = kept_block(rest, self._shared.spool_limits)
+        try:
+            self._writer.stream(self, block, self._on_room)
+        except ClientGone:
+            block.close()
+            raise
+        return True
 
     def _on_room(self) -> None:
         """All is written, or the client has gone."""

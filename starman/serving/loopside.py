@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from starman.serving.filerest import FileRest
 from starman.serving.relay import Relay
+from starman.serving.responsememory import MemoryRest
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
-Rest = memoryview | FileRest
+Rest = memoryview | MemoryRest | FileRest
 
 # What stands between a client and an application that has taken its connection. OSError: nothing can, and the connection is lost.
 Between = Relay | OSError | None

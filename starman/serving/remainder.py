@@ -14,11 +14,13 @@ from starman import log
 from starman.serving.clock import Progress
 from starman.serving.filerest import FileRest, send_some
 from starman.serving.loopside import Rest
+from starman.serving.responsememory import UNLIMITED, MemoryRest, ResponseMemory
 from starman.serving.socketstate import held_by_the_kernel
 from starman.serving.writer import Writer
 
-# How much (bytes) of a file is read at a time, where sendfile cannot be used.
+# How much (bytes) of a file is read at a time, where sendfile cannot be used; and how much where memory is short.
 _BLOCK = 262_144
+_SMALL_BLOCK = 16_384
 
 
 class Handler(Protocol):
@@ -37,15 +39,41 @@ class Handler(Protocol):
 class Remainder:
     """What one connection's client has still to be sent, in order. Loop only."""
 
-    __slots__ = ("_ended", "_handler", "_loop", "_passed", "_progress", "_queue", "_taken", "_transport", "_watches", "_writer")
+    __slots__ = (
+        *(
+            "_charged",
+            "_ended",
+            "_handler",
+            "_kept",
+            "_loop",
+            "_memory",
+            "_passed",
+            "_progress",
+            "_queue",
+            "_taken",
+            "_transport",
+        ),
+        *("_watches", "_writer"),
+    )
 
-    def __init__(self, handler: Handler, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, writer: Writer) -> None:
-        """The transport's high-water mark must be 0 (hazard 4)."""
+    def __init__(
+        self,
+        handler: Handler,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        writer: Writer,
+        memory: ResponseMemory = UNLIMITED,
+    ) -> None:
+        """The transport's high-water mark must be 0 (hazard 4). `memory` is what the worker has for such rests."""
         self._handler = handler
         self._loop = loop
         self._transport = transport
         self._writer = writer
-        self._queue: deque[Rest] = deque()
+        self._memory = memory
+        self._queue: deque[MemoryRest | FileRest] = deque()
+        # What the transport has: rests, and how many bytes of a file.
+        self._kept: list[MemoryRest] = []
+        self._charged = 0
         # Of what is on its way. None: nothing is, or nobody has looked since it began.
         self._progress: Progress | None = None
         self._taken = 0
@@ -58,10 +86,13 @@ class Remainder:
         if self._transport.is_closing():
             self.end()
         if self._ended:
-            if isinstance(rest, FileRest):
+            if not isinstance(rest, memoryview):
                 rest.close()
             return
         self._taken += 1
+        if isinstance(rest, memoryview):  # it was counted nowhere: a thread waits for it, or it was held back for others
+            self._memory.overdraw(len(rest))
+            rest = MemoryRest(rest, self._memory, len(rest))
         queue = self._queue
         if not queue or queue[-1] is not rest:
             queue.append(rest)
@@ -72,10 +103,11 @@ class Remainder:
         queue, transport = self._queue, self._transport
         while queue:
             rest = queue[0]
-            if not isinstance(rest, FileRest):
+            if isinstance(rest, MemoryRest):
                 del queue[0]
-                self._passed += len(rest)
-                transport.write(rest)
+                self._kept.append(rest)
+                self._passed += len(rest.data)
+                transport.write(rest.data)
             elif rest.count:
                 # Behind the bytes before it: where the kernel sends it, it goes past the transport.
                 if not transport.get_write_buffer_size():
@@ -87,9 +119,10 @@ class Remainder:
             else:
                 break  # it may grow still
         if not transport.get_write_buffer_size():
+            self._forget_memory()
             self._progress = None
             if self._handler.remainder_written(self._taken) and queue:
-                self._close_files()
+                self._close_rests()
 
     def is_slow(self, now: float, *, timeout: float, rate: int) -> bool:
         """As `Progress.is_slow`, of the client's reading since it had something to read. While the loop writes, or is about to.
@@ -109,14 +142,21 @@ class Remainder:
         """The connection ends: forget what is left. While the duplicate is open, for the loop watches it."""
         self._ended = True
         self._unwatch()
-        self._close_files()
+        self._close_rests()
+        self._forget_memory()
 
-    def _close_files(self) -> None:
+    def _close_rests(self) -> None:
         queue = self._queue
         while queue:
-            rest = queue.popleft()
-            if isinstance(rest, FileRest):
-                rest.close()
+            queue.popleft().close()
+
+    def _forget_memory(self) -> None:
+        """The transport has nothing left of what it was given."""
+        while self._kept:
+            self._kept.pop().close()
+        if self._charged:
+            self._memory.give_back(self._charged)
+            self._charged = 0
 
     def _begin_file(self, rest: FileRest) -> None:
         if self._writer.outlet.fd < 0:
@@ -132,8 +172,10 @@ class Remainder:
 
     def _write_block(self, rest: FileRest) -> None:
         """Give the transport, which has none left, a block."""
+        self._forget_memory()
+        size = min(rest.count, _BLOCK if self._memory.left >= _BLOCK else _SMALL_BLOCK)
         try:
-            block = os.pread(rest.fd, min(rest.count, _BLOCK), rest.offset)
+            block = os.pread(rest.fd, size, rest.offset)
             if not block:
                 raise EOFError("the file is shorter than it was")
         except (OSError, EOFError) as error:
@@ -141,6 +183,8 @@ class Remainder:
             return
         rest.offset += len(block)
         self._passed += len(block)
+        self._memory.overdraw(len(block))
+        self._charged += len(block)
         self._transport.write(block)
         if not self._transport.get_write_buffer_size():
             # Not at once: a client that takes all that it is given would keep others from their turn.

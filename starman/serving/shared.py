@@ -15,6 +15,7 @@ from starman.serving.clients import Clients
 from starman.serving.clock import Clock
 from starman.serving.pool import Pool
 from starman.serving.refusallog import RefusalLog
+from starman.serving.responsememory import ResponseMemory
 from starman.serving.shortage import ShortageLog
 from starman.serving.spool import SpoolLimits
 from starman.values import AUTO
@@ -104,7 +105,9 @@ class Shared:
         paths = ("/",) if settings.stream_body else settings.stream_body_path
         self.stream_paths = tuple(path.rstrip("/").encode("utf-8", "surrogateescape") for path in paths)
         self.spool_space = SpoolSpace(None if settings.spool_limit == AUTO else settings.spool_limit)
-        self.spool_limits = SpoolLimits(settings.response_buffer, settings.response_spool, self.spool_space)
+        self.spool_limits = SpoolLimits(
+            settings.response_buffer, settings.response_spool, self.spool_space, ResponseMemory(settings.response_memory)
+        )
         self.handshake_timeout = settings.ssl_handshake_timeout
         self.header_timeout = settings.header_timeout
         self.min_body_rate = settings.min_body_rate

@@ -13,6 +13,8 @@ from typing import BinaryIO, NamedTuple
 
 from starman import standard
 from starman.serving.filerest import FileRest
+from starman.serving.responsememory import UNLIMITED as UNLIMITED_MEMORY
+from starman.serving.responsememory import MemoryRest, ResponseMemory, take_rest
 from starman.wsgi.spoolspace import UNLIMITED, SpoolLease, SpoolSpace
 
 
@@ -20,11 +22,12 @@ class SpoolLimits(NamedTuple):
     """How much (bytes) may wait for one client in memory, and how large its file may become: for as long as it has not caught up,
     what it has taken counts, too. The file's limit is for responses that go on: the last of one is always taken.
 
-    space: what the files of all clients may take together."""
+    space, memory: what the files of all clients may take together, and what is in memory."""
 
     memory_bytes: int
     file_bytes: int
     space: SpoolSpace = UNLIMITED
+    memory: ResponseMemory = UNLIMITED_MEMORY
 
 
 class Spool:
@@ -40,7 +43,7 @@ class Spool:
         self._length = 0
         self._shared: FileRest | None = None
 
-    def add(self, data: memoryview, *, last: bool) -> memoryview | None:
+    def add(self, data: memoryview, *, last: bool) -> MemoryRest | None:
         """Take the next piece. Returns it as it is to be given to the loop; None: it is in the file.
 
         The `last` of a response is taken whatever its size: nothing comes behind it.
@@ -50,9 +53,10 @@ class Spool:
         """
         limits = self._limits
         if self._file is None and self._held + len(data) <= limits.memory_bytes:
-            self._held += len(data)
-            # The end of a large body would keep all of it in memory.
-            return memoryview(bytes(data)) if data.nbytes < memoryview(data.obj).nbytes > limits.memory_bytes else data
+            kept = take_rest(data, limits.memory, limits.memory_bytes)
+            if kept is not None:
+                self._held += len(data)
+                return kept
         if not last and self._length + len(data) > limits.file_bytes:
             raise OSError(f"its file would need more than {limits.file_bytes} bytes (response_spool)")
         if self._lease is None:
@@ -87,3 +91,19 @@ class Spool:
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.release()
+
+
+def kept_block(data: memoryview, limits: SpoolLimits) -> MemoryRest | FileRest:
+    """A block of a response that goes on when it is sent: in memory, or in a file when there is no room. Blocks on the disk then.
+
+    Raises OSError as `Spool.add` does.
+    """
+    kept = take_rest(data, limits.memory, None)
+    if kept is not None:
+        return kept
+    spool = Spool(limits._replace(memory_bytes=-1))
+    try:
+        spool.add(data, last=True)
+        return spool.share(anew=True)
+    finally:
+        spool.close()

@@ -59,6 +59,7 @@ LOCK_FILES = {
     "starman/serving/outbox.py",
     "starman/serving/pool.py",
     "starman/serving/rawsocket.py",
+    "starman/serving/responsememory.py",
     "starman/serving/sleeper.py",
     "starman/serving/writer.py",
     "starman/wsgi/spoolspace.py",

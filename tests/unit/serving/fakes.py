@@ -11,6 +11,7 @@ from typing import Any
 
 from starman.serving.filerest import FileRest
 from starman.serving.loopside import Rest
+from starman.serving.responsememory import MemoryRest
 from starman.serving.turn import Turn
 from starman.serving.writer import Writer
 
@@ -65,9 +66,13 @@ class FakeConnection:
                 rest.close()
             elif rest not in self.files:
                 self.files.append(rest)
-        elif not self.lost:
-            self._read_files()
-            self.buffer += rest
+        else:
+            data = rest.data if isinstance(rest, MemoryRest) else rest
+            if not self.lost:
+                self._read_files()
+                self.buffer += data
+            if isinstance(rest, MemoryRest):
+                rest.close()
         self.taken += 1
 
     def flush(self) -> bool:

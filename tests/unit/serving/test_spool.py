@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from starman.serving.filerest import FileRest
-from starman.serving.spool import Spool, SpoolLimits
+from starman.serving.responsememory import MemoryRest, ResponseMemory
+from starman.serving.spool import Spool, SpoolLimits, kept_block
 from tests.unit.serving.running import open_descriptors
 
 
@@ -31,8 +32,10 @@ def read(rest: FileRest) -> bytes:
 def test_up_to_the_mark_it_is_memory() -> None:
     spool = Spool(SpoolLimits(10, 100))
     first, second = memoryview(b"12345"), memoryview(b"67890")
-    assert spool.add(first, last=False) is first
-    assert spool.add(second, last=False) is second
+    for piece in (first, second):
+        kept = spool.add(piece, last=False)
+        assert kept is not None
+        assert kept.data is piece
     spool.close()
 
 
@@ -99,8 +102,48 @@ def test_the_end_of_a_large_body_keeps_no_more_than_itself() -> None:
     spool = Spool(SpoolLimits(100, 0))
     kept = spool.add(memoryview(body)[950:], last=True)
     assert kept is not None
-    assert kept.obj is not body
-    assert kept == body[950:]
+    assert kept.data.obj is not body
+    assert kept.data == body[950:]
+
+
+def test_beyond_the_memory_of_all_it_is_the_file() -> None:
+    memory = ResponseMemory(15)
+    limits = SpoolLimits(10, 100, memory=memory)
+    first, second = Spool(limits), Spool(limits)
+    kept = first.add(memoryview(b"1234567890"), last=True)
+    assert kept is not None
+    assert second.add(memoryview(b"123456"), last=False) is None
+    assert memory.left == 5
+    rest = second.share(anew=True)
+    kept.close()
+    kept.close()
+    assert memory.left == 15
+    assert second.add(memoryview(b"789"), last=True) is None  # behind what is in the file
+    second.share(anew=False)
+    assert read(rest) == b"123456789"
+    rest.close()
+    first.close()
+    second.close()
+
+
+def test_the_memory_behind_a_view_counts() -> None:
+    memory = ResponseMemory(1000)
+    spool = Spool(SpoolLimits(1000, 0, memory=memory))
+    body = b"x" * 100
+    kept = [spool.add(memoryview(body)[at:], last=False) for at in (40, 60)]
+    assert memory.left == 1000 - 100 - 40  # more than half of it: all is kept; less: it is copied
+    del kept
+    assert memory.left == 1000  # nobody could have them
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_block_is_kept_whatever_its_size(room: bool) -> None:
+    memory = ResponseMemory(100 if room else 5)
+    block = kept_block(memoryview(b"1234567890"), SpoolLimits(0, 0, memory=memory))
+    assert isinstance(block, MemoryRest) is room
+    assert (block.data if isinstance(block, MemoryRest) else read(block)) == b"1234567890"
+    block.close()
+    assert memory.left == (100 if room else 5)
 
 
 def test_a_stream_has_a_limit_and_its_end_has_none() -> None:

@@ -1,0 +1,77 @@
+"""How much memory the unread responses of one worker may take together: without that bound each slow reader would add its own.
+
+A thread takes before it leaves a response to the loop, and the loop gives back when its client has read it. What the socket takes
+at once is counted nowhere.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+
+class ResponseMemory:
+    """What is left of one worker's memory for unread responses (bytes). Any thread: threads take, and the loop does."""
+
+    __slots__ = ("_lock", "left")
+
+    def __init__(self, total_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self.left = total_bytes
+
+    def take(self, count: int) -> bool:
+        """Have so many bytes more. False: there is no room, and nothing is taken."""
+        with self._lock:
+            if count > self.left:
+                return False
+            self.left -= count
+            return True
+
+    def overdraw(self, count: int) -> None:
+        """Count so many bytes that are here already, room or not."""
+        with self._lock:
+            self.left -= count
+
+    def give_back(self, count: int) -> None:
+        """Return what was taken."""
+        with self._lock:
+            self.left += count
+
+
+class MemoryRest:
+    """A part of a response in memory that was counted before: `data` is still to be sent."""
+
+    __slots__ = ("_count", "_memory", "data")
+
+    def __init__(self, data: memoryview, memory: ResponseMemory, count: int) -> None:
+        """`count` bytes were taken from `memory`, and are given back by `close`."""
+        self.data = data
+        self._memory = memory
+        self._count = count
+
+    def close(self) -> None:
+        """It is sent, or never will be. May be called more than once."""
+        count, self._count = self._count, 0
+        if count:
+            self._memory.give_back(count)
+
+    def __del__(self) -> None:
+        # One that its thread could not hand over, for the connection was lost meanwhile.
+        self.close()
+
+
+def take_rest(data: memoryview, memory: ResponseMemory, most_bytes: int | None) -> MemoryRest | None:
+    """Take the memory for the end of a response, and keep no more than that. None: there is no room.
+
+    `most_bytes`: how much the memory behind a view may be; None: any. A view that is the small end of a large body is copied.
+    """
+    whole = memoryview(data.obj).nbytes
+    is_part = 2 * data.nbytes < whole or (most_bytes is not None and data.nbytes < whole > most_bytes)
+    count = data.nbytes if is_part else whole
+    if not memory.take(count):
+        return None
+    return MemoryRest(memoryview(bytes(data)) if is_part else data, memory, count)
+
+
+# Of what is kept without a limit, as by tests.
+UNLIMITED: Final = ResponseMemory(1 << 62)
