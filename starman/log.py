@@ -89,12 +89,13 @@ def _lost(count: int, reason: str) -> bytes:
 _queue = LogQueue(_lost)
 
 
-def open_own() -> bool:
-    """Write by a descriptor of the log's own, which applications do not close by accident. True: call `close_own` at the end.
+def open_own(fd: int = 2) -> bool:
+    """Write to what `fd` leads to now, by a descriptor of the log's own, which applications do not close by accident.
 
+    True: call `close_own` at the end. False: the log has a descriptor of its own already, or there is none to be had.
     From then on descriptor 2 may be closed or pointed elsewhere. Main thread.
     """
-    return _queue.open()
+    return _queue.open(fd)
 
 
 def renew_own() -> None:

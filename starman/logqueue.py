@@ -63,12 +63,12 @@ class LogQueue:
         """Where lines go; None: to descriptor 2, whatever it leads to."""
         return self._output
 
-    def open(self) -> bool:
-        """Write to what descriptor 2 leads to now, by a descriptor of our own. False: there is one already, or none to be had."""
+    def open(self, fd: int = 2) -> bool:
+        """Write to what `fd` leads to now, by a descriptor of our own. False: there is one already, or none to be had."""
         if self._output is not None:
             return False
         try:
-            self._output = Output(2)
+            self._output = Output(fd)
         except OSError:
             return False
         return True

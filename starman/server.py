@@ -6,6 +6,7 @@ Imported by the master, so whatever is large is imported where it is used, in th
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from starman import appfork, log, service_links, standard
 from starman.errors import SettingError, StartError
@@ -39,12 +40,14 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     """
     import threading
 
+    from starman.embedding import refuse_running_loop
     from starman.loading import describe
     from starman.process.blueprint import Program
     from starman.sources import from_keywords
 
     if threading.current_thread() is not threading.main_thread():
         raise StartError("starman.run takes the signals over, which only the main thread can: call it there")
+    refuse_running_loop()
     standard.open_missing()
     directory = os.getcwd()
 
@@ -82,13 +85,12 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     """Serve `app` in the running loop, as one worker: no process is forked, no signal touched. On asyncio or uvloop.
 
     `app` and `settings` as for `run`; `workers`, `preload_app` and what is about processes has no effect. The application runs
-    in `threads` threads of its own. Returns never; cancel it to stop: it then accepts no more, gives what is in flight
-    graceful_timeout, and raises the cancellation again.
+    in `threads` threads of its own. Cancel it to stop: it then accepts no more, gives what is in flight graceful_timeout, and
+    raises the cancellation again. After Ctrl-C, which cancels the main task of `asyncio.run`, it returns.
 
     Raises SettingError, LoadError, ListenError, and StartError when a thread cannot be started.
     """
-    import asyncio
-
+    from starman.embedding import error_log, serve_until_cancelled
     from starman.process.belongings import Belongings
     from starman.process.inherited import Inheritance
     from starman.process.listeners import open_listeners
@@ -97,32 +99,28 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
 
     standard.open_missing()
     chosen = from_keywords(app, settings, os.environ, os.getcwd())
-    inheritance = Inheritance.take(os.environ)
-    for warning in (*chosen.warnings(), *inheritance.warnings):
-        log.warning(warning)
-    if (ignored := service_links.notice(os.environ)) is not None:
-        log.info(ignored)
-    application = _mounted(app, chosen, "serve(app)") if callable(app) else _load(chosen)
-    listeners = open_listeners(inheritance.addresses(chosen), chosen)
-    belongings = Belongings(listeners, signals=False)
-    try:
-        service = Service(application, chosen, listeners, multiprocess=False, owns_loop=False)
-        belongings.service = service
-        serving = asyncio.ensure_future(service.run(lambda: _announce(chosen, listeners)))
+    with error_log(chosen.error_log):
+        inheritance = Inheritance.take(os.environ)
+        for warning in (*chosen.warnings(), *inheritance.warnings):
+            log.warning(warning)
+        if (ignored := service_links.notice(os.environ)) is not None:
+            log.info(ignored)
+        application = _mounted(app, chosen, "serve(app)") if callable(app) else _load(chosen)
+        listeners = open_listeners(inheritance.addresses(chosen), chosen)
+        belongings = Belongings(listeners, signals=False)
+
+        def close_listeners() -> None:
+            for listener in listeners:
+                listener.close()
+
         try:
-            await asyncio.shield(serving)
-        except asyncio.CancelledError:
-            service.drain()
-            try:
-                await asyncio.shield(serving)
-            except asyncio.CancelledError:  # a second time: now
-                service.cut()
-                await serving
-            raise
-    finally:
-        belongings.release()
-        for listener in listeners:
-            listener.close()
+            service = Service(application, chosen, listeners, multiprocess=False, owns_loop=False)
+            belongings.service = service
+            started = partial(_announce, chosen, listeners)
+            await serve_until_cancelled(service, started, close_listeners, chosen.graceful_timeout)
+        finally:
+            belongings.release()
+            close_listeners()
 
 
 def _run(settings: Settings, program: Program, *, embedded: bool) -> int:

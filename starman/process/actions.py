@@ -121,6 +121,25 @@ class Say(Action):
         self.text = text
 
 
+class SayCut(Say):
+    """Write `text`, and what is serving: the worker `member`, or all of them (0). It is about to be cut."""
+
+    __slots__ = ("member",)
+
+    def __init__(self, level: Level, text: str, member: int = 0) -> None:
+        super().__init__(level, text)
+        self.member = member
+
+
+class SayStopping(Action):
+    """A graceful stop begins: say how much is in flight, and that it may take so many seconds."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
 class CloseListeners(Action):
     """The end has begun: no new connection may queue up that nobody will take."""
 

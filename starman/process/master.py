@@ -11,6 +11,7 @@ import time
 
 from starman import log
 from starman.errors import StartError
+from starman.inflight import counted
 from starman.process import actions, parentdeath
 from starman.process.births import Births
 from starman.process.door import SignalDoor
@@ -112,6 +113,7 @@ class Master:
             status = self._supervise()
         if self._failure is not None:
             raise StartError(self._failure.reason, self._failure.details)
+        log.info(f"starman {VERSION} has ended{'; requests were cut' if status else ''}")
         return status
 
     def _take(self, taken: contextlib.ExitStack) -> None:
@@ -143,6 +145,8 @@ class Master:
             actions.Drain: orders.drain,
             actions.Cut: orders.cut,
             actions.AskStacks: orders.ask_stacks,
+            actions.SayCut: orders.say_cut,
+            actions.SayStopping: orders.say_stopping,
             actions.RetireMold: orders.retire_mold,
             actions.Forget: self._forget,
         }
@@ -332,7 +336,7 @@ class Master:
         threads = self._blueprint.settings.threads
         urls = ", ".join(listener.url for listener in self._blueprint.listeners)
         log.info(
-            f"starman {VERSION} ready: {_count(action.workers, 'worker')} × {_count(threads, 'thread')} on {urls}"  # noqa: RUF001
+            f"starman {VERSION} ready: {counted(action.workers, 'worker')} × {counted(threads, 'thread')} on {urls}"  # noqa: RUF001
         )
         release_memory()
 
@@ -342,7 +346,3 @@ class Master:
 
     def _give_up(self, action: actions.GiveUp) -> None:
         self._failure = action
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -7,6 +7,8 @@ import signal
 import time
 
 from starman import log
+from starman.inflight import named, stopping
+from starman.process import actions
 from starman.process.actions import Level
 from starman.process.forking import STACKS
 
@@ -14,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starman.process import actions
     from starman.process.links import Links
     from starman.process.reaper import Reaper
     from starman.process.vigil import Vigil
@@ -37,6 +38,15 @@ class Orders:
         self._vigil = vigil
         self._reaper = reaper
         self._died = died
+
+    def say_cut(self, action: actions.SayCut) -> None:
+        now = time.monotonic()
+        link = self._links.find(action.member)
+        serving = named(self._vigil.all_requests(), now) if link is None else self._vigil.serving(link, now)
+        say(actions.Say(action.level, action.text + serving))
+
+    def say_stopping(self, action: actions.SayStopping) -> None:
+        log.info(stopping(len(self._vigil.all_requests()), action.seconds, "a second signal"))
 
     def drain(self, action: actions.Drain) -> None:
         self.kill(action.member, signal.SIGQUIT)

@@ -6,7 +6,7 @@ happened, then performs what `plan(now)` returns. Every instant is monotonic, in
 
 from __future__ import annotations
 
-from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, GiveUp, Level
+from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, GiveUp, Level, SayCut, SayStopping
 from starman.process.crew import Crew
 from starman.process.deadlines import BootDeadlines
 from starman.process.deaths import Backoff, Deaths
@@ -200,11 +200,11 @@ class Roster:
         """End gracefully; asked again a second later, at once."""
         if self.phase is not Phase.STOPPING:
             seconds = self._rollout.terms.graceful_timeout
-            self._crew.say(Level.INFO, f"stopping: what is in flight may take {seconds:g} s to finish")
+            self._crew.order(SayStopping(seconds))
             self._begin_stop(now)
         elif now - self._stopped_at >= SECOND_STOP:
             if any(worker.state is not State.CUT for worker in self._crew.workers()):
-                self._crew.say(Level.WARNING, "stopping at once: what is in flight is cut")
+                self._crew.order(SayCut(Level.WARNING, "stopping at once: what is in flight is cut"))
                 self._status = 1
             for member in self._crew:
                 if member.state is not State.CUT:
@@ -292,7 +292,7 @@ class Roster:
                 continue
             if isinstance(member, Worker) and not member.starting:
                 late = "is not heard again" if member.silent else "did not end in time"
-                self._crew.say(Level.WARNING, f"{member.title()} {late}: what it had in flight is cut")
+                self._crew.order(SayCut(Level.WARNING, f"{member.title()} {late}: what it had in flight is cut", member.number))
                 if self.phase is Phase.STOPPING:
                     self._status = 1
             self._crew.cut(member, now)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
 
+from starman.inflight import named
 from starman.process.scoreboard import Scoreboard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.process.links import Link, Links
-
-# How many requests a line of the log names.
-_MOST_NAMED = 8
 
 
 class Vigil:
@@ -49,15 +46,12 @@ class Vigil:
 
     def serving(self, link: Link, now: float) -> str:
         """What a worker is serving, or was when it died: " while serving GET /x (for 2.1 s)"; "" for nothing."""
+        return named(self._requests(link), now)
+
+    def all_requests(self) -> list[tuple[str, float]]:
+        """The requests that all workers run now, as `named` takes them."""
+        return [request for link in self._links for request in self._requests(link)]
+
+    def _requests(self, link: Link) -> list[tuple[str, float]]:
         glance = self._scoreboard.read(link.place)
-        if glance is None or not glance.requests:
-            return ""
-        named = [f"{request.line} (for {_age(request.since, now)})" for request in glance.requests[:_MOST_NAMED]]
-        more = len(glance.requests) - len(named)
-        return f" while serving {', '.join(named)}{f' and {more} more' if more else ''}"
-
-
-def _age(since: float, now: float) -> str:
-    """How long a request runs, as the worker has noted it."""
-    age = now - since
-    return f"{max(0.0, age):.1f} s" if math.isfinite(age) else "an unknown time"
+        return [] if glance is None else [(request.line, request.since) for request in glance.requests]

@@ -11,6 +11,7 @@ import anyio
 
 from starman import log, standard
 from starman.errors import StartError
+from starman.inflight import counted
 from starman.serving.abandoning import abandon_clients, descriptors_of
 from starman.serving.acceptor import Acceptor, Listening
 from starman.serving.accesslog import AccessLog
@@ -22,6 +23,7 @@ from starman.serving.overseer import Overseer
 from starman.serving.pool import Pool
 from starman.serving.rawsocket import taken_over
 from starman.serving.shared import Shared
+from starman.serving.underway import count, in_flight
 from starman.tracebacks import formatted
 from starman.wsgi.call import Application
 
@@ -137,6 +139,11 @@ class Service:
         on_harakiri = None if overseer is None else overseer.harakiri
         return pool, Shared(self._application, self._settings, pool, self._jobs.start, on_harakiri)
 
+    @property
+    def requests(self) -> int:
+        """How many requests are in flight."""
+        return 0 if self._running is None else count(self._running[1])
+
     def drain(self) -> None:
         """Accept no more, finish what is in flight, within graceful_timeout; then `run` returns. May be called again."""
         self._drain_asked = True
@@ -194,8 +201,16 @@ class Service:
                 if since >= begun_at:
                     for connection in list(shared.connections):
                         connection.close_if_idle(since)
+        if shared.connections or shared.pool.busy:
+            self._say_what_is_cut(shared)
+
+    def _say_what_is_cut(self, shared: Shared) -> None:
+        seconds = f"graceful_timeout is over ({self._settings.graceful_timeout:g} s)"
+        why = "the drain is cut short" if self._cut_asked else seconds
         if shared.connections:
-            log.warning(f"graceful_timeout is over or cut short: {len(shared.connections)} connections are reset")
+            log.warning(f"{why}: {counted(len(shared.connections), 'connection', 'are')} reset{in_flight(shared)}")
+        else:
+            log.warning(f"{why}: {counted(shared.pool.awake, 'request', 'are')} left whose clients have gone")
 
     async def _tick(self, shared: Shared, acceptor: Acceptor) -> None:
         """Look after the timeouts of all connections, and show that the loop is alive."""

@@ -129,6 +129,8 @@ def test_stop_signals_end_everything_with_status_0(code: Code, mode: str, signum
     with code.serve(mode) as server:
         assert answers(server) == {"one"}
         assert server.stop(signum) == 0
+    assert server.log.splitlines()[-2].endswith("[INFO] stopping: no request is in flight")
+    assert re.search(r"\[INFO\] starman \S+ has ended\n$", server.log)
     assert "ERROR" not in server.log
     assert "WARNING" not in server.log
 
@@ -156,12 +158,13 @@ def test_a_second_term_cuts(code: Code) -> None:
         client.send(encode_request("GET", "/sleep/60"))
         wait_for_sleepers(code.directory)
         server.signal(signal.SIGTERM)
-        server.wait_for("stopping: what is in flight may take 30 s")
+        server.wait_for("stopping: 1 request is in flight and may take 30 s to finish; a second signal cuts it")
         server.signal(signal.SIGTERM)
         assert not wait_until(lambda: server.status is not None, 1.1), "within a second it is the same stop"
         server.signal(signal.SIGTERM)
         assert server.wait(10) == 1
-        server.wait_for("stopping at once")
+        server.wait_for(r"stopping at once: what is in flight is cut while serving GET /sleep/60 \(for \d+\.\d s\)")
+        server.wait_for(r"starman \S+ has ended; requests were cut\n")
         with pytest.raises(NoResponseError):
             client.read()
 
@@ -172,6 +175,10 @@ def test_the_graceful_timeout_cuts(code: Code) -> None:
         wait_for_sleepers(code.directory)
         server.signal(signal.SIGTERM)
         assert server.wait(10) == 0
+        server.wait_for(
+            r"graceful_timeout is over \(0\.5 s\): 1 connection is reset while serving GET /sleep/60 \(for \d+\.\d s\)\n"
+        )
+        server.wait_for(r"starman \S+ has ended\n")
         with pytest.raises(WireError):
             client.read()
 

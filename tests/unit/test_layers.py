@@ -21,20 +21,20 @@ MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.
 # From the bottom. A module imports from its own room and from those before it.
 ROOMS = {
     "ground": {
-        *("addresses", "appfork", "closing", "cpus", "declaration", "errors", "hooks", "log", "logqueue"),
+        *("addresses", "appfork", "closing", "cpus", "declaration", "errors", "hooks", "inflight", "log", "logqueue"),
         *("output", "revision", "service_links", "settings", "standard", "table", "tracebacks", "values", "version"),
     },
     "proto": {"proto"},
     "wsgi": {"wsgi"},
     "serving": {"serving"},
     "process": {"process"},
-    "top": {"", "__main__", "applicationcheck", "cli", "discovery", "loading", "server", "sources", "takeover"},
+    "top": {"", "__main__", "applicationcheck", "cli", "discovery", "embedding", "loading", "server", "sources", "takeover"},
 }
 ORDER = list(ROOMS)
 
 FORBIDDEN = {
     "ground": {
-        *("addresses", "appfork", "closing", "cpus", "declaration", "errors", "hooks", "log", "logqueue"),
+        *("addresses", "appfork", "closing", "cpus", "declaration", "errors", "hooks", "inflight", "log", "logqueue"),
         *("output", "revision", "service_links", "settings", "standard", "table", "tracebacks", "values", "version"),
     },
     "proto": {"asyncio", "logging", "os", "socket", "threading", "time", "anyio", "uvloop", "starman.settings", "starman.log"},

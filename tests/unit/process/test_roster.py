@@ -61,7 +61,8 @@ class Desk:
 
     def said(self) -> str:
         """The error log."""
-        return "\n".join(f"{say.level.name} {say.text}" for say in self.all(Say))
+        said = [action for action in self.history if isinstance(action, Say)]
+        return "\n".join(f"{say.level.name} {say.text}" for say in said)
 
     def born(self, number: int) -> None:
         self.pids += 1

@@ -1,0 +1,95 @@
+"""What the doors for embedding need: the caller's event loop, its Ctrl-C, and an error log beside the caller's output.
+
+Imports asyncio where it is used: `run` imports this module in the process that becomes the master.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+
+from starman import log
+from starman.errors import SettingError, StartError
+from starman.inflight import stopping
+from starman.output import open_for_appending
+from starman.version import VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from starman.serving.service import Service
+
+
+def refuse_running_loop() -> None:
+    """Raise StartError if this thread runs an event loop: `run` would block it, and its workers would share its descriptors."""
+    events = sys.modules.get("asyncio.events")
+    if events is not None and events._get_running_loop() is not None:
+        raise StartError("starman.run cannot be called in a running event loop: use `await starman.serve(...)` there")
+
+
+@contextlib.contextmanager
+def error_log(path: str | None) -> Iterator[None]:
+    """Have the lines of the error log written to the file at `path`; None: to standard error, as before. Standard error itself is
+    the caller's and stays as it is. Raises SettingError when the file cannot be written."""
+    opened = False
+    if path is not None:
+        try:
+            fd = open_for_appending(path)
+        except OSError as error:
+            raise SettingError(f"error_log: cannot write {path}: {error.strerror}") from None
+        try:
+            opened = log.open_own(fd)
+        finally:
+            os.close(fd)
+        if not opened:
+            log.warning(f"error_log: {path} is not used, for this process writes to an error log already")
+    try:
+        yield
+    finally:
+        log.finish()
+        if opened:
+            log.close_own()
+
+
+async def serve_until_cancelled(
+    service: Service, started: Callable[[], None], close_listeners: Callable[[], None], seconds: float
+) -> None:
+    """Run the service until this task is cancelled, then drain it, for `seconds` at most; cancelled again, cut it.
+
+    `started` is called when connections are accepted, `close_listeners` when a drain begins: as long as a listener is open, the
+    kernel takes connections that nothing will serve. Raises the cancellation again, unless Ctrl-C was its cause: then it returns.
+    """
+    import asyncio
+
+    serving = asyncio.ensure_future(service.run(started))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        if not serving.done():
+            log.info(stopping(service.requests, seconds, "a second cancellation"))
+        service.drain()
+        close_listeners()
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:  # a second time: now
+            service.cut()
+            await serving
+        log.info(f"starman {VERSION} has ended")
+        if not interrupted():
+            raise
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+
+
+def interrupted() -> bool:
+    """Whether Ctrl-C is what has cancelled the main task: `asyncio.run` and `asyncio.Runner` do that, once, and would raise
+    KeyboardInterrupt for a task that ends by the cancellation. Main thread."""
+    import asyncio
+
+    handler = signal.getsignal(signal.SIGINT)
+    runner = getattr(getattr(handler, "func", None), "__self__", None)
+    return isinstance(runner, asyncio.Runner) and getattr(runner, "_interrupt_count", 0) > 0

@@ -1,0 +1,50 @@
+"""Requests in flight, in words for the error log: method, target and age, the oldest first."""
+
+from __future__ import annotations
+
+import math
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# How many requests a line of the log names.
+MOST_NAMED = 8
+
+
+def printable(field: bytes) -> str:
+    """A method or target, as a line of the log can have it: a client chose it."""
+    return field.decode("latin-1").encode("unicode_escape").decode("ascii")
+
+
+def counted(number: int, noun: str, verb: str = "") -> str:
+    """`1 request`, `2 requests`; with the verb "are": `1 request is`, `2 requests are`."""
+    words = f"{number} {noun if number == 1 else f'{noun}s'}"
+    return f"{words} {'is' if number == 1 else 'are'}" if verb else words
+
+
+def stopping(count: int, seconds: float, second: str) -> str:
+    """What is said when a server begins to stop, with `count` requests in flight. `second`: what cuts them."""
+    if not count:
+        return "stopping: no request is in flight"
+    them = "it" if count == 1 else "them"
+    return f"stopping: {counted(count, 'request', 'are')} in flight and may take {seconds:g} s to finish; {second} cuts {them}"
+
+
+def named(requests: Sequence[tuple[str, float]], now: float) -> str:
+    """` while serving GET /x (for 2.1 s), GET /y (for 0.3 s)`; "" for none.
+
+    Each request is a line and the instant since when it runs, in seconds of the clock of `now`. At most MOST_NAMED are named.
+    """
+    if not requests:
+        return ""
+    oldest = sorted(requests, key=lambda request: request[1])
+    names = [f"{line} (for {_age(since, now)})" for line, since in oldest[:MOST_NAMED]]
+    more = len(oldest) - len(names)
+    return f" while serving {', '.join(names)}{f' and {more} more' if more else ''}"
+
+
+def _age(since: float, now: float) -> str:
+    """How long a request runs, as the worker has noted it."""
+    age = now - since
+    return f"{max(0.0, age):.1f} s" if math.isfinite(age) else "an unknown time"

@@ -1,0 +1,62 @@
+"""What a service has in flight, when it is about to be cut: for the error log. Loop only."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from starman.inflight import counted, named, printable
+from starman.serving.turn import LOOP_WRITES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starman.proto.messages import RequestHead
+    from starman.serving.exchange import Exchange
+    from starman.serving.shared import Shared
+
+# So much of a target is shown (bytes).
+_TARGET_BYTES = 107
+
+
+def in_flight(shared: Shared) -> str:
+    """The requests that run or wait, with their ages; then how many bodies still arrive and how many finished responses are being
+    sent; to complete a sentence, "" for none. Reaches into connections: this is worth nothing to any of them while they serve."""
+    requests: list[tuple[str, float]] = []
+    arriving: list[str] = []
+    sending = 0
+    for client, writer, exchanges in _by_connection(shared):
+        requests += [(_line(exchange.head), exchange.queued_at) for exchange in exchanges]
+        upload: Any = getattr(client, "_upload", None)
+        if upload is not None and not upload.streamed:
+            arriving.append(_line(upload.head))
+        elif not exchanges and writer.turn in LOOP_WRITES:
+            sending += 1
+    parts = [named(requests, monotonic())]
+    if arriving:
+        parts.append(
+            f", while the {'body' if len(arriving) == 1 else 'bodies'} of {', '.join(sorted(arriving)[:8])} still arrived"
+        )
+    if sending:
+        parts.append(f", while {counted(sending, 'finished response')} had not been read whole")
+    text = "".join(parts)
+    return f" {text[2:]}" if text.startswith(", ") else text
+
+
+def count(shared: Shared) -> int:
+    """How many requests run or wait."""
+    return sum(len(exchanges) for _, _, exchanges in _by_connection(shared))
+
+
+def _by_connection(shared: Shared) -> Iterator[tuple[Any, Any, list[Exchange]]]:
+    """Each connection, its writer, and the requests of it that run or wait."""
+    for client in shared.connections:
+        writer: Any = getattr(client, "_writer", None)  # a handshake has none
+        if writer is not None:
+            running = [] if writer._exchange is None else [writer._exchange]
+            yield client, writer, [*running, *writer._pending]
+
+
+def _line(head: RequestHead) -> str:
+    target = printable(head.target[:_TARGET_BYTES])
+    return f"{printable(head.method)} {target}{'...' if len(head.target) > _TARGET_BYTES else ''}"

@@ -1,0 +1,95 @@
+"""starman inside of another program: its event loop, its Ctrl-C, its standard error."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.functional.harness import Process, wait_until
+from tests.functional.wire import Client, NoResponseError, encode_request, refuses
+
+LOOPS = ["asyncio", "uvloop", "task"]
+
+
+@contextmanager
+def program(loop: str, **settings: object) -> Iterator[Process]:
+    running = Process([sys.executable, "-W", "error", "-m", "tests.functional.embedded", loop, json.dumps(settings)])
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+def port_of(text: str) -> int:
+    found = re.search(r"ready: .*:(\d+)", text)
+    assert found is not None, text
+    return int(found[1])
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_ctrl_c_ends_serve_without_a_traceback(loop: str) -> None:
+    """What is in flight is finished, then the program goes on behind `serve`."""
+    with program(loop) as running:
+        running.wait_for("ready", 30)
+        port = port_of(running.log)
+        with Client(("127.0.0.1", port)) as client:
+            client.send(encode_request("GET", "/sleep/1"))
+            running.wait_for("sleeping")
+            running.signal(signal.SIGINT)
+            running.wait_for("stopping: 1 request is in flight and may take 30 s to finish; a second cancellation cuts it")
+            assert wait_until(lambda: refuses(port))
+            assert client.read().body == b"ok"
+        assert running.wait() == 0
+        running.wait_for(r"starman \S+ has ended\nafter\nended\n")
+    assert "Traceback" not in running.log
+
+
+def test_what_outlives_graceful_timeout_is_named() -> None:
+    with program("asyncio", graceful_timeout=0.3) as running:
+        running.wait_for("ready", 30)
+        with Client(("127.0.0.1", port_of(running.log))) as client:
+            client.send(encode_request("GET", "/sleep/5?x"))
+            running.wait_for("sleeping")
+            running.signal(signal.SIGINT)
+            with pytest.raises(NoResponseError):
+                client.read()
+        assert running.wait() == 0
+        running.wait_for(
+            r"graceful_timeout is over \(0\.3 s\): 1 connection is reset while serving GET /sleep/5\?x \(for 0\.\d s\)\n"
+        )
+
+
+def test_error_log_is_a_file_beside_the_callers_standard_error(tmp_path: Path) -> None:
+    path = tmp_path / "error.log"
+    with program("asyncio", error_log=str(path)) as running:
+        assert wait_until(lambda: path.exists() and "ready" in path.read_text(), 30)
+        with Client(("127.0.0.1", port_of(path.read_text()))) as client:
+            assert client.get("/fail").status == 500
+        running.signal(signal.SIGINT)
+        assert running.wait() == 0
+        running.wait_for("a line after the end")
+    logged = path.read_text()
+    assert "LookupError: in the application" in logged
+    assert re.search(r"stopping: no request is in flight\n.* has ended\n$", logged)
+    assert re.fullmatch(r"after\nended\n\[.*\] a line after the end\n", running.log)
+
+
+def test_an_error_log_that_cannot_be_written_is_a_wrong_setting(tmp_path: Path) -> None:
+    with program("asyncio", error_log=str(tmp_path)) as running:
+        assert running.wait() == 1
+        running.wait_for(f"SettingError: error_log: cannot write {tmp_path}: Is a directory")
+
+
+def test_run_in_a_running_loop_is_refused_with_advice() -> None:
+    with program("run") as running:
+        assert running.wait() == 1
+        running.wait_for(
+            r"StartError: starman.run cannot be called in a running event loop: use `await starman.serve\(...\)` there"
+        )
