@@ -19,7 +19,7 @@ import typing_extensions
 import uvloop
 
 import starman
-from tests.functional.harness import Process
+from tests.functional.harness import Process, environment
 from tests.functional.tools import find_tool
 
 # Of the standard library, what no server needs; of it all that is large.
@@ -91,9 +91,25 @@ class Place:
 
     def start(self, *arguments: str) -> Process:
         """`python -m starman ARGUMENTS…` in the site's directory, as root."""
+        return Process(self._command(*arguments), cwd=self.site, env={**self._env, "VIRTUAL_ENV": None})
+
+    def start_with(self, stderr: int, *arguments: str) -> subprocess.Popen[bytes]:
+        """As `start`, with that descriptor as standard error."""
+        env = environment({**self._env, "VIRTUAL_ENV": None})
+        command = self._command(*arguments)
+        return subprocess.Popen(
+            command,
+            cwd=self.site,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+
+    def _command(self, *arguments: str) -> list[str]:
         # Whoever starts the interpreter is root, and may read it where it is.
-        command = [os.path.realpath(sys.executable), "-W", "error", "-m", "starman", *arguments]
-        return Process(command, cwd=self.site, env={**self._env, "VIRTUAL_ENV": None})
+        return [os.path.realpath(sys.executable), "-W", "error", "-m", "starman", *arguments]
 
 
 @contextmanager

@@ -220,3 +220,49 @@ def test_a_user_that_may_not_read_python(place: Place, account: Account, started
         assert f"user: {account.name} may not read {place.directory}/python/" in server.log
     finally:
         place.directory.chmod(0o755)
+
+
+def test_a_full_standard_error_that_only_root_may_open_stops_nothing(account: Account, place: Place) -> None:
+    """A pipe belongs to the user that has made it: no other may open it anew, to write to it without waiting."""
+    path = place.site / "full.sock"
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"." * 512)
+    os.set_blocking(writing, True)
+
+    def answered() -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)):
+                return False
+        with Client(str(path), 20.0) as client:
+            return client.get("/").status == 200
+
+    server = place.start_with(writing, "--user", account.name, "--workers", "1", "--listen", str(path), "site_app:app")
+    try:
+        assert wait_until(answered, 30)
+        (worker,) = [pid for pid in children_of(server.pid) if identity(pid)[0] == {account.uid} and thread_count(pid) > 1]
+        server.send_signal(signal.SIGHUP)
+        assert wait_until(lambda: not Path(f"/proc/{worker}").exists(), 30)
+        assert answered()
+        os.close(writing)
+        server.send_signal(signal.SIGTERM)
+        with open(reading, "rb") as reader:
+            text = reader.read().lstrip(b".").decode()
+        assert server.wait(30) == 0
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+    assert "ready: 1 worker" in text
+    assert "restarted: 1 worker is new" in text
+    assert all(line.startswith("[") for line in text.splitlines())
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def thread_count(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
