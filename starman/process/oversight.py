@@ -33,7 +33,8 @@ _IDLE_TICKS = 10
 class Oversight:
     """The `Overseer` of a worker's service. All methods are the loop's.
 
-    on_harakiri: what to do when the application wishes that the worker ends. draining: whether it is on its way out already.
+    on_harakiri: what to do when the application wishes that the worker ends. on_give_up: what to do when its loop cannot go on,
+    with the reason. draining: whether it is on its way out already.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Oversight:
         "_told",
         "_wear",
         "draining",
+        "on_give_up",
         "on_harakiri",
     )
 
@@ -63,6 +65,7 @@ class Oversight:
         self._told = False
         self.draining = False
         self.on_harakiri: Callable[[], None] = _nothing
+        self.on_give_up: Callable[[str], None] = _nothing
 
     def begin(self) -> None:
         """The worker is ready: from now on it is worn, and watched."""
@@ -109,6 +112,10 @@ class Oversight:
         """Whether this worker is the only one, as far as the scoreboard tells."""
         return self._place is not None and self._place.alone(time.monotonic())
 
+    def give_up(self, reason: str) -> None:
+        """The loop cannot go on as it should."""
+        self.on_give_up(reason)
+
     def harakiri(self) -> None:
         """The application wishes that this process ends."""
         self.on_harakiri()
@@ -131,5 +138,5 @@ class Oversight:
             await anyio.sleep(max(WEIGH_SECONDS, (time.monotonic() - began) / _WEIGH_SHARE))
 
 
-def _nothing() -> None:
+def _nothing(*_: str) -> None:
     pass

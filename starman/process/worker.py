@@ -6,6 +6,7 @@ What is served, and how, is the service's; this module never sees a connection.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 import time
@@ -13,7 +14,7 @@ import time
 import anyio
 
 from starman import hooks, log, standard
-from starman.errors import StarmanError
+from starman.errors import StarmanError, StartError
 from starman.process import parentdeath
 from starman.process.belongings import Belongings
 from starman.process.exiting import LEAST_SECONDS, disown_children, leave
@@ -149,6 +150,7 @@ class _Lifetime:
         self._service = service
         self._oversight = oversight
         oversight.on_harakiri = self._harakiri
+        oversight.on_give_up = self._give_up
         self._stopped_at: float | None = None
         self._cut = False
         self.ready = False
@@ -204,6 +206,15 @@ class _Lifetime:
         if self._stopped_at is None and not self._channel.send(Doomed("its application wishes so (starman.harakiri)")):
             self._drain()
 
+    def _give_up(self, reason: str) -> None:
+        """The loop cannot go on as it should: have the master replace this worker."""
+        if not self.ready:
+            raise StartError(reason)
+        if self._stopped_at is None:
+            log.error(f"this worker cannot go on, and finishes what it has: {reason}")
+            if not self._channel.send(Doomed(reason)):
+                self._drain()
+
     def _drain(self) -> None:
         self._stopped_at = time.monotonic()
         self._oversight.draining = True
@@ -212,7 +223,8 @@ class _Lifetime:
         # The service accepts on duplicates, which it closes. As long as anybody holds this one, the kernel would take
         # connections that nobody serves.
         for listener in self._listeners:
-            listener.close()
+            with contextlib.suppress(OSError):  # the application has closed its descriptor
+                listener.close()
 
     def _hear_master(self) -> None:
         """The order to open the logs again, or the end of file when the master is gone."""

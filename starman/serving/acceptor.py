@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _socket
 import asyncio
+import contextlib
+import errno
 import socket
 import ssl
 import sys
@@ -37,9 +39,13 @@ _CROWDED = 0.005
 _LEAD = 3
 _LEAD_PAUSE = 0.002
 
+# Errors that come back with each connection, for a descriptor of this process was closed: said once in this time (seconds).
+_TELL_SECONDS = 10.0
+_NO_WAIT = "it cannot wait for connections"
+_FOR_EVER = frozenset((errno.EBADF, errno.EEXIST, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP))
+
 # For so many ticks a worker has to have been without siblings before it is alone: those that start with it may be slower.
 _ALONE_TICKS = 4
-
 
 # Makes the protocol of a connection, of its socket and its client's address.
 Factory = Callable[[socket.socket, object], asyncio.Protocol]
@@ -94,6 +100,7 @@ class Acceptor:
         "_threads",
         "_ticks_alone",
         "_tls",
+        "_told_at",
         "_watch",
     )
 
@@ -117,12 +124,13 @@ class Acceptor:
         self._paused: set[int] = set()
         # How many accepted sockets are still to become connections.
         self._pending = 0
+        self._told_at = -_TELL_SECONDS
 
     def start(self, listeners: Sequence[Listening]) -> None:
         """Begin to accept. The listeners' sockets stay the caller's: duplicates are used."""
         if self._siblings is not None and exclusive.available:
             try:
-                self._watch = ExclusiveWatch(self._accept_in_turn, self._shared.pool.post)
+                self._watch = ExclusiveWatch(self._accept_in_turn, self._shared.pool.post, partial(self._give_up, _NO_WAIT))
             except (OSError, RuntimeError, MemoryError) as error:
                 log.warning(f"connections are spread over the workers less evenly: {error}")
             else:
@@ -143,7 +151,8 @@ class Acceptor:
             self._look_away(descriptor)
             # If another connection has woken this worker, it is among these.
             self._accept(sock, factory, 1 << 16)
-            sock.close()
+            with contextlib.suppress(OSError):  # the application has closed its descriptor
+                sock.close()
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -184,10 +193,13 @@ class Acceptor:
     def _look_at(self, descriptor: int) -> None:
         """Be told when a connection waits; not while the listener is left alone."""
         if descriptor in self._listeners and descriptor not in self._paused:
-            if self._watch is not None and not self._alone:
-                self._watch.join(descriptor)
-            else:
-                self._loop.add_reader(descriptor, self._accept, *self._listeners[descriptor])
+            try:
+                if self._watch is not None and not self._alone:
+                    self._watch.join(descriptor)
+                else:
+                    self._loop.add_reader(descriptor, self._accept, *self._listeners[descriptor])
+            except (OSError, ValueError) as error:
+                self._give_up(_NO_WAIT, error)
 
     def _look_away(self, descriptor: int) -> None:
         if self._watch is not None and not self._alone:
@@ -220,6 +232,9 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return True
             except OSError as error:
+                if error.errno in _FOR_EVER:
+                    self._give_up("it cannot accept connections", error)
+                    return False
                 log.error(f"cannot accept a connection: {error}")
                 # Level-triggered, it would spin the loop.
                 self._paused.add(listener.fileno())
@@ -250,14 +265,27 @@ class Acceptor:
             future.add_done_callback(partial(self._go_on, making, sock))
         except StopIteration:
             pass
-        except OSError:  # it is gone again
+        except OSError as error:
             sock.close()
+            if error.errno in _FOR_EVER - {errno.EINVAL}:  # that one, a client causes that has gone again (macOS)
+                self._give_up("its event loop takes no connections", error)
         except Exception as error:  # a defect of ours must cost no more than this one
             log.error(f"a connection could not be made\n{formatted(error)}")
             sock.close()
         finally:
             if not waits:
                 self._pending -= 1
+
+    def _give_up(self, what: str, error: Exception) -> None:
+        """No further connection will be accepted: have another process take this one's place, or say so if there is none."""
+        reason = f"{what}: {error} (has the application closed a descriptor that is not its own?)"
+        if self._siblings is None:
+            if time.monotonic() >= self._told_at + _TELL_SECONDS:
+                self._told_at = time.monotonic()
+                log.error(f"this server should be started anew: {reason}")
+        elif not self._shared.doomed:
+            self._shared.doomed = self._shared.draining = True
+            self._siblings.give_up(reason)
 
     # Siblings
 

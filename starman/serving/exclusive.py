@@ -17,19 +17,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# A thread that finds so many times in a row that what has woken it stands in no line would spin.
+_MOST_FAILURES = 10
+
 available = hasattr(select, "EPOLLEXCLUSIVE")
 
 
 class ExclusiveWatch:
     """Tells the loop when it is this worker's turn to accept. All methods are the loop's."""
 
-    __slots__ = ("_epoll", "_post", "_ready", "_stop")
+    __slots__ = ("_epoll", "_lost", "_post", "_ready", "_stop")
 
-    def __init__(self, ready: Callable[[int], None], post: Callable[..., object]) -> None:
+    def __init__(self, ready: Callable[[int], None], post: Callable[..., object], lost: Callable[[Exception], None]) -> None:
         """`ready` is called in the loop, by way of `post`, with the descriptor of a listener whose line was left because a
-        connection waits there. Raises OSError when there is no descriptor left for it, RuntimeError without a further thread."""
+        connection waits there; `lost` when it cannot wait any more. Raises OSError when there is no descriptor left for it,
+        RuntimeError without a further thread."""
         self._ready = ready
         self._post = post
+        self._lost = lost
         self._epoll = select.epoll()
         self._stop = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._stop, select.EPOLLIN)
@@ -41,36 +46,52 @@ class ExclusiveWatch:
             raise
 
     def join(self, descriptor: int) -> None:
-        """To the end of a listener's line, unless it stands there already."""
+        """To the end of a listener's line, unless it stands there already. Raises OSError when that cannot be."""
+        # That it stands there is no error: this thread was woken, and leaves the line in a moment.
         with contextlib.suppress(FileExistsError):
             self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
-    def leave(self, descriptor: int) -> None:
-        """Out of a listener's line, wherever it stands. A `ready` may be on its way all the same."""
+    def leave(self, descriptor: int) -> bool:
+        """Out of a listener's line, wherever it stands. A `ready` may be on its way all the same.
+
+        False: it stands in none, or its descriptor, or that of this watch, is closed.
+        """
         try:
             self._epoll.unregister(descriptor)
-        except OSError as error:
-            # It stands in none, or the loop has closed it since this thread was woken for it.
-            if error.errno not in (errno.ENOENT, errno.EBADF):
-                raise
+        except OSError:
+            return False
+        return True
 
     def stop(self) -> None:
         """Out of all lines, for good: descriptors must not be joined, and may be closed, behind it."""
-        os.eventfd_write(self._stop, 1)
+        with contextlib.suppress(OSError):  # an application has closed it
+            os.eventfd_write(self._stop, 1)
 
     def descriptors(self) -> list[int]:
         """Those that it has opened."""
         return [] if self._epoll.closed else [self._epoll.fileno(), self._stop]
 
     def _wait(self) -> None:
+        try:
+            try:
+                self._wait_for_stop()
+            except (OSError, ValueError) as error:
+                self._post(self._lost, error)
+        except RuntimeError:  # the loop is closed
+            return
+
+    def _wait_for_stop(self) -> None:
+        """Raises OSError or ValueError when it cannot go on."""
+        failures = 0
         while True:
             for descriptor, _ in self._epoll.poll():
                 if descriptor == self._stop:
                     self._epoll.close()
                     os.close(self._stop)
                     return
-                self.leave(descriptor)
-                try:
-                    self._post(self._ready, descriptor)
-                except RuntimeError:  # the loop is closed
-                    return
+                # The loop may have taken it out of its line meanwhile, or closed it at the end. But when that is found again and
+                # again, something else has closed it, and the kernel will not be told any more.
+                failures = 0 if self.leave(descriptor) else failures + 1
+                if failures == _MOST_FAILURES:
+                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+                self._post(self._ready, descriptor)

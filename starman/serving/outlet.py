@@ -147,6 +147,9 @@ class Outlet:
     def close(self) -> None:
         """Give the descriptor back, and forget what was held. May be called more than once."""
         self.forget()
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            try:
+                os.close(fd)
+            except OSError:  # an application has closed it
+                return

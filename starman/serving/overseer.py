@@ -27,6 +27,10 @@ class Overseer(Protocol):
     def alone(self) -> bool:
         """Whether no sibling accepts on the same listeners. Loop."""
 
+    def give_up(self, reason: str) -> None:
+        """The loop cannot go on as it should: have another process take the place of this one, and begin to drain. `reason`
+        completes "it is replaced: ...". Loop."""
+
     def harakiri(self) -> None:
         """The application wishes that this process ends, and nothing is accepted any more: drain soon. Loop."""
 

@@ -122,5 +122,8 @@ class _Nobody:
     def alone(self) -> bool:
         return False
 
+    def give_up(self, reason: str) -> None:
+        pass
+
     def harakiri(self) -> None:
         pass

@@ -23,6 +23,7 @@ from starman.serving.overseer import Overseer
 from starman.serving.pool import Pool
 from starman.serving.rawsocket import taken_over
 from starman.serving.shared import Shared
+from starman.serving.spinning import SpinWatch
 from starman.serving.underway import count, in_flight
 from starman.tracebacks import formatted
 from starman.wsgi.call import Application
@@ -214,9 +215,14 @@ class Service:
 
     async def _tick(self, shared: Shared, acceptor: Acceptor) -> None:
         """Look after the timeouts of all connections, and show that the loop is alive."""
+        spin_watch = SpinWatch()
         while True:
+            spin_watch.leave(time.monotonic(), time.thread_time())
             await anyio.sleep(_TICK)
             if self._overseer is not None:
+                spins = spin_watch.look(time.monotonic(), time.thread_time(), shared.pool.finished)
+                if spins is not None and (self._settings.threads or not shared.pool.busy):
+                    self._overseer.give_up(spins)
                 self._overseer.tick(shared.pool.finished, len(shared.connections), shared.pool.awake)
             acceptor.tick()
             log.retry()

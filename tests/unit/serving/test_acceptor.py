@@ -56,7 +56,7 @@ def crowded_acceptor(
 ) -> Acceptor:
     """Its requests wait long for a thread, and so do its siblings'; unless told otherwise. `own`: how many connections it has."""
     pool = SimpleNamespace(longest_wait=lambda now: wait, welcome=lambda: None)
-    shared = SimpleNamespace(pool=pool, connections=set(range(own)), doomed=False, on_harakiri=None)
+    shared = SimpleNamespace(pool=pool, connections=set(range(own)), doomed=False, draining=False, on_harakiri=None)
     siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: fewest, alone=lambda: False)
     made = Acceptor(cast("Any", shared), threads=1, multiprocess=True, tls=cast("Any", "tls"), siblings=cast("Any", siblings))
     made._watch = cast("Any", watch)
@@ -217,3 +217,71 @@ def test_a_connection_that_cannot_be_made_costs_no_other(
         with running.client() as client:
             assert client.get("/").body == b"made"
     assert capfd.readouterr().err.count("a connection could not be made") == 2
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EEXIST, errno.ENOTSOCK])
+@pytest.mark.parametrize("where", ["accept", "connect", "join", "watch"])
+def test_an_error_that_comes_back_has_the_process_replaced(number: int, where: str) -> None:
+    """As when an application has closed a descriptor of the loop's: no further connection would be served."""
+
+    def fail(*arguments: object) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    async def fail_later() -> None:
+        fail()
+
+    async def main() -> None:
+        acceptor = crowded_acceptor(Listener(), Watch())
+        given_up: list[str] = []
+        acceptor._siblings.give_up = given_up.append  # type: ignore[union-attr, method-assign]
+        for _ in range(3):
+            if where == "accept":
+                accepting = cast("Any", SimpleNamespace(accept=fail, fileno=lambda: NUMBER))
+                assert not acceptor._accept(accepting, cast("Any", None))
+            elif where == "connect":
+                with socket.socket() as sock:
+                    acceptor._pending += 1
+                    acceptor._go_on(fail_later(), sock)
+                    assert sock.fileno() == -1
+            elif where == "join":
+                acceptor._watch = cast("Any", SimpleNamespace(join=fail))
+                acceptor._look_at(NUMBER)
+            else:
+                acceptor._give_up(module._NO_WAIT, OSError(number, os.strerror(number)))
+        assert len(given_up) == 1
+        assert os.strerror(number) in given_up[0]
+        assert acceptor._shared.doomed
+        assert acceptor._shared.draining
+        assert acceptor._pending == 0
+
+    asyncio.run(main())
+
+
+def test_a_client_that_has_gone_again_is_no_reason(capfd: pytest.CaptureFixture[str]) -> None:
+    async def fail(number: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async def main() -> None:
+        acceptor = crowded_acceptor(Listener(), Watch())
+        for number in (errno.ENOTCONN, errno.ECONNRESET, errno.EINVAL):
+            with socket.socket() as sock:
+                acceptor._pending += 1
+                acceptor._go_on(fail(number), sock)
+        assert not acceptor._shared.doomed
+
+    asyncio.run(main())
+    assert capfd.readouterr().err == ""
+
+
+def test_without_others_it_is_said_once_in_a_while(capfd: pytest.CaptureFixture[str]) -> None:
+    """`serve` has no process that takes its place."""
+
+    async def main() -> None:
+        acceptor = crowded_acceptor(Listener(), Watch())
+        acceptor._siblings = None
+        for _ in range(3):
+            acceptor._give_up(module._NO_WAIT, OSError(errno.EBADF, os.strerror(errno.EBADF)))
+        assert not acceptor._shared.doomed
+
+    asyncio.run(main())
+    assert capfd.readouterr().err.count("this server should be started anew: it cannot wait for connections") == 1

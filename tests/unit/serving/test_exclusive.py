@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import queue
+import select
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -19,11 +22,21 @@ pytestmark = pytest.mark.skipif(not exclusive.available, reason="needs EPOLLEXCL
 SECONDS = 20.0
 
 
+def _call(callback: Callable[..., object], argument: object) -> None:
+    callback(argument)
+
+
+def _never(error: Exception) -> None:
+    raise AssertionError(error)
+
+
 class Waiting:
     """One of several processes, as far as the kernel knows."""
 
     def __init__(self, name: str, woken: queue.Queue[tuple[str, int]]) -> None:
-        self.watch = ExclusiveWatch(lambda descriptor: woken.put((name, descriptor)), lambda ready, descriptor: ready(descriptor))
+        self.watch = ExclusiveWatch(
+            lambda descriptor: woken.put((name, descriptor)), lambda ready, descriptor: ready(descriptor), lambda error: None
+        )
 
 
 @pytest.fixture
@@ -99,7 +112,7 @@ def test_a_closed_loop_ends_the_thread(listener: socket.socket) -> None:
         said.put("posted")
         raise RuntimeError("the loop is closed")
 
-    watch = ExclusiveWatch(lambda descriptor: None, post)
+    watch = ExclusiveWatch(lambda descriptor: None, post, _never)
     watch.join(listener.fileno())
     connect(listener)
     assert said.get(timeout=SECONDS) == "posted"
@@ -124,7 +137,7 @@ def test_a_listener_that_is_closed_while_it_is_reported_is_left_without_an_error
                 listener.close()
             woken.put(("", descriptor))
 
-        watch = ExclusiveWatch(lambda descriptor: None, post)
+        watch = ExclusiveWatch(lambda descriptor: None, post, _never)
         stack.callback(watch.stop)
         stack.callback(held.set)
         for listener in listeners[:3]:
@@ -139,3 +152,44 @@ def test_a_listener_that_is_closed_while_it_is_reported_is_left_without_an_error
         watch.join(last.fileno())
         connect(last)
         assert woken.get(timeout=SECONDS) == ("", last.fileno())
+
+
+def test_a_thread_that_cannot_wait_any_more_says_so(listener: socket.socket) -> None:
+    """Its epoll was closed, or a listener was while the kernel still tells of it: the thread must not spin."""
+    said: queue.Queue[object] = queue.Queue()
+
+    def lost(error: Exception) -> None:
+        said.put(error)
+
+    def post(callback: object, argument: object) -> None:
+        if callback is lost:
+            said.put(argument)
+
+    # By another descriptor the open socket lives on, and the kernel keeps telling of the closed one.
+    watched = listener.dup()
+    watch = ExclusiveWatch(lambda descriptor: None, post, lost)
+    watch.join(watched.fileno())
+    watched.close()
+    connect(listener)
+    error = said.get(timeout=SECONDS)
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EBADF
+    assert said.empty()
+    for descriptor in watch.descriptors():
+        os.close(descriptor)
+    watch._epoll = select.epoll()
+    watch._epoll.close()
+
+
+def test_what_cannot_be_joined_is_an_error(listener: socket.socket) -> None:
+    watch = ExclusiveWatch(lambda descriptor: None, lambda *_: None, lambda error: None)
+    watch.join(listener.fileno())
+    watch.join(listener.fileno())
+    assert watch.leave(listener.fileno())
+    assert not watch.leave(listener.fileno())
+    closed = listener.dup()
+    number = closed.fileno()
+    closed.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        watch.join(number)
+    watch.stop()

@@ -1,0 +1,39 @@
+"""An application that closes descriptors which are not its own, or makes the loop spin. Plain PEP 3333, and a hook."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import starman.serving.spinning
+from starman import hooks
+
+# For the tests' sake: a spinning loop is found in ten seconds.
+starman.serving.spinning.SPIN_SECONDS = 2.0
+
+loops: list[asyncio.AbstractEventLoop] = []
+
+
+@hooks.worker_ready
+def remember() -> None:
+    loops.append(asyncio.get_running_loop())
+
+
+def spin() -> None:
+    """Have the loop watch a pipe that is at its end: it is told of that for ever."""
+    reading, writing = os.pipe()
+    loops[0].add_reader(reading, int)
+    os.close(writing)
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+    what, _, number = environ["PATH_INFO"][1:].partition("/")
+    pid = str(os.getpid()).encode()
+    if what == "close":
+        os.close(int(number))
+    elif what == "spin":
+        loops[0].call_soon_threadsafe(spin)
+    start_response("200 OK", [("Content-Length", str(len(pid)))])
+    return [pid]

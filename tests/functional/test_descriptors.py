@@ -1,0 +1,51 @@
+"""A worker whose event loop cannot go on is replaced, and the log says why: whatever descriptor the application has closed."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from tests.functional.harness import Server, wait_until
+from tests.functional.wire import NoResponseError, TruncatedError
+
+APPLICATION = "tests.functional.descriptors:app"
+# So many connections are served in a row by a server that is well.
+WELL = 16
+
+
+def is_well(server: Server) -> bool:
+    for _ in range(WELL):
+        try:
+            with server.client(10.0) as client:
+                if client.get("/").status != 200:
+                    return False
+        except (NoResponseError, TruncatedError, ConnectionError, TimeoutError):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("descriptor", range(3, 21))
+def test_a_server_recovers_whatever_an_application_closes(descriptor: int) -> None:
+    """All of a worker's descriptors are among these, and some that are not open."""
+    with Server(APPLICATION, "--workers", "2", "--graceful-timeout", "3", warnings="default") as server:
+        with contextlib.suppress(NoResponseError, TruncatedError, TimeoutError), server.client(5.0) as client:
+            client.get(f"/close/{descriptor}")
+        assert wait_until(lambda: is_well(server), 40), server.log
+        server.stop()
+
+
+@pytest.mark.parametrize("threads", ["2", "0"])
+def test_a_loop_that_spins_is_found_and_its_worker_replaced(threads: str) -> None:
+    with Server(APPLICATION, "--workers", "1", "--threads", threads, "--graceful-timeout", "3") as server:
+        with server.client() as client:
+            pid = client.get("/spin").body.decode()
+        server.wait_for(
+            rf"\[{pid}\] \[ERROR\] this worker cannot go on, and finishes what it has: its loop has used \d+ % of a CPU "
+            r"for \d+ s, and nothing has moved\n",
+            timeout=60,
+        )
+        server.wait_for(rf"worker 1 \({pid}\) is replaced: its loop has used \d+ % of a CPU", timeout=30)
+        assert wait_until(lambda: server.worker_pids() != [] and int(pid) not in server.worker_pids(), 30)
+        with server.client() as client:
+            assert client.get("/").body.decode() != pid
