@@ -15,6 +15,7 @@ from starman.errors import StarmanError
 from starman.sources import Action, from_arguments, from_command_line, off_flag
 from starman.takeover import answer_trial, handed_over, settings_after
 from starman.version import VERSION
+from starman.workdir import started_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _is_compiled() -> bool:
 
 
 def _run(argv: list[str]) -> int:
-    directory = os.getcwd()
+    directory = started_in(os.environ)
     answer_trial(lambda: from_command_line(from_arguments(argv), os.environ, directory))
     handover = handed_over()
     line = from_arguments(argv)

@@ -43,12 +43,12 @@ def load_application(settings: Settings) -> WSGIApplication:
     """
     from starman.wsgi.mount import mount
 
-    _extend_path([*(os.path.abspath(directory) for directory in settings.include), os.getcwd()])
+    here = os.getcwd()
+    _extend_path([*(os.path.abspath(directory) for directory in settings.include), here])
+    # Before the modules are imported, which may change the working directory.
+    target = settings.app or (find_application(here) if settings.eval is None else "")
     modules = [_import(name, f"module {name!r} (--modules)") for name in settings.modules]
-    if settings.eval is not None:
-        application = _evaluate(settings.eval, modules)
-    else:
-        application = _load(settings.app or find_application(os.getcwd()))
+    application = _load(target, here) if settings.eval is None else _evaluate(settings.eval, modules)
     return mount(application, settings.path)
 
 
@@ -102,11 +102,12 @@ def _is_application(filename: str) -> bool:
     return os.path.join("importlib", "__init__.py") not in filename
 
 
-def _load(target: str) -> WSGIApplication:
-    """The application of `target`: PLACE or PLACE:NAME, where PLACE is a module or a file."""
+def _load(target: str, directory: str) -> WSGIApplication:
+    """The application of `target`: PLACE or PLACE:NAME, where PLACE is a module, or a file as seen from `directory`."""
     place, _, expression = target.partition(":")
-    if os.sep in place or place.endswith(".py") or (os.path.isfile(place) and not place.isidentifier()):
-        module = _import_file(place, target)
+    path = os.path.join(directory, place)
+    if os.sep in place or place.endswith(".py") or (os.path.isfile(path) and not place.isidentifier()):
+        module = _import_file(path, target)
     elif place and all(part.isidentifier() for part in place.split(".")):
         module = _import(place, repr(target))
     else:

@@ -10,6 +10,7 @@ from functools import partial
 
 from starman import appfork, log, service_links, standard
 from starman.errors import SettingError, StartError
+from starman.workdir import Workdir, started_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run(app: Application | str | None = None, **settings: object) -> None:
         raise StartError("starman.run takes the signals over, which only the main thread can: call it there")
     refuse_running_loop()
     standard.open_missing()
-    directory = os.getcwd()
+    directory = started_in(os.environ)
 
     def read() -> Settings:
         return from_keywords(app, settings, os.environ, directory)
@@ -98,7 +99,8 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     from starman.sources import from_keywords
 
     standard.open_missing()
-    chosen = from_keywords(app, settings, os.environ, os.getcwd())
+    workdir = Workdir(started_in(os.environ))
+    chosen = from_keywords(app, settings, os.environ, workdir.start).located(workdir.absolute)
     with error_log(chosen.error_log):
         inheritance = Inheritance.take(os.environ)
         for warning in (*chosen.warnings(), *inheritance.warnings):
@@ -133,10 +135,10 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     # Both before a daemon is another process: systemd's variables name the one that it has started.
     inheritance = Inheritance.take(os.environ)
     notifier = Notifier.take(os.environ)
-    program.directory, program.variables = os.getcwd(), notifier.variables
+    program.variables = notifier.variables
     inheritance.check(settings)
     identity = Identity.of(settings)
-    enter(settings)
+    program.workdir = enter(settings)
     if not settings.daemonize:
         return _be_master(settings, program, inheritance, identity, Observers([notifier]), embedded=embedded)
 
@@ -163,15 +165,20 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     from starman.process.pidfile import PidFile
 
     notifier = Notifier.take(os.environ)
-    program.directory, program.variables = os.getcwd(), notifier.variables
-    enter(settings)
-    with PidFile(settings.pid, claimed=True), ErrorLog(settings.error_log, opened=True) as error_log:
+    program.variables = notifier.variables
+    program.workdir = enter(settings)
+    error_log = ErrorLog(settings.error_log, opened=True, directory=program.workdir.base)
+    with PidFile(settings.pid, claimed=True), error_log:
         blueprint = Blueprint(settings, take_over_listeners(handover.listeners), program)
         return Master(blueprint, error_log, handover).run(observers=Observers([notifier]))
 
 
-def enter(settings: Settings) -> None:
-    """Go where the settings say, before anything relative is looked for and any file made. Raises SettingError."""
+def enter(settings: Settings) -> Workdir:
+    """Go where the settings say, before anything relative is looked for and any file made. Returns where that is, by name.
+
+    Raises SettingError; StartError when the working directory has been removed.
+    """
+    start = started_in(os.environ)
     if settings.umask is not None:
         os.umask(settings.umask)
     if settings.chdir is not None:
@@ -179,6 +186,7 @@ def enter(settings: Settings) -> None:
             os.chdir(settings.chdir)
         except OSError as error:
             raise SettingError(f"{settings.source('chdir')}: cannot change to {settings.chdir}: {error.strerror}") from None
+    return Workdir(start, settings.chdir)
 
 
 def try_out(settings: Settings) -> None:
@@ -188,7 +196,7 @@ def try_out(settings: Settings) -> None:
     from starman.process.blueprint import import_service
 
     import_service()
-    enter(settings)
+    settings = settings.located(enter(settings).absolute)
     # A child that the application forks is not to try it out as well.
     Belongings([], signals=False)
     application = _load(settings)
@@ -225,7 +233,7 @@ def _be_master(
             if identity is not None:
                 _create_logs(settings, identity)
                 identity.assume()
-            with ErrorLog(settings.error_log) as error_log:
+            with ErrorLog(settings.error_log, directory=program.workdir.base) as error_log:
                 for warning in (*settings.warnings(), *inheritance.warnings, *_pid_file_warnings(settings, identity)):
                     log.warning(warning)
                 if (ignored := service_links.notice(os.environ)) is not None:

@@ -12,9 +12,14 @@ from starman.table import DEFAULT_PORT, Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["DEFAULT_PORT", "DEFAULT_SOURCE", "SETTINGS", "Given", "Setting", "Settings", "nearest"]
+
+# Settings that are paths, and are used by processes that run the application. The master opens the others before it is loaded.
+PATHS = ("include", "ssl_cert", "ssl_key", "access_log")
+# What such a setting may be instead of a path.
+_NO_FILES = ("-", "off")
 
 
 class Settings(Table):
@@ -73,6 +78,18 @@ class Settings(Table):
         object.__setattr__(settings, "_values", dict(values))
         settings._agree()
         return settings
+
+    def located(self, absolute: Callable[[str], str]) -> Settings:
+        """These settings with the paths in PATHS made absolute, so that they stay the same when the application changes the
+        working directory. For processes that load the application; what is shown and handed on is as it was written."""
+        values, sources = self.snapshot()
+        for name in PATHS:
+            value = values[name]
+            if isinstance(value, tuple):
+                values[name] = tuple(map(absolute, value))
+            elif isinstance(value, str) and value not in _NO_FILES:
+                values[name] = absolute(value)
+        return Settings.restored(values, sources)
 
     def snapshot(self) -> tuple[dict[str, object], dict[str, str]]:
         """The value of every setting, plain data, and where those were written that are no defaults. Copies."""

@@ -5,6 +5,8 @@ Imports the serving side only when asked to, in a mold: the master holds the blu
 
 from __future__ import annotations
 
+from starman.workdir import Workdir
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,10 +43,11 @@ class Program:
     application: the callable, when the calling program has it already; `load` is not called then.
     describe: what is served, in a few words, for titles ("app:app").
     reread: reads the settings again from where they were read at the start, in a child; raises SettingError. None: they stay.
-    directory: where the server was started. variables: what was taken from its environment; both for a program that is exec'ed.
+    workdir: where the server was started, and where it works. variables: what was taken from its environment, for a program that
+    is exec'ed.
     """
 
-    __slots__ = ("application", "describe", "directory", "load", "reread", "variables")
+    __slots__ = ("application", "describe", "load", "reread", "variables", "workdir")
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class Program:
         self.application = application
         self.describe = describe
         self.reread = reread
-        self.directory = "."
+        self.workdir = Workdir(".")
         self.variables: dict[str, str] = {}
 
 
@@ -95,12 +98,13 @@ class Blueprint:
         return self.program.load(self.settings)
 
     def revised(self, settings: str) -> Blueprint:
-        """The blueprint with these settings in place of its own, as `starman.revision` encodes them; "": it stays."""
-        if not settings:
-            return self
+        """The blueprint with these settings, as `starman.revision` encodes them, in place of its own; "": with its own. All paths
+        are absolute then. In a process that runs the application, before it is loaded."""
         from starman.revision import decode
 
-        revised = Blueprint(decode(settings), self.listeners, self.program, self.import_service)
+        chosen = decode(settings) if settings else self.settings
+        located = chosen.located(self.program.workdir.absolute)
+        revised = Blueprint(located, self.listeners, self.program, self.import_service)
         revised.scoreboard = self.scoreboard
         return revised
 

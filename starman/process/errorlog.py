@@ -17,11 +17,12 @@ class ErrorLog:
 
     __slots__ = ("_kept", "_opened", "_path", "_written")
 
-    def __init__(self, path: str | None, *, opened: bool = False) -> None:
-        """`path` None: standard error is the error log, and nothing is changed. `opened`: descriptor 2 points at it already."""
+    def __init__(self, path: str | None, *, opened: bool = False, directory: str | None = None) -> None:
+        """`path` None: standard error is the error log, and nothing is changed. `opened`: descriptor 2 points at it already.
+        `directory`: what `path` is relative to, by name; None: the working directory."""
         self._written = path
         # As it is meant now, wherever the process may be when it is opened again.
-        self._path = None if path is None else os.path.abspath(path)
+        self._path = None if path is None else os.path.join(directory or os.getcwd(), path)
         self._opened = opened
         self._kept = -1
 

@@ -173,6 +173,8 @@ class _Mold:
         # Hazard 7: the new process must not hold the mold's end: the mold ends when it, and nobody else, is at its end of file.
         show_stacks(child_channel.stacks)  # before the mold's descriptor for them is closed
         self._channel.abandon()
+        if self._application is None:
+            self._blueprint.program.workdir.enter()
         blueprint = self._blueprint.revised(order.settings)
         if order.role is Role.MOLD:
             run_mold(child_channel, blueprint, preload=True)

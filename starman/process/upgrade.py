@@ -172,10 +172,13 @@ def take_over(handover: Handover, roster: Roster, links: Links, reaper: Reaper) 
 
 def _become(program: Program, variables: dict[str, str]) -> NoReturn:
     """Exec this program anew, where it was started, from what is installed now, with `variables` more. Raises OSError."""
-    before = os.getcwd()
-    os.chdir(program.directory)
+    start = program.workdir.start
+    # By a descriptor: the directory of now may have been removed.
+    before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
     try:
+        os.chdir(start)
         # The interpreter by its path, which may lead to another by now; -W, -m and all other arguments as they were.
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **variables})
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PWD": start, **variables})
     finally:
-        os.chdir(before)
+        os.fchdir(before)
+        os.close(before)
