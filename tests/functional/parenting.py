@@ -238,6 +238,7 @@ def share_socket(environ: Environ, start_response: StartResponse) -> Iterable[by
     pid = os.fork()
     if pid == 0:
         connection.sendall(b"child,")
+        connection.close()  # its own one: the parent's goes on
         return []
     connection.sendall(reap(pid).encode())
     return []

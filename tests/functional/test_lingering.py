@@ -116,9 +116,11 @@ def test_a_drain_waits_for_a_slow_reader_whose_connection_is_idle(pair: Pair, se
         assert "are reset" not in server.log
 
 
-def test_a_client_that_is_refused_is_not_read_at_full_speed(server: Server) -> None:
-    """It has its answer all the same. What the kernels of both sides buffer comes on top of what is read and dropped."""
-    with Client(("127.0.0.1", server.ports[0])) as client:
+@pytest.mark.parametrize("listener", [0, 1], ids=["plain", "tls"])
+def test_a_client_that_is_refused_is_not_read_at_full_speed(server: Server, listener: int) -> None:
+    """It has its answer all the same. What the kernels of both sides buffer comes on top of what is read and dropped. A TLS port
+    refuses a client that speaks plainly."""
+    with Client(("127.0.0.1", server.ports[listener])) as client:
         client.send(b"BAD\r\n\r\n")
         assert client.read().status == 400
         sent, flood = 0, bytes(1 << 20)
