@@ -24,6 +24,7 @@ from starman.serving.pool import Pool
 from starman.serving.rawsocket import taken_over
 from starman.serving.shared import Shared
 from starman.serving.spinning import SpinWatch
+from starman.serving.stuck import StuckWatch
 from starman.serving.underway import count, in_flight
 from starman.tracebacks import formatted
 from starman.wsgi.call import Application
@@ -215,7 +216,7 @@ class Service:
 
     async def _tick(self, shared: Shared, acceptor: Acceptor) -> None:
         """Look after the timeouts of all connections, and show that the loop is alive."""
-        spin_watch = SpinWatch()
+        spin_watch, stuck_watch = SpinWatch(), StuckWatch(time.monotonic())
         while True:
             spin_watch.leave(time.monotonic(), time.thread_time())
             await anyio.sleep(_TICK)
@@ -230,6 +231,7 @@ class Service:
             now = time.monotonic()
             if shared.doomed and not self._drain_asked and shared.spare(now):
                 acceptor.resume()
+            stuck_watch.look(shared, now)
             shared.refusals.check(now)
             shared.shortages.check(now)
             due = shared.connections.due(now)

@@ -60,3 +60,21 @@ def _by_connection(shared: Shared) -> Iterator[tuple[Any, Any, list[Exchange]]]:
 def _line(head: RequestHead) -> str:
     target = printable(head.target[:_TARGET_BYTES])
     return f"{printable(head.method)} {target}{'...' if len(head.target) > _TARGET_BYTES else ''}"
+
+
+def running(shared: Shared) -> list[tuple[str, float]]:
+    """The requests that have a thread, and the instant at which each was complete; but not those whose clients have gone."""
+    queued = set(map(id, _queue(shared)))
+    found = [exchanges[0] for _, writer, exchanges in _by_connection(shared) if exchanges and writer._exchange is exchanges[0]]
+    return [(_line(exchange.head), exchange.queued_at) for exchange in found if id(exchange) not in queued]
+
+
+def waiting(shared: Shared) -> int:
+    """How many requests wait for a thread."""
+    return len(_queue(shared))
+
+
+def _queue(shared: Shared) -> list[Exchange]:
+    """A copy: threads take from it."""
+    pool: Any = shared.pool
+    return list(pool._queue.copy())

@@ -1,0 +1,50 @@
+"""Says that all threads of a worker are stuck while requests wait for one: once when it begins, and once when it is over.
+
+Looked at by the worker's tick, so it costs a request nothing. Loop only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starman import log
+from starman.inflight import counted, named
+from starman.serving.underway import running, waiting
+
+if TYPE_CHECKING:
+    from starman.serving.shared import Shared
+
+# The threads are stuck when none has finished a request for so long (seconds), and one has waited for a thread for as long.
+STUCK_SECONDS = 5.0
+# And it is not said more often than this (seconds).
+QUIET_SECONDS = 60.0
+
+
+class StuckWatch:
+    """The watch over one worker's threads."""
+
+    __slots__ = ("_finished", "_since", "_stuck", "_told_at")
+
+    def __init__(self, now: float) -> None:
+        """`now` is monotonic."""
+        self._finished = 0
+        # When a request was last known to be finished, or no request waited.
+        self._since = now
+        self._stuck = False
+        self._told_at = float("-inf")
+
+    def look(self, shared: Shared, now: float) -> None:
+        """Say what there is to be said. `now` is monotonic."""
+        pool = shared.pool
+        waits = pool.longest_wait(now)
+        if pool.finished != self._finished or not waits:
+            if self._stuck:
+                self._stuck = False
+                log.info(f"requests are finished again, after {now - self._since:.1f} s")
+            self._finished, self._since = pool.finished, now
+        elif min(waits, now - self._since) >= STUCK_SECONDS and not self._stuck and now - self._told_at >= QUIET_SECONDS:
+            self._stuck, self._told_at = True, now
+            log.warning(
+                f"all {counted(pool.awake, 'thread')} of this worker are busy, and none has finished a request for "
+                f"{now - self._since:.1f} s: {counted(waiting(shared), 'request', 'are')} waiting{named(running(shared), now)}"
+            )
