@@ -48,7 +48,8 @@ is a flag, and its `--no-` form turns off what the environment or the file turne
 
 A name that is no setting, anywhere, is an error that names the nearest one: an unknown option, a `STARMAN_` variable, a key,
 a keyword. `starman-uv --print-config` shows every value and where it comes from; `starman-uv --check` also does
-all that a worker does before it serves: it loads the application, reads certificates, and warms up.
+all that a start does before it serves: it [binds the listeners](deployment.md#before-a-start), loads the application, reads
+certificates, and warms up, within `--boot-timeout`.
 
 On the command line alone: `--config FILE`, `--print-config`, `--check`, `-h`/`--help`, `-v`/`--version`.
 

@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 
-from starman import log, service_links, standard
+from starman import log, standard
+from starman.check import INTERRUPTED, check, report
 from starman.declaration import SETTINGS, Setting
 from starman.errors import StarmanError
 from starman.sources import Action, from_arguments, from_command_line, off_flag
@@ -21,7 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.settings import Settings
 
-INTERRUPTED = 130  # as a shell reports a command that SIGINT ended: 128 + 2
 COLUMNS = 80
 HELP_INDENT = 28
 
@@ -40,7 +40,7 @@ before the environment, the environment before the file.
 OTHER_OPTIONS = (
     ("--config FILE", "Read the settings of this TOML file, and of no other."),
     ("--print-config", "Print every setting, its value and where it comes from, and exit."),
-    ("--check", "Check the settings, load the application, report, and exit."),
+    ("--check", "Check the settings, bind the listeners, load the application, report, and exit."),
     ("-h, --help", "Print this, and exit."),
     ("-v, --version", "Print the version, and exit."),
 )
@@ -66,17 +66,6 @@ def main(argv: list[str] | None = None) -> int:
         log.finish()
         if opened:
             log.close_own()
-
-
-def report(error: StarmanError) -> int:
-    """Print `error` for an operator, and return the exit status that it means. Not kept waiting by a full standard error."""
-    details = f"\n{error.details}" if error.details else ""
-    text = f"starman: {error}{details}\n"
-    if sys.stderr is sys.__stderr__:
-        log.raw(text)
-    else:
-        sys.stderr.write(text)
-    return error.exit_status
 
 
 def _is_compiled() -> bool:
@@ -111,52 +100,6 @@ def _run(argv: list[str]) -> int:
     from starman.server import run_master
 
     return run_master(settings, read, handover)
-
-
-def check(settings: Settings) -> int:
-    """Load the application in a child, report on standard output, and return 0; or report the error, and return its status.
-
-    A child, because an application may start threads that never end, or end the process.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        from starman.process.exiting import end_unserved
-
-        end_unserved(_check_in_child(settings))
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status < 0:
-        print(f"starman: loading the application was ended by signal {-status}", file=sys.stderr)
-        return 1
-    return status
-
-
-def _check_in_child(settings: Settings) -> int:
-    from starman.loading import describe
-    from starman.process.identity import Identity
-    from starman.server import try_out
-
-    status = 1
-    try:
-        Identity.of(settings)
-        try_out(settings)
-        for line in (*settings.warnings(), service_links.notice(os.environ)):
-            if line is not None:
-                print(f"starman: {line}", file=sys.stderr)
-        sources = [settings.source(name) for name in SETTINGS if settings.source(name) != "default"]
-        print(f"application  {describe(settings)}: loaded")
-        print(f"listening    {', '.join(str(address) for address in settings.addresses())}")
-        print(f"settings     valid; given: {', '.join(sources) or 'none'}")
-        status = 0
-    except StarmanError as error:
-        status = report(error)
-    except KeyboardInterrupt:
-        status = INTERRUPTED
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-    return status
 
 
 def config_text(settings: Settings) -> str:

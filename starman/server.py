@@ -189,14 +189,16 @@ def enter(settings: Settings) -> Workdir:
     return Workdir(start, settings.chdir)
 
 
-def try_out(settings: Settings) -> None:
+def try_out(settings: Settings, *, entered: bool = False) -> None:
     """Do all that has to succeed before a worker of these settings can serve. In a child of one's own, for an application may
-    start threads that never end. Raises StarmanError, and what goes wrong in imports of ours."""
+    start threads that never end. `entered`: `enter` was called, and the paths are absolute.
+    Raises StarmanError, and what goes wrong in imports of ours."""
     from starman.process.belongings import Belongings
     from starman.process.blueprint import import_service
 
     import_service()
-    settings = settings.located(enter(settings).absolute)
+    if not entered:
+        settings = settings.located(enter(settings).absolute)
     # A child that the application forks is not to try it out as well.
     Belongings([], signals=False)
     application = _load(settings)

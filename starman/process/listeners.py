@@ -72,18 +72,20 @@ class Listener:
         self.socket.close()
 
 
-def open_listeners(addresses: Iterable[Address], settings: Settings, owner: tuple[int, int] = (-1, -1)) -> list[Listener]:
+def open_listeners(
+    addresses: Iterable[Address], settings: Settings, owner: tuple[int, int] = (-1, -1), *, listens: bool = True
+) -> list[Listener]:
     """Open a listener for every address; a host name that resolves to several addresses gets one for each.
 
     Uses backlog, socket_mode and socket_group of `settings`. `owner`: the uid and gid that the files of UNIX sockets are given
-    to, -1 leaves one as it is; socket_group comes before that gid. Raises ListenError, one line, for the first that cannot be
-    opened, with those before it closed again.
+    to, -1 leaves one as it is; socket_group comes before that gid. `listens`: False binds only, so that no client connects.
+    Raises ListenError, one line, for the first that cannot be opened, with those before it closed again.
     """
     opened: list[Listener] = []
     try:
         for address in addresses:
             # One by one, so that those of a name that fails half-way are closed as well.
-            for listener in _open(address, settings, owner):
+            for listener in _open(address, settings, owner, settings.backlog if listens else None):
                 opened.append(listener)
     except BaseException:
         for listener in opened:
@@ -104,16 +106,16 @@ def take_over_listeners(handed: Iterable[HandedListener]) -> list[Listener]:
     return listeners
 
 
-def _open(address: Address, settings: Settings, owner: tuple[int, int]) -> Iterator[Listener]:
+def _open(address: Address, settings: Settings, owner: tuple[int, int], backlog: int | None) -> Iterator[Listener]:
     try:
         if address.kind is AddressKind.TCP:
-            yield from _open_tcp(address, settings.backlog)
+            yield from _open_tcp(address, backlog)
         elif address.kind is AddressKind.UNIX:
-            yield _open_unix(address, settings, owner)
+            yield _open_unix(address, settings, owner, backlog)
         elif address.kind is AddressKind.ABSTRACT:
-            yield _open_abstract(address, settings.backlog)
+            yield _open_abstract(address, backlog)
         else:
-            yield _adopt(address, settings.backlog)
+            yield _adopt(address, backlog)
     except socket.gaierror as error:
         raise _refusal(address, f"the host name cannot be resolved ({error.strerror})") from None
     except OSError as error:
@@ -131,7 +133,7 @@ def _refusal(address: Address, reason: str) -> ListenError:
     return ListenError(f"cannot listen on {address}: {reason}")
 
 
-def _open_tcp(address: Address, backlog: int) -> Iterator[Listener]:
+def _open_tcp(address: Address, backlog: int | None) -> Iterator[Listener]:
     """One listener for each address of this machine that the host resolves to; of the two for "*", the first there is."""
     opened = 0
     absent: OSError | None = None
@@ -159,7 +161,7 @@ def resolve(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
     return list(dict.fromkeys((family, host) for family, _, _, _, host in found))
 
 
-def _bind_tcp(address: Address, family: int, host: tuple[Any, ...], backlog: int) -> Listener:
+def _bind_tcp(address: Address, family: int, host: tuple[Any, ...], backlog: int | None) -> Listener:
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         # So that a restarted server can bind while connections of its predecessor are in TIME_WAIT.
@@ -175,13 +177,14 @@ def _bind_tcp(address: Address, family: int, host: tuple[Any, ...], backlog: int
         raise
 
 
-def _listen(opened: socket.socket, address: Address, backlog: int, file: tuple[str, int, int] | None = None) -> Listener:
+def _listen(opened: socket.socket, address: Address, backlog: int | None, file: tuple[str, int, int] | None = None) -> Listener:
     opened.setblocking(False)
-    opened.listen(backlog)
+    if backlog is not None:
+        opened.listen(backlog)
     return Listener(opened, address, file)
 
 
-def _open_unix(address: Address, settings: Settings, owner: tuple[int, int]) -> Listener:
+def _open_unix(address: Address, settings: Settings, owner: tuple[int, int], backlog: int | None) -> Listener:
     path = os.path.abspath(address.path)
     try:
         unixsocket.make_room(path)
@@ -193,7 +196,7 @@ def _open_unix(address: Address, settings: Settings, owner: tuple[int, int]) -> 
     try:
         file = unixsocket.bind(opened, path, settings.socket_mode, owner)
         try:
-            return _listen(opened, address, settings.backlog, (path, *file))
+            return _listen(opened, address, backlog, (path, *file))
         except BaseException:
             unixsocket.remove(path, file)
             raise
@@ -213,7 +216,7 @@ def _gid(group: str | int) -> int:
         raise ListenError(f"socket_group: no group is called {group!r}") from None
 
 
-def _open_abstract(address: Address, backlog: int) -> Listener:
+def _open_abstract(address: Address, backlog: int | None) -> Listener:
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         opened.bind(b"\0" + os.fsencode(address.path))
@@ -223,7 +226,7 @@ def _open_abstract(address: Address, backlog: int) -> Listener:
         raise
 
 
-def _adopt(address: Address, backlog: int) -> Listener:
+def _adopt(address: Address, backlog: int | None) -> Listener:
     """A descriptor that we were started with. Its file, if any, is not ours to remove."""
     try:
         opened = socket.socket(fileno=address.fd)

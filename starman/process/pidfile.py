@@ -102,6 +102,15 @@ def replaceable_in(path: str, uid: int, gids: Collection[int]) -> str | None:
         directory = above
 
 
+def running(path: str) -> int | None:
+    """The process id in a pid file, if that process lives; None if not, or there is no such file."""
+    try:
+        pid = _read(path)
+    except OSError:
+        return None
+    return pid if pid is not None and _wrote(pid, path) else None
+
+
 def _read(path: str) -> int | None:
     """The process id in the file; None when there is none, or no file. Does not wait for the writer of a FIFO.
 

@@ -22,6 +22,8 @@ def checked(arguments: list[str], directory: Path) -> None:
     """`starman-uv --check` with these arguments is content."""
     (directory / "shop").mkdir()
     (directory / "shop" / "wsgi.py").write_text("def application(environ, start_response): ...\n")
+    # The directory of the socket is the service's: --check binds there.
+    arguments = [argument.replace("/run/starman/", f"{directory}/") for argument in arguments]
     command = [sys.executable, "-m", "starman", "--check", *arguments]
     done = subprocess.run(command, cwd=directory, env=environment(None), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

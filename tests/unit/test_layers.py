@@ -28,7 +28,10 @@ ROOMS = {
     "wsgi": {"wsgi"},
     "serving": {"serving"},
     "process": {"process"},
-    "top": {"", "__main__", "applicationcheck", "cli", "discovery", "embedding", "loading", "server", "sources", "takeover"},
+    "top": {
+        *("", "__main__", "applicationcheck", "check", "cli", "discovery", "embedding", "loading"),
+        *("server", "sources", "takeover"),
+    },
 }
 ORDER = list(ROOMS)
 

@@ -1,0 +1,165 @@
+"""`--check`: does all that a start does before it serves, in a child, and releases what it took. Prints what it found.
+
+The listeners are bound, but nothing listens there, so no client connects meanwhile. Imported for this command alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from starman import service_links
+from starman.addresses import AddressKind
+from starman.declaration import SETTINGS
+from starman.errors import ListenError, StarmanError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from starman.addresses import Address
+    from starman.process.inherited import Inheritance
+    from starman.settings import Settings
+
+INTERRUPTED = 130  # as a shell reports a command that SIGINT ended: 128 + 2
+# How often (seconds) the child is looked at, and how long it may take to write its stacks.
+_LOOK_SECONDS = 0.02
+_STACKS_SECONDS = 1.0
+
+
+def check(settings: Settings) -> int:
+    """Bind, load and warm up in a child, report on standard output, and return 0; or report the error, and return its status.
+
+    A child, because an application may start threads that never end, end the process, or hang: boot_timeout ends that with
+    the stacks of its threads on standard error. Main thread only.
+    """
+    from starman.process import parentdeath
+    from starman.process.exiting import end_unserved
+    from starman.process.inherited import Inheritance
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parentdeath.arm()
+    try:
+        # The variables of systemd name the process that was started.
+        inheritance = Inheritance.take(os.environ)
+        parentdeath.tie(os.getpid())
+        child = os.fork()
+        parentdeath.untie_next()
+    except StarmanError as error:
+        return report(error)
+    if child == 0:
+        end_unserved(_check_in_child(settings, inheritance))
+    status = _wait(child, settings.boot_timeout)
+    if status < 0:
+        print(f"starman: loading the application was ended by signal {-status}", file=sys.stderr)
+        return 1
+    return status
+
+
+def report(error: StarmanError) -> int:
+    """Print `error` for an operator, and return the exit status that it means."""
+    details = f"\n{error.details}" if error.details else ""
+    print(f"starman: {error}{details}", file=sys.stderr)
+    return error.exit_status
+
+
+def _wait(child: int, seconds: float) -> int:
+    """The exit code of the child, as `os.waitstatus_to_exitcode` has it; 1 when it was killed because it took too long."""
+    from starman.process.forking import STACKS
+
+    deadline = time.monotonic() + seconds
+    code: int | None = None
+    try:
+        while (code := _ended(child)) is None:
+            if time.monotonic() >= deadline:
+                print(
+                    f"starman: the application was not ready to serve within {seconds:g} s (boot_timeout); its stacks follow",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os.kill(child, STACKS)
+                deadline = time.monotonic() + _STACKS_SECONDS
+                while _ended(child) is None and time.monotonic() < deadline:
+                    time.sleep(_LOOK_SECONDS)
+                return 1
+            time.sleep(_LOOK_SECONDS)
+        return code
+    finally:
+        if code is None:  # it took too long, or Ctrl-C ends this command
+            _kill(child)
+
+
+def _ended(child: int) -> int | None:
+    found, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+def _kill(child: int) -> None:
+    try:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return
+
+
+def _check_in_child(settings: Settings, inheritance: Inheritance) -> int:
+    from starman.loading import describe
+    from starman.process.forking import show_stacks
+    from starman.process.identity import Identity
+    from starman.server import enter, try_out
+
+    status = 1
+    try:
+        show_stacks(2)
+        identity = Identity.of(settings)
+        located = settings.located(enter(settings).absolute)
+        bound, notes = _bind(settings, inheritance, (-1, -1) if identity is None else identity.owner)
+        try_out(located, entered=True)
+        for line in (*notes, *settings.warnings(), *inheritance.warnings, service_links.notice(os.environ)):
+            if line is not None:
+                print(f"starman: {line}", file=sys.stderr)
+        sources = [settings.source(name) for name in SETTINGS if settings.source(name) != "default"]
+        print(f"application  {describe(settings)}: loaded")
+        print(f"listening    {', '.join(bound) or 'nothing could be tried'}")
+        print(f"settings     valid; given: {', '.join(sources) or 'none'}")
+        status = 0
+    except StarmanError as error:
+        status = report(error)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    return status
+
+
+def _bind(settings: Settings, inheritance: Inheritance, owner: tuple[int, int]) -> tuple[list[str], list[str]]:
+    """Bind every address, and release it: what was bound, and lines about what was not. Raises ListenError."""
+    from starman.process.listeners import open_listeners
+
+    bound, notes = [], []
+    for address in inheritance.addresses(settings):
+        if address.kind is AddressKind.FD and not inheritance.fds:
+            notes.append(f"{address} is not tried: the socket is inherited at the start")
+            continue
+        try:
+            for listener in open_listeners([address], settings, owner, listens=False):
+                listener.close()
+            bound.append(f"{address}: can be bound")
+        except ListenError as error:
+            bound.append(_held(address, settings, error))
+    return bound, notes
+
+
+def _held(address: Address, settings: Settings, error: ListenError) -> str:
+    """What is said of an address that the server of this pid file listens on. Raises `error` for any other."""
+    from starman.process.pidfile import running
+    from starman.process.portholder import listens
+
+    pid = None if settings.pid is None else running(settings.pid)
+    if pid is not None and listens(pid, address):
+        return f"{address}: in use by the server that runs (process {pid} of {settings.pid})"
+    if settings.pid is None and "in use" in str(error):
+        raise ListenError(f"{error}; if the server itself runs, give its pid file (--pid FILE)", error.details) from None
+    raise error

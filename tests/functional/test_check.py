@@ -1,0 +1,110 @@
+"""`--check`: what a start would find, without a start, also beside a server that runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.functional.harness import Process, Server, environment, free_ports, wait_until
+
+HELLO = """\
+import time
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"hello"]
+
+def forever():
+    while True:
+        time.sleep(1000)
+
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "site_app.py").write_text(HELLO)
+    return tmp_path
+
+
+def check(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "starman", "--check", *arguments, "site_app:app"]
+    return subprocess.run(command, cwd=site, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_every_listener_is_bound_and_released(site: Path) -> None:
+    (port,) = free_ports()
+    arguments = [
+        argument for where in (f"127.0.0.1:{port}", "unix:app.sock", "@starman-check") for argument in ("--listen", where)
+    ]
+    for _ in range(2):
+        done = check(site, *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        for where in (f"127.0.0.1:{port}", "unix:app.sock", "@starman-check"):
+            assert f"{where}: can be bound" in done.stdout
+    assert not (site / "app.sock").exists()
+
+
+def test_an_address_in_use_is_an_error_before_the_application_is_loaded(site: Path) -> None:
+    (site / "site_app.py").write_text("open('loaded', 'w')\n" + HELLO)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = check(site, "--listen", f"127.0.0.1:{port}")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"starman: cannot listen on 127.0.0.1:{port}: address already in use")
+        assert not (site / "loaded").exists()
+        # Nor is it the server's because there is a pid file: its process has to listen there.
+        (site / "pid").write_text(f"{os.getppid()}\n")
+        done = check(site, "--listen", f"127.0.0.1:{port}", "--pid", "pid")
+        assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1:PORT", "unix:app.sock", "@starman-running"])
+def test_the_server_that_runs_is_no_error(site: Path, where: str) -> None:
+    where = where.replace("PORT", str(free_ports()[0]))
+    with Server("site_app:app", "--workers", "1", "--pid", "pid", cwd=site, listen=where) as server:
+        done = check(site, "--listen", where, "--pid", "pid")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.search(rf"{re.escape(where)}: in use by the server that runs \(process {server.pid} of pid\)", done.stdout)
+        done = check(site, "--listen", where)
+        assert (done.returncode, done.stdout) == (1, "")
+        if not where.startswith("127"):
+            return
+        assert "if the server itself runs, give its pid file (--pid FILE)" in done.stderr
+        with server.client() as client:
+            assert client.get("/").body == b"hello"
+
+
+def test_inherited_sockets_are_not_tried_without_a_supervisor(site: Path) -> None:
+    done = check(site, "--listen", "fd://7")
+    assert done.returncode == 0
+    assert done.stderr == "starman: fd://7 is not tried: the socket is inherited at the start\n"
+
+
+def test_an_import_that_hangs_ends_with_its_stacks_at_the_boot_deadline(site: Path) -> None:
+    (site / "site_app.py").write_text(HELLO + "forever()\n")
+    done = check(site, "--listen", "127.0.0.1:0", "--boot-timeout", "2")
+    assert (done.returncode, done.stdout) == (1, "")
+    first, rest = done.stderr.split("\n", 1)
+    assert first == "starman: the application was not ready to serve within 2 s (boot_timeout); its stacks follow"
+    assert re.search(r'File ".*site_app.py", line 9 in forever', rest)
+
+
+def test_ctrl_c_and_a_kill_leave_no_process_behind(site: Path) -> None:
+    (site / "site_app.py").write_text(HELLO + "print('loading', flush=True)\nforever()\n")
+    for signum in (signal.SIGINT, signal.SIGKILL):
+        process = Process([sys.executable, "-m", "starman", "--check", "--listen", "127.0.0.1:0", "site_app:app"], cwd=site)
+        try:
+            process.wait_for("loading", 30)
+            process.signal(signum)
+            assert process.wait() == (130 if signum is signal.SIGINT else -signum)
+            assert wait_until(lambda process=process: not process.session_pids(), 5), process.session_pids()  # type: ignore[misc]
+        finally:
+            process.kill()
