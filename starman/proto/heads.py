@@ -153,16 +153,18 @@ def _decide_others(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
         head.persistent = connection == _KEPT
     elif connection is not None:
         options = tokens(connection)
+        if options is None:
+            raise ProtocolError(400, "there are too many options in Connection")
         head.persistent = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
         head.upgrade = b"upgrade" in found and b"upgrade" in options and head.minor == 1
     lengths = found.get(b"content-length")
     if b"transfer-encoding" in found:
-        _check_codings(tokens(found[b"transfer-encoding"]), head.minor, lengths is not None)
+        _check_codings(found[b"transfer-encoding"], head.minor, lengths is not None)
         head.body_length = None
     elif lengths is not None:
         head.body_length = _length(lengths)
     if b"expect" in found:
-        head.expects_continue = _expects_continue(head, tokens(found[b"expect"]))
+        head.expects_continue = _expects_continue(head, found[b"expect"])
 
 
 def _length(values: list[bytes]) -> int:
@@ -175,13 +177,14 @@ def _length(values: list[bytes]) -> int:
     return int(digits)
 
 
-def _check_codings(codings: list[bytes], minor: int, has_length: bool) -> None:
+def _check_codings(values: list[bytes], minor: int, has_length: bool) -> None:
     """RFC 9112 §6.1: chunked is the last coding, once, and the only one we know."""
     if has_length:
         raise ProtocolError(400, "both Transfer-Encoding and Content-Length")
     if not minor:
         raise ProtocolError(400, "Transfer-Encoding in an HTTP/1.0 request")
-    if any(TRANSFER_CODING.fullmatch(coding) is None for coding in codings):
+    codings = tokens(values)
+    if codings is None or any(TRANSFER_CODING.fullmatch(coding) is None for coding in codings):
         raise ProtocolError(400, "the Transfer-Encoding is malformed")
     if codings[-1] != b"chunked" or codings.count(b"chunked") != 1:
         raise ProtocolError(400, "chunked is not the last Transfer-Encoding, once")
@@ -189,8 +192,9 @@ def _check_codings(codings: list[bytes], minor: int, has_length: bool) -> None:
         raise ProtocolError(501, "a transfer coding other than chunked")
 
 
-def _expects_continue(head: RequestHead, expectations: list[bytes]) -> bool:
+def _expects_continue(head: RequestHead, values: list[bytes]) -> bool:
     """RFC 9110 §10.1.1: an expectation other than 100-continue cannot be met; that one is ignored when it is a 1.0 client's."""
-    if any(expectation not in (b"100-continue", b"") for expectation in expectations):
+    expectations = tokens(values)
+    if expectations is None or any(expectation not in (b"100-continue", b"") for expectation in expectations):
         raise ProtocolError(417, "only the expectation 100-continue can be met")
     return b"100-continue" in expectations and head.minor == 1 and head.body_length != 0

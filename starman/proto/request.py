@@ -269,6 +269,7 @@ class RequestParser:
             self._check_line_length(line)
             if UNFINISHED_REQUEST_LINE.fullmatch(line) is None:
                 raise malformed_request_line(line)
+            self._check_head_length(len(buffer))
             return
         self._check_sizes(buffer.rfind(b"\n", at, unfed + 2) + 1, len(buffer))
         unfinished.splitter.feed(buffer[unfed:])
@@ -288,11 +289,15 @@ class RequestParser:
 
     def _check_sizes(self, fields_at: int, end: int) -> None:
         """The size of the head, which ends at `end` or has come so far, and of those of its fields that begin at `fields_at`."""
-        if end - self._at > self._limits.head_bytes:
-            raise ProtocolError(431, "the request head is longer than limit_request_head")
+        self._check_head_length(end)
         lines = self._buffer[fields_at:end].removesuffix(b"\r").split(b"\r\n")
         if any(len(line) > self._limits.field_bytes for line in lines):
             raise ProtocolError(431, "a field is longer than limit_request_field_size")
+
+    def _check_head_length(self, end: int) -> None:
+        """The head ends at `end`, or has come so far."""
+        if end - self._at > self._limits.head_bytes:
+            raise ProtocolError(431, "the request head is longer than limit_request_head")
 
 
 def _too_many_fields() -> ProtocolError:

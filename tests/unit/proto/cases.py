@@ -290,6 +290,7 @@ _PERSISTENCE = {
     "close and keep-alive": Valid(get(b"GET / HTTP/1.1", b"Connection: keep-alive, close"), LAST),
     "not quite close": Valid(get(b"GET / HTTP/1.1", b"Connection: closed, xclose, close;q"), KEPT),
     "empty connection": Valid(get(b"GET / HTTP/1.1", b"Connection:", b"Connection: ,,"), KEPT),
+    "many empty members of Connection": Valid(get(b"GET / HTTP/1.1", b"Connection: " + b"," * 98, b"Connection: close"), LAST),
     "1.0 keep-alive": Valid(get(b"GET / HTTP/1.0", b"Connection: Keep-Alive"), KEPT),
     "1.0 keep-alive and close": Valid(get(b"GET / HTTP/1.0", b"Connection: Keep-Alive", b"Connection: close"), LAST),
     "1.2 close": Valid(get(b"GET / HTTP/1.2", b"Connection: close"), LAST),
@@ -488,6 +489,13 @@ BROKEN: dict[str, tuple[bytes, int]] = {
     "chunked behind a space": (post(b"Transfer-Encoding : chunked", body=b"0\r\n\r\n"), 400),
     "an expectation we do not know": (post(b"Expect: 200-ok", b"Content-Length: 1", body=b"x"), 417),
     "an expectation more": (post(b"Expect: 100-continue, x", b"Content-Length: 1", body=b"x"), 417),
+    # lists without end (RFC 9110 §5.6.1.2)
+    **{
+        f"{name} of {member!r}": (post(b"%b: %b" % (name.encode(), member * (8000 // len(member))), body=b""), status)
+        for name, status in {"Connection": 400, "Transfer-Encoding": 400, "Expect": 417}.items()
+        for member in (b",", b"a,", b", ", b"close,")
+    },
+    "Connection in many fields": (get(b"GET / HTTP/1.1", *[b"Connection: a,b"] * 51), 400),
     # chunks
     **{f"chunks {body!r}": (chunked(body), 400) for body in _NO_CHUNKS},
     "chunk FFFFFFFFFFFFFFFF": (chunked(b"FFFFFFFFFFFFFFFF\r\n"), 413),

@@ -189,6 +189,11 @@ DIFFERENCES = {
         417,
         "RFC 9110 §10.1.1: 417 for what cannot be met; h11 leaves it to the application",
     ),
+    "options without end": Difference(
+        lambda data: b",".join(values_of(data, b"connection")).count(b",") >= 100,
+        400,
+        "RFC 9110 §5.6.1.2: no more than a reasonable number of members; h11 reads them all",
+    ),
     "controls in values": Difference(
         containing(rb"[\x01-\x08\x0e-\x1f\x7f]"), 400, "RFC 9110 §5.5: invalid; h11 refuses only NUL and white space"
     ),
@@ -358,6 +363,7 @@ WITNESSES = {
     "Transfer-Encoding without chunked at the end, once": post(b"Transfer-Encoding: gzip"),
     "a malformed Transfer-Encoding": post(b"Transfer-Encoding: , chunked"),
     "expectations": post(b"Expect: x"),
+    "options without end": get(b"GET / HTTP/1.1", b"Connection: " + b"," * 100),
     "controls in values": get(b"GET / HTTP/1.1", b"A: \x01"),
     "empty lines before": b"\r\n" + get(b"GET / HTTP/1.1"),
     "Content-Length with many zeros": post(b"Content-Length: 000000000000000000005"),

@@ -177,6 +177,26 @@ def test_limits(message: Callable[[int], bytes], limit: str, size: int, status: 
 
 
 @pytest.mark.parametrize(
+    "begin",
+    [b"GET /", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nA: ", b"GET / HTTP/1.1\r\nA: b\r\nC"],
+)
+def test_a_head_without_a_line_break_is_refused_at_its_limit(begin: bytes) -> None:
+    """Also where the limits of the line that is too long are wider."""
+    limits = Limits(head_bytes=1000)
+    data = begin + b"a" * 3000
+    for pieces in ([data], [data[:1001]], one_by_one(data[:1001]), [begin, data[len(begin) :]]):
+        assert feed(pieces, limits).status == 431
+    assert feed([data[:1000]], limits).status is None
+    assert feed(one_by_one(data[:1000]), limits).status is None
+
+
+def test_a_request_line_beyond_both_limits_is_a_414() -> None:
+    limits = Limits(line_bytes=500, head_bytes=1000)
+    assert feed([b"GET /" + b"a" * 3000], limits).status == 414
+    assert feed([b"\x16" * 3000], limits).status == 400
+
+
+@pytest.mark.parametrize(
     ("endless", "status"),
     [
         (b"G" * 100_000, 400),

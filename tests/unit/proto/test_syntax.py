@@ -59,6 +59,13 @@ def test_tokens(values: list[bytes], members: list[bytes]) -> None:
     assert syntax.tokens(values) == members
 
 
+def test_tokens_has_a_bound() -> None:
+    assert syntax.tokens([b"," * 99]) == [b""] * 100
+    assert syntax.tokens([b"a,b", *[b""] * 98]) == [b"a", b"b", *[b""] * 98]
+    for values in ([b"," * 100], [b""] * 101, [b"a,b", *[b""] * 99], [b"," * 8000] * 7):
+        assert syntax.tokens(values) is None
+
+
 FINISHED = {
     "UNFINISHED_REQUEST_LINE": [
         b"GET / HTTP/1.1\r",
