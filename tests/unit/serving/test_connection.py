@@ -212,6 +212,30 @@ def test_nothing_is_read_behind_the_last_request_while_it_runs(last: bytes, opti
         assert client.read().status == 200
 
 
+@pytest.mark.parametrize("use_uvloop", [True, False], ids=["uvloop", "asyncio"])
+def test_the_end_of_an_idle_connection_destroys_no_response_that_is_on_its_way(use_uvloop: bool) -> None:
+    """The kernel has taken it, so the connection is idle, and keepalive_timeout ends it long before the client has read it."""
+    size, seconds = 500_000, 1.5
+    body = os.urandom(size)
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        start_response("200 OK", [])
+        return [body]
+
+    settings = {"keepalive_timeout": 0.2, "header_timeout": 2}
+    with Running(application, use_uvloop=use_uvloop, **settings) as running, running.client(receive_bytes=16_384) as client:
+        client.send(encode_request("GET", "/"))
+        assert client.read_head().status == 200
+        received = client._buffer
+        began, pace = time.monotonic(), threading.Event()
+        while data := client.socket.recv(16_384):
+            received += data
+            if time.monotonic() - began > seconds / 2:
+                client.send(b"x")  # the kernel resets a connection that is closed, not one that lingers
+            pace.wait(began + seconds * len(received) / size - time.monotonic())
+        assert received[:size] == body
+
+
 @inline_too
 def test_100_continue(options: dict[str, Any]) -> None:
     with Running(echo, **options) as running, running.client() as client:
