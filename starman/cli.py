@@ -51,8 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Errors of starman's are a line on standard error, and their details after it. Call it from the main thread.
     """
-    standard.open_missing()
-    opened = log.open_own()
+    opened = log.open_own(standard.open_missing())
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         # Inherited, as from a shell's `trap '' CHLD`: no child of ours would leave an exit status to wait for.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

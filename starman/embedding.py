@@ -31,10 +31,10 @@ def refuse_running_loop() -> None:
 
 
 @contextlib.contextmanager
-def error_log(path: str | None) -> Iterator[None]:
-    """Have the lines of the error log written to the file at `path`; None: to standard error, as before. Standard error itself is
-    the caller's and stays as it is. Raises SettingError when the file cannot be written."""
-    opened = False
+def error_log(path: str | None, errors: int = 2) -> Iterator[None]:
+    """Have the lines of the error log written to the file at `path`; None: to standard error, which is descriptor `errors`.
+    Standard error itself is the caller's and stays as it is. Raises SettingError when the file cannot be written."""
+    opened = errors != 2 and path is None and log.open_own(errors)
     if path is not None:
         try:
             fd = open_for_appending(path)

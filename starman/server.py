@@ -49,7 +49,7 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     if threading.current_thread() is not threading.main_thread():
         raise StartError("starman.run takes the signals over, which only the main thread can: call it there")
     refuse_running_loop()
-    standard.open_missing()
+    errors = standard.open_missing()
     directory = started_in(os.environ)
 
     def read() -> Settings:
@@ -58,7 +58,7 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     chosen = read()
     application = app if callable(app) else None
     mounted = None if application is None else _mounted(application, chosen, "run(app)")
-    opened = log.open_own()
+    opened = log.open_own(errors)
     try:
         _run(chosen, Program(_load, mounted, lambda current: describe(current, application), read), embedded=True)
     finally:
@@ -98,10 +98,10 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     from starman.serving.service import Service
     from starman.sources import from_keywords
 
-    standard.open_missing()
+    errors = standard.open_missing()
     workdir = Workdir(started_in(os.environ))
     chosen = from_keywords(app, settings, os.environ, workdir.start).located(workdir.absolute)
-    with error_log(chosen.error_log):
+    with error_log(chosen.error_log, errors):
         inheritance = Inheritance.take(os.environ)
         for warning in (*chosen.warnings(), *inheritance.warnings):
             log.warning(warning)

@@ -16,18 +16,27 @@ from starman.output import FIRST_FREE
 _NAMES = ("standard input", "standard output", "standard error")
 
 
-def open_missing() -> None:
+def open_missing() -> int:
     """At the start of a program, before anything else is opened: open /dev/null on each of 0, 1 and 2 that is closed, and give
-    Python the streams that it has left out because of that. Main thread."""
+    Python the streams that it has left out because of that. Returns the descriptor for standard error. Main thread.
+
+    In a program that embeds us, something else may have got number 2 already, as the event loop: then it is not standard error.
+    """
+    opened = set()
     with contextlib.suppress(OSError):  # without /dev/null nothing can be done
         while (fd := os.open(os.devnull, os.O_RDWR)) < FIRST_FREE:
             os.set_inheritable(fd, True)
+            opened.add(fd)
         os.close(fd)
-    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+    errors = 2
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            stream = open(fd, "w" if fd else "r", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115 - for good
+            fd = number if number in opened else os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            stream = open(fd, "w" if number else "r", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115 - for good
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+            errors = fd if number == 2 else errors
+    return errors
 
 
 def restore() -> None:

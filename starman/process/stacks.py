@@ -15,14 +15,14 @@ _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _BELOW = re.compile(r"(?:^|/)(?:threading|queue|selectors|runpy)\.py$|/(?:asyncio|anyio|uvloop|concurrent/futures)/|^<frozen ")
 # Frames that only wait, for whoever has called them.
 _WAITING = re.compile(r"(?:^|/)(?:threading|queue|selectors)\.py$|starman/process/(?:channel|door|stackpipe)\.py$")
-# What a thread is that waits in such a frame: the end of a path, the names of functions, and how it is called, one and several.
-_IDLE = (
+# What a thread is that waits in such a frame: the end of a path, functions there (None: any), what it is called, one and several.
+_IDLE: tuple[tuple[str, set[str] | None, str, str], ...] = (
     ("/asyncio/runners.py", {"run"}, "the event loop (waiting, or in native code)", "event loops"),
     ("/anyio/_core/_eventloop.py", {"run"}, "the event loop (waiting, or in native code)", "event loops"),
     ("/uvloop/__init__.py", {"run"}, "the event loop (waiting, or in native code)", "event loops"),
     ("starman/serving/pool.py", {"_park"}, "the event loop (waiting for a thread)", "event loops"),
     ("starman/serving/pool.py", {"_work", "_work_down", "_sleep"}, "1 thread of the pool", "{} threads of the pool"),
-    ("starman/serving/exclusive.py", {"_wait"}, "the thread that waits for connections", "{} threads that wait for connections"),
+    ("starman/serving/exclusive.py", None, "the thread that waits for connections", "{} threads that wait for connections"),
     ("/anyio/_backends/_asyncio.py", {"run"}, "1 thread of anyio", "{} threads of anyio"),
     ("/concurrent/futures/thread.py", {"_worker"}, "1 thread of an executor", "{} threads of executors"),
     ("starman/process/mold.py", {"obey", "_next"}, "the mold, which waits for orders", "molds"),
@@ -48,7 +48,7 @@ class _Thread:
             return None
         path, function = places[0]
         for end, functions, one, several in _IDLE:
-            if path.endswith(end) and function in functions:
+            if path.endswith(end) and (functions is None or function in functions):
                 return one, several
         if all(os.path.basename(path) == "threading.py" for path, _ in places):
             # Compiled code has no frames.

@@ -240,6 +240,6 @@ class _Lifetime:
         else:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             if self._stopped_at is None:
+                show_stacks()  # nobody reads the pipe any more
                 log.warning("the master is gone: this worker finishes what it has, and ends")
-                show_stacks()
             self._stop()

@@ -310,3 +310,38 @@ def test_an_access_log_that_nobody_reads_holds_no_thread(directory: Path, thread
                     assert {response.status for response in client.read_many(["GET"] * 10)} == {200}
         server.wait_for(r"\d+ lines of the access log are lost: nobody took them in time", 30)
     os.close(reading)
+
+
+def test_a_descriptor_of_the_embedding_program_is_not_taken_for_standard_error(directory: Path) -> None:
+    """It was started without standard descriptors, and a file of its own has got number 2."""
+    script = """
+import asyncio, os, sys
+import starman
+
+files = [open("victim", "wb", 0) for _ in range(3)]
+assert [file.fileno() for file in files] == [0, 1, 2]
+
+def app(environ, start_response):
+    environ["wsgi.errors"].write("an error of the application\\n")
+    print("printed", file=sys.stderr)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+
+asyncio.run(starman.serve(app, listen="./s"))
+"""
+    (directory / "program.py").write_text(script)
+    with contextlib.ExitStack() as stack:
+        process = subprocess.Popen(
+            ["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", sys.executable, "program.py"],
+            cwd=directory,
+            env=environment({"PYTHONPATH": str(REPOSITORY)}),
+            start_new_session=True,
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        assert wait_until(lambda: listens(directory), 30)
+        assert answered(directory) == process.pid
+        with Client(f"{directory}/s", 20.0) as client:
+            client.send(b"GET / HTTP/1.1\\r\\n\\r\\n")
+            assert client.read().status == 400
+        assert (directory / "victim").read_bytes() == b""
