@@ -164,6 +164,13 @@ class Table:
         "Replace a worker that holds this much memory of its own: what it shares with other workers does not count. 0: no limit.",
     )
 
+    max_connections: int = setting(
+        "auto",
+        "Connections",
+        values.or_auto(values.whole(1, unit="connections")),
+        "Connections of a worker. For a new one beyond that, the one that has been idle for longest is closed; if none is "
+        "idle, no connection is accepted. auto: the limit of open files, less a reserve for the application, and at most 65536.",
+    )
     keepalive_timeout: float = setting(
         65,
         "Connections",

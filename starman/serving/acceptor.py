@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _socket
 import asyncio
 import contextlib
 import errno
@@ -12,17 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from starman import log
-from starman.output import FIRST_FREE
 from starman.serving import exclusive
 from starman.serving.connection import Connection
+from starman.serving.connectionlimit import ConnectionLimit
 from starman.serving.exclusive import ExclusiveWatch
 from starman.serving.handshake import Handshake
+from starman.serving.listening import Listening, ListeningSocket, waits
 from starman.serving.overseer import Overseer
 from starman.serving.shared import SOFTWARE, Shared
-from starman.standard import out_of_the_way
 from starman.tracebacks import formatted
 from starman.wsgi.environ import for_connection, template
 
@@ -31,6 +30,9 @@ _MOST_AT_ONCE = 16
 
 # How long (seconds) a listener is left alone when no descriptor is left for a connection.
 _PAUSE = 0.5
+
+# And how long (seconds) when all connections are busy, or an idle one was just closed for lack of a descriptor.
+_FULL_PAUSE = 0.05
 
 # A worker in which a request has waited this long (seconds) for a thread is crowded, and looks again after as long.
 _CROWDED = 0.005
@@ -51,33 +53,6 @@ _ALONE_TICKS = 4
 Factory = Callable[[socket.socket, object], asyncio.Protocol]
 
 
-class Listening(Protocol):
-    """What is needed of a listener: its socket, bound, listening and non-blocking, and whether TLS is spoken there."""
-
-    @property
-    def socket(self) -> socket.socket:
-        """The listening socket."""
-
-    @property
-    def secure(self) -> bool:
-        """Whether TLS is spoken there."""
-
-
-class _Socket(socket.socket):
-    """A listener, and what it accepts: their families and types are plain numbers. To make members of an enum of them, five times
-    for each connection, takes 3 µs. Not the bare socket below it: uvloop would not know it for a socket, and close it twice."""
-
-    __slots__ = ()
-    family = _socket.socket.family  # type: ignore[assignment]
-    type = _socket.socket.type  # type: ignore[assignment]
-
-    def accept(self) -> tuple[socket.socket, object]:
-        descriptor, address = self._accept()  # type: ignore[attr-defined]
-        if descriptor < FIRST_FREE:
-            descriptor = out_of_the_way(descriptor)
-        return _Socket(self.family, self.type, self.proto, descriptor), address
-
-
 class Acceptor:
     """Accepts on all listeners of a worker. Loop only.
 
@@ -89,6 +64,7 @@ class Acceptor:
 
     __slots__ = (
         "_alone",
+        "_limit",
         "_listeners",
         "_loop",
         "_multiprocess",
@@ -110,6 +86,7 @@ class Acceptor:
         """`threads` and `multiprocess` are told to the application. `tls` is needed where a listener is secure. `siblings` knows
         of the other workers on the same listeners, if there are any; None: nobody can tell."""
         self._shared = shared
+        self._limit = ConnectionLimit(shared, shared.max_connections)
         self._siblings = siblings
         self._watch: ExclusiveWatch | None = None
         self._alone = False  # as of the last tick
@@ -136,7 +113,7 @@ class Acceptor:
             else:
                 self._shared.pool.on_backlog = partial(self._review_in, _CROWDED)
         for listener in listeners:
-            sock = _Socket(fileno=listener.socket.dup().detach())
+            sock = ListeningSocket(fileno=listener.socket.dup().detach())
             sock.setblocking(False)
             self._listeners[sock.fileno()] = sock, self._factory(sock, listener.secure)
             self._look_at(sock.fileno())
@@ -160,6 +137,7 @@ class Acceptor:
     def tick(self) -> None:
         """Look whether siblings have come or gone; and for a connection that waits although nobody is awake for it: whom it had
         woken was killed, or is doomed."""
+        self._limit.tick()
         if self._watch is None or self._siblings is None:
             return
         self._ticks_alone = self._ticks_alone + 1 if self._siblings.alone() else 0
@@ -227,6 +205,13 @@ class Acceptor:
                 if listener.fileno() in self._listeners:
                     self._look_away(listener.fileno())  # level-triggered, it would spin the loop
                 return False
+            # A drain takes what the kernel has.
+            if self._listeners and self._limit.is_reached(self._pending):
+                if not waits(listener):
+                    return True
+                if not self._limit.make_room(self._pending):
+                    self._leave_alone(listener, _FULL_PAUSE)
+                    return False
             try:
                 sock, peer = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -235,15 +220,20 @@ class Acceptor:
                 if error.errno in _FOR_EVER:
                     self._give_up("it cannot accept connections", error)
                     return False
-                log.error(f"cannot accept a connection: {error}")
-                # Level-triggered, it would spin the loop.
-                self._paused.add(listener.fileno())
-                self._look_away(listener.fileno())
-                self._loop.call_later(_PAUSE, self._end_pause, listener.fileno())
+                self._shared.shortages.add("cannot accept a connection", str(error))
+                no_descriptor = error.errno in (errno.EMFILE, errno.ENFILE)
+                self._leave_alone(listener, _FULL_PAUSE if no_descriptor and self._limit.close_one() else _PAUSE)
                 return False
+            self._limit.accepted(sock.fileno())
             sock.setblocking(False)  # the loops see to TCP_NODELAY
             self._connect(partial(factory, sock, peer), sock)
         return True
+
+    def _leave_alone(self, listener: socket.socket, seconds: float) -> None:
+        """Do not look at it for a while: level-triggered, it would spin the loop. Siblings take what comes."""
+        self._paused.add(listener.fileno())
+        self._look_away(listener.fileno())
+        self._loop.call_later(seconds, self._end_pause, listener.fileno())
 
     def _end_pause(self, descriptor: int) -> None:
         self._paused.discard(descriptor)

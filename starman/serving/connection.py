@@ -9,7 +9,6 @@ import asyncio
 import time
 from typing import Final, cast
 
-from starman import log
 from starman.errors import ProtocolError
 from starman.proto.messages import EndOfBody, RequestHead
 from starman.proto.request import RequestParser
@@ -19,6 +18,7 @@ from starman.serving.disconnection import has_left
 from starman.serving.ending import LINGERING, OPEN, Ending
 from starman.serving.exchange import Exchange
 from starman.serving.intake import LARGE_READ, Intake
+from starman.serving.lingering import shut_down, unacknowledged
 from starman.serving.loopside import Rest
 from starman.serving.remainder import Remainder
 from starman.serving.shared import Shared
@@ -31,6 +31,9 @@ from starman.wsgi.environ import Environ
 
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
 _MOST_PENDING: Final = 32
+
+# So long (seconds) after its last response no connection is closed to make room: the response may still be held back.
+_JUST_NOW: Final = 0.02
 
 
 class Connection(Ending):
@@ -160,11 +163,9 @@ class Connection(Ending):
         exchange = kind(self._shared, writer, self._base, head, body)
         try:
             now = writer.offer(exchange, self._fd, self._transport.get_write_buffer_size() > 0)
-        except OSError as error:  # no descriptor left for the duplicate
-            log.error(f"a connection is dropped: {error}")
-            exchange.drop()
-            self.cut()
-            return
+        except OSError as error:  # no descriptor is left for the duplicate: do without, as on TLS
+            self._shared.shortages.add("the event loop has to send responses, for threads have no descriptor to", str(error))
+            now = writer.offer(exchange, -1, self._transport.get_write_buffer_size() > 0)
         if now:
             self._shared.pool.put(exchange)
         elif (body is not None or writer.pending_count >= _MOST_PENDING) and writer.wake_when_done():
@@ -305,3 +306,23 @@ class Connection(Ending):
             elif idle >= REST_SECONDS and self._writer.rest() and self._heads:
                 self._rests = True
                 self._shared.connections.rest(self, now - idle + self._shared.keepalive_timeout)
+
+    def expendable(self, now: float) -> tuple[int, float] | None:
+        """The rank among connections that may be closed to make room, the lowest first, then the longest idle; None: it may not.
+
+        1: no request is under way. 2: a part of a head has come, and no more for a second. `now` is monotonic.
+        """
+        if self._phase is not OPEN or self._upload is not None or self._refusal is not None or self._transport.is_closing():
+            return None
+        since, at_start = self._writer.idle_since, self._parser.at_start
+        if self._writer.turn is not FREE or now - since < (_JUST_NOW if at_start else REST_SECONDS):
+            return None
+        return None if unacknowledged(self._transport) else (1 if at_start else 2, since)
+
+    def evict(self) -> None:
+        """Close, to make room for another one. Only one that is `expendable`."""
+        if not self._parser.at_start:
+            error = ProtocolError(503, "there are too many connections, and this request is not complete")
+            self._transport.write(self._shared.refuse(error, self._base["REMOTE_ADDR"], quietly=False))
+        shut_down(self._transport)
+        self._writer.lose()

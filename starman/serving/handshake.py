@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # The first byte of every TLS connection: a record of the type "handshake" (RFC 8446 §5.1).
 _HANDSHAKE_RECORD = 0x16
 
+# For so long (seconds) a handshake is not ended to make room for another client.
+_NEW = 0.5
+
 
 class _Phase(Enum):
     """SILENT → SHAKING → DONE: a connection has taken over, or, when the client was told that it cannot be one, Lingering."""
@@ -129,3 +132,13 @@ class Handshake(asyncio.Protocol):
         """End the connection at once, with a reset."""
         reset_on_close(self._transport)
         self._transport.abort()
+
+    def expendable(self, now: float) -> tuple[int, float] | None:
+        """As of a connection: before those, the oldest first. None: it is new, or answered."""
+        since = self._deadline - self._shared.handshake_timeout
+        begun = self._phase in (_Phase.SILENT, _Phase.SHAKING) and not self._transport.is_closing()
+        return (0, since) if begun and now - since >= _NEW else None
+
+    def evict(self) -> None:
+        """End it at once, to make room for another one."""
+        self.cut()

@@ -13,12 +13,13 @@ from starman import log, standard
 from starman.errors import StartError
 from starman.inflight import counted
 from starman.serving.abandoning import abandon_clients, descriptors_of
-from starman.serving.acceptor import Acceptor, Listening
+from starman.serving.acceptor import Acceptor
 from starman.serving.accesslog import AccessLog
 from starman.serving.certificate import server_context
 from starman.serving.clients import Client
 from starman.serving.inline import Inline
 from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
+from starman.serving.listening import Listening
 from starman.serving.overseer import Overseer
 from starman.serving.pool import Pool
 from starman.serving.rawsocket import taken_over

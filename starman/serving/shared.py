@@ -60,6 +60,7 @@ class Shared:
         "keepalive",
         "keepalive_timeout",
         "limits",
+        "max_connections",
         "min_body_rate",
         "min_send_rate",
         "on_harakiri",
@@ -114,6 +115,7 @@ class Shared:
         self.min_send_rate = settings.min_send_rate
         self.write_timeout = settings.write_timeout
         self.keepalive_timeout = settings.keepalive_timeout
+        self.max_connections = settings.max_connections
         self.keepalive = not settings.disable_keepalive and settings.keepalive_timeout > 0
         self.on_harakiri = on_harakiri
         self.doomed = False

@@ -16,6 +16,8 @@ import pytest
 from starman.serving import acceptor as module
 from starman.serving.acceptor import Acceptor
 from starman.serving.connection import Connection
+from starman.serving.shortage import ShortageLog
+from starman.values import AUTO
 from tests.functional.wire import NoResponseError
 from tests.unit.serving.running import SECONDS, Running
 
@@ -56,7 +58,15 @@ def crowded_acceptor(
 ) -> Acceptor:
     """Its requests wait long for a thread, and so do its siblings'; unless told otherwise. `own`: how many connections it has."""
     pool = SimpleNamespace(longest_wait=lambda now: wait, welcome=lambda: None)
-    shared = SimpleNamespace(pool=pool, connections=set(range(own)), doomed=False, draining=False, on_harakiri=None)
+    shared = SimpleNamespace(
+        pool=pool,
+        connections=set(range(own)),
+        doomed=False,
+        draining=False,
+        on_harakiri=None,
+        max_connections=AUTO,
+        shortages=ShortageLog(),
+    )
     siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: fewest, alone=lambda: False)
     made = Acceptor(cast("Any", shared), threads=1, multiprocess=True, tls=cast("Any", "tls"), siblings=cast("Any", siblings))
     made._watch = cast("Any", watch)
@@ -106,6 +116,7 @@ def test_a_listener_without_a_descriptor_for_it_has_its_pause_whoever_looks_agai
         acceptor._accept_in_turn(NUMBER)
         assert watch.lines == set()
         assert listener.tries == 1
+        acceptor._shared.shortages.close()
         assert capfd.readouterr().err.count("Too many open files") == 1
         acceptor._review.cancel()
 

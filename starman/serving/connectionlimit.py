@@ -1,0 +1,120 @@
+"""How many connections a worker has at most, and which of them is closed when there is no room for a new one. Loop only.
+
+The limit is a number (`max_connections`), and the descriptors of the process: a part of them stays for the application. The
+kernel gives each new descriptor the lowest number that is free, so the number of a new socket tells how many are in use, by the
+server and by the application.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from starman.serving.connection import Connection
+from starman.serving.handshake import Handshake
+from starman.values import AUTO
+
+if TYPE_CHECKING:
+    from starman.serving.shared import Shared
+
+# An idle connection takes 4 KB, so this many (by default) take 260 MB.
+_MOST = 65_536
+# What stays for the application: an eighth of the descriptors, within these bounds, and never more than half of them.
+_LEAST_RESERVE, _MOST_RESERVE = 64, 1024
+# How long (seconds) no connection is looked for again when none was found that may be closed. Longer, if the look took long.
+_PAUSE = 0.05
+_REST_BETWEEN_LOOKS = 10
+# How many are closed by one tick at most.
+_MOST_AT_ONCE = 256
+
+
+class ConnectionLimit:
+    """The limit of one worker."""
+
+    __slots__ = ("_candidates", "_ceiling", "_is_over", "_look_again_at", "_most", "_shared")
+
+    def __init__(self, shared: Shared, most: int) -> None:
+        """`most` is max_connections; AUTO: as many as there are descriptors."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY:
+            soft = 1 << 30
+        self._ceiling = soft - min(max(soft // 8, _LEAST_RESERVE), _MOST_RESERVE, soft // 2)
+        self._most = min(self._ceiling, _MOST) if most == AUTO else most
+        self._shared = shared
+        # Connections that may be closed, those that go first first, as of the last look at all of them.
+        self._candidates: deque[tuple[tuple[int, float], Connection | Handshake]] = deque()
+        self._look_again_at = 0.0
+        self._is_over = False  # the descriptor of the last connection was one of those for the application
+
+    def is_reached(self, pending: int) -> bool:
+        """Whether there is no room for a connection, besides `pending` that are on their way. Then `make_room`."""
+        if self._is_over:
+            self._is_over = _lowest_free() >= self._ceiling
+        return self._is_over or len(self._shared.connections) + pending >= self._most
+
+    def make_room(self, pending: int) -> bool:
+        """Close an idle connection for the one that waits. False: there is none, and nothing may be accepted."""
+        if self.close_one():
+            return True
+        if pending:  # they will be idle in a moment, or busy
+            return False
+        self._shared.shortages.add(
+            "no connection is accepted for now, and none is idle that could be closed",
+            f"{len(self._shared.connections)} are open (max_connections)",
+        )
+        return False
+
+    def accepted(self, fd: int) -> None:
+        """A connection was accepted, with this descriptor."""
+        if fd >= self._ceiling and not self.close_one():
+            self._is_over = True
+
+    def tick(self) -> None:
+        """Give the application back what requests have taken meanwhile: each has a descriptor more than an idle connection."""
+        if len(self._shared.connections) * 4 > self._ceiling:
+            for _ in range(min(_lowest_free() - self._ceiling + 1, _MOST_AT_ONCE)):
+                if not self.close_one():
+                    break
+
+    def close_one(self) -> bool:
+        """Close the connection that has been idle for longest; never one with a request under way. False: there is none."""
+        client = self._next()
+        if client is None:
+            return False
+        self._shared.shortages.add(
+            "idle connections are closed to make room for new ones", f"{len(self._shared.connections)} are open (max_connections)"
+        )
+        client.evict()
+        return True
+
+    def _next(self) -> Connection | Handshake | None:
+        now = time.monotonic()
+        for look in (False, True):
+            if look and now < self._look_again_at:
+                break
+            if look:
+                found = [(rank, client) for client in self._shared.connections if (rank := _rank(client, now)) is not None]
+                self._candidates = deque(sorted(found, key=lambda each: each[0]))  # type: ignore[arg-type]
+                self._look_again_at = now + max(_PAUSE, (time.monotonic() - now) * _REST_BETWEEN_LOOKS)
+            while self._candidates:
+                rank, client = self._candidates.popleft()
+                if client in self._shared.connections and _rank(client, now) == rank:
+                    return client
+        return None
+
+
+def _rank(client: object, now: float) -> tuple[int, float] | None:
+    return client.expendable(now) if isinstance(client, Connection | Handshake) else None
+
+
+def _lowest_free() -> int:
+    """The number that the next descriptor will have."""
+    with contextlib.suppress(OSError):
+        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        os.close(fd)
+        return fd
+    return 1 << 30

@@ -1,0 +1,72 @@
+"""starman.serving.connectionlimit: what the limit is, and that a lack of descriptors costs no request."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from starman.serving import connectionlimit as module
+from starman.serving.connectionlimit import ConnectionLimit
+from starman.serving.outlet import Outlet
+from starman.serving.shortage import ShortageLog
+from starman.values import AUTO
+from tests.functional.wire import encode_request
+from tests.unit.serving.running import Running
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, soft: int, most: int, count: int = 0) -> ConnectionLimit:
+    monkeypatch.setattr(module.resource, "getrlimit", lambda which: (soft, soft))
+    shared = SimpleNamespace(connections=set(range(count)), shortages=ShortageLog())
+    return ConnectionLimit(cast("Any", shared), most)
+
+
+@pytest.mark.parametrize(
+    ("soft", "most"),
+    [(100, 50), (256, 192), (1024, 896), (20_000, 18_976), (1_048_576, 65_536), (resource.RLIM_INFINITY, 65_536)],
+)
+def test_auto_leaves_a_reserve_for_the_application(soft: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not limit(monkeypatch, soft, AUTO, most - 1).is_reached(0)
+    assert limit(monkeypatch, soft, AUTO, most - 1).is_reached(1)
+    assert limit(monkeypatch, soft, AUTO, most).is_reached(0)
+
+
+def test_what_the_application_has_open_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of a new descriptor tells: here it is 200, of 256, with two connections."""
+    free = [200]
+    monkeypatch.setattr(module, "_lowest_free", lambda: free[0])
+    reached = limit(monkeypatch, 256, 1000, 2)
+    reached.accepted(191)
+    assert not reached.is_reached(0)
+    reached.accepted(200)
+    assert reached.is_reached(0)
+    assert not reached.make_room(0)
+    free[0] = 100
+    assert not reached.is_reached(0)
+
+
+@pytest.mark.parametrize("size", [5, 3_000_000])
+def test_without_a_descriptor_for_its_duplicate_a_request_is_answered_by_the_loop(
+    size: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = Outlet.open
+
+    def none_is_left(outlet: Outlet, fd: int) -> None:
+        if fd >= 0:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        real(outlet, fd)
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"x" * size]
+
+    monkeypatch.setattr(Outlet, "open", none_is_left)
+    with Running(application) as running, running.client() as client:
+        client.send(encode_request("GET", "/") * 3)
+        assert [response.body for response in client.read_many(["GET"] * 3)] == [b"x" * size] * 3
+        assert client.request("POST", "/", body=b"y" * 100).status == 200
+    assert "threads have no descriptor" in capfd.readouterr().err
