@@ -213,7 +213,8 @@ class Service:
         if shared.connections:
             log.warning(f"{why}: {counted(len(shared.connections), 'connection', 'are')} reset{in_flight(shared)}")
         else:
-            log.warning(f"{why}: {counted(shared.pool.awake, 'request', 'are')} left whose clients have gone")
+            threads = counted(max(1, shared.pool.awake), "thread", "are")
+            log.warning(f"{why}: {threads} left in a request whose client has gone")
 
     async def _tick(self, shared: Shared, acceptor: Acceptor) -> None:
         """Look after the timeouts of all connections, and show that the loop is alive."""

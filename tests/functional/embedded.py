@@ -1,12 +1,13 @@
 """A program that serves in an event loop of its own: `python -m tests.functional.embedded LOOP SETTINGS`, the settings as JSON.
 
-It answers /sleep/SECONDS after that time, and fails at /fail. Behind the server it prints "after", then "ended".
+It answers /hold when the file that EMBEDDED_HOLD names is gone, and fails at /fail. When `serve` has returned it says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -19,11 +20,11 @@ import starman
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """As the module says."""
-    path = environ["PATH_INFO"].split("/")
-    if path[1] == "sleep":
-        print("sleeping", flush=True)
-        time.sleep(float(path[2]))
-    elif path[1] == "fail":
+    if environ["PATH_INFO"] == "/hold":
+        print("holding", flush=True)
+        while os.path.exists(os.environ["EMBEDDED_HOLD"]):
+            time.sleep(0.01)
+    elif environ["PATH_INFO"] == "/fail":
         raise LookupError("in the application")
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]

@@ -18,9 +18,19 @@ from tests.functional.wire import Client, NoResponseError, encode_request, refus
 LOOPS = ["asyncio", "uvloop", "task"]
 
 
+@pytest.fixture
+def hold(tmp_path: Path) -> Iterator[Path]:
+    """As long as this file is there, a request for /hold runs."""
+    path = tmp_path / "hold"
+    path.touch()
+    yield path
+    path.unlink(missing_ok=True)
+
+
 @contextmanager
-def program(loop: str, **settings: object) -> Iterator[Process]:
-    running = Process([sys.executable, "-W", "error", "-m", "tests.functional.embedded", loop, json.dumps(settings)])
+def program(loop: str, hold: Path | None = None, **settings: object) -> Iterator[Process]:
+    command = [sys.executable, "-W", "error", "-m", "tests.functional.embedded", loop, json.dumps(settings)]
+    running = Process(command, env={"EMBEDDED_HOLD": str(hold)})
     try:
         yield running
     finally:
@@ -34,35 +44,37 @@ def port_of(text: str) -> int:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_ctrl_c_ends_serve_without_a_traceback(loop: str) -> None:
+def test_ctrl_c_ends_serve_without_a_traceback(loop: str, hold: Path) -> None:
     """What is in flight is finished, then the program goes on behind `serve`."""
-    with program(loop) as running:
+    with program(loop, hold) as running:
         running.wait_for("ready", 30)
         port = port_of(running.log)
         with Client(("127.0.0.1", port)) as client:
-            client.send(encode_request("GET", "/sleep/1"))
-            running.wait_for("sleeping")
+            client.send(encode_request("GET", "/hold"))
+            running.wait_for("holding")
             running.signal(signal.SIGINT)
             running.wait_for("stopping: 1 request is in flight and may take 30 s to finish; a second cancellation cuts it")
             assert wait_until(lambda: refuses(port))
+            hold.unlink()
             assert client.read().body == b"ok"
         assert running.wait() == 0
         running.wait_for(r"starman \S+ has ended\nafter\nended\n")
     assert "Traceback" not in running.log
 
 
-def test_what_outlives_graceful_timeout_is_named() -> None:
-    with program("asyncio", graceful_timeout=0.3) as running:
+def test_what_outlives_graceful_timeout_is_named(hold: Path) -> None:
+    with program("asyncio", hold, graceful_timeout=0.3) as running:
         running.wait_for("ready", 30)
         with Client(("127.0.0.1", port_of(running.log))) as client:
-            client.send(encode_request("GET", "/sleep/5?x"))
-            running.wait_for("sleeping")
+            client.send(encode_request("GET", "/hold?x"))
+            running.wait_for("holding")
             running.signal(signal.SIGINT)
             with pytest.raises(NoResponseError):
                 client.read()
+        hold.unlink()
         assert running.wait() == 0
         running.wait_for(
-            r"graceful_timeout is over \(0\.3 s\): 1 connection is reset while serving GET /sleep/5\?x \(for 0\.\d s\)\n"
+            r"graceful_timeout is over \(0\.3 s\): 1 connection is reset while serving GET /hold\?x \(for 0\.\d s\)\n"
         )
 
 
@@ -72,12 +84,12 @@ def test_error_log_is_a_file_beside_the_callers_standard_error(tmp_path: Path) -
         assert wait_until(lambda: path.exists() and "ready" in path.read_text(), 30)
         with Client(("127.0.0.1", port_of(path.read_text()))) as client:
             assert client.get("/fail").status == 500
+        assert wait_until(lambda: "LookupError: in the application" in path.read_text())
         running.signal(signal.SIGINT)
         assert running.wait() == 0
         running.wait_for("a line after the end")
     logged = path.read_text()
-    assert "LookupError: in the application" in logged
-    assert re.search(r"stopping: no request is in flight\n.* has ended\n$", logged)
+    assert re.search(r"\[INFO\] stopping: .*\n.* has ended\n$", logged)
     assert re.fullmatch(r"after\nended\n\[.*\] a line after the end\n", running.log)
 
 

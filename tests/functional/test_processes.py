@@ -129,8 +129,8 @@ def test_stop_signals_end_everything_with_status_0(code: Code, mode: str, signum
     with code.serve(mode) as server:
         assert answers(server) == {"one"}
         assert server.stop(signum) == 0
-    assert server.log.splitlines()[-2].endswith("[INFO] stopping: no request is in flight")
-    assert re.search(r"\[INFO\] starman \S+ has ended\n$", server.log)
+    # The thread of the last request may still be about to note that it is done.
+    assert re.search(r"\[INFO\] stopping: (no|\d) requests? .*in flight.*\n.*\[INFO\] starman \S+ has ended\n$", server.log)
     assert "ERROR" not in server.log
     assert "WARNING" not in server.log
 
