@@ -17,6 +17,7 @@ from starman.serving import exchange as module
 from starman.serving.clock import Clock
 from starman.serving.exchange import Exchange
 from starman.serving.outbox import Outbox
+from starman.serving.outlet import Outlet
 from starman.serving.spool import SpoolLimits
 from starman.serving.turn import Turn
 from starman.serving.writer import Writer
@@ -250,7 +251,7 @@ def test_the_loop_is_not_asked_in_vain(stage: Make, monkeypatch: pytest.MonkeyPa
     asked: list[None] = []
     monkeypatch.setattr(FakePool, "looks_after", lambda self: asked.append(None))
     monkeypatch.setattr(FakePool, "may_wait", lambda self: False)
-    monkeypatch.setattr(os, "dup", lambda fd: -1)
+    monkeypatch.setattr(Outlet, "open", lambda self, fd: None)
     gathering.run(stage)
     assert asked == []
 
