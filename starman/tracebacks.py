@@ -18,6 +18,11 @@ _LINKS = ("__cause__", "__context__", "__suppress_context__", "__traceback__")
 # So many exceptions that are each other's cause or context are shown.
 _MOST_LINKS = 100
 
+# What is kept for a want of memory: 64 kB.
+_RESERVE_BLOCK = 400
+_RESERVE_BLOCKS = 160
+_reserve: list[bytes] = []
+
 
 def shown(value: object) -> str:
     """`str(value)`; the name of its class in angle brackets if that fails. Always a plain str, not of a subclass."""
@@ -71,8 +76,25 @@ def formatted(error: BaseException, trim: Trim | None = None) -> str:
 def relieve(error: BaseException) -> None:
     """If `error` comes from a want of memory, free what the variables of its frames hold: that may be all the memory there was.
 
-    The traceback can be shown afterwards. Does nothing for any other error.
+    The traceback can be shown afterwards. Does nothing for any other error. Never raises.
     """
+    try:
+        if issubclass(type(error), MemoryError):
+            _reserve.clear()
+        _relieve(error)
+        keep_reserve()
+    except MemoryError:  # the next error tries again
+        return
+
+
+def keep_reserve() -> None:
+    """Keep some memory for the moment at which there is none. Raises MemoryError."""
+    if not _reserve:
+        # Small blocks, as most objects are: they are free again without an allocation.
+        _reserve.extend(bytes(_RESERVE_BLOCK) for _ in range(_RESERVE_BLOCKS))
+
+
+def _relieve(error: BaseException) -> None:
     base = BaseException.__dict__
     link: BaseException | None = error
     for _ in range(_MOST_LINKS):

@@ -27,7 +27,7 @@ from starman.serving.shared import Shared
 from starman.serving.spinning import SpinWatch
 from starman.serving.stuck import StuckWatch
 from starman.serving.underway import count, in_flight
-from starman.tracebacks import formatted
+from starman.tracebacks import formatted, keep_reserve
 from starman.wsgi.call import Application
 
 if TYPE_CHECKING:
@@ -255,6 +255,7 @@ class Service:
 
 def _start(pool: Pool) -> None:
     try:
+        keep_reserve()
         pool.start()
     except (RuntimeError, MemoryError) as error:
         reason = str(error) or "out of memory"
