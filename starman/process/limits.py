@@ -14,7 +14,11 @@ def raise_descriptor_limit() -> None:
     """Hazard 17: raise the soft limit of open descriptors to the hard one, at most to MOST_DESCRIPTORS. Workers inherit it."""
     import resource
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError as error:  # a sandbox
+        log.warning(f"the limit of open descriptors is not known, and stays as it is: {error.strerror}")
+        return
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return

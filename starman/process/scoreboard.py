@@ -11,6 +11,7 @@ machine share.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import math
 import mmap
@@ -19,6 +20,7 @@ import struct
 import sys
 from functools import partial
 
+from starman import log
 from starman.process.record import Record
 
 TYPE_CHECKING = False
@@ -206,7 +208,14 @@ def _create_memory() -> int:
     """A descriptor of memory for a board; -1 where there is no such thing. Raises OSError when there is none left."""
     if not hasattr(os, "memfd_create"):
         return -1
-    fd = os.memfd_create("starman-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        fd = os.memfd_create("starman-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+            raise
+        # A sandbox, or an old kernel.
+        log.warning(f"memfd_create: {error.strerror}: every worker can write to all of the scoreboard")
+        return -1
     try:
         os.ftruncate(fd, _SIZE)
         # A page that a holder of the descriptor has cut off would end every process that looks at it, by SIGBUS.

@@ -30,6 +30,8 @@ _PAUSE = 0.05
 _REST_BETWEEN_LOOKS = 10
 # How many are closed by one tick at most.
 _MOST_AT_ONCE = 256
+# The soft limit of descriptors that most systems set, where it cannot be asked for.
+_USUAL_LIMIT = 1024
 
 
 class ConnectionLimit:
@@ -39,7 +41,10 @@ class ConnectionLimit:
 
     def __init__(self, shared: Shared, most: int) -> None:
         """`most` is max_connections; AUTO: as many as there are descriptors."""
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        except OSError:
+            soft = _USUAL_LIMIT  # a sandbox forbids to ask; the master has said so
         if soft == resource.RLIM_INFINITY:
             soft = 1 << 30
         self._ceiling = soft - min(max(soft // 8, _LEAST_RESERVE), _MOST_RESERVE, soft // 2)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
+from starman import log
 from starman.closing import close_elsewhere
 
 if TYPE_CHECKING:
@@ -12,6 +14,12 @@ if TYPE_CHECKING:
 
 # A spool that reaches no further (bytes) is freed in no time.
 _SMALL_SPOOL = 262_144
+# sendfile(2) is not allowed in this process, or not made for this kind of file.
+_REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL)
+# How much (bytes) is read and written at a time then.
+_COPIED_BYTES = 262_144
+# That it is not allowed, as soon as it was said.
+_refused: list[OSError] = []
 
 
 class FileRest:
@@ -65,6 +73,21 @@ def send_some(fd: int, rest: FileRest) -> int:
         sent = os.sendfile(fd, rest.fd, rest.offset, min(rest.count, 1 << 30))
     except BlockingIOError:
         return 0
-    if not sent:
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        sent = _copy_some(fd, rest, error)
+    if not sent and rest.count:
         raise EOFError("the file is shorter than it was")
-    return sent
+    return max(0, sent)
+
+
+def _copy_some(fd: int, rest: FileRest, refusal: OSError) -> int:
+    """As `os.sendfile`, where a sandbox or the kind of file does not allow it; -1: the socket takes nothing now."""
+    if refusal.errno != errno.EINVAL and not _refused:
+        _refused.append(refusal)
+        log.warning(f"files are sent by read and write, which takes more time (sendfile: {refusal.strerror})")
+    try:
+        return os.write(fd, os.pread(rest.fd, min(rest.count, _COPIED_BYTES), rest.offset))
+    except BlockingIOError:
+        return -1
