@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextvars import Context, copy_context
+import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -23,33 +24,42 @@ class NoThreadError(Exception):
 class Jobs:
     """Runs the jobs that protocols and signal handlers ask for.
 
-    A job is a task of the service's group. The group cannot start it in the context of the caller: a callback of the loop may run
-    in the empty context of the thread that has posted it, where anyio finds no event loop if sniffio is installed. So a task
-    starts in the context in which the group was made.
+    A job is a task of the service's group, and only a task can ask the group for it: a callback of the loop is in no task, and
+    may run in the empty context of the thread that has posted it. anyio finds no event loop there if sniffio is installed.
     """
 
-    __slots__ = ("_context", "_tasks")
+    __slots__ = ("_open", "_waiting", "_wanted")
 
     def __init__(self) -> None:
-        self._tasks: TaskGroup | None = None
-        self._context = Context()
+        self._open = False
+        self._waiting: deque[tuple[Callable[[], None], Callable[[Exception | None], None]]] = deque()
+        self._wanted = asyncio.Event()
 
     def begin(self, tasks: TaskGroup) -> None:
-        """From now on jobs are run, as tasks of `tasks`. Called by the task that has made the group."""
-        self._tasks = tasks
-        self._context = copy_context()
+        """From now on jobs are run, as tasks of `tasks`. Called by a task of the group."""
+        self._open = True
+        tasks.start_soon(self._start_all, tasks)
 
     def end(self) -> None:
-        """From now on `start` does nothing."""
-        self._tasks = None
+        """From now on `start` does nothing; what it was asked for before is run."""
+        self._open = False
+        self._wanted.set()
 
     def start(self, job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
         """Run `job` in a thread, then call `done` in the loop with what it raised, or NoThreadError; None when all went well.
 
         `done` is not called when the group is cancelled before.
         """
-        if self._tasks is not None:
-            self._context.copy().run(self._tasks.start_soon, _run, job, done)
+        if self._open:
+            self._waiting.append((job, done))
+            self._wanted.set()
+
+    async def _start_all(self, tasks: TaskGroup) -> None:
+        while self._open:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._waiting:
+                tasks.start_soon(_run, *self._waiting.popleft())
 
 
 async def run_in_thread(job: Callable[[], None], *, abandon: bool = False) -> Exception | None:

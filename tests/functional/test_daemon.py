@@ -205,7 +205,7 @@ def test_chdir_and_umask(tmp_path: Path) -> None:
             assert client.get("/").body == b"from the site"
         assert (site / "server.pid").read_text() == f"{server.pid}\n"
         assert {name: stat.S_IMODE((site / name).stat().st_mode) for name in ("server.pid", "access.log", "site.sock")} == {
-            "server.pid": 0o600,
+            "server.pid": 0o644,
             "access.log": 0o600,
             "site.sock": 0o700,
         }

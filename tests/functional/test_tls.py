@@ -509,11 +509,11 @@ def test_certificates_that_cannot_be_used(pair: Pair, tmp_path: Path) -> None:
     certificate, key = str(pair.certificate), str(pair.key)
     cases: list[tuple[list[str], str]] = [
         ([], "--ssl-cert"),
-        (["--ssl-cert", "missing.pem"], "--ssl-cert: cannot read 'missing.pem': No such file"),
+        (["--ssl-cert", "missing.pem"], f"--ssl-cert: cannot read '{tmp_path}/missing.pem': No such file"),
         (["--ssl-cert", str(tmp_path)], "--ssl-cert: cannot read"),
         (["--ssl-cert", str(rubbish)], "--ssl-cert: .* has no certificate"),
         (["--ssl-cert", certificate], "--ssl-cert: .* has no private key: .*--ssl-key"),
-        (["--ssl-cert", certificate, "--ssl-key", "missing.key"], "--ssl-key: cannot read 'missing.key'"),
+        (["--ssl-cert", certificate, "--ssl-key", "missing.key"], f"--ssl-key: cannot read '{tmp_path}/missing.key'"),
         (["--ssl-cert", certificate, "--ssl-key", certificate], "--ssl-key: .* has no private key"),
         (["--ssl-cert", certificate, "--ssl-key", str(other.key)], "--ssl-key: the private key .* is not that of"),
         (["--ssl-cert", certificate, "--ssl-key", str(locked)], "--ssl-key: .* has a passphrase"),

@@ -35,8 +35,8 @@ def test_a_job_may_be_started_in_any_context(use_uvloop: bool) -> None:
             asyncio.get_running_loop().call_soon(jobs.start, job, done, context=Context())
             with anyio.fail_after(10):
                 await finished.wait()
-        jobs.end()
-        jobs.start(lambda: ran.append("late"), lambda _: None)
+            jobs.end()
+            jobs.start(lambda: ran.append("late"), lambda _: None)
 
     anyio.run(main, backend="asyncio", backend_options={"use_uvloop": use_uvloop})
     assert ran == [False, (None, "asyncio")]
@@ -80,6 +80,7 @@ def test_what_follows_a_job_cannot_end_the_group(capfd: pytest.CaptureFixture[st
             jobs.start(lambda: None, fail)
             with anyio.fail_after(10):
                 await finished.wait()
+            jobs.end()
 
     anyio.run(main)
     assert "ValueError: a defect" in capfd.readouterr().err
