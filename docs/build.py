@@ -42,8 +42,8 @@ file, a `--port` puts aside the file's `listen` and `socket`. Given in one place
 and `socket` before `host` and `port`; the error log says what had no effect.
 
 Sizes are in bytes; as text they may have a suffix, `64K`, `1M`, `1G` (also `KiB`, `MiB`, `GiB`; K is 1024). Times are in
-seconds and may have a fraction; every finite number is valid. Whole numbers and sizes go up to 9223372036854775807, if nothing
-else is said. True is also `1`, `yes`, `on`; false is also `0`, `no`, `off`. On the command line a boolean
+seconds and may have a fraction; every finite number is valid. Whole numbers and sizes are at most 9223372036854775807, unless
+the table of a setting says less. True is also `1`, `yes`, `on`; false is also `0`, `no`, `off`. On the command line a boolean
 is a flag, and its `--no-` form turns off what the environment or the file turned on.
 
 A name that is no setting, anywhere, is an error that names the nearest one: an unknown option, a `STARMAN_` variable, a key,

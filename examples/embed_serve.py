@@ -37,7 +37,7 @@ async def main() -> None:
     """Run both until a signal ends the server."""
     ticking = asyncio.create_task(tick())
     serving = asyncio.create_task(starman.serve(app, listen=sys.argv[1:] or ["127.0.0.1:5000"], threads=4))
-    # Ctrl-C cancels the main task, and so the server, by itself.
+    # Not SIGINT: asyncio.run itself cancels the main task at Ctrl-C, and so the server.
     for signum in (signal.SIGTERM, signal.SIGQUIT):
         asyncio.get_running_loop().add_signal_handler(signum, serving.cancel)
     with contextlib.suppress(asyncio.CancelledError):

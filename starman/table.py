@@ -168,8 +168,8 @@ class Table:
         "auto",
         "Connections",
         values.or_auto(values.whole(1, unit="connections")),
-        "Connections of a worker. For a new one beyond that, the one that has been idle for longest is closed; if none is "
-        "idle, no connection is accepted. auto: the limit of open files, less a reserve for the application, and at most 65536.",
+        "The most connections of a worker. Beyond that, a new connection replaces the one that has been idle longest; if none "
+        "is idle, it waits. auto: the limit of open files less a reserve for the application, at most 65536.",
     )
     keepalive_timeout: float = setting(
         65,
@@ -214,7 +214,7 @@ class Table:
         "64M",
         "Connections",
         values.size(0),
-        "How much memory the unread responses of a worker may take together; when it is used up, they go to temporary files.",
+        "The most memory that the unread responses of a worker may take together; further ones go to temporary files.",
     )
     response_spool: int = setting(
         "1G", "Connections", values.size(0), "How large the file of a response that goes on may become before its client is cut."
@@ -223,8 +223,8 @@ class Table:
         "auto",
         "Connections",
         values.or_auto(values.size(0)),
-        "How much disk the temporary files of a worker may take together, for bodies and responses; a body that needs more gets "
-        "a 503. auto: as much as they leave free. 0: no limit.",
+        "The most disk that the temporary files of a worker may take together, for bodies and responses. A body that needs more "
+        "gets a 503, and a response that needs more is cut. auto: as much as they leave free. 0: no limit.",
     )
     stream_body: bool = setting(
         False,
