@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     Trim = Callable[[TracebackType | None], TracebackType | None]
@@ -95,16 +95,24 @@ def keep_reserve() -> None:
 
 
 def _relieve(error: BaseException) -> None:
-    base = BaseException.__dict__
+    """Clear the frames of `error` and of all that it was raised behind, if one of these is a MemoryError.
+
+    All of them: where even the clearing up had no memory, the frames that hold it are those of the exception before.
+    """
+    if any(issubclass(type(link), MemoryError) for link in _contexts(error)):
+        for link in _contexts(error):
+            _clear_frames(link)
+
+
+def _contexts(error: BaseException) -> Iterator[BaseException]:
+    """`error`, the exception that was being handled when it was raised, and so on."""
+    context = BaseException.__dict__["__context__"]
     link: BaseException | None = error
     for _ in range(_MOST_LINKS):
         if link is None:
             return
-        if issubclass(type(link), MemoryError):
-            _clear_frames(link)
-            _clear_frames(error)
-            return
-        link = base["__context__"].__get__(link)
+        yield link
+        link = context.__get__(link)
 
 
 def _clear_frames(error: BaseException) -> None:

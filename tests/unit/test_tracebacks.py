@@ -103,6 +103,32 @@ def test_a_want_of_memory_frees_what_the_frames_hold() -> None:
         assert "in fail" in formatted(caught.value)
 
 
+def test_a_want_of_memory_while_another_is_handled_frees_what_either_holds() -> None:
+    """As where a `finally` clause has no memory, either."""
+
+    class Large:
+        pass
+
+    kept: list[weakref.ref[Large]] = []
+
+    def fail() -> None:
+        large = Large()
+        kept.append(weakref.ref(large))
+        raise MemoryError
+
+    def clear_up() -> None:
+        try:
+            fail()
+        finally:
+            fail()
+
+    with pytest.raises(MemoryError) as caught:
+        clear_up()
+    relieve(caught.value)
+    gc.collect()
+    assert [large() for large in kept] == [None, None]
+
+
 @pytest.mark.parametrize("raising", [AttributeError, SystemExit, KeyboardInterrupt, MemoryError])
 def test_a_line_is_logged_whatever_stands_for_standard_error(
     raising: type[BaseException], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
