@@ -11,8 +11,8 @@ from starman.declaration import DEFAULT_SOURCE, SETTINGS
 from starman.errors import SettingError
 from starman.settings import Settings
 
-# The longest text of `encode`: it has to fit a packet between processes, with room to spare.
-MOST_CHARACTERS = 28_000
+# The longest text of `encode`. A file of settings of the size that is read (`starman.sources`) has a shorter one.
+MOST_CHARACTERS = 24_000_000
 
 
 def revise(running: Settings, read: Settings) -> tuple[Settings, list[str]]:

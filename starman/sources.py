@@ -29,6 +29,8 @@ PROJECT_FILE_NAME = "pyproject.toml"
 
 # How long (seconds) the reader of a FIFO given by --config waits for its writer.
 _FIFO_SECONDS = 5
+# The largest file of settings (bytes): what it says has to be handed on at a restart.
+_LARGEST_FILE = 4 * 1024 * 1024
 
 # Settings that answer the same question. Whoever answers it in one way puts aside what lower sources answered in another.
 ALTERNATIVES = (
@@ -173,7 +175,10 @@ def _table(name: str, path: str) -> tuple[dict[str, object], str]:
     import tomllib
 
     try:
-        text = _read(name, path).decode()
+        data = _read(name, path)
+        if len(data) > _LARGEST_FILE:
+            raise SettingError(f"{name}: is larger than {_LARGEST_FILE} bytes")
+        text = data.decode()
         document: dict[str, object] = tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1

@@ -7,7 +7,8 @@ import sys
 
 from starman import log
 from starman.errors import StarmanError
-from starman.process.handover import FORMAT, HANDOVER_VARIABLE, TRIAL_VARIABLE, Handover, decode
+from starman.process.handover import FORMAT, HANDOVER_VARIABLE, IN_FILE, TRIAL_VARIABLE, Handover, decode
+from starman.process.textfile import load
 from starman.revision import decode as decode_settings
 from starman.tracebacks import formatted, named
 from starman.version import VERSION
@@ -16,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starman.process.channel import Channel
     from starman.process.messages import Message
     from starman.settings import Settings
 
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
 def handed_over() -> Handover | None:
     """What an older image of this process has left to us; None when this is an ordinary start. Takes the variable away.
 
-    Raises ValueError for what it cannot have left.
+    Raises ValueError for what it cannot have left, and OSError.
     """
     text = os.environ.pop(HANDOVER_VARIABLE, None)
+    if text is not None and text.startswith(IN_FILE):
+        text = load(int(text.removeprefix(IN_FILE)))
     return None if text is None else decode(text)
 
 
@@ -49,21 +53,23 @@ def answer_trial(read: Callable[[], Settings]) -> None:
     from starman.process.channel import Channel
     from starman.process.exiting import end_unserved
     from starman.process.forking import show_stacks, take_signals
+    from starman.process.longtext import answer
 
     show_stacks()
     take_signals(stop_ends=True)
-    number, fd, running = text.split(":")
+    number, fd, _ = text.split(":", 2)
     try:
         channel = Channel.of_descriptor(int(fd))
         os.set_inheritable(channel.fileno(), False)
-        channel.send(_tried(number, running, read))
+        answer(channel, _tried(number, channel, read))
         end_unserved(0)
     finally:
         # An application may have started threads that never end.
         os._exit(0)
 
 
-def _tried(number: str, running: str, read: Callable[[], Settings]) -> Message:
+def _tried(number: str, channel: Channel, read: Callable[[], Settings]) -> Message:
+    from starman.process.longtext import receive_text
     from starman.process.messages import Approved, Failed
     from starman.revision import encode, recall, revise
     from starman.server import try_out
@@ -72,6 +78,7 @@ def _tried(number: str, running: str, read: Callable[[], Settings]) -> Message:
     try:
         if number != str(FORMAT):
             return Failed(f"{version} takes over in format {FORMAT}, not {number}: it needs a new start")
+        running = receive_text(channel)
         found = read()
         # What cannot change in a running server cannot change by an upgrade either: its listeners, its user.
         settings, refused = revise(recall(running, found), found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 from starman.process.forking import fork
+from starman.process.longtext import prepared
 from starman.process.messages import FROM_MOLD, FROM_WORKER, Role, Spawn
 from starman.process.mold import become_mold
 
@@ -82,10 +83,16 @@ class Births:
         born.slot = order.slot
         board = self._blueprint.scoreboard.fd
         fds = [*channel.fds(), board] if order.place and board >= 0 else channel.fds()
-        asked = link is not None and self._links.send(link, order, fds)
+        asked = link is not None and self._send(link, order, fds)
         channel.close()
         if not asked:
             self._died(number, "could not be forked (its mold does not answer)")
+
+    def _send(self, link: Link, order: Spawn, fds: list[int]) -> bool:
+        parts, order.settings = prepared(order.settings)
+        for part in parts:
+            self._links.send(link, part)
+        return self._links.send(link, order, fds)
 
     def _open(self, number: int, kinds: tuple[type[Message], ...]) -> Channel | None:
         """The member's end of a new link; None, and the member is dead, when descriptors run out."""

@@ -6,7 +6,9 @@ Never imports starman's other rooms. One thread at a time per end.
 from __future__ import annotations
 
 import array
+import errno
 import os
+import select
 import socket
 import stat
 import struct
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 # The most descriptors that travel with one message.
 _FDS = 4
+# How long (milliseconds) a full buffer is left alone before it is tried again.
+_FULL_MILLISECONDS = 100
 # Hazard 6: packets, for on a byte stream two messages arrived merged. macOS has no SOCK_SEQPACKET: datagrams keep
 # the borders as well, and a closed peer shows as ECONNRESET.
 _KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
@@ -85,6 +89,17 @@ class Channel:
         except BlockingIOError:
             return False
 
+    def deliver(self, message: Message) -> bool:
+        """As `send`, but waits while the socket's buffer is full: for a process whose reader reads on."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        while True:
+            try:
+                return self.post(message)
+            except BlockingIOError:
+                # The limit, because where a full buffer is ENOBUFS, poll(2) does not know that it is full.
+                poll.poll(_FULL_MILLISECONDS)
+
     def post(self, message: Message, fds: Sequence[int] = ()) -> bool:
         """Send `message` and copies of `fds`. False when it cannot be, for nobody is there to read it.
 
@@ -99,7 +114,9 @@ class Channel:
                 self._socket.send(encode(message), socket.MSG_DONTWAIT)
         except BlockingIOError:
             raise
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:  # macOS says that of a reader's buffer that is full
+                raise BlockingIOError(error.errno, error.strerror) from None
             return False
         return True
 

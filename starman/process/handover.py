@@ -12,11 +12,14 @@ from starman.process.record import Record
 
 # To be counted up whenever an older version could not read, or a newer one not do without, what is changed here, in
 # `messages.py`, or in what signals mean to workers.
-FORMAT = 3
-# "FORMAT:DESCRIPTOR:SETTINGS": this process is to try, and to answer over that channel. The settings are those that run.
+FORMAT = 4
+# "FORMAT:DESCRIPTOR:": this process is to try, and to answer over that channel. It is sent the settings that run (`longtext.py`).
 TRIAL_VARIABLE = "STARMAN_TRIAL"
-# The text of a `Handover`: this process is to take over.
+# The text of a `Handover`: this process is to take over. Or IN_FILE and the descriptor of a file with that text.
 HANDOVER_VARIABLE = "STARMAN_HANDOVER"
+IN_FILE = "file "
+# The longest text (characters) that the variable itself has: all variables and arguments share the room that exec(3) gives.
+MOST_IN_VARIABLE = 32_000
 
 
 class HandedListener(Record):

@@ -22,6 +22,8 @@ PACKET_BYTES = 32_768
 # What a failure's one line, and its details, may take of it, in bytes.
 _LINE_BYTES = 4_000
 _DETAILS_BYTES = PACKET_BYTES - _LINE_BYTES - 64
+# In place of a text: it has come before, in parts (`longtext.py`).
+IN_PARTS = "*"
 
 
 class Role(Enum):
@@ -53,7 +55,7 @@ class Spawn(Message):
 
     `slot` is the worker's number, from 1; 0 for a mold. `place` is the worker's on the scoreboard; 0: it has none. A second
     descriptor is the scoreboard's, for the worker to map its place.
-    `settings` are those that it runs with (see `starman.revision`); "" for those that the mold has.
+    `settings` are those that it runs with (see `starman.revision`), or IN_PARTS; "" for those that the mold has.
     """
 
     __slots__ = ("place", "role", "settings", "slot")
@@ -71,6 +73,25 @@ class Spawn(Message):
     def parse(cls, fields: Sequence[str]) -> Message:
         role, slot, place, settings = fields
         return cls(Role(role), int(slot), int(place), settings)
+
+
+class Part(Message):
+    """Part `number`, from 1, of the `count` parts of a text that the next message needs (`longtext.py`)."""
+
+    __slots__ = ("count", "number", "text")
+
+    def __init__(self, number: int, count: int, text: str) -> None:
+        self.number = number
+        self.count = count
+        self.text = text
+
+    def fields(self) -> tuple[str, ...]:
+        return str(self.number), str(self.count), self.text
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        number, count, text = fields
+        return cls(int(number), int(count), text)
 
 
 class Spawned(Message):
@@ -161,7 +182,7 @@ class Reopened(Message):
 class Approved(Message):
     """Trial to master: what was tried works.
 
-    `settings` are those to go on with (see `starman.revision`); `notes` are lines for the log.
+    `settings` are those to go on with (see `starman.revision`), or IN_PARTS; `notes` are lines for the log.
     """
 
     __slots__ = ("notes", "settings")
@@ -200,10 +221,11 @@ class Failed(Message):
 # What each kind of process has to say to the master; all else from it is ignored.
 FROM_WORKER = (Spawned, Ready, Spent, Draining, Doomed, Reopened, Failed)
 FROM_MOLD = (Spawned, Loaded, Reopened, Failed)
-FROM_TRIAL = (Approved, Failed)
+FROM_TRIAL = (Part, Approved, Failed)
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Spawn, Spawned, Loaded, Ready, Spent, Draining, Doomed, Reopen, Reopened, Approved, Failed)
+    kind.__name__: kind
+    for kind in (Part, Spawn, Spawned, Loaded, Ready, Spent, Draining, Doomed, Reopen, Reopened, Approved, Failed)
 }
 
 

@@ -19,7 +19,8 @@ from starman.process.channel import Channel
 from starman.process.exiting import end_unserved
 from starman.process.forking import adopt_error_log, flush, fork, ignore_failing_writes, show_stacks, take_signals
 from starman.process.forksafety import findings, names, sockets
-from starman.process.messages import Failed, Loaded, Reopen, Reopened, Role, Spawn, Spawned
+from starman.process.longtext import Assembly
+from starman.process.messages import Failed, Loaded, Part, Reopen, Reopened, Role, Spawn, Spawned
 from starman.process.sharing import settle
 from starman.tracebacks import formatted, named
 
@@ -113,9 +114,13 @@ class _Mold:
 
     def obey(self) -> None:
         """Fork what the master asks for, until it closes its end."""
+        assembly = Assembly()
         while (received := self._next()) is not None:
             message, fds = received
-            if isinstance(message, Spawn) and fds:
+            if isinstance(message, Part):
+                assembly.add(message)
+            elif isinstance(message, Spawn) and fds:
+                message.settings = assembly.resolve(message.settings)
                 channel, rest = Channel.of_descriptors(fds)
                 self._spawn(message, channel, rest[0] if rest else -1)
                 for fd in rest:

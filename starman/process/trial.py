@@ -9,7 +9,8 @@ import time
 
 from starman import log
 from starman.process.forking import fork, take_signals
-from starman.process.messages import FROM_TRIAL, Approved, Failed
+from starman.process.longtext import Assembly, answer, split
+from starman.process.messages import FROM_TRIAL, Approved, Failed, Part
 from starman.tracebacks import formatted, named
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ class Trial:
     when there is none.
     """
 
-    __slots__ = ("_abandon", "_links", "_outcome", "_reaper", "deadline", "number")
+    __slots__ = ("_abandon", "_assembly", "_links", "_outcome", "_reaper", "deadline", "number")
 
     def __init__(self, number: int, links: Links, reaper: Reaper, abandon: Callable[[], None]) -> None:
         """`abandon` has a fresh fork close what it has inherited of the master."""
@@ -40,10 +41,15 @@ class Trial:
         self._links = links
         self._reaper = reaper
         self._outcome: Approved | Failed | None = None
+        self._assembly = Assembly()
 
-    def start(self, play: Callable[[Channel], Message], seconds: float) -> None:
-        """Call `play` in a child, and have the message that it returns; give up after `seconds`. A trial under way is cut."""
+    def start(self, play: Callable[[Channel], Message], seconds: float, text: str | None = None) -> None:
+        """Call `play` in a child, and have the message that it returns; give up after `seconds`. A trial under way is cut.
+
+        text: what the child is sent (`receive_text`).
+        """
         self.cancel()
+        self._assembly = Assembly()
         try:
             channel = self._links.open(self.number, FROM_TRIAL)
         except OSError as error:
@@ -64,12 +70,14 @@ class Trial:
         assert link is not None
         link.pid = pid
         self._reaper.watch(pid, link.opened_at)
+        for part in [] if text is None else split(text):
+            self._links.send(link, part)
 
     def _be_the_child(self, channel: Channel, play: Callable[[Channel], Message]) -> NoReturn:
         try:
             self._abandon()
             take_signals(stop_ends=True)
-            channel.send(play(channel))
+            answer(channel, play(channel))
         except BaseException as error:
             channel.send(Failed(named(error), formatted(error)))
         finally:
@@ -78,9 +86,21 @@ class Trial:
 
     def on_message(self, message: Message) -> None:
         """The child has said something."""
-        if self.deadline is not None and isinstance(message, Approved | Failed):
-            self._outcome = message
+        if self.deadline is None:
+            return
+        if isinstance(message, Part):
+            self._assembly.add(message)
+        elif isinstance(message, Approved | Failed):
+            self._outcome = self._whole(message)
             self.deadline = None
+
+    def _whole(self, message: Approved | Failed) -> Approved | Failed:
+        try:
+            if isinstance(message, Approved):
+                message.settings = self._assembly.resolve(message.settings)
+        except ValueError as error:
+            return Failed(f"the process that tried it sent {error}")
+        return message
 
     def on_gone(self, how: str) -> None:
         """The child has ended, and its link with it; `how` completes a sentence."""

@@ -11,12 +11,22 @@ import signal
 import sys
 
 from starman import log
-from starman.errors import SettingError
 from starman.process.forking import GUARDED, flush
-from starman.process.handover import FORMAT, HANDOVER_VARIABLE, TRIAL_VARIABLE, HandedListener, Handover, Veteran, encode
+from starman.process.handover import (
+    FORMAT,
+    HANDOVER_VARIABLE,
+    IN_FILE,
+    MOST_IN_VARIABLE,
+    TRIAL_VARIABLE,
+    HandedListener,
+    Handover,
+    Veteran,
+    encode,
+)
 from starman.process.members import Phase
 from starman.process.messages import Approved, Failed
 from starman.process.scoreboard import Scoreboard
+from starman.process.textfile import store
 from starman.revision import encode as encode_settings
 from starman.version import VERSION
 
@@ -64,7 +74,8 @@ class Upgrade:
         self._restarting = False
         self._roster.hold(on=False)
         log.info("upgrading: the installed version is tried first")
-        self._trial.start(self._try, self._roster.terms.boot_timeout)
+        running = self._roster.terms.settings or encode_settings(self._blueprint.settings)
+        self._trial.start(self._try, self._roster.terms.boot_timeout, running)
 
     def on_restart(self) -> None:
         """A restart begins, or waits, on settings that the trial may have read before they were changed."""
@@ -98,14 +109,20 @@ class Upgrade:
         """Become the new version. Returns only if that is not to be had now."""
         # Hazard 8: what arrives from here on is the new image's: it stays pending until that has handlers.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
+        file = -1
         try:
             if self._door.noted:
                 return
+            text = encode(handover)
+            if len(text) > MOST_IN_VARIABLE:
+                file = store(text)
+                os.set_inheritable(file, True)
+                text = f"{IN_FILE}{file}"
             for fd in handover.fds():
                 os.set_inheritable(fd, True)
             flush()
             program = self._blueprint.program
-            _become(program, {**program.variables, HANDOVER_VARIABLE: encode(handover)})
+            _become(program, {**program.variables, HANDOVER_VARIABLE: text})
         except OSError as error:
             for fd in handover.fds():
                 os.set_inheritable(fd, False)
@@ -113,6 +130,8 @@ class Upgrade:
             self._settings = None
             self._roster.hold(on=False)
         finally:
+            if file >= 0:
+                os.close(file)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _try(self, channel: Channel) -> Message:
@@ -121,9 +140,9 @@ class Upgrade:
         # The new program takes them when it has handlers (`starman.takeover`).
         signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
         try:
-            running = self._roster.terms.settings or encode_settings(self._blueprint.settings)
-            _become(self._blueprint.program, {TRIAL_VARIABLE: f"{FORMAT}:{channel.fileno()}:{running}"})
-        except (OSError, SettingError) as error:
+            # The second colon is for versions of formats before 4: they have settings behind it, and say then what does not fit.
+            _become(self._blueprint.program, {TRIAL_VARIABLE: f"{FORMAT}:{channel.fileno()}:"})
+        except OSError as error:
             return Failed(f"{sys.executable}: {error}")
 
     def _handover(self, settings: str) -> Handover:

@@ -22,7 +22,8 @@ MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.
 ROOMS = {
     "ground": {
         *("addresses", "appfork", "closing", "cpus", "declaration", "errors", "hooks", "inflight", "log", "logqueue"),
-        *("output", "revision", "service_links", "settings", "standard", "table", "tracebacks", "values", "version", "workdir"),
+        *("output", "revision", "service_links", "settings", "standard", "table", "temporary", "tracebacks"),
+        *("values", "version", "workdir"),
     },
     "proto": {"proto"},
     "wsgi": {"wsgi"},
@@ -38,7 +39,8 @@ ORDER = list(ROOMS)
 FORBIDDEN = {
     "ground": {
         *("addresses", "appfork", "closing", "cpus", "declaration", "errors", "hooks", "inflight", "log", "logqueue"),
-        *("output", "revision", "service_links", "settings", "standard", "table", "tracebacks", "values", "version", "workdir"),
+        *("output", "revision", "service_links", "settings", "standard", "table", "temporary", "tracebacks"),
+        *("values", "version", "workdir"),
     },
     "proto": {"asyncio", "logging", "os", "socket", "threading", "time", "anyio", "uvloop", "starman.settings", "starman.log"},
     "wsgi": {"asyncio", "anyio", "uvloop"},

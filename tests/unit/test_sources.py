@@ -242,6 +242,16 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
         command_line([], directory=tmp_path)
 
 
+def test_a_file_that_is_too_large(tmp_path: Path) -> None:
+    largest = 4 * 1024 * 1024
+    file = tmp_path / "starman.toml"
+    file.write_text("workers = 3\n".ljust(largest, "\n"))
+    assert command_line(["app"], directory=tmp_path).workers == 3
+    file.write_text("workers = 3\n".ljust(largest + 1, "\n"))
+    with pytest.raises(SettingError, match=f"^starman.toml: is larger than {largest} bytes$"):
+        command_line(["app"], directory=tmp_path)
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="cannot be read: Is a directory"):
         command_line(["--config", "."], directory=tmp_path)

@@ -17,12 +17,14 @@ from starman.process.blueprint import Blueprint, Program
 from starman.process.channel import Channel
 from starman.process.door import SignalDoor
 from starman.process.links import MOST_SENT, Link, Links
+from starman.process.longtext import PART_CHARACTERS, Assembly
 from starman.process.messages import (
     Approved,
     Draining,
     Failed,
     Loaded,
     Message,
+    Part,
     Ready,
     Reopen,
     Role,
@@ -33,7 +35,6 @@ from starman.process.messages import (
 )
 from starman.process.scoreboard import Scoreboard
 from starman.process.vigil import Vigil
-from starman.revision import MOST_CHARACTERS
 from starman.settings import Settings
 from tests.unit.process.forked import run_forked
 
@@ -62,11 +63,11 @@ class Held:
         assert link is not None
         return link
 
-    def ask_for_workers(self) -> range:
+    def ask_for_workers(self, settings: str = "x" * PART_CHARACTERS) -> range:
         """Order so many as no socket's buffer takes; their numbers."""
         numbers = range(MOLD + 1, MOLD + 1 + WORKERS)
         for number in numbers:
-            self.births.spawn(actions.Spawn(number, number - MOLD, 2, MOLD, "x" * MOST_CHARACTERS))
+            self.births.spawn(actions.Spawn(number, number - MOLD, 2, MOLD, settings))
         assert self.link(MOLD).unsent
         return numbers
 
@@ -117,6 +118,27 @@ def test_what_a_mold_has_no_room_for_is_sent_when_it_reads_on(held: Held) -> Non
         channel.close()
         assert list(held.links.hear(held.link(number))) == [Ready()]
         assert held.link(number).ended_at is not None
+
+
+def test_settings_that_fit_no_packet_come_in_parts_before_each_order(held: Held) -> None:
+    settings = "".join(map(str, range(PART_CHARACTERS)))
+    held.ask_for_workers(settings)
+    found = held.heard_by_the_mold()
+    assembly = Assembly()
+    orders = 0
+    for message, fds in found:
+        if isinstance(message, Part):
+            assembly.add(message)
+            assert not fds
+        else:
+            assert isinstance(message, Spawn)
+            assert assembly.resolve(message.settings) == settings
+            orders += 1
+            assert len(fds) == 3
+        for fd in fds:
+            os.close(fd)
+    assert orders == WORKERS
+    assert held.died == []
 
 
 def test_what_comes_later_is_sent_later(held: Held) -> None:

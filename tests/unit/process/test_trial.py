@@ -12,7 +12,8 @@ from starman.process import trial as module
 from starman.process.channel import Channel
 from starman.process.door import SignalDoor
 from starman.process.links import Links
-from starman.process.messages import Approved, Failed, Message
+from starman.process.longtext import receive_text
+from starman.process.messages import IN_PARTS, PACKET_BYTES, Approved, Failed, Message, Part
 from starman.process.reaper import Reaper
 from starman.process.trial import Trial
 from tests.unit.process.forked import run_forked
@@ -70,6 +71,26 @@ def tried(play: Callable[[Channel], Message], seconds: float = SECONDS) -> str:
 
 def test_it_says_what_it_has_found() -> None:
     assert tried(lambda _: Approved("settings", "notes")) == repr(Approved("settings", "notes"))
+
+
+def test_what_fits_no_packet_arrives_whole_and_so_does_what_it_is_sent() -> None:
+    text = "0123456789abcdef" * 50_000
+    assert len(text) > 20 * PACKET_BYTES
+
+    def in_child() -> str:
+        supervision = Supervision()
+        supervision.trial.start(lambda channel: Approved(receive_text(channel)[::-1], "notes"), SECONDS, text)
+        return str(supervision.outcome() == Approved(text[::-1], "notes"))
+
+    assert run_forked(in_child) == "True"
+
+
+def test_an_answer_that_is_not_whole_is_a_failure() -> None:
+    def play(channel: Channel) -> Message:
+        channel.send(Part(2, 3, "x"))
+        return Approved(IN_PARTS)
+
+    assert tried(play) == repr(Failed("the process that tried it sent a message whose text has not come"))
 
 
 def test_an_error_is_a_failure_with_its_traceback() -> None:

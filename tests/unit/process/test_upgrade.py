@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,16 +12,18 @@ from starman.process import upgrade as module
 from starman.process.actions import ForkMold, Spawn
 from starman.process.blueprint import Blueprint, Program
 from starman.process.door import SignalDoor
-from starman.process.handover import HANDOVER_VARIABLE, Handover, Veteran, decode
+from starman.process.handover import HANDOVER_VARIABLE, IN_FILE, MOST_IN_VARIABLE, Handover, Veteran, decode
 from starman.process.links import Links
 from starman.process.messages import Approved, Failed
 from starman.process.rollout import Terms
 from starman.process.roster import Roster
 from starman.process.scoreboard import Scoreboard
 from starman.process.upgrade import Upgrade
+from starman.revision import decode as decode_settings
 from starman.settings import Settings
 
 NOW = 1000.0
+SETTINGS = Settings.of()
 
 
 class FakeTrial:
@@ -30,7 +33,8 @@ class FakeTrial:
         self.started: list[float] = []
         self.outcome: Approved | Failed | None = None
 
-    def start(self, play: object, seconds: float) -> None:
+    def start(self, play: object, seconds: float, text: str) -> None:
+        assert decode_settings(text).snapshot() == SETTINGS.snapshot()
         self.started.append(seconds)
 
     def take_outcome(self, now: float) -> Approved | Failed | None:
@@ -52,7 +56,7 @@ class Ship:
         self.roster = Roster(Terms(2, boot_timeout=60, graceful_timeout=30))
         self.pids = 1000
         self.numbers = self.perform()
-        blueprint = Blueprint(Settings.of(), [], Program(lambda _: lambda *_: []))
+        blueprint = Blueprint(SETTINGS, [], Program(lambda _: lambda *_: []))
         blueprint.scoreboard = self.board
         self.upgrade = Upgrade(blueprint, self.roster, self.links, self.door, self.trial)  # type: ignore[arg-type]
 
@@ -97,7 +101,10 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[Handover]:
     handed: list[Handover] = []
 
     def become(program: Program, variables: dict[str, str]) -> None:
-        handed.append(decode(variables[HANDOVER_VARIABLE]))
+        text = variables[HANDOVER_VARIABLE]
+        if text.startswith(IN_FILE):
+            text = Path(f"/proc/self/fd/{text.removeprefix(IN_FILE)}").read_text()
+        handed.append(decode(text))
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(module, "_become", become)
@@ -126,6 +133,29 @@ def test_everybody_is_handed_on_with_what_is_known_of_them(ship: Ship, handed: l
     ]
     assert not handover.reopening
     assert not handover.restarting
+
+
+def test_what_is_too_long_for_a_variable_is_in_a_file_for_as_long_as_the_exec_takes(ship: Ship, handed: list[Handover]) -> None:
+    settings = "0f" * MOST_IN_VARIABLE
+    files = len(os.listdir("/proc/self/fd"))
+    ship.upgrade.begin(embedded=False)
+    ship.settle(Approved(settings, "version"))
+    (handover,) = handed
+    assert handover.settings == settings
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_without_a_file_the_upgrade_is_given_up(
+    ship: Ship, handed: list[Handover], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(text: str) -> int:
+        raise FileNotFoundError(2, "there is no usable temporary directory")
+
+    monkeypatch.setattr(module, "store", fail)
+    ship.upgrade.begin(embedded=False)
+    ship.settle(Approved("0f" * MOST_IN_VARIABLE, "version"))
+    assert handed == []
+    assert said[-1] == "upgrade given up, nothing has changed: [Errno 2] there is no usable temporary directory"
 
 
 def test_a_restart_since_the_beginning_is_handed_on_once(ship: Ship, handed: list[Handover]) -> None:
