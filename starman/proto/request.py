@@ -112,6 +112,11 @@ class RequestParser:
         return len(self._buffer) - self._at
 
     @property
+    def begins_head_request(self) -> bool:
+        """Whether the message that has begun is a HEAD request, which is answered without content; False behind its head."""
+        return self._phase is _HEAD and self._buffer.startswith(b"HEAD ", self._at)
+
+    @property
     def at_start(self) -> bool:
         """Whether the peer is between messages: nothing of the next one has come."""
         return self._phase is _CLOSED or (self._phase is _HEAD and self._at == len(self._buffer))
@@ -135,7 +140,7 @@ class RequestParser:
                 return self._next_of_chunked()
         except ProtocolError as error:
             self._splitter.forget()
-            error.to_head = self._phase is _HEAD and self._buffer.startswith(b"HEAD ", self._at)
+            error.to_head = self.begins_head_request
             self.close()
             raise
         return None

@@ -241,8 +241,10 @@ class Connection(Ending):
 
     def refuse(self, error: ProtocolError) -> None:
         """Answer with an error of our own, after the responses that come before it, and close."""
-        self._parser.close()
         upload, self._upload = self._upload, None
+        if self._parser.begins_head_request if upload is None else upload.head.method == b"HEAD":
+            error.to_head = True
+        self._parser.close()
         if upload is None or not upload.streamed:
             self._refusal = error
         if upload is not None and upload.fail(error) and not self._eof:

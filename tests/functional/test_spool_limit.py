@@ -124,8 +124,10 @@ def test_a_body_that_cannot_fit_is_refused_before_it_is_sent(tmp_path: Path) -> 
                 client.send(BODY[:SMALL_ENOUGH])
                 assert is_digest(client.read(), BODY[:SMALL_ENOUGH])
         with server.client() as client:
-            client.send(b"HEAD /digest HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n")
-            assert client.socket.recv(65_536).endswith(b"\r\n\r\n")  # the answer to a HEAD has no content
+            client.send(b"HEAD /digest HTTP/1.1\r\nHost: a\r\nContent-Length: 6000000\r\n\r\n")
+            answer = client.socket.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert answer.endswith(b"\r\n\r\n"), "the answer to a HEAD has no content"
 
 
 def test_what_a_client_takes_up_is_refused_to_others_until_it_leaves(tmp_path: Path) -> None:

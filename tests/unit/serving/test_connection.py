@@ -435,6 +435,15 @@ def test_a_body_that_does_not_come_is_a_408(options: dict[str, Any]) -> None:
         assert client.read().status == 408
 
 
+@pytest.mark.parametrize("begun", [b"HEAD / HTTP/1.1\r\nHost:", b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc"])
+def test_a_head_request_that_is_not_complete_is_answered_without_content(begun: bytes) -> None:
+    with Running(echo, header_timeout=0.2) as running, running.client() as client:
+        client.send(begun)
+        answer = client.read_to_end()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert answer.endswith(b"\r\n\r\n")
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
 def test_a_dripping_body_is_a_408_after_its_grace(framing: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_module, "RATE_GRACE", 0.2)
