@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 
-from starman import service_links
+from starman import service_links, temporary
 from starman.addresses import AddressKind
 from starman.declaration import SETTINGS
 from starman.errors import ListenError, StarmanError
@@ -105,18 +105,24 @@ def _kill(child: int) -> None:
 
 def _check_in_child(settings: Settings, inheritance: Inheritance) -> int:
     from starman.loading import describe
+    from starman.process import parentdeath
     from starman.process.forking import show_stacks
     from starman.process.identity import Identity
     from starman.server import enter, try_out
 
     status = 1
+    parent = os.getppid()
     try:
         show_stacks(2)
         identity = Identity.of(settings)
         located = settings.located(enter(settings).absolute)
         bound, notes = _bind(settings, inheritance, (-1, -1) if identity is None else identity.owner)
+        if identity is not None:
+            identity.assume()
+            parentdeath.retie(parent)
         try_out(located, entered=True)
-        for line in (*notes, *settings.warnings(), *inheritance.warnings, service_links.notice(os.environ)):
+        warnings = (*settings.warnings(), *inheritance.warnings, temporary.warning(settings, os.environ))
+        for line in (*notes, *warnings, service_links.notice(os.environ)):
             if line is not None:
                 print(f"starman: {line}", file=sys.stderr)
         sources = [settings.source(name) for name in SETTINGS if settings.source(name) != "default"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from starman import appfork, log, service_links, standard
+from starman import appfork, log, service_links, standard, temporary
 from starman.errors import SettingError, StartError
 from starman.workdir import Workdir, started_in
 
@@ -105,6 +105,8 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
         inheritance = Inheritance.take(os.environ)
         for warning in (*chosen.warnings(), *inheritance.warnings):
             log.warning(warning)
+        if (found := temporary.warning(chosen, os.environ)) is not None:
+            log.warning(found)
         if (ignored := service_links.notice(os.environ)) is not None:
             log.info(ignored)
         application = _mounted(app, chosen, "serve(app)") if callable(app) else _load(chosen)
@@ -238,6 +240,8 @@ def _be_master(
             with ErrorLog(settings.error_log, directory=program.workdir.base) as error_log:
                 for warning in (*settings.warnings(), *inheritance.warnings, *_pid_file_warnings(settings, identity)):
                     log.warning(warning)
+                if (found := temporary.warning(settings, os.environ)) is not None:
+                    log.warning(found)
                 if (ignored := service_links.notice(os.environ)) is not None:
                     log.info(ignored)
                 if inheritance.fds:

@@ -60,7 +60,7 @@ def warning(settings: Settings, environ: Mapping[str, str]) -> str | None:
     if not search.directory:
         return (
             f"there is no usable temporary directory: {refused}. Request bodies of more than {settings.body_buffer} bytes "
-            f"(body_buffer) will be refused with 503, and responses that clients read slowly will be cut when more than "
+            f"(body_buffer) will be answered with 500, and responses that clients read slowly will be cut when more than "
             f"{settings.response_buffer} bytes (response_buffer) wait. Let TMPDIR name a directory that this user may write to"
         )
     if search.last_resort:

@@ -71,6 +71,14 @@ def untie() -> None:
         _state.prctl(_SET_PDEATHSIG, 0)
 
 
+def retie(parent: int) -> None:
+    """In a child of `parent`: be killed when that ends. Once more after a change of the user, which unties. Main thread."""
+    if _state.prctl is not None:
+        _state.prctl(_SET_PDEATHSIG, SIGKILL)
+        if getppid() != parent:  # it ended before
+            _exit(1)
+
+
 def _in_child() -> None:
     pending, _state.pending = _state.pending, None
     if pending is None or _state.prctl is None or pending[0] != get_ident():
@@ -78,6 +86,4 @@ def _in_child() -> None:
     _, forker, parent = pending
     while forker != parent and getppid() == forker:
         sleep(_LOOK_SECONDS)
-    _state.prctl(_SET_PDEATHSIG, SIGKILL)
-    if getppid() != parent:  # it ended before
-        _exit(1)
+    retie(parent)

@@ -89,9 +89,9 @@ class Place:
         os.chown(self.site, account.uid, account.gid)
         self._env = {"PYTHONHOME": str(directory / "python"), "PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def start(self, *arguments: str) -> Process:
-        """`python -m starman ARGUMENTS…` in the site's directory, as root."""
-        return Process(self._command(*arguments), cwd=self.site, env={**self._env, "VIRTUAL_ENV": None})
+    def start(self, *arguments: str, **env: str) -> Process:
+        """`python -m starman ARGUMENTS…` in the site's directory, as root, with `env` more."""
+        return Process(self._command(*arguments), cwd=self.site, env={**self._env, "VIRTUAL_ENV": None, **env})
 
     def start_with(self, stderr: int, *arguments: str) -> subprocess.Popen[bytes]:
         """As `start`, with that descriptor as standard error."""

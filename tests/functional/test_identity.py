@@ -266,3 +266,28 @@ def children_of(pid: int) -> list[int]:
 
 def thread_count(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def test_the_temporary_directory_is_looked_for_as_the_user(place: Place, account: Account, started: list[Process]) -> None:
+    private = place.directory / "roots-own"
+    private.mkdir(mode=0o700)
+    expected = f"temporary files will be in /tmp, because these places cannot be used: TMPDIR={private} (Permission denied)"
+    arguments = ("--workers", "1", "--user", account.name, "--listen", f"@{account.name}-temporary", "site_app:app")
+    server = place.start(*arguments, TMPDIR=str(private))
+    started.append(server)
+    server.wait_for("ready: ", 30)
+    assert server.log.count(expected) == 1
+    assert server.stop() == 0
+    check = place.start("--check", *arguments, TMPDIR=str(private))
+    started.append(check)
+    assert check.wait() == 0, check.log
+    assert check.log.count(expected) == 1
+
+
+def test_check_loads_the_application_as_the_user(place: Place, account: Account, started: list[Process]) -> None:
+    loading = "import os\nprint('loaded by', os.geteuid(), os.getuid())\n"
+    (place.site / "who_app.py").write_text(loading + APPLICATION)
+    check = place.start("--check", "--user", account.name, "--listen", "127.0.0.1:0", "who_app:app")
+    started.append(check)
+    assert check.wait() == 0, check.log
+    assert f"loaded by {account.uid} {account.uid}\n" in check.log
