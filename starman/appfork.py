@@ -1,10 +1,11 @@
-"""Children that the application forks: by os.fork, multiprocessing or a process pool. In them starman does nothing.
+"""Children that the application forks: by os.fork, multiprocessing or a process pool. starman does not serve in them.
 
-A fork copies all that the process has: listeners, clients' sockets, the signal handlers, and the call that is under way. `watch`
-says what a child has to give up. A call of the application that returns in the child, or raises, ends the child (`end_child`).
+A fork copies everything that the process has: listeners, clients' sockets, signal handlers, and the call that is under way.
+`watch` registers what a child gives up. When the call of the application returns or raises in the child, `end_child` ends the
+child.
 
-The processes that starman forks for itself are no such children: `fork` leaves them alone. The master loads this module, which
-imports nothing large.
+Processes that starman forks for itself, by `fork`, do not count as such children. The master loads this module, so it imports
+nothing large.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ def watch(abandon: Callable[[], None]) -> None:
 
 
 def unwatch(abandon: Callable[[], None]) -> None:
-    """`abandon` is no longer needed. Nothing happens if it is not watched."""
+    """Stop calling `abandon` in children. Does nothing if `abandon` is not registered."""
     if abandon in _guards:
         _guards.remove(abandon)
 
 
 def fork() -> int:
-    """`os.fork` for a process of starman's own. What the parent watches is not watched in the child. Raises OSError."""
+    """`os.fork` for a process of starman's own. The child inherits nothing that `watch` has registered. Raises OSError."""
     ident = get_ident()
     _own.add(ident)
     try:
@@ -63,7 +64,7 @@ def fork() -> int:
 
 
 def has_forked() -> bool:
-    """Whether the application has forked this process: a child may hold descriptors of ours that no hook could reach."""
+    """Whether the application has forked in this process: a child may hold descriptors of ours that no hook could reach."""
     return bool(_parent)
 
 
@@ -75,8 +76,8 @@ def in_child() -> bool:
 def end_child(error: BaseException | None = None) -> None:
     """A call of the application has returned, or raised `error`: end the process if it is such a child.
 
-    As a script ends: with the status of a SystemExit, with a traceback and status 1 after any other exception, else with 0, and
-    with the standard streams flushed. What is registered with atexit is the parent's.
+    The child ends as a script does: with the status of a SystemExit, with a traceback and status 1 after any other exception,
+    else with 0. The standard streams are flushed. Functions registered with atexit belong to the parent and do not run.
     """
     if not _child:
         return
@@ -97,7 +98,7 @@ def _status(error: BaseException | None) -> int:
     if not isinstance(error, SystemExit):
         from starman.tracebacks import formatted
 
-        log.error(f"a child that the application has forked ends, for its call failed\n{formatted(error)}")
+        log.error(f"a child that the application has forked ends, because its call failed\n{formatted(error)}")
         return 1
     if error.code is None or isinstance(error.code, int):
         return (error.code or 0) & 0xFF

@@ -1,4 +1,4 @@
-"""Whether an object can be a WSGI application (PEP 3333), found out without calling it; and what is wrong when it cannot.
+"""Checks whether an object can be a WSGI application (PEP 3333) without calling it, and says what is wrong if it cannot.
 
 Runs where the application is loaded: in a mold, a worker, a child of `--check`, or the program that embeds starman.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 CO_COROUTINE = 0x80  # of a code object's co_flags: the function was declared with `async def`
-# What functions are called that make an application: create_app, make_wsgi_app, get_wsgi_application, app_factory.
+# Usual names of functions that make an application: create_app, make_wsgi_app, get_wsgi_application, app_factory.
 FACTORY_VERBS = ("create", "make", "build", "get", "new", "init")
 # Libraries that replace parts of the standard library by cooperative versions, and how each tells whether it has.
 PATCHERS = {"gevent": ("gevent.monkey", "is_module_patched"), "eventlet": ("eventlet.patcher", "is_monkey_patched")}
@@ -25,11 +25,11 @@ PATCHED_MODULES = ("thread", "threading", "_thread", "socket", "select", "queue"
 
 
 def check_application(application: object, what: str, text: str = "") -> WSGIApplication:
-    """`application`, if it can be one. `what` names it in errors. `text` is how it was written as a setting ("app:create_app"),
-    for the advice to add parentheses; "": there is no such advice.
+    """Return `application` if it can be a WSGI application. `what` names it in errors. `text` is the setting that named it
+    ("app:create_app"), for the advice to add parentheses; "" for no advice.
 
-    Raises LoadError: it is not callable, is ASGI, or is a factory or class that has to be called first; or the process was
-    patched for green threads.
+    Raises LoadError if `application` is not callable, is ASGI, or is a factory or class that has to be called first, and if
+    the process was patched for green threads.
     """
     refuse_green_threads(what)
     problem = _problem(application)
@@ -59,7 +59,7 @@ def kind_of(value: object) -> str:
 
 
 def _problem(application: object) -> str | None:
-    """What keeps `application` from being a WSGI application; None when nothing does, or nothing can be told."""
+    """Why `application` cannot be a WSGI application; None when it can, or when that cannot be told."""
     if not callable(application):
         return f"it is {kind_of(application)}, not a WSGI application, which is a callable"
     for function in (application, getattr(application, "__call__", None)):  # noqa: B004 - the method itself is wanted
@@ -71,9 +71,9 @@ def _problem(application: object) -> str | None:
     if isinstance(application, type):
         # A class may be an application (PEP 3333) when its instances are what an application returns: iterables.
         if any("__call__" in vars(base) for base in application.__mro__) and not hasattr(application, "__iter__"):
-            return f"{name} is a class, whose instances may be WSGI applications, and not an instance"
+            return f"{name} is a class; its instances may be WSGI applications"
     elif isinstance(name, str) and _names_a_factory(name) and _accepts(application, 0):
-        return "it is named, and can be called, like a factory, which returns an application"
+        return "its name and parameters are those of a factory, which returns an application"
     return None
 
 
@@ -86,7 +86,7 @@ def _accepts(function: object, count: int) -> bool | None:
     import inspect
 
     try:
-        # Not that of what a decorator wraps: the wrapper is what is called.
+        # The signature of the wrapper, not of the function that a decorator wraps: the wrapper is called.
         signature: inspect.Signature = inspect.signature(function, follow_wrapped=False)  # type: ignore[arg-type]
     except Exception:  # of C code, or with a __signature__ of its own that is none
         return None

@@ -1,6 +1,7 @@
-"""`--check`: does all that a start does before it serves, in a child, and releases what it took. Prints what it found.
+"""`--check`: binds the listeners and loads the application as a start does, without serving, and reports the result.
 
-The listeners are bound, but nothing listens there, so no client connects meanwhile. Imported for this command alone.
+Nothing listens on the bound sockets, so no client connects meanwhile. The application is loaded in a child. This module is
+imported for this command only.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _STACKS_SECONDS = 1.0
 def check(settings: Settings) -> int:
     """Bind, load and warm up in a child, report on standard output, and return 0; or report the error, and return its status.
 
-    A child, because an application may start threads that never end, end the process, or hang: boot_timeout ends that with
-    the stacks of its threads on standard error. Main thread only.
+    The application is loaded in a child, because it may start threads that never end, end the process, or hang. After
+    boot_timeout the child writes the stacks of its threads to standard error and is killed. Main thread only.
     """
     from starman.process import parentdeath
     from starman.process.exiting import end_unserved
@@ -41,7 +42,7 @@ def check(settings: Settings) -> int:
     sys.stderr.flush()
     parentdeath.arm()
     try:
-        # The variables of systemd name the process that was started.
+        # systemd's variables hold the process id of the command, so inherited sockets must be found before the fork.
         inheritance = Inheritance.take(os.environ)
         parentdeath.tie(os.getpid())
         child = os.fork()
@@ -141,7 +142,7 @@ def _check_in_child(settings: Settings, inheritance: Inheritance) -> int:
 
 
 def _bind(settings: Settings, inheritance: Inheritance, owner: tuple[int, int]) -> tuple[list[str], list[str]]:
-    """Bind every address, and release it: what was bound, and lines about what was not. Raises ListenError."""
+    """Bind every address and release it. Returns what was bound, and lines about what was not tried. Raises ListenError."""
     from starman.process.listeners import open_listeners
 
     bound, notes = [], []
@@ -159,7 +160,7 @@ def _bind(settings: Settings, inheritance: Inheritance, owner: tuple[int, int]) 
 
 
 def _held(address: Address, settings: Settings, error: ListenError) -> str:
-    """What is said of an address that the server of this pid file listens on. Raises `error` for any other."""
+    """The report for an address on which the server of this pid file listens. Raises `error` for any other address."""
     from starman.process.pidfile import running
     from starman.process.portholder import listens
 

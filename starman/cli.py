@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     opened = log.open_own(standard.open_missing())
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-        # Inherited, as from a shell's `trap '' CHLD`: no child of ours would leave an exit status to wait for.
+        # It may be inherited, as from a shell's `trap '' CHLD`. Then no child of ours would leave an exit status to wait for.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         return _run(sys.argv[1:] if argv is None else argv)

@@ -1,4 +1,4 @@
-"""What the doors for embedding need: the caller's event loop, its Ctrl-C, and an error log beside the caller's output.
+"""What `run` and `serve` need in another program: its event loop, its Ctrl-C, and an error log apart from its own output.
 
 Imports asyncio where it is used: `run` imports this module in the process that becomes the master.
 """
@@ -45,7 +45,7 @@ def error_log(path: str | None, errors: int = 2) -> Iterator[None]:
         finally:
             os.close(fd)
         if not opened:
-            log.warning(f"error_log: {path} is not used, for this process writes to an error log already")
+            log.warning(f"error_log: {path} is not used, because this process already writes to another error log")
     try:
         yield
     finally:
@@ -59,8 +59,8 @@ async def serve_until_cancelled(
 ) -> None:
     """Run the service until this task is cancelled, then drain it, for `seconds` at most; cancelled again, cut it.
 
-    `started` is called when connections are accepted, `close_listeners` when a drain begins: as long as a listener is open, the
-    kernel takes connections that nothing will serve. Raises the cancellation again, unless Ctrl-C was its cause: then it returns.
+    `started` is called when connections are accepted, and `close_listeners` when a drain begins: as long as a listener is open,
+    the kernel takes connections that nothing will serve. Returns after Ctrl-C; raises any other cancellation again.
     """
     import asyncio
 
@@ -74,7 +74,7 @@ async def serve_until_cancelled(
         close_listeners()
         try:
             await asyncio.shield(serving)
-        except asyncio.CancelledError:  # a second time: now
+        except asyncio.CancelledError:  # cancelled again: cut what is left
             service.cut()
             await serving
         log.info(f"starman {VERSION} has ended")
@@ -86,7 +86,7 @@ async def serve_until_cancelled(
 
 
 def interrupted() -> bool:
-    """Whether Ctrl-C is what has cancelled the main task: `asyncio.run` and `asyncio.Runner` do that, once, and would raise
+    """Whether Ctrl-C has cancelled the main task. `asyncio.run` and `asyncio.Runner` cancel it once, and would raise
     KeyboardInterrupt for a task that ends by the cancellation. Main thread."""
     import asyncio
 

@@ -44,7 +44,7 @@ class ListenError(StarmanError):
 
 
 class StartError(StarmanError):
-    """The workers of the first start did not become ready, or the system does not give what a start needs."""
+    """The workers of the first start did not become ready, or the system refuses something that a start needs."""
 
 
 class ProtocolError(StarmanError):

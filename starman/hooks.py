@@ -101,7 +101,7 @@ def _run(moment: str, hook: Callable[[], object]) -> None:
 
 
 def _name(hook: Callable[[], object]) -> str:
-    """The hook as its author knows it. Never raises: it may be any object that can be called."""
+    """The name of a hook for the error log. Never raises: a hook may be any callable object."""
     try:
         return f"{shown(hook.__module__)}.{shown(hook.__qualname__)}"
     except BaseException:

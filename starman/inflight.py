@@ -13,7 +13,7 @@ MOST_NAMED = 8
 
 
 def printable(field: bytes) -> str:
-    """A method or target, as a line of the log can have it: a client chose it."""
+    """A method or target, which a client chose, as text that is safe in a line of the log."""
     return field.decode("latin-1").encode("unicode_escape").decode("ascii")
 
 
@@ -24,7 +24,7 @@ def counted(number: int, noun: str, verb: str = "") -> str:
 
 
 def stopping(count: int, seconds: float, second: str) -> str:
-    """What is said when a server begins to stop, with `count` requests in flight. `second`: what cuts them."""
+    """The line of the log when a server begins to stop with `count` requests in flight. `second`: what would cut them."""
     if not count:
         return "stopping: no request is in flight"
     them = "it" if count == 1 else "them"
@@ -34,7 +34,7 @@ def stopping(count: int, seconds: float, second: str) -> str:
 def named(requests: Sequence[tuple[str, float]], now: float) -> str:
     """` while serving GET /x (for 2.1 s), GET /y (for 0.3 s)`; "" for none.
 
-    Each request is a line and the instant since when it runs, in seconds of the clock of `now`. At most MOST_NAMED are named.
+    Each request is its line and the instant at which it began, on the same clock as `now`. At most MOST_NAMED are named.
     """
     if not requests:
         return ""

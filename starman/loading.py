@@ -268,7 +268,7 @@ def _places() -> str:
     """The directories of sys.path, the first few by name: where the application may be, then where packages are installed."""
     here = os.getcwd()
     places = [path or here for path in sys.path]
-    # What was put in front of sys.path for the application ends with the working directory.
+    # The entries in front of the working directory were put into sys.path for the application.
     own = places.index(here) + 1 if here in places else 0
     places = [*places[:own], *sorted(places[own:], key=_rank)]
     shown = ", ".join(places[:4])
@@ -276,7 +276,7 @@ def _places() -> str:
 
 
 def _rank(path: str) -> int:
-    """How soon a directory of sys.path is named when a module is missing: the lowest come first."""
+    """The rank of a directory of sys.path in the error about a missing module: the lowest is named first."""
     if os.path.basename(path) in ("site-packages", "dist-packages"):
         return 0
     standard_library = os.path.dirname(str(os.__file__))

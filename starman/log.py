@@ -1,8 +1,8 @@
 """The error log: one line an event, on file descriptor 2, which `--error-log` points at a file.
 
-Any thread of any process may call, and is never kept waiting: what nobody takes is kept for a while, then counted and dropped
-(`logqueue`). A line leaves in one write, so lines of many workers do not mix. The logging package is not used, nor imported: it
-would add 2 MB to a master of 5.
+Any thread of any process may call, and no call waits: lines that are not taken at once are kept up to a limit, and further ones
+counted and dropped (`logqueue`). A line leaves in one write, so lines of many workers do not mix. The logging package is not
+imported: it would add 2 MB to a master of 5 MB.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def error(text: str) -> None:
 
 
 class _Escapes(dict[int, int | str]):
-    """For `str.translate`: the visible form of every character that a terminal or an editor acts on, or that nobody sees.
+    """For `str.translate`: the visible form of every character that a terminal or an editor acts on, or that is invisible.
 
     Escaped: control characters, formatting characters (bidirectional overrides, zero-width characters, tags, soft hyphens), line
     and paragraph separators, spaces other than the ordinary one, surrogates, and code points without a meaning (Unicode general
-    categories C*, Z*). Nothing is remembered, so that clients cannot make the table grow.
+    categories C*, Z*). Results are not cached, so clients cannot make the table grow.
     """
 
     def __missing__(self, code: int) -> int | str:
@@ -50,13 +50,13 @@ class _Escapes(dict[int, int | str]):
 
 # The lines of one event are indented, all but the first, so that none of them can pass for an event.
 _ESCAPES = _Escapes({ord("\t"): ord("\t"), ord("\n"): "\n  "})
-# Printable by their category, and yet nothing is seen of them: joiners, fillers and variation selectors.
+# Printable by their category but invisible: joiners, fillers and variation selectors.
 _UNSEEN = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 _ESCAPES.update((code, f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}") for code in _UNSEEN)
 
 
 def escaped(text: str) -> str:
-    """`text` as it is safe to show: an exception's message may hold what a client has sent. Never raises."""
+    """`text` in a form that is safe to show: an exception's message may hold text from a client. Never raises."""
     if text.isascii() and text.isprintable():
         return text
     return text.translate(_ESCAPES)
@@ -90,9 +90,9 @@ _queue = LogQueue(_lost)
 
 
 def open_own(fd: int = 2) -> bool:
-    """Write to what `fd` leads to now, by a descriptor of the log's own, which applications do not close by accident.
+    """Write to the file that `fd` leads to now, by a descriptor of the log's own, which applications do not close by accident.
 
-    True: call `close_own` at the end. False: the log has a descriptor of its own already, or there is none to be had.
+    True: call `close_own` at the end. False: the log has a descriptor of its own already, or no descriptor is left.
     From then on descriptor 2 may be closed or pointed elsewhere. Main thread.
     """
     return _queue.open(fd)
@@ -114,15 +114,15 @@ def fileno() -> int:
 
 
 def pending() -> bool:
-    """Whether lines wait for somebody to take them: call `retry` soon."""
+    """Whether lines wait to be written: call `retry` soon."""
     return _queue.pending
 
 
 def retry() -> None:
-    """Write what waits, as far as it is taken. Never waits."""
+    """Write waiting lines, as many as are taken at once. Never waits."""
     _queue.retry()
 
 
 def finish() -> None:
-    """Before the process ends: wait a moment until all is written."""
+    """Call before the process ends: give the reader up to a second to take all lines."""
     _queue.finish(_LAST_LINES)

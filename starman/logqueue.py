@@ -1,6 +1,7 @@
-"""LogQueue: lines on their way to the error log. Writing never waits: what is not taken at once is kept, later lines are counted.
+"""LogQueue: lines on their way to the error log. Writing never waits: lines that are not taken at once are kept up to a limit,
+and further ones are counted and dropped.
 
-Each process has its own queue. What a parent has not written yet is the parent's to write, so the queue of a fresh fork is empty.
+Each process has its own queue. The parent writes its own lines, so the queue of a fresh fork is empty.
 """
 
 from __future__ import annotations
@@ -60,11 +61,11 @@ class LogQueue:
 
     @property
     def output(self) -> Output | None:
-        """Where lines go; None: to descriptor 2, whatever it leads to."""
+        """The log's own descriptor; None: lines go to descriptor 2, whatever it leads to."""
         return self._output
 
     def open(self, fd: int = 2) -> bool:
-        """Write to what `fd` leads to now, by a descriptor of our own. False: there is one already, or none to be had."""
+        """Write to the file that `fd` leads to now, by a descriptor of our own. False: there is one already, or none is left."""
         if self._output is not None:
             return False
         try:
@@ -74,7 +75,7 @@ class LogQueue:
         return True
 
     def renew(self) -> None:
-        """Descriptor 2 has been pointed elsewhere: follow, if there is a descriptor of our own. What waits goes there too."""
+        """Follow descriptor 2, which now leads elsewhere, with the log's own descriptor, if any. Waiting lines go there too."""
         if self._output is not None and self._acquire():
             try:
                 self._output.move(2)
@@ -114,7 +115,7 @@ class LogQueue:
             self._lock.release()
 
     def retry(self) -> None:
-        """Write what waits, as far as it is taken now."""
+        """Write waiting lines, as many as are taken at once."""
         if self._pieces and self._acquire():
             try:
                 self._drain(self._usable())
@@ -122,7 +123,7 @@ class LogQueue:
                 self._lock.release()
 
     def finish(self, seconds: float) -> None:
-        """Before the process ends: give the reader so much time to take what waits."""
+        """Call before the process ends: give the reader so many seconds to take the waiting lines."""
         deadline = time.monotonic() + seconds
         self.retry()
         while self._pieces and time.monotonic() < deadline:
@@ -133,7 +134,7 @@ class LogQueue:
         return self._lock.acquire(True, _LOCK_SECONDS)
 
     def _usable(self) -> Output | None:
-        """Where to write. If an application has closed our own descriptor, descriptor 2 does, as long as it is the error log."""
+        """The output to write to: our own; if an application has closed that, descriptor 2, provided that it is the error log."""
         output = self._output
         try:
             if output is None:
@@ -172,7 +173,7 @@ class LogQueue:
                     self._add_notice()
 
     def _drop(self, reason: str) -> None:
-        """Nobody will ever take what waits."""
+        """Drop the waiting lines, which cannot be written any more."""
         self._lost += sum(lines for _, lines in self._pieces)
         self._reason = reason
         self._pieces.clear()

@@ -1,8 +1,8 @@
 """Output: a file, pipe, terminal or socket that is written to without ever waiting for its reader. For the two logs.
 
 O_NONBLOCK belongs to the open file, which standard error and standard output share with the shell and with other programs. So it
-is set on a file of our own where the system lets us open one (Linux: /proc/self/fd), and never on theirs; else each write says
-by itself that it must not wait (RWF_NOWAIT), or is preceded by a look at whether there is room.
+is set on a file of our own where the system lets us open one (Linux: /proc/self/fd), and never on the shared file. Elsewhere each
+write either asks the kernel not to wait (RWF_NOWAIT) or comes after a check that there is room.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _BELOW_THE_LIMIT = 8
 FIRST_FREE = 3
 
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "pwritev") else 0
-# What pwritev says of a file, or on a system, that does not know RWF_NOWAIT.
+# Errors of pwritev when the file or the system does not support RWF_NOWAIT.
 _UNKNOWN = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE)
 
 
 class Output:
     """One thread at a time.
 
-    fd: the descriptor, which is not inherited by other programs. most_bytes: the most that one write leaves in one piece among
-    those of other processes; 0: there is no limit (a file).
+    fd: the descriptor, which is not inherited by other programs. most_bytes: the largest write that is not mixed with writes of
+    other processes; 0: no limit (a file).
     """
 
     __slots__ = ("_borrowed", "_identity", "_nowait", "_polled", "fd", "most_bytes")
 
     def __init__(self, fd: int, *, borrow: bool = False) -> None:
-        """Write to what descriptor `fd` leads to, by a descriptor of our own with a high number; `borrow`: by `fd` itself.
+        """Write to the file of descriptor `fd`, by a descriptor of our own with a high number; `borrow`: by `fd` itself.
 
         Raises OSError when `fd` is closed or no descriptor is left.
         """
@@ -64,7 +64,7 @@ class Output:
 
     @property
     def usable(self) -> bool:
-        """Whether the descriptor still leads to the same: an application may have closed it, and its number be another file's."""
+        """Whether the descriptor still leads to the same file: an application may have closed it, so its number may be reused."""
         try:
             return _identity(self.fd) == self._identity
         except OSError:
@@ -80,8 +80,8 @@ class Output:
     def write(self, data: bytes) -> int:
         """Write as much of `data` as is taken at once, and return how many bytes that is.
 
-        Raises BlockingIOError when nothing is; another OSError when nothing ever will be: nobody reads, or the descriptor is
-        not ours any more.
+        Raises BlockingIOError when nothing is taken now. Raises another OSError when nothing can be written any more: the
+        reader is gone, or the descriptor is not ours any more.
         """
         if not self.usable:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -101,7 +101,7 @@ class Output:
         return os.write(self.fd, data)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until something may be taken. False: nothing was, for so long. True at once for a file."""
+        """Wait until a write may be taken. False: not within so many seconds. True at once for a file."""
         if seconds <= 0:
             return False
         poll = select.poll()
@@ -109,8 +109,8 @@ class Output:
         return bool(poll.poll(seconds * 1000))
 
     def move(self, fd: int) -> None:
-        """Write to what `fd` leads to from now on, if possible by the same number as before. Raises OSError without descriptors;
-        nothing has changed then."""
+        """From now on, write to the file of `fd`, if possible by the same descriptor number as before. Raises OSError when no
+        descriptor is left, and then changes nothing."""
         new = Output(fd)
         old, usable = self.fd, self.usable
         self._identity, self._nowait, self._polled = new._identity, new._nowait, new._polled
@@ -173,7 +173,7 @@ def _opened_anew(fd: int, identity: tuple[int, int, int]) -> int:
     """A non-blocking file of our own for the pipe or terminal of `fd`; -1 where the system gives none."""
     path = f"/proc/self/fd/{fd}"
     try:
-        # The master's side of a terminal would be that of another, new one.
+        # To open the master's side of a terminal would make a new terminal.
         if os.readlink(path).endswith("ptmx"):
             return -1
         own = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)

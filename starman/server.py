@@ -176,7 +176,7 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
 
 
 def enter(settings: Settings) -> Workdir:
-    """Go where the settings say, before anything relative is looked for and any file made. Returns where that is, by name.
+    """Change to the directory of the settings, before any relative path is used and any file made. Returns it by name.
 
     Raises SettingError; StartError when the working directory has been removed.
     """
@@ -192,16 +192,16 @@ def enter(settings: Settings) -> Workdir:
 
 
 def try_out(settings: Settings, *, entered: bool = False) -> None:
-    """Do all that has to succeed before a worker of these settings can serve. In a child of one's own, for an application may
-    start threads that never end. `entered`: `enter` was called, and the paths are absolute.
-    Raises StarmanError, and what goes wrong in imports of ours."""
+    """Do everything that has to succeed before a worker of these settings can serve. Call it in a separate child, because an
+    application may start threads that never end. `entered`: `enter` was called, and the paths are absolute.
+    Raises StarmanError, and any exception of our own imports."""
     from starman.process.belongings import Belongings
     from starman.process.blueprint import import_service
 
     import_service()
     if not entered:
         settings = settings.located(enter(settings).absolute)
-    # A child that the application forks is not to try it out as well.
+    # A child that the application forks must not go on with the trial.
     Belongings([], signals=False)
     application = _load(settings)
     if any(address.secure for address in settings.addresses()):
@@ -254,7 +254,7 @@ def _be_master(
 
 
 def _pid_file_warnings(settings: Settings, identity: Identity | None) -> list[str]:
-    """A line when the user that the server runs as could replace the pid file, though the file is root's."""
+    """A warning when the user that the server runs as could replace the pid file, although it belongs to root."""
     if settings.pid is None or identity is None or not identity.uid:
         return []
     from starman.process.pidfile import replaceable_in

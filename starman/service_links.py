@@ -39,7 +39,7 @@ def is_service_link(name: str, value: str) -> bool:
     SERVICE_HOST, SERVICE_PORT, SERVICE_PORT_HTTP for a port named http.
     """
     words = name.removeprefix(_PREFIX).split("_")
-    # Not the first form that the name fits decides: a Service may be called "starman-service-port".
+    # A name may fit several forms, because a Service may be called "starman-service-port". So all forms are tried.
     return (
         (words[-2:] == ["SERVICE", "HOST"] and _is_address(value))
         or (_has_service_port(words) and value.isascii() and value.isdigit())

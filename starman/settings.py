@@ -80,8 +80,8 @@ class Settings(Table):
         return settings
 
     def located(self, absolute: Callable[[str], str]) -> Settings:
-        """These settings with the paths in PATHS made absolute, so that they stay the same when the application changes the
-        working directory. For processes that load the application; what is shown and handed on is as it was written."""
+        """These settings with the paths in PATHS made absolute, so that they stay valid when the application changes the
+        working directory. For processes that load the application; paths that are shown or handed on stay as written."""
         values, sources = self.snapshot()
         for name in PATHS:
             value = values[name]

@@ -142,7 +142,7 @@ def _read(name: str, path: str) -> bytes:
 
 
 def _opened(path: str) -> int:
-    """Open a file of settings. A FIFO, as a shell's <(...) is one, has 5 s to be written to: raises OSError after that."""
+    """Open a file of settings. Raises OSError for a FIFO, such as a shell's <(...), that no process writes to within 5 s."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         if stat.S_ISFIFO(os.fstat(fd).st_mode):

@@ -1,6 +1,6 @@
-"""Descriptors 0, 1 and 2, which programs expect to be open: whatever else had one of these numbers would be read, or written to.
+"""Descriptors 0, 1 and 2, which programs expect to be standard input, output and error.
 
-A C library, the interpreter and `print` write to 2 without asking. If a client's socket had that number, the client would get it.
+C libraries and the interpreter write to descriptor 2. If a client's socket had that number, the client would get their output.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _NAMES = ("standard input", "standard output", "standard error")
 
 
 def open_missing() -> int:
-    """At the start of a program, before anything else is opened: open /dev/null on each of 0, 1 and 2 that is closed, and give
-    Python the streams that it has left out because of that. Returns the descriptor for standard error. Main thread.
+    """Call at the start of a program, before anything else is opened: open /dev/null on each of 0, 1 and 2 that is closed, and
+    create the streams that Python has left out because of that. Returns the descriptor for standard error. Main thread.
 
-    In a program that embeds us, something else may have got number 2 already, as the event loop: then it is not standard error.
+    In a program that embeds us, another file, such as the event loop's, may have number 2: then that is not standard error.
     """
     opened = set()
     with contextlib.suppress(OSError):  # without /dev/null nothing can be done
@@ -40,8 +40,8 @@ def open_missing() -> int:
 
 
 def restore() -> None:
-    """Where application code has run: open again which of 0, 1 and 2 it has closed, and say so. 2 is the error log then, the
-    others /dev/null. Takes a few microseconds if all are open. Any thread."""
+    """Call after application code has run: open again those of 0, 1 and 2 that it has closed, and log it. 2 then leads to the
+    error log, the others to /dev/null. Takes a few microseconds if all are open. Any thread."""
     for fd, name in enumerate(_NAMES):
         try:
             os.fstat(fd)
@@ -50,8 +50,8 @@ def restore() -> None:
 
 
 def out_of_the_way(fd: int) -> int:
-    """A descriptor that has just been opened and is below 3, because an application has closed that one: under another number,
-    while its own is what it should be. `fd` is closed in any case. Raises OSError without descriptors."""
+    """Move a new descriptor that is below 3, because an application has closed that number: returns a duplicate with a higher
+    number, and restores the standard descriptor. `fd` is closed in any case. Raises OSError when no descriptor is left."""
     try:
         moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
     finally:
@@ -66,7 +66,7 @@ def _reopen(fd: int, name: str) -> None:
         opened = _error_log() if fd == 2 else os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return
-    # It may have got the number itself, or another thread may have opened something meanwhile that has it: that stays.
+    # /dev/null may have got number `fd` itself. If another thread's new file has got it meanwhile, that file stays.
     if opened != fd and not _is_open(fd):
         os.dup2(opened, fd)
         os.close(opened)
@@ -78,7 +78,7 @@ def _reopen(fd: int, name: str) -> None:
 
 
 def _error_log() -> int:
-    """Another descriptor of the error log, blocking if that can be had, as programs expect of their standard error."""
+    """Another descriptor of the error log, blocking if possible, as programs expect of their standard error."""
     own = log.fileno()
     if own < FIRST_FREE:
         return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

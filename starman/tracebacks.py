@@ -1,7 +1,7 @@
 """Exceptions and other objects of an application as text. Nothing here raises, whatever the objects do.
 
-An exception can fail to be shown: its `__str__` raises, it has arguments that `traceback` does not expect, its `__cause__` is a
-property, or there is no memory left. What is left out then is said. Any thread. Imports nothing of ours.
+Showing an exception can fail: its `__str__` raises, it has arguments that `traceback` does not expect, its `__cause__` is a
+property, or no memory is left. The text then says what is missing. Any thread. Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     Trim = Callable[[TracebackType | None], TracebackType | None]
 
-# What `traceback` reads of an exception. A class of the application's may have put something else in their place.
+# The attributes of an exception that `traceback` reads. A class of the application may have replaced them.
 _LINKS = ("__cause__", "__context__", "__suppress_context__", "__traceback__")
-# So many exceptions that are each other's cause or context are shown.
+# How many exceptions of a chain of causes and contexts are shown.
 _MOST_LINKS = 100
 
-# What is kept for a want of memory: 64 kB.
+# Memory that is kept for a moment without memory: 64 kB.
 _RESERVE_BLOCK = 400
 _RESERVE_BLOCKS = 160
 _reserve: list[bytes] = []
@@ -55,10 +55,10 @@ def type_name(error: BaseException) -> str:
 
 
 def formatted(error: BaseException, trim: Trim | None = None) -> str:
-    """The traceback of `error`, as Python prints it, with the exceptions that it comes from.
+    """The traceback of `error`, as Python prints it, with its chain of causes and contexts.
 
-    trim: gives the part of each traceback that is of interest; the exceptions then keep that part only. If the exception cannot
-    be shown whole: its stack, its class, and what failed.
+    trim: returns the interesting part of a traceback; each exception of the chain then keeps that part only. If the exception
+    cannot be shown whole, the text has its stack, its class, and what failed.
     """
     try:
         import traceback
@@ -74,7 +74,7 @@ def formatted(error: BaseException, trim: Trim | None = None) -> str:
 
 
 def relieve(error: BaseException) -> None:
-    """If `error` comes from a want of memory, free what the variables of its frames hold: that may be all the memory there was.
+    """If `error` comes from lack of memory, clear the variables of its frames, which may hold all of the memory.
 
     The traceback can be shown afterwards. Does nothing for any other error. Never raises.
     """
@@ -88,9 +88,9 @@ def relieve(error: BaseException) -> None:
 
 
 def keep_reserve() -> None:
-    """Keep some memory for the moment at which there is none. Raises MemoryError."""
+    """Keep some memory for a moment without memory. Raises MemoryError."""
     if not _reserve:
-        # Small blocks, as most objects are: they are free again without an allocation.
+        # Small blocks, of the size of most objects, can be freed without an allocation.
         _reserve.extend(bytes(_RESERVE_BLOCK) for _ in range(_RESERVE_BLOCKS))
 
 
@@ -120,16 +120,16 @@ def _clear_frames(error: BaseException) -> None:
     while frames is not None:
         try:
             frames.tb_frame.clear()
-        except BaseException:  # it still runs, and stays as it is
+        except BaseException:  # a frame that still runs cannot be cleared
             frames = frames.tb_next
             continue
         frames = frames.tb_next
 
 
 def _prepare(error: BaseException, trim: Trim | None) -> bool:
-    """Trim the tracebacks of `error` and of those that it comes from. Whether all of them can be shown by `traceback`.
+    """Trim the tracebacks of `error` and of its causes and contexts. Returns whether `traceback` can show all of them.
 
-    By the descriptors of BaseException: a property of a subclass could make a new exception each time it is asked.
+    Uses the descriptors of BaseException: a property of a subclass could make a new exception each time it is read.
     """
     base = BaseException.__dict__
     chain: list[BaseException | None] = [error]

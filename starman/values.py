@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 TRUE_WORDS = ("1", "true", "yes", "on")
 FALSE_WORDS = ("0", "false", "no", "off")
-# The largest whole number that a setting takes: 64 bits, as the system calls have them.
+# The largest whole number that a setting takes: 64 bits, as in system calls.
 LARGEST = (1 << 63) - 1
-# How many worker processes, and threads of each, may be asked for: a slip of the finger must not use up the machine.
+# How many worker processes, and threads of each, may be asked for, so that a typing error does not use up the machine.
 MOST_WORKERS = 10_000
 MOST_THREADS = 10_000
 SIZE_SUFFIXES = {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30}
 
-# The value of "auto", where a worker finds out what it means.
+# The value of "auto" for settings whose value each worker finds out.
 AUTO = -1
 
 
@@ -164,7 +164,7 @@ def read_flag(value: object) -> bool:
 def read_whole(value: object) -> int:
     """An int, or decimal digits, no larger than LARGEST. A bool is no number."""
     if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
-        # Counted first, because int() of thousands of digits is an error with words of its own.
+        # The digits are counted first, because int() of thousands of digits raises an error with another text.
         number = int(value) if len(value) < 20 else -1 if value.startswith("-") else int(value.lstrip("0")[:20] or "0")
     elif isinstance(value, int) and not isinstance(value, bool):
         number = value

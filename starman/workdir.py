@@ -1,7 +1,8 @@
 """The directories that the server was started in and works in, by name.
 
-A deploy may switch a symbolic link, and remove the old release. A process remembers a directory, not the name by which it came
-there. So each process that loads the application enters the directory by its name once more. Imported by the master.
+A deploy may switch a symbolic link, and remove the old release. The system remembers the directory of a process, but not the name
+by which the process entered it. So each process that loads the application enters the directory by its name again. Imported by
+the master.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def started_in(environ: Mapping[str, str]) -> str:
-    """The working directory, absolute, by the name in PWD if that leads there, as shells have it; else without symbolic links.
+    """The absolute path of the working directory: the name in PWD, which shells set, if it leads there; else the real path.
 
     Raises StartError when the directory has been removed.
     """
@@ -34,31 +35,31 @@ def started_in(environ: Mapping[str, str]) -> str:
 
 
 class Workdir:
-    """Where the server was started, and where it works: its base, which is `chdir` as seen from there. Both by name."""
+    """The directory in which the server was started, and its base: `chdir`, relative to that directory. Both by name."""
 
     __slots__ = ("_real", "base", "start")
 
     def __init__(self, start: str, chdir: str | None = None) -> None:
-        """Both must be there now."""
+        """Both directories must exist now."""
         self.start = start
         self.base = os.path.join(start, chdir) if chdir else start
-        # Where the names led, as sys.path may have it.
+        # The real path that the name led to, which sys.path may hold.
         self._real = {name: os.path.realpath(name) for name in (self.start, self.base)}
 
     def absolute(self, path: str) -> str:
-        """`path` as it is meant by somebody who stands in the base, by name."""
+        """`path` made absolute, relative to the base by its name."""
         return os.path.join(self.base, path)
 
     def enter(self) -> None:
-        """Go to the base, wherever its name leads now, and have sys.path follow. Raises SettingError if it leads nowhere.
+        """Change to the directory that the base's name leads to now, and update sys.path. Raises SettingError if there is none.
 
-        In a process of its own, before it loads the application.
+        Call it in a separate process, before that process loads the application.
         """
         try:
             os.chdir(self.base)
         except OSError as error:
             if isinstance(error, PermissionError) and _is_somewhere():
-                return  # root has started the server where its user may not go: it stays there
+                return  # root has started the server in a directory that its user may not enter: stay there
             raise SettingError(f"cannot change to {self.base}: {error.strerror}") from None
         for name, old in self._real.items():
             new = self._real[name] = os.path.realpath(name)

@@ -122,7 +122,7 @@ class Say(Action):
 
 
 class SayCut(Say):
-    """Write `text`, and what is serving: the worker `member`, or all of them (0). It is about to be cut."""
+    """Log `text` and the requests of the worker `member`, or of all workers (0), which are about to be cut."""
 
     __slots__ = ("member",)
 
@@ -132,7 +132,7 @@ class SayCut(Say):
 
 
 class SayStopping(Action):
-    """A graceful stop begins: say how much is in flight, and that it may take so many seconds."""
+    """Log that a graceful stop begins, how many requests are in flight, and how many seconds they may take."""
 
     __slots__ = ("seconds",)
 

@@ -1,4 +1,4 @@
-"""What belongs to a process of the server, and not to a child that its application forks: descriptors and signal handlers."""
+"""The descriptors and signal handlers of a process of the server that a child forked by its application must give up."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _ANY_HOST = ("0.0.0.0", "::")
 
 
 class Belongings:
-    """Watched by `appfork`: in a child of the application all of it is given up.
+    """Registered with `appfork`: in a child of the application, all of it is given up.
 
-    service: what is served with them; None as long as nothing is. With signals, their handlers belong to it, too: those that
-    `forking` installs, and those that are noted.
+    service: the service that uses these descriptors; None before there is one. With `signals`, the signal handlers that
+    `forking` installs, and those that were noted, are given up too.
     """
 
     __slots__ = ("_channel", "_handlers", "_names", "_signals", "service")
 
     def __init__(self, listeners: Sequence[Listener], channel: Channel | None = None, *, signals: bool = True) -> None:
-        """`channel` leads to the master. The listeners are looked at now: they may be closed when something is forked."""
+        """`channel` leads to the master. The listeners' addresses are read now: listeners may be closed by the time of a fork."""
         self._names = [listener.socket.getsockname() for listener in listeners]
         self._channel = channel
         self._signals = signals
@@ -53,12 +53,12 @@ class Belongings:
         self._handlers.append((signum, signal.getsignal(signum)))
 
     def release(self) -> None:
-        """They belong to nothing any more."""
+        """Stop watching: nothing is given up in later children."""
         appfork.unwatch(self.abandon)
 
     def abandon(self) -> None:
-        """In a child that the application has forked: have the system's default for each signal whose handler is ours, and
-        nothing behind each descriptor of ours. Every step is taken, whatever becomes of the others."""
+        """Call in a child that the application has forked: restore the system's default for each signal whose handler is ours,
+        and point each descriptor of ours at /dev/null. Every step is taken, even if another one fails."""
         signal.set_wakeup_fd(-1)
         if self._signals:
             for signum in signal.valid_signals():
@@ -84,15 +84,15 @@ class Belongings:
 
 
 def server_sockets(names: Sequence[Any], kept: Iterable[int] = ()) -> list[int]:
-    """The descriptors of this process that are listeners bound to these addresses, or connections that were accepted there;
-    but for `kept` ones and their duplicates. Whatever code has them, and however many duplicates it has made."""
+    """The descriptors of this process that are listeners bound to these addresses, or connections accepted there, including all
+    duplicates, but not `kept` ones and their duplicates."""
     spared = {_identity(fd) for fd in kept}
     return [fd for fd in _descriptors() if _is_at(fd, names) and _identity(fd) not in spared]
 
 
 def point_nowhere(fds: Iterable[int]) -> None:
-    """Have each of these descriptors lead to /dev/null. They stay open, so that their numbers are not used for another file while
-    an object still has them and may close them."""
+    """Point each of these descriptors at /dev/null. They stay open, because an object may still hold such a number and close it,
+    when it would otherwise be another file's."""
     null = -1
     for fd in fds:
         if fd < 0:

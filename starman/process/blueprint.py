@@ -43,8 +43,8 @@ class Program:
     application: the callable, when the calling program has it already; `load` is not called then.
     describe: what is served, in a few words, for titles ("app:app").
     reread: reads the settings again from where they were read at the start, in a child; raises SettingError. None: they stay.
-    workdir: where the server was started, and where it works. variables: what was taken from its environment, for a program that
-    is exec'ed.
+    workdir: the directories in which the server was started and works. variables: environment variables that were removed from
+    this process, for the program that an upgrade executes.
     """
 
     __slots__ = ("application", "describe", "load", "reread", "variables", "workdir")
@@ -99,7 +99,7 @@ class Blueprint:
 
     def revised(self, settings: str) -> Blueprint:
         """The blueprint with these settings, as `starman.revision` encodes them, in place of its own; "": with its own. All paths
-        are absolute then. In a process that runs the application, before it is loaded."""
+        become absolute. Call it in a process that runs the application, before the application is loaded."""
         from starman.revision import decode
 
         chosen = decode(settings) if settings else self.settings

@@ -37,7 +37,7 @@ _HAS_CREDENTIALS = hasattr(socket, "SO_PASSCRED")
 class Channel:
     """One end. `receive` returns None at the end of file: the other end is closed in every process that held it.
 
-    stacks: in a worker or mold, the descriptor that stacks are written to, which is the channel's to close; -1 without.
+    stacks: in a worker or mold, the descriptor that stacks are written to; `close` closes it too. -1: none.
     """
 
     __slots__ = ("_socket", "stacks")
@@ -63,7 +63,7 @@ class Channel:
 
     @classmethod
     def of_descriptors(cls, fds: Sequence[int]) -> tuple[Self, Sequence[int]]:
-        """The end that `fds` has given, with its descriptor for stacks if there is one, and what else came with it."""
+        """The channel of the descriptors `fds`, with its descriptor for stacks if there is one, and the descriptors left over."""
         channel = cls.of_descriptor(fds[0])
         if len(fds) > 1 and stat.S_ISFIFO(os.fstat(fds[1]).st_mode):
             channel.stacks = fds[1]
@@ -71,7 +71,7 @@ class Channel:
         return channel, fds[1:]
 
     def fds(self) -> list[int]:
-        """All descriptors, to be sent: what `of_descriptors` takes."""
+        """All descriptors of this end, in the order that `of_descriptors` expects."""
         return [self.fileno(), *([self.stacks] if self.stacks >= 0 else [])]
 
     def fileno(self) -> int:
@@ -79,7 +79,7 @@ class Channel:
         return self._socket.fileno()
 
     def announce(self) -> bool:
-        """Tell the master that this process is the member at this end. As `send`."""
+        """Tell the master that this process is the member at this end. Returns as `send` does."""
         return self.send(Spawned(0 if _HAS_CREDENTIALS else os.getpid()))
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> bool:
@@ -153,7 +153,7 @@ class Channel:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(item[: len(item) - len(item) % fds.itemsize])
             elif level == socket.SOL_SOCKET and _HAS_CREDENTIALS and kind == socket.SCM_CREDENTIALS:
-                # 0: the message was sent before this end asked for credentials.
+                # Process id 0: the message was sent before this end asked for credentials.
                 sender = _CREDENTIALS.unpack(item)[0] or None
         for fd in fds:
             # Hazard 6: descriptors that arrive are not close-on-exec by themselves; an application's child would keep
@@ -187,17 +187,17 @@ class MasterEnd(Channel):
     def __init__(self, end: socket.socket) -> None:
         super().__init__(end)
         if _HAS_CREDENTIALS:
-            # Each message then says which process has sent it, and the kernel vouches for that: an application may have replaced
-            # os.getpid. Not SO_PEERCRED: for a socket pair that is the process which has made it, the master itself.
+            # The kernel then adds the sender's process id to each message. A message itself cannot tell: an application may have
+            # replaced os.getpid. SO_PEERCRED would not do: for a socket pair it names the process that made it, the master.
             end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def hear(self) -> tuple[Message, int | None] | None:
-        """The next message, and the process id of its sender; None for that where the kernel does not tell it (macOS). None at
-        the end of file. No descriptor is taken.
+        """The next message, and the process id of its sender (None where the kernel does not tell it: macOS). None at the end
+        of file. No descriptor is taken.
 
-        Raises BlockingIOError when nothing has arrived, ValueError for what no process of ours sends.
+        Raises BlockingIOError when nothing has arrived, and ValueError for a packet that no process of ours sends.
         """
-        # Where there is no room for descriptors, Linux does not make any. Elsewhere they are closed.
+        # Linux makes no descriptors without room for them in the call. Elsewhere they are made, and closed here.
         room = socket.CMSG_SPACE(_CREDENTIALS.size) if _HAS_CREDENTIALS else socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
         packet = self._read(socket.MSG_DONTWAIT, room)
         if packet is None or not (packet.data or packet.sender):
@@ -209,7 +209,7 @@ class MasterEnd(Channel):
 
 
 class _Packet:
-    """What recvmsg(2) has returned. sender: the process id that the kernel vouches for; None where it does not."""
+    """What recvmsg(2) has returned. sender: the process id that the kernel reports; None where it reports none."""
 
     __slots__ = ("data", "fds", "flags", "sender")
 
@@ -220,7 +220,7 @@ class _Packet:
         self.flags = flags
 
     def message(self) -> Message:
-        """Raises ValueError when it is none."""
+        """Decode the packet. Raises ValueError when it is not a message."""
         if self.flags & socket.MSG_TRUNC:
             raise ValueError(f"a message of more than {PACKET_BYTES} bytes")
         return decode(self.data)

@@ -1,7 +1,7 @@
-"""Deadlines of members that start: what the log says of one that is late, and which mold it costs. Pure; part of the roster.
+"""Deadlines of members that start: what happens to one that is late, and what the log says. Pure; part of the roster.
 
-A late member has a little longer, to write the stacks of its threads to the error log: they show where an import hangs. A worker
-that was not even forked in time has no process to ask; then the mold that should have forked it is asked, and replaced.
+A late member gets a little longer to write the stacks of its threads to the error log: they show where an import hangs. A worker
+that was not forked in time has no process yet. Then the mold that should have forked it writes its stacks, and is replaced.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class BootDeadlines:
-    """Those of one crew."""
+    """The deadlines of one crew."""
 
     __slots__ = ("_asked_until", "_crew", "_terms_of")
 
@@ -31,7 +31,7 @@ class BootDeadlines:
         self._asked_until = float("-inf")
 
     def extend(self, member: Member, now: float) -> bool:
-        """The deadline of `member`, which is not ready, has passed. Says why it has failed; whether it stays a little longer."""
+        """The deadline of `member`, which is not ready, has passed. Sets its failure; returns whether it gets a little longer."""
         if member.failure is not None:
             return False  # it was extended before, or has said itself why it cannot start, and should have ended
         timeout = f"within {self._terms_of(member.generation).boot_timeout:g} s (boot_timeout)"
@@ -45,7 +45,7 @@ class BootDeadlines:
             return False
         member.failure = f"it was not ready {timeout}", ""
         member.deadline = now + STACKS_SLACK
-        # Those that start together hang in the same place: one of them shows it.
+        # Members that start together hang in the same place, so the stacks of one are enough.
         if now >= self._asked_until:
             self._ask(member, now)
         return True

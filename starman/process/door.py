@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class SignalDoor:
     """Takes HANDLED over from the calling program until `close`, and wakes a poll of `fileno()` when one arrives.
 
-    The signals of UNUSED do nothing, and STACKS has the stack of this process written to the error log, where the calling
-    program has no handlers of its own for them. Main thread only, the one that runs Python's signal handlers.
+    The signals of UNUSED do nothing, and STACKS writes the stacks of this process to the error log; a handler that the calling
+    program has installed for one of them stays. Main thread only, the one that runs Python's signal handlers.
     """
 
     __slots__ = ("_defaults", "_mask", "_noted", "_previous", "_previous_fd", "_read_fd", "_write_fd")

@@ -53,7 +53,7 @@ class ErrorLog:
 
 
 def _point_at(fd: int) -> None:
-    """Have descriptor 2, and the log's own, lead to what `fd` leads to, which is closed."""
+    """Point descriptor 2, and the log's own, at the file of `fd`, then close `fd`."""
     os.dup2(fd, 2)
     os.close(fd)
     log.renew_own()

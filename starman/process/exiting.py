@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, NoReturn
 
-# The least (seconds) that the exit functions of a worker may take, also behind a drain that has used all its time.
+# How long (seconds) the exit functions of a worker may take at least, even after a drain that has used all its time.
 LEAST_SECONDS = 1.0
 # How long (seconds) those of a process may take that has served nothing: a mold, or a child that tries the application.
 UNSERVED_SECONDS = 3.0
-# A longer wait is none that anything could notice; time.sleep refuses those of centuries.
+# The longest wait: time.sleep refuses one of centuries.
 _MOST_SECONDS = 1e8
 
 
 def leave(status: int, seconds: float = LEAST_SECONDS, *, first: Callable[[], object] | None = None) -> NoReturn:
     """End a worker: call `first`, have thread pools and process pools end, run what the application has registered with atexit,
-    flush, and be gone. After `seconds` the process ends in any case. Main thread.
+    flush, and end the process. After `seconds` the process ends in any case. Main thread.
 
     Hazard 16: not by `sys.exit`, which would wait for threads of the application, and would run what lies further up the
     stack: the code of the program that has embedded us.
@@ -64,14 +64,14 @@ def end_unserved(status: int) -> NoReturn:
 
 
 def end_pools() -> None:
-    """Run what is registered to be done before the threads of the program are joined: by concurrent.futures, for its thread pools
-    and process pools, which finish their work. The last registered comes first. What is raised is logged."""
+    """Run the functions that Python runs before it joins the threads of a program. concurrent.futures registers some, which let
+    its thread pools and process pools finish their work. The last registered runs first. Exceptions are logged."""
     _run(_threading_functions()[::-1])
 
 
 def disown_children() -> None:
-    """In a worker whose mold has loaded the application: the processes that multiprocessing has started there are the mold's. At
-    its end a worker would kill them, or wait for them."""
+    """Call in a worker whose mold has loaded the application: forget the processes that multiprocessing has started in the mold.
+    Otherwise the worker would kill them, or wait for them, at its end."""
     children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
     if isinstance(children, set):
         children.clear()
@@ -85,7 +85,7 @@ def limit(seconds: float, status: int) -> None:
         time.sleep(min(seconds, _MOST_SECONDS))
         try:
             taken = f"the exit functions of the application have taken {seconds:.1f} s"
-            log.warning(f"{taken}, and are left{_still_running()}\n{stack()}")
+            log.warning(f"{taken}, and are cut short{_still_running()}\n{stack()}")
             log.finish()
         finally:
             os._exit(status)
@@ -99,8 +99,8 @@ def limit(seconds: float, status: int) -> None:
 
     try:
         threading.Thread(target=end, name="starman-exit", daemon=True).start()
-    except RuntimeError as error:  # then the master's KILL is the limit
-        log.warning(f"the exit functions of the application have no time limit, for no thread can be started: {error}")
+    except RuntimeError as error:  # the master still kills a worker that does not end
+        log.warning(f"the exit functions of the application have no time limit, because no thread can be started: {error}")
 
 
 def _still_running() -> str:
@@ -111,7 +111,7 @@ def _still_running() -> str:
 
 
 def _threading_functions() -> list[Callable[[], object]]:
-    """As CPython keeps them (`threading._register_atexit`); none where it does not."""
+    """The functions registered by CPython's `threading._register_atexit`; none where Python has no such list."""
     return list(getattr(sys.modules.get("threading"), "_threading_atexits", ()))
 
 

@@ -1,4 +1,4 @@
-"""What every process of ours does around its birth and at its end: signals, fork, exit."""
+"""Signals, fork and exit of every process of ours."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _enlarge_signal_stack() -> None:
     """Give signal handlers more of a stack than `faulthandler` has given them, which a few signals at once overflow: the process
     then ends by SIGSEGV. The kernel saves the registers of the processor for each signal, 3 to 11 kB with vector units.
 
-    The stack is the main thread's, and a fork's main thread has it as well. Pages that are not used cost no memory.
+    The stack belongs to the main thread, and a fork inherits it. Pages that are not used cost no memory.
     """
     if sys.platform != "linux" or _signal_stack:
         return

@@ -38,9 +38,9 @@ class Veteran(Record):
     """A worker of the old image: process id, the master's end of its channel, the numbers of its slot and of its place on the
     scoreboard.
 
-    Instants are monotonic, and those of one machine: ready_at, and deadline, at which one that is ending has lasted too long; 0
-    for one that serves. spent: whether it has said that it is to be replaced, which it says once. stacks: the descriptor that its
-    stacks are read from; -1 without.
+    ready_at and deadline are monotonic instants, valid on this machine. deadline: when a worker that is ending is killed; 0 for a
+    worker that serves. spent: whether the worker has said that it is to be replaced, which it says once. stacks: the descriptor
+    from which its stacks are read; -1: none.
     """
 
     __slots__ = ("deadline", "fd", "pid", "place", "ready_at", "slot", "spent", "stacks")

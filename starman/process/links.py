@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # The longest wait of one poll (seconds): poll(2) takes an int of milliseconds. A longer wait ends once a day, and begins anew.
 LONGEST_WAIT = 86_400.0
-# The most messages that are taken from one process before others have their turn.
+# How many messages are taken from one process at most before others have their turn.
 MOST_HEARD = 300
 # The most messages that a process may send within so many seconds. Each sends a few in its life, and one for each USR1.
 MOST_SENT = 1000
@@ -36,9 +36,9 @@ _IGNORED = Message()
 class Link:
     """What the master holds of one member.
 
-    number: the roster's name for it. opened_at: the instant at which the link was made, before the member was.
-    channel: closed when nothing more is to be heard. pid: None until the member has sent something. kinds: the messages that it
-    may send. traffic: what it has sent.
+    number: the roster's name for the member. opened_at: the instant at which the link was made, before the member was.
+    channel: closed when nothing more will come. pid: None until the member has sent something. kinds: the messages that the
+    member may send. traffic: counts what it has sent.
     place: its page of the scoreboard; 0 when it has none. ended_at: the instant of the end of file; None as long as the member,
     or an orphan of it, holds the other end. unsent: messages that wait until the member reads on, with the descriptors that
     each takes along. slot: a worker's number, from 1; 0 for a mold. stacks: what reads its stacks; None without.
@@ -74,7 +74,7 @@ class Link:
 
 
 class _Traffic:
-    """How many messages a process has sent lately, and how many of them were ignored."""
+    """Counts the messages that a process has sent lately, and those that were ignored."""
 
     __slots__ = ("_count", "_ignored", "_since", "_told_at")
 
@@ -83,7 +83,7 @@ class _Traffic:
         self._count = self._ignored = 0
 
     def exceeds(self, now: float) -> bool:
-        """Count a message; whether there were too many."""
+        """Count a message. Returns whether there were too many."""
         if now - self._since >= SENT_SECONDS:
             self._since, self._count = now, 0
         self._count += 1
@@ -94,7 +94,7 @@ class _Traffic:
         self._ignored += 1
         if now - self._told_at >= _IGNORED_SECONDS:
             more = f" ({self._ignored - 1} others were ignored before)" if self._ignored > 1 else ""
-            log.error(f"ignored, from process {pid or 'unknown'}: {reason}{more}")
+            log.error(f"a message is ignored, from process {pid or 'unknown'}: {reason}{more}")
             self._told_at, self._ignored = now, 0
 
 
@@ -199,11 +199,11 @@ class Links:
         self._poll.modify(link.channel, selectors.EVENT_READ, link)
 
     def hear(self, link: Link) -> Iterator[Message]:
-        """What the member has said and nobody has heard yet, up to MOST_HEARD messages. At its end of file the link is hung up.
+        """The messages of the member that were not read yet, up to MOST_HEARD. At the end of file the link is hung up.
 
-        Nothing is believed without need: who has sent a message, the kernel tells; messages that such a process does not send are
-        ignored, as are those of other processes that hold its channel. A process that sends without end has its channel closed,
-        which makes the master end it.
+        Members are not trusted: the kernel tells which process has sent a message. Messages that such a process may not send are
+        ignored, and so are those of other processes that hold its channel. When a process sends without end, its channel is
+        closed, and the master then ends the process.
         """
         for _ in range(MOST_HEARD):
             if link.channel.fileno() < 0:
@@ -272,12 +272,12 @@ class Links:
 def _checked(link: Link, message: Message, sender: int | None) -> Message:
     """`message`, if the member of this link may have sent it. Raises ValueError with the reason if not."""
     if not isinstance(message, link.kinds):
-        raise ValueError(f"{type(message).__name__} is not for it to say")
+        raise ValueError(f"this process may not send {type(message).__name__}")
     if isinstance(message, Spawned):
         if message.pid == 0 and sender is None:
-            raise ValueError("the kernel does not tell its process id")
+            raise ValueError("the kernel does not tell which process has sent it")
         return message if message.pid else Spawned(sender or 0)
-    # As long as its process is not known, the mold may say that it cannot be made.
+    # As long as the process is not known, its mold may report over this channel that the process cannot be made.
     if sender is not None and link.pid is not None and sender != link.pid:
-        raise ValueError(f"{type(message).__name__} from process {sender}, which holds its channel")
+        raise ValueError(f"{type(message).__name__} comes from process {sender}, which holds the channel too")
     return message

@@ -1,7 +1,7 @@
-"""What a worker's event loop reports by itself, such as an exception in a callback: it goes to the error log.
+"""Sends reports of a worker's event loop, such as an exception in a callback, to the error log.
 
-asyncio would log it with the logging package, which by default prints it to standard error, and waits for the reader of that. A
-worker's loop must not wait. Where the application has configured logging, its handlers get it as ever.
+By default asyncio logs them with the logging package, which prints to standard error and may wait for its reader. A worker's loop
+must not wait. If the application has configured logging, its handlers get the reports as usual.
 """
 
 from __future__ import annotations

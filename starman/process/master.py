@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 STATUS_SLACK = 0.25
 # After an error in the loop itself, how long to wait (seconds) before the next round.
 _ERROR_PAUSE = 1.0
-# How soon (seconds) what the error log did not take at once is written again.
+# How soon (seconds) lines that the error log did not take at once are tried again.
 _LOG_RETRY = 0.2
 # The names of the trials' links; those of members count from 1.
 _READING = 0
@@ -299,7 +299,7 @@ class Master:
             self._reaper.watch(pid, link.opened_at)
             self._roster.on_spawned(link.number, pid)
         else:
-            log.error(f"process {pid} is no process of this server, and is not taken for one")
+            log.error(f"process {pid} does not belong to this server, and is ignored")
 
     def _abandon(self) -> None:
         """In a fresh fork: close what is the master's."""

@@ -97,7 +97,7 @@ class Part(Message):
 class Spawned(Message):
     """To the master, before all else: this worker or mold exists, as process `pid`.
 
-    The process that has forked it says so, and then the member itself. 0: the sender, whose process id the kernel tells.
+    Sent by the process that has forked the member, and then by the member itself. pid 0: the sender, which the kernel tells.
     """
 
     __slots__ = ("pid",)
@@ -218,7 +218,7 @@ class Failed(Message):
         return cls(_shortened(message, _LINE_BYTES), details)
 
 
-# What each kind of process has to say to the master; all else from it is ignored.
+# The messages that each kind of process may send to the master; all others are ignored.
 FROM_WORKER = (Spawned, Ready, Spent, Draining, Doomed, Reopened, Failed)
 FROM_MOLD = (Spawned, Loaded, Reopened, Failed)
 FROM_TRIAL = (Part, Approved, Failed)
@@ -244,7 +244,7 @@ def decode(packet: bytes) -> Message:
 
 
 def _one_line(reason: str) -> str:
-    """A reason as it may stand in a line of the log, whatever process has sent it."""
+    """A reason that is safe in a line of the log, whatever process has sent it: one line, of limited length."""
     return " ".join(reason.split())[:_REASON_CHARACTERS]
 
 

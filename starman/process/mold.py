@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from starman.process.worker import MakeService
     from starman.wsgi.call import Application
 
-# How often what the error log did not take at once is written again.
+# How often (seconds) lines that the error log did not take at once are tried again.
 _RETRY_MILLISECONDS = 200
 
 
@@ -88,7 +88,8 @@ def become_mold(channel: Channel, blueprint: Blueprint, abandon: Callable[[], No
 class _Mold:
     """A mold's life: it loads, settles, then forks on command.
 
-    application: None when the workers load it. known: the sockets that are none of the application's. master: its process id.
+    application: None when the workers load it. known: the sockets that do not belong to the application. master: the master's
+    process id.
     """
 
     __slots__ = ("_application", "_blueprint", "_channel", "_checked", "_known", "_master")
@@ -167,11 +168,11 @@ class _Mold:
             os._exit(1)
 
     def _be_between(self, order: Spawn, child_channel: Channel, board: int) -> NoReturn:
-        """Hazard 16: the process in between does nothing else than to fork and to be gone. Signals are blocked all the time."""
+        """Hazard 16: the process in between only forks and exits. Signals are blocked all the time."""
         parentdeath.tie(self._master)
         child = appfork.fork()
         if child:
-            # Said here, for the child may be held by what the application does at a fork, and must be known to be cut.
+            # Sent here, because the application may block the child at the fork, and the master needs its process id to kill it.
             if not child_channel.send(Spawned(child)):
                 os.kill(child, signal.SIGKILL)  # it was cut before it existed
             os._exit(0)

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# By a part of a library's file name: what people call it, and the variable that keeps it from starting threads.
+# By a part of a library's file name: its usual name, and the variable that keeps it from starting threads.
 _KNOWN = {
     "openblas": ("OpenBLAS", "OPENBLAS_NUM_THREADS=1"),
     "mkl_": ("Intel MKL", "MKL_NUM_THREADS=1"),

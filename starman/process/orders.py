@@ -33,7 +33,7 @@ class Orders:
     __slots__ = ("_died", "_links", "_reaper", "_vigil")
 
     def __init__(self, links: Links, vigil: Vigil, reaper: Reaper, died: Callable[[int, str], None]) -> None:
-        """`died` is told the number of a member that is dead as of now, and how it came to be."""
+        """`died` is called with the number of a member that has just been found dead, and the cause of its death."""
         self._links = links
         self._vigil = vigil
         self._reaper = reaper

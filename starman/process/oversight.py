@@ -33,8 +33,8 @@ _IDLE_TICKS = 10
 class Oversight:
     """The `Overseer` of a worker's service. All methods are the loop's.
 
-    on_harakiri: what to do when the application wishes that the worker ends. on_give_up: what to do when its loop cannot go on,
-    with the reason. draining: whether it is on its way out already.
+    on_harakiri: called when the application asks for the end of the worker. on_give_up: called with the reason when the loop
+    cannot go on. draining: whether the worker drains already.
     """
 
     __slots__ = (
@@ -113,7 +113,7 @@ class Oversight:
         return self._place is not None and self._place.alone(time.monotonic())
 
     def give_up(self, reason: str) -> None:
-        """The loop cannot go on as it should."""
+        """The loop cannot go on: have the worker replaced."""
         self.on_give_up(reason)
 
     def harakiri(self) -> None:
@@ -133,7 +133,7 @@ class Oversight:
                 return
             except (RuntimeError, MemoryError) as error:  # no thread can be started for it
                 if not told:
-                    log.error(f"the memory of this worker cannot be measured now (max_worker_memory): {error}; it is tried again")
+                    log.error(f"the memory of this worker cannot be measured for now (max_worker_memory): {error}")
                 told = True
             await anyio.sleep(max(WEIGH_SECONDS, (time.monotonic() - began) / _WEIGH_SHARE))
 

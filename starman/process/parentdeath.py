@@ -1,8 +1,8 @@
 """A process that ends with its parent (Linux): a mold for ever, a worker until it serves, a trial, the process between two forks.
 
-While a process loads an application, or a hook of the application holds it, it looks at no channel and obeys no TERM. It would
-outlive a master that was killed, and keep the address, so that no new server could start. A worker that serves is not tied: it
-finishes its requests when its master is gone.
+While a process loads an application, or is blocked by a hook of the application, it reads no channel and obeys no TERM. Without
+this module it would outlive a master that was killed, and keep the address, so that no new server could start. A worker that
+serves is not tied to its master: it finishes its requests when the master is gone.
 
 What an application does at a fork (`os.register_at_fork`, debuggers that replace `os.fork`) runs after the hook of this module,
 which the master registers before any application is loaded.
@@ -40,8 +40,8 @@ _state = _State()
 
 
 def arm() -> None:
-    """Have `tie` take effect in this process, the master, and in all that descend from it. Only where orphans come to the master
-    (a child subreaper). May be called again. Main thread."""
+    """Make `tie` take effect in this process, the master, and in all its descendants. Only where orphans become children of the
+    master (a child subreaper). May be called again. Main thread."""
     if sys.platform != "linux" or _state.prctl is not None:
         return
     try:
@@ -54,8 +54,8 @@ def arm() -> None:
 
 
 def tie(parent: int) -> None:
-    """The child of this thread's next fork is killed when its parent ends: the process `parent`. If that is not this process, the
-    child waits until this process has ended, and is an orphan of `parent` then. Follow it by the fork, then by `untie_next`."""
+    """Have the kernel kill the child of this thread's next fork when the process `parent` ends. If `parent` is not this process,
+    the child first waits until this process has ended and `parent` has adopted it. Call it, fork, then call `untie_next`."""
     if _state.prctl is not None:
         _state.pending = get_ident(), getpid(), parent
 

@@ -87,8 +87,8 @@ class PidFile:
 
 
 def replaceable_in(path: str, uid: int, gids: Collection[int]) -> str | None:
-    """The directory, that of `path` or one above it, in which the user `uid`, a member of the groups `gids`, could put another
-    file in the place of `path`. None when there is none."""
+    """The directory of `path`, or one above it, in which the user `uid`, a member of the groups `gids`, could replace `path` by
+    another file. None if there is no such directory."""
     directory = os.path.realpath(os.path.dirname(os.path.abspath(path)))
     while True:
         found = os.stat(directory)

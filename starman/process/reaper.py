@@ -26,7 +26,7 @@ _CAUSES: dict[int, str] = {
 }
 # How long a status is kept whose process has not yet said that it is ours. Seconds.
 KEPT_SECONDS = 10.0
-# A worker is forked by a process in between, that by a mold, and the mold by the pristine one.
+# How many generations down the master looks: pristine mold, mold, process in between, worker.
 _GENERATIONS = 4
 
 
@@ -50,8 +50,8 @@ class Reaper:
     def watch(self, pid: int, since: float = float("-inf")) -> None:
         """`pid` is ours. It may have ended, and have been reaped, already.
 
-        since: the instant before which the process cannot have been made, as that of the order to fork it. A status that was
-        reaped earlier is that of another process, which had the same number before, and is forgotten.
+        since: the process was made after this instant, such as that of the order to fork it. A status that was reaped earlier
+        belongs to another process with the same number, and is dropped.
         """
         if pid in self._early and self._early[pid][1] < since:
             del self._early[pid]
@@ -110,7 +110,7 @@ class Reaper:
             return False
         if not self.adopts:
             return _same_session(pid)
-        # Between the two looks, the process in between may have ended, which has forked it.
+        # The process in between, its parent, may have ended between the two looks.
         return pid in self._early or self.has(pid) or _descends(pid) or self.has(pid)
 
     def close(self) -> None:

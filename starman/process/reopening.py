@@ -36,7 +36,7 @@ class Reopening:
         try:
             fds = [2] if self._error_log.reopen() else []
         except OSError as error:
-            log.error(f"the error log stays as it is, for it cannot be opened again: {error.strerror}")
+            log.error(f"the error log stays as it is, because it cannot be opened again: {error.strerror}")
             fds = []
         log.info("reopening the logs")
         for link in self._links:

@@ -1,11 +1,13 @@
-"""How many workers may be replaced at a time: those that still finish their requests must not pile up. Pure; part of the roster.
+"""How many workers may be replaced at a time, so that workers that still finish their requests do not pile up. Pure; part of the
+roster.
 
-At most twice as many workers live as there are slots: one in charge of each, and one that starts, or was replaced and finishes.
-When there are so many, replacement waits until one has ended; a worker that is to be replaced serves meanwhile.
+At most twice as many workers live as there are slots: for each slot one that serves, and one that starts, or was replaced and
+finishes. At that limit, replacement waits until a worker has ended; a worker that is to be replaced serves meanwhile.
 """
 
 from __future__ import annotations
 
+from starman.inflight import counted
 from starman.process.actions import Level
 from starman.process.deaths import PROVEN, Backoff
 from starman.process.members import State
@@ -19,17 +21,18 @@ if TYPE_CHECKING:
     from starman.process.slots import Slot, Slots
 
 WORKERS_A_SLOT = 2
-# A wait is remarkable when it is longer than this. Seconds.
+# A wait is logged when it lasts longer than this (seconds).
 PATIENCE = 1.0
 # How often the log says that replacement waits. Seconds.
 SAY_AGAIN = 60.0
 
 
 class Replacement:
-    """The bound of one crew, and the waits that follow from it.
+    """The limit for one crew, and the waits at that limit.
 
-    A wait that lasts makes the next one longer, from 0.5 s to a minute: workers that are to be replaced as soon as they serve are
-    then replaced less and less often. It begins anew when there was room for 10 s. Roll-outs and empty slots wait for room alone.
+    After a long wait the next one is longer, from 0.5 s to a minute: workers that are to be replaced as soon as they serve are
+    then replaced less and less often. The waits begin at 0.5 s again when there was room for 10 s. Roll-outs and empty slots wait
+    for room only.
     """
 
     __slots__ = ("_backoff", "_crew", "_deaths", "_molds", "_rollout", "_said_at", "_waits_since")
@@ -42,7 +45,7 @@ class Replacement:
         self._deaths = deaths
         self._backoff = Backoff()
         self._said_at = float("-inf")
-        # Since when a worker is to be replaced, or a slot filled, and there is no room; None: there is.
+        # Since when a worker is to be replaced, or a slot to be filled, without room for it; None: nothing waits.
         self._waits_since: float | None = None
 
     def room(self, slots: Slots) -> int:
@@ -55,7 +58,7 @@ class Replacement:
 
     def fill(self, slots: Slots, now: float) -> None:
         """Order workers for the slots that have none, then for those whose worker is spent, the oldest first, as far as there is
-        room and molds can fork. Say so when this waits."""
+        room and molds can fork. Log a warning when this waits."""
         room = self.room(slots)
         starting = sum(worker.starting for worker in self._crew.workers())
         for slot in sorted(slots, key=_turn):
@@ -76,7 +79,7 @@ class Replacement:
         self._look(slots, now)
 
     def _look(self, slots: Slots, now: float) -> None:
-        """After all that could be was replaced: note since when others wait for room."""
+        """Call after as many workers as possible were replaced: note since when others wait for room."""
         if self._left(slots) > 0 or not (self._rollout.next_slots(slots) or any(slot.wants for slot in slots)):
             self._waits_since = None
             return
@@ -90,12 +93,12 @@ class Replacement:
         self._backoff.passed()
         if now - self._said_at >= SAY_AGAIN:
             self._said_at = now
-            finishing = sum(worker.state is State.DRAINING for worker in self._crew.workers())
+            finishing = counted(sum(worker.state is State.DRAINING for worker in self._crew.workers()), "replaced worker", "are")
             seconds = self._rollout.terms.graceful_timeout
             self._crew.say(
                 Level.WARNING,
-                f"replacing workers waits: {finishing} that were replaced still finish their requests, and no more may at once; "
-                f"it helps to let workers live longer, to lower graceful_timeout ({seconds:g} s), or to raise min_send_rate",
+                f"replacing workers waits: {finishing} still finishing requests, and no more may do so at once; "
+                f"let workers live longer, lower graceful_timeout ({seconds:g} s), or raise min_send_rate",
             )
 
     def next_instant(self, now: float) -> float | None:
@@ -106,7 +109,7 @@ class Replacement:
 
     def _left(self, slots: Slots) -> int:
         alive = [worker.slot for worker in self._crew.workers() if worker.state is not State.CUT]
-        # Slots that are gone count as long as a worker of theirs finishes: fewer slots leave no less room.
+        # A slot that is gone counts as long as its worker finishes: room does not shrink with the number of slots.
         return WORKERS_A_SLOT * max(len(slots), max(alive, default=0)) - len(alive)
 
 

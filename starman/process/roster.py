@@ -120,7 +120,7 @@ class Roster:
             self._deaths.left(worker, now)
 
     def on_failed(self, number: int, message: str, details: str, now: float) -> None:
-        """A member has said that it cannot start, or a mold that was ready that it cannot go on. Its end follows."""
+        """A member cannot start, or a mold that was ready cannot go on, and has said so. Its end follows."""
         member = self._crew.find(number)
         if member is not None and not member.ending:
             member.failure = message, details
@@ -204,7 +204,7 @@ class Roster:
             self._begin_stop(now)
         elif now - self._stopped_at >= SECOND_STOP:
             if any(worker.state is not State.CUT for worker in self._crew.workers()):
-                self._crew.order(SayCut(Level.WARNING, "stopping at once: what is in flight is cut"))
+                self._crew.order(SayCut(Level.WARNING, "stopping at once: all workers are killed"))
                 self._status = 1
             for member in self._crew:
                 if member.state is not State.CUT:
@@ -292,7 +292,7 @@ class Roster:
                 continue
             if isinstance(member, Worker) and not member.starting:
                 late = "is not heard again" if member.silent else "did not end in time"
-                self._crew.order(SayCut(Level.WARNING, f"{member.title()} {late}: what it had in flight is cut", member.number))
+                self._crew.order(SayCut(Level.WARNING, f"{member.title()} {late}: it is killed", member.number))
                 if self.phase is Phase.STOPPING:
                     self._status = 1
             self._crew.cut(member, now)

@@ -71,7 +71,7 @@ class Request(Record):
 
 
 class Glance(Record):
-    """What a worker's place says. Its application may have written there: the types of the values are right, no more is certain.
+    """What a worker's page says. The application may have written there: only the types of the values are certain.
 
     pid; slot: its number, from 1. started: when it was ready. beat: when its loop was last alive. As of that beat: finished: how
     many requests it has finished; connections; busy: how many threads run a request; draining: whether it is on its way out.
@@ -174,7 +174,7 @@ class Scoreboard:
         return read(self._memory[number * _STRIDE : number * _STRIDE + _PAGE]) if number else None
 
     def beat(self, number: int) -> float:
-        """When the loop of the worker at place `number` was last alive, as the worker has it; 0.0 when that is not known."""
+        """When the loop of the worker at place `number` was last alive, according to the worker; 0.0 when that is not known."""
         instant: float = _INSTANT.unpack_from(self._memory, number * _STRIDE + _BIRTH.size)[0] if number else 0.0
         return instant
 
@@ -192,7 +192,7 @@ class Scoreboard:
         return Place(memoryview(_read_only(fd)), memoryview(page), number)
 
     def abandon(self) -> None:
-        """In a fresh fork: give up the descriptor, and what can be had again with a copy of it."""
+        """Call in a fresh fork: close the descriptor, and unmap the memory, which can be mapped again by a copy of it."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -214,11 +214,11 @@ def _create_memory() -> int:
         if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS):
             raise
         # A sandbox, or an old kernel.
-        log.warning(f"memfd_create: {error.strerror}: every worker can write to all of the scoreboard")
+        log.warning(f"memfd_create is not available ({error.strerror}): every worker can write to the whole scoreboard")
         return -1
     try:
         os.ftruncate(fd, _SIZE)
-        # A page that a holder of the descriptor has cut off would end every process that looks at it, by SIGBUS.
+        # If a holder of the descriptor could truncate the memory, each process that reads it would die by SIGBUS.
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     except OSError:
         os.close(fd)
@@ -229,7 +229,7 @@ def _create_memory() -> int:
 def _read_only(fd: int) -> mmap.mmap:
     """The whole board, for a worker to read."""
     try:
-        # Opened anew, without the right to write: else mprotect(2) could take it back.
+        # Opened anew, without the right to write: otherwise mprotect(2) could make the mapping writable again.
         reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return _map(fd, _SIZE, mmap.PROT_READ)

@@ -1,7 +1,7 @@
-"""How stacks come from a worker or mold to the error log: by a pipe to the master, which writes each dump as one entry.
+"""Pipes that bring the stacks of workers and molds to the master, which writes each dump to the error log as one entry.
 
-`faulthandler` writes line by line, whatever the process is doing, and does not say whose stacks they are. Those of several
-processes that wrote to the error log at the same time could not be told apart.
+`faulthandler` writes line by line, and does not name the process. If several processes wrote to the error log at the same time,
+their stacks could not be told apart.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from starman.process.links import Link
 
-# A dump has no end of its own: it is over when nothing has come for so long (seconds), or has lasted so long.
+# A dump has no end mark: it is over when nothing has come for _QUIET seconds, or after _LONGEST seconds.
 _QUIET = 0.1
 _LONGEST = 1.0
 # The most of a dump (bytes) that is kept; what the pipe holds while the master does something else.

@@ -13,9 +13,9 @@ _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 # The frames below an application's, and those of threads that have nothing to do: modules of ours and of what we run on.
 _BELOW = re.compile(r"(?:^|/)(?:threading|queue|selectors|runpy)\.py$|/(?:asyncio|anyio|uvloop|concurrent/futures)/|^<frozen ")
-# Frames that only wait, for whoever has called them.
+# Frames that only wait on behalf of their callers.
 _WAITING = re.compile(r"(?:^|/)(?:threading|queue|selectors)\.py$|starman/process/(?:channel|door|stackpipe)\.py$")
-# What a thread is that waits in such a frame: the end of a path, functions there (None: any), what it is called, one and several.
+# Threads that wait for work: the end of the path of such a frame, functions there (None: any), name of one thread, of several.
 _IDLE: tuple[tuple[str, set[str] | None, str, str], ...] = (
     ("/asyncio/runners.py", {"run"}, "the event loop (waiting, or in native code)", "event loops"),
     ("/anyio/_core/_eventloop.py", {"run"}, "the event loop (waiting, or in native code)", "event loops"),
@@ -40,7 +40,7 @@ class _Thread:
         self.frames: list[str] = []
 
     def idle(self) -> tuple[str, str] | None:
-        """How to call it, as one of its kind and as several, if it waits for work; None: it does something, or may do."""
+        """The name of one such thread, and of several, if it waits for work; None: it does something, or may do so."""
         places = [(found["path"], found["function"]) for found in map(_FRAME.fullmatch, self.frames) if found]
         while len(places) > 1 and _WAITING.search(places[0][0]):
             del places[0]
@@ -56,7 +56,7 @@ class _Thread:
         return None
 
     def application_frames(self) -> int:
-        """How many frames there are up to the outermost that is the application's; 0: none is."""
+        """The number of frames up to the outermost one of the application; 0: there is none."""
         count = 0
         for number, frame in enumerate(self.frames, 1):
             found = _FRAME.fullmatch(frame)
@@ -65,14 +65,14 @@ class _Thread:
         return count
 
     def lines(self) -> list[str]:
-        """Its first line and its frames, without those of ours below the application's."""
+        """Its first line and its frames, without starman's frames below the application."""
         count = self.application_frames()
         return [self.head, *(self.frames[:count] if count else self.frames)]
 
 
 def arranged(dump: str) -> str:
-    """The stacks in `dump`: what is not about a thread, then threads that run application code, then others, then one line about
-    those that wait for work. Of several dumps, each thread has the place of its first one and the stack of its last."""
+    """The stacks in `dump`: lines that belong to no thread, then threads that run application code, then others, then one line
+    about threads that wait for work. If `dump` holds several dumps, the last stack of each thread is shown."""
     others: list[str] = []
     threads: dict[str, _Thread] = {}
     thread: _Thread | None = None

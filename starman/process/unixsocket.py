@@ -1,7 +1,7 @@
 """The file of a listening UNIX socket: bind it, give it its mode and owner, remove a stale one. Master, or the caller of `serve`.
 
-Nothing here acts on a path after the file is made. Whoever may write in the directory could put a link in its place in that
-moment, and root would change the mode or the owner of any file.
+Nothing here changes mode or owner by a path after the file is made. Another user who may write in the directory could put a link
+in its place at that moment, and root would change the mode or owner of any file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class OccupiedError(Exception):
 def bind(opened: socket.socket, path: str, mode: int | None, owner: tuple[int, int]) -> tuple[int, int]:
     """Bind `opened` at the absolute `path`. Returns device and inode of the file.
 
-    Main thread: umask and working directory of the whole process change for the length of a few system calls.
+    Main thread: the umask and the working directory of the whole process change for a few system calls.
     `mode`: permission bits; None: those that the umask leaves. `owner`: uid and gid, -1 leaves one as it is.
     Raises OSError; EADDRINUSE when the path has been taken meanwhile.
     """
@@ -120,7 +120,7 @@ def _bind_and_move(
         os.close(before)
     try:
         os.chown(name, *owner, dir_fd=inside, follow_symlinks=False)
-        # Not a rename: that would take the place of a socket which another server has bound there meanwhile.
+        # Not a rename: that would replace a socket which another server has bound there meanwhile.
         os.link(name, name, src_dir_fd=inside, dst_dir_fd=parent, follow_symlinks=False)
     except FileExistsError:
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None

@@ -137,7 +137,7 @@ class Upgrade:
     def _try(self, channel: Channel) -> Message:
         """In the child of a trial: be the installed version, which answers by itself (`starman.takeover`)."""
         os.set_inheritable(channel.fileno(), True)
-        # The new program takes them when it has handlers (`starman.takeover`).
+        # The new program unblocks these signals when it has handlers (`starman.takeover`).
         signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
         try:
             # The second colon is for versions of formats before 4: they have settings behind it, and say then what does not fit.
@@ -192,7 +192,7 @@ def take_over(handover: Handover, roster: Roster, links: Links, reaper: Reaper) 
 def _become(program: Program, variables: dict[str, str]) -> NoReturn:
     """Exec this program anew, where it was started, from what is installed now, with `variables` more. Raises OSError."""
     start = program.workdir.start
-    # By a descriptor: the directory of now may have been removed.
+    # By a descriptor: the current directory may have been removed.
     before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
     try:
         os.chdir(start)

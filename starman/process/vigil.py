@@ -33,8 +33,8 @@ class Vigil:
     def beats(self) -> dict[int, float]:
         """When the loop of each worker that has a place was last alive, by the worker's number.
 
-        A beat that cannot be, because it is in the future, before the last one, or no number, is ignored: an application can
-        write there, and must not keep its worker from being watched.
+        An impossible beat (in the future, before the last one, or not a number) is ignored: an application can write to the
+        page, and must not keep the master from watching its worker.
         """
         found = {}
         for link in self._links:

@@ -177,7 +177,7 @@ class _Lifetime:
             loop.remove_reader(self._channel.fileno())
 
     def seconds_left(self) -> float:
-        """How long the exit functions may take, when the service has ended: what is left of graceful_timeout."""
+        """How long (seconds) the exit functions may take after the service has ended: the rest of graceful_timeout."""
         if self._stopped_at is None or self._cut:
             return LEAST_SECONDS
         return max(LEAST_SECONDS, self._stopped_at + self._graceful_timeout - time.monotonic())
@@ -207,11 +207,11 @@ class _Lifetime:
             self._drain()
 
     def _give_up(self, reason: str) -> None:
-        """The loop cannot go on as it should: have the master replace this worker."""
+        """The loop cannot go on: have the master replace this worker."""
         if not self.ready:
             raise StartError(reason)
         if self._stopped_at is None:
-            log.error(f"this worker cannot go on, and finishes what it has: {reason}")
+            log.error(f"this worker cannot go on, and finishes its requests: {reason}")
             if not self._channel.send(Doomed(reason)):
                 self._drain()
 

@@ -43,8 +43,8 @@ def _learn(name: bytes) -> bytes:
     return decisive
 
 
-# Hosts that were found valid: a server hears few of them, again and again. Bounded like the spellings. An empty one is valid as
-# well: RFC 9112 §3.2 wants it of a client whose target URI has no authority.
+# Hosts that were found valid: a server gets the same few again and again. Bounded like the spellings. An empty Host is valid too:
+# RFC 9112 §3.2 has clients send it when the target URI has no authority.
 _valid_hosts: Final[set[bytes]] = {b""}
 
 
@@ -132,7 +132,7 @@ def decide(head: RequestHead) -> None:
 
 
 def _check_host(head: RequestHead, host: bytes | None, repeated: bool) -> None:
-    """RFC 9112 §3.2: Host is there once, valid or empty, even where an absolute-form target overrules it. 1.0 does without."""
+    """RFC 9112 §3.2: there is one Host, valid or empty, even if an absolute-form target overrides it. HTTP/1.0 may have none."""
     if host is None:
         if head.minor:
             raise ProtocolError(400, "the Host field is missing")
@@ -154,7 +154,7 @@ def _decide_others(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
     elif connection is not None:
         options = tokens(connection)
         if options is None:
-            raise ProtocolError(400, "there are too many options in Connection")
+            raise ProtocolError(400, "too many options in Connection")
         head.persistent = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
         head.upgrade = b"upgrade" in found and b"upgrade" in options and head.minor == 1
     lengths = found.get(b"content-length")

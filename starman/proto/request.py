@@ -300,7 +300,7 @@ class RequestParser:
             raise ProtocolError(431, "a field is longer than limit_request_field_size")
 
     def _check_head_length(self, end: int) -> None:
-        """The head ends at `end`, or has come so far."""
+        """The head ends at `end`, or has arrived up to there."""
         if end - self._at > self._limits.head_bytes:
             raise ProtocolError(431, "the request head is longer than limit_request_head")
 

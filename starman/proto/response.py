@@ -130,7 +130,7 @@ class ResponseHead:
             encoded = "".join(lines).encode("latin-1")
         except UnicodeEncodeError as error:
             raise ValueError(f"a response field is not latin-1: {error.object[error.start : error.end]!r}") from None
-        if encoded.translate(_WITHOUT_CONTROLS) != encoded:  # nearly always the same object: it costs no copy, nor a comparison
+        if encoded.translate(_WITHOUT_CONTROLS) != encoded:  # usually the same object, without a copy or comparison
             raise ValueError(_control_character(lines))
         self._text = "\r\n".join(lines)
 
@@ -150,7 +150,7 @@ class ResponseHead:
             self.close = self.close or "close" in [option.strip(" \t").lower() for option in value.split(",")]
             return False
         if role is _UPGRADE and self.status_code == 426:
-            # RFC 9110 §15.5.22: it says which protocol is required; §7.8: Connection has to name it, beside what the server says.
+            # RFC 9110 §15.5.22: a 426 says in Upgrade which protocol is required. §7.8: Connection has to name Upgrade too.
             if _UPGRADE_OPTION not in lines:
                 lines.append(_UPGRADE_OPTION)
             return True
@@ -178,7 +178,7 @@ class ResponseHead:
         if code in _BODILESS or request.is_head:
             framing = NO_BODY
             if code == 205:
-                own = "\r\nContent-Length: 0"  # RFC 9110 §15.3.6: no content, and that has to be said
+                own = "\r\nContent-Length: 0"  # RFC 9110 §15.3.6: a 205 has no content, and says so
             elif length is not None and code != 204:
                 own = self._length_line
         else:
@@ -208,7 +208,7 @@ class ResponseHead:
 _BODILESS: Final = frozenset((204, 205, 304))
 
 # PEP 3333 ("The start_response() Callable") forbids all control characters, RFC 9110 §5.5 all but HTAB, which may stand within a
-# value. Bytes from 0x80 on are obs-text: applications write UTF-8 by them.
+# value. Bytes from 0x80 on are obs-text, which applications use for UTF-8.
 # For `bytes.translate`: every control character becomes a space.
 _WITHOUT_CONTROLS: Final = bytes(0x20 if (byte < 0x20 and byte != 0x09) or byte == 0x7F else byte for byte in range(256))
 
@@ -254,8 +254,8 @@ _RETRY_AFTER: Final = b"\r\nRetry-After: 5"
 
 
 def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -> bytes:
-    """A whole response that refuses a request for a reason of our own; the connection closes behind it. A 503 says when to try
-    again (Retry-After, RFC 9110 §10.2.3): what the server lacks is free again as soon as other requests are answered.
+    """A whole response by which the server refuses a request; the connection closes after it. A 503 says when to try again
+    (Retry-After, RFC 9110 §10.2.3), because the shortage ends as soon as other requests are answered.
 
     `to_head`: the request is a HEAD, and its answer has no content (RFC 9110 §9.3.2).
     """

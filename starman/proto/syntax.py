@@ -49,7 +49,7 @@ UNFINISHED_REQUEST_LINE: Final = re.compile(
 )
 
 # RFC 3986 §3.2.2    host = IP-literal / IPv4address / reg-name        reg-name = *( unreserved / pct-encoded / sub-delims )
-# RFC 9110 §7.2      Host = uri-host [ ":" port ]        (not empty: where an empty one is valid, its reader says so)
+# RFC 9110 §7.2      Host = uri-host [ ":" port ]        (not empty; a caller that allows an empty one checks it)
 # RFC 3986 §3.2.3    port = *DIGIT                       (at most 65535)
 _H16: Final = rb"[0-9A-Fa-f]{1,4}"
 _V4: Final = rb"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -105,7 +105,7 @@ def tokens(values: list[bytes]) -> list[bytes] | None:
 
     Empty members are kept, as `b""`, for the caller to allow or refuse. None: there are more than MOST_MEMBERS.
     """
-    # One short value, as nearly always, has no room for so many, and is not counted.
+    # One short value, the usual case, cannot hold so many members, so they are not counted.
     may_be_many = len(values) != 1 or len(values[0]) >= MOST_MEMBERS
     if may_be_many and sum([value.count(b",") + 1 for value in values]) > MOST_MEMBERS:
         return None

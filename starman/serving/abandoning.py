@@ -1,7 +1,7 @@
 """A service in a child that the application has forked: it has no clients there, and no loop.
 
-The child has one thread, that which has forked. The locks that other threads held at that moment stay held, and the loop is the
-parent's: its descriptors are shared, so that a call into it would act in the parent.
+The child has one thread, the one that has forked. Locks that other threads held at that moment stay held. The loop belongs to the
+parent: its descriptors are shared, so a call into it would act in the parent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NoLoop(asyncio.AbstractEventLoop):
-    """In place of the loop: what is posted to it is dropped."""
+    """Replaces the loop, and drops all callbacks that are posted to it."""
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         """Nothing."""
@@ -30,7 +30,7 @@ class NoLoop(asyncio.AbstractEventLoop):
 
 
 def abandon_clients(shared: Shared) -> None:
-    """Have each call under way end at its next send, read or return. Reaches into objects whose own ways take locks."""
+    """Make each call under way end at its next send, read or return. Changes private attributes, because methods take locks."""
     shared.access_log = None
     shared.pool._loop = NoLoop()  # type: ignore[abstract]
     for client in shared.connections:
@@ -39,7 +39,7 @@ def abandon_clients(shared: Shared) -> None:
         if writer is None:
             continue
         writer._lock._at_fork_reinit()
-        # A streamed body: nobody feeds it here.
+        # A streamed body: the loop does not feed it in the child.
         stream = getattr(writer._exchange, "_stream", None)
         if stream is not None:
             stream.break_off()
@@ -48,7 +48,7 @@ def abandon_clients(shared: Shared) -> None:
 
 
 def descriptors_of(loop: Any) -> list[int]:
-    """The descriptor that `loop` waits with."""
+    """The epoll or kqueue descriptor of `loop`."""
     if hasattr(loop, "_get_backend_id"):  # uvloop
         return [loop._get_backend_id()]
     selector: Any = getattr(loop, "_selector", None)

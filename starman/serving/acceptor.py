@@ -31,7 +31,7 @@ _MOST_AT_ONCE = 16
 # How long (seconds) a listener is left alone when no descriptor is left for a connection.
 _PAUSE = 0.5
 
-# And how long (seconds) when all connections are busy, or an idle one was just closed for lack of a descriptor.
+# The same (seconds) when all connections are busy, or an idle one was just closed for lack of a descriptor.
 _FULL_PAUSE = 0.05
 
 # A worker in which a request has waited this long (seconds) for a thread is crowded, and looks again after as long.
@@ -41,7 +41,7 @@ _CROWDED = 0.005
 _LEAD = 3
 _LEAD_PAUSE = 0.002
 
-# Errors that come back with each connection, for a descriptor of this process was closed: said once in this time (seconds).
+# Errors that come back with each connection, because a descriptor was closed, are logged once in this time (seconds).
 _TELL_SECONDS = 10.0
 _NO_WAIT = "it cannot wait for connections"
 _FOR_EVER = frozenset((errno.EBADF, errno.EEXIST, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP))
@@ -150,11 +150,11 @@ class Acceptor:
         self._queue_up(self._listeners)
 
     def descriptors(self) -> list[int]:
-        """What it waits with, in a thread of its own."""
+        """What waits for connections in a thread of its own."""
         return [] if self._watch is None else self._watch.descriptors()
 
     def resume(self) -> None:
-        """The process is doomed no more: accept again."""
+        """The process is no longer doomed: accept connections again."""
         for descriptor in self._listeners:
             self._look_at(descriptor)
 
@@ -230,7 +230,7 @@ class Acceptor:
         return True
 
     def _leave_alone(self, listener: socket.socket, seconds: float) -> None:
-        """Do not look at it for a while: level-triggered, it would spin the loop. Siblings take what comes."""
+        """Do not poll the listener for a while: level-triggered, it would spin the loop. Other workers take new connections."""
         self._paused.add(listener.fileno())
         self._look_away(listener.fileno())
         self._loop.call_later(seconds, self._end_pause, listener.fileno())
@@ -257,7 +257,7 @@ class Acceptor:
             pass
         except OSError as error:
             sock.close()
-            if error.errno in _FOR_EVER - {errno.EINVAL}:  # that one, a client causes that has gone again (macOS)
+            if error.errno in _FOR_EVER - {errno.EINVAL}:  # EINVAL: a client has gone again (macOS)
                 self._give_up("its event loop takes no connections", error)
         except Exception as error:  # a defect of ours must cost no more than this one
             log.error(f"a connection could not be made\n{formatted(error)}")
@@ -267,12 +267,12 @@ class Acceptor:
                 self._pending -= 1
 
     def _give_up(self, what: str, error: Exception) -> None:
-        """No further connection will be accepted: have another process take this one's place, or say so if there is none."""
+        """No more connections can be accepted: have another process replace this one; without one, say so in the log."""
         reason = f"{what}: {error} (has the application closed a descriptor that is not its own?)"
         if self._siblings is None:
             if time.monotonic() >= self._told_at + _TELL_SECONDS:
                 self._told_at = time.monotonic()
-                log.error(f"this server should be started anew: {reason}")
+                log.error(f"this server cannot go on, and should be restarted: {reason}")
         elif not self._shared.doomed:
             self._shared.doomed = self._shared.draining = True
             self._siblings.give_up(reason)

@@ -3,7 +3,7 @@
 Threads format their lines and add them; a batch leaves in one write of whole lines. On a file opened for appending, the
 kernel keeps such writes of several workers apart; on a pipe it does so up to PIPE_BUF bytes, so other batches are cut there.
 
-A thread that adds never waits for the reader of a pipe, terminal or socket: what that does not take is left to `flush`.
+Adding a line never waits for the reader of a pipe, terminal or socket: what is not taken at once is left to `flush`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _BATCH_BYTES = 32_768
 # What is kept (bytes) for a file or pipe that takes nothing; the lines beyond it are counted and lost, so memory has a bound.
 _MOST_BYTES = 8_388_608
 
-# How long (seconds) a flush waits for a reader, and the last one. How often losses are told at most.
+# How long (seconds) a flush, and the last flush, wait for a reader. How often (seconds) losses are logged at most.
 _FLUSH_SECONDS = 1.0
 _LAST_SECONDS = 1.5
 _TELL_SECONDS = 10.0
 
-_NOT_TAKEN = "nobody took them in time"
+_NOT_TAKEN = "nothing read them in time"
 
 # What may be in a line as it is, and what is in each besides.
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
@@ -70,7 +70,7 @@ class AccessLog:
         self._told_at = float("-inf")
         self._lines: list[bytes] = []
         self._bytes = 0
-        # Batches that a pipe has not taken yet, and how much of the first it has.
+        # Batches that a pipe has not taken yet, and how many bytes of the first it has taken.
         self._unsent: list[bytes] = []
         self._sent = 0
         self._full_batch = self._batch_bytes = 2 * _MOST_BYTES if in_loop else _BATCH_BYTES
@@ -78,7 +78,7 @@ class AccessLog:
 
     @property
     def own_descriptor(self) -> int:
-        """The descriptor that it writes to, which is its own; -1 when it is closed. For a look."""
+        """Its own descriptor, that it writes to; -1 when it is closed. For inspection."""
         output = self._output
         return output.fd if output is not None and output.usable else -1
 
@@ -95,7 +95,7 @@ class AccessLog:
             # and the end, all is plain.
             ordinary = line.translate(None, _PLAIN) == _OUR_OWN and "HTTP_AUTHORIZATION" not in environ
             ordinary = ordinary and type(host) is str and host != "" and " " not in host
-        except BaseException:  # the application may have changed its environ, into anything
+        except BaseException:  # the application may have put anything into its environ
             ordinary = False
         if not ordinary:
             line = _escaped(environ, stamp, status, size)
@@ -110,17 +110,17 @@ class AccessLog:
         self._append(f'{peer} - - [{self._time()}] "-" {status_code} - "-" "-"\n'.encode("latin-1", "replace"))
 
     def flush(self) -> None:
-        """Write what has been gathered. Waits for the disk, and a second at most for the reader of a pipe; not for the loop."""
+        """Write the gathered lines. Waits for the disk, and up to a second for the reader of a pipe. Not in the loop's thread."""
         with self._writing:
             self._write(_FLUSH_SECONDS)
 
     @property
     def behind(self) -> bool:
-        """Whether the reader of a pipe has not taken all that was to be written: flush again soon."""
+        """Whether the reader of a pipe has left lines unwritten: flush again soon."""
         return bool(self._unsent)
 
     def _write(self, seconds: float = 0.0) -> bool:
-        """Write what has been gathered, and wait so long for a reader. Whether all is written. `_writing` is held."""
+        """Write the gathered lines, waiting so many seconds for a reader. Returns whether all is written. `_writing` is held."""
         output = self._output
         if output is None:
             return True
@@ -134,14 +134,14 @@ class AccessLog:
             with self._gathering:
                 self._bytes -= sum(map(len, lines))
         done = self._send(output, time.monotonic() + seconds)
-        # Else each request would try again what was not taken a moment ago.
+        # Otherwise each request would try again to write what was not taken a moment ago.
         self._batch_bytes = self._full_batch if done else 2 * _MOST_BYTES
         if self._lost and time.monotonic() - self._told_at >= _TELL_SECONDS:
             self._tell()
         return done
 
     def _send(self, output: Output, deadline: float) -> bool:
-        """Write batches until `deadline`. Whether all are gone: written, or lost."""
+        """Write batches until `deadline`. Returns whether all are written or lost."""
         unsent, index = self._unsent, 0
         try:
             while index < len(unsent):
@@ -176,7 +176,7 @@ class AccessLog:
         log.warning(f"{lost} lines of the access log are lost: {self._reason}")
 
     def close(self) -> None:
-        """Flush, and give the file back: what is added later is written nowhere. Waits as `flush` does. More than once."""
+        """Flush and close the file; lines that are added later are dropped. Waits as `flush` does. May be called again."""
         with self._writing:
             output = self._output
             if output is None:

@@ -36,7 +36,7 @@ class Clock:
 # After this long (seconds) without a request, a connection gives its second descriptor back.
 REST_SECONDS: Final = 1.0
 
-# When heads and pieces of bodies of one connection have taken so long (seconds), others have their turn: one read may bring
+# When parsing heads and bodies of one connection has taken so long (seconds), others have their turn: one read may bring
 # 40,000 chunks of a byte, or several heads that each take milliseconds.
 LONGEST_TURN: Final = 0.001
 

@@ -32,7 +32,7 @@ from starman.wsgi.environ import Environ
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
 _MOST_PENDING: Final = 32
 
-# So long (seconds) after its last response no connection is closed to make room: the response may still be held back.
+# For so long (seconds) after its last response, a connection is not closed to make room: the response may still be held back.
 _JUST_NOW: Final = 0.02
 
 
@@ -50,7 +50,7 @@ class Connection(Ending):
         self._parser = RequestParser(shared.limits, shared.field_splitter)
         self._writer = Writer(self, shared.pool.post)
         self._phase = OPEN
-        self._remainder = None  # of most connections nothing ever remains
+        self._remainder = None  # most connections never have one
         self._upload = self._refusal = None
         self._heads = 0
         self._progress = Progress()
@@ -101,7 +101,7 @@ class Connection(Ending):
     def _advance(self, until: float = 0.0) -> None:
         """Turn what was received into exchanges, until more is needed or the connection has to wait.
 
-        `until`: when others have their turn, monotonic; 0: LONGEST_TURN after the first event that others follow.
+        `until`: when other connections have their turn, monotonic; 0: LONGEST_TURN after the first event.
         """
         parser = self._parser
         try:
@@ -117,7 +117,7 @@ class Connection(Ending):
                     self._on_end(event)
                     if self._paused:
                         return
-                    continue  # the clock is looked at with what comes before an end, and behind it
+                    continue  # the clock is read at the events before and after an end
                 if self._paused:
                     return
                 now = time.monotonic()
@@ -163,8 +163,8 @@ class Connection(Ending):
         exchange = kind(self._shared, writer, self._base, head, body)
         try:
             now = writer.offer(exchange, self._fd, self._transport.get_write_buffer_size() > 0)
-        except OSError as error:  # no descriptor is left for the duplicate: do without, as on TLS
-            self._shared.shortages.add("the event loop has to send responses, for threads have no descriptor to", str(error))
+        except OSError as error:  # no descriptor is left for the duplicate: the loop sends, as on TLS
+            self._shared.shortages.add("no descriptor is left for a thread to send a response, so the loop sends it", str(error))
             now = writer.offer(exchange, -1, self._transport.get_write_buffer_size() > 0)
         if now:
             self._shared.pool.put(exchange)
@@ -310,7 +310,8 @@ class Connection(Ending):
                 self._shared.connections.rest(self, now - idle + self._shared.keepalive_timeout)
 
     def expendable(self, now: float) -> tuple[int, float] | None:
-        """The rank among connections that may be closed to make room, the lowest first, then the longest idle; None: it may not.
+        """The rank among connections that may be closed to make room; None: it may not be closed. The lowest rank goes first,
+        and of one rank the longest idle.
 
         1: no request is under way. 2: a part of a head has come, and no more for a second. `now` is monotonic.
         """
@@ -322,7 +323,7 @@ class Connection(Ending):
         return None if unacknowledged(self._transport) else (1 if at_start else 2, since)
 
     def evict(self) -> None:
-        """Close, to make room for another one. Only one that is `expendable`."""
+        """Close this connection to make room for another one. Only if it is `expendable`."""
         if not self._parser.at_start:
             error = ProtocolError(503, "there are too many connections, and this request is not complete")
             self._transport.write(self._shared.refuse(error, self._base["REMOTE_ADDR"], quietly=False))

@@ -1,8 +1,8 @@
-"""How many connections a worker has at most, and which of them is closed when there is no room for a new one. Loop only.
+"""How many connections a worker has at most, and which one is closed when there is no room for a new one. Loop only.
 
-The limit is a number (`max_connections`), and the descriptors of the process: a part of them stays for the application. The
-kernel gives each new descriptor the lowest number that is free, so the number of a new socket tells how many are in use, by the
-server and by the application.
+There are two limits: a number (`max_connections`), and the descriptors of the process, of which a part is kept for the
+application. The kernel gives each new descriptor the lowest free number, so the number of a new socket tells how many descriptors
+the server and the application use.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 # An idle connection takes 4 KB, so this many (by default) take 260 MB.
 _MOST = 65_536
-# What stays for the application: an eighth of the descriptors, within these bounds, and never more than half of them.
+# The reserve for the application: an eighth of the descriptors, within these bounds, and never more than half of them.
 _LEAST_RESERVE, _MOST_RESERVE = 64, 1024
-# How long (seconds) no connection is looked for again when none was found that may be closed. Longer, if the look took long.
+# How long (seconds) to wait before the next search for a connection that may be closed. Longer if the last search took long.
 _PAUSE = 0.05
 _REST_BETWEEN_LOOKS = 10
-# How many are closed by one tick at most.
+# How many connections one tick closes at most.
 _MOST_AT_ONCE = 256
 # The soft limit of descriptors that most systems set, where it cannot be asked for.
 _USUAL_LIMIT = 1024
@@ -50,25 +50,25 @@ class ConnectionLimit:
         self._ceiling = soft - min(max(soft // 8, _LEAST_RESERVE), _MOST_RESERVE, soft // 2)
         self._most = min(self._ceiling, _MOST) if most == AUTO else most
         self._shared = shared
-        # Connections that may be closed, those that go first first, as of the last look at all of them.
+        # Connections that may be closed, in this order, as of the last look at all of them.
         self._candidates: deque[tuple[tuple[int, float], Connection | Handshake]] = deque()
         self._look_again_at = 0.0
         self._is_over = False  # the descriptor of the last connection was one of those for the application
 
     def is_reached(self, pending: int) -> bool:
-        """Whether there is no room for a connection, besides `pending` that are on their way. Then `make_room`."""
+        """Whether there is no room for another connection, besides `pending` ones that are being made. Then call `make_room`."""
         if self._is_over:
             self._is_over = _lowest_free() >= self._ceiling
         return self._is_over or len(self._shared.connections) + pending >= self._most
 
     def make_room(self, pending: int) -> bool:
-        """Close an idle connection for the one that waits. False: there is none, and nothing may be accepted."""
+        """Close an idle connection for the one that waits. False: none is idle, and nothing may be accepted."""
         if self.close_one():
             return True
-        if pending:  # they will be idle in a moment, or busy
+        if pending:  # the pending ones will be idle or busy in a moment
             return False
         self._shared.shortages.add(
-            "no connection is accepted for now, and none is idle that could be closed",
+            "no connection is accepted for now, because none is idle that could be closed",
             f"{len(self._shared.connections)} are open (max_connections)",
         )
         return False
@@ -79,7 +79,7 @@ class ConnectionLimit:
             self._is_over = True
 
     def tick(self) -> None:
-        """Give the application back what requests have taken meanwhile: each has a descriptor more than an idle connection."""
+        """Close idle connections to restore the application's reserve. A connection with a request takes a second descriptor."""
         if len(self._shared.connections) * 4 > self._ceiling:
             for _ in range(min(_lowest_free() - self._ceiling + 1, _MOST_AT_ONCE)):
                 if not self.close_one():

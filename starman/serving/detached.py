@@ -1,7 +1,7 @@
 """A connection that the application has taken for a protocol of its own, and how it ends when the application is done with it.
 
-The application has one socket, the server keeps a duplicate of it. So the server can end the connection in order (RFC 6455
-§7.1.1, RFC 9112 §9.6) even if the application has closed its own.
+The application has one socket, and the server keeps a duplicate. So the server can end the connection properly (RFC 6455 §7.1.1,
+RFC 9112 §9.6) even if the application has closed its own socket.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _READ: Final = 65_536
 
 
 class Detached:
-    """Made and used by threads of the application; the end of the connection is the loop's.
+    """Made and used by threads of the application; the loop ends the connection.
 
-    socket: the application's. facts: what is asked for addresses and options; with a Relay between the two it is another one.
+    socket: the application's. facts: the socket that answers for addresses and options; with a Relay this is another socket.
     """
 
     __slots__ = ("_ended", "_kept", "_relay", "_shared", "facts", "socket")
 
     def __init__(self, descriptor: int, relay: Relay | None, shared: Shared) -> None:
-        """`descriptor` is the connection's, no longer the loop's unless a `relay` leads to it. Raises OSError."""
+        """`descriptor` is the connection's. The loop does not use it any more, except with a `relay`. Raises OSError."""
         connection = socket.socket(fileno=descriptor)
         try:
             with contextlib.suppress(OSError):  # it is reset, which shows at the first use
@@ -57,9 +57,9 @@ class Detached:
     def end(self) -> None:
         """Say that nothing more will be sent, and let the loop linger. May be called again, by one thread at a time.
 
-        What still reads in another thread may go on, and finds the end of the stream when the loop closes the connection.
+        Another thread that still reads may go on, and finds the end of the stream when the loop closes the connection.
         """
-        if self._ended or in_child():  # of a child that the application has forked the connection is not to end
+        if self._ended or in_child():  # a child that the application has forked must not end the connection
             return
         self._ended = True
         with contextlib.suppress(OSError):
@@ -76,7 +76,7 @@ class Detached:
             self._relay.end(self._close)
 
     def _close(self) -> None:
-        """The connection has ended: wake what still waits for it."""
+        """The connection has ended: wake threads that still wait for it."""
         with contextlib.suppress(OSError):
             self._kept.shutdown(socket.SHUT_RDWR)
         for each in (self._kept, self.socket, self.facts):
@@ -84,9 +84,9 @@ class Detached:
 
 
 class SocketTransport(asyncio.Transport):
-    """As much of a transport as Lingering needs. Loop only.
+    """The methods of a transport that Lingering needs. Loop only.
 
-    The loops' own would make the socket non-blocking, for the application's threads as well.
+    A transport of the loop's own would make the socket non-blocking, also for the application's threads.
     """
 
     __slots__ = ("_close", "_loop", "_protocol", "_socket")

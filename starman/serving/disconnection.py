@@ -1,5 +1,5 @@
-"""Whether a client has left while its response has nothing to send: the application gives empty blocks (PEP 3333, "Buffering and
-Streaming"), so no write finds out. Loop only, at its tick."""
+"""Whether a client has left while the application gives only empty blocks (PEP 3333, "Buffering and Streaming"), so that no write
+would notice it. Loop only, at its tick."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from starman.serving.writer import Writer
 
 # A client that has shut down its sending side may still wait for its response. But far more often it is gone, and the system
-# does not tell the two apart. So it is taken for gone when the response has had nothing for it for so long (seconds).
+# does not tell the two apart. So the client counts as gone when the response has sent nothing for so long (seconds).
 HALF_CLOSED_SECONDS: Final = 5.0
 
 
 def has_left(transport: asyncio.Transport, writer: Writer, progress: Progress, now: float, *, finished: bool) -> bool:
     """Whether a connection whose response is being made can be given up: it was reset, or the client has finished sending and
-    the response has been silent for `HALF_CLOSED_SECONDS`; or what a thread has posted to end it is lost (`ENDS_WITHIN`).
+    the response has been silent for `HALF_CLOSED_SECONDS`; or a thread's callback that should end it is lost (`ENDS_WITHIN`).
 
     `progress` is of that response alone. `finished`: the loop has seen the client's FIN. `now` is monotonic.
     """
@@ -40,6 +40,6 @@ def has_left(transport: asyncio.Transport, writer: Writer, progress: Progress, n
     head, sent = silence
     if not progress.is_slow(head, sent, now, timeout=HALF_CLOSED_SECONDS):
         return False
-    # A client that has vanished sends nothing at all. Without data on its way, only probes find that.
+    # A client that has vanished sends nothing at all. While no data is on its way, only probes find it.
     send_keepalives(fd)
     return finished or has_finished(fd)

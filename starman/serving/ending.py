@@ -1,4 +1,4 @@
-"""How a connection ends: in order, so that its last response arrives, or at once, so that a break shows. Loop only."""
+"""How a connection ends: properly, so that its last response arrives, or at once, so that the client sees a break. Loop only."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Ending:
         if self._upload is not None:
             self._upload.discard()
         self._shared.connections.discard(self)
-        # All these lead back here, a refusal by its traceback: without a circle all is free at once.
+        # All of these refer back to this connection, a refusal by its traceback. Without the cycles everything is freed at once.
         self._remainder = self._upload = self._refusal = None
         del self._writer
 
@@ -74,7 +74,7 @@ class Ending:
         raise NotImplementedError
 
     def linger(self) -> None:
-        """Say that nothing more will be sent, and read on until the client has what was (RFC 9112 §9.6)."""
+        """Tell the client that nothing more will be sent, and read on until it has received everything (RFC 9112 §9.6)."""
         self._phase = LINGERING
         self._parser.close()
         self._writer.lose()
@@ -84,7 +84,7 @@ class Ending:
             half_close(self._transport, paused=self._paused, done=self._writer.outlet.finished)
 
     def linger_on(self) -> Lingering:
-        """Let a Lingering go on in this connection's place: when the client has not closed at the next tick, or sends more."""
+        """Replace this connection by a Lingering, when the client has not closed at the next tick, or sends more."""
         lingering = Lingering(self._transport, self._shared)
         self.connection_lost(None)
         return lingering
@@ -121,9 +121,9 @@ class Ending:
             self._transport.abort()
 
     def cut(self) -> None:
-        """End the connection at once, with a reset; whatever runs its exchange is told at the next send (hazard 1).
+        """End the connection at once, with a reset. The thread that runs its exchange notices at the next send (hazard 1).
 
-        When it lingers and the kernel has all, without a reset: nothing of the response is missing.
+        Without a reset if the connection lingers and the kernel has everything: nothing of the response is missing.
         """
         if self._phase is CLOSED:
             return

@@ -120,7 +120,7 @@ class Exchange:
         """The application is done, and its body has failed: see `StreamedExchange`, all others are whole."""
 
     def _note_dropped(self, raw: RawSocket, call: Call, environ: Environ) -> None:
-        """The application may have taken the connection by mistake, and answered all the same: its client sees an empty reply."""
+        """Log a response that is dropped because the application has taken the connection: its client gets an empty reply."""
         if raw.taken and call.status_code != 101:
             call.status_code = 101
             log.warning(
@@ -137,12 +137,12 @@ class Exchange:
         return Detached(descriptor, relay, self._shared)
 
     def abandon(self, error: BaseException) -> None:
-        """It failed by a defect of ours, or for want of memory: reset its connection, and log that. Thread. Never raises."""
+        """The exchange failed by a defect of ours, or lack of memory: reset its connection, and log it. Thread. Never raises."""
         relieve(error)
         for step in (self._reset, self.drop, lambda: self._log_defect(error)):
             try:
                 step()
-            except BaseException:  # nothing is to be done: the thread has to go on
+            except BaseException:  # nothing more can be done, and the thread has to go on
                 continue
 
     def _reset(self) -> None:
@@ -237,8 +237,8 @@ class Exchange:
                 return
             self._writer.keep(self, rest, self._shared.spool_limits, last=last)
         except OSError as error:
-            peer = self._base["REMOTE_ADDR"]
-            self._shared.shortages.add("a client is cut, for it reads slowly and its response cannot be kept", f"{peer}, {error}")
+            details = f"{self._base['REMOTE_ADDR']}, {error}"
+            self._shared.shortages.add("a client that reads slowly is cut, because its response cannot be kept", details)
             self._writer.abandon(self)
             raise ClientGone from None
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A thread that finds so many times in a row that what has woken it stands in no line would spin.
+# A thread that is woken so many times in a row by a listener that stands in no line would spin.
 _MOST_FAILURES = 10
 
 available = hasattr(select, "EPOLLEXCLUSIVE")
@@ -46,15 +46,15 @@ class ExclusiveWatch:
             raise
 
     def join(self, descriptor: int) -> None:
-        """To the end of a listener's line, unless it stands there already. Raises OSError when that cannot be."""
-        # That it stands there is no error: this thread was woken, and leaves the line in a moment.
+        """Go to the end of a listener's line, unless this watch stands there already. Raises OSError when that fails."""
+        # To stand there already is no error: this thread was woken, and leaves the line in a moment.
         with contextlib.suppress(FileExistsError):
             self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def leave(self, descriptor: int) -> bool:
-        """Out of a listener's line, wherever it stands. A `ready` may be on its way all the same.
+        """Leave a listener's line, from any place in it. A call of `ready` may still follow.
 
-        False: it stands in none, or its descriptor, or that of this watch, is closed.
+        False: this watch stands in no line, or its descriptor or the listener's is closed.
         """
         try:
             self._epoll.unregister(descriptor)
@@ -68,7 +68,7 @@ class ExclusiveWatch:
             os.eventfd_write(self._stop, 1)
 
     def descriptors(self) -> list[int]:
-        """Those that it has opened."""
+        """The descriptors that this watch has opened."""
         return [] if self._epoll.closed else [self._epoll.fileno(), self._stop]
 
     def _wait(self) -> None:
@@ -89,8 +89,8 @@ class ExclusiveWatch:
                     self._epoll.close()
                     os.close(self._stop)
                     return
-                # The loop may have taken it out of its line meanwhile, or closed it at the end. But when that is found again and
-                # again, something else has closed it, and the kernel will not be told any more.
+                # The loop may have taken the listener out of its line meanwhile, or closed it. If this happens again and
+                # again, something else has closed the descriptor, and it can no longer be removed from the kernel's set.
                 failures = 0 if self.leave(descriptor) else failures + 1
                 if failures == _MOST_FAILURES:
                     raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 _SMALL_SPOOL = 262_144
 # sendfile(2) is not allowed in this process, or not made for this kind of file.
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL)
-# How much (bytes) is read and written at a time then.
+# How much (bytes) is read and written at a time without sendfile.
 _COPIED_BYTES = 262_144
-# That it is not allowed, as soon as it was said.
+# The error of sendfile, once it was logged.
 _refused: list[OSError] = []
 
 
@@ -86,7 +86,7 @@ def _copy_some(fd: int, rest: FileRest, refusal: OSError) -> int:
     """As `os.sendfile`, where a sandbox or the kind of file does not allow it; -1: the socket takes nothing now."""
     if refusal.errno != errno.EINVAL and not _refused:
         _refused.append(refusal)
-        log.warning(f"files are sent by read and write, which takes more time (sendfile: {refusal.strerror})")
+        log.warning(f"files are sent by read and write, which is slower (sendfile: {refusal.strerror})")
     try:
         return os.write(fd, os.pread(rest.fd, min(rest.count, _COPIED_BYTES), rest.offset))
     except BlockingIOError:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # The first byte of every TLS connection: a record of the type "handshake" (RFC 8446 §5.1).
 _HANDSHAKE_RECORD = 0x16
 
-# For so long (seconds) a handshake is not ended to make room for another client.
+# A handshake is not ended to make room for another client before it has lasted so long (seconds).
 _NEW = 0.5
 
 
@@ -134,7 +134,7 @@ class Handshake(asyncio.Protocol):
         self._transport.abort()
 
     def expendable(self, now: float) -> tuple[int, float] | None:
-        """As of a connection: before those, the oldest first. None: it is new, or answered."""
+        """As `Connection.expendable`: handshakes go before connections, the oldest first. None: it is new, or answered."""
         since = self._deadline - self._shared.handshake_timeout
         begun = self._phase in (_Phase.SILENT, _Phase.SHAKING) and not self._transport.is_closing()
         return (0, since) if begun and now - since >= _NEW else None

@@ -41,7 +41,7 @@ class Jobs:
         tasks.start_soon(self._start_all, tasks)
 
     def end(self) -> None:
-        """From now on `start` does nothing; what it was asked for before is run."""
+        """From now on `start` does nothing; jobs that were started before still run."""
         self._open = False
         self._wanted.set()
 
@@ -77,7 +77,7 @@ async def run_in_thread(job: Callable[[], None], *, abandon: bool = False) -> Ex
 
     try:
         return await anyio.to_thread.run_sync(attempt, abandon_on_cancel=abandon)
-    except (RuntimeError, MemoryError) as error:  # by the start of the thread: what the job raises is returned
+    except (RuntimeError, MemoryError) as error:  # the thread cannot be started; exceptions of the job itself are returned
         return NoThreadError(str(error) or type(error).__name__)
 
 
@@ -86,4 +86,4 @@ async def _run(job: Callable[[], None], done: Callable[[Exception | None], None]
     try:
         done(error)
     except Exception as failure:  # a defect of ours must not end the group, and with it the worker
-        log.error(f"what follows a job failed\n{formatted(failure)}")
+        log.error(f"the callback of a job failed\n{formatted(failure)}")

@@ -1,7 +1,7 @@
 """Lingering close (RFC 9112 §9.6): read on after the last response until the client has it, so that no reset destroys it.
 
-A close over unread input, and input that arrives after a close, make the kernel send a reset, and with the reset it throws away
-what the client has not acknowledged yet. So a connection that ends is closed in one direction only at first. Loop only.
+If a connection is closed while input is unread, or input arrives after the close, the kernel sends a reset and throws away what
+the client has not acknowledged yet. So a connection that ends is closed in one direction only at first. Loop only.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from starman.serving.socketstate import held_by_the_kernel
 if TYPE_CHECKING:
     from starman.serving.shared import Shared
 
-# For how long (seconds) a connection is read on once its client has acknowledged all that it was sent.
+# How long (seconds) a connection is still read after its client has acknowledged everything.
 LINGER_SECONDS = 2.0
 
-# How much (bytes) of what a client still sends is read and dropped between two ticks. The rest has to wait in the kernel, which
-# then tells the client to stop: a client that was refused cannot keep a worker busy with reading.
+# How much (bytes) is read from a client and dropped between two ticks. The rest waits in the kernel, which then tells the client
+# to stop: a client that was refused cannot keep a worker busy with reading.
 MOST_DROPPED: Final = 1_048_576
 
 _ON_WITHOUT_DELAY: Final = struct.pack("ii", 1, 0)
 
 
 class Lingering(asyncio.Protocol):
-    """The protocol of a half-closed transport, in the place of what has closed it, and one of `Shared.connections`."""
+    """The protocol of a half-closed transport. It replaces the protocol that has closed it, also in `Shared.connections`."""
 
     __slots__ = ("_dropped", "_left", "_paused", "_progress", "_shared", "_since", "_transport")
 
     def __init__(self, transport: asyncio.Transport, shared: Shared) -> None:
-        """Take the transport over: it is read, and its high-water mark is 0."""
+        """Take over a transport that is being read and has a high-water mark of 0."""
         self._transport = transport
         self._shared = shared
         self._progress = Progress()
@@ -66,7 +66,7 @@ class Lingering(asyncio.Protocol):
     # As one of Shared.connections
 
     def check(self, now: float) -> None:
-        """Close if the client has had everything for LINGER_SECONDS; reset if it takes too little. `now` is monotonic."""
+        """Close when the client has had everything for LINGER_SECONDS; reset when it reads too slowly. `now` is monotonic."""
         transport, shared = self._transport, self._shared
         left = unacknowledged(transport)
         if left != self._left:
@@ -84,13 +84,13 @@ class Lingering(asyncio.Protocol):
                 transport.resume_reading()
 
     def close_if_idle(self, since: float) -> None:
-        """The worker drains: wait only for a client that goes on reading; the kernel sends what it has to any other."""
+        """The worker drains: wait only for a client that goes on reading. For any other client, the kernel sends the rest."""
         idle = self._left >= 0 and time.monotonic() - self._since >= LINGER_SECONDS
         if idle and not self._transport.get_write_buffer_size():
             self._transport.abort()
 
     def cut(self) -> None:
-        """End it at once; by a reset only if there are bytes that the kernel has not taken and that are lost."""
+        """End the connection at once; with a reset only if bytes are lost because the kernel has not taken them."""
         if self._transport.get_write_buffer_size():
             reset_on_close(self._transport)
         self._transport.abort()
@@ -103,7 +103,7 @@ def unacknowledged(transport: asyncio.Transport) -> int:
 
 
 def half_close(transport: asyncio.Transport, *, paused: bool, done: bool = False) -> None:
-    """Say that nothing more will be sent, unless that was `done`, and read on. `paused` whether the transport was told not to."""
+    """Send the end of the stream, unless that was `done`, and read on. `paused`: whether reading is paused."""
     if paused:
         transport.resume_reading()
     if done:
@@ -113,7 +113,7 @@ def half_close(transport: asyncio.Transport, *, paused: bool, done: bool = False
 
 
 def close(transport: asyncio.Transport) -> None:
-    """Close behind all that was written. The client sees the end, also if the application has forked this process."""
+    """Close after everything is written. The client sees the end even if a child of the application has the socket too."""
     if has_forked():
         shut_down(transport)
     else:
@@ -121,11 +121,11 @@ def close(transport: asyncio.Transport) -> None:
 
 
 def shut_down(transport: asyncio.Transport) -> None:
-    """Close, and have the client see the end by shutdown(2), even if a child of this process has the socket too.
+    """Close by shutdown(2), so that the client sees the end even if a child of this process has the socket too.
 
-    Not while something is still to be written: then `transport` closes behind that.
+    While something is still to be written, `transport` closes after that instead.
     """
-    secured = transport.get_extra_info("ssl_object") is not None  # `TlsTransport` does so behind its own last word
+    secured = transport.get_extra_info("ssl_object") is not None  # `TlsTransport` does so after its close_notify
     if not (secured or transport.get_write_buffer_size()) and (fd := transport.get_extra_info("socket").fileno()) >= 0:
         # As in `Outlet.finish`: the family does not matter.
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
@@ -136,6 +136,6 @@ def shut_down(transport: asyncio.Transport) -> None:
 
 
 def reset_on_close(transport: asyncio.Transport) -> None:
-    """Make the closing of the connection's last descriptor send a reset, at once, whatever is still unsent."""
+    """Make the close of the connection's last descriptor send a reset at once, even if bytes are still unsent."""
     with contextlib.suppress(OSError):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ON_WITHOUT_DELAY)

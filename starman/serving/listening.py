@@ -1,4 +1,4 @@
-"""The listening sockets of one worker, as its acceptor has them."""
+"""The listening sockets of one worker, in the form that its acceptor uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starman.standard import out_of_the_way
 
 
 class Listening(Protocol):
-    """What is needed of a listener: its socket, bound, listening and non-blocking, and whether TLS is spoken there."""
+    """A listener for the acceptor: its socket, bound, listening and non-blocking, and whether its clients use TLS."""
 
     @property
     def socket(self) -> socket.socket:
@@ -24,8 +24,9 @@ class Listening(Protocol):
 
 
 class ListeningSocket(socket.socket):
-    """A listener, and what it accepts: their families and types are plain numbers. To make members of an enum of them, five times
-    for each connection, takes 3 µs. Not the bare socket below it: uvloop would not know it for a socket, and close it twice."""
+    """A listener or an accepted socket, whose family and type are plain numbers: making enum members of them, five times for each
+    connection, takes 3 µs. Not `_socket.socket` itself: uvloop would not recognise that as a socket, and would close it twice.
+    """
 
     __slots__ = ()
     family = _socket.socket.family  # type: ignore[assignment]

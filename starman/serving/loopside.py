@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Rest = memoryview | MemoryRest | FileRest
 
-# What stands between a client and an application that has taken its connection. OSError: nothing can, and the connection is lost.
+# The Relay between a client and an application that has taken its connection. OSError: there can be none, the connection is lost.
 Between = Relay | OSError | None
 
 # What is called when the loop has written a rest, or never will: with the writer's lock held, so it may only leave a note.
@@ -35,5 +35,5 @@ class LoopSide(Protocol):
         """Reset the connection: its socket is dead, or its response broke off."""
 
     def let_go(self, reply: SimpleQueue[Between]) -> None:
-        """Close the transport without a word to the peer, and put None into `reply`; where something was received that is not
-        read, put what leads to the transport now, or why nothing can."""
+        """Close the transport without sending anything to the peer, and put None into `reply`. If unread bytes were received,
+        put the Relay that leads to the transport, or the OSError that prevents one."""

@@ -22,7 +22,7 @@ _COPIED: Final = 65_536
 # What is held back is copied together, up to so many bytes; more goes from where it is, if the pieces are few.
 _JOINED: Final = 16_384
 _FEW: Final = 16
-# The last descriptor that no connection may have: an application may have closed it, and still print to it.
+# The last of the descriptors that no connection may have: an application may have closed one of them, and still print to it.
 _STANDARD_ERROR: Final = 2
 # Where the system cannot be told that more will come (macOS), the end is a packet of its own.
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
@@ -131,7 +131,7 @@ class Outlet:
         return self.fd >= 0 and is_reset(self.fd)
 
     def duplicate(self) -> int:
-        """Another descriptor, which is the caller's. Raises OSError when none is left."""
+        """Another descriptor, which the caller closes. Raises OSError when none is left."""
         return fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
 
     def give(self) -> int:

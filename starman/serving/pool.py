@@ -275,11 +275,11 @@ class Pool:
                 self._work_down(sleeper)
                 return
             except BaseException as error:
-                # Put into this thread between two requests, as libraries for timeouts do (PyThreadState_SetAsyncExc).
+                # Raised in this thread from outside between two requests, as timeout libraries do (PyThreadState_SetAsyncExc).
                 sleeper = self._begin_anew(sleeper, error)
 
     def _begin_anew(self, sleeper: Sleeper, error: BaseException) -> Sleeper:
-        """This thread goes on, awake, whatever it was doing. With another bell: the old one may still be rung."""
+        """Make this thread go on, awake, with a new bell: the old one may still be rung."""
         with contextlib.suppress(ValueError):
             self._idle.remove(sleeper)
         sleeper.line[1][0] = 0

@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 _METHODS: Final = frozenset(name for name in dir(socket.socket) if name[0] != "_" and callable(getattr(socket.socket, name)))
 _PROPERTIES: Final = frozenset(("family", "proto", "timeout", "type"))
-# What is answered without taking the connection. It blocks once it is taken.
+# Methods that are answered without taking the connection.
 _KNOWN: Final = {"getblocking": True, "gettimeout": None, "timeout": None}
 _LOOKS: Final = frozenset(("family", "get_inheritable", "getpeername", "getsockname", "getsockopt", "proto", "type"))
 
 
-# Those that applications have taken, and not given back.
+# Connections that applications have taken and are not done with.
 _taken: set[RawSocket] = set()
 
 
 def taken_over() -> list[int]:
-    """The descriptors that applications have of the connections that they have taken, -1 for one that is closed. For a look."""
+    """The descriptors of connections that applications have taken; -1 for a closed one. For inspection."""
     return [raw.descriptor for raw in list(_taken)]
 
 
 class NotConnectedError(ClientGone, ConnectionAbortedError):
-    """The client is gone, or the request has ended. The application may treat it as an error of the socket."""
+    """The client is gone, or the request has ended. An application can treat this exception as a socket error."""
 
 
 class RawSocket:
@@ -64,12 +64,12 @@ class RawSocket:
                 taken.end()
 
     def setsockopt(self, level: int, option: int, *value: Any) -> None:
-        """As `socket.setsockopt`. What is not about the descriptor itself, as TCP_NODELAY, is about the way to the client."""
+        """As `socket.setsockopt`. Options of the connection, such as TCP_NODELAY, apply to the client's connection."""
         taken = self._take()
         (taken.socket if level == socket.SOL_SOCKET else taken.facts).setsockopt(level, option, *value)
 
     def release(self) -> None:
-        """The application has returned: end the connection, if it was taken, and let it be taken no more."""
+        """The application has returned: end the connection if it was taken, and prevent that it is taken later."""
         with self._lock:
             self._released = True
             if self._taken is not None:
@@ -78,12 +78,12 @@ class RawSocket:
 
     @property
     def descriptor(self) -> int:
-        """The application's; -1 as long as the connection is the server's, or once it is closed."""
+        """The application's descriptor; -1 until the connection is taken, and once it is closed."""
         return -1 if self._taken is None else self._taken.socket.fileno()
 
     @property
     def taken(self) -> bool:
-        """Whether the connection is the application's."""
+        """Whether the application has taken the connection."""
         return self._taken is not None
 
     def __enter__(self) -> RawSocket:
@@ -93,7 +93,7 @@ class RawSocket:
         self.close()
 
     def __getattr__(self, name: str) -> Any:
-        """What a socket has. Methods are found without taking the connection; to call one takes it, unless it only asks."""
+        """The attributes of a socket. Calling a method takes the connection, unless the method only inspects it."""
         taken = self._taken
         if taken is not None:
             return getattr(taken.facts if name in _LOOKS else taken.socket, name)
@@ -142,7 +142,7 @@ class RawSocket:
         with self._lock:
             if self._taken is None:
                 if self._released:
-                    raise NotConnectedError("the request has ended, and its connection was not taken meanwhile")
+                    raise NotConnectedError("the request has ended, and its connection was not taken before")
                 try:
                     self._taken = self._detach()
                 except ClientGone:

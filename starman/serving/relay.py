@@ -1,8 +1,8 @@
 """Between a client and an application that has taken its connection, where bytes had been received behind the request.
 
-They cannot be put back into the kernel, and have to come first on whatever way the application reads: recv, recvmsg, a file, or a
-select() on the descriptor. So the application has one end of a pair of sockets, and the loop passes on what comes at either side.
-This is the exception: a client waits for the answer to its handshake. Loop only.
+The bytes cannot be put back into the kernel, but must come first, however the application reads: recv, recvmsg, a file, or
+select() on the descriptor. So the application has one end of a pair of sockets, and the loop passes on what arrives at either
+side. This is rare, because most clients wait for the answer to their handshake. Loop only.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class Relay:
     )
 
     def __init__(self, client: asyncio.Transport, shared: Shared, unread: bytes, *, ended: bool) -> None:
-        """`unread` comes first; `ended`: the client's end comes behind it. Raises OSError, and then has changed nothing."""
+        """`unread` is passed on first; `ended`: then the end of the client's stream. Raises OSError, and then changes nothing."""
         ours, self.socket = socket.socketpair()
         ours.setblocking(False)
         self._client = client
         self._application: asyncio.Transport | None = None
         self._shared = shared
         self._progress = Progress()
-        self._ended = False  # whether the client has sent its end
-        self._forwards = True  # whether what the client sends is the application's
-        self._lost = False  # whether the client is
+        self._ended = False  # whether the client has ended its stream
+        self._forwards = True  # whether input of the client is passed on
+        self._lost = False  # whether the client's connection is lost
         self._told = False  # whether the client was told that nothing more will come
         self._close: Callable[[], None] | None = None  # known once the application is done
         client.pause_reading()
@@ -88,17 +88,17 @@ class Relay:
             self._application.write(data)
 
     def send(self, data: bytes) -> None:
-        """The application has."""
+        """The application has sent something."""
         if not self._client.is_closing():
             self._client.write(data)
 
     def wait_for_application(self, waits: bool) -> None:
-        """It has to read before the client may send more, or has read."""
+        """Stop or resume reading from the client: the application has to read first, or has read."""
         if self._forwards and not self._client.is_closing():
             (self._client.pause_reading if waits else self._client.resume_reading)()
 
     def wait_for_client(self, waits: bool) -> None:
-        """The same of the client."""
+        """Stop or resume reading from the application: the client has to read first, or has read."""
         if self._application is not None:
             (self._application.pause_reading if waits else self._application.resume_reading)()
 
@@ -111,7 +111,7 @@ class Relay:
         self._close_if_both_have_ended()
 
     def application_has_ended(self) -> None:
-        """All that the application has sent is passed on, and nothing more will come."""
+        """The application will send no more, and everything that it sent is passed on."""
         if self._client.is_closing():
             return
         if not self._told:
@@ -123,7 +123,7 @@ class Relay:
             self._close_if_both_have_ended()
 
     def application_is_lost(self) -> None:
-        """The same, and it reads no more."""
+        """The application will neither send nor read any more."""
         self._application = None
         self._forwards = False
         if self._lost:
@@ -144,12 +144,12 @@ class Relay:
     # The end
 
     def _close_if_both_have_ended(self) -> None:
-        """Nothing more will come, also if it was a child of the application's that has spoken, and nothing returns."""
+        """The end of the application's side, even if a child of the application has used the connection and never returns."""
         if self._ended and self._told:
             self._client.close()
 
     def end(self, close: Callable[[], None]) -> None:
-        """The application has returned, and has sent its end. `close` closes what is the application's, once all is passed on."""
+        """The application has returned and ended its stream. `close` closes its socket, once everything is passed on."""
         self._close = close
         self._forwards = False
         if self._client.is_closing():
@@ -185,7 +185,7 @@ class Relay:
                 self.cut()
 
     def close_if_idle(self, since: float) -> None:
-        """Nothing: it is the application's."""
+        """Does nothing: the connection belongs to the application."""
 
     def cut(self) -> None:
         """End it at once, with a reset."""
@@ -197,7 +197,7 @@ class Relay:
 
 
 class _ClientSide(asyncio.Protocol):
-    """The client's transport tells a Relay."""
+    """The protocol of the client's transport: reports to a Relay."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
@@ -220,7 +220,7 @@ class _ClientSide(asyncio.Protocol):
 
 
 class _ApplicationSide(asyncio.Protocol):
-    """The application's end of the pair does."""
+    """The protocol of the application's end of the pair: reports to a Relay."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay

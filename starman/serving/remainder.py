@@ -18,7 +18,7 @@ from starman.serving.responsememory import UNLIMITED, MemoryRest, ResponseMemory
 from starman.serving.socketstate import held_by_the_kernel
 from starman.serving.writer import Writer
 
-# How much (bytes) of a file is read at a time, where sendfile cannot be used; and how much where memory is short.
+# How much (bytes) of a file is read at a time where sendfile cannot be used, and when memory is short.
 _BLOCK = 262_144
 _SMALL_BLOCK = 16_384
 
@@ -33,7 +33,7 @@ class Handler(Protocol):
         """It cannot be written."""
 
     def linger(self) -> None:
-        """Nothing more can be written, and what was written is to arrive."""
+        """End the connection properly: nothing more can be written, but everything written so far should arrive."""
 
 
 class Remainder:
@@ -64,14 +64,14 @@ class Remainder:
         writer: Writer,
         memory: ResponseMemory = UNLIMITED,
     ) -> None:
-        """The transport's high-water mark must be 0 (hazard 4). `memory` is what the worker has for such rests."""
+        """The transport's high-water mark must be 0 (hazard 4). `memory` is the worker's budget for unread responses."""
         self._handler = handler
         self._loop = loop
         self._transport = transport
         self._writer = writer
         self._memory = memory
         self._queue: deque[MemoryRest | FileRest] = deque()
-        # What the transport has: rests, and how many bytes of a file.
+        # Given to the transport: rests in memory, and how many bytes of a file.
         self._kept: list[MemoryRest] = []
         self._charged = 0
         # Of what is on its way. None: nothing is, or nobody has looked since it began.
@@ -90,7 +90,7 @@ class Remainder:
                 rest.close()
             return
         self._taken += 1
-        if isinstance(rest, memoryview):  # it was counted nowhere: a thread waits for it, or it was held back for others
+        if isinstance(rest, memoryview):  # not counted yet: a thread waits for it, or it was held back to leave with others
             self._memory.overdraw(len(rest))
             rest = MemoryRest(rest, self._memory, len(rest))
         queue = self._queue
@@ -151,7 +151,7 @@ class Remainder:
             queue.popleft().close()
 
     def _forget_memory(self) -> None:
-        """The transport has nothing left of what it was given."""
+        """The transport has sent everything that it was given."""
         while self._kept:
             self._kept.pop().close()
         if self._charged:
@@ -214,6 +214,6 @@ class Remainder:
         if rest.is_spool:
             self._handler.cut()
         else:
-            # The application's file, whose length was promised: the client has what there is of it, and sees that it is not all.
+            # The application's file is shorter than promised: the client gets what there is, and sees that it is not all.
             self.end()
             self._handler.linger()

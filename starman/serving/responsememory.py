@@ -1,7 +1,7 @@
-"""How much memory the unread responses of one worker may take together: without that bound each slow reader would add its own.
+"""How much memory the unread responses of one worker may take together. Without this limit each slow reader would add its own.
 
-A thread takes before it leaves a response to the loop, and the loop gives back when its client has read it. What the socket takes
-at once is counted nowhere.
+A thread takes memory before it leaves a response to the loop, and the loop returns the memory when the client has read the
+response. Bytes that the socket takes at once are not counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ResponseMemory:
         self.left = total_bytes
 
     def take(self, count: int) -> bool:
-        """Have so many bytes more. False: there is no room, and nothing is taken."""
+        """Take so many bytes more. False: there is no room, and nothing is taken."""
         with self._lock:
             if count > self.left:
                 return False
@@ -28,12 +28,12 @@ class ResponseMemory:
             return True
 
     def overdraw(self, count: int) -> None:
-        """Count so many bytes that are here already, room or not."""
+        """Count so many bytes that are in memory already, even without room for them."""
         with self._lock:
             self.left -= count
 
     def give_back(self, count: int) -> None:
-        """Return what was taken."""
+        """Return so many bytes."""
         with self._lock:
             self.left += count
 
@@ -50,18 +50,18 @@ class MemoryRest:
         self._count = count
 
     def close(self) -> None:
-        """It is sent, or never will be. May be called more than once."""
+        """The part is sent, or never will be: return its memory. May be called more than once."""
         count, self._count = self._count, 0
         if count:
             self._memory.give_back(count)
 
     def __del__(self) -> None:
-        # One that its thread could not hand over, for the connection was lost meanwhile.
+        # For a part that its thread could not hand over, because the connection was lost meanwhile.
         self.close()
 
 
 def take_rest(data: memoryview, memory: ResponseMemory, most_bytes: int | None) -> MemoryRest | None:
-    """Take the memory for the end of a response, and keep no more than that. None: there is no room.
+    """Take the memory for the last part of a response, and keep no more than that part. None: there is no room.
 
     `most_bytes`: how much the memory behind a view may be; None: any. A view that is the small end of a large body is copied.
     """
@@ -73,5 +73,5 @@ def take_rest(data: memoryview, memory: ResponseMemory, most_bytes: int | None) 
     return MemoryRest(memoryview(bytes(data)) if is_part else data, memory, count)
 
 
-# Of what is kept without a limit, as by tests.
+# For responses that are kept without a limit, as in tests.
 UNLIMITED: Final = ResponseMemory(1 << 62)

@@ -176,10 +176,10 @@ class Service:
         self._jobs.start(self._access_log.reopen, reopened)
 
     def abandon(self) -> tuple[list[int], list[int]]:
-        """In a child that the application has forked: have nothing to do with clients any more. Takes no lock.
+        """Call in a child that the application has forked: stop serving clients there. Takes no lock.
 
-        Returns the descriptors that serve nothing there, and those of connections that the application has taken over: they are
-        its own (`gunicorn.socket`). Listeners and clients' sockets are in neither.
+        Returns the descriptors that the child does not need, and those of connections that the application has taken over
+        (`gunicorn.socket`), which the child keeps. Listeners and clients' sockets are in neither list.
         """
         if self._running is None:
             return [], taken_over()
@@ -247,7 +247,7 @@ class Service:
         while True:
             error = await run_in_thread(access_log.flush, abandon=True)
             if error is not None and not fails:
-                log.error(f"the access log cannot be written, and is tried again: {error}")
+                log.error(f"the access log cannot be written now, and another attempt follows: {error}")
             fails = error is not None
             if fails or not access_log.behind:
                 await anyio.sleep(_TICK)
@@ -275,7 +275,7 @@ def _check(shared: Shared, due: list[Client]) -> None:
             try:
                 client.check(now)
             except Exception as error:
-                log.error(f"a connection is cut, for its check failed\n{formatted(error)}")
+                log.error(f"a connection is cut, because its check failed\n{formatted(error)}")
                 client.cut()
 
 

@@ -38,9 +38,9 @@ SOFTWARE: Final = f"starman/{VERSION}"
 class Shared:
     """One worker's common ground. Made by the loop; threads read it.
 
-    draining: whether connections are to end. doomed: whether the application has asked for the end of this process, so that no
-    connection is accepted any more, not even one that the kernel has for us: it waits for another process. Both are set by the
-    loop or by the thread that runs such a request, and taken back by the loop if there is no other process (`spare`).
+    draining: whether connections are to end. doomed: whether the application has asked for the end of this process. Then no
+    connection is accepted, not even one that waits in the kernel: another process will accept it. `doomed` is set by the loop or
+    by the thread that runs the request, and taken back by the loop when no drain follows (`spare`).
     """
 
     __slots__ = (
@@ -119,7 +119,7 @@ class Shared:
         self.keepalive = not settings.disable_keepalive and settings.keepalive_timeout > 0
         self.on_harakiri = on_harakiri
         self.doomed = False
-        # When the application has asked for it, once in the life of a process; None: it has not.
+        # When the application has asked for the end of this process, which counts once; None: it has not.
         self.doomed_at: float | None = None
         self.draining = False
         self.connections = Clients()
@@ -135,8 +135,8 @@ class Shared:
             self.pool.post(self.on_harakiri)
 
     def spare(self, now: float) -> bool:
-        """Go on as before when no drain has begun SPARED_SECONDS after the application has asked for it: too many other workers
-        still finish their requests. Whether it goes on from now on. Loop, before a drain."""
+        """Go on as before if no drain has begun SPARED_SECONDS after the application has asked for it: too many other workers
+        still finish their requests. Returns whether this process has just gone on. Loop, before a drain."""
         if not self.doomed or self.doomed_at is None or now - self.doomed_at < SPARED_SECONDS:
             return False
         self.doomed = self.draining = False

@@ -1,4 +1,4 @@
-"""What a worker lacks for a moment: room on the disk, descriptors. What its clients are told, and what the error log is."""
+"""Temporary shortages of a worker (disk, descriptors): the response to the client, and the lines of the error log."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from starman.errors import ProtocolError
 # For so long (seconds) after a line of one kind the next ones are counted.
 PERIOD = 10.0
 
-# Errors that pass when other requests are answered. All others are defects of the installation, such as a missing directory.
+# Errors that pass as soon as other requests are answered. Others mean a defective installation, such as a missing directory.
 _PASSING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 
 def refusal_for(error: Exception, *, to_head: bool) -> ProtocolError:
-    """What the client is told whose body cannot be written to a file: 503 when that may pass, else 500. Any thread.
+    """The response to a client whose body cannot be written to a file: 503 if the error may pass, else 500. Any thread.
 
     `to_head`: the request is a HEAD.
     """
@@ -31,9 +31,9 @@ def refusal_for(error: Exception, *, to_head: bool) -> ProtocolError:
 
 
 class ShortageLog:
-    """The lines of one worker about what it lacks: of each kind one in PERIOD seconds, and behind it how many more there were.
+    """The lines of one worker about shortages: of each kind one in PERIOD seconds, and then how many more there were.
 
-    Any thread adds; the loop writes, at its next tick, so nothing needs a lock and nobody waits for the log.
+    Any thread adds a line, and the loop writes it at its next tick. So no lock is needed and no thread waits for the log.
     """
 
     __slots__ = ("_clock", "_kinds", "_news")
@@ -45,7 +45,7 @@ class ShortageLog:
         self._kinds: dict[str, tuple[float, int, str]] = {}
 
     def add(self, kind: str, details: str = "") -> None:
-        """Something was lacking: `kind` is a whole sentence, the same each time, and `details` follow it. Any thread."""
+        """Note a shortage. `kind` is a whole sentence, the same each time; `details` follow it. Any thread."""
         self._news.append((kind, details))
 
     def check(self, now: float) -> None:
@@ -63,7 +63,7 @@ class ShortageLog:
                 self._end(kind, now)
 
     def close(self) -> None:
-        """Say what is missing now: the worker ends. Loop."""
+        """The worker ends: write now how many more there were. Loop."""
         self.check(self._clock())
         for kind in list(self._kinds):
             self._end(kind, self._clock())

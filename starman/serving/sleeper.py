@@ -10,10 +10,7 @@ if TYPE_CHECKING:
 
 
 class Sleeper:
-    """bell: held by its thread while that is awake or asleep, and released to wake it.
-
-    line: where the thread notes what it runs.
-    """
+    """bell: a lock that its thread waits for, released to wake it. line: where the thread notes its request."""
 
     __slots__ = ("bell", "line")
 

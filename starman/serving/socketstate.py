@@ -11,7 +11,7 @@ import struct
 import termios
 from typing import Final
 
-# Of a peer that says nothing: after how long (seconds) it is probed, how often again, and how many times before it is given up.
+# A silent peer is probed after so long (seconds), then again at this interval (seconds), and given up after so many probes.
 _PROBES: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
 
 
@@ -41,9 +41,9 @@ def has_finished(fd: int) -> bool:
 
 
 def send_keepalives(fd: int) -> None:
-    """Have the system probe a peer that says nothing, and report the connection as broken when it does not answer (tcp(7)).
+    """Have the system probe a silent peer, and report the connection as broken when the peer does not answer (tcp(7)).
 
-    Does nothing for what is no TCP socket.
+    Does nothing for a socket that is not TCP.
     """
     sock = socket.socket(fileno=os.dup(fd))
     with sock, contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
 """Finds a loop that spins: it uses a CPU and does nothing, as when a descriptor was closed while the loop polls it.
 
-Looked at by the worker's tick, so it costs a request nothing. Linux only, and only where `/proc/thread-self/io` can be read: a
+The worker's tick checks it, so it costs a request nothing. Linux only, and only where `/proc/thread-self/io` can be read: a
 process that has changed its user (`--user`) may not.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-# The loop spins when it uses this part of a CPU for so long (seconds), and no request ends.
+# The loop spins when it uses this part of a CPU for so long (seconds), while no request ends,
 SPIN_SHARE = 0.25
 SPIN_SECONDS = 10.0
-# And when it moves fewer bytes than this from tick to tick: the wake-ups by other threads are some, and so is the look itself.
+# and it moves fewer bytes than this from tick to tick. Wake-ups by other threads move some bytes, and so does the check itself.
 SPIN_BYTES = 4096
 
 _MOVED = re.compile(rb"^[rw]char: (\d+)$", re.MULTILINE)
@@ -35,7 +35,7 @@ class SpinWatch:
     def __init__(self, measure: Callable[[], int | None] = bytes_moved) -> None:
         """`measure` tells how many bytes the loop's thread has moved."""
         self._measure = measure
-        # Since when it may be spinning, None: it is not; and the CPU time that it has used since.
+        # Since when the loop may be spinning (None: it is not), and the CPU time that it has used since.
         self._began_at: float | None = None
         self._computed = 0.0
         # As of the last look, and of the end of the last tick.
@@ -44,11 +44,12 @@ class SpinWatch:
         self._left_with = 0.0
 
     def leave(self, now: float, computed: float) -> None:
-        """The tick ends: what follows is the loop's other work. `computed` is the CPU time of its thread, in seconds."""
+        """Call at the end of a tick; the loop's other work follows. `computed` is the CPU time of its thread, in seconds."""
         self._left_at, self._left_with = now, computed
 
     def look(self, now: float, computed: float, finished: int) -> str | None:
-        """The next tick begins, and `finished` requests have ever ended. Why the loop is to be given up; None: it is not."""
+        """Call when the next tick begins. `finished`: how many requests have ever ended. Returns why the loop is to be given up;
+        None: it is not."""
         if self._left_at is None:
             return None
         used, began_at, self._finished, before = computed - self._left_with, self._left_at, finished, self._finished

@@ -19,10 +19,10 @@ from starman.wsgi.spoolspace import UNLIMITED, SpoolLease, SpoolSpace
 
 
 class SpoolLimits(NamedTuple):
-    """How much (bytes) may wait for one client in memory, and how large its file may become: for as long as it has not caught up,
-    what it has taken counts, too. The file's limit is for responses that go on: the last of one is always taken.
+    """How much (bytes) may wait for one client in memory, and how large its file may become. Until the client has caught up,
+    bytes that it has taken count too. The limit of the file holds for responses that go on: the last part is always taken.
 
-    space, memory: what the files of all clients may take together, and what is in memory."""
+    space, memory: the worker's budgets of disk and of memory for all clients."""
 
     memory_bytes: int
     file_bytes: int
@@ -46,10 +46,10 @@ class Spool:
     def add(self, data: memoryview, *, last: bool) -> MemoryRest | None:
         """Take the next piece. Returns it as it is to be given to the loop; None: it is in the file.
 
-        The `last` of a response is taken whatever its size: nothing comes behind it.
+        The `last` piece of a response is taken whatever its size, because nothing follows it.
 
-        Raises OSError: the disk is full, TMPDIR is no place for files, or a limit is reached. Nothing of the piece is in the file
-        then, as far as `share` goes.
+        Raises OSError when the disk is full, TMPDIR cannot take files, or a limit is reached. Then `share` gives nothing of the
+        piece.
         """
         limits = self._limits
         if self._file is None and self._held + len(data) <= limits.memory_bytes:
@@ -94,7 +94,7 @@ class Spool:
 
 
 def kept_block(data: memoryview, limits: SpoolLimits) -> MemoryRest | FileRest:
-    """A block of a response that goes on when it is sent: in memory, or in a file when there is no room. Blocks on the disk then.
+    """Keep a block of a response that goes on once it is sent: in memory, or in a file if there is no room; that may block.
 
     Raises OSError as `Spool.add` does.
     """

@@ -1,6 +1,6 @@
-"""Says that all threads of a worker are stuck while requests wait for one: once when it begins, and once when it is over.
+"""Logs that all threads of a worker are stuck while requests wait for one: once when it begins, and once when it is over.
 
-Looked at by the worker's tick, so it costs a request nothing. Loop only.
+The worker's tick checks it, so it costs a request nothing. Loop only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # The threads are stuck when none has finished a request for so long (seconds), and one has waited for a thread for as long.
 STUCK_SECONDS = 5.0
-# And it is not said more often than this (seconds).
+# It is logged at most once in this time (seconds).
 QUIET_SECONDS = 60.0
 
 
@@ -34,17 +34,17 @@ class StuckWatch:
         self._told_at = float("-inf")
 
     def look(self, shared: Shared, now: float) -> None:
-        """Say what there is to be said. `now` is monotonic."""
+        """Log the beginning or the end. `now` is monotonic."""
         pool = shared.pool
         waits = pool.longest_wait(now)
         if pool.finished != self._finished or not waits:
             if self._stuck:
                 self._stuck = False
-                log.info(f"requests are finished again, after {now - self._since:.1f} s")
+                log.info(f"requests are being finished again, after {now - self._since:.1f} s")
             self._finished, self._since = pool.finished, now
         elif min(waits, now - self._since) >= STUCK_SECONDS and not self._stuck and now - self._told_at >= QUIET_SECONDS:
             self._stuck, self._told_at = True, now
             log.warning(
-                f"all {counted(pool.awake, 'thread')} of this worker are busy, and none has finished a request for "
-                f"{now - self._since:.1f} s: {counted(waiting(shared), 'request', 'are')} waiting{named(running(shared), now)}"
+                f"all threads of this worker ({pool.awake}) are busy{named(running(shared), now)}: none has finished a request "
+                f"for {now - self._since:.1f} s, and {counted(waiting(shared), 'request', 'are')} waiting"
             )

@@ -53,6 +53,6 @@ ON_DRAIN: Final = {STREAMING: THREAD, SPOOLING: SPOOLED, FINISHING: WRITTEN}
 # The loop has something to write, and a client that takes nothing of it is cut.
 LOOP_WRITES: Final = frozenset((STREAMING, SPOOLING, FINISHING, RETURNED))
 
-# In these turns a thread has posted to the loop that the connection ends. After so long (seconds) the loop ends it in any case: a
-# thread without memory cannot post.
+# In these turns a thread has asked the loop to end the connection. After so long (seconds) the loop ends it in any case, because
+# a thread without memory cannot ask.
 ENDS_WITHIN: Final = {ENDING: 1.0, DEAD: 1.0}

@@ -1,4 +1,4 @@
-"""What a service has in flight, when it is about to be cut: for the error log. Loop only."""
+"""The requests and responses of a service that are about to be cut, for the error log. Loop only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from starman.serving.exchange import Exchange
     from starman.serving.shared import Shared
 
-# So much of a target is shown (bytes).
+# How much of a target is shown (bytes).
 _TARGET_BYTES = 107
 
 
 def in_flight(shared: Shared) -> str:
-    """The requests that run or wait, with their ages; then how many bodies still arrive and how many finished responses are being
-    sent; to complete a sentence, "" for none. Reaches into connections: this is worth nothing to any of them while they serve."""
+    """The requests that run or wait, with their ages, the requests whose bodies still arrive, and how many finished responses are
+    being sent. Completes a sentence; "" for none. Reads private attributes of connections, so that they need not keep count."""
     requests: list[tuple[str, float]] = []
     arriving: list[str] = []
     sending = 0
@@ -49,7 +49,7 @@ def count(shared: Shared) -> int:
 
 
 def _by_connection(shared: Shared) -> Iterator[tuple[Any, Any, list[Exchange]]]:
-    """Each connection, its writer, and the requests of it that run or wait."""
+    """Each connection with its writer and its requests that run or wait."""
     for client in shared.connections:
         writer: Any = getattr(client, "_writer", None)  # a handshake has none
         if writer is not None:

@@ -56,7 +56,7 @@ class Upload:
     streamed = False
 
     def __init__(self, head: RequestHead, source: Source, shared: Shared) -> None:
-        """Raises ProtocolError (503) when there is no room for a body of the length that the head says: nothing of it is read."""
+        """Raises ProtocolError (503) when there is no room for a body of the length in the head, before any of it is read."""
         self.head = head
         self._shared = shared
         body_length = head.body_length

@@ -86,7 +86,7 @@ class _Nowhere:
         return True
 
     def nothing_yet(self, sent: int) -> None:
-        """It may take its time."""
+        """Does nothing: a warm-up request may take its time."""
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         self.ended = last

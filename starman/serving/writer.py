@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 class Writer:
     """One connection's sending side and order of exchanges. Methods say which side may call them.
 
-    turn: whose turn it is. Either side, for a look: without the lock it may be over at once.
-    outlet: what a thread writes to. Its number may be looked at by the thread that runs an exchange, and by the loop for a file.
-    empty_block: which request's response gave one last, and behind how many bytes of its body. Set by a thread; see `silence`.
+    turn: whose turn it is. Either side may read it, but without the lock it can change at once.
+    outlet: what a thread writes to. The thread that runs an exchange may read its number, and the loop for a file.
+    empty_block: the request whose response gave the last empty block, and after how many bytes. Set by a thread; see `silence`.
     """
 
     __slots__ = (
@@ -61,11 +61,11 @@ class Writer:
         self.idle_since = monotonic()
         self.empty_block: tuple[RequestHead, int] | None = None
 
-    # The loop's side. The lock is taken by hand where every request comes by: a `with` makes two bound methods, 0.2 µs on 3.11.
+    # The loop's side. For each request the lock is taken by hand: a `with` makes two bound methods, 0.2 µs on 3.11.
 
     def offer(self, exchange: Exchange, fd: int, buffered: bool) -> bool:
         """Queue an exchange of this connection. Loop. True: its turn is now, give it to the pool.
-        `fd`: the transport's descriptor, open during its callbacks; -1 on TLS. `buffered`: the transport has bytes to send."""
+        `fd`: the transport's descriptor, open during its callbacks; -1 on TLS. `buffered`: the transport has unsent bytes."""
         self._lock.acquire()
         try:
             turn = self.turn
@@ -87,7 +87,7 @@ class Writer:
 
     def drained(self, taken: int) -> tuple[bool, Exchange | None]:
         """All that the loop has taken over is written, and the transport's buffer is empty (hazard 4). Loop.
-        `taken`: how many times it has taken over. Returns whether that is all, and an exchange that the pool is to run now."""
+        `taken`: how many parts the loop has taken over. Returns whether these are all, and an exchange for the pool to run."""
         with self._lock:
             if taken != self._handed:
                 return False, None
@@ -124,7 +124,7 @@ class Writer:
             return True
 
     def silence(self) -> tuple[RequestHead, int] | None:
-        """`empty_block`, if it is of the response that is being made. Loop."""
+        """`empty_block`, if it belongs to the response that is being made. Loop."""
         exchange, block = self._exchange, self.empty_block
         return block if exchange is not None and block is not None and block[0] is exchange.head else None
 

@@ -37,8 +37,8 @@ class RequestBody:
     )
 
     def __init__(self, memory: BodyMemory, expected: int | None = None, space: SpoolSpace = UNLIMITED) -> None:
-        """`expected` is how long it will be (bytes), None when nobody knows: it is chunked. `space` is what its spool file may
-        take."""
+        """`expected` is its length (bytes), None when it is chunked, so that the length is unknown. `space` is the budget for
+        its spool file."""
         self._memory = memory
         self._expected = expected
         # Its position is behind what has come and is not in the file. It grows as it is written to; or it has the size that it
@@ -128,8 +128,8 @@ class RequestBody:
     # A thread's side
 
     def spool(self) -> None:
-        """Move what is in memory to the spool file. Blocks; raises OSError, for instance when the disk is full, or its part of
-        it (`SpoolSpace`)."""
+        """Move the part in memory to the spool file. Blocks. Raises OSError, for instance when the disk or the worker's budget
+        (`SpoolSpace`) is full."""
         gathered = self._buffer.tell()
         if self._lease is None:
             self._lease = SpoolLease(self._space)

@@ -151,7 +151,7 @@ class Call:
 
     def _respond(self, iterable: Any) -> None:
         if self._detached:
-            self.status_code = 101 if self._head is None else self._head.status_code  # not sent, which the output may log
+            self.status_code = 101 if self._head is None else self._head.status_code  # nothing is sent; the output may log this
             return
         kind = type(iterable)
         if kind is list or kind is tuple:
@@ -283,7 +283,7 @@ class Call:
         promised = self._head.content_length
         count = available if promised is None else min(available, promised)
         if count <= SMALL_FILE:
-            # Read first: files under /sys say 4,096 bytes, and have a few.
+            # Small files are read first: files under /sys claim 4,096 bytes and have only a few.
             data = read_part(fd, offset, count)
             self._known_length = len(data)
             self._whole(data)
@@ -331,7 +331,7 @@ class Call:
             self.persistent, self.broken = False, self._framing is CLOSE
         else:
             self._answer_failure()
-        # Behind the answer: to show an exception can take long, and runs code of the application's.
+        # Logged after the answer: showing an exception can take long, and runs code of the application.
         log_failure(error, environ, what)
 
     def _answer_failure(self) -> None:

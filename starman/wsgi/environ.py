@@ -73,8 +73,8 @@ def endpoint(address: object) -> tuple[str, str]:
 
 
 def server_name(host: str) -> str:
-    """A host as SERVER_NAME has it: an IPv6 address in brackets, so that it can stand in a URL (RFC 3875 §4.1.14; PEP 3333, "URL
-    Reconstruction"), and without its zone, which means something on this machine only."""
+    """A host in the form of SERVER_NAME: an IPv6 address is in brackets, as in a URL (RFC 3875 §4.1.14; PEP 3333, "URL
+    Reconstruction"), and without its zone, which only has a meaning on this machine."""
     return f"[{host.partition('%')[0]}]" if ":" in host else host
 
 
@@ -103,7 +103,7 @@ def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: i
             environ[key] = text
     host = head.host
     if not host:
-        # An empty one says nothing, and SERVER_NAME takes its place (PEP 3333, "URL Reconstruction"). Frameworks only look
+        # An empty Host is left out, so that SERVER_NAME takes its place (PEP 3333, "URL Reconstruction"): frameworks only check
         # whether the key is there.
         environ.pop("HTTP_HOST", None)
     elif not target.startswith("/"):

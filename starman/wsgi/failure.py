@@ -24,7 +24,7 @@ def _from_the_application_on(frames: TracebackType | None) -> TracebackType | No
 
 
 def described(environ: Environ) -> str:
-    """What was asked for, for the log. Never raises: the application may have put anything into its environ."""
+    """Method and target for the log. Never raises: the application may have put anything into its environ."""
     try:
         method, target = environ.get("REQUEST_METHOD", "?"), environ.get("REQUEST_URI", "?")
     except BaseException:

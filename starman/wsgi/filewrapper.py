@@ -13,8 +13,8 @@ from typing import Any
 _BUFFERED = (io.BufferedReader, io.BufferedRandom)
 
 
-# What else a wrapper can do, where its file can. Werkzeug's `send_file` looks for them to answer a Range: with them it goes to
-# the first byte at once, without them it reads and drops all that is before it.
+# Methods that a wrapper has if its file has them. Werkzeug's `send_file` looks for them to answer a Range: with them it goes to
+# the first byte at once, without them it reads and drops everything before.
 _SEEKING = ("seekable", "seek", "tell")
 
 
@@ -23,7 +23,7 @@ SMALL_FILE = 65_536
 
 
 def read_part(fd: int, offset: int, count: int) -> bytes:
-    """So many bytes of a file, from there on; fewer if it ends before. Raises OSError."""
+    """So many bytes of a file, from the offset on; fewer if the file ends before. Raises OSError."""
     data = os.pread(fd, count, offset)
     while len(data) < count and (more := os.pread(fd, count - len(data), offset + len(data))):
         data += more
@@ -33,8 +33,8 @@ def read_part(fd: int, offset: int, count: int) -> bytes:
 class FileWrapper:
     """Wraps a file-like object with `read`. An application returns it, or something that iterates over it, as its iterable.
 
-    It is its own iterator, because frameworks keep `iter()` of it, and seek and close that. `seekable`, `seek` and `tell` are the
-    file's own, and there only if the file has them.
+    It is its own iterator, because frameworks keep the result of `iter()`, and seek and close that. `seekable`, `seek` and `tell`
+    are the file's own, and exist only if the file has them.
     """
 
     def __init__(self, filelike: Any, block_size: int = 8192) -> None:
@@ -51,7 +51,7 @@ class FileWrapper:
         return block
 
     def __getattr__(self, name: str) -> Any:
-        """What the wrapper itself does not have, one of `_SEEKING`. Raises AttributeError."""
+        """A method of the file, one of `_SEEKING`. Raises AttributeError for any other name, or if the file has none."""
         if name in _SEEKING:
             return getattr(self.filelike, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

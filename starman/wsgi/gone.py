@@ -11,6 +11,6 @@ class ClientGone(Exception):  # noqa: N818 - an event, no error: nobody is to bl
 
 
 def gone() -> ClientGone:
-    """The exception for a send that goes nowhere. A child that the application has forked ends here instead (`appfork`)."""
+    """The exception for a send to a client that is gone. A child that the application has forked ends here (`appfork`)."""
     appfork.end_child()
     return ClientGone()

@@ -9,13 +9,13 @@ class Output(Protocol):
     """Where a call's bytes go. Both sends may block. Both, and `nothing_yet`, raise ClientGone."""
 
     def harakiri(self) -> None:
-        """The application wishes that its process ends (`starman.harakiri`). May be called more than once."""
+        """The application asks for the end of its process (`starman.harakiri`). May be called more than once."""
 
     def may_persist(self) -> bool:
         """Whether client and server want to keep the connection after this response; asked when its head is due."""
 
     def nothing_yet(self, sent: int) -> None:
-        """The application has nothing to send at the moment, behind `sent` bytes of its body, and has given an empty block."""
+        """The application has given an empty block after `sent` bytes of its body: it has nothing to send at the moment."""
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         """Send `head`, then `data`. `last`: the response ends here, so the caller need not wait for a slow reader."""

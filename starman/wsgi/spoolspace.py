@@ -1,6 +1,6 @@
 """How much disk the temporary files of one worker may take together: bodies of requests, and responses that are read slowly.
 
-Without that bound a few clients fill the file system, and every other client, and the application, fails on it.
+Without this limit a few clients could fill the file system, and other clients and the application would fail.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 
 
 class SpoolSpace:
-    """The space of one worker. Any thread; its lock is held for a sum, never for a call to the disk.
+    """The space of one worker. Any thread: the threads that write files take space, and so does the loop.
 
-    A lock, because the threads that write files take, and the loop takes as well; it is taken for 256 KiB or more at a time.
+    The lock is held for an addition, never during a call to the disk, and taken once for 256 KiB or more.
     """
 
     __slots__ = ("_limit", "lock", "used")
@@ -23,24 +23,24 @@ class SpoolSpace:
     def __init__(self, limit_bytes: int | None) -> None:
         """`limit_bytes` 0: no limit. None: the files may take as much as they leave free in the directory for temporary files.
 
-        With None, any number of workers that each take all they may leave a part of the disk free, for each one looks at what
-        the others have left.
+        With None, a part of the disk stays free however many workers take all they may, because each checks what the others have
+        left.
         """
         self._limit = limit_bytes
         self.lock = threading.Lock()
         self.used = 0
 
     def has(self, count: int) -> bool:
-        """Whether so many bytes more may be written. Any thread. A look: others may take them meanwhile."""
+        """Whether so many bytes more may be written now. Any thread. Other files may take the space right after that."""
         if self._limit is None:
             free = _free_bytes()
             return free is None or self.used + count <= free - count
         return not self._limit or self.used + count <= self._limit
 
     def take(self, count: int) -> None:
-        """Have so many bytes more. Raises OSError (ENOSPC) when they are not there, and then takes nothing."""
+        """Take so many bytes more. Raises OSError (ENOSPC) when there is no room, and then takes nothing."""
         if self._limit is None and not self.has(count):
-            raise OSError(errno.ENOSPC, f"the temporary files of this worker take {self.used} bytes, and leave no more free")
+            raise OSError(errno.ENOSPC, f"the temporary files of this worker take {self.used} bytes, and the disk is full")
         with self.lock:
             used = self.used + count
             if self._limit and used > self._limit:
@@ -49,7 +49,7 @@ class SpoolSpace:
 
 
 class SpoolLease:
-    """What one temporary file takes of the space; given back when the last descriptor of the file is closed. Any thread."""
+    """The space that one temporary file takes, returned when the last descriptor of the file is closed. Any thread."""
 
     __slots__ = ("_descriptors", "_space", "_taken")
 
@@ -65,7 +65,7 @@ class SpoolLease:
         self._taken += count
 
     def hold(self) -> None:
-        """There is one descriptor more."""
+        """The file has one more descriptor."""
         with self._space.lock:
             self._descriptors += 1
 
@@ -78,12 +78,12 @@ class SpoolLease:
                 self._taken = 0
 
 
-# Of what is written without a limit, as by tests.
+# For files that are written without a limit, as in tests.
 UNLIMITED: Final = SpoolSpace(0)
 
 
 def _free_bytes() -> int | None:
-    """How much is free where temporary files are written; None: nobody can tell, or no such file was made yet.
+    """How many bytes are free in the directory for temporary files; None: unknown, or no such file was made yet.
 
     Local file systems answer from memory, so the loop may ask.
     """

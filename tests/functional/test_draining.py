@@ -96,7 +96,7 @@ def most_workers(server: Server, seconds: float, meanwhile: Callable[[], None] =
 )
 def test_workers_that_are_to_be_replaced_all_the_time_go_on_serving(tmp_path: Path, arguments: list[str], target: str) -> None:
     with serve(tmp_path, *arguments) as server, slow_readers(server, target) as readers:
-        server.wait_for(r"WARNING\] replacing workers waits: 2 that were replaced still finish", 30)
+        server.wait_for(r"WARNING\] replacing workers waits: 2 replaced workers are still finishing", 30)
         before = readers.asked
         assert most_workers(server, 2) <= 4
         assert readers.asked > before + 5, "new clients are served all the while"
@@ -107,7 +107,7 @@ def test_restarts_one_after_the_other_keep_the_bound(tmp_path: Path) -> None:
     with serve(tmp_path) as server:
         with slow_readers(server, "/large"):
             assert most_workers(server, 4, lambda: server.signal(signal.SIGHUP)) <= 4
-            server.wait_for(r"WARNING\] replacing workers waits: 2 that were replaced still finish", 30)
+            server.wait_for(r"WARNING\] replacing workers waits: 2 replaced workers are still finishing", 30)
         server.wait_for(r"restarted: 2 workers are new\n(?!(.*\n)*.*restarting)", 60)
 
 
@@ -125,7 +125,7 @@ def test_workers_that_others_end_keep_the_bound(tmp_path: Path) -> None:
             most = max(most, len(server.worker_pids()))
         assert most == 4, "all four drain, and nothing is left to serve until one of them has ended"
         assert len(told) == 4
-        server.wait_for(r"WARNING\] replacing workers waits: 4 that were replaced still finish", 10)
+        server.wait_for(r"WARNING\] replacing workers waits: 4 replaced workers are still finishing", 10)
 
 
 def has_asked(readers: SlowReaders, count: int) -> bool:

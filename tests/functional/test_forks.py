@@ -88,7 +88,7 @@ def test_a_child_answers_nobody(site: Site, mode: Sequence[str]) -> None:
             assert client.get("/pid").body == worker
         assert site.noted("ended") == "0"
     assert server.log.count("a word of the child") == 1  # what stood in its buffers is written
-    failed = server.log.partition("a child that the application has forked ends, for its call failed")[2]
+    failed = server.log.partition("a child that the application has forked ends, because its call failed")[2]
     assert "LookupError: in the child" in failed
     assert server.log.count("[ERROR]") == 1
 
@@ -262,7 +262,7 @@ def test_a_worker_waits_for_its_pools_no_longer_than_it_may(site: Site) -> None:
         server.signal(signal.SIGQUIT)
         assert server.wait(20) == 0
         warned = server.wait_for(
-            r"the exit functions of the application have taken (\d\.\d) s, and are left; these processes live on: (.*)"
+            r"the exit functions of the application have taken (\d\.\d) s, and are cut short; these processes live on: (.*)"
         )
         assert 1.0 <= float(warned[1]) <= 2.0
         child = int(re.findall(r"\((\d+)\)", warned[2])[0])

@@ -104,7 +104,7 @@ def test_the_longest_idle_goes_first_and_a_busy_one_never(serve: Callable[..., S
         assert wait_until(lambda: entered.stat().st_size == 4)
         late = stack.enter_context(server.client())
         late.send(encode_request("GET", "/"))
-        server.wait_for("no connection is accepted for now, and none is idle that could be closed: 4 are open")
+        server.wait_for("no connection is accepted for now, because none is idle that could be closed: 4 are open")
         assert is_open(late)
         (tmp_path / "gate").touch()
         assert late.read().body == b"hello"

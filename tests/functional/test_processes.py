@@ -164,7 +164,7 @@ def test_a_second_term_cuts(code: Code) -> None:
         assert not wait_until(lambda: server.status is not None, 1.1), "within a second it is the same stop"
         server.signal(signal.SIGTERM)
         assert server.wait(10) == 1
-        server.wait_for(r"stopping at once: what is in flight is cut while serving GET /sleep/60 \(for \d+\.\d s\)")
+        server.wait_for(r"stopping at once: all workers are killed while serving GET /sleep/60 \(for \d+\.\d s\)")
         server.wait_for(r"starman \S+ has ended; requests were cut\n")
         with pytest.raises(NoResponseError):
             client.read()

@@ -260,7 +260,7 @@ def test_a_worker_whose_loop_is_silent_shows_its_stacks_is_killed_and_replaced(s
         assert found is not None, said[0]
         assert 1.5 <= float(found[1]) < 15
         server.wait_for(rf'File ".*site_app\.py", line \d+ in {culprit}')
-        server.wait_for(rf"worker 1 \({old}\) is not heard again: what it had in flight is cut while serving .*GET {target} ")
+        server.wait_for(rf"worker 1 \({old}\) is not heard again: it is killed while serving .*GET {target} ")
         assert wait_until(lambda: old not in server.children())
         assert pid_of(server) != old
 

@@ -270,7 +270,7 @@ def test_reopening_waits_for_no_reader(directory: Path) -> None:
         old = directory / "error.log.old"
         assert wait_until(lambda: "the logs are reopened" in old.read_text(), 30)
         text = old.read_text()
-        assert "the error log stays as it is, for it cannot be opened again: it is a FIFO that no process reads\n" in text
+        assert "the error log stays as it is, because it cannot be opened again: it is a FIFO that no process reads\n" in text
         assert (
             f"the access log stays as it is, for {logs[1]} cannot be opened again: it is a FIFO that no process reads\n" in text
         )
@@ -308,7 +308,7 @@ def test_an_access_log_that_nobody_reads_holds_no_thread(directory: Path, thread
                 for _ in range(10):
                     client.send(encode_request("GET", target) * 10)
                     assert {response.status for response in client.read_many(["GET"] * 10)} == {200}
-        server.wait_for(r"\d+ lines of the access log are lost: nobody took them in time", 30)
+        server.wait_for(r"\d+ lines of the access log are lost: nothing read them in time", 30)
     os.close(reading)
 
 

@@ -144,7 +144,7 @@ def test_rubbish_in_the_channel_costs_the_master_nothing(hostile: Path) -> None:
         workers, before = server.worker_pids(), descriptors(server.pid)
         for _ in range(4):
             get(server, "/rubbish")
-        server.wait_for("ignored, from process")
+        server.wait_for("a message is ignored, from process")
         # What it is told afterwards, it has understood afterwards.
         server.signal(signal.SIGUSR1)
         server.wait_for("the logs are reopened")
@@ -159,7 +159,7 @@ def test_forged_messages_do_nothing(hostile: Path, mode: str) -> None:
     with serve(hostile, "--workers", "2", mode) as server:
         workers = server.worker_pids()
         get(server, "/forge")
-        server.wait_for("ignored, from process")
+        server.wait_for("a message is ignored, from process")
         server.signal(signal.SIGUSR1)
         server.wait_for("the logs are reopened")
         assert server.worker_pids() == workers

@@ -102,8 +102,8 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None: ...
 
 
 UNCALLABLE = "it cannot be called with (environ, start_response), as a WSGI application is"
-FACTORY = "it is named, and can be called, like a factory, which returns an application"
-CLASS = "Holder is a class, whose instances may be WSGI applications, and not an instance"
+FACTORY = "its name and parameters are those of a factory, which returns an application"
+CLASS = "Holder is a class; its instances may be WSGI applications"
 HINT = "; did you mean app:it()?"
 OTHERS = [
     (create_app, UNCALLABLE + HINT),

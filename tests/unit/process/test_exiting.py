@@ -64,7 +64,7 @@ leave(0, 30, first=lambda: print("first"))
 def test_the_end_comes_in_time(script: str, expected: str) -> None:
     status, _, errors, seconds = run(f"{script}\nleave(3, 1.0)")
     assert status == 3
-    assert "the exit functions of the application have taken 1.0 s, and are left" in errors
+    assert "the exit functions of the application have taken 1.0 s, and are cut short" in errors
     assert expected in errors
     assert 1.0 <= seconds < 25
 

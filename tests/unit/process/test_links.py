@@ -242,7 +242,7 @@ def test_what_a_worker_has_not_to_say_is_ignored(talking: Talking, message: Mess
     talking.theirs.send(message)
     talking.theirs.send(Ready())
     assert talking.heard() == [Ready()]
-    assert talking.reports == [f"ignored, from process unknown: {type(message).__name__} is not for it to say"]
+    assert talking.reports == [f"a message is ignored, from process unknown: this process may not send {type(message).__name__}"]
 
 
 def test_what_another_process_says_is_ignored(talking: Talking) -> None:
@@ -256,7 +256,8 @@ def test_what_another_process_says_is_ignored(talking: Talking) -> None:
     child = run_forked(in_child)
     talking.theirs.send(Ready())
     assert talking.heard() == [Ready()]
-    assert talking.reports == [f"ignored, from process {os.getpid()}: Draining from process {child}, which holds its channel"]
+    reason = f"Draining comes from process {child}, which holds the channel too"
+    assert talking.reports == [f"a message is ignored, from process {os.getpid()}: {reason}"]
 
 
 def test_the_mold_may_say_that_a_worker_cannot_be(talking: Talking) -> None:
@@ -311,7 +312,7 @@ def test_ignored_messages_are_counted_until_the_log_tells_of_them(talking: Talki
     now += 10
     talking.theirs._socket.send(b"what?")
     assert talking.heard() == []
-    line = "ignored, from process unknown: no message is called 'what?'"
+    line = "a message is ignored, from process unknown: no message is called 'what?'"
     assert talking.reports == [line, f"{line} (2 others were ignored before)"]
 
 

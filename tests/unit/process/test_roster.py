@@ -736,7 +736,7 @@ def test_a_new_image_replaces_the_workers_of_the_old_one() -> None:
     assert "restarted: 2 workers are new" in desk.said()
     assert not has(desk.history, Announce)
     assert desk.plan(after=7)[-1] == Cut(ending)
-    assert "worker 2 (600) did not end in time: what it had in flight is cut" in desk.said()
+    assert "worker 2 (600) did not end in time: it is killed" in desk.said()
 
 
 def test_a_new_image_fills_a_slot_whose_worker_died_in_between() -> None:
@@ -1173,9 +1173,7 @@ def test_a_wait_that_lasts_is_said_once_a_minute_and_makes_the_next_one_longer()
         if instant > desk.now + 10:
             break
         desk.plan(after=instant - desk.now)
-    said = (
-        "WARNING replacing workers waits: 1 that were replaced still finish their requests, and no more may at once; it helps to "
-    )
+    said = "WARNING replacing workers waits: 1 replaced worker is still finishing requests, and no more may do so at once; let "
     assert desk.said().count(said) == 1
     desk.gone(finishing, "exited with status 0")
     assert not has(desk.plan(), Spawn)

@@ -39,7 +39,7 @@ def test_who_is_silent_is_asked_then_killed_and_a_successor_starts_at_once() -> 
     desk.now += STACKS_SLACK
     desk.roster.watch.look({worker: desk.now - 32}, desk.now)
     assert only(desk.plan(), Cut) == Cut(worker)
-    assert "worker 1 (102) is not heard again: what it had in flight is cut" in desk.said()
+    assert "worker 1 (102) is not heard again: it is killed" in desk.said()
     desk.gone(worker)
     desk.ready(spawn.member)
     assert desk.plan() == []

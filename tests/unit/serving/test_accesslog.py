@@ -384,7 +384,7 @@ def test_a_pipe_that_nobody_reads_bounds_the_memory_and_keeps_no_thread(
     reader.join()
     os.close(reading)
     assert received.endswith(b"\n")
-    lost = sum(map(int, re.findall(r"(\d+) lines of the access log are lost: nobody took them in time", capfd.readouterr().err)))
+    lost = sum(map(int, re.findall(r"(\d+) lines of the access log are lost: nothing read them in time", capfd.readouterr().err)))
     assert received.count(b"\n") + lost == 20_001
     assert len(re.findall(COMBINED, received.decode())) == received.count(b"\n")
 
@@ -422,7 +422,7 @@ def test_the_last_lines_wait_for_a_reader_and_then_are_counted(
     received = os.read(reading, 1 << 20)
     os.close(reading)
     lost = 2000 - received.count(b"\n")
-    assert f"[WARNING] {lost} lines of the access log are lost: nobody took them in time" in capfd.readouterr().err
+    assert f"[WARNING] {lost} lines of the access log are lost: nothing read them in time" in capfd.readouterr().err
 
 
 def test_a_fifo_that_no_process_reads_is_refused_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -47,11 +47,13 @@ def test_it_names_what_runs_and_not_what_waits(capfd: Capture) -> None:
     worker.pass_seconds(30)
     said = capfd.readouterr().err
     assert said.count("\n") == 1
-    assert "all 1 thread of this worker are busy, and none has finished a request for 5.0 s: 1 request is waiting" in said
-    assert said.endswith("while serving GET /run (for 5.0 s)\n")
+    assert said.endswith(
+        "all threads of this worker (1) are busy while serving GET /run (for 5.0 s): "
+        "none has finished a request for 5.0 s, and 1 request is waiting\n"
+    )
     worker.pool.finished += 1
     worker.pass_seconds(0.5)
-    assert "requests are finished again, after 35.0 s" in capfd.readouterr().err
+    assert "requests are being finished again, after 35.0 s" in capfd.readouterr().err
     worker.pass_seconds(QUIET_SECONDS - 40)
     assert capfd.readouterr().err == ""
     worker.pass_seconds(40)
