@@ -52,7 +52,7 @@ GROUPS = {
 STREAMS = 4000
 
 
-def run(tree: Path, *command: str, timeout: float = 240.0, **changes: str) -> subprocess.CompletedProcess[str]:
+def run(tree: Path, *command: str, timeout: float = 600.0, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run Python in a tree, where it finds that tree's starman; standard error is in the output."""
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "STARMAN", "COMPILE"))
