@@ -69,4 +69,4 @@ def test_without_a_descriptor_for_its_duplicate_a_request_is_answered_by_the_loo
         client.send(encode_request("GET", "/") * 3)
         assert [response.body for response in client.read_many(["GET"] * 3)] == [b"x" * size] * 3
         assert client.request("POST", "/", body=b"y" * 100).status == 200
-    assert "threads have no descriptor" in capfd.readouterr().err
+    assert "no descriptor is left for a thread to send a response" in capfd.readouterr().err
