@@ -146,7 +146,11 @@ class Channel:
         try:
             data, ancillary, found, _ = self._socket.recvmsg(PACKET_BYTES, room, flags | _CLOEXEC)
         except ConnectionError:
-            return None
+            # Linux says so once, before all that was sent, when the other end was closed with messages that it had not read.
+            try:
+                data, ancillary, found, _ = self._socket.recvmsg(PACKET_BYTES, room, flags | _CLOEXEC)
+            except ConnectionError:
+                return None
         fds = array.array("i")
         sender = None
         for level, kind, item in ancillary:

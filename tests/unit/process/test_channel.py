@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from starman.process.channel import Channel
-from starman.process.messages import Failed, Message, Ready, Role, Spawn, Spawned
+from starman.process.messages import Failed, Message, Ready, Reopen, Role, Spawn, Spawned
 from tests.unit.process.forked import run_forked
 
 Pair = tuple[Channel, Channel]
@@ -127,3 +127,17 @@ def test_hazard_07_abandoning_in_a_fork_closes_the_number_once(pair: Pair) -> No
     # And the parent's end lives on.
     pair[0].send(Ready())
     assert received(pair[1]) == Ready()
+
+
+def test_what_was_sent_is_heard_though_its_sender_left_messages_unread() -> None:
+    ours, theirs = Channel.pair()
+    ours.send(Reopen())
+    theirs.send(Failed("first"))
+    theirs.send(Failed("second"))
+    theirs.close()
+    for reason in ("first", "second"):
+        heard = ours.hear()
+        assert heard is not None
+        assert heard[0] == Failed(reason)
+    assert ours.hear() is None
+    ours.close()
