@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ _KNOWN = {
 _COMMON = ("ld-linux", "ld-musl", "libc.", "libc-", "libpthread", "libstdc++", "libgcc_s", "libpython", "[")
 # How much of a stack is searched, in bytes: a thread that waits is a few frames deep.
 _SEARCHED_BYTES = 16_384
+# How long all threads together are given to wait for something, in seconds: those of OpenBLAS look for work in a loop at first.
+_PATIENCE = 0.5
+_PAUSE = 0.01
 
 
 class NativeThread:
@@ -49,13 +53,14 @@ class NativeThread:
 
 
 def native_threads() -> list[NativeThread]:
-    """The threads of this process that Python does not know, in the order of their start."""
+    """The threads of this process that Python does not know, in the order of their start. Takes half a second at most."""
     threading = sys.modules.get("threading")
     known = {os.getpid()}
     if threading is not None:
         known.update(thread.native_id for thread in threading.enumerate())
     libraries = _libraries()
-    return [_describe(task, libraries) for task in _tasks() if task not in known]
+    until = time.monotonic() + _PATIENCE
+    return [_describe(task, libraries, until) for task in _tasks() if task not in known]
 
 
 def _tasks() -> list[int]:
@@ -65,7 +70,10 @@ def _tasks() -> list[int]:
         return []
 
 
-def _describe(task: int, libraries: list[tuple[int, int, str]]) -> NativeThread:
+def _describe(task: int, libraries: list[tuple[int, int, str]], until: float) -> NativeThread:
+    """A thread, which may have to wait for something first, until that instant (monotonic)."""
+    while _read(f"/proc/self/task/{task}/syscall").startswith(b"running") and time.monotonic() < until:
+        time.sleep(_PAUSE)
     name = next(_names_on_stack(task, libraries), None)
     if name is None:
         return NativeThread(_read(f"/proc/self/task/{task}/comm").decode("utf-8", "replace").strip() or "?", "")
