@@ -30,10 +30,10 @@ def app(environ, start_response):
     start_response("200 OK", [])
     return [b"".join(halves)] if environ["PATH_INFO"] == "/whole" else halves
 """
-BUDGET = 16 * MEBIBYTE
+BUDGET = 8 * MEBIBYTE
 # Beside it: what the threads make at the moment, what the allocator keeps of that, and what a connection is made of. On TLS
 # a client costs what is being encrypted, too.
-MOST_BESIDE = 30 * MEBIBYTE
+MOST_BESIDE = 52 * MEBIBYTE
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,10 @@ def test_clients_that_read_nothing_take_no_more_than_the_budget(
         "--threads",
         "0" if inline else "2",
         "--response-buffer",
-        "4M",
+        # On TLS nothing of a whole response leaves before it is kept: a smaller buffer alone would send it to a file.
+        "9M" if kind == "tls" else "4M",
         "--response-memory",
-        "8M",
+        f"{BUDGET}",
         "--min-send-rate",
         "0",
         "-I",
