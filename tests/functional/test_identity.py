@@ -291,3 +291,38 @@ def test_check_loads_the_application_as_the_user(place: Place, account: Account,
     started.append(check)
     assert check.wait() == 0, check.log
     assert f"loaded by {account.uid} {account.uid}\n" in check.log
+
+
+LIMITED = """\
+import resource
+
+def app(environ, start_response):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if environ["PATH_INFO"] == "/limit":
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, hard))
+    elif environ["PATH_INFO"] == "/free":
+        resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
+    start_response("200 OK", [])
+    return [b"%d" % len(environ["wsgi.input"].read())]
+"""
+
+
+def test_a_body_is_refused_while_the_system_starts_no_thread(place: Place, account: Account, started: list[Process]) -> None:
+    """RLIMIT_NPROC, which the kernel does not hold root to."""
+    (place.site / "limited_app.py").write_text(LIMITED)
+    path = place.site / "limited.sock"
+    server = place.start("limited_app:app", "--workers", "1", "--user", account.name, "--listen", str(path))
+    started.append(server)
+    server.wait_for("ready: ", 30)
+    body = bytes(2_000_000)  # beyond body_buffer: a thread writes it to the disk
+    with Client(str(path)) as client:
+        assert client.get("/limit").status == 200
+        with Client(str(path)) as uploading:
+            assert uploading.request("POST", "/", body=body).status == 503
+        assert client.get("/free").status == 200
+        with Client(str(path)) as uploading:
+            assert uploading.request("POST", "/", body=body).body == b"2000000"
+    server.wait_for("503 no thread can be started to store the body")
+    assert server.log.count("ready: ") == 1
+    assert "Traceback" not in server.log
+    assert server.stop() == 0
