@@ -304,7 +304,8 @@ class Connection(Ending):
             self._progress.forget()
             idle = now - self._writer.idle_since
             if idle >= (self._shared.keepalive_timeout if self._heads else self._shared.header_timeout):
-                self.linger()
+                if not self._is_asked():
+                    self.linger()
             elif idle >= REST_SECONDS and self._writer.rest() and self._heads:
                 self._rests = True
                 self._shared.connections.rest(self, now - idle + self._shared.keepalive_timeout)
@@ -320,7 +321,7 @@ class Connection(Ending):
         since, at_start = self._writer.idle_since, self._parser.at_start
         if self._writer.turn is not FREE or now - since < (_JUST_NOW if at_start else REST_SECONDS):
             return None
-        return None if unacknowledged(self._transport) else (1 if at_start else 2, since)
+        return None if self._is_asked() or unacknowledged(self._transport) else (1 if at_start else 2, since)
 
     def evict(self) -> None:
         """Close this connection to make room for another one. Only if it is `expendable`."""

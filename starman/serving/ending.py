@@ -9,6 +9,7 @@ from starman import log
 from starman.serving.lingering import Lingering, close, half_close, reset_on_close, shut_down, unacknowledged
 from starman.serving.loopside import Between
 from starman.serving.relay import Relay
+from starman.serving.socketstate import has_unread
 from starman.serving.turn import FREE
 
 if TYPE_CHECKING:
@@ -89,10 +90,17 @@ class Ending:
         self.connection_lost(None)
         return lingering
 
+    def _is_asked(self) -> bool:
+        """Whether the client has sent something that the loop has still to read. After a pause of the whole process, timers come
+        before what has arrived meanwhile: a connection that seems idle may have a request waiting."""
+        return has_unread(self._transport.get_extra_info("socket").fileno())
+
     def close_if_idle(self, since: float) -> None:
         """The worker drains: close, unless a request is under way, or was until after `since` (monotonic)."""
         writer = self._writer
         if self._phase is OPEN and writer.turn is FREE and self._parser.at_start and writer.idle_since <= since:
+            if self._is_asked():
+                return
             if unacknowledged(self._transport):
                 self.linger()
             else:

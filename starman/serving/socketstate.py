@@ -25,6 +25,15 @@ def held_by_the_kernel(fd: int) -> int:
     return held
 
 
+def has_unread(fd: int) -> bool:
+    """Whether the peer has sent something that was not read yet. Closing such a socket sends a reset."""
+    try:
+        answer = fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
+    except (OSError, ValueError):  # ValueError: there is no descriptor any more
+        return False
+    return answer != bytes(4)
+
+
 def is_reset(fd: int) -> bool:
     """Whether the peer has reset the connection. A FIN is no reset."""
     poll = select.poll()

@@ -17,6 +17,7 @@ import pytest
 
 from starman.serving import clock as clock_module
 from starman.serving import lingering as lingering_module
+from starman.serving import service as service_module
 from starman.serving.clients import Clients
 from starman.serving.connection import Connection
 from starman.serving.exchange import Exchange
@@ -433,6 +434,45 @@ def test_a_body_that_does_not_come_is_a_408(options: dict[str, Any]) -> None:
     with Running(echo, header_timeout=0.2, **options) as running, running.client() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
         assert client.read().status == 408
+
+
+class StandingStill:
+    """In the place of the service's `time`: once armed, the next look at the clock takes a second, as on a starved machine."""
+
+    thread_time = staticmethod(time.thread_time)
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.begun = threading.Event()
+
+    def monotonic(self) -> float:
+        if self.armed:
+            self.armed = False
+            self.begun.set()
+            time.sleep(1.0)
+        return time.monotonic()
+
+
+@pytest.mark.parametrize("ends", ["drain", "keepalive_timeout"])
+def test_a_request_that_waits_in_the_kernel_keeps_its_connection(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a pause of the process, idle connections are looked at before the loop has read what came meanwhile."""
+    clock = StandingStill()
+    monkeypatch.setattr(service_module, "time", clock)
+    timeouts: dict[str, Any] = {}
+    if ends == "drain":
+        monkeypatch.setattr(service_module, "_TICK", 60.0)
+    else:
+        timeouts[ends] = 0.5
+    request = b"GET /asked HTTP/1.1\r\nHost: a\r\n\r\n"
+    with Running(echo, **timeouts) as running, running.client() as client:
+        client.send(request)
+        assert client.read().status == 200
+        if ends == "drain":
+            running.drain()
+        clock.armed = True
+        assert clock.begun.wait(SECONDS)
+        client.send(request)
+        assert client.read().status == 200
 
 
 @pytest.mark.parametrize("begun", [b"HEAD / HTTP/1.1\r\nHost:", b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc"])
