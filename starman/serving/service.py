@@ -45,6 +45,9 @@ _DRAIN_LINGER = 0.5
 # How often (seconds) a drain looks for connections that have become idle.
 _DRAIN_TICK = 0.05
 
+# How many rounds of the loop the sockets of connections that are cut at the end may take to be closed.
+_CLOSING_ROUNDS = 4
+
 # How long (seconds) the last lines of the access log may take.
 _LAST_LINES = 2.0
 
@@ -129,6 +132,10 @@ class Service:
                 await acceptor.settle()
             for connection in list(shared.connections):
                 connection.cut()
+            with anyio.CancelScope(shield=True):
+                # The loop closes sockets in its next rounds, and a relay's second one behind its first.
+                for _ in range(_CLOSING_ROUNDS):
+                    await anyio.sleep(0)
             pool.stop()
             shared.refusals.close()
             shared.shortages.close()
