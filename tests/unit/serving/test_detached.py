@@ -141,8 +141,6 @@ def test_a_client_that_is_gone(options: dict[str, Any], early: bytes) -> None:
         assert ended.wait(SECONDS)
 
 
-# What the application's thread posts while the loop closes is dropped with it, and Python closes the sockets, with a warning.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_client_that_does_not_stop_is_read_no_faster_than_the_application_reads(options: dict[str, Any], reads: bool) -> None:
     """Of a relay, as of a socket: what is not read stays in the client."""
@@ -168,6 +166,8 @@ def test_a_client_that_does_not_stop_is_read_no_faster_than_the_application_read
         assert (sent >= 50_000_000) is reads
 
 
+# What the application's thread posts while the loop closes is dropped with it, and Python closes the sockets, with a warning.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_end_of_the_service_cuts(options: dict[str, Any], early: bytes) -> None:
     """Also a relay whose application waits."""
     entered, ended = threading.Event(), threading.Event()
