@@ -7,14 +7,18 @@ session of its own: that is how processes left behind are found, and the test th
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
+import itertools
 import os
 import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGQUIT, Signals
 from types import TracebackType
@@ -26,6 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 APPLICATION = "tests.functional.applications:app"
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
+PORTS = 50  # of one test process
 
 _READY = re.compile(r"starman \S+ ready: (?P<workers>\d+) workers? \xd7 (?P<threads>\d+) threads? on (?P<listeners>.+)")
 _TCP_LISTENER = re.compile(r"https?://(?P<host>\[[^\]]*\]|[^:/\s]+):(?P<port>\d+)")
@@ -295,14 +300,34 @@ def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, st
 
 
 def free_ports(count: int = 1) -> list[int]:
-    """Ports that are free and that no other test is given by port 0: those come from the range of the kernel, above."""
+    """Free TCP ports below the kernel's ephemeral range, from a block that no other test process uses while this one lives.
+
+    Without the block, two test processes could both find a port free before either server binds it. Ports are handed out in turn, so
+    two calls of one test do not return the same one.
+    """
     found: list[int] = []
-    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+    for port in itertools.islice(_ports(), PORTS):
         with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", port)):
             found.append(port)
         if len(found) == count:
             return found
     raise AssertionError("not enough ports are free")
+
+
+@functools.cache
+def _ports() -> Iterator[int]:
+    """The ports of this process, over and over; an open, locked file per block, which the kernel unlocks when the process ends."""
+    directory = Path(tempfile.gettempdir()) / f"starman-test-ports-{os.getuid()}"
+    directory.mkdir(exist_ok=True)
+    for start in range(20_000, 32_000, PORTS):
+        descriptor = os.open(directory / str(start), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+        else:
+            return itertools.cycle(range(start, start + PORTS))
+    raise AssertionError("every block of ports is in use by another test process")
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:

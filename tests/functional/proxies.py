@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.functional.harness import Process, Server, wait_until
+from tests.functional.harness import Process, Server, free_ports, wait_until
 from tests.functional.tools import find_tool
 from tests.functional.wire import Client
 
@@ -59,12 +58,6 @@ backend starman
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def start_nginx(server: Server, directory: Path, port: int, buffering: str = "on") -> Process:
     upstream = f"unix:{server.address}" if isinstance(server.address, str) else f"127.0.0.1:{server.port}"
     text = NGINX.format(directory=directory, upstream=upstream, port=port, buffering=buffering)
@@ -105,7 +98,7 @@ PROXIES: dict[str, Callable[[Server, Path, int], Process]] = {
 @contextlib.contextmanager
 def proxied(name: str, server: Server, directory: Path) -> Iterator[int]:
     """The port of a proxy before `server`. Fails the test if the proxy complains about it."""
-    port = free_port()
+    port = free_ports()[0]
     process = PROXIES[name](server, directory, port)
     try:
         started = wait_until(lambda: process.status is not None or answers(port), 15)
