@@ -302,8 +302,8 @@ def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, st
 def free_ports(count: int = 1) -> list[int]:
     """Free TCP ports below the kernel's ephemeral range, from a block that no other test process uses while this one lives.
 
-    Without the block, two test processes could both find a port free before either server binds it. Ports are handed out in turn, so
-    two calls of one test do not return the same one.
+    Without the block, two test processes could both find a port free before either server binds it. Ports are handed out in
+    turn, so two calls of one test do not return the same one.
     """
     found: list[int] = []
     for port in itertools.islice(_ports(), PORTS):
@@ -316,7 +316,7 @@ def free_ports(count: int = 1) -> list[int]:
 
 @functools.cache
 def _ports() -> Iterator[int]:
-    """The ports of this process, over and over; an open, locked file per block, which the kernel unlocks when the process ends."""
+    """The ports of this process, over and over. An open file per block is locked until the process ends."""
     directory = Path(tempfile.gettempdir()) / f"starman-test-ports-{os.getuid()}"
     directory.mkdir(exist_ok=True)
     for start in range(20_000, 32_000, PORTS):
