@@ -62,14 +62,20 @@ def board():
         lines = [line.split() for line in file if "starman-scoreboard" in line]
     return {line[1]: [int(end, 16) for end in line[0].split("-")] for line in lines}
 
-def scribble():
-    start, _ = board()["rw-s"]
+def beats():
+    '''Where the worker notes when its loop was last alive: in a page that it can write to, and that begins with its number.'''
+    for mode, (start, end) in board().items():
+        for page in range(start, end, 4096) if "w" in mode else ():
+            if ctypes.string_at(page, 4) == struct.pack("=I", os.getpid()):
+                return page + 16
+
+def scribble(place, forged):
     while True:
-        ctypes.memmove(start + 16, struct.pack("=d", float("inf")), 8)
+        ctypes.memmove(place, struct.pack("=d", forged), 8)
         time.sleep(0.001)
 
-def block():
-    threading.Thread(target=scribble, daemon=True).start()
+def block(forged):
+    threading.Thread(target=scribble, args=(beats(), forged), daemon=True).start()
     time.sleep(600)
 
 def reach():
@@ -83,7 +89,9 @@ def pid():
     with open("/proc/self/stat") as file:
         return file.read().split()[0]
 
-ROUTES = {"/rubbish": rubbish, "/forge": forge, "/flood": flood, "/block": block, "/reach": reach, "/pid": pid}
+ROUTES = {"/rubbish": rubbish, "/forge": forge, "/flood": flood, "/reach": reach, "/pid": pid}
+ROUTES["/infinite"] = lambda: block(float("inf"))
+ROUTES["/future"] = lambda: block(time.monotonic() + 3600)
 
 def app(environ, start_response):
     body = str(ROUTES.get(environ["PATH_INFO"], str)()).encode()
@@ -186,11 +194,12 @@ def test_a_worker_can_write_to_its_own_page_only(hostile: Path, mode: str) -> No
                 assert "starman-scoreboard" not in Path(f"/proc/{pid}/maps").read_text()
 
 
-def test_a_worker_that_forges_its_beats_is_watched_all_the_same(hostile: Path) -> None:
+@pytest.mark.parametrize("forged", ["/infinite", "/future"])
+def test_a_worker_that_forges_its_beats_is_watched_all_the_same(hostile: Path, forged: str) -> None:
     with serve(hostile, "--workers", "1", "--threads", "0", "--worker-timeout", "1") as server:
         (worker,) = server.worker_pids()
         with server.client() as client:
-            client.send(b"GET /block HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.send(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % forged.encode())
             server.wait_for(rf"worker 1 \({worker}\) is replaced: its loop has been silent", 30)
             assert wait_until(lambda: worker not in server.worker_pids() and len(server.worker_pids()) == 1, 30)
         assert get(server, "/pid") == str(server.worker_pids()[0])
