@@ -43,11 +43,13 @@ def rubbish():
 def forge():
     for packet in (b"Spawned\\0001", b"Loaded", b"Approved\\0of\\0it", b"Spawn\\0mold\\0001\\0001\\0", b"Failed\\0no\\0no"):
         send(packet)
-    child = os.fork()
-    if child == 0:
-        send(b"Draining\\0a child of the application")
-        os._exit(0)
-    os.waitpid(child, 0)
+    with channel() as found:
+        child = os.fork()
+        if child == 0:  # it has lost the channel, but not this duplicate
+            for packet in (b"Spent\\0a child of the application says so", b"Draining"):
+                found.send(packet)
+            os._exit(0)
+        os.waitpid(child, 0)
 
 def flood():
     with channel() as found:
@@ -144,6 +146,30 @@ def test_the_master_signals_no_process_that_is_not_its_own(hostile: Path, victim
         os.kill(worker, signal.SIGKILL)
         server.wait_for(rf"worker 1 \({worker}\) was killed by SIGKILL", 30)
         assert wait_until(lambda: len(server.worker_pids()) == 1, 30)
+    assert victim.poll() is None
+
+
+FORKS_ANOTHER = """
+_fork = os.fork
+
+def fork():
+    return _fork() and {victim}
+
+os.fork = fork
+"""
+
+
+def test_a_mold_that_reports_another_process_makes_the_master_signal_none(hostile: Path, victim: subprocess.Popen[bytes]) -> None:
+    """Its application has replaced os.fork, whose result the mold reports. The workers then say which processes they are."""
+    with (hostile / "hostile.py").open("a") as file:
+        file.write(FORKS_ANOTHER.format(victim=victim.pid))
+    with serve(hostile, "--workers", "2", "--preload-app") as server:
+        server.wait_for(f"process {victim.pid} does not belong to this server, and is ignored", count=2)
+        before = server.worker_pids()
+        server.signal(signal.SIGHUP)
+        server.wait_for("restarted: 2 workers are new", 60)
+        assert wait_until(lambda: not set(before) & set(server.worker_pids()), 30)
+        assert get(server, "/pid") in map(str, server.worker_pids())
     assert victim.poll() is None
 
 

@@ -291,6 +291,40 @@ def test_a_killed_worker_that_is_forgotten_opens_no_logs_any_more(monkeypatch: p
     assert run_forked(lambda: (make_master(graceful_timeout=1).run(), awaited)) == "(0, [False])"
 
 
+def test_a_process_that_is_not_the_members_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a process of the system's, nor the master itself, nor another worker: the master would signal it."""
+    reports: list[str] = []
+    taken: list[object] = []
+    expected: list[object] = []
+    announce = Master._announce
+    monkeypatch.setattr(module.log, "error", reports.append)
+
+    def announce_and_lie(self: Master, action: Any) -> None:
+        announce(self, action)
+        one, other = (link for link in self._links if link.place)
+        pid, one.pid = one.pid, None
+        assert pid is not None
+        assert other.pid is not None
+        lies = [0, 1, os.getpid(), os.getppid(), other.pid]
+        for lie in lies:
+            self._born(one, lie)
+            taken.append(one.pid)
+        self._born(one, pid)
+        taken.append(one.pid)
+        expected.extend([*([None] * len(lies)), pid])
+        reports[:] = [report.split(" ", 2)[2] for report in reports]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Master, "_announce", announce_and_lie)
+
+    def in_child() -> str:
+        assert make_master().run() == 0
+        assert taken == expected
+        return str(reports)
+
+    assert run_forked(in_child) == str(["does not belong to this server, and is ignored"] * 5)
+
+
 def test_a_stop_ends_the_trials_that_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
     announce = Master._announce
