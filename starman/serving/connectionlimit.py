@@ -79,11 +79,16 @@ class ConnectionLimit:
             self._is_over = True
 
     def tick(self) -> None:
-        """Close idle connections to restore the application's reserve. A connection with a request takes a second descriptor."""
+        """Close idle connections to restore the application's reserve. A connection with a request takes a second descriptor.
+
+        Forget the last search once another one may be made: its list keeps connections in memory that have ended since.
+        """
         if len(self._shared.connections) * 4 > self._ceiling:
             for _ in range(min(_lowest_free() - self._ceiling + 1, _MOST_AT_ONCE)):
                 if not self.close_one():
                     break
+        if self._candidates and time.monotonic() >= self._look_again_at:
+            self._candidates.clear()
 
     def close_one(self) -> bool:
         """Close the connection that has been idle for longest; never one with a request under way. False: there is none."""

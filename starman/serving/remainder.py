@@ -111,6 +111,7 @@ class Remainder:
             elif rest.count:
                 # Behind the bytes before it: where the kernel sends it, it goes past the transport.
                 if not transport.get_write_buffer_size():
+                    self._forget_memory()
                     self._begin_file(rest)
                 return
             elif len(queue) > 1:
@@ -172,7 +173,6 @@ class Remainder:
 
     def _write_block(self, rest: FileRest) -> None:
         """Give the transport, which has none left, a block."""
-        self._forget_memory()
         size = min(rest.count, _BLOCK if self._memory.left >= _BLOCK else _SMALL_BLOCK)
         try:
             block = os.pread(rest.fd, size, rest.offset)

@@ -53,8 +53,8 @@ def _by_connection(shared: Shared) -> Iterator[tuple[Any, Any, list[Exchange]]]:
     for client in shared.connections:
         writer: Any = getattr(client, "_writer", None)  # a handshake has none
         if writer is not None:
-            running = [] if writer._exchange is None else [writer._exchange]
-            yield client, writer, [*running, *writer._pending]
+            current = writer._exchange  # read once: its thread may change it at any time
+            yield client, writer, [*([] if current is None else [current]), *writer._pending]
 
 
 def _line(head: RequestHead) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import weakref
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -70,3 +71,33 @@ def test_without_a_descriptor_for_its_duplicate_a_request_is_answered_by_the_loo
         assert [response.body for response in client.read_many(["GET"] * 3)] == [b"x" * size] * 3
         assert client.request("POST", "/", body=b"y" * 100).status == 200
     assert "no descriptor is left for a thread to send a response" in capfd.readouterr().err
+
+
+class Idle:
+    """A connection that may be closed; `Connection` in the test below."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+
+    def expendable(self, now: float) -> tuple[int, float]:
+        return 1, self.since
+
+    def evict(self) -> None:
+        pass
+
+
+def test_a_search_keeps_no_connection_in_memory_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a flood of new connections is over, those that were found idle end, and nothing may hold them."""
+    monkeypatch.setattr(module, "Connection", Idle)
+    monkeypatch.setattr(module, "_PAUSE", 0.0)
+    monkeypatch.setattr(module, "_REST_BETWEEN_LOOKS", 0)
+    full = limit(monkeypatch, 1024, 3)
+    clients = [Idle(since) for since in (2.0, 1.0, 3.0)]
+    full._shared.connections.update(clients)  # type: ignore[attr-defined]
+    assert full.close_one()
+    found = list(map(weakref.ref, clients))
+    full._shared.connections.clear()  # type: ignore[attr-defined]
+    clients.clear()
+    assert any(ref() is not None for ref in found)
+    full.tick()
+    assert [ref() for ref in found] == [None] * 3

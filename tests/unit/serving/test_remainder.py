@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from starman.serving.clock import RATE_GRACE
+from starman.serving.filerest import FileRest
 from starman.serving.remainder import Remainder
+from starman.serving.responsememory import UNLIMITED, ResponseMemory
 
 TIMEOUT = 60.0
 RATE = 500
@@ -53,15 +55,28 @@ class FakeHandler:
     linger = cut
 
 
+class FakeLoop:
+    """Notes what it is to call when a descriptor can be written to."""
+
+    def __init__(self) -> None:
+        self.writers: dict[int, Any] = {}
+
+    def add_writer(self, fd: int, callback: Any, *arguments: Any) -> None:
+        self.writers[fd] = callback, arguments
+
+    def remove_writer(self, fd: int) -> None:
+        del self.writers[fd]
+
+
 class Sending:
     """A remainder, what it writes to, and whom it tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: ResponseMemory = UNLIMITED) -> None:
         self.transport, self.handler = FakeTransport(), FakeHandler()
+        self.loop = FakeLoop()
         writer = SimpleNamespace(outlet=SimpleNamespace(fd=-1))
-        self.remainder = Remainder(
-            self.handler, cast("asyncio.AbstractEventLoop", None), cast("Any", self.transport), cast("Any", writer)
-        )
+        self.writer = writer
+        self.remainder = Remainder(self.handler, cast("Any", self.loop), cast("Any", self.transport), cast("Any", writer), memory)
 
     def take(self, count: int) -> None:
         """The client takes so many bytes."""
@@ -102,3 +117,18 @@ def test_what_a_client_took_long_ago_is_no_measure_of_the_next_response(complete
     sending.remainder.take(memoryview(bytes(100_000)))
     assert not sending.is_slow(2000.5)
     assert sending.is_slow(2000.0 + TIMEOUT)
+
+
+def test_the_memory_of_what_a_client_has_taken_is_returned_before_a_file_follows() -> None:
+    """The file may take hours."""
+    memory = ResponseMemory(1000)
+    sending = Sending(memory)
+    sending.writer.outlet.fd = 7
+    sending.remainder.take(memoryview(bytes(600)))
+    rest = FileRest(os.memfd_create("test"), 0, 100)
+    sending.remainder.take(rest)
+    assert (memory.left, sending.loop.writers) == (400, {})
+    sending.take(600)
+    assert (memory.left, list(sending.loop.writers)) == (1000, [7])
+    sending.remainder.end()
+    assert (rest.fd, sending.loop.writers, memory.left) == (-1, {}, 1000)
