@@ -11,6 +11,7 @@ import time
 
 from starman import log
 from starman.process.forking import flush
+from starman.tracebacks import formatted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +120,5 @@ def _run(functions: Iterable[Callable[[], object]]) -> None:
     for function in functions:
         try:
             function()
-        except BaseException:
-            import traceback
-
-            log.error(f"an exit function failed\n{traceback.format_exc()}")
+        except BaseException as error:
+            log.error(f"an exit function failed\n{formatted(error)}")

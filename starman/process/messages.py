@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # The longest reason that a worker may give, in characters.
 _REASON_CHARACTERS = 500
 
+# The largest process id that system calls take: pid_t has 32 bits.
+_LARGEST_PID = (1 << 31) - 1
+
 # The largest packet, in bytes. Far below a socket's buffer, so that a sender never waits for its reader.
 PACKET_BYTES = 32_768
 # What a failure's one line, and its details, may take of it, in bytes.
@@ -111,7 +114,10 @@ class Spawned(Message):
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
         (pid,) = fields
-        return cls(int(pid))
+        number = int(pid)
+        if not 0 <= number <= _LARGEST_PID:
+            raise ValueError("no process has such a number")
+        return cls(number)
 
 
 class Loaded(Message):

@@ -128,10 +128,15 @@ class StackReports:
 
 
 def log_own_stacks(title: str) -> None:
-    """Log the stacks of all threads of this process. Any thread; not in a signal handler that `faulthandler` has installed."""
+    """Log the stacks of all threads of this process. Never raises. Any thread; not in a signal handler that `faulthandler` has
+    installed."""
     import faulthandler
 
-    reader, writing = open_pipe()
+    try:
+        reader, writing = open_pipe()
+    except OSError as error:
+        log.error(f"the stacks of {title} cannot be shown: {error.strerror}")
+        return
     try:
         faulthandler.dump_traceback(writing)
         reader.read()

@@ -53,6 +53,20 @@ leave(0, 30, first=lambda: print("first"))
     assert "ValueError: in an exit function" in errors
 
 
+def test_an_exception_that_cannot_be_shown_ends_nothing_early() -> None:
+    """The `traceback` module expects a number where this SyntaxError has a text."""
+    status, output, errors, _ = run("""
+def fail():
+    raise SyntaxError("x", ("f", 1, "a", "text"))
+atexit.register(print, "atexit")
+threading._register_atexit(fail)
+leave(0, 30)
+""")
+    assert (status, output) == (0, ["atexit"])
+    assert "an exit function failed" in errors
+    assert "SyntaxError" in errors
+
+
 @pytest.mark.parametrize(
     ("script", "expected"),
     [

@@ -75,6 +75,8 @@ def test_a_long_traceback_keeps_both_ends_and_fits(character: str) -> None:
         b"Spawn\0worker\0three\0000\0",
         b"Spawn\0king\0003\0000\0",
         b"Spawned",
+        b"Spawned\0-1",
+        b"Spawned\0" + str(1 << 31).encode(),
         b"Ready\0x",
         b"Failed\0one",
         b"\xff",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import os
 import queue
@@ -181,3 +182,14 @@ def test_own_stacks(capfd: pytest.CaptureFixture[str]) -> None:
     text = capfd.readouterr().err
     assert "[INFO] stacks of this test\n" in text
     assert f'File "{__file__}"' in text
+
+
+def test_own_stacks_without_a_descriptor(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A signal handler of the master logs them: an exception would go off at any place of its loop."""
+
+    def none_is_left() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(module, "open_pipe", none_is_left)
+    log_own_stacks("this test")
+    assert "[ERROR] the stacks of this test cannot be shown: Too many open files\n" in capfd.readouterr().err
