@@ -14,7 +14,7 @@ import time
 from starman import service_links, temporary
 from starman.addresses import AddressKind
 from starman.declaration import SETTINGS
-from starman.errors import ListenError, StarmanError
+from starman.errors import ListenError, StarmanError, StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def check(settings: Settings) -> int:
         parentdeath.tie(os.getpid())
         child = os.fork()
         parentdeath.untie_next()
+    except OSError as error:
+        return report(StartError(f"no process can be made to load the application: {error.strerror}"))
     except StarmanError as error:
         return report(error)
     if child == 0:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Process, Server, environment, free_ports, wait_until
+from tests.functional.commands import run, starman
+from tests.functional.harness import Process, Server, free_ports, wait_until
 
 HELLO = """\
 import time
@@ -35,8 +36,7 @@ def site(tmp_path: Path) -> Path:
 
 
 def check(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "starman", "--check", *arguments, "site_app:app"]
-    return subprocess.run(command, cwd=site, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    return starman("--check", *arguments, "site_app:app", cwd=site)
 
 
 def test_every_listener_is_bound_and_released(site: Path) -> None:
@@ -86,6 +86,21 @@ def test_inherited_sockets_are_not_tried_without_a_supervisor(site: Path) -> Non
     done = check(site, "--listen", "fd://7")
     assert done.returncode == 0
     assert done.stderr == "starman: fd://7 is not tried: the socket is inherited at the start\n"
+
+
+def test_without_another_process_nothing_can_be_loaded(site: Path) -> None:
+    """As under RLIMIT_NPROC or the pids.max of a cgroup."""
+    code = (
+        "import os, sys\n"
+        "def fork():\n"
+        "    raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
+        "os.fork = fork\n"
+        "from starman.cli import main\n"
+        "sys.exit(main(['--check', '--listen', '127.0.0.1:0', 'site_app:app']))\n"
+    )
+    done = run([sys.executable, "-c", code], site)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "starman: no process can be made to load the application: Resource temporarily unavailable\n"
 
 
 def test_an_import_that_hangs_ends_with_its_stacks_at_the_boot_deadline(site: Path) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Process, Server, environment, wait_until
+from tests.functional.commands import run
+from tests.functional.harness import Process, Server, wait_until
 
 HELLO = """\
 import os, signal, threading, time
@@ -90,17 +90,7 @@ def test_commands_that_wait_for_a_child_with_sigchld_ignored(
     tmp_path: Path, arguments: Sequence[str], status: int, words: str
 ) -> None:
     (tmp_path / "site_app.py").write_text(HELLO)
-    command = ignoring_sigchld(*arguments)
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    done = run(ignoring_sigchld(*arguments), tmp_path)
     assert (done.returncode, words in done.stdout + done.stderr, "Traceback" in done.stderr) == (status, True, False), done
 
 
@@ -112,16 +102,7 @@ def test_a_program_that_reaps_every_child_of_its_own_can_be_a_daemon(tmp_path: P
         f"import os, signal, threading, time, starman\n{REAPS}\n"
         "starman.run('site_app:missing', daemonize=True, workers=1, listen='127.0.0.1:0', error_log='log')\n"
     )
-    done = subprocess.run(
-        [sys.executable, str(program)],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    done = run([sys.executable, str(program)], tmp_path)
     assert done.returncode == 1, done
     assert "has no 'missing'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.commands import starman
 from tests.functional.harness import REPOSITORY, Process, Server, environment, wait_until
-from tests.functional.test_start import HELLO, starman
+from tests.functional.test_start import HELLO
 from tests.functional.wire import Client
 
 APPLICATION = """\

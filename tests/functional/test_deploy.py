@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.functional.harness import REPOSITORY, environment
+from tests.functional.commands import starman
+from tests.functional.harness import REPOSITORY
 from tests.functional.tools import run_tool
 
 DEPLOY = REPOSITORY / "examples" / "deploy"
@@ -24,8 +23,7 @@ def checked(arguments: list[str], directory: Path) -> None:
     (directory / "shop" / "wsgi.py").write_text("def application(environ, start_response): ...\n")
     # The directory of the socket is the service's: --check binds there.
     arguments = [argument.replace("/run/starman/", f"{directory}/") for argument in arguments]
-    command = [sys.executable, "-m", "starman", "--check", *arguments]
-    done = subprocess.run(command, cwd=directory, env=environment(None), capture_output=True, text=True, timeout=60, check=False)
+    done = starman("--check", *arguments, cwd=directory)
     assert done.returncode == 0, done.stderr
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.functional.certificates import Pair, TlsClient
-from tests.functional.harness import REPOSITORY, Process, Server, environment, wait_until
+from tests.functional.commands import run
+from tests.functional.harness import Process, Server, wait_until
 from tests.functional.wire import Client, encode_request, refuses
 
 APPLICATION = "tests.functional.parenting:app"
@@ -329,14 +329,7 @@ def test_a_child_of_an_embedded_server_answers_nobody(site: Site, loop: str) -> 
 @pytest.mark.parametrize("variable", [{"FORKS_POOL": "at import"}, {"FORKS_AT_IMPORT": "1"}])
 def test_a_check_leaves_no_process(site: Site, variable: dict[str, str]) -> None:
     """It reports once, and its output ends, for whatever reads it."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "starman", "--check", APPLICATION],
-        cwd=REPOSITORY,
-        env=environment({"FORKS_DIRECTORY": str(site.directory), **variable}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = [sys.executable, "-W", "ignore", "-m", "starman", "--check", APPLICATION]
+    done = run(command, env={"FORKS_DIRECTORY": str(site.directory), **variable})
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("loaded") == 1

@@ -10,8 +10,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,10 +20,11 @@ import requests
 import starman
 from starman.errors import SettingError
 from starman.serving import exclusive
+from tests.functional import commands
 from tests.functional.applications import digest, pattern
 from tests.functional.certificates import Pair, TlsClient
 from tests.functional.conftest import Events
-from tests.functional.harness import REPOSITORY, Server, environment, wait_until
+from tests.functional.harness import REPOSITORY, Server, wait_until
 from tests.functional.load import Load
 from tests.functional.vitals import descriptors
 from tests.functional.wire import Client, TruncatedError, encode_request, refuses
@@ -351,8 +350,7 @@ def test_connections_are_spread_evenly(server_env: dict[str, str]) -> None:
     ids=["options", "variables", "path"],
 )
 def test_a_body_is_not_streamed_to_the_loop(arguments: list[str], env: dict[str, str], names: list[str]) -> None:
-    command = [sys.executable, "-m", "starman", *arguments, APPLICATION]
-    done = subprocess.run(command, check=False, env=environment(env), capture_output=True, text=True, timeout=60)
+    done = commands.starman(*arguments, APPLICATION, env=env)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
     assert [name for name in names if name in done.stderr] == names

@@ -6,8 +6,6 @@ The settings come from the table, so a new one is tried as well.
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,8 @@ import pytest
 from starman.settings import SETTINGS, Setting
 from starman.values import LARGEST
 from tests.functional.certificates import Pair, TlsClient
-from tests.functional.harness import APPLICATION, REPOSITORY, Server, environment
+from tests.functional.commands import starman
+from tests.functional.harness import APPLICATION, Server
 from tests.functional.wire import encode_request
 
 NUMBERS = [setting for setting in SETTINGS.values() if setting.kind.most is not None]
@@ -78,23 +77,14 @@ def test_all_counts_at_once_as_large_as_they_may_be(pair: Pair) -> None:
 def test_what_is_too_large_is_refused_by_name(setting: Setting, tmp_path: Path) -> None:
     too_large = "1" + "0" * (400 if setting in TIMES else 30)
     for value in (too_large, "9" * 5000):
-        command = [sys.executable, "-m", "starman", setting.flag, value, "--print-config"]
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+        done = starman(setting.flag, value, "--print-config")
         assert done.returncode == 2, done
         assert done.stderr.startswith(f"starman: {setting.flag}: ")
         assert setting.kind.valid in done.stderr
         assert "Traceback" not in done.stderr
         assert len(done.stderr) < 600
         (tmp_path / "starman.toml").write_text(f"{setting.name} = {value}\n")
-        done = subprocess.run(
-            [sys.executable, "-m", "starman", "--print-config"],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = starman("--print-config", cwd=tmp_path)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False), done
 
 
@@ -108,10 +98,7 @@ def test_what_is_too_large_is_refused_by_name(setting: Setting, tmp_path: Path) 
     ],
 )
 def test_numbers_of_descriptors(arguments: list[str], variables: dict[str, str | None], words: str) -> None:
-    command = [sys.executable, "-m", "starman", *arguments, APPLICATION]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment(variables), capture_output=True, text=True, timeout=60, check=False
-    )
+    done = starman(*arguments, APPLICATION, env=variables)
     assert done.returncode == 2, done
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.commands import starman
 from tests.functional.harness import REPOSITORY, Process, Server, free_ports
-from tests.functional.test_start import starman
 from tests.functional.wire import Address, Client
 
 HELLO = "examples/hello.py"

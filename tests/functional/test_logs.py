@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.commands import starman
 from tests.functional.harness import REPOSITORY, Server, wait_until
-from tests.functional.test_start import starman
 from tests.functional.wire import encode_request
 
 COMBINED = re.compile(

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.functional.certificates import Pair, TlsClient, trusting
+from tests.functional.commands import starman
 from tests.functional.harness import Process, environment, free_ports
 from tests.functional.load import Load
-from tests.functional.test_start import starman
 from tests.functional.tools import find_tool
 from tests.functional.wire import Client
 

@@ -5,23 +5,17 @@ from __future__ import annotations
 import signal
 import socket
 import stat
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Process, Server, environment
+from tests.functional.commands import starman
+from tests.functional.harness import Process, Server
 from tests.functional.wire import Client
 
 HELLO = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'from %s']\n"
-
-
-def starman(*arguments: str, cwd: Path, env: dict[str, str | None] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    command = [sys.executable, "-m", "starman", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment(env), capture_output=True, text=True, timeout=60, check=False)
 
 
 def body_of(server: Server, target: str = "/") -> bytes:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import REPOSITORY, Server, environment
+from tests.functional.commands import run
+from tests.functional.harness import REPOSITORY, Server
 from tests.functional.wire import encode_request
 
 # Imported by each interpreter: no file can be made in these directories, as on a file system that is read-only.
@@ -62,8 +63,7 @@ class Site:
 
     def check(self, read_only: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-W", "error", "-m", "starman", "--check", "--listen", "127.0.0.1:0", "site_app:app"]
-        env = environment(self.env(read_only, **variables))
-        return subprocess.run(command, cwd=self.directory, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return run(command, self.directory, self.env(read_only, **variables))
 
 
 @pytest.fixture

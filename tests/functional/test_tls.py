@@ -22,6 +22,7 @@ import requests
 
 from tests.functional.applications import digest, pattern
 from tests.functional.certificates import Pair, TlsClient, trusting
+from tests.functional.commands import starman
 from tests.functional.conftest import Events
 from tests.functional.harness import Server, environment, wait_until
 from tests.functional.tools import curl, run_tool
@@ -488,8 +489,7 @@ def refused(*arguments: str, cwd: Path) -> str:
     """What the command says when it does not start; with --check it must say the same."""
     said = []
     for first in ([], ["--check"]):
-        command = [sys.executable, "-m", "starman", *first, "--workers", "1", *arguments, "app:app"]
-        done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+        done = starman(*first, "--workers", "1", *arguments, "app:app", cwd=cwd)
         assert done.returncode != 0, done.stdout
         assert "Traceback" not in done.stderr, done.stderr
         said.append(done.stderr)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.commands import starman
 from tests.functional.harness import REPOSITORY, Server, environment, wait_until
-from tests.functional.test_start import starman
 from tests.functional.wire import Client, encode_request
 
 APPLICATION = """
