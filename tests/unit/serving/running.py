@@ -51,6 +51,18 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 0.3)
 
 
+def kind_of_service(name: str, directory: Path) -> dict[str, Any]:
+    """The arguments of `Running` for a kind of loop, socket or service."""
+    kinds: dict[str, dict[str, Any]] = {
+        "uvloop": {},
+        "unix": {"path": directory / "s"},
+        "asyncio": {"use_uvloop": False},
+        "inline": {"in_loop": True},
+        "stream": {"stream_body": True},
+    }
+    return kinds[name]
+
+
 class Listening:
     """What an Acceptor needs of a listener."""
 

@@ -28,26 +28,15 @@ from starman.wsgi.body import RequestBody
 from starman.wsgi.spoolspace import SpoolLease
 from tests.functional.harness import wait_until
 from tests.functional.wire import Client, TruncatedError, encode_request
-from tests.unit.serving.running import SECONDS, Running, descriptors, hasten, reset
+from tests.unit.serving.running import SECONDS, Running, descriptors, reset
+
+pytestmark = pytest.mark.usefixtures("fast")
 
 Start = Callable[..., Any]
 Capture = pytest.CaptureFixture[str]
 BIG = os.urandom(1 << 20) * 8
 
 HELLO = encode_request("GET", "/hello")
-
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasten(monkeypatch)
-
-
-@pytest.fixture(params=["uvloop", "unix", "asyncio"])
-def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The loops and kinds of sockets that everything has to work with."""
-    return {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}, "inline": {"in_loop": True}}[
-        request.param
-    ]
 
 
 # For tests whose application waits for nothing: also where it runs in the loop.

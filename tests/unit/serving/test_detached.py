@@ -9,7 +9,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,24 +17,15 @@ import pytest
 from starman.serving import relay as relay_module
 from starman.serving.detached import Detached
 from tests.functional.harness import wait_until
-from tests.unit.serving.running import SECONDS, Running, hasten, reset
+from tests.unit.serving.running import SECONDS, Running, reset
+
+pytestmark = pytest.mark.usefixtures("fast")
 
 Start = Callable[..., Any]
 Capture = pytest.CaptureFixture[str]
 
 UPGRADE = b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: upper\r\n\r\n"
 BIG = os.urandom(1 << 20) * 4
-
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasten(monkeypatch)
-
-
-@pytest.fixture(params=["uvloop", "unix", "asyncio"])
-def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The loops and kinds of sockets that everything has to work with."""
-    return {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}}[request.param]
 
 
 @pytest.fixture(params=[b"", b"early"], ids=["direct", "relayed"])

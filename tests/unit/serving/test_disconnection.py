@@ -14,7 +14,7 @@ from starman.serving import disconnection
 from starman.serving import socketstate as socketstate_module
 from tests.functional.harness import wait_until
 from tests.functional.wire import Client, encode_request
-from tests.unit.serving.running import SECONDS, Running, hasten, reset
+from tests.unit.serving.running import SECONDS, Running, hasten, kind_of_service, reset
 
 Start = Callable[..., Any]
 UPGRADE = [("Connection", "upgrade"), ("Upgrade", "x")]
@@ -28,9 +28,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["uvloop", "unix", "asyncio", "inline"])
 def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    return {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}, "inline": {"in_loop": True}}[
-        request.param
-    ]
+    return kind_of_service(request.param, tmp_path)
 
 
 class Waiting:

@@ -30,7 +30,9 @@ from starman.serving import service as service_module
 from starman.serving.inline import Inline
 from tests.functional.wire import Client, TruncatedError, encode_request
 from tests.unit.serving.fakes import FakeHead, FakeLoop
-from tests.unit.serving.running import SECONDS, Running, hasten, reset
+from tests.unit.serving.running import SECONDS, Running, reset
+
+pytestmark = pytest.mark.usefixtures("fast")
 
 Start = Callable[..., Any]
 BLOCK = b"x" * 65_536
@@ -39,11 +41,6 @@ BLOCK = b"x" * 65_536
 # little room, which it takes as half of what it may use.
 SMALL = 16_384
 MOST_AHEAD = 6 * len(BLOCK)
-
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasten(monkeypatch)
 
 
 class Application:

@@ -12,15 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.serving.running import Running, hasten
+from tests.unit.serving.running import Running
+
+pytestmark = pytest.mark.usefixtures("fast")
 
 BLOCK_BYTES = 65_536
 BLOCKS = 20
-
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasten(monkeypatch)
 
 
 def block(number: int) -> bytes:

@@ -16,7 +16,7 @@ from starman.wsgi.body import SPOOL_BATCH_BYTES
 from starman.wsgi.bodymemory import FREE_BYTES, BodyMemory
 from tests.functional.harness import wait_until
 from tests.functional.wire import Client, encode_chunks, encode_request
-from tests.unit.serving.running import SECONDS, Running, hasten, reset
+from tests.unit.serving.running import SECONDS, Running, hasten, kind_of_service, reset
 
 Start = Callable[..., Any]
 MEBIBYTE = 1 << 20
@@ -29,10 +29,9 @@ def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     hasten(monkeypatch)
 
 
-@pytest.fixture(params=["uvloop", "unix", "asyncio", "in loop"])
+@pytest.fixture(params=["uvloop", "unix", "asyncio", "inline"])
 def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    kinds = {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}, "in loop": {"in_loop": True}}
-    return kinds[request.param]
+    return kind_of_service(request.param, tmp_path)
 
 
 @pytest.fixture

@@ -26,20 +26,12 @@ from starman.serving.service import Service
 from starman.settings import Settings
 from tests.functional.harness import wait_until
 from tests.functional.wire import NoResponseError, TruncatedError, encode_request
-from tests.unit.serving.running import SECONDS, Listening, Running, hasten, open_descriptors, reset
+from tests.unit.serving.running import SECONDS, Listening, Running, open_descriptors, reset
 from tests.unit.serving.test_connection import HELLO, Gate, big, echo
 
+pytestmark = pytest.mark.usefixtures("fast")
+
 Start = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasten(monkeypatch)
-
-
-@pytest.fixture(params=["uvloop", "unix", "asyncio"])
-def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    return {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}}[request.param]
 
 
 def test_a_drain_finishes_what_is_in_flight_and_says_so(options: dict[str, Any]) -> None:

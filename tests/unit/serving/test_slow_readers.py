@@ -43,12 +43,6 @@ def spools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=["uvloop", "unix", "asyncio"])
-def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The loops and kinds of sockets that everything has to work with."""
-    return {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}}[request.param]
-
-
 class Application:
     """/big is finished at once; /stream is made block by block; /pause waits before its last block; all else is small."""
 

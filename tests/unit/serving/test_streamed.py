@@ -18,7 +18,9 @@ from starman.serving import clock as clock_module
 from starman.serving.bodystream import FULL_BYTES, MOST_DROPPED
 from tests.functional.harness import wait_until
 from tests.functional.wire import Client, TruncatedError, WireError, encode_chunks, encode_request
-from tests.unit.serving.running import SECONDS, Running, hasten, open_descriptors, reset
+from tests.unit.serving.running import SECONDS, Running, open_descriptors, reset
+
+pytestmark = pytest.mark.usefixtures("fast")
 
 Start = Callable[..., Any]
 Environ = dict[str, Any]
@@ -29,16 +31,9 @@ EXPECT = ("Expect", "100-continue")
 HELLO = encode_request("GET", "/hello")
 
 
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasten(monkeypatch)
-
-
-@pytest.fixture(params=["uvloop", "unix", "asyncio"])
-def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The loops and kinds of sockets that everything has to work with."""
-    more: dict[str, Any] = {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}}[request.param]
-    return {"stream_body": True, **more}
+@pytest.fixture
+def options(options: dict[str, Any]) -> dict[str, Any]:
+    return {"stream_body": True, **options}
 
 
 def head(target: str, length: int | None, *fields: tuple[str, str]) -> bytes:

@@ -18,7 +18,7 @@ from starman.serving import connection as connection_module
 from starman.serving.connection import Connection
 from starman.serving.upload import Upload
 from tests.functional.wire import encode_request
-from tests.unit.serving.running import Running, hasten
+from tests.unit.serving.running import Running, hasten, kind_of_service
 
 Start = Callable[..., Any]
 
@@ -36,8 +36,7 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["uvloop", "unix", "asyncio", "stream"])
 def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The loops and kinds of sockets that everything has to work with, and bodies that are read as they arrive."""
-    kinds = {"uvloop": {}, "unix": {"path": tmp_path / "s"}, "asyncio": {"use_uvloop": False}, "stream": {"stream_body": True}}
-    return kinds[request.param]
+    return kind_of_service(request.param, tmp_path)
 
 
 def length(environ: dict[str, Any], start_response: Start) -> list[bytes]:

@@ -10,13 +10,10 @@ import pytest
 
 from tests.functional.harness import wait_until
 from tests.functional.wire import encode_request
-from tests.unit.serving.running import SECONDS, Running, hasten, reset
+from tests.unit.serving.running import SECONDS, Running, reset
 from tests.unit.serving.test_connection import Gate, big
 
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasten(monkeypatch)
+pytestmark = pytest.mark.usefixtures("fast")
 
 
 def requests_of(running: Running) -> int:
