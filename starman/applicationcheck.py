@@ -62,8 +62,17 @@ def _problem(application: object) -> str | None:
     """Why `application` cannot be a WSGI application; None when it can, or when that cannot be told."""
     if not callable(application):
         return f"it is {kind_of(application)}, not a WSGI application, which is a callable"
+    try:
+        return _visible_problem(application)
+    except Exception:  # reading its attributes runs its own code, and fails for a proxy that is not bound yet, for example
+        return None
+
+
+def _visible_problem(application: object) -> str | None:
+    """What `_problem` returns, as far as the attributes of a callable tell. Raises what reading them raises."""
     for function in (application, getattr(application, "__call__", None)):  # noqa: B004 - the method itself is wanted
-        if getattr(getattr(function, "__code__", None), "co_flags", 0) & CO_COROUTINE:
+        flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+        if isinstance(flags, int) and flags & CO_COROUTINE:  # an object may have any attribute that it is asked for
             return "it is an ASGI application; starman serves WSGI"
     if _accepts(application, 2) is False:
         return "it cannot be called with (environ, start_response), as a WSGI application is"

@@ -14,7 +14,7 @@ from starman.applicationcheck import check_application, kind_of
 from starman.discovery import find_application
 from starman.errors import LoadError
 from starman.settings import nearest
-from starman.tracebacks import formatted, shown, type_name
+from starman.tracebacks import formatted, kind, shown, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,8 +58,11 @@ def describe(settings: Settings, application: object = None) -> str:
     `application` is the callable that was given to `run()`, if one was.
     """
     if application is not None:
-        named = application if hasattr(application, "__qualname__") else type(application)
-        return f"{getattr(named, '__module__', None) or 'built-in'}:{named.__qualname__}"
+        try:
+            named = application if hasattr(application, "__qualname__") else type(application)
+            return f"{getattr(named, '__module__', None) or 'built-in'}:{named.__qualname__}"
+        except Exception:  # a proxy that is not bound yet, for example
+            return kind(application)
     if settings.eval is not None:
         expression = " ".join(settings.eval.split())
         return f"-e {expression if len(expression) <= 60 else expression[:59] + '…'}"

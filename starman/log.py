@@ -17,6 +17,9 @@ from starman.logqueue import LogQueue
 _LAST_LINES = 1.0
 # How much of a text is logged when there is no memory for all of it, in characters.
 _SHORT = 1000
+# How much of any text is logged, in characters: its beginning and its end, half of this each. Looking at each character of an
+# exception that shows a request body would stop the whole process for a second per 10 MB.
+_MOST = 131_072
 
 
 def info(text: str) -> None:
@@ -63,11 +66,21 @@ def escaped(text: str) -> str:
 
 
 def _write(level: str, text: str) -> None:
+    text = _bounded(text)
     # When there is no memory for all of it: its first characters have what matters.
     for part in (slice(None), slice(_SHORT)):
         with contextlib.suppress(Exception):
             _queue.put(_line(level, text[part]).encode("utf-8", "backslashreplace"))
             break
+
+
+def _bounded(text: str) -> str:
+    """`text`, or its beginning and its end, with a line between them that says how much is missing."""
+    left_out = len(text) - _MOST
+    if left_out <= 0:
+        return text
+    half = _MOST // 2
+    return f"{text[:half]}\n... {left_out} characters left out ...\n{text[-half:]}"
 
 
 def _line(level: str, text: str) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _LINKS = ("__cause__", "__context__", "__suppress_context__", "__traceback__")
 # How many exceptions of a chain of causes and contexts are shown.
 _MOST_LINKS = 100
+# How much of an exception's text is looked at for its first line.
+_MOST_CHARACTERS = 10_000
 
 # Memory that is kept for a moment without memory: 64 kB.
 _RESERVE_BLOCK = 400
@@ -45,7 +47,7 @@ def kind(value: object) -> str:
 
 def named(error: BaseException) -> str:
     """The exception in one line, as at the end of a traceback: `ValueError: too large`."""
-    lines = shown(error).splitlines()
+    lines = shown(error)[:_MOST_CHARACTERS].splitlines()
     return f"{type_name(error)}: {lines[0]}" if lines else type_name(error)
 
 

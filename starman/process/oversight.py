@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 
 import anyio
 import anyio.to_thread
 
 from starman import log
+from starman.process.forking import STACKS
 from starman.process.messages import Spent
 from starman.process.pages import give_back_free_pages
 from starman.process.wear import Wear, used_bytes
@@ -29,6 +31,9 @@ _WEIGH_SHARE = 0.005
 # A worker that has finished no request for so many ticks, and runs none, gives back what memory it has kept for the next ones.
 _IDLE_TICKS = 10
 
+# What the master tells a worker by signals. Other signals may be blocked: a thread of the application may wait for them.
+_NEEDED = frozenset({signal.SIGQUIT, signal.SIGTERM, STACKS})
+
 
 class Oversight:
     """The `Overseer` of a worker's service. All methods are the loop's.
@@ -46,6 +51,7 @@ class Oversight:
         "_settings",
         "_slot",
         "_told",
+        "_told_of_signals",
         "_wear",
         "draining",
         "on_give_up",
@@ -63,6 +69,7 @@ class Oversight:
         self._finished = 0
         self._idle_ticks = 0
         self._told = False
+        self._told_of_signals = False
         self.draining = False
         self.on_harakiri: Callable[[], None] = _nothing
         self.on_give_up: Callable[[str], None] = _nothing
@@ -82,6 +89,7 @@ class Oversight:
     def tick(self, finished: int, connections: int, busy: int) -> None:
         """Show that the loop is alive, look whether the worker is spent, and whether it has nothing to do."""
         now = time.monotonic()
+        self._unblock_signals()
         self._rest(finished, busy)
         if self._place is not None:
             self._place.beat(now, finished, connections, busy, self.draining)
@@ -89,6 +97,14 @@ class Oversight:
             reason = self._wear.reason(finished, now, self._memory_bytes)
             if reason is not None:
                 self._told = self._channel.send(Spent(reason))
+
+    def _unblock_signals(self) -> None:
+        """Unblock what the application has blocked in the main thread: a worker that does not hear a stop would be killed."""
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, _NEEDED) & _NEEDED
+        if blocked and not self._told_of_signals:
+            self._told_of_signals = True
+            names = ", ".join(signal.Signals(signum).name for signum in sorted(blocked))
+            log.warning(f"the application has blocked signals that this worker needs, which are unblocked: {names}")
 
     def _rest(self, finished: int, busy: int) -> None:
         if busy or finished != self._finished:

@@ -217,6 +217,11 @@ def colliding(environ: Environ, start_response: StartResponse) -> Body:
     return body
 
 
+def shown(environ: Environ, start_response: StartResponse) -> Body:
+    """Raise an exception whose message is the body of the request, with a line break."""
+    raise ValueError(environ["wsgi.input"].read().decode() + "\nthe end")
+
+
 def held(environ: Environ, start_response: StartResponse) -> Body:
     """The body's buffer cannot be closed while there is a view of it."""
     environ["wsgi.input"].read()
@@ -276,6 +281,6 @@ FUNCTIONS: dict[str, Callable[[Environ, StartResponse], Body]] = {
     function.__name__: function
     for function in (
         *(ok, recurse, chain, status, value, fields, exc_info, iterable, file, closing, mutated, mutated_failing, colliding),
-        *(exhaust, held, errors, stderr_none, stderr_print, later, count),
+        *(exhaust, held, shown, errors, stderr_none, stderr_print, later, count),
     )
 }

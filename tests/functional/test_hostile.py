@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Server
+from tests.functional.harness import REPOSITORY, Server
 from tests.functional.wire import NoResponseError
 
 THREADS = 2
@@ -38,6 +38,17 @@ FAILURES = {
     "/stderr_print": "ValueError",
 }
 # What is spoilt when the response is complete: it arrives.
+BLOCKING = """
+import signal
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGQUIT})
+
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"blocked"]
+"""
+
 SPOILT = ["/closing", "/mutated", "/colliding", "/held"]
 
 
@@ -129,3 +140,28 @@ def test_an_exception_that_is_put_into_an_idle_thread_does_not_end_it() -> None:
                 with contextlib.suppress(NoResponseError):
                     client.get("/ok")
             assert counted(server) == before
+
+
+def test_of_an_exception_that_shows_a_large_body_only_a_part_is_logged(server: Server) -> None:
+    """Escaping the whole text would stop the process for seconds, and so all other clients."""
+    before = counted(server)
+    with server.client(timeout=60) as client:
+        assert client.request("POST", "/shown", body=b"x" * 20_000_000).status == 500
+    server.wait_for(
+        r"the application failed: POST /shown\n(  .*\n)+?  \.\.\. 19\d{6} characters left out \.\.\.\n(  x+\n)+  the end\n", 60
+    )
+    with server.client() as client:
+        assert client.get("/ok").body == b"ok"
+    assert counted(server) == before
+
+
+def test_an_application_that_blocks_signals_does_not_keep_its_worker_from_stopping(tmp_path: Path) -> None:
+    (tmp_path / "blocking.py").write_text(BLOCKING)
+    with Server(
+        "blocking:app", "--workers", "1", "--graceful-timeout", "10", cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)}
+    ) as server:
+        server.wait_for("the application has blocked signals that this worker needs, which are unblocked: SIGQUIT, SIGTERM")
+        with server.client() as client:
+            assert client.get("/").body == b"blocked"
+        assert server.stop() == 0
+    assert "did not end in time" not in server.log

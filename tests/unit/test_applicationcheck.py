@@ -64,6 +64,31 @@ class Lying:
         return []
 
 
+class Unbound(Instance):
+    """As a proxy outside of its context: reading an attribute that it has not raises."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(f"working outside of context: {name}")
+
+
+class Shut(Instance):
+    def __getattribute__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+class Nameless(Instance):
+    @property
+    def __name__(self) -> str:
+        raise LookupError
+
+
+class Open(Instance):
+    """It has every attribute that it is asked for."""
+
+    def __getattr__(self, name: str) -> object:
+        return Open()
+
+
 APPLICATIONS = [
     plain,
     with_database,
@@ -82,6 +107,12 @@ APPLICATIONS = [
 
 @pytest.mark.parametrize("application", APPLICATIONS, ids=lambda application: type(application).__name__)
 def test_applications(application: object) -> None:
+    assert check_application(application, "'app:it'", "app:it") is application
+
+
+@pytest.mark.parametrize("kind", [Unbound, Shut, Nameless, Open])
+def test_applications_whose_attributes_are_of_no_use(kind: type) -> None:
+    application = kind()
     assert check_application(application, "'app:it'", "app:it") is application
 
 

@@ -410,6 +410,12 @@ class Instance:
         return []
 
 
+class Unbound(Instance):
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(f"working outside of context: {name}")
+
+
 def test_descriptions_of_a_callable() -> None:
+    assert describe(Settings.of(), Unbound()) == f"{__name__}.Unbound"
     assert describe(Settings.of(), call) == f"{__name__}:call"
     assert describe(Settings.of(), Instance()) == f"{__name__}:Instance"

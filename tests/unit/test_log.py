@@ -40,3 +40,12 @@ def test_the_table_does_not_grow_with_what_it_is_asked() -> None:
     before = len(log._ESCAPES)
     log.escaped("".join(map(chr, range(0x3000))))
     assert len(log._ESCAPES) == before
+
+
+def test_of_a_very_long_text_the_beginning_and_the_end_are_written(capfd: pytest.CaptureFixture[str]) -> None:
+    log.error("first\n" + "x" * 10_000_000 + "\nlast")
+    written = capfd.readouterr().err
+    assert "] [ERROR] first\n  xxx" in written
+    assert f"xxx\n  ... {10_000_011 - log._MOST} characters left out ...\n  xxx" in written
+    assert written.endswith("xxx\n  last\n")
+    assert len(written) < log._MOST + 200

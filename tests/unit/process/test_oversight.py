@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -118,3 +119,20 @@ def test_a_worker_without_work_gives_memory_back_once(pair: tuple[Channel, Chann
     for _ in range(100):
         oversight.tick(101, 0, 0)
     assert len(given) == 2
+
+
+def test_signals_that_the_worker_needs_do_not_stay_blocked(
+    pair: tuple[Channel, Channel], capfd: pytest.CaptureFixture[str]
+) -> None:
+    oversight = Oversight(pair[1], 1, None, Settings.of())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1})
+    try:
+        oversight.tick(0, 0, 0)
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        assert not blocked & {signal.SIGTERM, signal.SIGQUIT}
+        assert signal.SIGUSR1 in blocked, "a thread of the application may wait for it"
+        oversight.tick(0, 0, 0)
+        assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert capfd.readouterr().err.count("has blocked signals that this worker needs, which are unblocked: SIGQUIT, SIGTERM") == 1
