@@ -83,7 +83,7 @@ def _wait(child: int, seconds: float) -> int:
                 )
                 os.kill(child, STACKS)
                 deadline = time.monotonic() + _STACKS_SECONDS
-                while _ended(child) is None and time.monotonic() < deadline:
+                while (code := _ended(child)) is None and time.monotonic() < deadline:
                     time.sleep(_LOOK_SECONDS)
                 return 1
             time.sleep(_LOOK_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import os
 import socket
 from collections.abc import Iterator
@@ -141,3 +142,13 @@ def test_what_was_sent_is_heard_though_its_sender_left_messages_unread() -> None
         assert heard[0] == Failed(reason)
     assert ours.hear() is None
     ours.close()
+
+
+@pytest.mark.parametrize("packet", [b"what?", b"Spawn\0nothing\0001\0001\0", b"\xff", b"x" * 40_000])
+def test_what_is_no_message_leaves_no_descriptor(pair: Pair, packet: bytes) -> None:
+    before = os.listdir("/proc/self/fd")
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1]))]
+    pair[0]._socket.sendmsg([packet], rights)
+    with pytest.raises(ValueError):  # noqa: PT011 - each has a reason of its own
+        pair[1].receive()
+    assert os.listdir("/proc/self/fd") == before
