@@ -57,6 +57,33 @@ def test_a_body_that_no_thread_can_store_is_a_503() -> None:
             assert uploading.request("POST", "/", body=BODY).status == 200
 
 
+def test_without_any_thread_the_logs_and_the_measuring_wait(tmp_path: Path) -> None:
+    """Not even one that anyio has kept. The application runs in the loop."""
+    access, old = tmp_path / "access", tmp_path / "old"
+    arguments = ["--workers", "1", "--threads", "0", "--access-log", str(access), "--max-worker-memory", "2000000000"]
+    with Server(APPLICATION, *arguments) as server:
+        pids = server.worker_pids()
+        with server.client() as client:
+            client.get("/limit-all")
+            server.wait_for("the access log cannot be written now, and another attempt follows: can't start new thread", 30)
+            server.wait_for(r"the memory of this worker cannot be measured for now \(max_worker_memory\): can't start new", 30)
+            access.rename(old)
+            server.signal(signal.SIGUSR1)
+            server.wait_for("reopening the logs")
+            assert client.get("/still-served").status == 200
+            assert client.get("/free").status == 200
+            server.wait_for("the logs are reopened", timeout=30)
+            assert client.get("/again").status == 200
+            assert wait_until(lambda: access.exists() and "/again" in access.read_text(), 30)
+            assert "/still-served" in old.read_text() + access.read_text()
+            assert client.get("/limit-all").status == 200
+            assert client.get("/last").status == 200
+        assert server.worker_pids() == pids
+    # Written by the loop at the end.
+    assert "/last" in access.read_text()
+    assert "Traceback" not in server.log
+
+
 LIMITED = """
 import threading
 start = threading.Thread.start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -15,9 +16,19 @@ def fail(self: threading.Thread) -> NoReturn:
     raise RuntimeError("can't start new thread")
 
 
+def retire_idle_threads() -> None:
+    """Leave anyio none of the threads that it has, as if all of them were busy. In its loop's thread."""
+    for thread in threading.enumerate():
+        if hasattr(thread, "idle_workers"):
+            thread.idle_workers.clear()
+            thread.idle_workers = deque()
+
+
 def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    if environ["PATH_INFO"] == "/limit":
+    if environ["PATH_INFO"] in ("/limit", "/limit-all"):
         threading.Thread.start = fail  # type: ignore[method-assign]
+        if environ["PATH_INFO"] == "/limit-all":
+            retire_idle_threads()
     elif environ["PATH_INFO"] == "/free":
         threading.Thread.start = _start  # type: ignore[method-assign]
     body = f"{os.getpid()} {hashlib.md5(environ['wsgi.input'].read()).hexdigest()}".encode()
