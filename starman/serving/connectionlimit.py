@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _MOST = 65_536
 # The reserve for the application: an eighth of the descriptors, within these bounds, and never more than half of them.
 _LEAST_RESERVE, _MOST_RESERVE = 64, 1024
+# So many connections may take descriptors of the reserve: an application that uses all others must not end the service.
+_ALWAYS = 16
 # How long (seconds) to wait before the next search for a connection that may be closed. Longer if the last search took long.
 _PAUSE = 0.05
 _REST_BETWEEN_LOOKS = 10
@@ -59,7 +61,8 @@ class ConnectionLimit:
         """Whether there is no room for another connection, besides `pending` ones that are being made. Then call `make_room`."""
         if self._is_over:
             self._is_over = _lowest_free() >= self._ceiling
-        return self._is_over or len(self._shared.connections) + pending >= self._most
+        count = len(self._shared.connections) + pending
+        return count >= self._most or (self._is_over and count >= _ALWAYS)
 
     def make_room(self, pending: int) -> bool:
         """Close an idle connection for the one that waits. False: none is idle, and nothing may be accepted."""
@@ -67,15 +70,24 @@ class ConnectionLimit:
             return True
         if pending:  # the pending ones will be idle or busy in a moment
             return False
+        cause = "the descriptors that are left are kept for the application" if self._is_over else "max_connections"
         self._shared.shortages.add(
             "no connection is accepted for now, because none is idle that could be closed",
-            f"{len(self._shared.connections)} are open (max_connections)",
+            f"{len(self._shared.connections)} are open ({cause})",
         )
         return False
 
     def accepted(self, fd: int) -> None:
         """A connection was accepted, with this descriptor."""
-        if fd >= self._ceiling and not self.close_one():
+        if fd < self._ceiling:
+            return
+        if len(self._shared.connections) < _ALWAYS:
+            self._is_over = True
+            self._shared.shortages.add(
+                f"the application uses so many descriptors that at most {_ALWAYS} connections are accepted",
+                f"a new connection is descriptor {fd}, of {self._ceiling} without the reserve (ulimit -n)",
+            )
+        elif not self.close_one():
             self._is_over = True
 
     def tick(self) -> None:

@@ -19,6 +19,8 @@ APPLICATION = """
 import os, resource, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
+held = [open(os.devnull) for _ in range(int(os.environ.get("HELD", "0")))]
+
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/wait":
         with open(os.environ["GATE"] + ".entered", "a") as entered:
@@ -38,8 +40,8 @@ SILENT = 400
 def serve(tmp_path: Path) -> Callable[..., Server]:
     (tmp_path / "limited.py").write_text(APPLICATION)
 
-    def start(*arguments: str, listen: str = "127.0.0.1:0") -> Server:
-        env = {"GATE": str(tmp_path / "gate")}
+    def start(*arguments: str, listen: str = "127.0.0.1:0", held: int = 0) -> Server:
+        env = {"GATE": str(tmp_path / "gate"), "HELD": str(held)}
         return Server("limited:app", "--workers", "1", "-I", str(tmp_path), *arguments, listen=listen, env=env)
 
     return start
@@ -79,6 +81,19 @@ def test_silent_clients_keep_nobody_out(sent: bytes, serve: Callable[..., Server
         server.wait_for("ERROR. idle connections are closed to make room for new ones: [0-9]+ are open")
         assert server.log.count("Too many open files") == 0
         assert "Traceback" not in server.log
+
+
+def test_an_application_that_holds_most_descriptors_is_served_still(serve: Callable[..., Server]) -> None:
+    """All but the reserve are in use before the first connection: a few connections may take some of the reserve."""
+    with serve(held=180) as server, ExitStack() as stack:
+        for _ in range(5):
+            kept = stack.enter_context(server.client())
+            assert kept.get("/").body == b"hello"
+        for _ in range(20):
+            with server.client() as client:
+                assert client.get("/").body == b"hello"
+        assert kept.get("/").body == b"hello"
+        server.wait_for("ERROR. the application uses so many descriptors that at most 16 connections are accepted")
 
 
 def test_the_longest_idle_goes_first_and_a_busy_one_never(serve: Callable[..., Server], tmp_path: Path) -> None:

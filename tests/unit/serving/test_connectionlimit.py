@@ -37,10 +37,10 @@ def test_auto_leaves_a_reserve_for_the_application(soft: int, most: int, monkeyp
 
 
 def test_what_the_application_has_open_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of a new descriptor tells: here it is 200, of 256, with two connections."""
+    """The number of a new descriptor tells: here it is 200, of 256, with 20 connections."""
     free = [200]
     monkeypatch.setattr(module, "_lowest_free", lambda: free[0])
-    reached = limit(monkeypatch, 256, 1000, 2)
+    reached = limit(monkeypatch, 256, 1000, 20)
     reached.accepted(191)
     assert not reached.is_reached(0)
     reached.accepted(200)
@@ -48,6 +48,19 @@ def test_what_the_application_has_open_counts(monkeypatch: pytest.MonkeyPatch) -
     assert not reached.make_room(0)
     free[0] = 100
     assert not reached.is_reached(0)
+
+
+def test_an_application_that_uses_all_descriptors_leaves_some_connections(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "_lowest_free", lambda: 200)
+    few = limit(monkeypatch, 256, 1000, 3)
+    few.accepted(200)
+    assert not few.is_reached(0)
+    assert not few.is_reached(12)
+    assert few.is_reached(13)
+    few._shared.shortages.close()
+    assert "the application uses so many descriptors that at most 16 connections are accepted" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("size", [5, 3_000_000])
