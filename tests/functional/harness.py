@@ -93,7 +93,7 @@ class Process:
         with self._changed:
             return self._status
 
-    def wait_for(self, pattern: str, timeout: float = 10.0, count: int = 1) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = 30.0, count: int = 1) -> re.Match[str]:
         """Wait until the log holds `count` matches of `pattern`; the last of them. Fails the test after `timeout` seconds."""
         found: list[re.Match[str]] = []
 
@@ -330,7 +330,7 @@ def _ports() -> Iterator[int]:
     raise AssertionError("every block of ports is in use by another test process")
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
+def wait_until(condition: Callable[[], bool], timeout: float = 30.0) -> bool:
     """Poll `condition` until it holds; whether it did within `timeout` seconds. Only for what nobody announces."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -45,9 +46,9 @@ def ask(client: Client, bytes_range: str, method: str = "GET") -> Response:
     ],
 )
 def test_a_range_is_sent_without_reading_what_is_before_it(server: Server, bytes_range: str, first: int, body: bytes) -> None:
-    taken = []
+    taken = [math.inf]
     with server.client() as client:
-        for _ in range(3):
+        while len(taken) < 10 and min(taken) >= 0.5:  # another program may have the processor for a while
             begin = time.monotonic()
             response = ask(client, bytes_range)
             taken.append(time.monotonic() - begin)

@@ -25,7 +25,7 @@ from starman.serving.service import Service
 from starman.settings import Settings
 from tests.functional.wire import Address, Client
 
-SECONDS = 10.0
+SECONDS = 20.0
 
 
 def descriptors() -> list[str]:
