@@ -10,11 +10,12 @@ from functools import partial
 
 from starman import appfork, log, service_links, standard, temporary
 from starman.errors import SettingError, StartError
+from starman.inflight import counted
 from starman.workdir import Workdir, started_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from starman.process.blueprint import Program
     from starman.process.handover import Handover
@@ -103,12 +104,7 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     chosen = from_keywords(app, settings, os.environ, workdir.start).located(workdir.absolute)
     with error_log(chosen.error_log, errors):
         inheritance = Inheritance.take(os.environ)
-        for warning in (*chosen.warnings(), *inheritance.warnings):
-            log.warning(warning)
-        if (found := temporary.warning(chosen, os.environ)) is not None:
-            log.warning(found)
-        if (ignored := service_links.notice(os.environ)) is not None:
-            log.info(ignored)
+        _log_notes(chosen, inheritance.warnings)
         application = _mounted(app, chosen, "serve(app)") if callable(app) else _load(chosen)
         listeners = open_listeners(inheritance.addresses(chosen), chosen)
         belongings = Belongings(listeners, signals=False)
@@ -238,12 +234,7 @@ def _be_master(
                 _create_logs(settings, identity)
                 identity.assume()
             with ErrorLog(settings.error_log, directory=program.workdir.base) as error_log:
-                for warning in (*settings.warnings(), *inheritance.warnings, *_pid_file_warnings(settings, identity)):
-                    log.warning(warning)
-                if (found := temporary.warning(settings, os.environ)) is not None:
-                    log.warning(found)
-                if (ignored := service_links.notice(os.environ)) is not None:
-                    log.info(ignored)
+                _log_notes(settings, [*inheritance.warnings, *_pid_file_warnings(settings, identity)])
                 if inheritance.fds:
                     log.info(inheritance.describe([listener.url for listener in listeners]))
                 master = Master(Blueprint(settings, listeners, program), error_log)
@@ -251,6 +242,15 @@ def _be_master(
         finally:
             for listener in listeners:
                 listener.close()
+
+
+def _log_notes(settings: Settings, warnings: Iterable[str]) -> None:
+    """Log what an operator should know at a start: `warnings`, those of the settings, and what was found around the process."""
+    for warning in (*settings.warnings(), *warnings, temporary.warning(settings, os.environ)):
+        if warning is not None:
+            log.warning(warning)
+    if (ignored := service_links.notice(os.environ)) is not None:
+        log.info(ignored)
 
 
 def _pid_file_warnings(settings: Settings, identity: Identity | None) -> list[str]:
@@ -280,7 +280,7 @@ def _create_logs(settings: Settings, identity: Identity) -> None:
 def _announce(settings: Settings, listeners: Sequence[Listener]) -> None:
     from starman.version import VERSION
 
-    threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
+    threads = counted(settings.threads, "thread")
     log.info(f"starman {VERSION} ready: 1 worker × {threads} on {', '.join(listener.url for listener in listeners)}")  # noqa: RUF001
 
 

@@ -17,6 +17,7 @@ import time
 
 from starman.errors import SettingError, StartError
 from starman.output import kind_of
+from starman.process.procstat import FIRST_FIELD, read_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,14 +141,13 @@ def _wrote(pid: int, path: str) -> bool:
     except PermissionError:
         pass  # it lives, as another user's
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # proc(5): the fields after the name in parentheses begin with field 3, the state.
-            fields = file.read().rpartition(b")")[2].split()
-        if fields[0] in (b"Z", b"X"):
+        fields = read_fields(pid)
+        # proc(5): field 3, the state.
+        if fields[3 - FIRST_FIELD] in (b"Z", b"X"):
             return False  # dead, and nobody has reaped it
         # Field 22: when it was started, in ticks since the boot.
         booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-        return booted + int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK") <= os.stat(path).st_mtime + _SLACK
+        return booted + int(fields[22 - FIRST_FIELD]) / os.sysconf("SC_CLK_TCK") <= os.stat(path).st_mtime + _SLACK
     except (OSError, ValueError, IndexError, AttributeError):
         return True  # there is no such /proc: it may have
 

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 
+from starman.process.procstat import FIRST_FIELD, read_fields
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,9 +148,8 @@ def _descends(pid: int) -> bool:
         return True
     for _ in range(_GENERATIONS):
         try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                # proc(5): behind the name in parentheses, the state and the parent.
-                pid = int(file.read().rpartition(b")")[2].split()[1])
+            # proc(5): field 4, the parent.
+            pid = int(read_fields(pid)[4 - FIRST_FIELD])
         except (OSError, ValueError, IndexError):
             return False
         if pid == os.getpid():

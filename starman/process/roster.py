@@ -6,6 +6,7 @@ happened, then performs what `plan(now)` returns. Every instant is monotonic, in
 
 from __future__ import annotations
 
+from starman.inflight import counted
 from starman.process.actions import Announce, CloseListeners, Drain, Exit, Forget, GiveUp, Level, SayCut, SayStopping
 from starman.process.crew import Crew
 from starman.process.deadlines import BootDeadlines
@@ -319,7 +320,7 @@ class Roster:
         wanted = self._rollout.finish()
         self.watch.timeout = self._rollout.terms.worker_timeout
         count = len(self._slots)
-        self._crew.say(Level.INFO, f"restarted: {count} {'worker is' if count == 1 else 'workers are'} new")
+        self._crew.say(Level.INFO, f"restarted: {counted(count, 'worker', 'are')} new")
         if wanted is not None and wanted != count:
             self._crew.say(Level.INFO, f"the number of workers changes from {count} to {wanted}")
             for _ in range(wanted, count):

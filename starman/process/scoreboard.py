@@ -21,6 +21,7 @@ import sys
 from functools import partial
 
 from starman import log
+from starman.inflight import printable
 from starman.process.record import Record
 
 TYPE_CHECKING = False
@@ -58,6 +59,7 @@ _FORGOTTEN = 2.0
 # The room of a line: busy, since, method, target. What stands before the lines, birth, beat and crowd, has as much together.
 _LINE_BYTES = 128
 _LINE = struct.Struct(f"=?d{METHOD_BYTES}s{TARGET_BYTES}s")
+_UNUSED = b"\0"
 
 
 class Request(Record):
@@ -99,7 +101,7 @@ def read(page: bytes) -> Glance | None:
         busy, since, method, target = _LINE.unpack_from(page, offset)
         if busy:
             more = "..." if target[-1] else ""
-            line = f"{_printable(method)} {_printable(target)}{more}"
+            line = f"{printable(method.rstrip(_UNUSED))} {printable(target.rstrip(_UNUSED))}{more}"
             requests.append(Request(line, since))
     beat = _BEAT.unpack_from(page, _BIRTH.size)
     return Glance((pid, slot, started), beat, tuple(sorted(requests, key=_age_first)))
@@ -108,11 +110,6 @@ def read(page: bytes) -> Glance | None:
 def _age_first(request: Request) -> float:
     """The order of requests: what is not a number comes last."""
     return math.inf if math.isnan(request.since) else request.since
-
-
-def _printable(field: bytes) -> str:
-    """A client chose it, and it may be half written: nothing in it may break a line or fool a terminal."""
-    return field.rstrip(b"\0").decode("latin-1").encode("unicode_escape").decode("ascii")
 
 
 class Scoreboard:

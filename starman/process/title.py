@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from starman.process.procstat import FIRST_FIELD, read_fields
+
 # The kernel keeps this many bytes of a process's short name (what `ps -o comm` and `top` show).
 _SHORT_BYTES = 15
 
@@ -30,11 +32,9 @@ def _set_short_name(raw: bytes) -> None:
 
 
 def _set_command_line(raw: bytes) -> None:
-    with open("/proc/self/stat", "rb") as file:
-        # The second field, the short name, may hold spaces and parentheses: the fields after it begin at the last ")".
-        fields = file.read().rpartition(b")")[2].split()
-    # proc(5): fields 48 and 49, arg_start and arg_end; `fields` begins with field 3.
-    start, end = int(fields[48 - 3]), int(fields[49 - 3])
+    fields = read_fields("self")
+    # proc(5): fields 48 and 49, arg_start and arg_end.
+    start, end = int(fields[48 - FIRST_FIELD]), int(fields[49 - FIRST_FIELD])
     if not 0 < start < end:
         return
     # The last byte stays NUL: with any other there, the kernel reads on into the environment.

@@ -37,11 +37,7 @@ ROOMS = {
 ORDER = list(ROOMS)
 
 FORBIDDEN = {
-    "ground": {
-        *("addresses", "appfork", "closing", "cpus", "declaration", "errors", "hooks", "inflight", "log", "logqueue"),
-        *("output", "revision", "service_links", "settings", "standard", "table", "temporary", "tracebacks"),
-        *("values", "version", "workdir"),
-    },
+    "ground": {"anyio", "asyncio", "httptools", "logging", "uvloop"},
     "proto": {"asyncio", "logging", "os", "socket", "threading", "time", "anyio", "uvloop", "starman.settings", "starman.log"},
     "wsgi": {"asyncio", "anyio", "uvloop"},
     "serving": {"signal", "multiprocessing", "subprocess"},
