@@ -15,7 +15,7 @@ import signal
 import sys
 from _thread import get_ident
 
-from starman import log
+from starman import debugging, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def fork() -> int:
     ident = get_ident()
     _own.add(ident)
     try:
-        pid = os.fork()
+        with debugging.quiet_fork():
+            pid = os.fork()
     finally:
         _own.discard(ident)
     if pid == 0:

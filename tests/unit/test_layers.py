@@ -21,8 +21,8 @@ MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.
 # From the bottom. A module imports from its own room and from those before it.
 ROOMS = {
     "ground": {
-        *("addresses", "appfork", "closing", "cpus", "declaration", "errors", "hooks", "inflight", "log", "logqueue"),
-        *("output", "revision", "service_links", "settings", "standard", "table", "temporary", "tracebacks"),
+        *("addresses", "appfork", "closing", "cpus", "debugging", "declaration", "errors", "hooks", "inflight", "log"),
+        *("logqueue", "output", "revision", "service_links", "settings", "standard", "table", "temporary", "tracebacks"),
         *("values", "version", "workdir"),
     },
     "proto": {"proto"},
