@@ -183,6 +183,8 @@ def test_standard_descriptors_that_are_closed_at_the_start(
         if "-D" in arguments:
             assert process.wait(30) == 0
             master = int((directory / "pid").read_text())
+        # A worker answers before the master says that it is ready.
+        assert not arguments or wait_until(lambda: "ready: 1 worker" in (directory / "error.log").read_text(), 30)
         expected = [os.devnull, os.devnull, f"{directory}/error.log" if arguments else os.devnull]
         for pid in (master, worker):
             assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == expected
@@ -219,6 +221,14 @@ def test_what_an_application_prints_reaches_no_client_after_it_has_closed_a_desc
             assert links[2].startswith("pipe:")
         server.wait_for("ValueError: secret")
         server.wait_for("for the log only")
+
+
+def test_what_an_application_has_closed_is_opened_again_in_a_moment(directory: Path) -> None:
+    """Without a new connection or a request that would need a descriptor."""
+    with Server("app:app", "--workers", "1", "--threads", "1", cwd=directory) as server, server.client() as client:
+        assert client.get("/close?0,1,2").status == 200
+        for name in (r"standard input \(descriptor 0\)", r"standard output \(descriptor 1\)", r"standard error \(descriptor 2\)"):
+            server.wait_for(rf"\[WARNING\] the application has closed {name}")
 
 
 @pytest.mark.parametrize(
