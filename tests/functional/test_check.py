@@ -41,13 +41,12 @@ def check(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_listener_is_bound_and_released(site: Path) -> None:
     (port,) = free_ports()
-    arguments = [
-        argument for where in (f"127.0.0.1:{port}", "unix:app.sock", "@starman-check") for argument in ("--listen", where)
-    ]
+    places = (f"127.0.0.1:{port}", "unix:app.sock", f"@starman-check-{os.getpid()}")
+    arguments = [argument for where in places for argument in ("--listen", where)]
     for _ in range(2):
         done = check(site, *arguments)
         assert (done.returncode, done.stderr) == (0, "")
-        for where in (f"127.0.0.1:{port}", "unix:app.sock", "@starman-check"):
+        for where in places:
             assert f"{where}: can be bound" in done.stdout
     assert not (site / "app.sock").exists()
 
@@ -66,9 +65,9 @@ def test_an_address_in_use_is_an_error_before_the_application_is_loaded(site: Pa
         assert (done.returncode, done.stdout) == (1, "")
 
 
-@pytest.mark.parametrize("where", ["127.0.0.1:PORT", "unix:app.sock", "@starman-running"])
+@pytest.mark.parametrize("where", ["127.0.0.1:PORT", "unix:app.sock", "@starman-running-PID"])
 def test_the_server_that_runs_is_no_error(site: Path, where: str) -> None:
-    where = where.replace("PORT", str(free_ports()[0]))
+    where = where.replace("PORT", str(free_ports()[0])).replace("PID", str(os.getpid()))
     with Server("site_app:app", "--workers", "1", "--pid", "pid", cwd=site, listen=where) as server:
         done = check(site, "--listen", where, "--pid", "pid")
         assert (done.returncode, done.stderr) == (0, "")

@@ -140,7 +140,7 @@ def test_other_failures_have_their_status(daemon: Daemon) -> None:
         1,
         "starman: cannot listen on unix:./site.sock: a file that is no socket is in its place\n",
     )
-    done = daemon.start("--error-log", "none/error.log", "--listen", "@starman-daemon")
+    done = daemon.start("--error-log", "none/error.log", "--listen", f"@starman-daemon-{os.getpid()}")
     assert (done.returncode, done.stderr) == (2, "starman: error_log: cannot write none/error.log: No such file or directory\n")
     done = daemon.start("--chdir", "none", "--error-log", "error.log")
     assert (done.returncode, done.stderr) == (2, "starman: --chdir: cannot change to none: No such file or directory\n")
@@ -225,9 +225,8 @@ def test_check_changes_the_directory_too(tmp_path: Path) -> None:
 
 def test_a_pid_file_lasts_until_the_last_worker_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "server.pid"
-    server = Process(
-        [sys.executable, "-m", "starman", "examples/hello.py", "--pid", str(path), "--listen", "@starman-pidfile"], REPOSITORY
-    )
+    command = [sys.executable, "-m", "starman", "examples/hello.py", "--pid", str(path)]
+    server = Process([*command, "--listen", f"@starman-pidfile-{os.getpid()}"], REPOSITORY)
     try:
         server.wait_for("ready: ", 30)
         assert path.read_text() == f"{server.pid}\n"

@@ -19,9 +19,9 @@ from starman.settings import Settings
 from tests.unit.process.forked import run_forked
 
 
-@pytest.fixture(params=["127.0.0.1:0", "[::1]:0", "*:0", "unix", "@starman-belongings"])
+@pytest.fixture(params=["127.0.0.1:0", "[::1]:0", "*:0", "unix", "abstract"])
 def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Listener]:
-    text = str(tmp_path / "socket") if request.param == "unix" else request.param
+    text = {"unix": str(tmp_path / "socket"), "abstract": f"@starman-belongings-{os.getpid()}"}.get(request.param, request.param)
     opened = open_listeners([parse_address(text)], Settings.of())
     yield opened[0]
     for each in opened:
