@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 
-from starman import appfork
+from starman import appfork, threadio
 from starman.process.forking import is_ours
 
 TYPE_CHECKING = False
@@ -76,7 +76,7 @@ class Belongings:
                 more, kept = self.service.abandon()
                 fds += more
         finally:
-            point_nowhere([*fds, *server_sockets(self._names, kept)])
+            point_nowhere([*fds, *threadio.descriptors(), *server_sockets(self._names, kept)])
 
     def _is_ours(self, signum: int) -> bool:
         handler = signal.getsignal(signum)

@@ -13,7 +13,7 @@ import time
 
 import anyio
 
-from starman import hooks, log, standard
+from starman import hooks, log, standard, threadio
 from starman.errors import StarmanError, StartError
 from starman.process import parentdeath
 from starman.process.belongings import Belongings
@@ -87,6 +87,7 @@ def run_worker(
     # Hazard 8: handlers first, then unblock, and only then what may start a thread: a thread that started with signals
     # blocked would hand the mask on to the programs that it starts.
     take_signals(stop_ends=True)
+    threadio.keep_open()
     status = 1
     lifetime = None
     try:

@@ -277,6 +277,11 @@ class Acceptor:
             self._shared.doomed = self._shared.draining = True
             self._siblings.give_up(reason)
 
+    @property
+    def accepted(self) -> int:
+        """How many connections were ever accepted."""
+        return self._limit.total
+
     # Siblings
 
     @property

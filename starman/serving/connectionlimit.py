@@ -37,9 +37,12 @@ _USUAL_LIMIT = 1024
 
 
 class ConnectionLimit:
-    """The limit of one worker."""
+    """The limit of one worker.
 
-    __slots__ = ("_candidates", "_ceiling", "_is_over", "_look_again_at", "_most", "_shared")
+    total: how many connections were ever accepted.
+    """
+
+    __slots__ = ("_candidates", "_ceiling", "_is_over", "_look_again_at", "_most", "_shared", "total")
 
     def __init__(self, shared: Shared, most: int) -> None:
         """`most` is max_connections; AUTO: as many as there are descriptors."""
@@ -55,6 +58,7 @@ class ConnectionLimit:
         # Connections that may be closed, in this order, as of the last look at all of them.
         self._candidates: deque[tuple[tuple[int, float], Connection | Handshake]] = deque()
         self._look_again_at = 0.0
+        self.total = 0
         self._is_over = False  # the descriptor of the last connection was one of those for the application
 
     def is_reached(self, pending: int) -> bool:
@@ -79,6 +83,7 @@ class ConnectionLimit:
 
     def accepted(self, fd: int) -> None:
         """A connection was accepted, with this descriptor."""
+        self.total += 1
         if fd < self._ceiling:
             return
         if len(self._shared.connections) < _ALWAYS:

@@ -225,14 +225,14 @@ class Service:
 
     async def _tick(self, shared: Shared, acceptor: Acceptor) -> None:
         """Look after the timeouts of all connections, and show that the loop is alive."""
-        spin_watch, stuck_watch = SpinWatch(), StuckWatch(time.monotonic())
+        spin_watch, stuck_watch = SpinWatch(inline=not self._settings.threads), StuckWatch(time.monotonic())
         while True:
             spin_watch.leave(time.monotonic(), time.thread_time())
             await anyio.sleep(_TICK)
             if self._overseer is not None:
-                spins = spin_watch.look(time.monotonic(), time.thread_time(), shared.pool.finished)
+                spins = spin_watch.look(time.monotonic(), time.thread_time(), shared.pool.finished + acceptor.accepted)
                 if spins is not None and (self._settings.threads or not shared.pool.busy):
-                    self._overseer.give_up(spins)
+                    spin_watch.report(spins, self._overseer.give_up)
                 self._overseer.tick(shared.pool.finished, len(shared.connections), shared.pool.awake)
             acceptor.tick()
             log.retry()

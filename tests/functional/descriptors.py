@@ -10,8 +10,9 @@ from typing import Any
 import starman.serving.spinning
 from starman import hooks
 
-# For the tests' sake: a spinning loop is found in ten seconds.
+# For the tests' sake: by default a spinning loop is found in ten seconds, and a quarter of a CPU may be more than a test gets.
 starman.serving.spinning.SPIN_SECONDS = 2.0
+starman.serving.spinning.SPIN_SHARE = 0.01
 
 loops: list[asyncio.AbstractEventLoop] = []
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import time
+from pathlib import Path
 
 import pytest
 
@@ -42,10 +45,41 @@ def test_a_loop_that_spins_is_found_and_its_worker_replaced(threads: str) -> Non
             pid = client.get("/spin").body.decode()
         server.wait_for(
             rf"\[{pid}\] \[ERROR\] this worker cannot go on, and finishes its requests: its loop has used \d+ % of a CPU "
-            r"for \d+ s, and nothing has moved\n",
+            r"for \d+ s, and it has done almost nothing\n",
             timeout=60,
         )
         server.wait_for(rf"worker 1 \({pid}\) is replaced: its loop has used \d+ % of a CPU", timeout=30)
         assert wait_until(lambda: server.worker_pids() != [] and int(pid) not in server.worker_pids(), 30)
         with server.client() as client:
             assert client.get("/").body.decode() != pid
+
+
+def test_probes_of_a_monitor_do_not_hide_a_loop_that_spins() -> None:
+    with Server(APPLICATION, "--workers", "1", "--graceful-timeout", "3") as server, server.client() as client:
+        pid = client.get("/spin").body.decode()
+
+        def is_found() -> bool:
+            try:
+                server.wait_for(rf"\[{pid}\] \[ERROR\] this worker cannot go on, .*: its loop has used", timeout=1)
+            except AssertionError:
+                assert client.get("/").body.decode() == pid
+                return False
+            return True
+
+        assert wait_until(is_found, 60), server.log
+
+
+def test_connections_without_a_request_are_no_spin(tmp_path: Path) -> None:
+    """They take CPU time, but the loop reads and writes nothing."""
+    path = tmp_path / "flooded.sock"
+    with Server(APPLICATION, "--workers", "1", listen=f"unix:{path}") as server:
+        with server.client() as client:
+            pid = client.get("/").body
+        until = time.monotonic() + 5.0
+        while time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError), socket.socket(socket.AF_UNIX) as probe:  # the backlog may be full
+                probe.settimeout(10.0)
+                probe.connect(str(path))
+        assert "cannot go on" not in server.log
+        with server.client() as client:
+            assert client.get("/").body == pid

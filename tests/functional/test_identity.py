@@ -153,7 +153,7 @@ def test_users_and_groups_by_name_and_number(
 ) -> None:
     names = {"name": account.name, "further": account.further, "further_gid": account.further_gid}
     chosen = [text.format(**names) for text in arguments]
-    server = place.start("--workers", "1", "--listen", "@starman-identity", *chosen, "site_app:app")
+    server = place.start("--workers", "1", "--listen", f"@{account.name}", *chosen, "site_app:app")
     started.append(server)
     server.wait_for("ready: ", 30)
     uid = {"--group": 0, "654321": 654321}.get(arguments[-2] if len(arguments) == 2 else arguments[1], account.uid)
@@ -173,7 +173,7 @@ def test_users_and_groups_by_name_and_number(
     ],
 )
 def test_who_does_not_exist_is_named(place: Place, started: list[Process], arguments: list[str], reason: str) -> None:
-    server = place.start("--listen", "@starman-nobody", *arguments, "site_app:app")
+    server = place.start("--listen", "./nobody.sock", *arguments, "site_app:app")
     started.append(server)
     assert server.wait() == 2
     server.wait_for("starman: ")
@@ -198,7 +198,7 @@ def test_a_pid_file_where_the_user_may_not_remove_it(account: Account, place: Pl
     """The file is stale then, and the next start replaces it."""
     path = place.directory / "roots.pid"
     for _ in range(2):
-        arguments = ("--workers", "1", "--user", account.name, "--pid", str(path), "--listen", "@starman-pid")
+        arguments = ("--workers", "1", "--user", account.name, "--pid", str(path), "--listen", f"@{account.name}-pid")
         server = place.start(*arguments, "site_app:app")
         started.append(server)
         server.wait_for("ready: ", 30)
@@ -213,7 +213,7 @@ def test_a_pid_file_where_the_user_may_not_remove_it(account: Account, place: Pl
 def test_a_user_that_may_not_read_python(place: Place, account: Account, started: list[Process]) -> None:
     place.directory.chmod(0o700)
     try:
-        server = place.start("--user", account.name, "--listen", "@starman-python", "site_app:app")
+        server = place.start("--user", account.name, "--listen", f"@{account.name}-python", "site_app:app")
         started.append(server)
         assert server.wait() == 2
         server.wait_for("the server needs the modules there")
@@ -326,3 +326,56 @@ def test_a_body_is_refused_while_the_system_starts_no_thread(place: Place, accou
     assert server.log.count("ready: ") == 1
     assert "Traceback" not in server.log
     assert server.stop() == 0
+
+
+SPINNING = (Path(__file__).parent / "descriptors.py").read_text()
+CHANGED = "os.setgid({gid})\nos.setuid({uid})\n"
+CHANGED_LATER = "@hooks.after_fork\ndef change() -> None:\n    os.setgid({gid})\n    os.setuid({uid})\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "change"),
+    [
+        (["--user", "{name}", "--no-preload-app"], ""),
+        (["--user", "{name}", "--preload-app"], ""),
+        (["--no-preload-app"], CHANGED),
+        (["--preload-app"], CHANGED_LATER),
+    ],
+)
+def test_a_loop_that_spins_is_found_whoever_the_worker_runs_as(
+    account: Account, place: Place, started: list[Process], arguments: list[str], change: str
+) -> None:
+    """Linux lets only root open the figures of a process that has changed its user."""
+    server, pid = start_spinning(account, place, started, arguments, change)
+    server.wait_for(rf"\[{pid}\] \[ERROR\] this worker cannot go on, .*: its loop has used \d+ % of a CPU", timeout=60)
+    server.wait_for(rf"worker 1 \({pid}\) is replaced: its loop has used \d+ % of a CPU", timeout=30)
+    assert server.stop() == 0
+
+
+def test_a_loop_that_may_spin_is_logged_where_only_root_may_tell(account: Account, place: Place, started: list[Process]) -> None:
+    """The application changes its user while it is preloaded: the worker begins without the right."""
+    server, pid = start_spinning(account, place, started, ["--preload-app"], CHANGED)
+    server.wait_for(
+        rf"\[{pid}\] \[WARNING\] this worker may spin: its loop has used \d+ % of a CPU for \d+ s, "
+        r"and almost no request has ended. It is not replaced, because /proc/thread-self/io cannot be read: Permission denied ",
+        timeout=60,
+    )
+    assert server.stop() == 0
+
+
+def start_spinning(
+    account: Account, place: Place, started: list[Process], arguments: list[str], change: str
+) -> tuple[Process, str]:
+    """A server whose one worker's loop spins, and the worker's pid. `change` is code at the end of its application."""
+    (place.site / "spinning_app.py").write_text(SPINNING + change.format(uid=account.uid, gid=account.gid))
+    path = place.site / "spinning.sock"
+    options = ["--workers", "1", "--graceful-timeout", "3", "--listen", str(path)]
+    chosen = [text.format(name=account.name) for text in arguments]
+    server = place.start(*options, *chosen, "spinning_app:app")
+    started.append(server)
+    server.wait_for("ready: ", 30)
+    with Client(str(path)) as client:
+        pid = client.get("/spin").body.decode()
+    (uid, *others), _, _ = identity(int(pid))
+    assert (uid, others) == (account.uid, [])
+    return server, pid

@@ -23,7 +23,7 @@ ROOMS = {
     "ground": {
         *("addresses", "appfork", "closing", "cpus", "debugging", "declaration", "errors", "hooks", "inflight", "log"),
         *("logqueue", "output", "revision", "service_links", "settings", "standard", "table", "temporary", "tracebacks"),
-        *("values", "version", "workdir"),
+        *("threadio", "values", "version", "workdir"),
     },
     "proto": {"proto"},
     "wsgi": {"wsgi"},
