@@ -230,11 +230,13 @@ def _be_master(
     with PidFile(settings.pid):
         listeners = open_listeners(inheritance.addresses(settings), settings, owner)
         try:
+            # As root: the user may not be allowed to look at the directories above the pid file.
+            warnings = [*inheritance.warnings, *_pid_file_warnings(settings, identity)]
             if identity is not None:
                 _create_logs(settings, identity)
                 identity.assume()
             with ErrorLog(settings.error_log, directory=program.workdir.base) as error_log:
-                _log_notes(settings, [*inheritance.warnings, *_pid_file_warnings(settings, identity)])
+                _log_notes(settings, warnings)
                 if inheritance.fds:
                     log.info(inheritance.describe([listener.url for listener in listeners]))
                 master = Master(Blueprint(settings, listeners, program), error_log)

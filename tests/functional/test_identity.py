@@ -210,6 +210,19 @@ def test_a_pid_file_where_the_user_may_not_remove_it(account: Account, place: Pl
         assert path.read_text() == f"{server.pid}\n"
 
 
+def test_a_pid_file_where_the_user_may_not_even_look(account: Account, place: Place, started: list[Process]) -> None:
+    closed = place.directory / "closed"
+    closed.mkdir(mode=0o700)
+    path = closed / "run" / "roots.pid"
+    path.parent.mkdir()
+    server = place.start("--workers", "1", "--user", account.name, "--pid", str(path), "--listen", "@starman-pid", "site_app:app")
+    started.append(server)
+    server.wait_for("ready: ")
+    assert path.read_text() == f"{server.pid}\n"
+    assert "could replace the pid file" not in server.log
+    assert server.stop() == 0
+
+
 def test_a_user_that_may_not_read_python(place: Place, account: Account, started: list[Process]) -> None:
     place.directory.chmod(0o700)
     try:
