@@ -31,16 +31,17 @@ def stopping(count: int, seconds: float, second: str) -> str:
     return f"stopping: {counted(count, 'request', 'are')} in flight and may take {seconds:g} s to finish; {second} cuts {them}"
 
 
-def named(requests: Sequence[tuple[str, float]], now: float) -> str:
+def named(requests: Sequence[tuple[str, float]], now: float, others: int = 0) -> str:
     """` while serving GET /x (for 2.1 s), GET /y (for 0.3 s)`; "" for none.
 
     Each request is its line and the instant at which it began, on the same clock as `now`. At most MOST_NAMED are named.
+    `others`: how many more requests are in flight whose lines are not known.
     """
     if not requests:
-        return ""
+        return f" with {counted(others, 'request')} in flight" if others else ""
     oldest = sorted(requests, key=lambda request: request[1])
     names = [f"{line} (for {_age(since, now)})" for line, since in oldest[:MOST_NAMED]]
-    more = len(oldest) - len(names)
+    more = len(oldest) - len(names) + others
     return f" while serving {', '.join(names)}{f' and {more} more' if more else ''}"
 
 

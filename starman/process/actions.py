@@ -132,7 +132,8 @@ class SayCut(Say):
 
 
 class SayStopping(Action):
-    """Log that a graceful stop begins, how many requests are in flight, and how many seconds they may take."""
+    """Log that a graceful stop begins, how many requests are in flight, and how many seconds they may take. The orders to drain
+    follow, and workers count their requests when they are told."""
 
     __slots__ = ("seconds",)
 

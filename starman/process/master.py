@@ -231,6 +231,7 @@ class Master:
 
     def _act(self) -> int | None:
         """Carry the plan out; the exit status when it is the last one."""
+        self._orders.look(time.monotonic())
         self._roster.watch.look(self._vigil.beats(), time.monotonic())
         for action in self._roster.plan(time.monotonic()):
             if isinstance(action, actions.Exit):
@@ -258,7 +259,7 @@ class Master:
         self._observers.see(self._roster.outlook(), now)
         instants = [link.ended_at + STATUS_SLACK for link in self._links if link.ended_at is not None]
         instants += self._observers.instants()
-        instants += self._stacks.instants()
+        instants += self._stacks.instants() + self._orders.instants()
         instants += [trial.deadline for trial in self._trials.values() if trial.deadline is not None]
         instant = self._roster.next_instant(now)
         if instant is not None:

@@ -7,7 +7,7 @@ import signal
 import time
 
 from starman import log
-from starman.inflight import named, stopping
+from starman.inflight import stopping
 from starman.process import actions
 from starman.process.actions import Level
 from starman.process.forking import STACKS
@@ -27,10 +27,14 @@ def say(action: actions.Say) -> None:
     write[action.level](action.text)
 
 
+# How long (seconds) workers that are to drain may take to count their requests, before the log says how many there are.
+COUNT_SECONDS = 0.5
+
+
 class Orders:
     """The master's way to its members. Its loop alone calls."""
 
-    __slots__ = ("_died", "_links", "_reaper", "_vigil")
+    __slots__ = ("_died", "_links", "_reaper", "_stopping", "_vigil")
 
     def __init__(self, links: Links, vigil: Vigil, reaper: Reaper, died: Callable[[int, str], None]) -> None:
         """`died` is called with the number of a member that has just been found dead, and the cause of its death."""
@@ -38,15 +42,32 @@ class Orders:
         self._vigil = vigil
         self._reaper = reaper
         self._died = died
+        # The seconds that a stop may take, and the instant at which the log says so at the latest; None: it has nothing to say.
+        self._stopping: tuple[float, float] | None = None
 
     def say_cut(self, action: actions.SayCut) -> None:
         now = time.monotonic()
         link = self._links.find(action.member)
-        serving = named(self._vigil.all_requests(), now) if link is None else self._vigil.serving(link, now)
+        serving = self._vigil.serving(link, now) if link is not None or not action.member else ""
         say(actions.Say(action.level, action.text + serving))
 
     def say_stopping(self, action: actions.SayStopping) -> None:
-        log.info(stopping(len(self._vigil.all_requests()), action.seconds, "a second signal"))
+        """Log it when all workers, which are about to be told to drain, have counted their requests."""
+        now = time.monotonic()
+        self._stopping = action.seconds, now + COUNT_SECONDS
+        self.look(now)
+
+    def look(self, now: float) -> None:
+        """Call in each round: log that a stop has begun, as soon as it is known how many requests are in flight."""
+        if self._stopping is not None:
+            seconds, latest = self._stopping
+            if now >= latest or self._vigil.all_have_counted():
+                self._stopping = None
+                log.info(stopping(self._vigil.in_flight(), seconds, "a second signal"))
+
+    def instants(self) -> list[float]:
+        """When to look, whether something happens or not."""
+        return [] if self._stopping is None else [self._stopping[1]]
 
     def drain(self, action: actions.Drain) -> None:
         self.kill(action.member, signal.SIGQUIT)

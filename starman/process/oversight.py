@@ -106,6 +106,11 @@ class Oversight:
             names = ", ".join(signal.Signals(signum).name for signum in sorted(blocked))
             log.warning(f"the application has blocked signals that this worker needs, which are unblocked: {names}")
 
+    def in_flight(self, requests: int) -> None:
+        """Show how many requests are in flight, because the worker is to drain or drains. The loop, or a signal handler."""
+        if self._place is not None:
+            self._place.count(requests)
+
     def _rest(self, finished: int, busy: int) -> None:
         if busy or finished != self._finished:
             self._finished = finished

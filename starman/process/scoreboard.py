@@ -47,6 +47,9 @@ _BEAT = struct.Struct("=dQ2I?")
 # And what it lets its siblings know at once: connections, crowded.
 _CROWD = struct.Struct("=I?")
 _CROWD_AT = _BIRTH.size + _BEAT.size
+# And once it is to drain, again and again until its end: counted, in flight.
+_COUNT = struct.Struct("=?I")
+_COUNT_AT = _CROWD_AT + _CROWD.size
 # The same page as a sibling reads it: pid, beat, draining, connections, crowded.
 _SIBLING = struct.Struct("=I4x8xd8x8x?I?")
 # How many places, from the first, have ever been given away: behind the magic.
@@ -56,7 +59,7 @@ _INSTANT = struct.Struct("=d")
 _SIZE = (PLACES + 1) * _STRIDE
 # A worker whose loop has not been heard of for so long (seconds) is no help to its siblings.
 _FORGOTTEN = 2.0
-# The room of a line: busy, since, method, target. What stands before the lines, birth, beat and crowd, has as much together.
+# The room of a line: busy, since, method, target. What stands before the lines has as much room together.
 _LINE_BYTES = 128
 _LINE = struct.Struct(f"=?d{METHOD_BYTES}s{TARGET_BYTES}s")
 _UNUSED = b"\0"
@@ -77,18 +80,24 @@ class Glance(Record):
 
     pid; slot: its number, from 1. started: when it was ready. beat: when its loop was last alive. As of that beat: finished: how
     many requests it has finished; connections; busy: how many threads run a request; draining: whether it is on its way out.
-    requests: those that run now, the oldest first.
+    requests: those that run now, the oldest first. in_flight: how many requests the worker has, including those that wait for a
+    thread, arrive or are being sent, counted since it began to drain; None: it has not counted.
     """
 
-    __slots__ = ("beat", "busy", "connections", "draining", "finished", "pid", "requests", "slot", "started")
+    __slots__ = ("beat", "busy", "connections", "draining", "finished", "in_flight", "pid", "requests", "slot", "started")
 
     def __init__(
-        self, birth: tuple[int, int, float], beat: tuple[float, int, int, int, bool], requests: tuple[Request, ...]
+        self,
+        birth: tuple[int, int, float],
+        beat: tuple[float, int, int, int, bool],
+        requests: tuple[Request, ...],
+        in_flight: int | None,
     ) -> None:
         """`birth` and `beat` have their fields in the order of the page."""
         self.pid, self.slot, self.started = birth
         self.beat, self.finished, self.connections, self.busy, self.draining = beat
         self.requests = requests
+        self.in_flight = in_flight
 
 
 def read(page: bytes) -> Glance | None:
@@ -104,7 +113,8 @@ def read(page: bytes) -> Glance | None:
             line = f"{printable(method.rstrip(_UNUSED))} {printable(target.rstrip(_UNUSED))}{more}"
             requests.append(Request(line, since))
     beat = _BEAT.unpack_from(page, _BIRTH.size)
-    return Glance((pid, slot, started), beat, tuple(sorted(requests, key=_age_first)))
+    counted, in_flight = _COUNT.unpack_from(page, _COUNT_AT)
+    return Glance((pid, slot, started), beat, tuple(sorted(requests, key=_age_first)), in_flight if counted else None)
 
 
 def _age_first(request: Request) -> float:
@@ -268,6 +278,10 @@ class Place:
     def beat(self, now: float, finished: int, connections: int, busy: int, draining: bool) -> None:
         """The loop is alive. The fields are those of a `Glance`."""
         _BEAT.pack_into(self._page, _BIRTH.size, now, finished, connections, busy, draining)
+
+    def count(self, in_flight: int) -> None:
+        """The worker is to drain, or drains, and has so many requests in flight."""
+        _COUNT.pack_into(self._page, _COUNT_AT, True, in_flight)
 
     def note(self, connections: int, *, crowded: bool) -> None:
         """Let the siblings know how many connections there are, and whether requests wait for a thread."""

@@ -10,6 +10,7 @@ from starman.process.scoreboard import Scoreboard
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.process.links import Link, Links
+    from starman.process.scoreboard import Glance
 
 
 class Vigil:
@@ -44,14 +45,28 @@ class Vigil:
         self._beats = found
         return found
 
-    def serving(self, link: Link, now: float) -> str:
-        """What a worker is serving, or was when it died: " while serving GET /x (for 2.1 s)"; "" for nothing."""
-        return named(self._requests(link), now)
+    def serving(self, link: Link | None, now: float) -> str:
+        """What a worker, or all workers together (None), are serving, or a worker was when it died: " while serving GET /x (for
+        2.1 s)"; "" for nothing. Those that drain have also counted the requests that no thread runs: " and 2 more"."""
+        glances = self._glances() if link is None else [self._scoreboard.read(link.place)]
+        requests, others = [], 0
+        for glance in glances:
+            if glance is not None:
+                requests += [(request.line, request.since) for request in glance.requests]
+                others += max(0, _in_flight(glance) - len(glance.requests))
+        return named(requests, now, others)
 
-    def all_requests(self) -> list[tuple[str, float]]:
-        """The requests that all workers run now, as `named` takes them."""
-        return [request for link in self._links for request in self._requests(link)]
+    def in_flight(self) -> int:
+        """How many requests all workers have in flight. Of a worker that has not counted: how many its threads run."""
+        return sum(map(_in_flight, self._glances()))
 
-    def _requests(self, link: Link) -> list[tuple[str, float]]:
-        glance = self._scoreboard.read(link.place)
-        return [] if glance is None else [(request.line, request.since) for request in glance.requests]
+    def all_have_counted(self) -> bool:
+        """Whether no worker that was ready has still to count its requests."""
+        return all(glance.in_flight is not None for glance in self._glances())
+
+    def _glances(self) -> list[Glance]:
+        return [glance for link in self._links if (glance := self._scoreboard.read(link.place)) is not None]
+
+
+def _in_flight(glance: Glance) -> int:
+    return len(glance.requests) if glance.in_flight is None else glance.in_flight

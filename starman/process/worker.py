@@ -29,7 +29,8 @@ from starman.tracebacks import formatted, named
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NoReturn, Protocol
+    from types import FrameType
+    from typing import Any, NoReturn, Protocol
 
     from starman.process.blueprint import Blueprint
     from starman.process.channel import Channel
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
 
         async def run(self, started: Callable[[], None]) -> None:
             """Serve; call `started` once connections are accepted; return when a drain has ended."""
+
+        @property
+        def requests(self) -> int:
+            """How many requests are in flight. Also for a signal handler."""
 
         def drain(self) -> None:
             """Finish what is in flight, within graceful_timeout, then have `run` return. Idempotent."""
@@ -165,6 +170,7 @@ class _Lifetime:
         for signum in (signal.SIGQUIT, signal.SIGTERM):
             # From here on a stop drains. Before, it ended the process (`take_signals`), so there is no moment without a handler.
             loop.add_signal_handler(signum, self._stop)
+            self._count_at_once(signum)
             self._belongings.note_handler(signum)
         loop.add_reader(self._channel.fileno(), self._hear_master)
         weighing = loop.create_task(self._oversight.weigh())
@@ -199,6 +205,24 @@ class _Lifetime:
             self._cut = True
             self._service.cut()
 
+    def _count_at_once(self, signum: int) -> None:
+        """Have the requests counted as soon as the signal comes. The loop's own handler has to wait while the loop runs the
+        application (`--threads 0`)."""
+        loops: Any = signal.getsignal(signum)
+
+        def count_first(signum: int, frame: FrameType | None) -> None:
+            self._count()
+            loops(signum, frame)
+
+        signal.signal(signum, count_first)
+        signal.siginterrupt(signum, False)
+
+    def _count(self) -> None:
+        """Let the master know how many requests are in flight. Loop, or a signal handler."""
+        # An error would be raised in the application. Without a count, the master counts the requests that threads run.
+        with contextlib.suppress(Exception):
+            self._oversight.in_flight(self._service.requests)
+
     def _tell_reopened(self) -> None:
         self._channel.send(Reopened())
 
@@ -219,6 +243,7 @@ class _Lifetime:
     def _drain(self) -> None:
         self._stopped_at = time.monotonic()
         self._oversight.draining = True
+        self._count()
         self._channel.send(Draining())
         self._service.drain()
         # The service accepts on duplicates, which it closes. As long as anybody holds this one, the kernel would take

@@ -44,6 +44,10 @@ class Clients:
     def __contains__(self, client: Client) -> bool:
         return client in self._awake or client in self._resting
 
+    def awake(self) -> list[Client]:
+        """Those that are not at rest. A client at rest has no request in flight."""
+        return list(self._awake)
+
     def add(self, client: Client) -> None:
         """It has connected, and is awake."""
         self._awake.add(client)
@@ -73,4 +77,4 @@ class Clients:
             rested.append(client)
         for client in rested:
             self.wake(client)
-        return list(self._awake)
+        return self.awake()

@@ -64,6 +64,11 @@ class Connection(Ending):
         self._transport.set_write_buffer_limits(high=0)
         self._shared.connections.add(self)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, in whatever way."""
+        self._shared.connections.discard(self)
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
         if self._phase is OPEN:

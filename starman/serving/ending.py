@@ -57,22 +57,18 @@ class Ending:
     _writer: Writer
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone, in whatever way."""
+        """The connection is gone, in whatever way: let go of what belongs to it."""
         self._phase = CLOSED
         self._parser.close()
         if self._remainder is not None:
             self._remainder.end()
-        self._writer.lose()
+        if self._writer.lose():
+            self._shared.lost.append(self._writer)
         if self._upload is not None:
             self._upload.discard()
-        self._shared.connections.discard(self)
         # All of these refer back to this connection, a refusal by its traceback. Without the cycles everything is freed at once.
         self._remainder = self._upload = self._refusal = None
         del self._writer
-
-    def check(self, now: float) -> None:
-        """Enforce the timeouts. `now` is monotonic."""
-        raise NotImplementedError
 
     def linger(self) -> None:
         """Tell the client that nothing more will be sent, and read on until it has received everything (RFC 9112 §9.6)."""

@@ -18,6 +18,9 @@ class Overseer(Protocol):
     def tick(self, finished: int, connections: int, busy: int) -> None:
         """The loop is alive: so many requests are finished, connections open, threads awake. Loop, twice a second."""
 
+    def in_flight(self, requests: int) -> None:
+        """The service drains, and so many requests are in flight. Loop, and several times a second while it drains."""
+
     def note(self, connections: int, *, crowded: bool) -> None:
         """Let the siblings on the same listeners know how many connections this one has, and whether it is crowded. Loop."""
 

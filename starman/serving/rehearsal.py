@@ -113,6 +113,9 @@ class _Nobody:
     def tick(self, finished: int, connections: int, busy: int) -> None:
         pass
 
+    def in_flight(self, requests: int) -> None:
+        pass
+
     def note(self, connections: int, *, crowded: bool) -> None:
         pass
 

@@ -26,7 +26,7 @@ from starman.serving.rawsocket import taken_over
 from starman.serving.shared import Shared
 from starman.serving.spinning import SpinWatch
 from starman.serving.stuck import StuckWatch
-from starman.serving.underway import count, in_flight
+from starman.serving.underway import count, forget_lost, in_flight
 from starman.tracebacks import formatted, keep_reserve
 from starman.wsgi.call import Application
 
@@ -151,7 +151,7 @@ class Service:
 
     @property
     def requests(self) -> int:
-        """How many requests are in flight."""
+        """How many requests are in flight: see `count`. Also for a signal handler of the loop's thread."""
         return 0 if self._running is None else count(self._running[1])
 
     def drain(self) -> None:
@@ -205,6 +205,8 @@ class Service:
             while True:
                 # First of all: what was accepted a moment ago becomes a connection in one of the next rounds of the loop.
                 await anyio.sleep(_DRAIN_TICK)
+                if self._overseer is not None:
+                    self._overseer.in_flight(count(shared))
                 if not (shared.connections or acceptor.busy or shared.pool.busy):
                     break
                 since = time.monotonic() - _DRAIN_LINGER
@@ -241,6 +243,7 @@ class Service:
             if shared.doomed and not self._drain_asked and shared.spare(now):
                 acceptor.resume()
             stuck_watch.look(shared, now)
+            forget_lost(shared)
             shared.refusals.check(now)
             shared.shortages.check(now)
             due = shared.connections.due(now)

@@ -26,6 +26,7 @@ from starman.wsgi.spoolspace import SpoolSpace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starman.serving.writer import Writer
     from starman.settings import Settings
     from starman.wsgi.call import Application
 
@@ -40,7 +41,8 @@ class Shared:
 
     draining: whether connections are to end. doomed: whether the application has asked for the end of this process. Then no
     connection is accepted, not even one that waits in the kernel: another process will accept it. `doomed` is set by the loop or
-    by the thread that runs the request, and taken back by the loop when no drain follows (`spare`).
+    by the thread that runs the request, and taken back by the loop when no drain follows (`spare`). lost: the sending sides of
+    connections that are gone, whose requests were queued or running. Loop only.
     """
 
     __slots__ = (
@@ -60,6 +62,7 @@ class Shared:
         "keepalive",
         "keepalive_timeout",
         "limits",
+        "lost",
         "max_connections",
         "min_body_rate",
         "min_send_rate",
@@ -123,6 +126,7 @@ class Shared:
         self.doomed_at: float | None = None
         self.draining = False
         self.connections = Clients()
+        self.lost: list[Writer] = []
 
     def harakiri(self) -> None:
         """The application wishes that this process ends. Thread, while it runs the request; may be called again.

@@ -106,12 +106,13 @@ class Writer:
             self._wake_loop = self.turn is not FREE
             return self._wake_loop
 
-    def lose(self) -> None:
-        """The connection is gone. Loop. Exchanges that wait are dropped, without the lock; the running one hears by a send."""
+    def lose(self) -> bool:
+        """The connection is gone. Loop. Drops exchanges that wait, without the lock; one that runs (True) hears by a send."""
         with self._lock:
             self._die()
         while self._pending:
             self._pending.pop(0).drop()
+        return self._exchange is not None
 
     def rest(self) -> bool:
         """Give the duplicate back: an application's select() fails above descriptor 1023. Loop. False: it is not idle."""

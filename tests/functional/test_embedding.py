@@ -62,6 +62,26 @@ def test_ctrl_c_ends_serve_without_a_traceback(loop: str, hold: Path) -> None:
     assert "Traceback" not in running.log
 
 
+def test_all_requests_are_counted_when_serve_is_cancelled(hold: Path) -> None:
+    """One runs, one waits for the thread, and the body of one has still to arrive."""
+    with program("asyncio", hold, threads=1) as running:
+        running.wait_for("ready", 30)
+        address = "127.0.0.1", port_of(running.log)
+        with Client(address) as runs, Client(address) as waits, Client(address) as arrives:
+            runs.send(encode_request("GET", "/hold"))
+            running.wait_for("holding")
+            for client in (waits, arrives):
+                client.send(encode_request("POST", "/", [("Expect", "100-continue"), ("Content-Length", "4")]))
+                assert client.read_head().status == 100
+            waits.send(b"body")
+            running.signal(signal.SIGINT)
+            running.wait_for("stopping: 3 requests are in flight and may take 30 s to finish; a second cancellation cuts them")
+            hold.unlink()
+            arrives.send(b"body")
+            assert [client.read().body for client in (runs, waits, arrives)] == [b"ok"] * 3
+        assert running.wait() == 0
+
+
 def test_what_outlives_graceful_timeout_is_named(hold: Path) -> None:
     with program("asyncio", hold, graceful_timeout=0.3) as running:
         running.wait_for("ready", 30)

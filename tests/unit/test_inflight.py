@@ -18,6 +18,13 @@ def test_no_more_are_named_than_a_line_can_have() -> None:
     assert "/8" not in text
 
 
+def test_requests_that_no_thread_runs_are_counted() -> None:
+    assert named([("GET /a", 9.0)], 10.0, 2) == " while serving GET /a (for 1.0 s) and 2 more"
+    assert named([], 10.0, 1) == " with 1 request in flight"
+    text = named([(f"GET /{number}", float(number)) for number in range(MOST_NAMED + 2)], 100.0, 5)
+    assert text.endswith("GET /7 (for 93.0 s) and 7 more")
+
+
 def test_what_a_client_chose_is_one_line() -> None:
     assert printable(b"/a\n\x1b[31m\xff\\") == "/a\\n\\x1b[31m\\xff\\\\"
 

@@ -44,6 +44,10 @@ class FakeService:
         started()
         await self.end.wait()
 
+    @property
+    def requests(self) -> int:
+        return 0
+
     def drain(self) -> None:
         self.end.set()
 

@@ -56,6 +56,21 @@ def test_it_writes_who_it_is_and_how_it_goes(pair: tuple[Channel, Channel]) -> N
     assert glance.started == first.started
 
 
+def test_it_writes_how_many_requests_are_in_flight(pair: tuple[Channel, Channel]) -> None:
+    board = Scoreboard.create()
+    oversight = Oversight(pair[1], 3, board.place(1), Settings.of())
+    oversight.begin()
+    found = []
+    for count in (None, 3, 0):
+        if count is not None:
+            oversight.in_flight(count)
+        glance = board.read(1)
+        assert glance is not None
+        found.append(glance.in_flight)
+    assert found == [None, 3, 0]
+    Oversight(pair[1], 3, None, Settings.of()).in_flight(1)
+
+
 def test_it_says_once_that_it_is_spent_and_not_while_it_drains(pair: tuple[Channel, Channel]) -> None:
     oversight = Oversight(pair[1], 1, None, Settings.of(max_requests=5))
     assert oversight.line(0) is None

@@ -40,6 +40,7 @@ def in_child(board: Scoreboard, number: int, end: int) -> None:
             place = place_of(board, number)
             place.begin(4711, 3, 10.5)
             place.beat(20.25, 123, 7, 2, True)
+            place.count(5)
             for thread, since, target in ((0, 19.0, b"/b?c=d"), (5, 18.0, b"/" + b"x" * 200), (1, 17.0, b"/done")):
                 line = place.line(thread)
                 assert line is not None
@@ -56,6 +57,7 @@ EXPECTED = Glance(
     (4711, 3, 10.5),
     (20.25, 123, 7, 2, True),
     (Request("GET /" + "x" * (TARGET_BYTES - 1) + "...", 18.0), Request("GET /b?c=d", 19.0)),
+    5,
 )
 
 

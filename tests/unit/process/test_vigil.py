@@ -79,6 +79,24 @@ def test_what_is_served_is_named_the_oldest_first_and_not_without_end(board: Boa
     assert board.vigil.serving(link, 60.0).endswith(", GET /c (for 0.0 s) and 4 more")
 
 
+def test_requests_are_counted_by_workers_that_drain(board: Board) -> None:
+    """Of another worker, those are counted that its threads run."""
+    assert board.vigil.all_have_counted()
+    assert board.vigil.in_flight() == 0
+    first, second = board.begin(7), board.begin(8)
+    serve(first, 0, b"/a", 59.0)
+    serve(second, 0, b"/b", 58.0)
+    first.count(4)
+    assert not board.vigil.all_have_counted()
+    assert board.vigil.in_flight() == 5
+    link = board.links.find(7)
+    assert board.vigil.serving(link, 60.0) == " while serving GET /a (for 1.0 s) and 3 more"
+    assert board.vigil.serving(None, 60.0) == " while serving GET /b (for 2.0 s), GET /a (for 1.0 s) and 3 more"
+    second.count(0)
+    assert board.vigil.all_have_counted()
+    assert board.vigil.in_flight() == 4
+
+
 @pytest.mark.parametrize("beat", [float("inf"), float("nan"), float("-inf"), -1.0, 1e300])
 def test_a_beat_that_cannot_be_is_ignored(board: Board, beat: float) -> None:
     place = board.begin(8)

@@ -18,7 +18,7 @@ from starman.process.forking import take_signals
 from starman.process.listeners import Listener, open_listeners
 from starman.process.messages import Draining, Failed, Message, Ready, Spawned
 from starman.process.oversight import Oversight
-from starman.process.scoreboard import Scoreboard
+from starman.process.scoreboard import Place, Scoreboard
 from starman.process.worker import run_worker
 from starman.settings import Settings
 from tests.unit.process.forked import run_forked
@@ -30,6 +30,7 @@ class FakeService:
     def __init__(self, *, fails: bool = False) -> None:
         self.told: list[str] = []
         self.fails = fails
+        self.requests = 0
         self.end = asyncio.Event()
 
     async def run(self, started: Callable[[], None]) -> None:
@@ -61,15 +62,18 @@ def messages(channel: Channel) -> list[Message]:
     return found
 
 
-def in_loop(scenario: Callable[[FakeService, Channel, list[Listener]], Coroutine[Any, Any, None]]) -> None:
-    """Run a lifetime beside `scenario` in a child's loop: it gets the service, the master's end, and the listeners."""
+def in_loop(
+    scenario: Callable[[FakeService, Channel, list[Listener]], Coroutine[Any, Any, None]], place: Place | None = None
+) -> None:
+    """Run a lifetime beside `scenario` in a child's loop: it gets the service, the master's end, and the listeners. `place` is
+    the worker's on the scoreboard."""
 
     def in_child() -> str:
         async def both() -> None:
             ours, theirs = Channel.pair()
             listeners = open_listeners([parse_address("127.0.0.1:0")], Settings.of())
             service = FakeService()
-            oversight = Oversight(theirs, 1, None, Settings.of())
+            oversight = Oversight(theirs, 1, place, Settings.of())
             blueprint = Blueprint(Settings.of(), listeners, Program(lambda _: None))  # type: ignore[arg-type, return-value]
             lifetime = module._Lifetime(theirs, service, Belongings(listeners, theirs), oversight, blueprint)
             running = asyncio.ensure_future(lifetime.run())
@@ -102,6 +106,40 @@ def test_a_stop_signal_drains_says_so_and_closes_the_listeners() -> None:
             assert client.connect_ex(address) != 0
 
     in_loop(scenario)
+
+
+def test_requests_are_counted_when_the_signal_comes_and_again_when_the_loop_hears_of_it() -> None:
+    """The loop of a worker without threads may run the application, and hear of the signal much later."""
+    board = Scoreboard.create()
+    place = board.place(1)
+
+    async def scenario(service: FakeService, master: Channel, listeners: list[Listener]) -> None:
+        def count() -> int | None:
+            glance = board.read(1)
+            assert glance is not None
+            return glance.in_flight
+
+        assert count() is None
+        service.requests = 3
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert count() == 3
+        assert service.told == []
+        service.requests = 2
+        await turns()
+        assert service.told == ["drain"]
+        assert count() == 2
+
+    in_loop(scenario, place)
+
+
+def test_a_count_that_fails_does_not_raise_in_the_application() -> None:
+    async def scenario(service: FakeService, master: Channel, listeners: list[Listener]) -> None:
+        service.requests = -1  # does not fit
+        os.kill(os.getpid(), signal.SIGTERM)
+        await turns()
+        assert service.told == ["drain"]
+
+    in_loop(scenario, Scoreboard.create().place(1))
 
 
 def test_hazard_08_a_second_stop_cuts_only_after_a_second() -> None:

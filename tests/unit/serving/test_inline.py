@@ -411,6 +411,9 @@ class Overseer:
         assert self.busy[0] == 0
         self.finished.append(finished)
 
+    def in_flight(self, requests: int) -> None:
+        pass
+
     def note(self, connections: int, *, crowded: bool) -> None:
         pass
 

@@ -335,6 +335,9 @@ class Overseer:
     def tick(self, finished: int, connections: int, busy: int) -> None:
         self.ticks.append((finished, connections, busy))
 
+    def in_flight(self, requests: int) -> None:
+        pass
+
     def note(self, connections: int, *, crowded: bool) -> None:
         return None  # crowded it may be: a thread that the machine leaves waiting for 5 ms is enough
 

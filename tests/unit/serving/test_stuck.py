@@ -16,15 +16,18 @@ Capture = pytest.CaptureFixture[str]
 
 
 class Worker:
-    """One thread that runs a request, while another waits from the first second on."""
+    """Two threads that run requests, the client of one of which has gone, while a third waits from the first second on."""
 
     def __init__(self) -> None:
         self.now = 100.0
         self.queued_at = 100.0
-        running, queued = (cast("Any", SimpleNamespace(head=self.head(name), queued_at=100.0)) for name in (b"/run", b"/queued"))
-        clients = [SimpleNamespace(_writer=SimpleNamespace(_exchange=each, _pending=[])) for each in (running, queued)]
-        self.pool = SimpleNamespace(finished=0, awake=1, longest_wait=self.longest_wait, _queue=deque([queued]))
-        self.shared = cast("Shared", SimpleNamespace(pool=self.pool, connections=clients))
+        running, queued, gone = (
+            SimpleNamespace(_exchange=SimpleNamespace(head=self.head(name), queued_at=since), _pending=[])
+            for name, since in ((b"/run", 100.0), (b"/queued", 100.0), (b"/gone", 99.0))
+        )
+        connections = SimpleNamespace(awake=lambda: [SimpleNamespace(_writer=writer) for writer in (running, queued)])
+        self.pool = SimpleNamespace(finished=0, awake=2, longest_wait=self.longest_wait, _queue=deque([queued._exchange]))
+        self.shared = cast("Shared", SimpleNamespace(pool=self.pool, connections=connections, lost=[gone]))
         self.watch = StuckWatch(self.now)
 
     @staticmethod
@@ -48,7 +51,7 @@ def test_it_names_what_runs_and_not_what_waits(capfd: Capture) -> None:
     said = capfd.readouterr().err
     assert said.count("\n") == 1
     assert said.endswith(
-        "all threads of this worker (1) are busy while serving GET /run (for 5.0 s): "
+        "all threads of this worker (2) are busy while serving GET /gone (for 6.0 s), GET /run (for 5.0 s): "
         "none has finished a request for 5.0 s, and 1 request is waiting\n"
     )
     worker.pool.finished += 1
