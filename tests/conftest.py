@@ -1,5 +1,5 @@
-"""What all tests share: the option `--forbid-skip`, signals as a terminal gives them, and no deadline for examples of
-hypothesis: noise would break it.
+"""What all tests share: the option `--forbid-skip`, signals as a terminal gives them, no process that outlives its test,
+and no deadline for examples of hypothesis: noise would break it.
 
 It turns every skip into a failure: on a machine that is meant to have all tools, a skip is a hole.
 It is an option and not a STARMAN_* variable, because starman refuses variables of that name that it does not know.
@@ -14,6 +14,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests import leftovers
+
 hypothesis.settings.register_profile("starman", deadline=None)
 hypothesis.settings.load_profile("starman")
 
@@ -22,7 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--forbid-skip", action="store_true", help="a skipped test, or a skipped module, is a failure")
 
 
-def pytest_configure() -> None:
+MARK = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MARK] = leftovers.mark()
+    leftovers.watch(config.stash[MARK])
     # A shell has its background jobs ignore INT and QUIT, and nohup HUP; what a test starts would inherit that, and never end.
     for signum, handler in (
         (signal.SIGINT, signal.default_int_handler),
@@ -31,6 +38,23 @@ def pytest_configure() -> None:
     ):
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """Fail a test whose processes outlive it, and kill them. Those of fixtures may live as long as their module or run."""
+    if nextitem is None:
+        started_by = ""
+    elif nextitem.path != item.path:
+        started_by = f"{item.nodeid.partition('::')[0]}::"
+    else:
+        started_by = f"{item.nodeid} (call)"
+    try:
+        yield
+    finally:
+        left = leftovers.end(item.config.stash[MARK], started_by)
+    if left:
+        pytest.fail("processes left behind: " + "; ".join(map(str, left)), pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,7 +1,8 @@
 """Starts the real `python -m starman` for a test, on port 0, and always ends it.
 
 Tests learn what the server does from its ready line and its log, never by sleeping. Every server is the leader of a
-session of its own: that is how processes left behind are found, and the test that left them fails.
+session of its own: that is how processes left behind are found, and the test that left them fails. Processes that have left
+their session, and those of a pytest that was killed, are ended by `tests.leftovers`.
 """
 
 from __future__ import annotations

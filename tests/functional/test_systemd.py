@@ -117,9 +117,8 @@ def test_socket_activation(tmp_path: Path) -> None:
     pair = Pair(tmp_path, "localhost")
     plain, tls = free_ports(2)
     path = str(tmp_path / "site.sock")
-    variables = [
-        f"--setenv={name}={value}" for name, value in environment().items() if name.startswith(("PYTHON", "LANG", "LC_"))
-    ]
+    kept = ("PYTHON", "LANG", "LC_", "PYTEST_", "TEST_")
+    variables = [f"--setenv={name}={value}" for name, value in environment().items() if name.startswith(kept)]
     listen = [f"--listen=127.0.0.1:{plain}", f"--listen=127.0.0.1:{tls}", f"--listen={path}", "--fdname=web:https:local"]
     server = [
         sys.executable,
