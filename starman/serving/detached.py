@@ -80,7 +80,8 @@ class Detached:
         with contextlib.suppress(OSError):
             self._kept.shutdown(socket.SHUT_RDWR)
         for each in (self._kept, self.socket, self.facts):
-            each.close()
+            with contextlib.suppress(OSError):  # the application has closed its descriptor by the number
+                each.close()
 
 
 class SocketTransport(asyncio.Transport):

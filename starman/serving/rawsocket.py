@@ -44,7 +44,7 @@ class NotConnectedError(ClientGone, ConnectionAbortedError):
 class RawSocket:
     """Stands for a socket, and becomes one when a method is called that needs it. Threads of the application call it."""
 
-    __slots__ = ("_detach", "_duplicate", "_lock", "_released", "_taken")
+    __slots__ = ("_detach", "_duplicate", "_has_copies", "_lock", "_released", "_taken")
 
     def __init__(self, detach: Callable[[], Detached], duplicate: Callable[[], int]) -> None:
         """`detach` takes the connection from the server; `duplicate` gives a descriptor to look at it, which the caller closes.
@@ -52,6 +52,7 @@ class RawSocket:
         self._detach = detach
         self._duplicate = duplicate
         self._lock = threading.Lock()
+        self._has_copies = False  # the application has other descriptors of the connection
         self._released = False
         self._taken: Detached | None = None
 
@@ -59,9 +60,22 @@ class RawSocket:
         """As `socket.close`. The server lingers, so that no reset destroys what was sent."""
         taken = self._take()
         taken.socket.close()
-        if taken.socket.fileno() < 0:  # else a file made of it is still open
+        # Else a file made of it is still open, or a duplicate: the connection then ends when the application returns.
+        if taken.socket.fileno() < 0 and not self._has_copies:
             with self._lock:
                 taken.end()
+
+    def detach(self) -> int:
+        """As `socket.detach`."""
+        taken = self._take()
+        self._has_copies = True
+        return taken.socket.detach()
+
+    def dup(self) -> socket.socket:
+        """As `socket.dup`."""
+        taken = self._take()
+        self._has_copies = True
+        return taken.socket.dup()
 
     def setsockopt(self, level: int, option: int, *value: Any) -> None:
         """As `socket.setsockopt`. Options of the connection, such as TCP_NODELAY, apply to the client's connection."""

@@ -286,6 +286,20 @@ def test_a_client_that_takes_nothing_is_cut(server_env: dict[str, str], early: b
                 assert wait_until(lambda: descriptors() <= before, 20)
 
 
+@pytest.mark.parametrize("early", [b"", b"early"], ids=["direct", "relayed"])
+@pytest.mark.parametrize("way", [b"dup", b"detach", b"number"])
+def test_an_application_with_other_descriptors_of_its_connection(way: bytes, early: bytes) -> None:
+    """It may go on with them after close(), and whatever it has closed, the connection ends and keeps no stop waiting."""
+    with Server("tests.functional.websockets:copies", "--workers", "1", "--graceful-timeout", "20") as server:
+        with server.client() as client:
+            client.send(UPGRADE % (b"/" + way) + early)
+            assert client.read_head().status == 101
+            assert client.read_to_end() == b"copy"
+        assert server.stop() == 0
+    assert "the event loop reports" not in server.log
+    assert "graceful_timeout is over" not in server.log
+
+
 def test_a_stop_waits_for_an_open_websocket_no_longer_than_graceful_timeout() -> None:
     with Server("tests.functional.websockets:raw", "--workers", "1", "--graceful-timeout", "1") as server:
         client = Client(server.address)

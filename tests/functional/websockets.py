@@ -187,6 +187,22 @@ def ways(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return []
 
 
+def copies(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """/dup and /detach send by another descriptor of the connection after close(); /number closes the descriptor itself."""
+    offered = environ["gunicorn.socket"]
+    if environ["PATH_INFO"] == "/dup":
+        with offered.dup() as copy:
+            offered.close()
+            copy.sendall(SWITCHING + b"copy")
+        return []
+    descriptor = offered.detach() if environ["PATH_INFO"] == "/detach" else offered.fileno()
+    if environ["PATH_INFO"] == "/detach":
+        offered.close()
+    os.write(descriptor, SWITCHING + b"copy")
+    os.close(descriptor)
+    return []
+
+
 def keepalive(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """Says whether the socket is kept alive."""
     offered = environ["gunicorn.socket"]
