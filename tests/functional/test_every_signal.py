@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -139,14 +140,18 @@ def test_an_application_has_the_signals_for_itself(tmp_path: Path, mode: str) ->
 
 
 def test_signals_do_not_end_the_master_during_an_upgrade(code: Code) -> None:
-    """Sent all the time, so some arrive where the exec has taken the handlers away, and the new program has none yet."""
+    """Nor the trial. They are sent all the time, so some arrive where an exec has taken the handlers away, and the new program
+    has none yet."""
+    signums = (signal.SIGALRM, signal.SIGPROF, signal.SIGIO, signal.SIGRTMIN + 3, signal.SIGRTMAX)
     with code.serve() as server:
         over = threading.Event()
 
         def flood() -> None:
             while not over.wait(0.001):
-                for signum in (signal.SIGALRM, signal.SIGPROF, signal.SIGIO, signal.SIGRTMIN + 3, signal.SIGRTMAX):
-                    os.kill(server.pid, signum)
+                for pid in (server.pid, *server.children(server.pid)):
+                    for signum in signums:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signum)
 
         thread = threading.Thread(target=flood)
         thread.start()

@@ -140,11 +140,14 @@ def test_signals_wake_no_loop_of_the_parent() -> None:
         ours.setblocking(False)
         theirs.setblocking(False)
         signal.set_wakeup_fd(theirs.fileno())
-        signal.signal(signal.SIGUSR2, lambda *_: None)
+        handled: list[int] = []
+        signal.signal(signal.SIGUSR2, lambda signum, _: handled.append(signum))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})  # a fork of ours begins with it blocked
         Belongings([])
 
         def look() -> None:
             signal.raise_signal(signal.SIGUSR2)
+            assert handled == [signal.SIGUSR2]
             assert theirs.fileno() >= 0
             with pytest.raises(BlockingIOError):
                 ours.recv(1)
