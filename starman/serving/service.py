@@ -231,25 +231,32 @@ class Service:
         while True:
             spin_watch.leave(time.monotonic(), time.thread_time())
             await anyio.sleep(_TICK)
-            if self._overseer is not None:
-                spins = spin_watch.look(time.monotonic(), time.thread_time(), shared.pool.finished + acceptor.accepted)
-                if spins is not None and (self._settings.threads or not shared.pool.busy):
-                    spin_watch.report(spins, self._overseer.give_up)
-                self._overseer.tick(shared.pool.finished, len(shared.connections), shared.pool.awake)
-            acceptor.tick()
-            log.retry()
-            standard.restore()
-            now = time.monotonic()
-            if shared.doomed and not self._drain_asked and shared.spare(now):
-                acceptor.resume()
-            stuck_watch.look(shared, now)
-            forget_lost(shared)
-            shared.refusals.check(now)
-            shared.shortages.check(now)
-            due = shared.connections.due(now)
+            try:
+                due = self._look(shared, acceptor, spin_watch, stuck_watch)
+            except MemoryError:  # an application has it all for a moment: the next tick does what this one has left
+                continue
             while due:
                 _check(shared, due)
                 await anyio.sleep(0)
+
+    def _look(self, shared: Shared, acceptor: Acceptor, spin_watch: SpinWatch, stuck_watch: StuckWatch) -> list[Client]:
+        """Do what each tick does. Returns the connections whose timeouts are due."""
+        if self._overseer is not None:
+            spins = spin_watch.look(time.monotonic(), time.thread_time(), shared.pool.finished + acceptor.accepted)
+            if spins is not None and (self._settings.threads or not shared.pool.busy):
+                spin_watch.report(spins, self._overseer.give_up)
+            self._overseer.tick(shared.pool.finished, len(shared.connections), shared.pool.awake)
+        acceptor.tick()
+        log.retry()
+        standard.restore()
+        now = time.monotonic()
+        if shared.doomed and not self._drain_asked and shared.spare(now):
+            acceptor.resume()
+        stuck_watch.look(shared, now)
+        forget_lost(shared)
+        shared.refusals.check(now)
+        shared.shortages.check(now)
+        return shared.connections.due(now)
 
     async def _flush(self, access_log: AccessLog) -> None:
         """Write what the log has gathered. A task of its own: a pipe that nobody reads must not stop the timeouts."""

@@ -220,6 +220,22 @@ def test_hazard_17_an_idle_connection_gives_its_duplicate_back() -> None:
             assert client.get("/again").body == b"/again|"
 
 
+def test_a_tick_without_memory_does_not_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Semaphore(0)
+
+    def retry() -> None:
+        failed.release()
+        raise MemoryError
+
+    with Running(echo, keepalive_timeout=0.1) as running, running.client() as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(service_module.log, "retry", retry)
+            assert failed.acquire(timeout=SECONDS)
+            assert failed.acquire(timeout=SECONDS)
+        assert client.get("/").body == b"/|"
+        assert client.at_end()  # the next ticks look after its timeout
+
+
 def test_the_access_log_is_written_by_the_tick_and_at_the_end(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "log"
     with Running(echo, access_log=str(path), **options) as running, running.client() as client:
