@@ -177,6 +177,29 @@ def test_lines_that_wait_follow_the_log_to_its_new_file(tmp_path: Path) -> None:
     os.close(writing)
 
 
+def test_a_line_of_which_a_part_was_written_is_whole_in_the_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = open_for_appending(str(tmp_path / "old")), open_for_appending(str(tmp_path / "new"))
+    with standard_error(old) as queue:
+        write = Output.write
+
+        def write_two_bytes(self: Output, data: bytes) -> int:
+            if (tmp_path / "old").stat().st_size:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return write(self, data[:2])
+
+        monkeypatch.setattr(Output, "write", write_two_bytes)
+        queue.put(b"first\n")
+        assert queue.pending
+        monkeypatch.undo()
+        os.dup2(new, 2)
+        queue.renew()
+        queue.put(b"second\n")
+    os.close(old)
+    os.close(new)
+    assert (tmp_path / "old").read_bytes() == b"fi"
+    assert (tmp_path / "new").read_bytes() == b"first\nsecond\n"
+
+
 def test_the_queue_of_a_fork_is_empty_and_its_lock_is_free() -> None:
     reading, writing = os.pipe()
     with standard_error(writing) as queue:

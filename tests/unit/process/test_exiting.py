@@ -114,5 +114,14 @@ child.kill()
     assert (status, output, errors) == (0, ["0 True"], "")
 
 
-def test_a_limit_of_centuries_is_none() -> None:
-    assert run("leave(6, 1e300)")[0] == 6
+def test_a_limit_of_centuries_is_one_that_can_be_waited_for() -> None:
+    status, output, errors, _ = run("""
+asked = threading.Event()
+def sleep(seconds):
+    print(seconds <= threading.TIMEOUT_MAX, flush=True)
+    asked.set()
+    threading.Event().wait()
+time.sleep = sleep
+leave(6, 1e300, first=asked.wait)
+""")
+    assert (status, output, errors) == (6, ["True"], "")
