@@ -6,6 +6,7 @@ Measured: docs/performance.md, "Memory" and "All scenarios". Of glibc on Linux; 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -82,7 +83,8 @@ def keep_free_pages() -> None:
     With each body of a request or response that is freed it would have the kernel take its pages, and clear others for the next
     one: a third of the time of a 1 MB upload. A worker that has nothing to do should `give_back_free_pages`.
     """
-    bytes(_UNMAPPED)  # never touched, so it costs no page
+    with contextlib.suppress(MemoryError):  # a limit of virtual memory (RLIMIT_AS) is near: uploads are slower, no more
+        bytes(_UNMAPPED)  # never touched, so it costs no page
 
 
 def give_back_free_pages() -> bool:

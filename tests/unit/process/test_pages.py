@@ -68,6 +68,22 @@ def test_filling_is_bounded() -> None:
     assert in_a_fresh_process(HOLES.format(size=3000) + script) == "True"
 
 
+def test_without_room_for_a_large_block_a_worker_starts_all_the_same() -> None:
+    script = """
+import resource
+with open("/proc/self/statm") as statm:
+    size = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (16 << 20), resource.RLIM_INFINITY))
+from starman.process import pages
+try:
+    bytes(pages._UNMAPPED)
+except MemoryError:
+    pages.keep_free_pages()
+    print("kept")
+"""
+    assert in_a_fresh_process(script) == "kept"
+
+
 def test_a_page_is_as_large_as_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """madvise(2) rounds a length up to it: with a smaller one of ours, bytes behind the zeros would be lost."""
     assert pages._PAGE == mmap.PAGESIZE
