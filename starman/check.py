@@ -44,6 +44,8 @@ def check(settings: Settings) -> int:
     try:
         # systemd's variables hold the process id of the command, so inherited sockets must be found before the fork.
         inheritance = Inheritance.take(os.environ)
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)  # a process that the application has left behind may hold the other end
         parentdeath.tie(os.getpid())
         child = os.fork()
         parentdeath.untie_next()
@@ -52,11 +54,17 @@ def check(settings: Settings) -> int:
     except StarmanError as error:
         return report(error)
     if child == 0:
-        end_unserved(_check_in_child(settings, inheritance))
+        end_unserved(_check_in_child(settings, inheritance, writing))
+    os.close(writing)
     status = _wait(child, settings.boot_timeout)
+    if status is None:
+        return 1
     if status < 0:
         print(f"starman: loading the application was ended by signal {-status}", file=sys.stderr)
         return 1
+    if not _has_reported(reading):
+        print(f"starman: the process that loads the application exited with status {status} before it was done", file=sys.stderr)
+        return status or 1
     return status
 
 
@@ -67,8 +75,18 @@ def report(error: StarmanError) -> int:
     return error.exit_status
 
 
-def _wait(child: int, seconds: float) -> int:
-    """The exit code of the child, as `os.waitstatus_to_exitcode` has it; 1 when it was killed because it took too long."""
+def _has_reported(pipe: int) -> bool:
+    """Whether the child came to its own end. Else the application ended it, by `os._exit` for example. Closes `pipe`."""
+    try:
+        return os.read(pipe, 1) != b""
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(pipe)
+
+
+def _wait(child: int, seconds: float) -> int | None:
+    """The exit code of the child, as `os.waitstatus_to_exitcode` has it; None when it was killed because it took too long."""
     from starman.process.forking import STACKS
 
     deadline = time.monotonic() + seconds
@@ -85,7 +103,7 @@ def _wait(child: int, seconds: float) -> int:
                 deadline = time.monotonic() + _STACKS_SECONDS
                 while (code := _ended(child)) is None and time.monotonic() < deadline:
                     time.sleep(_LOOK_SECONDS)
-                return 1
+                return None
             time.sleep(_LOOK_SECONDS)
         return code
     finally:
@@ -106,7 +124,8 @@ def _kill(child: int) -> None:
         return
 
 
-def _check_in_child(settings: Settings, inheritance: Inheritance) -> int:
+def _check_in_child(settings: Settings, inheritance: Inheritance, pipe: int) -> int:
+    """Check, and report on standard output and standard error. A byte on `pipe` says that the report is complete."""
     from starman.loading import describe
     from starman.process import parentdeath
     from starman.process.forking import show_stacks
@@ -115,6 +134,7 @@ def _check_in_child(settings: Settings, inheritance: Inheritance) -> int:
 
     status = 1
     parent = os.getppid()
+    streams = sys.stdout, sys.stderr
     try:
         show_stacks(2)
         identity = Identity.of(settings)
@@ -123,7 +143,10 @@ def _check_in_child(settings: Settings, inheritance: Inheritance) -> int:
         if identity is not None:
             identity.assume()
             parentdeath.retie(parent)
-        try_out(located, entered=True)
+        try:
+            try_out(located, entered=True)
+        finally:
+            sys.stdout, sys.stderr = streams  # the application may have replaced them
         warnings = (*settings.warnings(), *inheritance.warnings, temporary.warning(settings, os.environ))
         for line in (*notes, *warnings, service_links.notice(os.environ)):
             if line is not None:
@@ -140,6 +163,7 @@ def _check_in_child(settings: Settings, inheritance: Inheritance) -> int:
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+    os.write(pipe, b".")
     return status
 
 

@@ -122,3 +122,19 @@ def test_ctrl_c_and_a_kill_leave_no_process_behind(site: Path) -> None:
             assert wait_until(lambda process=process: not process.session_pids(), 5), process.session_pids()  # type: ignore[misc]
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(("status", "returned"), [(0, 1), (3, 3)])
+def test_an_application_that_ends_the_process_is_an_error(status: int, returned: int, site: Path) -> None:
+    (site / "site_app.py").write_text(f"import os\nos._exit({status})\n")
+    done = check(site, "--listen", "127.0.0.1:0")
+    assert (done.returncode, done.stdout) == (returned, "")
+    assert done.stderr == f"starman: the process that loads the application exited with status {status} before it was done\n"
+
+
+@pytest.mark.parametrize("replaced", ["None", "io.StringIO()"])
+def test_an_application_that_replaces_the_standard_streams_hides_no_report(replaced: str, site: Path) -> None:
+    (site / "site_app.py").write_text(f"import io, sys\nsys.stdout = sys.stderr = {replaced}\n" + HELLO)
+    done = check(site, "--listen", "127.0.0.1:0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "application  site_app:app: loaded" in done.stdout
