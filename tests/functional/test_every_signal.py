@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tests.functional.harness import Process, Server, wait_until
+from tests.functional.harness import REPOSITORY, Process, Server, wait_until
 from tests.functional.test_processes import MODES, Code, answers, code, molds
 from tests.functional.test_signals_table import pending, rows
 
@@ -187,6 +187,45 @@ while os.path.exists({str(gate)!r}):
         gate.unlink()
         server.wait_for("restarted: 2 workers are new", 60)
         assert wait_until(lambda: answers(server) == {"two"}, 30)
+
+
+SLOW_START = """
+import os, time
+_umask = os.umask
+
+def umask(mask):
+    if os.path.exists("gate"):
+        open("waiting", "w").close()
+        while os.path.exists("gate"):
+            time.sleep(0.01)
+    return _umask(mask)
+
+os.umask = umask
+"""
+
+
+def test_a_signal_that_comes_before_the_master_has_its_handlers_waits(tmp_path: Path) -> None:
+    """The start is held up where it sets the umask."""
+    (tmp_path / "own.py").write_text(APPLICATION)
+    (tmp_path / "sitecustomize.py").write_text(SLOW_START)
+    gate = tmp_path / "gate"
+    gate.touch()
+    arguments = ["-m", "starman", "--workers", "1", "--listen", "127.0.0.1:0", "--umask", "022", "own:app"]
+    env = {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    server = Process([sys.executable, "-W", "error", *arguments], cwd=tmp_path, env=env)
+    try:
+        assert wait_until((tmp_path / "waiting").exists, 60)
+        signums = [signal.SIGALRM, signal.SIGPROF, signal.SIGIO, *sorted(REAL_TIME), STACKS, signal.SIGUSR1]
+        for signum in signums:
+            os.kill(server.pid, signum)
+        assert all(pending(server.pid, signum) for signum in signums)
+        gate.unlink()
+        server.wait_for("ready: ", 60)
+        server.wait_for(r"\[INFO\] stacks of the master\n", 30)
+        server.wait_for("the logs are reopened", 30)
+        assert server.stop(signal.SIGTERM) == 0
+    finally:
+        server.kill()
 
 
 EMBEDDING = """

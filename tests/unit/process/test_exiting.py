@@ -91,8 +91,11 @@ def test_what_has_no_pools_ends_at_once() -> None:
     assert seconds < 25
 
 
-def test_a_pool_of_multiprocessing_ends_with_what_has_served_nothing() -> None:
-    status, output, errors, seconds = run("pool = fork.Pool(2)\nend_unserved(0)")
+@pytest.mark.parametrize(
+    "script", ["pool = fork.Pool(2)", "fork.Process(target=time.sleep, args=(50,), daemon=True).start()"], ids=["pool", "daemon"]
+)
+def test_what_multiprocessing_has_started_ends_with_what_has_served_nothing(script: str) -> None:
+    status, output, errors, seconds = run(f"{script}\nend_unserved(0)")
     assert (status, output, errors) == (0, [], "")
     assert seconds < 25
 
