@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -102,8 +103,10 @@ def test_a_full_standard_error_does_not_stop_the_master(directory: Path) -> None
         assert wait_until(lambda: answered(directory) not in before, 30)
         assert os.get_blocking(writing)
         os.close(writing)
-        with open(reading, "rb") as reader:
+        with open(reading, "rb", 0) as reader:
             assert reader.read(filled) == b"." * filled
+            # The master writes its lines by itself, as soon as there is room.
+            assert select.select([reader], [], [], 30)[0]
             process.send_signal(signal.SIGTERM)
             text = reader.read().decode()
         assert process.wait(30) == 0
