@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import httptools
 
-from starman.proto.messages import Limits
+from starman.proto.events import Limits
 from starman.proto.request import RequestParser
 
 # What one read of the loop brings at most.

@@ -20,9 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from starman.declaration import SETTINGS  # noqa: E402 - the checkout's own starman, installed or not
+from starman.config.option import SETTINGS  # noqa: E402 - the checkout's own starman, installed or not
+from starman.config.sources import flags, from_arguments, from_command_line  # noqa: E402
 from starman.errors import SettingError  # noqa: E402
-from starman.sources import flags, from_arguments, from_command_line  # noqa: E402
 
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 

@@ -11,16 +11,16 @@ import signal
 import sys
 import time
 
-from starman import service_links, temporary
-from starman.addresses import AddressKind
-from starman.declaration import SETTINGS
+from starman.config import service_links, temporary_directory
+from starman.config.addresses import AddressKind
+from starman.config.option import SETTINGS
 from starman.errors import ListenError, StarmanError, StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from starman.addresses import Address
-    from starman.process.inherited import Inheritance
-    from starman.settings import Settings
+    from starman.config.addresses import Address
+    from starman.config.settings import Settings
+    from starman.process.host.inherited import Inheritance
 
 INTERRUPTED = 130  # as a shell reports a command that SIGINT ended: 128 + 2
 # How often (seconds) the child is looked at, and how long it may take to write its stacks.
@@ -34,21 +34,21 @@ def check(settings: Settings) -> int:
     The application is loaded in a child, because it may start threads that never end, end the process, or hang. After
     boot_timeout the child writes the stacks of its threads to standard error and is killed. Main thread only.
     """
-    from starman.process import parentdeath
+    from starman.process import parent_death
     from starman.process.exiting import end_unserved
-    from starman.process.inherited import Inheritance
+    from starman.process.host.inherited import Inheritance
 
     sys.stdout.flush()
     sys.stderr.flush()
-    parentdeath.arm()
+    parent_death.arm()
     try:
         # systemd's variables hold the process id of the command, so inherited sockets must be found before the fork.
         inheritance = Inheritance.take(os.environ)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)  # a process that the application has left behind may hold the other end
-        parentdeath.tie(os.getpid())
+        parent_death.tie(os.getpid())
         child = os.fork()
-        parentdeath.untie_next()
+        parent_death.untie_next()
     except OSError as error:
         return report(StartError(f"no process can be made to load the application: {error.strerror}"))
     except StarmanError as error:
@@ -127,9 +127,9 @@ def _kill(child: int) -> None:
 def _check_in_child(settings: Settings, inheritance: Inheritance, pipe: int) -> int:
     """Check, and report on standard output and standard error. A byte on `pipe` says that the report is complete."""
     from starman.loading import describe
-    from starman.process import parentdeath
+    from starman.process import parent_death
     from starman.process.forking import show_stacks
-    from starman.process.identity import Identity
+    from starman.process.host.privileges import Identity
     from starman.server import enter, try_out
 
     status = 1
@@ -142,12 +142,12 @@ def _check_in_child(settings: Settings, inheritance: Inheritance, pipe: int) -> 
         bound, notes = _bind(settings, inheritance, (-1, -1) if identity is None else identity.owner)
         if identity is not None:
             identity.assume()
-            parentdeath.retie(parent)
+            parent_death.retie(parent)
         try:
             try_out(located, entered=True)
         finally:
             sys.stdout, sys.stderr = streams  # the application may have replaced them
-        warnings = (*settings.warnings(), *inheritance.warnings, temporary.warning(settings, os.environ))
+        warnings = (*settings.warnings(), *inheritance.warnings, temporary_directory.warning(settings, os.environ))
         for line in (*notes, *warnings, service_links.notice(os.environ)):
             if line is not None:
                 print(f"starman: {line}", file=sys.stderr)
@@ -169,7 +169,7 @@ def _check_in_child(settings: Settings, inheritance: Inheritance, pipe: int) -> 
 
 def _bind(settings: Settings, inheritance: Inheritance, owner: tuple[int, int]) -> tuple[list[str], list[str]]:
     """Bind every address and release it. Returns what was bound, and lines about what was not tried. Raises ListenError."""
-    from starman.process.listeners import open_listeners
+    from starman.process.host.listeners import open_listeners
 
     bound, notes = [], []
     for address in inheritance.addresses(settings):
@@ -187,8 +187,8 @@ def _bind(settings: Settings, inheritance: Inheritance, owner: tuple[int, int]) 
 
 def _held(address: Address, settings: Settings, error: ListenError) -> str:
     """The report for an address on which the server of this pid file listens. Raises `error` for any other address."""
-    from starman.process.pidfile import running
-    from starman.process.portholder import listens
+    from starman.process.host.pidfile import running
+    from starman.process.host.port_holder import listens
 
     pid = None if settings.pid is None else running(settings.pid)
     if pid is not None and listens(pid, address):

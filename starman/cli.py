@@ -9,18 +9,18 @@ import os
 import signal
 import sys
 
-from starman import log, standard
+from starman import log, standard_streams
 from starman.check import INTERRUPTED, check, report
-from starman.declaration import SETTINGS, Setting
+from starman.config.option import SETTINGS, Setting
+from starman.config.sources import Action, from_arguments, from_command_line, off_flag
+from starman.config.working_directory import started_in
 from starman.errors import StarmanError
-from starman.sources import Action, from_arguments, from_command_line, off_flag
 from starman.takeover import answer_trial, handed_over, settings_after
 from starman.version import VERSION
-from starman.workdir import started_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from starman.settings import Settings
+    from starman.config.settings import Settings
 
 COLUMNS = 80
 HELP_INDENT = 28
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Errors of starman's are a line on standard error, and their details after it. Call it from the main thread.
     """
-    opened = log.open_own(standard.open_missing())
+    opened = log.open_own(standard_streams.open_missing())
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         # It may be inherited, as from a shell's `trap '' CHLD`. Then no child of ours would leave an exit status to wait for.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -69,9 +69,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _is_compiled() -> bool:
     """Whether the modules that setup.py names are compiled."""
-    from starman.proto import messages
+    from starman.proto import events
 
-    return not messages.__file__.endswith(".py")
+    return not events.__file__.endswith(".py")
 
 
 def _run(argv: list[str]) -> int:

@@ -12,8 +12,8 @@ import sys
 
 from starman import log
 from starman.errors import SettingError, StartError
-from starman.inflight import stopping
-from starman.output import open_for_appending
+from starman.log.in_flight import stopping
+from starman.log.output import open_for_appending
 from starman.version import VERSION
 
 TYPE_CHECKING = False

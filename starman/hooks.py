@@ -7,9 +7,9 @@ but the ground.
 
 from __future__ import annotations
 
-from starman import appfork, log
+from starman import application_forks, log
 from starman.errors import HookError
-from starman.tracebacks import formatted, kind, named, shown
+from starman.log.tracebacks import formatted, kind, named, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ def _run_logged(moment: str, hook: Callable[[], object]) -> None:
 def _run(moment: str, hook: Callable[[], object]) -> None:
     try:
         hook()
-        appfork.end_child()
+        application_forks.end_child()
     except BaseException as error:  # SystemExit, too: no hook ends a process past its own order of things
-        appfork.end_child(error)
+        application_forks.end_child(error)
         details = formatted(error, lambda frames: frames and frames.tb_next)
         raise HookError(f"the {moment} hook {_name(hook)} failed: {named(error)}", details) from error
 

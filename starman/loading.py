@@ -10,11 +10,11 @@ import functools
 import os
 import sys
 
-from starman.applicationcheck import check_application, kind_of
+from starman.application_check import check_application, kind_of
+from starman.config.settings import nearest
 from starman.discovery import find_application
 from starman.errors import LoadError
-from starman.settings import nearest
-from starman.tracebacks import formatted, kind, shown, type_name
+from starman.log.tracebacks import formatted, kind, shown, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
     from wsgiref.types import WSGIApplication
 
-    from starman.settings import Settings
+    from starman.config.settings import Settings
 
     Result = TypeVar("Result")
 

@@ -8,22 +8,23 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from starman import appfork, log, service_links, standard, temporary
+from starman import application_forks, log, standard_streams
+from starman.config import service_links, temporary_directory
+from starman.config.working_directory import Workdir, started_in
 from starman.errors import SettingError, StartError
-from starman.inflight import counted
-from starman.workdir import Workdir, started_in
+from starman.log.in_flight import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from starman.process.blueprint import Program
+    from starman.config.settings import Settings
     from starman.process.handover import Handover
-    from starman.process.identity import Identity
-    from starman.process.inherited import Inheritance
-    from starman.process.listeners import Listener
-    from starman.process.outlook import Observers
-    from starman.settings import Settings
+    from starman.process.host.inherited import Inheritance
+    from starman.process.host.listeners import Listener
+    from starman.process.host.privileges import Identity
+    from starman.process.spec import Program
+    from starman.process.status import Observers
     from starman.wsgi.call import Application
 
 
@@ -42,15 +43,15 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     """
     import threading
 
+    from starman.config.sources import from_keywords
     from starman.embedding import refuse_running_loop
     from starman.loading import describe
-    from starman.process.blueprint import Program
-    from starman.sources import from_keywords
+    from starman.process.spec import Program
 
     if threading.current_thread() is not threading.main_thread():
         raise StartError("starman.run takes the signals over, which only the main thread can: call it there")
     refuse_running_loop()
-    errors = standard.open_missing()
+    errors = standard_streams.open_missing()
     directory = started_in(os.environ)
 
     def read() -> Settings:
@@ -75,8 +76,8 @@ def run_master(settings: Settings, reread: Callable[[], Settings], handover: Han
     Returns the exit status; raises StarmanError when the start fails.
     """
     from starman.loading import describe
-    from starman.process.blueprint import Program
     from starman.process.forking import hold_signals
+    from starman.process.spec import Program
 
     hold_signals()
     program = Program(_load, None, describe, reread)
@@ -92,14 +93,14 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
 
     Raises SettingError, LoadError, ListenError, and StartError when a thread cannot be started.
     """
+    from starman.config.sources import from_keywords
     from starman.embedding import error_log, serve_until_cancelled
-    from starman.process.belongings import Belongings
-    from starman.process.inherited import Inheritance
-    from starman.process.listeners import open_listeners
+    from starman.process.host.inherited import Inheritance
+    from starman.process.host.listeners import open_listeners
+    from starman.process.worker.belongings import Belongings
     from starman.serving.service import Service
-    from starman.sources import from_keywords
 
-    errors = standard.open_missing()
+    errors = standard_streams.open_missing()
     workdir = Workdir(started_in(os.environ))
     chosen = from_keywords(app, settings, os.environ, workdir.start).located(workdir.absolute)
     with error_log(chosen.error_log, errors):
@@ -125,10 +126,10 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
 
 def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     """Be the master until a signal ends it; `embedded` in somebody else's program. Raises StarmanError when the start fails."""
-    from starman.process.identity import Identity
-    from starman.process.inherited import Inheritance
-    from starman.process.notify import Notifier
-    from starman.process.outlook import Observers
+    from starman.process.host.inherited import Inheritance
+    from starman.process.host.privileges import Identity
+    from starman.process.host.systemd import Notifier
+    from starman.process.status import Observers
 
     # Both before a daemon is another process: systemd's variables name the one that it has started.
     inheritance = Inheritance.take(os.environ)
@@ -140,7 +141,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     if not settings.daemonize:
         return _be_master(settings, program, inheritance, identity, Observers([notifier]), embedded=embedded)
 
-    from starman.process.daemon import daemonize
+    from starman.process.host.daemon import daemonize
 
     if settings.error_log is None:
         log.warning(f"{settings.source('daemonize')}: without error_log, what goes wrong later is logged nowhere")
@@ -154,13 +155,13 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
 
 def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     """Go on as the master, in the process of an older image: its identity, its listeners and its error log are there already."""
-    from starman.process.blueprint import Blueprint
-    from starman.process.errorlog import ErrorLog
-    from starman.process.listeners import take_over_listeners
-    from starman.process.master import Master
-    from starman.process.notify import Notifier
-    from starman.process.outlook import Observers
-    from starman.process.pidfile import PidFile
+    from starman.process.host.errorlog import ErrorLog
+    from starman.process.host.listeners import take_over_listeners
+    from starman.process.host.pidfile import PidFile
+    from starman.process.host.systemd import Notifier
+    from starman.process.master.master import Master
+    from starman.process.spec import Blueprint
+    from starman.process.status import Observers
 
     notifier = Notifier.take(os.environ)
     program.variables = notifier.variables
@@ -191,8 +192,8 @@ def try_out(settings: Settings, *, entered: bool = False) -> None:
     """Do everything that has to succeed before a worker of these settings can serve. Call it in a separate child, because an
     application may start threads that never end. `entered`: `enter` was called, and the paths are absolute.
     Raises StarmanError, and any exception of our own imports."""
-    from starman.process.belongings import Belongings
-    from starman.process.blueprint import import_service
+    from starman.process.spec import import_service
+    from starman.process.worker.belongings import Belongings
 
     import_service()
     if not entered:
@@ -201,7 +202,7 @@ def try_out(settings: Settings, *, entered: bool = False) -> None:
     Belongings([], signals=False)
     application = _load(settings)
     if any(address.secure for address in settings.addresses()):
-        from starman.serving.certificate import server_context
+        from starman.serving.tls.context import server_context
 
         server_context(settings)
     if settings.warm_up:
@@ -220,11 +221,11 @@ def _be_master(
     embedded: bool,
 ) -> int:
     """Claim, bind and open what only root may, then become the user, then be the master."""
-    from starman.process.blueprint import Blueprint
-    from starman.process.errorlog import ErrorLog
-    from starman.process.listeners import open_listeners
-    from starman.process.master import Master
-    from starman.process.pidfile import PidFile
+    from starman.process.host.errorlog import ErrorLog
+    from starman.process.host.listeners import open_listeners
+    from starman.process.host.pidfile import PidFile
+    from starman.process.master.master import Master
+    from starman.process.spec import Blueprint
 
     owner = (-1, -1) if identity is None else identity.owner
     with PidFile(settings.pid):
@@ -248,7 +249,7 @@ def _be_master(
 
 def _log_notes(settings: Settings, warnings: Iterable[str]) -> None:
     """Log what an operator should know at a start: `warnings`, those of the settings, and what was found around the process."""
-    for warning in (*settings.warnings(), *warnings, temporary.warning(settings, os.environ)):
+    for warning in (*settings.warnings(), *warnings, temporary_directory.warning(settings, os.environ)):
         if warning is not None:
             log.warning(warning)
     if (ignored := service_links.notice(os.environ)) is not None:
@@ -259,7 +260,7 @@ def _pid_file_warnings(settings: Settings, identity: Identity | None) -> list[st
     """A warning when the user that the server runs as could replace the pid file, although it belongs to root."""
     if settings.pid is None or identity is None or not identity.uid:
         return []
-    from starman.process.pidfile import replaceable_in
+    from starman.process.host.pidfile import replaceable_in
 
     directory = replaceable_in(settings.pid, identity.uid, identity.gids)
     if directory is None:
@@ -294,15 +295,15 @@ def _load(settings: Settings) -> Application:
         application = load_application(settings)
     except BaseException as error:
         # A module that forks may end its child by sys.exit, which is the cause of the LoadError here.
-        appfork.end_child(error.__cause__ or error)
+        application_forks.end_child(error.__cause__ or error)
         raise
-    appfork.end_child()
+    application_forks.end_child()
     return application
 
 
 def _mounted(application: Application, settings: Settings, what: str) -> Application:
     """A callable of the calling program, under the path of the settings; `what` names it in errors. Raises LoadError."""
-    from starman.applicationcheck import check_application
+    from starman.application_check import check_application
     from starman.wsgi.mount import mount
 
     check_application(application, what)

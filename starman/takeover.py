@@ -6,20 +6,20 @@ import os
 import sys
 
 from starman import log
+from starman.config.revision import decode as decode_settings
 from starman.errors import StarmanError
+from starman.log.tracebacks import formatted, named
 from starman.process.handover import FORMAT, HANDOVER_VARIABLE, IN_FILE, TRIAL_VARIABLE, Handover, decode
-from starman.process.textfile import load
-from starman.revision import decode as decode_settings
-from starman.tracebacks import formatted, named
+from starman.process.host.text_file import load
 from starman.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starman.config.settings import Settings
     from starman.process.channel import Channel
     from starman.process.messages import Message
-    from starman.settings import Settings
 
 
 def handed_over() -> Handover | None:
@@ -53,7 +53,7 @@ def answer_trial(read: Callable[[], Settings]) -> None:
     from starman.process.channel import Channel
     from starman.process.exiting import end_unserved
     from starman.process.forking import show_stacks, take_signals
-    from starman.process.longtext import answer
+    from starman.process.long_text import answer
 
     show_stacks()
     take_signals(stop_ends=True)
@@ -69,9 +69,9 @@ def answer_trial(read: Callable[[], Settings]) -> None:
 
 
 def _tried(number: str, channel: Channel, read: Callable[[], Settings]) -> Message:
-    from starman.process.longtext import receive_text
+    from starman.config.revision import encode, recall, revise
+    from starman.process.long_text import receive_text
     from starman.process.messages import Approved, Failed
-    from starman.revision import encode, recall, revise
     from starman.server import try_out
 
     version = f"starman {VERSION} on Python {'.'.join(map(str, sys.version_info[:3]))}"

@@ -10,8 +10,8 @@ import sys
 import time
 
 from starman import log
+from starman.log.tracebacks import formatted
 from starman.process.forking import flush
-from starman.tracebacks import formatted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

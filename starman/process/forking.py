@@ -7,8 +7,8 @@ import signal
 import sys
 from os import getpid  # an application may replace os.getpid
 
-from starman import appfork, log
-from starman.process import parentdeath
+from starman import application_forks, log
+from starman.process import parent_death
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,18 +97,18 @@ def fork() -> int:
     # Hazard 8: a TERM to a fresh child wrote into the wakeup descriptor of its parent; one that came before the child's own
     # handlers stood was lost, or killed it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-    parentdeath.tie(getpid())
+    parent_death.tie(getpid())
     try:
         with warnings.catch_warnings():
             # From 3.12 on a fork beside other threads warns. That an embedding program has some, or an application started some
             # when it was preloaded, is said in the log; where warnings are errors, it must not end the server.
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = appfork.fork()
+            pid = application_forks.fork()
     except BaseException:
-        parentdeath.untie_next()
+        parent_death.untie_next()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise
-    parentdeath.untie_next()
+    parent_death.untie_next()
     if pid == 0:
         signal.set_wakeup_fd(-1)
     else:

@@ -59,7 +59,7 @@ class Veteran(Record):
 class Handover(Record):
     """Everything. slots: how many workers there shall be; workers: what the settings said about that.
 
-    settings: those that the trial has found good, encoded by the new version itself (`starman.revision`).
+    settings: those that the trial has found good, encoded by the new version itself (`starman.config.revision`).
     scoreboard: its descriptor, -1 for none.
     reopening: whether somebody has still to open the logs again, so that everybody is to be told once more.
     restarting: whether settings may have changed since the trial has read them, so that a restart is to follow.

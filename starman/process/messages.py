@@ -58,7 +58,7 @@ class Spawn(Message):
 
     `slot` is the worker's number, from 1; 0 for a mold. `place` is the worker's on the scoreboard; 0: it has none. A second
     descriptor is the scoreboard's, for the worker to map its place.
-    `settings` are those that it runs with (see `starman.revision`), or IN_PARTS; "" for those that the mold has.
+    `settings` are those that it runs with (see `starman.config.revision`), or IN_PARTS; "" for those that the mold has.
     """
 
     __slots__ = ("place", "role", "settings", "slot")
@@ -188,7 +188,7 @@ class Reopened(Message):
 class Approved(Message):
     """Trial to master: what was tried works.
 
-    `settings` are those to go on with (see `starman.revision`), or IN_PARTS; `notes` are lines for the log.
+    `settings` are those to go on with (see `starman.config.revision`), or IN_PARTS; `notes` are lines for the log.
     """
 
     __slots__ = ("notes", "settings")

@@ -21,7 +21,7 @@ import sys
 from functools import partial
 
 from starman import log
-from starman.inflight import printable
+from starman.log.in_flight import printable
 from starman.process.record import Record
 
 TYPE_CHECKING = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from starman.errors import ProtocolError
-from starman.proto.messages import LONGEST_BODY, RequestHead
+from starman.proto.events import LONGEST_BODY, RequestHead
 from starman.proto.syntax import (
     ABSOLUTE_TARGET,
     ANY_REQUEST_LINE,

@@ -10,10 +10,10 @@ from enum import Enum, auto
 from typing import Final
 
 from starman.errors import ProtocolError
+from starman.proto.chunked import ChunkedDecoder
+from starman.proto.events import EndOfBody, Limits, RequestHead
 from starman.proto.fields import FieldSplitter
-from starman.proto.framing import ChunkedDecoder
 from starman.proto.heads import decide, malformed_request_line, read_request_line
-from starman.proto.messages import EndOfBody, Limits, RequestHead
 from starman.proto.syntax import UNFINISHED_REQUEST_LINE
 
 Event = RequestHead | bytes | EndOfBody

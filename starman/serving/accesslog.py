@@ -17,9 +17,9 @@ import time
 
 from starman import log
 from starman.errors import SettingError
-from starman.output import Output, open_for_appending
-from starman.serving.clock import MONTHS
-from starman.tracebacks import shown
+from starman.log.output import Output, open_for_appending
+from starman.log.tracebacks import shown
+from starman.serving.dates import MONTHS
 from starman.wsgi.environ import Environ
 
 # A batch this large (bytes) is written at once; a smaller one waits for the next tick.

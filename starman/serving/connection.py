@@ -10,22 +10,22 @@ import time
 from typing import Final, cast
 
 from starman.errors import ProtocolError
-from starman.proto.messages import EndOfBody, RequestHead
+from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.request import RequestParser
-from starman.serving.bodystream import BodyStream
-from starman.serving.clock import LONGEST_TURN, REST_SECONDS, Progress
+from starman.serving.body.receiver import LARGE_READ, Intake
+from starman.serving.body.stream import BodyStream
+from starman.serving.body.streamed import StreamedExchange, StreamedUpload
+from starman.serving.body.upload import Upload
+from starman.serving.context import Shared
+from starman.serving.dates import LONGEST_TURN, REST_SECONDS, Progress
 from starman.serving.disconnection import has_left
 from starman.serving.ending import LINGERING, OPEN, Ending
 from starman.serving.exchange import Exchange
-from starman.serving.intake import LARGE_READ, Intake
 from starman.serving.lingering import shut_down, unacknowledged
-from starman.serving.loopside import Rest
-from starman.serving.remainder import Remainder
-from starman.serving.shared import Shared
-from starman.serving.streamed import StreamedExchange, StreamedUpload
-from starman.serving.turn import ENDING, FREE, LOOP_WRITES
-from starman.serving.upload import Upload
-from starman.serving.writer import Writer
+from starman.serving.sending.loop_side import Rest
+from starman.serving.sending.send_queue import Remainder
+from starman.serving.sending.writer import Writer
+from starman.serving.sending.writer_state import ENDING, FREE, LOOP_WRITES
 from starman.wsgi.body import RequestBody
 from starman.wsgi.environ import Environ
 

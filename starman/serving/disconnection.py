@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from starman.serving.socketstate import has_finished, is_reset, send_keepalives
-from starman.serving.turn import ENDS_WITHIN
+from starman.serving.sending.socket_state import has_finished, is_reset, send_keepalives
+from starman.serving.sending.writer_state import ENDS_WITHIN
 
 if TYPE_CHECKING:
     import asyncio
 
-    from starman.serving.clock import Progress
-    from starman.serving.writer import Writer
+    from starman.serving.dates import Progress
+    from starman.serving.sending.writer import Writer
 
 # A client that has shut down its sending side may still wait for its response. But far more often it is gone, and the system
 # does not tell the two apart. So the client counts as gone when the response has sent nothing for so long (seconds).

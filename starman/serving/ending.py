@@ -6,11 +6,11 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from starman import log
+from starman.serving.detaching.relay import Relay
 from starman.serving.lingering import Lingering, close, half_close, reset_on_close, shut_down, unacknowledged
-from starman.serving.loopside import Between
-from starman.serving.relay import Relay
-from starman.serving.socketstate import has_unread
-from starman.serving.turn import FREE
+from starman.serving.sending.loop_side import Between
+from starman.serving.sending.socket_state import has_unread
+from starman.serving.sending.writer_state import FREE
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from starman.errors import ProtocolError
     from starman.proto.request import RequestParser
-    from starman.serving.remainder import Remainder
-    from starman.serving.shared import Shared
-    from starman.serving.streamed import StreamedUpload
-    from starman.serving.upload import Upload
-    from starman.serving.writer import Writer
+    from starman.serving.body.streamed import StreamedUpload
+    from starman.serving.body.upload import Upload
+    from starman.serving.context import Shared
+    from starman.serving.sending.send_queue import Remainder
+    from starman.serving.sending.writer import Writer
 
 
 class Phase(Enum):

@@ -9,17 +9,17 @@ from io import BytesIO
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from starman import appfork, log
-from starman.proto.messages import RequestHead
+from starman import application_forks, log
+from starman.log.tracebacks import formatted, relieve
+from starman.proto.events import RequestHead
 from starman.proto.response import RequestFacts, Stamp, refusal
-from starman.serving.detached import Detached
-from starman.serving.filerest import FileRest
-from starman.serving.outbox import LARGEST
-from starman.serving.pace import Pace
-from starman.serving.rawsocket import RawSocket
+from starman.serving.detaching.detached import Detached
+from starman.serving.detaching.rawsocket import RawSocket
+from starman.serving.sending.corking import LARGEST
+from starman.serving.sending.file_range import FileRest
+from starman.serving.sending.pace import Pace
+from starman.serving.sending.writer_state import DEAD, THREAD
 from starman.serving.shortage import refusal_for
-from starman.serving.turn import DEAD, THREAD
-from starman.tracebacks import formatted, relieve
 from starman.wsgi.body import RequestBody
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
@@ -27,9 +27,9 @@ from starman.wsgi.failure import described
 from starman.wsgi.gone import ClientGone
 
 if TYPE_CHECKING:
-    from starman.serving.bodystream import BodyStream
-    from starman.serving.shared import Shared
-    from starman.serving.writer import Writer
+    from starman.serving.body.stream import BodyStream
+    from starman.serving.context import Shared
+    from starman.serving.sending.writer import Writer
 
 # A request that has waited this long (seconds) is not run before a look whether its client is still there (hazard 5).
 _LONG_IN_QUEUE: Final = 0.05
@@ -86,7 +86,7 @@ class Exchange:
             raw = environ["gunicorn.socket"] = RawSocket(partial(self._detach, call), partial(writer.duplicate, self))
         call.run(shared.application, environ)
         if raw is not None:
-            appfork.end_child()
+            application_forks.end_child()
             raw.release()
             self._note_dropped(raw, call, environ)
         return self._finish(call, environ)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from starman import log
-from starman.tracebacks import formatted
+from starman.log.tracebacks import formatted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

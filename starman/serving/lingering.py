@@ -13,12 +13,12 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final, cast
 
-from starman.appfork import has_forked
-from starman.serving.clock import Progress
-from starman.serving.socketstate import held_by_the_kernel
+from starman.application_forks import has_forked
+from starman.serving.dates import Progress
+from starman.serving.sending.socket_state import held_by_the_kernel
 
 if TYPE_CHECKING:
-    from starman.serving.shared import Shared
+    from starman.serving.context import Shared
 
 # How long (seconds) a connection is still read after its client has acknowledged everything.
 LINGER_SECONDS = 2.0

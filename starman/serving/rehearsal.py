@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from starman.settings import Settings
+from starman.config.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from starman.serving.overseer import Line
+    from starman.serving.monitor import Line
     from starman.serving.service import Service
     from starman.wsgi.environ import Environ
 

@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from starman import log, standard
+from starman import log, standard_streams
 from starman.errors import StartError
-from starman.inflight import counted
-from starman.serving.abandoning import abandon_clients, descriptors_of
-from starman.serving.acceptor import Acceptor
+from starman.log.in_flight import counted
+from starman.log.tracebacks import formatted, keep_reserve
+from starman.serving.accepting.acceptor import Acceptor
+from starman.serving.accepting.listening import Listening
 from starman.serving.accesslog import AccessLog
-from starman.serving.certificate import server_context
+from starman.serving.application_child import abandon_clients, descriptors_of
 from starman.serving.clients import Client
-from starman.serving.inline import Inline
+from starman.serving.context import Shared
+from starman.serving.detaching.rawsocket import taken_over
+from starman.serving.executors.inline import Inline
+from starman.serving.executors.pool import Pool
+from starman.serving.health.requests_in_flight import count, forget_lost, in_flight
+from starman.serving.health.spinning_loop import SpinWatch
+from starman.serving.health.stuck_threads import StuckWatch
 from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
-from starman.serving.listening import Listening
-from starman.serving.overseer import Overseer
-from starman.serving.pool import Pool
-from starman.serving.rawsocket import taken_over
-from starman.serving.shared import Shared
-from starman.serving.spinning import SpinWatch
-from starman.serving.stuck import StuckWatch
-from starman.serving.underway import count, forget_lost, in_flight
-from starman.tracebacks import formatted, keep_reserve
+from starman.serving.monitor import Overseer
+from starman.serving.tls.context import server_context
 from starman.wsgi.call import Application
 
 if TYPE_CHECKING:
-    from starman.settings import Settings
+    from starman.config.settings import Settings
 
 # How often (seconds) timeouts are looked after and the access log is written.
 _TICK = 0.5
@@ -248,7 +248,7 @@ class Service:
             self._overseer.tick(shared.pool.finished, len(shared.connections), shared.pool.awake)
         acceptor.tick()
         log.retry()
-        standard.restore()
+        standard_streams.restore()
         now = time.monotonic()
         if shared.doomed and not self._drain_asked and shared.spare(now):
             acceptor.resume()

@@ -10,18 +10,18 @@ from io import BytesIO
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from starman import appfork
+from starman import application_forks
 from starman.errors import ProtocolError, WarmUpError
-from starman.proto.messages import Limits, RequestHead
+from starman.proto.events import Limits, RequestHead
 from starman.proto.request import RequestParser
 from starman.proto.response import RequestFacts
-from starman.serving.clock import Clock
-from starman.serving.shared import SOFTWARE
+from starman.serving.context import SOFTWARE
+from starman.serving.dates import Clock
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build, for_connection, template
 
 if TYPE_CHECKING:
-    from starman.settings import Settings
+    from starman.config.settings import Settings
     from starman.wsgi.call import Application
 
 # What the environ has set to True, so that an application can tell (to answer without side effects, for instance).
@@ -42,7 +42,7 @@ def warm_up(application: Application, settings: Settings) -> None:
         environ = _environ(target, settings)
         environ["wsgi.early_hints"] = call.early_hints
         call.run(application, environ)
-        appfork.end_child()
+        application_forks.end_child()
         if call.status_code >= _LEAST_FAILURE:
             raise WarmUpError(f"the warm-up request for {target} was answered with {call.status_code}")
         if not output.ended:

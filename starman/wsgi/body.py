@@ -10,10 +10,10 @@ import io
 import tempfile
 from typing import BinaryIO
 
-from starman import standard
-from starman.closing import close_elsewhere
-from starman.wsgi.bodymemory import FREE_BYTES, BodyMemory
-from starman.wsgi.spoolspace import UNLIMITED, SpoolLease, SpoolSpace
+from starman import standard_streams
+from starman.background import close_elsewhere
+from starman.wsgi.body_memory import FREE_BYTES, BodyMemory
+from starman.wsgi.spool_space import UNLIMITED, SpoolLease, SpoolSpace
 from starman.wsgi.uncleared import uncleared
 
 # What is gathered in memory before it is worth a trip to the disk (bytes).
@@ -135,7 +135,7 @@ class RequestBody:
             self._lease = SpoolLease(self._space)
         self._lease.take(gathered)
         if self._file is None:
-            standard.restore()
+            standard_streams.restore()
             self._file = tempfile.TemporaryFile(prefix="starman-")  # noqa: SIM115 - closed by `close`
         self._file.write(self._buffer.getbuffer()[:gathered])
         if self._size == SPOOL_BATCH_BYTES:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from typing import Any, Final
 
-from starman import appfork, log
+from starman import application_forks, log
+from starman.log.tracebacks import relieve
 from starman.proto.response import (
     CHUNKED,
     CLOSE,
@@ -23,7 +24,6 @@ from starman.proto.response import (
     interim,
     refusal,
 )
-from starman.tracebacks import relieve
 from starman.wsgi.environ import Environ
 from starman.wsgi.failure import described, log_failure, not_bytes
 from starman.wsgi.filewrapper import SMALL_FILE, FileWrapper, read_part
@@ -320,7 +320,7 @@ class Call:
 
     def _failed(self, error: BaseException, environ: Environ) -> None:
         """The application raised: 500 while nothing was sent, a visible cut after that. The client learns no more."""
-        appfork.end_child(error)
+        application_forks.end_child(error)
         if self._detached and issubclass(type(error), (StopIteration, ConnectionError)):
             return  # flask-sock's and Flask-SocketIO's way to say that no response follows
         relieve(error)

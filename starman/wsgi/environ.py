@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import unquote_to_bytes
 
-from starman.proto.messages import RequestHead
+from starman.proto.events import RequestHead
 from starman.wsgi.filewrapper import FileWrapper
 
 if TYPE_CHECKING:

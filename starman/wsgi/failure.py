@@ -6,7 +6,7 @@ import contextlib
 from types import TracebackType
 
 from starman import log
-from starman.tracebacks import formatted, shown
+from starman.log.tracebacks import formatted, shown
 from starman.wsgi.environ import Environ
 
 

@@ -3,7 +3,7 @@ class cannot be a base of that."""
 
 from __future__ import annotations
 
-from starman import appfork
+from starman import application_forks
 
 
 class ClientGone(Exception):  # noqa: N818 - an event, no error: nobody is to blame and nothing is to be logged
@@ -12,5 +12,5 @@ class ClientGone(Exception):  # noqa: N818 - an event, no error: nobody is to bl
 
 def gone() -> ClientGone:
     """The exception for a send to a client that is gone. A child that the application has forked ends here (`appfork`)."""
-    appfork.end_child()
+    application_forks.end_child()
     return ClientGone()

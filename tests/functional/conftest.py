@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.applications import pattern
-from tests.functional.harness import Server, wait_until
-from tests.functional.wire import Client
+from tests.functional.support.applications import pattern
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.wire import Client
 
 
 class Events:
@@ -46,14 +46,14 @@ def events(directory: Path) -> Events:
 
 @pytest.fixture(scope="module")
 def server_env(directory: Path, events: Events) -> dict[str, str]:
-    """What tests.functional.applications needs to find in the environment."""
+    """What tests.functional.support.applications needs to find in the environment."""
     return {"TEST_EVENTS": str(events.path), "TEST_FILE": str(directory / "file.txt")}
 
 
 @pytest.fixture(scope="module")
 def server(server_env: dict[str, str]) -> Iterator[Server]:
     """One worker with four threads, shared by the tests of a module."""
-    with Server("tests.functional.applications:app", "--workers", "1", "--threads", "4", env=server_env) as running:
+    with Server("tests.functional.support.applications:app", "--workers", "1", "--threads", "4", env=server_env) as running:
         yield running
 
 

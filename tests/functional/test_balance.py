@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from starman.serving import exclusive
-from tests.functional.harness import Server, wait_until
-from tests.functional.wire import Client, encode_request
+from starman.serving.accepting import exclusive
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.wire import Client, encode_request
 
 pytestmark = pytest.mark.skipif(not exclusive.available, reason="needs EPOLLEXCLUSIVE, which is Linux's")
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from bench import processes, runner
-from tests.functional.harness import REPOSITORY, environment, wait_until
-from tests.functional.tools import find_tool
+from tests.functional.support.harness import REPOSITORY, environment, wait_until
+from tests.functional.support.tools import find_tool
 
 TINY = ("--rounds", "1", "--seconds", "0.2")
 DRAWS = importlib.util.find_spec("matplotlib") is not None

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.harness import Server
-from tests.functional.wire import Client, encode_request
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import Server
+from tests.functional.support.wire import Client, encode_request
 
 COUNT = 500
 

@@ -7,10 +7,10 @@ import hashlib
 import json
 from collections.abc import Callable
 
-from tests.functional.applications import pattern
-from tests.functional.harness import Server, wait_until
-from tests.functional.vitals import peak_memory, private_bytes
-from tests.functional.wire import Client, encode_chunks, encode_request
+from tests.functional.support.applications import pattern
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.vitals import peak_memory, private_bytes
+from tests.functional.support.wire import Client, encode_chunks, encode_request
 
 MEBIBYTE = 1 << 20
 CLIENTS = 120
@@ -44,7 +44,7 @@ def in_chunks(body: bytes) -> bytes:
 
 def test_many_slow_uploads_take_no_more_than_the_budget(server_env: dict[str, str]) -> None:
     arguments = ["--workers", "1", "--threads", "4", "--body-memory", "8M"]
-    with Server("tests.functional.bodies:app", *arguments, env=server_env) as server:
+    with Server("tests.functional.support.bodies:app", *arguments, env=server_env) as server:
         (worker,) = server.worker_pids()
         with server.client() as client:
             client.send(with_length(BODY))

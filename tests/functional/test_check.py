@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.commands import run, starman
-from tests.functional.harness import Process, Server, free_ports, wait_until
+from tests.functional.support.commands import run, starman
+from tests.functional.support.harness import Process, Server, free_ports, wait_until
 
 HELLO = """\
 import time

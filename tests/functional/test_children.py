@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.commands import run
-from tests.functional.harness import Process, Server, wait_until
+from tests.functional.support.commands import run
+from tests.functional.support.harness import Process, Server, wait_until
 
 HELLO = """\
 import os, signal, threading, time

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.functional.applications import digest, pattern
-from tests.functional.harness import Server
-from tests.functional.tools import curl, run_tool
+from tests.functional.support.applications import digest, pattern
+from tests.functional.support.harness import Server
+from tests.functional.support.tools import curl, run_tool
 
 
 @pytest.fixture(scope="module")
 def server(server_env: dict[str, str]) -> Iterator[Server]:
-    with Server("tests.functional.applications:app", "--workers", "2", "--threads", "4", env=server_env) as running:
+    with Server("tests.functional.support.applications:app", "--workers", "2", "--threads", "4", env=server_env) as running:
         yield running
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from starman.version import VERSION
-from tests.functional.harness import REPOSITORY, wait_until
-from tests.functional.load import Load
+from tests.functional.support.harness import REPOSITORY, wait_until
+from tests.functional.support.load import Load
+from tests.functional.support.tools import find_tool
 from tests.functional.test_upgrade import Installation, upgrade
-from tests.functional.tools import find_tool
 
 # What a build is made of, and what the tests need beside it.
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "starman")
@@ -32,7 +32,7 @@ TESTS = ("tests", "examples", "pyproject.toml", "setup.py")
 # Unit tests that put nothing of their own in the place of native classes, and functional tests.
 GROUPS = {
     "HTTP": (
-        *("tests/unit/proto/test_framing.py", "tests/unit/proto/test_request.py", "tests/unit/proto/test_response.py"),
+        *("tests/unit/proto/test_chunked.py", "tests/unit/proto/test_request.py", "tests/unit/proto/test_response.py"),
         *("tests/functional/test_http.py", "tests/functional/test_raw.py", "tests/functional/test_raw_responses.py"),
     ),
     "WSGI": (
@@ -124,7 +124,7 @@ def test_the_tests_of_plain_python_pass(group: str, compiled: Path, request: pyt
 
 def test_it_makes_the_same_of_any_bytes(compiled: Path) -> None:
     seed = random.randrange(1 << 32)
-    command = ("-m", "tests.functional.verdicts", str(seed), str(STREAMS))
+    command = ("-m", "tests.functional.support.verdicts", str(seed), str(STREAMS))
     plain, native = run(REPOSITORY, *command), run(compiled, *command)
     assert (plain.returncode, native.returncode) == (0, 0), native.stdout[-5_000:]
     pairs = list(zip(plain.stdout.splitlines(), native.stdout.splitlines(), strict=True))

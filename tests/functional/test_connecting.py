@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Server
-from tests.functional.wire import Client, encode_request
+from tests.functional.support.harness import Server
+from tests.functional.support.wire import Client, encode_request
 
 # Half a millisecond of computing, as a page takes, or a wait.
 APPLICATION = """\

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from signal import SIGHUP
 
-from tests.functional.harness import Server
+from tests.functional.support.harness import Server
 
 APPLICATION = """\
 import contextlib, os, sys, time, types

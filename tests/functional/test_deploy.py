@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.functional.commands import starman
-from tests.functional.harness import REPOSITORY
-from tests.functional.tools import run_tool
+from tests.functional.support.commands import starman
+from tests.functional.support.harness import REPOSITORY
+from tests.functional.support.tools import run_tool
 
 DEPLOY = REPOSITORY / "examples" / "deploy"
 

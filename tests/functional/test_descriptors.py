@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Server, wait_until
-from tests.functional.wire import NoResponseError, TruncatedError
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.wire import NoResponseError, TruncatedError
 
-APPLICATION = "tests.functional.descriptors:app"
+APPLICATION = "tests.functional.support.descriptors:app"
 # So many connections are served in a row by a server that is well.
 WELL = 16
 

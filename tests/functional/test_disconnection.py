@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.certificates import Pair, TlsClient
 from tests.functional.conftest import Events
-from tests.functional.harness import Server
-from tests.functional.wire import Client, encode_request
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import Server
+from tests.functional.support.wire import Client, encode_request
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def pair(directory: Path) -> Pair:
 def server(request: pytest.FixtureRequest, server_env: dict[str, str], pair: Pair) -> Iterator[Server]:
     listen = ["127.0.0.1:0", "127.0.0.1:0:ssl"]
     arguments = ("--workers", "1", "--threads", str(request.param), *pair.arguments)
-    with Server("tests.functional.applications:app", *arguments, listen=listen, env=server_env) as running:
+    with Server("tests.functional.support.applications:app", *arguments, listen=listen, env=server_env) as running:
         yield running
 
 

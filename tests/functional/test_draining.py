@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Server, wait_until
-from tests.functional.wire import encode_request
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.wire import encode_request
 
 # Large enough for the rest of a response to be kept for its client, who does not read.
 APPLICATION = """\

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Process, wait_until
-from tests.functional.wire import Client, NoResponseError, encode_request, refuses
+from tests.functional.support.harness import Process, wait_until
+from tests.functional.support.wire import Client, NoResponseError, encode_request, refuses
 
 LOOPS = ["asyncio", "uvloop", "task"]
 
@@ -29,7 +29,7 @@ def hold(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def program(loop: str, hold: Path | None = None, **settings: object) -> Iterator[Process]:
-    command = [sys.executable, "-W", "error", "-m", "tests.functional.embedded", loop, json.dumps(settings)]
+    command = [sys.executable, "-W", "error", "-m", "tests.functional.support.embedded", loop, json.dumps(settings)]
     running = Process(command, env={"EMBEDDED_HOLD": str(hold)})
     try:
         yield running

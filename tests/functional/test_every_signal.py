@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tests.functional.harness import REPOSITORY, Process, Server, wait_until
+from tests.functional.support.harness import REPOSITORY, Process, Server, wait_until
 from tests.functional.test_processes import MODES, Code, answers, code, molds
 from tests.functional.test_signals_table import pending, rows
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.functional.applications import pattern
-from tests.functional.harness import REPOSITORY, Process, Server, environment
-from tests.functional.tools import curl
+from tests.functional.support.applications import pattern
+from tests.functional.support.harness import REPOSITORY, Process, Server, environment
+from tests.functional.support.tools import curl
 
 EXAMPLES = REPOSITORY / "examples"
 

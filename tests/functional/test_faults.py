@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from starman.serving import exclusive
-from tests.functional.certificates import Pair
-from tests.functional.faulty import SECRET, marked
-from tests.functional.harness import Server, wait_until
-from tests.functional.visitors import Visitor
-from tests.functional.vitals import descriptors, private_bytes, thread_count
+from starman.serving.accepting import exclusive
+from tests.functional.support.certificates import Pair
+from tests.functional.support.faulty import SECRET, marked
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.visitors import Visitor
+from tests.functional.support.vitals import descriptors, private_bytes, thread_count
 
 SECONDS = float(os.environ.get("FAULTS_SECONDS", "6"))
 SEED = int(os.environ.get("FAULTS_SEED", random.SystemRandom().randrange(1 << 32)))
@@ -69,7 +69,7 @@ def server(tmp_path: Path, pair: Pair) -> Iterator[Server]:
     # glibc would keep what was freed, tens of MB by chance, for whoever asks next: without that, growth is a leak.
     malloc = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     env = {"TMPDIR": str(tmp_path / "spool"), **malloc}
-    with Server("tests.functional.faulty:app", *arguments, *pair.arguments, listen=listen, env=env) as running:
+    with Server("tests.functional.support.faulty:app", *arguments, *pair.arguments, listen=listen, env=env) as running:
         yield running
 
 

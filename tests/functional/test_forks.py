@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.commands import run
-from tests.functional.harness import Process, Server, wait_until
-from tests.functional.wire import Client, encode_request, refuses
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.commands import run
+from tests.functional.support.harness import Process, Server, wait_until
+from tests.functional.support.wire import Client, encode_request, refuses
 
-APPLICATION = "tests.functional.parenting:app"
+APPLICATION = "tests.functional.support.parenting:app"
 # With threads, and with the loop itself as the thread that forks.
 MODES = [("--threads", "2"), ("--threads", "0")]
 
@@ -293,7 +293,7 @@ EMBEDDED = """
 import asyncio, sys
 import uvloop
 import starman
-from tests.functional.parenting import app
+from tests.functional.support.parenting import app
 
 async def main():
     await starman.serve(app, listen="127.0.0.1:0", threads=2)

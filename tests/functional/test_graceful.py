@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.functional.applications import digest, pattern
 from tests.functional.conftest import Events
-from tests.functional.harness import Server, wait_until
-from tests.functional.wire import Client, NoResponseError, TruncatedError, encode_request
+from tests.functional.support.applications import digest, pattern
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.wire import Client, NoResponseError, TruncatedError, encode_request
 
 CLIENTS = 12
 WARM_UP = 3
@@ -97,7 +97,7 @@ class Load:
 
 @contextmanager
 def two_workers(env: dict[str, str]) -> Iterator[Server]:
-    with Server("tests.functional.applications:app", "--workers", "2", "--threads", "4", env=env) as server:
+    with Server("tests.functional.support.applications:app", "--workers", "2", "--threads", "4", env=env) as server:
         yield server
 
 
@@ -144,7 +144,7 @@ def test_an_upload_under_way_is_received_and_answered() -> None:
     body = pattern(3_000_000)
     request = encode_request("POST", "/digest", body=body)
     with (
-        Server("tests.functional.applications:app", "--workers", "1") as server,
+        Server("tests.functional.support.applications:app", "--workers", "1") as server,
         server.client() as client,
         server.client() as idle,
     ):

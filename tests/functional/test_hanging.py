@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import NotReadyError, Server, wait_until
+from tests.functional.support.harness import NotReadyError, Server, wait_until
 
 HELLO = """\
 import os, time

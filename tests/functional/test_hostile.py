@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import REPOSITORY, Server
-from tests.functional.wire import NoResponseError
+from tests.functional.support.harness import REPOSITORY, Server
+from tests.functional.support.wire import NoResponseError
 
 THREADS = 2
 
@@ -56,7 +56,7 @@ SPOILT = ["/closing", "/mutated", "/colliding", "/held"]
 def server(request: pytest.FixtureRequest, directory: Path) -> Iterator[Server]:
     arguments = ["--workers", "1", "--threads", str(request.param), "--access-log", str(directory / "access")]
     # What is raised in __del__ is Python's to report, and pytest's warnings are not the server's.
-    with Server("tests.functional.hostile:app", *arguments, warnings="default") as running:
+    with Server("tests.functional.support.hostile:app", *arguments, warnings="default") as running:
         yield running
 
 
@@ -112,7 +112,7 @@ def test_an_environ_that_cannot_be_read_is_no_obstacle_to_the_log(server: Server
 @pytest.mark.parametrize("threads", [2, 0])
 def test_a_process_without_memory_answers_and_goes_on(path: str, threads: int) -> None:
     """Not a byte is left when the application fails; what it holds is free when its frames are."""
-    with Server("tests.functional.hostile:app", "--workers", "1", "--threads", str(threads)) as server:
+    with Server("tests.functional.support.hostile:app", "--workers", "1", "--threads", str(threads)) as server:
         before = counted(server)
         for number in range(3):
             with server.client() as client:
@@ -130,7 +130,7 @@ def test_a_process_without_memory_answers_and_goes_on(path: str, threads: int) -
 
 def test_an_exception_that_is_put_into_an_idle_thread_does_not_end_it() -> None:
     """As a library for timeouts does that is late."""
-    with Server("tests.functional.hostile:app", "--workers", "1", "--threads", "1") as server:
+    with Server("tests.functional.support.hostile:app", "--workers", "1", "--threads", "1") as server:
         before = counted(server)
         for number in range(1, 4):
             with server.client() as client:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.harness import Server
-from tests.functional.wire import Client, Response
+from tests.functional.support.harness import Server
+from tests.functional.support.wire import Client, Response
 
 FRAMEWORKS = ["flask", "django"]
 
@@ -18,7 +18,7 @@ FRAMEWORKS = ["flask", "django"]
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Listeners that say their address, and those that have none."""
     arguments = ("--workers", "1", "--threads", "2")
-    with Server("tests.functional.frameworks:app", *arguments, listen=request.param) as running:
+    with Server("tests.functional.support.frameworks:app", *arguments, listen=request.param) as running:
         yield running
 
 

@@ -9,9 +9,9 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from tests.functional.applications import digest, pattern
-from tests.functional.harness import Server
-from tests.functional.wire import Client, encode_chunks, encode_request
+from tests.functional.support.applications import digest, pattern
+from tests.functional.support.harness import Server
+from tests.functional.support.wire import Client, encode_chunks, encode_request
 
 CHUNKED = ("Transfer-Encoding", "chunked")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.accounts import Account, Place, place_for
-from tests.functional.harness import Process, wait_until
-from tests.functional.tools import need_root
-from tests.functional.wire import Client
+from tests.functional.support.accounts import Account, Place, place_for
+from tests.functional.support.harness import Process, wait_until
+from tests.functional.support.tools import need_root
+from tests.functional.support.wire import Client
 
 APPLICATION = """\
 import json, os

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.functional.harness import Server, wait_until
-from tests.functional.vitals import descriptors, private_bytes
-from tests.functional.wire import Client
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.vitals import descriptors, private_bytes
+from tests.functional.support.wire import Client
 
 CONNECTIONS = 2000
 
@@ -33,7 +33,7 @@ def enough_descriptors() -> Iterator[None]:
 def test_idle_connections_stay_usable_and_cost_little(server_env: dict[str, str], enough_descriptors: None) -> None:
     arguments = ["--workers", "1", "--threads", "4", "--keepalive-timeout", "120"]
     with (
-        Server("tests.functional.applications:app", *arguments, env=server_env) as server,
+        Server("tests.functional.support.applications:app", *arguments, env=server_env) as server,
         contextlib.ExitStack() as stack,
     ):
         (worker,) = server.worker_pids()

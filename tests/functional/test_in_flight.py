@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Process, Server, wait_until
-from tests.functional.wire import Client, NoResponseError, encode_request
+from tests.functional.support.harness import Process, Server, wait_until
+from tests.functional.support.wire import Client, NoResponseError, encode_request
 
 APPLICATION = """\
 import os, time

@@ -19,17 +19,17 @@ import requests
 
 import starman
 from starman.errors import SettingError
-from starman.serving import exclusive
-from tests.functional import commands
-from tests.functional.applications import digest, pattern
-from tests.functional.certificates import Pair, TlsClient
+from starman.serving.accepting import exclusive
 from tests.functional.conftest import Events
-from tests.functional.harness import REPOSITORY, Server, wait_until
-from tests.functional.load import Load
-from tests.functional.vitals import descriptors
-from tests.functional.wire import Client, TruncatedError, encode_request, refuses
+from tests.functional.support import commands
+from tests.functional.support.applications import digest, pattern
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import REPOSITORY, Server, wait_until
+from tests.functional.support.load import Load
+from tests.functional.support.vitals import descriptors
+from tests.functional.support.wire import Client, TruncatedError, encode_request, refuses
 
-APPLICATION = "tests.functional.applications:app"
+APPLICATION = "tests.functional.support.applications:app"
 EXAMPLES = [REPOSITORY / "examples", REPOSITORY / "examples" / "django_site"]
 SIZE = 8_000_000
 STREAM = f"/stream/{SIZE}?step=50000"
@@ -54,7 +54,7 @@ def server(server_env: dict[str, str], pair: Pair, directory: Path) -> Iterator[
     }
     arguments = ("--workers", "1", "--threads", "0", *pair.arguments)
     listen = ["127.0.0.1:0", "127.0.0.1:0:ssl"]
-    with Server("tests.functional.inlined:app", *arguments, listen=listen, env=env, warnings="default") as running:
+    with Server("tests.functional.support.inlined:app", *arguments, listen=listen, env=env, warnings="default") as running:
         yield running
     assert "ERROR" not in running.log, running.log
 
@@ -289,7 +289,7 @@ def test_a_drain_that_takes_too_long_closes_the_iterable(server_env: dict[str, s
 
 MORE = """
 import time
-from tests.functional.applications import FUNCTIONS, app, pattern
+from tests.functional.support.applications import FUNCTIONS, app, pattern
 
 def hold_the_loop():
     time.sleep(600)

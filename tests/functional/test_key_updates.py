@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.harness import Server
-from tests.functional.key_updates import KeyUpdater
-from tests.functional.vitals import private_bytes
-from tests.functional.wire import encode_request
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import Server
+from tests.functional.support.key_updates import KeyUpdater
+from tests.functional.support.vitals import private_bytes
+from tests.functional.support.wire import encode_request
 
 # An answer has 27 bytes, so this many are 27 MB: a server that kept them all would be cut neither by us nor by the kernel.
 FLOOD = 1_000_000
@@ -41,7 +41,7 @@ def server(server_env: dict[str, str], pair: Pair) -> Iterator[Server]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         descriptor = listener.fileno()
         arguments = ["--workers", "1", "--threads", "1", "--enable-ssl", *pair.arguments]
-        application = "tests.functional.applications:app"
+        application = "tests.functional.support.applications:app"
         with Server(application, *arguments, listen=f"fd://{descriptor}", env=server_env, pass_fds=(descriptor,)) as running:
             yield running
 

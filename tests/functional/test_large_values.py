@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from starman.settings import SETTINGS, Setting
-from starman.values import LARGEST
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.commands import starman
-from tests.functional.harness import APPLICATION, Server
-from tests.functional.wire import encode_request
+from starman.config.kinds import LARGEST
+from starman.config.settings import SETTINGS, Setting
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.commands import starman
+from tests.functional.support.harness import APPLICATION, Server
+from tests.functional.support.wire import encode_request
 
 NUMBERS = [setting for setting in SETTINGS.values() if setting.kind.most is not None]
 TIMES = [setting for setting in NUMBERS if setting.kind.unit == "seconds"]

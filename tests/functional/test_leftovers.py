@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 
 from tests import leftovers
-from tests.functional.harness import Process, wait_until
+from tests.functional.support.harness import Process, wait_until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the processes in /proc")
 
 # A server in the background, which is in a session of its own, and one of the harness.
 RUNS = """\
 import os, pathlib, subprocess, sys, time
-from tests.functional.harness import Server, environment
+from tests.functional.support.harness import Server, environment
 
 def test_servers():
     command = [sys.executable, "-m", "starman", "-D", "--workers", "1", "--listen", "./s"]
-    subprocess.run([*command, "tests.functional.applications:app"], env=environment(), check=True)
-    with Server("tests.functional.applications:app", "--workers", "1"):
+    subprocess.run([*command, "tests.functional.support.applications:app"], env=environment(), check=True)
+    with Server("tests.functional.support.applications:app", "--workers", "1"):
         pathlib.Path("started.new").write_text(str(os.getpid()))
         os.rename("started.new", "started")
         time.sleep(600)

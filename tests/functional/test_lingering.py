@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.endings import LARGE, SIZE
-from tests.functional.harness import Server
-from tests.functional.wire import Client, encode_request
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.endings import LARGE, SIZE
+from tests.functional.support.harness import Server
+from tests.functional.support.wire import Client, encode_request
 
 # Longer than a connection lingers, and the tick that ends it comes.
 READ_SECONDS = 3.5
@@ -37,7 +37,7 @@ def server(request: pytest.FixtureRequest, pair: Pair, tmp_path_factory: pytest.
         arguments += ["--stream-body-path", "/stream"]
     listen = ("127.0.0.1:0", "127.0.0.1:0:ssl")
     env = {"TEST_LARGE": str(large)}
-    with Server("tests.functional.endings:app", *arguments, listen=listen, env=env) as running:
+    with Server("tests.functional.support.endings:app", *arguments, listen=listen, env=env) as running:
         yield running
 
 
@@ -99,7 +99,7 @@ def test_a_slow_reader_that_still_sends_gets_its_last_response_whole(server: Ser
 def test_a_drain_waits_for_a_slow_reader_whose_connection_is_idle(pair: Pair, secure: bool) -> None:
     """The kernel has taken all of the response: for the server nothing is in flight any more."""
     arguments = ("--workers", "1", *pair.arguments)
-    with Server("tests.functional.endings:app", *arguments, listen=("127.0.0.1:0", "127.0.0.1:0:ssl")) as server:
+    with Server("tests.functional.support.endings:app", *arguments, listen=("127.0.0.1:0", "127.0.0.1:0:ssl")) as server:
         with connect(server, pair, secure=secure) as client:
             client.send(encode_request("GET", "/list"))
             assert client.read_head().status == 200

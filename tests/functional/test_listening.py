@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.commands import starman
-from tests.functional.harness import REPOSITORY, Process, Server, free_ports
-from tests.functional.wire import Address, Client
+from tests.functional.support.commands import starman
+from tests.functional.support.harness import REPOSITORY, Process, Server, free_ports
+from tests.functional.support.wire import Address, Client
 
 HELLO = "examples/hello.py"
 

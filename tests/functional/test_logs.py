@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.commands import starman
-from tests.functional.harness import REPOSITORY, Server, wait_until
-from tests.functional.wire import encode_request
+from tests.functional.support.commands import starman
+from tests.functional.support.harness import REPOSITORY, Server, wait_until
+from tests.functional.support.wire import encode_request
 
 COMBINED = re.compile(
     r'(\S+) \S+ \S+ \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "([^"]*)" (\d{3}) (\d+|-) "([^"]*)" "([^"]*)"'
 )
-APPLICATION = "tests.functional.applications:app"
+APPLICATION = "tests.functional.support.applications:app"
 
 
 def test_access_log_has_one_whole_line_a_request(tmp_path: Path) -> None:

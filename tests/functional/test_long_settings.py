@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import REPOSITORY, Process, Server, wait_until
+from tests.functional.support.harness import REPOSITORY, Process, Server, wait_until
+from tests.functional.support.wire import Client
 from tests.functional.test_processes import MODES, sockets
 from tests.functional.test_reload import all_say
 from tests.functional.test_sandboxed import FORBIDDING, NUMBERS
 from tests.functional.test_upgrade import descriptors
-from tests.functional.wire import Client
 
 REPLACED = r"restarted: 2 workers are new"
 EXPRESSION = """'{filler}' and (lambda environ, start_response: (start_response("200 OK", []), [b"served"])[1])"""

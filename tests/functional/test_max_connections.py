@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.harness import Server, wait_until
-from tests.functional.wire import Client, encode_request
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.wire import Client, encode_request
 
 # Opens files, and waits for one of the directory in `gate` where it is asked to.
 APPLICATION = """

@@ -9,9 +9,9 @@ from functools import lru_cache
 
 import pytest
 
-from tests.functional.applications import digest, pattern
-from tests.functional.harness import Server
-from tests.functional.wire import Client, encode_chunks, encode_request
+from tests.functional.support.applications import digest, pattern
+from tests.functional.support.harness import Server
+from tests.functional.support.wire import Client, encode_chunks, encode_request
 
 REQUESTS = 10_000
 CLIENTS = 12
@@ -116,7 +116,7 @@ def run_client(server: Server, seed: int) -> int:
 def test_mixed_requests_get_exactly_their_bytes(server_env: dict[str, str], tmp_path: str, listen: str) -> None:
     where = f"{tmp_path}/server.sock" if listen == "unix" else listen
     arguments = ("--workers", "2", "--threads", "4")
-    with Server("tests.functional.applications:app", *arguments, listen=where, env=server_env) as server:
+    with Server("tests.functional.support.applications:app", *arguments, listen=where, env=server_env) as server:
         with ThreadPoolExecutor(CLIENTS) as pool:
             made = sum(pool.map(lambda seed: run_client(server, seed), range(CLIENTS)))
         assert made >= REQUESTS

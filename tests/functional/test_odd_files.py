@@ -10,9 +10,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.harness import Server
-from tests.functional.wire import Client, TruncatedError
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import Server
+from tests.functional.support.wire import Client, TruncatedError
 
 SIZE = 3_000_000
 

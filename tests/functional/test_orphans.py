@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Process, Server, free_ports, wait_until
+from tests.functional.support.harness import Process, Server, free_ports, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS has no signal for the end of a parent")
 

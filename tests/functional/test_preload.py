@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.processes import uss
-from tests.functional.harness import NotReadyError, Process, Server
+from tests.functional.support.harness import NotReadyError, Process, Server
 
 APPLICATION = """\
 import os

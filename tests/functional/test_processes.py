@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import REPOSITORY, NotReadyError, Process, Server, wait_for_sleepers, wait_until
-from tests.functional.wire import NoResponseError, WireError, encode_request
+from tests.functional.support.harness import REPOSITORY, NotReadyError, Process, Server, wait_for_sleepers, wait_until
+from tests.functional.support.wire import NoResponseError, WireError, encode_request
 
 APPLICATION = """\
 import os, random, resource, time

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.applications import digest, pattern
-from tests.functional.harness import Server
-from tests.functional.proxies import PROXIES, proxied
-from tests.functional.wire import Client, encode_chunks, encode_request
+from tests.functional.support.applications import digest, pattern
+from tests.functional.support.harness import Server
+from tests.functional.support.proxies import PROXIES, proxied
+from tests.functional.support.wire import Client, encode_chunks, encode_request
 
 
 @pytest.fixture(scope="module", params=["tcp", "unix"])
 def upstream(request: pytest.FixtureRequest, directory: Path, server_env: dict[str, str]) -> Iterator[Server]:
     listen = f"{directory}/upstream.sock" if request.param == "unix" else "127.0.0.1:0"
     arguments = ("--workers", "2", "--threads", "4")
-    with Server("tests.functional.applications:app", *arguments, listen=listen, env=server_env) as server:
+    with Server("tests.functional.support.applications:app", *arguments, listen=listen, env=server_env) as server:
         yield server
 
 
@@ -112,7 +112,7 @@ def test_a_rolling_restart_is_not_seen_through_the_proxy(name: str, listen: str,
     where = f"{tmp_path}/starman.sock" if listen == "unix" else "127.0.0.1:0"
     enough = threading.Event()
     with (
-        Server("tests.functional.applications:app", "--workers", "2", listen=where) as server,
+        Server("tests.functional.support.applications:app", "--workers", "2", listen=where) as server,
         proxied(name, server, tmp_path) as port,
         ThreadPoolExecutor(9) as pool,
     ):

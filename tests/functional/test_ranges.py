@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.functional.harness import Server, wait_until
-from tests.functional.vitals import descriptors
-from tests.functional.wire import Client, Response
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.vitals import descriptors
+from tests.functional.support.wire import Client, Response
 
 SIZE = 2 << 30
 
@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             file.seek(offset)
             file.write(text)
     arguments = ("--workers", "1", "--threads", "2")
-    with Server("tests.functional.frameworks:app", *arguments, env={"LARGE_FILE": str(path)}) as running:
+    with Server("tests.functional.support.frameworks:app", *arguments, env={"LARGE_FILE": str(path)}) as running:
         yield running
     path.unlink()
 

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator
 import pytest
 from _pytest.mark import ParameterSet
 
-from tests.functional.harness import Server
-from tests.functional.raw_cases import FOLLOWING, MOST_BODY, SEEN_FOLLOWING, Call, Case, chunks, get, length, post, seen
-from tests.functional.raw_refused import REFUSED
-from tests.functional.raw_served import SERVED
-from tests.functional.recording import RECORD
-from tests.functional.wire import Client, NoResponseError, Response
+from tests.functional.support.harness import Server
+from tests.functional.support.raw_cases import FOLLOWING, MOST_BODY, SEEN_FOLLOWING, Call, Case, chunks, get, length, post, seen
+from tests.functional.support.raw_refused import REFUSED
+from tests.functional.support.raw_served import SERVED
+from tests.functional.support.recording import RECORD
+from tests.functional.support.wire import Client, NoResponseError, Response
 
 _BEFORE = b"GET /before HTTP/1.1\r\nHost: a\r\n\r\n"
 _SEEN_BEFORE = seen(path="/before")
@@ -48,7 +48,7 @@ class Record:
 def server() -> Iterator[Server]:
     """One worker, so that there is one record; several threads, so that two requests of a connection could run at once."""
     arguments = ["--workers", "1", "--threads", "4", "--max-body", str(MOST_BODY), "--keepalive-timeout", "60"]
-    with Server("tests.functional.recording:app", *arguments) as running:
+    with Server("tests.functional.support.recording:app", *arguments) as running:
         yield running
 
 

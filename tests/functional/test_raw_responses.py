@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.functional.harness import Server
-from tests.functional.misbehaving import CASES
-from tests.functional.wire import Client
+from tests.functional.support.harness import Server
+from tests.functional.support.misbehaving import CASES
+from tests.functional.support.wire import Client
 
 _OURS = re.compile(rb"\r\n(?:Date: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT|Server: starman[^\r\n]*)(?=\r\n)")
 _NEXT_REQUEST = b"GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -46,7 +46,7 @@ def cut(length: int, body: bytes, *fields: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server("tests.functional.misbehaving:app", "--workers", "1", "--threads", "2") as running:
+    with Server("tests.functional.support.misbehaving:app", "--workers", "1", "--threads", "2") as running:
         yield running
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Server, wait_for_sleepers, wait_until
-from tests.functional.wire import Client, encode_request
+from tests.functional.support.harness import Server, wait_for_sleepers, wait_until
+from tests.functional.support.wire import Client, encode_request
 
 APPLICATION = """\
 import asyncio, ctypes, gc, os, re, time

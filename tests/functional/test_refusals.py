@@ -10,8 +10,8 @@ from urllib.parse import quote
 import pytest
 
 from starman.serving.refusallog import MOST_LINES
-from tests.functional.harness import Server
-from tests.functional.wire import NoResponseError, encode_request
+from tests.functional.support.harness import Server
+from tests.functional.support.wire import NoResponseError, encode_request
 
 TLS_HANDSHAKE = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256))
 HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0"

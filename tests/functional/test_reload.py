@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Server, wait_until
-from tests.functional.load import Load
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.load import Load
 from tests.functional.test_processes import MODES, Code, answers, code, molds
 
 __all__ = ["code"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Server, wait_until
-from tests.functional.load import Load
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.load import Load
 
 APPLICATION = """\
 import os, sys, time

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.applications import digest, pattern
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.harness import Server
-from tests.functional.vitals import peak_memory
-from tests.functional.wire import Client, encode_request
+from tests.functional.support.applications import digest, pattern
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import Server
+from tests.functional.support.vitals import peak_memory
+from tests.functional.support.wire import Client, encode_request
 
 MEBIBYTE = 1 << 20
 CLIENTS = 30
@@ -23,7 +23,7 @@ RECEIVE_BYTES = 65_536
 WHOLE = digest(pattern(SIZE))
 # Each response is made anew, and of a block that was yielded nothing is kept.
 MAKING = """
-from tests.functional.applications import pattern
+from tests.functional.support.applications import pattern
 
 def app(environ, start_response):
     halves = (pattern(8_000_000)[at : at + 4_000_000] for at in range(0, 8_000_000, 4_000_000))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import REPOSITORY, Process
-from tests.functional.wire import Client
+from tests.functional.support.harness import REPOSITORY, Process
+from tests.functional.support.wire import Client
 
 # memfd_create, sendfile, prlimit64
 NUMBERS = {"x86_64": (319, 40, 302), "aarch64": (279, 71, 261)}

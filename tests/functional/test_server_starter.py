@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.certificates import Pair, TlsClient, trusting
-from tests.functional.commands import starman
-from tests.functional.harness import Process, environment, free_ports
-from tests.functional.load import Load
-from tests.functional.tools import find_tool
-from tests.functional.wire import Client
+from tests.functional.support.certificates import Pair, TlsClient, trusting
+from tests.functional.support.commands import starman
+from tests.functional.support.harness import Process, environment, free_ports
+from tests.functional.support.load import Load
+from tests.functional.support.tools import find_tool
+from tests.functional.support.wire import Client
 
 APPLICATION = """\
 import os

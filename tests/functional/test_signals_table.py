@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import REPOSITORY, Server, wait_until
+from tests.functional.support.harness import REPOSITORY, Server, wait_until
 from tests.functional.test_processes import MODES, Code, answers, code, molds
 
 __all__ = ["code"]

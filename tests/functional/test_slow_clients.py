@@ -15,10 +15,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.functional.applications import pattern
-from tests.functional.harness import Server, wait_until
-from tests.functional.tools import find_tool
-from tests.functional.vitals import descriptors
+from tests.functional.support.applications import pattern
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.tools import find_tool
+from tests.functional.support.vitals import descriptors
 
 ATTACKERS = 500
 # So many have to be there at the same time: on a busy machine the first are cut before the last have come.
@@ -99,7 +99,7 @@ def small_buffers() -> Iterator[socket.socket]:
 
 def serving(arguments: Sequence[str], listener: socket.socket, env: dict[str, str]) -> Server:
     descriptor = listener.fileno()
-    application = "tests.functional.applications:app"
+    application = "tests.functional.support.applications:app"
     return Server(application, *arguments, listen=f"fd://{descriptor}", env=env, pass_fds=(descriptor,))
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.applications import digest, pattern
-from tests.functional.certificates import Pair, TlsClient
 from tests.functional.conftest import Events
-from tests.functional.harness import Server, wait_until
-from tests.functional.wire import Client, NoResponseError, TruncatedError, encode_request, refuses
+from tests.functional.support.applications import digest, pattern
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.wire import Client, NoResponseError, TruncatedError, encode_request, refuses
 
-APPLICATION = "tests.functional.applications:app"
+APPLICATION = "tests.functional.support.applications:app"
 SIZE = 16_000_000
 WHOLE = digest(pattern(SIZE))
 READERS = 5
@@ -217,7 +217,7 @@ def is_cut(client: Client) -> bool:
 
 FULL_DISK = """
 import resource
-from tests.functional.applications import app
+from tests.functional.support.applications import app
 resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, resource.RLIM_INFINITY))
 """
 

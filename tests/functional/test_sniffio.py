@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.applications import digest, pattern
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.harness import Server, wait_until
-from tests.functional.wire import encode_chunks, encode_request
+from tests.functional.support.applications import digest, pattern
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.wire import encode_chunks, encode_request
 
 pytest.importorskip("sniffio")
 
@@ -25,7 +25,7 @@ def test_bodies_beyond_memory_are_served(workers: int, arguments: list[str], tmp
     pair = Pair(tmp_path, "localhost")
     listen = ["127.0.0.1:0", "127.0.0.1:0:ssl", str(tmp_path / "socket")]
     with Server(
-        None, "--workers", str(workers), *arguments, *pair.arguments, "tests.functional.applications:app", listen=listen
+        None, "--workers", str(workers), *arguments, *pair.arguments, "tests.functional.support.applications:app", listen=listen
     ) as server:
         for _ in range(4):
             with server.client() as client:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.applications import digest, pattern
-from tests.functional.harness import Server, wait_until
-from tests.functional.wire import Client, Response, TruncatedError, encode_chunks, encode_request
+from tests.functional.support.applications import digest, pattern
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.wire import Client, Response, TruncatedError, encode_chunks, encode_request
 
 MEBIBYTE = 1 << 20
 DISK_BYTES = 8 * MEBIBYTE
@@ -30,7 +30,7 @@ SMALL_ENOUGH = 2 * MEBIBYTE + 500_000
 SMALL_FILES = """
 import errno
 import resource
-from tests.functional.bodies import app
+from tests.functional.support.bodies import app
 resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, resource.RLIM_INFINITY))
 """
 
@@ -83,7 +83,7 @@ def test_bodies_that_fill_the_disk_are_refused_and_nobody_else(
     limit: str, framing: str, small_disk: Path | None, tmp_path: Path
 ) -> None:
     """With 0 the disk itself is full; else the budget is used up before."""
-    application, body = "tests.functional.bodies:app", BODY if limit != "auto" else SMALL
+    application, body = "tests.functional.support.bodies:app", BODY if limit != "auto" else SMALL
     env = {"TMPDIR": str(small_disk or tmp_path)}
     arguments = ["--workers", "1", "--spool-limit", limit, "-I", str(tmp_path)]
     if small_disk is None and limit != "6M":
@@ -112,7 +112,7 @@ def test_bodies_that_fill_the_disk_are_refused_and_nobody_else(
 
 def test_a_body_that_cannot_fit_is_refused_before_it_is_sent(tmp_path: Path) -> None:
     arguments = ["--workers", "1", "--spool-limit", "5100K"]  # two that fit may be there at the same time
-    with Server("tests.functional.bodies:app", *arguments, env={"TMPDIR": str(tmp_path)}) as server:
+    with Server("tests.functional.support.bodies:app", *arguments, env={"TMPDIR": str(tmp_path)}) as server:
         for expect in ([("Expect", "100-continue")], []):
             with server.client() as client:
                 client.send(head(len(BODY), *expect))
@@ -132,7 +132,7 @@ def test_a_body_that_cannot_fit_is_refused_before_it_is_sent(tmp_path: Path) -> 
 
 def test_what_a_client_takes_up_is_refused_to_others_until_it_leaves(tmp_path: Path) -> None:
     arguments = ["--workers", "1", "--spool-limit", "6M", "--threads", "1"]
-    with Server("tests.functional.bodies:app", *arguments, env={"TMPDIR": str(tmp_path)}) as server:
+    with Server("tests.functional.support.bodies:app", *arguments, env={"TMPDIR": str(tmp_path)}) as server:
         with server.client() as greedy:
             greedy.send(head(len(BODY)) + BODY[:-1])
 
@@ -155,7 +155,10 @@ def test_responses_that_cannot_be_kept_are_cut(tmp_path: Path) -> None:
     """Of three, the first has the space; nobody else is hurt, and when it is read the next one may have it."""
     size = 16_000_000
     arguments = ["--workers", "1", "--spool-limit", "20M"]
-    with Server("tests.functional.applications:app", *arguments, env={"TMPDIR": str(tmp_path)}) as server, ExitStack() as stack:
+    with (
+        Server("tests.functional.support.applications:app", *arguments, env={"TMPDIR": str(tmp_path)}) as server,
+        ExitStack() as stack,
+    ):
 
         def slow() -> Client:
             client = stack.enter_context(server.client())

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import Server, wait_for_sleepers, wait_until
-from tests.functional.wire import encode_request
+from tests.functional.support.harness import Server, wait_for_sleepers, wait_until
+from tests.functional.support.wire import encode_request
 
 APPLICATION = """
 import ctypes, os

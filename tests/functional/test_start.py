@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.commands import starman
-from tests.functional.harness import Process, Server
-from tests.functional.wire import Client
+from tests.functional.support.commands import starman
+from tests.functional.support.harness import Process, Server
+from tests.functional.support.wire import Client
 
 HELLO = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'from %s']\n"
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.harness import REPOSITORY, Process, environment, free_ports, wait_until
-from tests.functional.tools import find_tool, run_tool
-from tests.functional.wire import Client, encode_request
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import REPOSITORY, Process, environment, free_ports, wait_until
+from tests.functional.support.tools import find_tool, run_tool
+from tests.functional.support.wire import Client, encode_request
 
 UNITS = REPOSITORY / "examples" / "deploy"
 NAMES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, unquote
 import pytest
 import requests
 
-from tests.functional.harness import Server
-from tests.functional.tools import curl
-from tests.functional.wire import Client
+from tests.functional.support.harness import Server
+from tests.functional.support.tools import curl
+from tests.functional.support.wire import Client
 
 # As a person types them or a page has them in a link; "?" begins the query.
 TARGETS = [
@@ -33,7 +33,7 @@ TARGETS = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server("tests.functional.frameworks:app", "--workers", "1", "--threads", "2") as running:
+    with Server("tests.functional.support.frameworks:app", "--workers", "1", "--threads", "2") as running:
         yield running
 
 
@@ -103,7 +103,7 @@ def test_paths_of_settings_meet_such_targets(tmp_path: Path) -> None:
         "--stream-body-path",
         "/[shop]/100%",
     ]
-    with Server("tests.functional.frameworks:app", *arguments, "--workers", "1") as server, server.client() as client:
+    with Server("tests.functional.support.frameworks:app", *arguments, "--workers", "1") as server, server.client() as client:
         for target in ("/[shop]/100%", "/%5Bshop]/100%", "/%5bshop%5D/100%25"):
             environ = json.loads(client.request("POST", target, body=b"x").body)
             assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/[shop]", "/100%")
@@ -119,7 +119,7 @@ def test_a_fragment_is_refused_and_the_log_says_so(server: Server) -> None:
 
 def test_punctuation_of_a_target_forges_nothing_in_the_access_log(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
-    with Server("tests.functional.frameworks:app", "--workers", "1", "--access-log", str(path)) as server:
+    with Server("tests.functional.support.frameworks:app", "--workers", "1", "--access-log", str(path)) as server:
         with server.client() as client:
             assert client.get('/" 200 1 "-" "-"\\n'.replace(" ", "%20")).status == 200
         server.stop()

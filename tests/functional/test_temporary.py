@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.commands import run
-from tests.functional.harness import REPOSITORY, Server
-from tests.functional.wire import encode_request
+from tests.functional.support.commands import run
+from tests.functional.support.harness import REPOSITORY, Server
+from tests.functional.support.wire import encode_request
 
 # Imported by each interpreter: no file can be made in these directories, as on a file system that is read-only.
 READ_ONLY = """

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.applications import pattern
-from tests.functional.harness import NotReadyError, Server, wait_until
+from tests.functional.support.applications import pattern
+from tests.functional.support.harness import NotReadyError, Server, wait_until
 
-APPLICATION = "tests.functional.threadless:app"
+APPLICATION = "tests.functional.support.threadless:app"
 # Beyond `body_buffer`: a thread is needed to write it to the disk.
 BODY = pattern(2_000_000)
 

@@ -20,13 +20,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.functional.applications import digest, pattern
-from tests.functional.certificates import Pair, TlsClient, trusting
-from tests.functional.commands import starman
 from tests.functional.conftest import Events
-from tests.functional.harness import Server, environment, wait_until
-from tests.functional.tools import curl, run_tool
-from tests.functional.wire import Client, TruncatedError, encode_chunks, encode_request
+from tests.functional.support.applications import digest, pattern
+from tests.functional.support.certificates import Pair, TlsClient, trusting
+from tests.functional.support.commands import starman
+from tests.functional.support.harness import Server, environment, wait_until
+from tests.functional.support.tools import curl, run_tool
+from tests.functional.support.wire import Client, TruncatedError, encode_chunks, encode_request
 
 MEBIBYTE = 1024 * 1024
 
@@ -41,7 +41,7 @@ def server(server_env: dict[str, str], pair: Pair) -> Iterator[Server]:
     """One worker with one thread, so that whoever holds it is seen; a TLS listener and a plain one."""
     arguments = ["--workers", "1", "--threads", "1", "--ssl-handshake-timeout", "1.5", *pair.arguments]
     listen = ["127.0.0.1:0:ssl", "127.0.0.1:0"]
-    with Server("tests.functional.applications:app", *arguments, listen=listen, env=server_env) as running:
+    with Server("tests.functional.support.applications:app", *arguments, listen=listen, env=server_env) as running:
         yield running
 
 
@@ -261,7 +261,7 @@ def test_a_slow_reader_of_a_file_holds_no_thread_and_gets_it_before_the_close(pa
 def test_a_client_that_reads_nothing_is_cut(server_env: dict[str, str], pair: Pair, events: Events) -> None:
     arguments = ["--workers", "1", "--threads", "1", "--write-timeout", "1", *pair.arguments]
     with (
-        Server("tests.functional.applications:app", *arguments, listen="127.0.0.1:0:ssl", env=server_env) as server,
+        Server("tests.functional.support.applications:app", *arguments, listen="127.0.0.1:0:ssl", env=server_env) as server,
         TlsClient(server.port, pair, receive_bytes=65536) as stalled,
         TlsClient(server.port, pair) as other,
     ):
@@ -354,7 +354,7 @@ def test_tls_on_the_plain_port_gets_a_400(server: Server) -> None:
 def test_enable_ssl_makes_it_the_default_of_tcp(pair: Pair, tmp_path: Path) -> None:
     listen = ["127.0.0.1:0", str(tmp_path / "app.sock")]
     arguments = ["--enable-ssl", "--workers", "1", *pair.arguments]
-    with Server("tests.functional.applications:app", *arguments, listen=listen) as server:
+    with Server("tests.functional.support.applications:app", *arguments, listen=listen) as server:
         with TlsClient(server.port, pair) as client:
             assert client.get("/hello").body == b"hello\n"
         with Client(str(tmp_path / "app.sock")) as plain:
@@ -364,7 +364,9 @@ def test_enable_ssl_makes_it_the_default_of_tcp(pair: Pair, tmp_path: Path) -> N
 def test_certificate_and_key_in_one_file_and_ipv6(pair: Pair, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(pair.key.read_bytes() + pair.certificate.read_bytes())
-    with Server("tests.functional.applications:app", "--workers", "1", "--ssl-cert", str(both), listen="[::1]:0:ssl") as server:
+    with Server(
+        "tests.functional.support.applications:app", "--workers", "1", "--ssl-cert", str(both), listen="[::1]:0:ssl"
+    ) as server:
         assert server.listeners.startswith("https://[::1]:")
         assert curl("--insecure", f"https://[::1]:{server.port}/hello").stdout == b"hello\n"
 
@@ -372,7 +374,7 @@ def test_certificate_and_key_in_one_file_and_ipv6(pair: Pair, tmp_path: Path) ->
 def test_a_drain_finishes_responses_and_handshakes(server_env: dict[str, str], pair: Pair) -> None:
     arguments = ["--workers", "1", "--threads", "2", "--ssl-handshake-timeout", "2", *pair.arguments]
     with (
-        Server("tests.functional.applications:app", *arguments, listen="127.0.0.1:0:ssl", env=server_env) as server,
+        Server("tests.functional.support.applications:app", *arguments, listen="127.0.0.1:0:ssl", env=server_env) as server,
         TlsClient(server.port, pair) as client,
         TlsClient(server.port, pair) as idle,
         socket.create_connection(("127.0.0.1", server.port), 10) as late,
@@ -390,7 +392,9 @@ def test_a_drain_finishes_responses_and_handshakes(server_env: dict[str, str], p
 
 def test_a_silent_client_does_not_delay_the_end(pair: Pair) -> None:
     with (
-        Server("tests.functional.applications:app", "--workers", "1", *pair.arguments, listen="127.0.0.1:0:ssl") as server,
+        Server(
+            "tests.functional.support.applications:app", "--workers", "1", *pair.arguments, listen="127.0.0.1:0:ssl"
+        ) as server,
         socket.create_connection(("127.0.0.1", server.port), 10) as silent,
     ):
         with TlsClient(server.port, pair) as client:
@@ -405,7 +409,7 @@ def test_a_silent_client_does_not_delay_the_end(pair: Pair) -> None:
 def test_hup_takes_a_renewed_certificate(tmp_path: Path, preload: list[str]) -> None:
     old = Pair(tmp_path, "localhost")
     arguments = ["--workers", "2", *preload, *old.arguments]
-    with Server("tests.functional.applications:app", *arguments, listen="127.0.0.1:0:ssl") as server:
+    with Server("tests.functional.support.applications:app", *arguments, listen="127.0.0.1:0:ssl") as server:
         with TlsClient(server.port, old) as client:
             assert client.get("/hello").body == b"hello\n"
         before = set(server.worker_pids())
@@ -439,7 +443,7 @@ def test_many_clients_at_once(server_env: dict[str, str], pair: Pair) -> None:
                 assert [response.body for response in client.read_many(["GET"] * 3)] == [pattern(300_000)] * 3
 
     with (
-        Server("tests.functional.applications:app", *arguments, listen="127.0.0.1:0:ssl", env=server_env) as server,
+        Server("tests.functional.support.applications:app", *arguments, listen="127.0.0.1:0:ssl", env=server_env) as server,
         ThreadPoolExecutor(12) as pool,
     ):
         for done in [pool.submit(talk, server.port, number) for number in range(12)]:
@@ -452,7 +456,7 @@ def test_serve_on_the_loop_of_asyncio(pair: Pair) -> None:
     script = f"""
 import asyncio, sys, starman
 async def main():
-    from tests.functional.applications import app
+    from tests.functional.support.applications import app
     await starman.serve(app, listen="127.0.0.1:0:ssl", ssl_cert={str(pair.certificate)!r}, ssl_key={str(pair.key)!r}, threads=1)
 try:
     asyncio.run(main())
@@ -526,5 +530,5 @@ def test_certificates_that_cannot_be_used(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_nobody_uses_is_warned_of(pair: Pair) -> None:
-    with Server("tests.functional.applications:app", "--workers", "1", *pair.arguments) as server:
+    with Server("tests.functional.support.applications:app", "--workers", "1", *pair.arguments) as server:
         assert "no listener speaks TLS: --ssl-cert, --ssl-key without effect" in server.log

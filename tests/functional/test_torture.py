@@ -19,18 +19,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.certificates import Pair, trusting
-from tests.functional.enduring import PATIENCE, Crowd, Kill, Secure
-from tests.functional.harness import REPOSITORY, Process, Server, free_ports, wait_until
+from tests.functional.support.certificates import Pair, trusting
+from tests.functional.support.enduring import PATIENCE, Crowd, Kill, Secure
+from tests.functional.support.harness import REPOSITORY, Process, Server, free_ports, wait_until
+from tests.functional.support.tools import find_tool
+from tests.functional.support.vitals import descriptors, private_bytes
+from tests.functional.support.wire import Address
 from tests.functional.test_faults import kinds
 from tests.functional.test_processes import title
-from tests.functional.tools import find_tool
-from tests.functional.vitals import descriptors, private_bytes
-from tests.functional.wire import Address
 
 SECONDS = float(os.environ.get("TORTURE_SECONDS", "3")) / 3
 SEED = int(os.environ.get("TORTURE_SEED", random.SystemRandom().randrange(1 << 32)))
-APPLICATION = "tests.functional.tortured:app"
+APPLICATION = "tests.functional.support.tortured:app"
 WORKERS = 3
 MOST_WORKERS = 5
 OPTIONS = ["--workers", str(WORKERS), "--max-requests", "200", "--max-requests-jitter", "50", "--body-buffer", "64K"]

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.commands import starman
-from tests.functional.harness import REPOSITORY, Server, environment, wait_until
-from tests.functional.wire import Client, encode_request
+from tests.functional.support.commands import starman
+from tests.functional.support.harness import REPOSITORY, Server, environment, wait_until
+from tests.functional.support.wire import Client, encode_request
 
 APPLICATION = """
 import os, sys

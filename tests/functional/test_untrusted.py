@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import REPOSITORY, Process, Server, wait_until
+from tests.functional.support.harness import REPOSITORY, Process, Server, wait_until
 from tests.functional.test_processes import MODES
 
 APPLICATION = """

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.harness import REPOSITORY, Process, Server, free_ports, wait_until
-from tests.functional.load import Load
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import REPOSITORY, Process, Server, free_ports, wait_until
+from tests.functional.support.load import Load
+from tests.functional.support.tools import find_tool
+from tests.functional.support.wire import Client
 from tests.functional.test_processes import MODES, Code, answers, molds
 from tests.functional.test_reload import all_say, rss
-from tests.functional.tools import find_tool
-from tests.functional.wire import Client
 
 REPLACED = r"restarted: \d+ workers? (is|are) new"
 

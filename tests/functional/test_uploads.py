@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import requests
 
-from tests.functional.applications import pattern
-from tests.functional.certificates import Pair, TlsClient
-from tests.functional.harness import REPOSITORY, Server, wait_until
-from tests.functional.tools import curl
-from tests.functional.vitals import peak_memory
-from tests.functional.wire import encode_chunks, encode_request
+from tests.functional.support.applications import pattern
+from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.harness import REPOSITORY, Server, wait_until
+from tests.functional.support.tools import curl
+from tests.functional.support.vitals import peak_memory
+from tests.functional.support.wire import encode_chunks, encode_request
 
 MEBIBYTE = 1024 * 1024
 CHUNKED = ("Transfer-Encoding", "chunked")
@@ -38,7 +38,7 @@ def server(pair: Pair) -> Iterator[Server]:
     """One worker, a plain listener and one with TLS; the warnings of other people's packages are theirs."""
     arguments = ["--workers", "1", "--threads", "4", "--stream-body", *pair.arguments]
     listen = ["127.0.0.1:0", "127.0.0.1:0:ssl"]
-    with Server("tests.functional.uploading:app", *arguments, listen=listen, env=ENV, warnings="default") as running:
+    with Server("tests.functional.support.uploading:app", *arguments, listen=listen, env=ENV, warnings="default") as running:
         yield running
         assert "AssertionError" not in running.log
 
@@ -191,7 +191,7 @@ def test_a_slow_client_holds_a_thread_and_that_is_the_price(arguments: list[str]
     """With one thread, others wait for a slow upload that is streamed, and for no other."""
     options = ["--workers", "1", "--threads", "1", *(f"--stream-body-path={path}" for path in arguments)]
     with (
-        Server("tests.functional.uploading:app", *options, env=ENV, warnings="default") as server,
+        Server("tests.functional.support.uploading:app", *options, env=ENV, warnings="default") as server,
         server.client() as client,
         server.client() as other,
     ):

@@ -14,22 +14,22 @@ import pytest
 import websocket
 
 from tests.functional.conftest import Events
-from tests.functional.harness import Server, wait_until
-from tests.functional.websockets import LARGE, WAYS
-from tests.functional.wire import Client, encode_request
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.websockets import LARGE, WAYS
+from tests.functional.support.wire import Client, encode_request
 
 UPGRADE = b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: upper\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
 def chat() -> Iterator[Server]:
-    with Server("tests.functional.websockets:app", "--workers", "1", "--threads", "3", "--access-log", "-") as server:
+    with Server("tests.functional.support.websockets:app", "--workers", "1", "--threads", "3", "--access-log", "-") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def raw() -> Iterator[Server]:
-    with Server("tests.functional.websockets:raw", "--workers", "1") as server:
+    with Server("tests.functional.support.websockets:raw", "--workers", "1") as server:
         yield server
 
 
@@ -134,7 +134,7 @@ def test_no_descriptor_is_left_behind(raw: Server) -> None:
 
 
 def test_looking_at_the_socket_takes_nothing() -> None:
-    with Server("tests.functional.websockets:touched", "--workers", "1") as server, server.client() as client:
+    with Server("tests.functional.support.websockets:touched", "--workers", "1") as server, server.client() as client:
         for _ in range(2):
             client.send(UPGRADE % b"/")
             assert client.read().body == b"looked at"
@@ -142,7 +142,10 @@ def test_looking_at_the_socket_takes_nothing() -> None:
 
 
 def test_a_response_behind_a_taken_connection_is_dropped_and_logged() -> None:
-    with Server("tests.functional.websockets:taken", "--workers", "1", "--access-log", "-") as server, server.client() as client:
+    with (
+        Server("tests.functional.support.websockets:taken", "--workers", "1", "--access-log", "-") as server,
+        server.client() as client,
+    ):
         client.send(UPGRADE % b"/mistake?a=b")
         assert client.read_to_end() == b""
         server.wait_for(r"WARNING\] a response is dropped: .*gunicorn\.socket.*: GET /mistake\?a=b\n")
@@ -150,7 +153,7 @@ def test_a_response_behind_a_taken_connection_is_dropped_and_logged() -> None:
 
 
 def test_a_taken_socket_is_kept_alive() -> None:
-    with Server("tests.functional.websockets:keepalive", "--workers", "1") as server, server.client() as client:
+    with Server("tests.functional.support.websockets:keepalive", "--workers", "1") as server, server.client() as client:
         client.send(UPGRADE % b"/")
         assert client.read_head().status == 101
         assert client.read_to_end() == b"1"
@@ -161,7 +164,7 @@ def test_a_taken_socket_is_kept_alive() -> None:
 
 @pytest.fixture(scope="module")
 def ways() -> Iterator[Server]:
-    with Server("tests.functional.websockets:ways", "--workers", "1", "--threads", "2") as server:
+    with Server("tests.functional.support.websockets:ways", "--workers", "1", "--threads", "2") as server:
         yield server
 
 
@@ -230,7 +233,7 @@ def slow_client(server: Server, path: bytes, early: bytes = b"") -> Iterator[Cli
 
 @pytest.fixture
 def pushes(server_env: dict[str, str]) -> Iterator[Server]:
-    with Server("tests.functional.websockets:pushes", "--workers", "1", "--threads", "3", env=server_env) as server:
+    with Server("tests.functional.support.websockets:pushes", "--workers", "1", "--threads", "3", env=server_env) as server:
         yield server
 
 
@@ -272,7 +275,7 @@ def test_what_still_reads_in_another_thread_is_woken(pushes: Server, events: Eve
 @pytest.mark.parametrize("early", [b"", b"early"], ids=["direct", "relayed"])
 def test_a_client_that_takes_nothing_is_cut(server_env: dict[str, str], early: bytes) -> None:
     arguments = ("--workers", "1", "--threads", "2", "--write-timeout", "1")
-    with Server("tests.functional.websockets:pushes", *arguments, env=server_env) as server:
+    with Server("tests.functional.support.websockets:pushes", *arguments, env=server_env) as server:
         (pid,) = server.worker_pids()
 
         def descriptors() -> int:
@@ -290,7 +293,7 @@ def test_a_client_that_takes_nothing_is_cut(server_env: dict[str, str], early: b
 @pytest.mark.parametrize("way", [b"dup", b"detach", b"number"])
 def test_an_application_with_other_descriptors_of_its_connection(way: bytes, early: bytes) -> None:
     """It may go on with them after close(), and whatever it has closed, the connection ends and keeps no stop waiting."""
-    with Server("tests.functional.websockets:copies", "--workers", "1", "--graceful-timeout", "20") as server:
+    with Server("tests.functional.support.websockets:copies", "--workers", "1", "--graceful-timeout", "20") as server:
         with server.client() as client:
             client.send(UPGRADE % (b"/" + way) + early)
             assert client.read_head().status == 101
@@ -301,7 +304,7 @@ def test_an_application_with_other_descriptors_of_its_connection(way: bytes, ear
 
 
 def test_a_stop_waits_for_an_open_websocket_no_longer_than_graceful_timeout() -> None:
-    with Server("tests.functional.websockets:raw", "--workers", "1", "--graceful-timeout", "1") as server:
+    with Server("tests.functional.support.websockets:raw", "--workers", "1", "--graceful-timeout", "1") as server:
         client = Client(server.address)
         client.send(UPGRADE % b"/")
         assert client.read_head().status == 101

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.functional.applications import pattern
 from tests.functional.conftest import Events
-from tests.functional.harness import Server, wait_until
-from tests.functional.wire import Client, TruncatedError, WireError, encode_chunks, encode_request
+from tests.functional.support.applications import pattern
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.wire import Client, TruncatedError, WireError, encode_chunks, encode_request
 
 SECRET = b"secret"
 
@@ -106,7 +106,7 @@ def test_server_names_on_a_unix_socket(tmp_path: str) -> None:
 
 
 def test_path_mounts_under_a_prefix() -> None:
-    with Server("tests.functional.applications:app", "--path", "/mounted") as server, server.client() as client:
+    with Server("tests.functional.support.applications:app", "--path", "/mounted") as server, server.client() as client:
         environ = environ_of(client, "/mounted/environ/x")
         assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/mounted", "/environ/x")
 
@@ -299,7 +299,7 @@ def test_file_wrapper_with_head(client: Client, events: Events) -> None:
 def validated() -> Iterator[Server]:
     arguments = ("--workers", "1", "-I", "examples", "-I", "examples/django_site")
     env = {"NOTES_DATABASE": ":memory:"}
-    with Server("tests.functional.validated:app", *arguments, env=env, warnings="default") as server:
+    with Server("tests.functional.support.validated:app", *arguments, env=env, warnings="default") as server:
         yield server
 
 

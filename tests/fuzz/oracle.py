@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from starman.errors import ProtocolError
-from starman.proto.framing import ChunkedDecoder
-from starman.proto.messages import Limits
+from starman.proto.chunked import ChunkedDecoder
+from starman.proto.events import Limits
 from tests.unit.proto.feeding import STATUSES, Outcome, cut_at, feed, one_by_one
 
 # Inputs that are kept, one folder an oracle; words for libFuzzer; and where what it finds goes.

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import pytest
 
 from starman import check as module
+from starman.config.settings import Settings
 from starman.process.forking import STACKS
-from starman.process.inherited import Inheritance
-from starman.process.listeners import Listener
-from starman.settings import Settings
+from starman.process.host.inherited import Inheritance
+from starman.process.host.listeners import Listener
 
 HANGING = f"import signal, time; signal.signal({int(STACKS)}, lambda *_: None); print(flush=True); time.sleep(600)"
 

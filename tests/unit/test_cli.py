@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from starman import cli
+from starman.config.settings import SETTINGS, Settings
 from starman.errors import LoadError, StartError
-from starman.settings import SETTINGS, Settings
 from starman.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]

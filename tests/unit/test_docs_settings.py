@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from starman.settings import SETTINGS
+from starman.config.settings import SETTINGS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

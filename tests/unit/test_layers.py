@@ -1,4 +1,4 @@
-"""The rules between the rooms of docs/design.md hold: who imports whom, where locks are, what the master loads.
+"""The rules between the folders of docs/design.md hold: which way imports go, where locks are, what the master loads.
 
 The source is read, not run, so that an import inside a function counts as well, and one for type checkers too.
 """
@@ -6,6 +6,7 @@ The source is read, not run, so that an import inside a function counts as well,
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,62 +19,126 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "starman"
 MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.py"))
 
-# From the bottom. A module imports from its own room and from those before it.
-ROOMS = {
-    "ground": {
-        *("addresses", "appfork", "closing", "cpus", "debugging", "declaration", "errors", "hooks", "inflight", "log"),
-        *("logqueue", "output", "revision", "service_links", "settings", "standard", "table", "temporary", "tracebacks"),
-        *("threadio", "values", "version", "workdir"),
-    },
-    "proto": {"proto"},
-    "wsgi": {"wsgi"},
-    "serving": {"serving"},
-    "process": {"process"},
-    "top": {
-        *("", "__main__", "applicationcheck", "check", "cli", "discovery", "embedding", "loading"),
-        *("server", "sources", "takeover"),
-    },
-}
-ORDER = list(ROOMS)
+# From the bottom. Every module belongs to the entry with the longest matching name, and imports only from its own entry and those
+# before it. Inside an entry, no modules import each other in a circle.
+LAYERS = (
+    *("starman.errors", "starman.version"),
+    *("starman.log", "starman.background", "starman.standard_streams", "starman.thread_io"),
+    *("starman.debugging", "starman.application_forks", "starman.hooks"),
+    "starman.config",
+    "starman.proto",
+    "starman.wsgi",
+    # Parts of serving/ that know nothing of connections
+    *("starman.serving", "starman.serving.dates", "starman.serving.monitor", "starman.serving.clients", "starman.serving.jobs"),
+    *("starman.serving.refusallog", "starman.serving.shortage", "starman.serving.accesslog"),
+    "starman.serving.sending",
+    *("starman.serving.context", "starman.serving.lingering", "starman.serving.disconnection", "starman.serving.detaching"),
+    "starman.serving.exchange",
+    "starman.serving.executors",
+    "starman.serving.body",
+    *("starman.serving.ending", "starman.serving.connection"),
+    *("starman.serving.tls", "starman.serving.accepting", "starman.serving.health"),
+    *("starman.serving.application_child", "starman.serving.warmup", "starman.serving.service", "starman.serving.rehearsal"),
+    *(
+        "starman.process",
+        "starman.process.record",
+        "starman.process.status",
+        "starman.process.messages",
+        "starman.process.channel",
+    ),
+    *("starman.process.handover", "starman.process.long_text", "starman.process.scoreboard", "starman.process.proc_stat"),
+    *("starman.process.parent_death", "starman.process.forking", "starman.process.proctitle", "starman.process.exiting"),
+    "starman.process.host",
+    "starman.process.spec",
+    "starman.process.worker",
+    "starman.process.supervision",
+    "starman.process.master",
+    *("starman.application_check", "starman.discovery", "starman.loading", "starman.embedding"),
+    *("starman.server", "starman.takeover", "starman.check", "starman.cli", "starman.__main__", "starman"),
+)
 
-FORBIDDEN = {
-    "ground": {"anyio", "asyncio", "httptools", "logging", "uvloop"},
-    "proto": {"asyncio", "logging", "os", "socket", "threading", "time", "anyio", "uvloop", "starman.settings", "starman.log"},
-    "wsgi": {"asyncio", "anyio", "uvloop"},
-    "serving": {"signal", "multiprocessing", "subprocess"},
-    "process": {"httptools", "starman.proto"},
-    "top": set(),
+# What must not be imported, by name of the package.
+NEVER = {
+    "starman.proto": {
+        *("asyncio", "logging", "os", "socket", "threading", "time", "anyio", "uvloop"),
+        *("starman.config", "starman.log"),
+    },
+    "starman.wsgi": {"asyncio", "anyio", "uvloop"},
+    "starman.serving": {"signal", "multiprocessing", "subprocess"},
+    "starman.process": {"httptools", "starman.proto"},
+    "starman.log": {"asyncio", "anyio", "uvloop"},
+    "starman.config": {"asyncio", "anyio", "uvloop"},
+}
+
+# Imports that still go up, and modules that import each other in a circle: to be opened.
+UPWARD = {
+    "starman.process.host.daemon": {"starman.process.supervision.child"},
+    "starman.process.host.systemd": {"starman.process.supervision.child"},
+    "starman.process.spec": {"starman.process.worker.worker"},
+    "starman.process.status": {"starman.process.supervision.child"},
+    "starman.process.worker.worker": {"starman.process.supervision.child"},
+    "starman.serving.body.receiver": {"starman.serving.connection"},
+    "starman.serving.context": {"starman.serving.executors.pool"},
+    "starman.serving.exchange": {"starman.serving.body.stream"},
+    "starman.serving.sending.loop_side": {"starman.serving.detaching.relay"},
+    "starman.serving.sending.writer": {"starman.serving.exchange"},
+    "starman.serving.service": {"starman.serving.rehearsal"},
+}
+CIRCULAR = {
+    "starman.process.master.links",
+    "starman.process.master.signals",
+    "starman.process.master.stack_pipe",
+    "starman.process.spec",
+    "starman.process.worker.worker",
+    "starman.serving.body.receiver",
+    "starman.serving.body.streamed",
+    "starman.serving.body.upload",
+    "starman.serving.connection",
+    "starman.serving.context",
+    "starman.serving.detaching.detached",
+    "starman.serving.detaching.rawsocket",
+    "starman.serving.detaching.relay",
+    "starman.serving.exchange",
+    "starman.serving.executors.pool",
+    "starman.serving.lingering",
+    "starman.serving.rehearsal",
+    "starman.serving.sending.corking",
+    "starman.serving.sending.loop_side",
+    "starman.serving.sending.thread_socket",
+    "starman.serving.sending.writer",
+    "starman.serving.service",
 }
 
 # The mold imports what its workers will share in memory, and uses nothing of it.
-ALLOWED = {("starman/process/blueprint.py", "httptools")}
+ALLOWED = {("starman/process/spec.py", "httptools")}
 
 # Hazard 11: both sides of a hand-off take the connection's lock, which is only surveyable while locks are in few places.
 LOCKS = {"Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier", "allocate_lock"}
 # `call_loop` is the name under which the door to the loop, `Pool.post`, is handed to those who may use it.
 CROSS_THREAD_CALLS = {"call_soon_threadsafe", "run_coroutine_threadsafe", "call_loop", "_call_loop"}
 LOCK_FILES = {
-    "starman/logqueue.py",
+    "starman/log/queue.py",
     "starman/serving/accesslog.py",
-    "starman/serving/bodystream.py",
-    "starman/serving/inline.py",
-    "starman/serving/outbox.py",
-    "starman/serving/pool.py",
-    "starman/serving/rawsocket.py",
-    "starman/serving/responsememory.py",
-    "starman/serving/sleeper.py",
-    "starman/serving/writer.py",
-    "starman/wsgi/spoolspace.py",
+    "starman/serving/body/stream.py",
+    "starman/serving/executors/inline.py",
+    "starman/serving/sending/corking.py",
+    "starman/serving/executors/pool.py",
+    "starman/serving/detaching/rawsocket.py",
+    "starman/serving/sending/response_memory.py",
+    "starman/serving/executors/idle_thread.py",
+    "starman/serving/sending/writer.py",
+    "starman/wsgi/spool_space.py",
 }
 
-MASTER_MODULES = ("starman.cli", "starman.sources", "starman.settings", "starman.process.master")
+MASTER_MODULES = ("starman.cli", "starman.config.sources", "starman.config.settings", "starman.process.master.master")
 TOO_LARGE_FOR_THE_MASTER = {
     *("anyio", "argparse", "asyncio", "concurrent", "dataclasses", "difflib", "httptools", "inspect", "logging"),
     *("multiprocessing", "subprocess", "tempfile", "threading", "tomllib", "traceback", "typing", "urllib", "uvloop"),
     *("starman.proto", "starman.serving", "starman.wsgi"),
 }
 
-LONGEST_FILE = 350
+MOST_FILES = 20  # of one folder
+LONGEST_FILE = 365
 LONGEST_FUNCTION = 60
 MOST_PARAMETERS = 6
 
@@ -83,13 +148,13 @@ def tree_of(module: str) -> ast.Module:
     return ast.parse((REPOSITORY / module).read_text("utf-8"), module)
 
 
-def room_of(name: str) -> str:
-    """The room of a dotted name: of `starman.proto.syntax` it is proto, of `starman` itself top."""
-    part = [*name.split("."), ""][1]
-    for room, names in ROOMS.items():
-        if part in names:
-            return room
-    raise AssertionError(f"{name} is in no room of this table and of docs/design.md")
+def layer_of(name: str) -> int:
+    """The index in LAYERS of the longest entry that a dotted name begins with."""
+    if name == "starman":
+        return len(LAYERS) - 1
+    found = [entry for entry in LAYERS if entry != "starman" and begins_with(name, entry)]
+    assert found, f"{name} is in no entry of LAYERS"
+    return LAYERS.index(max(found, key=len))
 
 
 def dotted(module: str) -> str:
@@ -123,20 +188,44 @@ def begins_with(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
 
 
+def own_imports(module: str) -> set[str]:
+    """The modules of starman that a module imports, by dotted name; those for type checkers as well."""
+    return {name for _, name in imports_of(module) if begins_with(name, "starman")}
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_down(module: str) -> None:
-    own = ORDER.index(room_of(dotted(module)))
-    upward = [
-        f"{module}:{line} imports {name}"
-        for line, name in imports_of(module)
-        if begins_with(name, "starman") and ORDER.index(room_of(name)) > own
-    ]
-    assert upward == []
+    own = layer_of(dotted(module))
+    upward = {name for name in own_imports(module) if layer_of(name) > own}
+    assert upward == UPWARD.get(dotted(module), set())
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    imports = {dotted(module): own_imports(module) - {dotted(module)} for module in MODULES}
+    circular = {name for name in imports if name in reachable(name, imports)}
+    assert circular == CIRCULAR
+
+
+def reachable(start: str, imports: dict[str, set[str]]) -> set[str]:
+    """Every module that `start` imports, directly or through others."""
+    found: set[str] = set()
+    waiting = list(imports[start])
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += imports[name]
+    return found
+
+
+@pytest.mark.parametrize("folder", sorted({str(Path(module).parent) for module in MODULES}))
+def test_no_folder_is_crowded(folder: str) -> None:
+    assert len([module for module in MODULES if str(Path(module).parent) == folder]) <= MOST_FILES
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_rooms_do_without_what_they_never_import(module: str) -> None:
-    forbidden = FORBIDDEN[room_of(dotted(module))]
+def test_packages_do_without_what_they_never_import(module: str) -> None:
+    forbidden = {banned for package, names in NEVER.items() if begins_with(dotted(module), package) for banned in names}
     found = [
         f"{module}:{line} imports {name}"
         for line, name in imports_of(module)
@@ -145,8 +234,8 @@ def test_rooms_do_without_what_they_never_import(module: str) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(dotted(module)) in ("proto", "wsgi", "serving")])
-def test_only_process_forks(module: str) -> None:
+@pytest.mark.parametrize("module", [module for module in MODULES if re.match("starman/(proto|wsgi|serving)/", module)])
+def test_only_processes_fork(module: str) -> None:
     names = {node.attr for node in ast.walk(tree_of(module)) if isinstance(node, ast.Attribute)}
     assert not names & {"fork", "forkpty", "posix_spawn", "add_signal_handler", "pthread_sigmask", "set_wakeup_fd"}
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from starman.config.settings import Settings
 from starman.errors import LoadError
 from starman.loading import application_traceback, describe, load_application
-from starman.settings import Settings
 
 APP = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'app']\n"
 FACTORY = """\

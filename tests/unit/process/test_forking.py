@@ -1,4 +1,4 @@
-"""starman.process.forking and starman.process.door: signals around a fork, and the end of a process."""
+"""starman.process.forking and starman.process.master.signals: signals around a fork, and the end of a process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from starman.process.door import SignalDoor
 from starman.process.exiting import leave
 from starman.process.forking import HANDLED, _signal_stack, fork, show_stacks, take_signals
+from starman.process.master.signals import SignalDoor
 from tests.unit.process.forked import run_forked
 
 

@@ -15,7 +15,7 @@ import pytest
 from starman.process import scoreboard as module
 from starman.process.forking import fork
 from starman.process.scoreboard import LINES, PLACES, TARGET_BYTES, Glance, Place, Request, Scoreboard, read
-from tests.functional.harness import REPOSITORY
+from tests.functional.support.harness import REPOSITORY
 from tests.unit.process.forked import run_forked
 
 

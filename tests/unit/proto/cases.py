@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from starman.proto.messages import LONGEST_BODY
+from starman.proto.events import LONGEST_BODY
 
 
 @dataclass

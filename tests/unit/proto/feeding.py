@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from starman.errors import ProtocolError
-from starman.proto.messages import EndOfBody, Limits, RequestHead
+from starman.proto.events import EndOfBody, Limits, RequestHead
 from starman.proto.request import RequestParser, _Phase
 
 NO_LIMITS = Limits()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starman.errors import ProtocolError
+from starman.proto.events import Limits
 from starman.proto.fields import FieldSplitter
-from starman.proto.messages import Limits
 from starman.proto.request import RequestParser
 
 Fields = list[tuple[bytes, bytes]]

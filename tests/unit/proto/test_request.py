@@ -8,7 +8,7 @@ import pytest
 
 from starman.errors import ProtocolError
 from starman.proto import heads
-from starman.proto.messages import EndOfBody, Limits, RequestHead
+from starman.proto.events import EndOfBody, Limits, RequestHead
 from starman.proto.request import RequestParser
 from tests.unit.proto.cases import BROKEN, REFUSED_EARLY, UNFINISHED, VALID, Valid, chunked, get, post
 from tests.unit.proto.feeding import FOLLOWING, Outcome, every_cut, feed, in_body, one_by_one, refused_after

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from starman.serving.filerest import FileRest
-from starman.serving.loopside import Rest
-from starman.serving.responsememory import MemoryRest
-from starman.serving.turn import Turn
-from starman.serving.writer import Writer
+from starman.serving.sending.file_range import FileRest
+from starman.serving.sending.loop_side import Rest
+from starman.serving.sending.response_memory import MemoryRest
+from starman.serving.sending.writer import Writer
+from starman.serving.sending.writer_state import Turn
 
 SECONDS = 10.0
 

@@ -18,12 +18,12 @@ from typing import Any
 import anyio
 import pytest
 
+from starman.config.settings import Settings
 from starman.serving import connection as connection_module
 from starman.serving import lingering as lingering_module
 from starman.serving import service as service_module
 from starman.serving.service import Service
-from starman.settings import Settings
-from tests.functional.wire import Address, Client
+from tests.functional.support.wire import Address, Client
 
 SECONDS = 20.0
 

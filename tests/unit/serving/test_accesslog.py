@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from starman.errors import SettingError
-from starman.output import Output, duplicate_high
+from starman.log.output import Output, duplicate_high
 from starman.serving import accesslog as module
 from starman.serving.accesslog import AccessLog
 

@@ -15,19 +15,19 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from starman.serving import clock as clock_module
+from starman.serving import dates as clock_module
 from starman.serving import lingering as lingering_module
 from starman.serving import service as service_module
 from starman.serving.clients import Clients
 from starman.serving.connection import Connection
 from starman.serving.exchange import Exchange
-from starman.serving.pool import Pool
-from starman.serving.remainder import Remainder
+from starman.serving.executors.pool import Pool
+from starman.serving.sending.send_queue import Remainder
 from starman.wsgi import body as body_module
 from starman.wsgi.body import RequestBody
-from starman.wsgi.spoolspace import SpoolLease
-from tests.functional.harness import wait_until
-from tests.functional.wire import Client, TruncatedError, encode_request
+from starman.wsgi.spool_space import SpoolLease
+from tests.functional.support.harness import wait_until
+from tests.functional.support.wire import Client, TruncatedError, encode_request
 from tests.unit.serving.running import SECONDS, Running, descriptors, reset
 
 pytestmark = pytest.mark.usefixtures("fast")

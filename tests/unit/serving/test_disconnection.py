@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from starman.serving import disconnection
-from starman.serving import socketstate as socketstate_module
-from tests.functional.harness import wait_until
-from tests.functional.wire import Client, encode_request
+from starman.serving.sending import socket_state as socketstate_module
+from tests.functional.support.harness import wait_until
+from tests.functional.support.wire import Client, encode_request
 from tests.unit.serving.running import SECONDS, Running, hasten, kind_of_service, reset
 
 Start = Callable[..., Any]

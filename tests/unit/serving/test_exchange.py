@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 from starman.serving import exchange as module
-from starman.serving.clock import Clock
+from starman.serving.dates import Clock
 from starman.serving.exchange import Exchange
-from starman.serving.outbox import Outbox
-from starman.serving.outlet import Outlet
-from starman.serving.spool import SpoolLimits
-from starman.serving.turn import Turn
-from starman.serving.writer import Writer
+from starman.serving.sending.corking import Outbox
+from starman.serving.sending.spool import SpoolLimits
+from starman.serving.sending.thread_socket import Outlet
+from starman.serving.sending.writer import Writer
+from starman.serving.sending.writer_state import Turn
 from starman.wsgi.body import RequestBody
-from starman.wsgi.bodymemory import BodyMemory
-from tests.functional.harness import wait_until
+from starman.wsgi.body_memory import BodyMemory
+from tests.functional.support.harness import wait_until
 from tests.unit.serving.fakes import SECONDS, Bridge
 from tests.unit.wsgi.heads import request
 

@@ -9,7 +9,7 @@ import pytest
 
 from starman.serving import lingering as lingering_module
 from starman.serving.clients import Clients
-from starman.serving.clock import RATE_GRACE
+from starman.serving.dates import RATE_GRACE
 from starman.serving.lingering import LINGER_SECONDS, MOST_DROPPED, Lingering
 
 TIMEOUT = 60.0

@@ -16,16 +16,16 @@ from typing import Any
 import anyio
 import pytest
 
+from starman.config.settings import Settings
 from starman.errors import SettingError
 from starman.serving import service as service_module
 from starman.serving.accesslog import AccessLog
 from starman.serving.clients import Clients
 from starman.serving.connection import Connection
-from starman.serving.pool import Pool
+from starman.serving.executors.pool import Pool
 from starman.serving.service import Service
-from starman.settings import Settings
-from tests.functional.harness import wait_until
-from tests.functional.wire import NoResponseError, TruncatedError, encode_request
+from tests.functional.support.harness import wait_until
+from tests.functional.support.wire import NoResponseError, TruncatedError, encode_request
 from tests.unit.serving.running import SECONDS, Listening, Running, open_descriptors, reset
 from tests.unit.serving.test_connection import HELLO, Gate, big, echo
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from starman.serving import clock as clock_module
 from starman.serving import connection as connection_module
+from starman.serving import dates as clock_module
+from starman.serving.body.upload import Upload
 from starman.serving.connection import Connection
-from starman.serving.upload import Upload
-from tests.functional.wire import encode_request
+from tests.functional.support.wire import encode_request
 from tests.unit.serving.running import Running, hasten, kind_of_service
 
 Start = Callable[..., Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import BinaryIO
 
-from starman.proto.messages import EndOfBody, Limits, RequestHead
+from starman.proto.events import EndOfBody, Limits, RequestHead
 from starman.proto.request import RequestParser
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from starman.wsgi import body as module
 from starman.wsgi.body import SPOOL_BATCH_BYTES, RequestBody
-from starman.wsgi.bodymemory import FREE_BYTES, BodyMemory
+from starman.wsgi.body_memory import FREE_BYTES, BodyMemory
 
 PLENTY = 1 << 30
 LINES = b"first\nsecond\nthird"

@@ -1,0 +1,136 @@
+"""Children that the application forks: by os.fork, multiprocessing or a process pool. starman does not serve in them.
+
+A fork copies everything that the process has: listeners, clients' sockets, signal handlers, and the call that is under way.
+`watch` registers what a child gives up. When the call of the application returns or raises in the child, `end_child` ends the
+child.
+
+Processes that starman forks for itself, by `fork`, do not count as such children. The master loads this module, so it imports
+nothing large.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from _thread import get_ident
+
+from starman import debugging, log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+_guards: list[Callable[[], None]] = []
+# The signals that were blocked in a thread before it began to fork, by the thread's identifier.
+_masks: dict[int, Collection[int]] = {}
+# The threads that fork for starman.
+_own: set[int] = set()
+_registered: list[bool] = []
+_child: list[bool] = []
+_parent: list[bool] = []
+
+
+def watch(abandon: Callable[[], None]) -> None:
+    """Have `abandon` called in each child that the application forks from now on. It must take no lock and wait for nothing: the
+    child has one thread, and another may have held any lock. All signals are blocked meanwhile. Any thread."""
+    if not _registered:
+        _registered.append(True)
+        # They cannot be taken back, so this happens once, and only where there is something to watch.
+        os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+    # A server that is started in such a child is one of its own.
+    _child.clear()
+    _guards.append(abandon)
+
+
+def unwatch(abandon: Callable[[], None]) -> None:
+    """Stop calling `abandon` in children. Does nothing if `abandon` is not registered."""
+    if abandon in _guards:
+        _guards.remove(abandon)
+
+
+def fork() -> int:
+    """`os.fork` for a process of starman's own. The child inherits nothing that `watch` has registered. Raises OSError."""
+    ident = get_ident()
+    _own.add(ident)
+    try:
+        with debugging.quiet_fork():
+            pid = os.fork()
+    finally:
+        _own.discard(ident)
+    if pid == 0:
+        for state in (_guards, _masks, _child, _parent):
+            state.clear()
+    return pid
+
+
+def has_forked() -> bool:
+    """Whether the application has forked in this process: a child may hold descriptors of ours that no hook could reach."""
+    return bool(_parent)
+
+
+def in_child() -> bool:
+    """Whether this process is a child that the application has forked."""
+    return bool(_child)
+
+
+def end_child(error: BaseException | None = None) -> None:
+    """A call of the application has returned, or raised `error`: end the process if it is such a child.
+
+    The child ends as a script does: with the status of a SystemExit, with a traceback and status 1 after any other exception,
+    else with 0. The standard streams are flushed. Functions registered with atexit belong to the parent and do not run.
+    """
+    if not _child:
+        return
+    status = 1
+    try:
+        status = _status(error)
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        log.finish()
+    finally:
+        os._exit(status)
+
+
+def _status(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    if not isinstance(error, SystemExit):
+        from starman.log.tracebacks import formatted
+
+        log.error(f"a child that the application has forked ends, because its call failed\n{formatted(error)}")
+        return 1
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _before() -> None:
+    if _guards and get_ident() not in _own:
+        # A signal to the child must not reach the handlers that it has inherited.
+        _masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def _after_in_parent() -> None:
+    mask = _masks.pop(get_ident(), None)
+    if mask is not None:
+        _parent[:] = [True]
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_in_child() -> None:
+    mask = _masks.pop(get_ident(), None)
+    if mask is None:
+        return
+    _masks.clear()
+    _own.clear()
+    _child[:] = [True]
+    for abandon in _guards:
+        try:
+            abandon()
+        except Exception as error:
+            log.error(f"a child that the application has forked may hold sockets of the server: {type(error).__name__}: {error}")
+    _guards.clear()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -1,0 +1,158 @@
+"""How a setting is declared, and what is known of it: its names, default, kind and help. Declares none itself.
+
+`table.py` declares them, in the body of a class; `SETTINGS` collects them in that order. Imported by the master.
+"""
+
+from __future__ import annotations
+
+from starman.errors import SettingError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Protocol
+
+    from starman.config.kinds import Kind
+
+    class HasValues(Protocol):
+        """What a class with settings in its body must offer."""
+
+        def value(self, name: str) -> object: ...
+
+
+DEFAULT_SOURCE = "default"
+SETTINGS: dict[str, Setting] = {}
+
+
+class Setting:
+    """One setting of the table; on an instance of the class that declares it, it gives that instance's value.
+
+    name: its name in TOML and Python; `flag` and `variable` are its other names.
+    default: as an operator would write it; parsed like any value.
+    group: the heading it stands under. kind: what values it takes. help: one or two sentences.
+    flags: further flags of the command line ("-e", "--read-timeout").
+    fixed: whether a server that runs keeps its value until a new start; all others change at SIGHUP.
+    """
+
+    __slots__ = ("default", "fixed", "flags", "group", "help", "kind", "name")
+
+    def __init__(
+        self,
+        default: object,
+        group: str,
+        kind: Kind,
+        help: str,  # noqa: A002
+        flags: tuple[str, ...],
+        fixed: bool,
+    ) -> None:
+        self.name = ""
+        self.fixed = fixed
+        self.default = default
+        self.group = group
+        self.kind = kind
+        self.help = help
+        self.flags = flags
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+        SETTINGS[name] = self
+
+    def __get__(self, settings: HasValues | None, owner: type) -> object:
+        return self if settings is None else settings.value(self.name)
+
+    def __set__(self, settings: HasValues, value: object) -> None:
+        raise AttributeError(f"Settings are frozen: {self.name} cannot be set")
+
+    @property
+    def flag(self) -> str:
+        """The flag of the command line. The application alone is written there without one."""
+        return "APPLICATION" if self.positional else "--" + self.name.replace("_", "-")
+
+    @property
+    def all_flags(self) -> tuple[str, ...]:
+        """Every flag that means the setting, short ones first, then `flag`, then its aliases."""
+        short = [flag for flag in self.flags if not flag.startswith("--")]
+        return (*short, self.flag, *(flag for flag in self.flags if flag.startswith("--")))
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return "STARMAN_" + self.name.upper()
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be given several times: its value is a tuple."""
+        return self.kind.repeatable
+
+    @property
+    def boolean(self) -> bool:
+        """Whether it is on or off: a flag without a value, with a `--no-` form."""
+        return not self.kind.metavar
+
+    @property
+    def positional(self) -> bool:
+        """Whether the command line takes it as the bare argument."""
+        return self.name == "app"
+
+    @property
+    def default_text(self) -> str:
+        """The default as an operator would write it, with its unit: "30 seconds", "1M", "auto", "none"."""
+        text = self.show(self.default) if not isinstance(self.default, str) else self.default or "none"
+        return f"{text} {self.kind.unit}" if self.kind.unit and text.isdigit() else text
+
+    def parse(self, value: object, source: str) -> object:
+        """The checked value. `source` says where it was written (`--workers`); SettingError repeats it.
+
+        None is a value only of settings whose default is None.
+        """
+        if value is None and self.default is None:
+            return None
+        try:
+            return self.kind.read(value)
+        except ValueError as error:
+            reason = str(error) or f"{_shown(value)} is not valid"
+            raise SettingError(f"{source}: {reason}; {self.name} takes {self.kind.valid}") from None
+
+    def show(self, value: object) -> str:
+        """The text for a value: what an operator would write for it."""
+        return "none" if value is None or value in ("", ()) else self.kind.show(value)
+
+
+def _shown(value: object) -> str:
+    """The value as Python writes it; what takes more than a line is cut short."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of thousands of digits
+        return "a number that large"
+    return text if len(text) <= 200 else f"{text[:100]}…{text[-20:]}"
+
+
+class Given:
+    """A value that somebody gave for a setting, not yet checked, and where: "--workers", "STARMAN_WORKERS",
+    "starman.toml: workers", "run(workers=...)"."""
+
+    __slots__ = ("source", "value")
+
+    def __init__(self, value: object, source: str) -> None:
+        self.value = value
+        self.source = source
+
+
+def setting(
+    default: object,
+    group: str,
+    kind: Kind,
+    help: str,  # noqa: A002
+    flags: tuple[str, ...] = (),
+    fixed: bool = False,
+) -> Any:
+    """Declare a setting in the body of a class. Any, so that the annotation there is the type of the value."""
+    return Setting(default, group, kind, help, flags, fixed)
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """What to append to an error about an unknown name: "; did you mean 'workers'?", or "" if nothing is near."""
+    import difflib
+
+    matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,183 @@
+"""Settings: the frozen values, for all that `table` declares, that one server runs with.
+
+Reads no argv, environment or file (`sources.py` does). Imported by the master.
+"""
+
+from __future__ import annotations
+
+from starman.config.addresses import Address, parse_address, tcp_address, unix_address
+from starman.config.option import DEFAULT_SOURCE, SETTINGS, Given, Setting, nearest
+from starman.config.options import DEFAULT_PORT, Table
+from starman.errors import SettingError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["DEFAULT_PORT", "DEFAULT_SOURCE", "SETTINGS", "Given", "Setting", "Settings", "nearest"]
+
+# Settings that are paths, and are used by processes that run the application. The master opens the others before it is loaded.
+PATHS = ("include", "ssl_cert", "ssl_key", "access_log")
+# What such a setting may be instead of a path.
+_NO_FILES = ("-", "off")
+
+
+class Settings(Table):
+    """The values of every setting, checked and frozen. Any thread may read them.
+
+    Construction raises SettingError for an unknown name, an invalid value, or two settings that exclude each other.
+    """
+
+    __slots__ = ("_sources", "_values")
+
+    _sources: dict[str, str]
+    _values: dict[str, object]
+
+    def __init__(self, given: Mapping[str, Given]) -> None:
+        """Check `given` (at most one value a setting); what it lacks has its default."""
+        for name, item in given.items():
+            if name not in SETTINGS:
+                raise SettingError(f"{item.source}: no setting is called {name!r}{nearest(name, SETTINGS)}")
+        if "app" in given and "eval" in given and given["eval"].value is not None:
+            raise SettingError(f"{given['app'].source} and {given['eval'].source}: give one application, not two")
+        # Past the frozen attributes, by the only door there is.
+        object.__setattr__(self, "_sources", {name: item.source for name, item in given.items()})
+        parsed = {}
+        for name, declared in SETTINGS.items():
+            item = given.get(name) or Given(declared.default, DEFAULT_SOURCE)
+            parsed[name] = declared.parse(item.value, item.source)
+        _check_warm_up(parsed, given)
+        if parsed["keepalive_timeout"] == 0:
+            parsed["disable_keepalive"] = True
+        object.__setattr__(self, "_values", parsed)
+        self._agree()
+
+    def _agree(self) -> None:
+        """Raise SettingError for values that cannot be together."""
+        # A host that is none shows here, not when the master is about to listen.
+        secured = next((address for address in self.addresses() if address.secure), None)
+        if secured is not None and self.ssl_cert is None:
+            raise SettingError(f"TLS on {secured} needs a certificate: give ssl_cert (--ssl-cert FILE)")
+        streams = "stream_body" if self.stream_body else "stream_body_path" if self.stream_body_path else None
+        if streams is not None and not self.threads:
+            raise SettingError(
+                f"{self.source('threads')} and {self.source(streams)}: with threads 0, an application that reads its body as it "
+                f"arrives ({streams}) would wait for the loop that it holds; give threads of at least 1"
+            )
+
+    @classmethod
+    def of(cls, **given: object) -> Settings:
+        """Settings with these values, and defaults for all others. For tests and for callers without other sources."""
+        return cls({name: Given(value, f"Settings.of({name}=...)") for name, value in given.items()})
+
+    @classmethod
+    def restored(cls, values: Mapping[str, object], sources: Mapping[str, str]) -> Settings:
+        """Settings from `snapshot`s. Raises SettingError for values that cannot be together."""
+        settings = cls.__new__(cls)
+        object.__setattr__(settings, "_sources", dict(sources))
+        object.__setattr__(settings, "_values", dict(values))
+        settings._agree()
+        return settings
+
+    def located(self, absolute: Callable[[str], str]) -> Settings:
+        """These settings with the paths in PATHS made absolute, so that they stay valid when the application changes the
+        working directory. For processes that load the application; paths that are shown or handed on stay as written."""
+        values, sources = self.snapshot()
+        for name in PATHS:
+            value = values[name]
+            if isinstance(value, tuple):
+                values[name] = tuple(map(absolute, value))
+            elif isinstance(value, str) and value not in _NO_FILES:
+                values[name] = absolute(value)
+        return Settings.restored(values, sources)
+
+    def snapshot(self) -> tuple[dict[str, object], dict[str, str]]:
+        """The value of every setting, plain data, and where those were written that are no defaults. Copies."""
+        return dict(self._values), dict(self._sources)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"Settings are frozen: {name} cannot be set")
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={self._values[name]!r}' for name in self._sources)})"
+
+    def value(self, name: str) -> object:
+        """The value of the setting `name`, which must be one."""
+        return self._values[name]
+
+    def source(self, name: str) -> str:
+        """Where the value of the setting `name` was written; "default" if nowhere."""
+        return self._sources.get(name, DEFAULT_SOURCE)
+
+    def addresses(self) -> tuple[Address, ...]:
+        """Where to listen, in the order written, each once: `listen`; without it `socket`; without that `host` and `port`."""
+        found = self._addresses()
+        return tuple(dict.fromkeys(address.secured() for address in found)) if self.enable_ssl else found
+
+    @property
+    def listens_somewhere(self) -> bool:
+        """Whether anybody has said where to listen."""
+        return any(self.source(name) != DEFAULT_SOURCE for name in ("listen", "socket", "host", "port"))
+
+    def _addresses(self) -> tuple[Address, ...]:
+        if self.source("listen") == DEFAULT_SOURCE:
+            try:
+                if self.socket is not None:
+                    return (_socket_address(self.socket),)
+                if self.host is not None or self.port is not None:
+                    return (tcp_address(self.host or "", DEFAULT_PORT if self.port is None else self.port),)
+            except SettingError as error:
+                name = "host" if self.socket is None else "socket"
+                raise SettingError(f"{self.source(name)}: {error}; {name} takes {SETTINGS[name].kind.valid}") from None
+        return tuple(dict.fromkeys(parse_address(text) for text in self.listen))
+
+    def warnings(self) -> tuple[str, ...]:
+        """What was given and has no effect, a line each, for the error log."""
+        found = list(self._overruled())
+        if not any(address.secure for address in self.addresses()):
+            unused = [self.source(name) for name in ("ssl_cert", "ssl_key") if self.value(name) is not None]
+            unused += [self.source("enable_ssl")] if self.enable_ssl else []
+            if unused:
+                found.append(f"no listener speaks TLS: {', '.join(unused)} without effect")
+        if self.stream_body and self.stream_body_path:
+            found.append(f"{self.source('stream_body_path')} has no effect beside {self.source('stream_body')}")
+        return tuple(found)
+
+    def _overruled(self) -> tuple[str, ...]:
+        for winner, losers in (("listen", ("socket", "host", "port")), ("socket", ("host", "port"))):
+            ignored = [self.source(name) for name in losers if self.value(name) is not None]
+            if self.source(winner) != DEFAULT_SOURCE and ignored:
+                verb = "has" if len(ignored) == 1 else "have"
+                return (f"{', '.join(ignored)} {verb} no effect beside {self.source(winner)}",)
+        return ()
+
+
+def _check_warm_up(parsed: Mapping[str, object], given: Mapping[str, Given]) -> None:
+    """Raises SettingError for a path that the mounted application would never be asked for."""
+    prefix, targets = str(parsed["path"]), parsed["warm_up"]
+    assert isinstance(targets, tuple)
+    mounted_at = prefix.encode("utf-8", "surrogateescape") + b"/"
+    for target in targets:
+        if not (_decoded(target.partition("?")[0]) + b"/").startswith(mounted_at):
+            raise SettingError(
+                f"{given['warm_up'].source}: warm_up {target} is not below {prefix}, where the application is mounted"
+            )
+
+
+def _decoded(path: str) -> bytes:
+    """A path without its percent-encoding. A "%" that begins no triplet stays. By hand: the master does without urllib."""
+    decoded, *parts = path.encode("ascii").split(b"%")
+    for part in parts:
+        digits, rest = part[:2], part[2:]
+        if len(digits) == 2 and not digits.strip(b"0123456789ABCDEFabcdef"):
+            decoded += bytes.fromhex(digits.decode("ascii")) + rest
+        else:
+            decoded += b"%" + part
+    return decoded
+
+
+def _socket_address(text: str) -> Address:
+    """The address that `socket` means: a bare name is a path there, since nothing else could be meant."""
+    if "/" in text or text.startswith(("unix:", "@")):
+        return parse_address(text)
+    return unix_address(text, text)

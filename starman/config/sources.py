@@ -1,0 +1,302 @@
+"""Gathers the values of settings from where they may be written, and merges them by precedence into `Settings`.
+
+Precedence: command line (or keyword arguments of `run`) > STARMAN_* variables > file > default. Knows no setting by
+name but those that stand in for each other. Imported by the master: tomllib is imported when there is a file.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import select
+import stat
+
+from starman.config.option import SETTINGS, Given, Setting, nearest
+from starman.config.service_links import is_service_link
+from starman.config.settings import Settings
+from starman.errors import SettingError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Layer = dict[str, Given]
+
+PREFIX = "STARMAN_"
+FILE_NAME = "starman.toml"
+PROJECT_FILE_NAME = "pyproject.toml"
+
+# How long (seconds) the reader of a FIFO given by --config waits for its writer.
+_FIFO_SECONDS = 5
+# The largest file of settings (bytes): what it says has to be handed on at a restart.
+_LARGEST_FILE = 4 * 1024 * 1024
+
+# Settings that answer the same question. Whoever answers it in one way puts aside what lower sources answered in another.
+ALTERNATIVES = (
+    (("app",), ("eval",)),
+    (("listen",), ("socket",), ("host", "port")),
+)
+
+
+class Action(enum.Enum):
+    """What the command line asks for."""
+
+    SERVE = "serve"
+    CHECK = "--check"
+    PRINT_CONFIG = "--print-config"
+    HELP = "--help"
+    VERSION = "--version"
+
+
+class CommandLine:
+    """An argv, understood: the action, the file that --config names (None: look for one), the settings given."""
+
+    __slots__ = ("action", "config", "given")
+
+    def __init__(self, action: Action, config: str | None, given: Layer) -> None:
+        self.action = action
+        self.config = config
+        self.given = given
+
+
+def from_command_line(line: CommandLine, environ: Mapping[str, str], directory: str) -> Settings:
+    """The settings of a server started by `starman-uv`; `directory` is the working directory. Raises SettingError."""
+    return Settings(merge([line.given, from_environment(environ), from_file(line.config, directory)]))
+
+
+def from_keywords(app: object, keywords: Mapping[str, object], environ: Mapping[str, str], directory: str) -> Settings:
+    """The settings of `run(app, **keywords)`: keywords > environment > file > default. Raises SettingError.
+
+    `app` is the text of the `app` setting, None when it is not given, or the application itself: the application of
+    lower sources is then put aside and `settings.app` is None.
+    """
+    if not (app is None or isinstance(app, str) or callable(app)):
+        raise SettingError(f"run(app): {app!r} is neither a WSGI application, which is a callable, nor the text of one's name")
+    given = {name: Given(value, f"run({name}=...)") for name, value in keywords.items()}
+    if app is not None:
+        given["app"] = Given(app if isinstance(app, str) else None, "run(app)")
+    return Settings(merge([given, from_environment(environ), from_file(None, directory)]))
+
+
+def merge(layers: Sequence[Layer]) -> Layer:
+    """One layer out of several, the most important first. See `ALTERNATIVES` for what else gives way."""
+    merged: Layer = {}
+    for layer in reversed(layers):
+        for sides in ALTERNATIVES:
+            if any(name in layer for side in sides for name in side):
+                for side in sides:
+                    if not any(name in layer for name in side):
+                        for name in side:
+                            merged.pop(name, None)
+        merged.update(layer)
+    return merged
+
+
+def from_environment(environ: Mapping[str, str]) -> Layer:
+    """The STARMAN_* variables. An empty one counts as not set; repeatable settings are split at commas.
+
+    Service links of Kubernetes are left out. Raises SettingError for any other STARMAN_* variable that is no setting.
+    """
+    known = {setting.variable: setting for setting in SETTINGS.values()}
+    layer = {}
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        if is_service_link(variable, environ[variable]):
+            continue
+        setting = known.get(variable)
+        if setting is None:
+            raise SettingError(f"{variable}: no setting has this variable{nearest(variable, known)}")
+        value = environ[variable]
+        if value:
+            items = [item.strip() for item in value.split(",") if item.strip()]
+            layer[setting.name] = Given(items if setting.repeatable else value, variable)
+    return layer
+
+
+def from_file(config: str | None, directory: str) -> Layer:
+    """The settings of one TOML file: `config` if given, else starman.toml, else [tool.starman] of pyproject.toml, in `directory`.
+
+    A file called pyproject.toml has its settings in [tool.starman], any other at its top. Raises SettingError for a
+    file that is missing (if given), cannot be read, or is no TOML, and for a key that is no setting.
+    """
+    if config is not None:
+        return _from_toml(config, os.path.join(directory, config))
+    for name in (FILE_NAME, PROJECT_FILE_NAME):
+        path = os.path.join(directory, name)
+        # Many projects have a pyproject.toml that says nothing to us: it is not parsed then, nor is tomllib imported.
+        if os.path.isfile(path) and (name == FILE_NAME or b"starman" in _read(name, path)):
+            layer = _from_toml(name, path)
+            if layer or name == FILE_NAME:
+                return layer
+    return {}
+
+
+def _read(name: str, path: str) -> bytes:
+    try:
+        with open(_opened(path), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise SettingError(f"--config: there is no file {name!r}") from None
+    except OSError as error:
+        raise SettingError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+def _opened(path: str) -> int:
+    """Open a file of settings. Raises OSError for a FIFO, such as a shell's <(...), that no process writes to within 5 s."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            if not poll.poll(_FIFO_SECONDS * 1000):
+                raise OSError(errno.ENXIO, f"it is a FIFO that no process has written to for {_FIFO_SECONDS} s")
+        os.set_blocking(fd, True)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _from_toml(name: str, path: str) -> Layer:
+    table, place = _table(name, path)
+    layer: Layer = {}
+    for key, value in table.items():
+        setting = SETTINGS.get(key.replace("-", "_"))
+        if setting is None:
+            raise SettingError(f"{name}: no setting is called {place + key!r}{nearest(key.replace('-', '_'), SETTINGS)}")
+        if setting.name in layer:
+            raise SettingError(f"{name}: {place + setting.name!r} is there twice, with - and with _")
+        layer[setting.name] = Given(value, f"{name}: {place}{key}")
+    return layer
+
+
+def _table(name: str, path: str) -> tuple[dict[str, object], str]:
+    """The table of settings in a file, and what to write before its keys."""
+    import tomllib
+
+    try:
+        data = _read(name, path)
+        if len(data) > _LARGEST_FILE:
+            raise SettingError(f"{name}: is larger than {_LARGEST_FILE} bytes")
+        text = data.decode()
+        document: dict[str, object] = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SettingError(f"{name}:{line}: is no TOML: it is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingError(f"{name}:{_line(str(error), text)}: is no TOML: {error}") from None
+    except ValueError:  # of int(), which takes no more than 4300 digits
+        raise SettingError(f"{name}: a number in it is too large") from None
+    if os.path.basename(name) != PROJECT_FILE_NAME:
+        return document, ""
+    tool = document.get("tool", {})
+    table = tool.get("starman", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise SettingError(f"{name}: tool.starman must be a table")
+    return table, "tool.starman."
+
+
+def _line(message: str, text: str) -> int:
+    """The line that a TOMLDecodeError means: it says "(at line 3, column 5)" or "(at end of document)"."""
+    _, _, place = message.rpartition("(at line ")
+    digits = place.partition(",")[0]
+    return int(digits) if digits.isdigit() else text.rstrip("\n").count("\n") + 1
+
+
+def from_arguments(argv: Sequence[str]) -> CommandLine:
+    """Understand an argv (without the program's name), in the GNU way. Raises SettingError; prints nothing.
+
+    Not by argparse: it would stay in the master, 1.4 MB of it, for as long as the server runs.
+    """
+    options = _options()
+    line = CommandLine(Action.SERVE, None, {})
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            for application in words:
+                _take_application(line, application)
+        elif word == "-" or not word.startswith("-"):
+            _take_application(line, word)
+        else:
+            flag, value = _split(word, options)
+            option = options.get(flag)
+            if option is None:
+                raise SettingError(f"{flag}: there is no such option{nearest(flag, options)}; --help lists them")
+            if option.takes_value and value is None:
+                value = next(words, None)
+                if value is None or (value != "-" and value.partition("=")[0] in options):
+                    raise SettingError(f"{flag}: expected one argument; --help lists the options")
+            elif not option.takes_value and value is not None:
+                raise SettingError(f"{flag}: takes no value, and {value!r} is one; --help lists the options")
+            option.take(line, value)
+    return line
+
+
+class _Option:
+    """What a flag of the command line does: an action, the file of settings, or a setting and the value that it means."""
+
+    __slots__ = ("flag", "meaning", "takes_value", "value")
+
+    def __init__(self, flag: str, meaning: Action | Setting | None, value: bool | None = None) -> None:
+        """`meaning` None: --config. `value`: what a boolean setting's flag stands for."""
+        self.flag = flag
+        self.meaning = meaning
+        self.value = value
+        self.takes_value = meaning is None or (isinstance(meaning, Setting) and not meaning.boolean)
+
+    def take(self, line: CommandLine, value: str | None) -> None:
+        """Note in `line` that the flag was given, with `value` if it takes one. Raises SettingError."""
+        meaning = self.meaning
+        if meaning is None:
+            line.config = value
+        elif isinstance(meaning, Action):
+            if line.action not in (Action.SERVE, meaning):
+                raise SettingError(f"{self.flag}: not allowed with argument {line.action.value}; --help lists the options")
+            line.action = meaning
+        elif meaning.boolean:
+            line.given[meaning.name] = Given(self.value, self.flag)
+        elif meaning.repeatable and meaning.name in line.given:
+            line.given[meaning.name] = Given([*line.given[meaning.name].value, value], self.flag)  # type: ignore[misc]
+        else:
+            line.given[meaning.name] = Given([value] if meaning.repeatable else value, self.flag)
+
+
+def _split(word: str, options: Mapping[str, _Option]) -> tuple[str, str | None]:
+    """A word that begins with a dash: the flag, and the value that is written in the same word (--flag=value, -fvalue)."""
+    if word.startswith("--"):
+        flag, equals, value = word.partition("=")
+        return flag, value if equals else None
+    if word[:2] in options and len(word) > 2:
+        return word[:2], word[2:].removeprefix("=")
+    return word, None
+
+
+def _take_application(line: CommandLine, word: str) -> None:
+    if "app" in line.given:
+        raise SettingError(f"{word!r}: one application at a time, and {line.given['app'].value!r} is one already")
+    line.given["app"] = Given(word, SETTINGS["app"].flag)
+
+
+def _options() -> dict[str, _Option]:
+    """Every flag of the command line."""
+    options = {"--config": _Option("--config", None)}
+    for action in Action:
+        if action is not Action.SERVE:
+            options[action.value] = _Option(action.value, action)
+    options["-h"], options["-v"] = options[Action.HELP.value], options[Action.VERSION.value]
+    for setting in SETTINGS.values():
+        if not setting.positional:
+            options |= {flag: _Option(setting.flag, setting, True if setting.boolean else None) for flag in setting.all_flags}
+        if setting.boolean:
+            options[off_flag(setting)] = _Option(off_flag(setting), setting, False)
+    return options
+
+
+def flags() -> list[str]:
+    """Every flag of the command line."""
+    return list(_options())
+
+
+def off_flag(setting: Setting) -> str:
+    """The flag that turns a boolean setting off."""
+    return "--no-" + setting.flag.removeprefix("--")

@@ -1,0 +1,207 @@
+"""LogQueue: lines on their way to the error log. Writing never waits: lines that are not taken at once are kept up to a limit,
+and further ones are counted and dropped.
+
+Each process has its own queue. The parent writes its own lines, so the queue of a fresh fork is empty.
+"""
+
+from __future__ import annotations
+
+import _thread
+import errno
+import os
+import time
+from collections import deque
+
+from starman.log.output import Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# What is kept (bytes) while nothing is taken. Later lines are counted and dropped.
+MOST_BYTES = 1_048_576
+# The critical section only makes calls that do not wait. A signal handler that logs in the middle of it must not wait for ever.
+_LOCK_SECONDS = 1.0
+# How often (seconds) `finish` tries again.
+_PAUSE = 0.02
+# A full disk is like a full pipe: it may have room again.
+_NOT_NOW = (errno.EAGAIN, errno.ENOSPC, errno.EDQUOT)
+# A line that is longer than one write may be goes on in the next, indented.
+_INDENTATION = b"  "
+# All bytes of UTF-8 that are not the first of a character match `byte & 0xC0 == 0x80`.
+_NOT_FIRST, _MASK = 0x80, 0xC0
+
+
+class LogQueue:
+    """Any thread may call `put`, `retry` and `finish`; the others are for the main thread."""
+
+    __slots__ = ("_bytes", "_lock", "_lost", "_notice", "_output", "_pieces", "_reason", "_sent")
+
+    def __init__(self, notice: Callable[[int, str], bytes]) -> None:
+        """`notice` makes the line that says how many lines were lost, and why."""
+        self._notice = notice
+        # None: descriptor 2, as it is when something is written.
+        self._output: Output | None = None
+        self._clear()
+        os.register_at_fork(after_in_child=self._clear)
+
+    def _clear(self) -> None:
+        self._lock = _thread.allocate_lock()
+        # Whole lines, and how many lines are lost with each. How much of the first has been written; how many bytes there are.
+        self._pieces: deque[tuple[bytes, int]] = deque()
+        self._sent = 0
+        self._bytes = 0
+        self._lost = 0
+        self._reason = ""
+
+    @property
+    def pending(self) -> bool:
+        """Whether lines wait, so that `retry` should be called in a moment."""
+        return bool(self._pieces)
+
+    @property
+    def output(self) -> Output | None:
+        """The log's own descriptor; None: lines go to descriptor 2, whatever it leads to."""
+        return self._output
+
+    def open(self, fd: int = 2) -> bool:
+        """Write to the file that `fd` leads to now, by a descriptor of our own. False: there is one already, or none is left."""
+        if self._output is not None:
+            return False
+        try:
+            self._output = Output(fd)
+        except OSError:
+            return False
+        return True
+
+    def renew(self) -> None:
+        """Follow descriptor 2, which now leads elsewhere, with the log's own descriptor, if any. Waiting lines go there too."""
+        if self._output is not None and self._acquire():
+            try:
+                self._output.move(2)
+            except OSError:
+                self._output.close()
+                self._output = None
+            finally:
+                # A line of which only a part was written is whole in the new file.
+                self._sent = 0
+                self._lock.release()
+
+    def close(self) -> None:
+        """Give our own descriptor back; lines go to descriptor 2 from now on."""
+        if self._output is not None:
+            self._output.close()
+            self._output = None
+
+    def put(self, entry: bytes) -> None:
+        """Write whole lines, now or as soon as they are taken."""
+        if not self._acquire():
+            self._lost += entry.count(b"\n")
+            return
+        try:
+            output = self._usable()
+            if self._bytes + len(entry) > MOST_BYTES:
+                self._drain(output)
+            if self._pieces and self._bytes + len(entry) > MOST_BYTES:
+                self._lost += entry.count(b"\n")
+                self._reason = "nothing read them in time"
+                return
+            if self._lost:
+                self._add_notice()
+            for piece in pieces_of(entry, output.most_bytes if output is not None else 0):
+                self._add(piece, piece.count(b"\n"))
+            self._drain(output)
+        finally:
+            self._lock.release()
+
+    def retry(self) -> None:
+        """Write waiting lines, as many as are taken at once."""
+        if self._pieces and self._acquire():
+            try:
+                self._drain(self._usable())
+            finally:
+                self._lock.release()
+
+    def finish(self, seconds: float) -> None:
+        """Call before the process ends: give the reader so many seconds to take the waiting lines."""
+        deadline = time.monotonic() + seconds
+        self.retry()
+        while self._pieces and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+            self.retry()
+
+    def _acquire(self) -> bool:
+        return self._lock.acquire(True, _LOCK_SECONDS)
+
+    def _usable(self) -> Output | None:
+        """The output to write to: our own; if an application has closed that, descriptor 2, provided that it is the error log."""
+        output = self._output
+        try:
+            if output is None:
+                return Output(2, borrow=True)
+            if not output.usable and output.same_as(2):
+                output.move(2)
+        except OSError:
+            return output
+        return output
+
+    def _add(self, piece: bytes, lines: int) -> None:
+        self._pieces.append((piece, lines))
+        self._bytes += len(piece)
+
+    def _add_notice(self) -> None:
+        lost, self._lost = self._lost, 0
+        self._add(self._notice(lost, self._reason), lost)
+
+    def _drain(self, output: Output | None) -> None:
+        """Write until nothing waits or nothing is taken. The lock is held."""
+        while self._pieces:
+            piece, _ = self._pieces[0]
+            try:
+                if output is None:
+                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+                self._sent += output.write(piece[self._sent :] if self._sent else piece)
+            except OSError as error:
+                if error.errno not in _NOT_NOW:
+                    self._drop(error.strerror or "")
+                return
+            if self._sent >= len(piece):
+                self._sent = 0
+                self._bytes -= len(piece)
+                self._pieces.popleft()
+                if self._lost and not self._pieces:
+                    self._add_notice()
+
+    def _drop(self, reason: str) -> None:
+        """Drop the waiting lines, which cannot be written any more."""
+        self._lost += sum(lines for _, lines in self._pieces)
+        self._reason = reason
+        self._pieces.clear()
+        self._bytes = self._sent = 0
+
+
+def pieces_of(entry: bytes, most_bytes: int) -> Iterator[bytes]:
+    """`entry` in pieces of at most `most_bytes`, each of whole lines; 0: in one. Lines that are longer are folded."""
+    if not most_bytes or len(entry) <= most_bytes:
+        yield entry
+        return
+    piece = b""
+    for line in _folded(entry, most_bytes):
+        if piece and len(piece) + len(line) > most_bytes:
+            yield piece
+            piece = b""
+        piece += line
+    if piece:
+        yield piece
+
+
+def _folded(entry: bytes, most_bytes: int) -> Iterator[bytes]:
+    for line in entry.split(b"\n")[:-1]:
+        rest = line + b"\n"
+        while len(rest) > most_bytes:
+            end = most_bytes - 1
+            while rest[end] & _MASK == _NOT_FIRST and end > most_bytes // 2:
+                end -= 1
+            yield rest[:end] + b"\n"
+            rest = _INDENTATION + rest[end:]
+        yield rest

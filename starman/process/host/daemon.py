@@ -1,0 +1,122 @@
+"""A server in the background: two forks, a session of its own, and a pipe on which the command waits that has started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from starman import log
+from starman.errors import StarmanError, StartError
+from starman.log.tracebacks import formatted, named
+from starman.process.forking import flush
+from starman.process.supervision.child import Phase
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from starman.process.status import Outlook
+
+_READY = b"\0"
+
+
+class Daemon:
+    """In the daemon: its end of the pipe. An observer of the master, which tells once that the server is ready."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def see(self, outlook: Outlook, now: float) -> None:
+        """Let the command go that waits, with status 0, when the server is ready."""
+        if self._fd >= 0 and outlook.phase is Phase.RUNNING:
+            self._tell(_READY)
+
+    def failed(self, error: BaseException) -> None:
+        """Let it go with the error, if it still waits."""
+        if self._fd < 0:
+            return
+        if isinstance(error, StarmanError):
+            status, text, details = error.exit_status, str(error), error.details
+        else:
+            status, text, details = 1, named(error), formatted(error)
+        message = f"{text}\n{details}" if details else text
+        self._tell(bytes([status]) + message.encode("utf-8", "backslashreplace"))
+
+    def next_instant(self) -> float | None:
+        """See `Observer`."""
+        return None
+
+    def abandon(self) -> None:
+        """See `Observer`: as long as anybody holds the pipe, the command would not see that the server has died."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def close(self) -> None:
+        """See `Observer`: the command may still wait for the error."""
+
+    def _tell(self, message: bytes) -> None:
+        try:
+            while message:
+                message = message[os.write(self._fd, message) :]
+        except OSError:
+            pass  # it was interrupted, and waits no more
+        self.abandon()
+
+
+def daemonize() -> Daemon:
+    """Go on in a child that has no terminal, whose standard streams are /dev/null. The calling process never returns: it waits
+    until the server is ready, or has failed, prints why, and ends with that status.
+
+    Raises StartError when no process can be made. Main thread only.
+    """
+    ours, theirs = os.pipe()
+    flush()
+    try:
+        child = os.fork()
+    except OSError as error:
+        raise StartError(f"daemonize: no process can be made: {error.strerror}") from None
+    if child:
+        os.close(theirs)
+        _wait(ours, child)
+    os.close(ours)
+    daemon = Daemon(theirs)
+    # Without a terminal of its own, and, not being the leader of its session, unable to get one.
+    os.setsid()
+    try:
+        if os.fork():
+            os._exit(0)
+    except OSError as error:
+        daemon.failed(StartError(f"daemonize: no process can be made: {error.strerror}"))
+        os._exit(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    if null > 2:
+        os.close(null)
+    log.renew_own()
+    return daemon
+
+
+def _wait(pipe: int, child: int) -> NoReturn:
+    """In the command that was started: wait for the daemon's word, and end."""
+    status, message = 1, b""
+    try:
+        # Its status says nothing. ECHILD: SIGCHLD is ignored here, or the program that embeds us waits for every child.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
+        with open(pipe, "rb") as reader:
+            message = reader.read()
+        if message == _READY:
+            status = 0
+        else:
+            # Without a word it was killed.
+            message = message or b"\1the server ended before it was ready"
+            print(f"starman: {message[1:].decode('utf-8', 'replace')}", file=sys.stderr)
+            status = message[0]
+    finally:
+        flush()
+        os._exit(status)

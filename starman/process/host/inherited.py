@@ -1,0 +1,188 @@
+"""Listening sockets that a supervisor has opened for us: start_server (Server::Starter) or systemd. Adopts none itself.
+
+What was passed is read from the environment here, and brought together with the settings; `listeners.py` adopts the descriptors.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from starman.config.addresses import ALL_DUAL_STACK, ALL_IPV4, Address, AddressKind
+from starman.errors import SettingError
+from starman.process.host.listeners import resolve, url_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, MutableMapping
+
+    from starman.config.settings import Settings
+
+START_SERVER = "start_server"
+SYSTEMD = "systemd"
+# sd_listen_fds(3): the first descriptor that systemd passes.
+FIRST_FD = 3
+
+
+class Inheritance:
+    """What a supervisor has passed.
+
+    giver: START_SERVER, SYSTEMD, both joined by "and", or "" when this process has no such supervisor.
+    fds: the descriptors of the sockets, in their order, and what the giver calls each.
+    generation: start_server's count of our predecessors and us, from "1"; "" without it.
+    warnings: what was passed and is not used, a line each.
+    """
+
+    __slots__ = ("fds", "generation", "giver", "warnings")
+
+    def __init__(self, giver: str, fds: dict[int, str], generation: str = "", warnings: Iterable[str] = ()) -> None:
+        self.giver = giver
+        self.fds = fds
+        self.generation = generation
+        self.warnings = tuple(warnings)
+
+    @classmethod
+    def take(cls, environ: MutableMapping[str, str]) -> Inheritance:
+        """Read the variables of both protocols, and take them away: the descriptors are ours, not those of programs that the
+        application starts. SERVER_STARTER_GENERATION stays, for applications that show it.
+
+        Call it in the process that was started, before it forks: systemd's variables name its process id. Raises SettingError
+        for a variable that cannot be understood.
+        """
+        givers = []
+        fds: dict[int, str] = {}
+        warnings = []
+        ports = environ.pop("SERVER_STARTER_PORT", None)
+        if ports is not None:
+            givers.append(START_SERVER)
+            fds.update(_server_starter(ports))
+            if not fds:
+                warnings.append("start_server has opened no socket, so a HUP cannot work: give it --port or --path")
+        count, pid, names = (environ.pop(name, "") for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"))
+        environ.pop("LISTEN_PIDFDID", None)
+        if count and pid == str(os.getpid()):
+            givers.append(SYSTEMD)
+            fds.update(_systemd(count, names))
+        elif count and not givers:
+            warnings.append(f"LISTEN_FDS is for process {pid or '(none)'}, not for this one: its sockets are not used")
+        generation = environ.get("SERVER_STARTER_GENERATION", "") if START_SERVER in givers else ""
+        return cls(" and ".join(givers), fds, generation, warnings)
+
+    def check(self, settings: Settings) -> None:
+        """Raises SettingError for settings that cannot be beside this supervisor."""
+        if START_SERVER not in self.giver:
+            return
+        if settings.daemonize:
+            raise SettingError(
+                f"{settings.source('daemonize')}: start_server would start another at once; it has its own --daemonize"
+            )
+        if settings.pid is not None:
+            raise SettingError(f"{settings.source('pid')}: two generations cannot share one; start_server has its own --pid-file")
+
+    def addresses(self, settings: Settings) -> tuple[Address, ...]:
+        """Where to listen: on all inherited sockets, if there are any, else where `settings` say.
+
+        Addresses that were given beside inherited sockets must name some of them, and say which speak TLS. Raises SettingError
+        for one that names none.
+        """
+        if not self.fds:
+            return settings.addresses()
+        opened = [_Place(fd) for fd in self.fds]
+        secure = dict.fromkeys(self.fds, settings.enable_ssl)
+        for address in settings.addresses() if settings.listens_somewhere else ():
+            try:
+                found = [place.fd for place in opened if place.is_at(address)]
+            except socket.gaierror:
+                found = []
+            if not found:
+                raise SettingError(self._not_passed(address, settings, opened))
+            secure.update((fd, True) for fd in found if address.secure)
+        return tuple(Address(AddressKind.FD, fd=fd, secure=secure[fd]) for fd in self.fds)
+
+    def _not_passed(self, address: Address, settings: Settings, opened: Iterable[_Place]) -> str:
+        source = next(name for name in ("listen", "socket", "host", "port") if settings.source(name) != "default")
+        passed = ", ".join(place.text for place in opened)
+        return f"{settings.source(source)}: {address} is none of the sockets that {self.giver} has opened ({passed})"
+
+    def describe(self, urls: Iterable[str]) -> str:
+        """A line for the log: whose sockets they are. `urls` are those of the listeners."""
+        names = [f" ({name})" if self.giver == SYSTEMD and name else "" for name in self.fds.values()]
+        generation = f", generation {self.generation}" if self.generation else ""
+        return f"sockets of {self.giver}{generation}: {', '.join(map(str.__add__, urls, names))}"
+
+
+class _Place:
+    """Where an inherited socket is bound. text: the same for people; "fd://N" if it is no socket: who adopts it says so."""
+
+    __slots__ = ("_dual", "_host", "_path", "_port", "fd", "text")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.text = f"fd://{fd}"
+        # Of TCP: the numeric host and the port, and whether it takes IPv4 too. Of UNIX: the path, or NUL and an abstract name.
+        self._host, self._port, self._dual = "", -1, False
+        self._path = b""
+        try:
+            opened = socket.socket(fileno=fd)
+        except OSError:
+            return
+        try:
+            self._look(opened)
+        finally:
+            opened.detach()
+
+    def _look(self, opened: socket.socket) -> None:
+        name = opened.getsockname()
+        if opened.family == socket.AF_UNIX:
+            self._path = os.fsencode(name)
+        elif opened.family in (socket.AF_INET, socket.AF_INET6):
+            self._host, self._port = name[:2]
+            if opened.family == socket.AF_INET6:
+                self._dual = self._host == "::" and not opened.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        else:
+            return
+        self.text = url_of(opened, "tcp").removeprefix("tcp://")
+
+    def is_at(self, address: Address) -> bool:
+        """Whether a listener at `address` would be this one. Raises gaierror when its name does not resolve."""
+        if address.kind is AddressKind.FD:
+            return self.fd == address.fd
+        if address.kind is AddressKind.ABSTRACT:
+            return self._path == b"\0" + os.fsencode(address.path)
+        if address.kind is AddressKind.UNIX:
+            # It may have been bound by a relative path.
+            return self._path[:1] not in (b"", b"\0") and _absolute(self._path) == _absolute(address.path)
+        if self._port != address.port:
+            return False
+        if self._dual and address.host in (ALL_IPV4, ALL_DUAL_STACK):
+            return True
+        return any(self._host == wanted[0] for _, wanted in resolve(address))
+
+
+def _absolute(path: str | bytes) -> bytes:
+    return os.path.abspath(os.fsencode(path))
+
+
+def _server_starter(ports: str) -> dict[int, str]:
+    """SERVER_STARTER_PORT: "ADDRESS=FD", several joined by ";". The address of a UNIX socket is its path, which may have both
+    characters in it."""
+    fds = {}
+    begun = ""
+    for piece in ports.split(";") if ports else ():
+        name, _, digits = (begun + piece).rpartition("=")
+        if name and digits.isascii() and digits.isdigit() and len(digits) < 10:
+            fds[int(digits)] = name
+            begun = ""
+        else:
+            begun += piece + ";"
+    if begun:
+        raise SettingError(f"SERVER_STARTER_PORT: {begun[:-1]!r} is not ADDRESS=DESCRIPTOR")
+    return fds
+
+
+def _systemd(count: str, names: str) -> dict[int, str]:
+    """LISTEN_FDS, how many there are from FIRST_FD on, and LISTEN_FDNAMES, their names joined by ":"."""
+    if not (count.isascii() and count.isdigit() and len(count) < 6):
+        raise SettingError(f"LISTEN_FDS: {count!r} is no number of descriptors")
+    named = names.split(":") if names else []
+    return {FIRST_FD + n: named[n] if n < len(named) else "" for n in range(int(count))}

@@ -1,0 +1,259 @@
+"""Listeners: the listening sockets, opened once by the master and inherited by its molds and workers.
+
+Never imports the serving side: nothing is accepted here. No locks: one thread opens and closes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from starman.config.addresses import ALL_DUAL_STACK, Address, AddressKind, parse_address
+from starman.errors import ListenError
+from starman.process.host import unix_socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from starman.config.settings import Settings
+    from starman.process.handover import HandedListener
+
+# What an operator reads for the usual errors; the system's own words for all others.
+_REASONS = {
+    errno.EADDRINUSE: "address already in use",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EADDRNOTAVAIL: "no interface of this machine has that address",
+    errno.EAFNOSUPPORT: "this machine does not speak that protocol family",
+    errno.ENOENT: "its directory does not exist",
+}
+# An address that a name resolves to but that this machine lacks: "localhost" has ::1 in containers without IPv6.
+_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+
+class Listener:
+    """One listening socket.
+
+    socket: non-blocking and close-on-exec. Never shut it down: shutdown(2) would refuse connections for every process
+            that shares it (hazard 12).
+    address: what was asked for. secure: whether TLS is spoken there. url: where it is, as announced: http://127.0.0.1:5000,
+             https://[::1]:5443, unix:/run/app.sock, unix:@name.
+    file: a UNIX socket's absolute path, device and inode, when the file is ours to remove.
+    """
+
+    __slots__ = ("_owner", "address", "file", "secure", "socket", "url")
+
+    def __init__(self, opened: socket.socket, address: Address, file: tuple[str, int, int] | None = None) -> None:
+        self.socket = opened
+        self.address = address
+        self.secure = address.secure and opened.family != socket.AF_UNIX
+        # A UNIX socket may have been bound elsewhere, and been moved to its path.
+        self.url = url_of(opened, "https" if self.secure else "http") if file is None else f"unix:{file[0]}"
+        self.file = file
+        self._owner = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.url}>"
+
+    def close(self) -> None:
+        """Close this process's descriptor. Idempotent.
+
+        The file of a UNIX socket is removed too, but only by the process that bound it (hazard 12: a worker that
+        removed it made the whole server unreachable), and only if the path still leads to it: by now another server may
+        have bound its own there.
+        """
+        if self.file is not None and os.getpid() == self._owner:
+            path, device, inode = self.file
+            self.file = None
+            unix_socket.remove(path, (device, inode))
+        self.socket.close()
+
+
+def open_listeners(
+    addresses: Iterable[Address], settings: Settings, owner: tuple[int, int] = (-1, -1), *, listens: bool = True
+) -> list[Listener]:
+    """Open a listener for every address; a host name that resolves to several addresses gets one for each.
+
+    Uses backlog, socket_mode and socket_group of `settings`. `owner`: the uid and gid that the files of UNIX sockets are given
+    to, -1 leaves one as it is; socket_group comes before that gid. `listens`: False binds only, so that no client connects.
+    Raises ListenError, one line, for the first that cannot be opened, with those before it closed again.
+    """
+    opened: list[Listener] = []
+    try:
+        for address in addresses:
+            # One by one, so that those of a name that fails half-way are closed as well.
+            for listener in _open(address, settings, owner, settings.backlog if listens else None):
+                opened.append(listener)
+    except BaseException:
+        for listener in opened:
+            listener.close()
+        raise
+    return opened
+
+
+def take_over_listeners(handed: Iterable[HandedListener]) -> list[Listener]:
+    """The listeners that an older image of this process has left open."""
+    listeners = []
+    for old in handed:
+        opened = socket.socket(fileno=old.fd)
+        opened.set_inheritable(False)
+        opened.setblocking(False)
+        address = parse_address(old.address)
+        listeners.append(Listener(opened, address.secured() if old.secure else address, old.file))
+    return listeners
+
+
+def _open(address: Address, settings: Settings, owner: tuple[int, int], backlog: int | None) -> Iterator[Listener]:
+    try:
+        if address.kind is AddressKind.TCP:
+            yield from _open_tcp(address, backlog)
+        elif address.kind is AddressKind.UNIX:
+            yield _open_unix(address, settings, owner, backlog)
+        elif address.kind is AddressKind.ABSTRACT:
+            yield _open_abstract(address, backlog)
+        else:
+            yield _adopt(address, backlog)
+    except socket.gaierror as error:
+        raise _refusal(address, f"the host name cannot be resolved ({error.strerror})") from None
+    except OSError as error:
+        raise _refusal(address, _reason(address, error)) from None
+
+
+def _reason(address: Address, error: OSError) -> str:
+    reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+    if address.kind is AddressKind.TCP and error.errno == errno.EACCES:
+        return f"{reason}: a port below 1024 needs privileges"
+    return reason
+
+
+def _refusal(address: Address, reason: str) -> ListenError:
+    return ListenError(f"cannot listen on {address}: {reason}")
+
+
+def _open_tcp(address: Address, backlog: int | None) -> Iterator[Listener]:
+    """One listener for each address of this machine that the host resolves to; of the two for "*", the first there is."""
+    opened = 0
+    absent: OSError | None = None
+    for family, host in resolve(address):
+        if opened and address.host == ALL_DUAL_STACK:
+            return
+        try:
+            listener = _bind_tcp(address, family, host, backlog)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+            absent = error
+            continue
+        opened += 1
+        yield listener
+    if absent is not None and not opened:
+        raise absent
+
+
+def resolve(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
+    """Families and socket addresses of a TCP address, each once, in the resolver's order. Raises gaierror."""
+    if address.host == ALL_DUAL_STACK:
+        return [(socket.AF_INET6, ("::", address.port)), (socket.AF_INET, ("0.0.0.0", address.port))]
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((family, host) for family, _, _, _, host in found))
+
+
+def _bind_tcp(address: Address, family: int, host: tuple[Any, ...], backlog: int | None) -> Listener:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # So that a restarted server can bind while connections of its predecessor are in TIME_WAIT.
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # "*" takes both families with one socket; every other IPv6 address leaves IPv4 to its own listener.
+            only = 0 if address.host == ALL_DUAL_STACK else 1
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        opened.bind(host)
+        return _listen(opened, address, backlog)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _listen(opened: socket.socket, address: Address, backlog: int | None, file: tuple[str, int, int] | None = None) -> Listener:
+    opened.setblocking(False)
+    if backlog is not None:
+        opened.listen(backlog)
+    return Listener(opened, address, file)
+
+
+def _open_unix(address: Address, settings: Settings, owner: tuple[int, int], backlog: int | None) -> Listener:
+    path = os.path.abspath(address.path)
+    try:
+        unix_socket.make_room(path)
+    except unix_socket.OccupiedError as error:
+        raise _refusal(address, str(error)) from None
+    if settings.socket_group is not None:
+        owner = owner[0], _gid(settings.socket_group)
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        file = unix_socket.bind(opened, path, settings.socket_mode, owner)
+        try:
+            return _listen(opened, address, backlog, (path, *file))
+        except BaseException:
+            unix_socket.remove(path, file)
+            raise
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _gid(group: str | int) -> int:
+    if isinstance(group, int):
+        return group
+    import grp
+
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ListenError(f"socket_group: no group is called {group!r}") from None
+
+
+def _open_abstract(address: Address, backlog: int | None) -> Listener:
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        opened.bind(b"\0" + os.fsencode(address.path))
+        return _listen(opened, address, backlog)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _adopt(address: Address, backlog: int | None) -> Listener:
+    """A descriptor that we were started with. Its file, if any, is not ours to remove."""
+    try:
+        opened = socket.socket(fileno=address.fd)
+    except OSError as error:
+        reason = "no such descriptor was inherited" if error.errno == errno.EBADF else "that descriptor is no socket"
+        raise _refusal(address, reason) from None
+    try:
+        if opened.type != socket.SOCK_STREAM or opened.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            raise _refusal(address, "that socket is neither TCP nor a UNIX stream")
+        opened.set_inheritable(False)
+        if opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            opened.setblocking(False)
+            return Listener(opened, address)
+        return _listen(opened, address, backlog)
+    except BaseException:
+        # Whose it was, closes it.
+        opened.detach()
+        raise
+
+
+def url_of(opened: socket.socket, scheme: str) -> str:
+    """Where a bound socket is; `scheme` for those of TCP."""
+    name = opened.getsockname()
+    if opened.family == socket.AF_INET:
+        return f"{scheme}://{name[0]}:{name[1]}"
+    if opened.family == socket.AF_INET6:
+        return f"{scheme}://[{name[0]}]:{name[1]}"
+    if isinstance(name, bytes):
+        return f"unix:@{os.fsdecode(name[1:])}"
+    return f"unix:{name}"

@@ -1,0 +1,71 @@
+"""Whether a process listens at an address, as far as the kernel tells (Linux)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+from starman.config.addresses import AddressKind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from starman.config.addresses import Address
+
+# <net/tcp_states.h>
+_LISTEN = "0A"
+# struct ucred of unix(7): process, user, group.
+_UCRED = struct.Struct("3i")
+
+
+def listens(pid: int, address: Address) -> bool:
+    """Whether process `pid` listens at `address`. For TCP only the port is compared, not the interface. Also True when the
+    process lives and this user may not inspect it; False where the kernel does not tell."""
+    if address.kind is not AddressKind.TCP:
+        return _peer(address) == pid
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return bool(_inodes(address.port) & {_inode(pid, name) for name in names})
+
+
+def _peer(address: Address) -> int | None:
+    """The process that has called listen(2) on a UNIX socket; None when the kernel does not tell. Connects for a moment."""
+    name = b"\0" + os.fsencode(address.path) if address.kind is AddressKind.ABSTRACT else os.fsencode(address.path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            # Without waiting: the connect to a server with a full backlog would block.
+            probe.setblocking(False)
+            probe.connect(name)
+            pid, _, _ = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        except (OSError, AttributeError):
+            return None
+    return int(pid)
+
+
+def _inode(pid: int, name: str) -> str:
+    """The inode of the socket behind a descriptor; "" if it is none."""
+    try:
+        target = os.readlink(f"/proc/{pid}/fd/{name}")
+    except OSError:
+        return ""
+    return target.removeprefix("socket:[").removesuffix("]") if target.startswith("socket:[") else ""
+
+
+def _inodes(port: int) -> set[str]:
+    """The inodes of the sockets of all processes that listen on a TCP port."""
+    found = set()
+    for file in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/net/{file}", encoding="ascii", errors="replace") as opened:
+                rows = opened.read().splitlines()[1:]
+        except OSError:
+            continue
+        # proc_net_tcp(5): the local address and port in hexadecimal, the state, and the inode as field 10.
+        for row in map(str.split, rows):
+            if row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port:
+                found.add(row[9])
+    return found

@@ -1,0 +1,95 @@
+"""HUP: the settings are read again, in a child, and a roll-out on their terms is asked for. Nothing changes when they are wrong.
+
+The master itself reads no file: what that takes (tomllib, difflib) would stay in its memory.
+"""
+
+from __future__ import annotations
+
+from starman import log
+from starman.config.revision import decode, encode, revise
+from starman.errors import StarmanError
+from starman.process.messages import Approved, Failed
+from starman.process.supervision.child import Phase
+from starman.process.supervision.rollout import Terms
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from starman.config.settings import Settings
+    from starman.process.channel import Channel
+    from starman.process.master.trial import Trial
+    from starman.process.messages import Message
+    from starman.process.spec import Blueprint
+    from starman.process.supervision.supervisor import Roster
+
+# How long the settings may take to be read. Seconds.
+_READ_SECONDS = 20.0
+
+
+def terms_of(settings: Settings, *, loads: bool, text: str = "") -> Terms:
+    """What the roster has to know of `settings`. `loads`: whether the application is ours to load; `text`: what `encode` made."""
+    terms = Terms(
+        settings.workers,
+        preload=settings.preload_app and loads,
+        boot_timeout=settings.boot_timeout,
+        graceful_timeout=settings.graceful_timeout,
+        batch=settings.restart_batch,
+    )
+    terms.worker_timeout = settings.worker_timeout
+    terms.settings = text
+    return terms
+
+
+class Reload:
+    """Restarts on settings read anew. The loop of the master alone calls."""
+
+    __slots__ = ("_blueprint", "_roster", "_trial")
+
+    def __init__(self, blueprint: Blueprint, roster: Roster, trial: Trial) -> None:
+        self._blueprint = blueprint
+        self._roster = roster
+        self._trial = trial
+
+    @property
+    def busy(self) -> bool:
+        """Whether settings are being read."""
+        return self._trial.deadline is not None
+
+    def begin(self) -> None:
+        """Have the settings read, and then the workers replaced."""
+        if self._roster.phase is Phase.STOPPING:
+            return
+        if self._blueprint.application is not None:
+            log.info("restarting the workers; the application was given as a callable, so its code stays as it is")
+        else:
+            log.info("restarting the workers with fresh code")
+        if self._blueprint.program.reread is None:
+            self._roster.restart()
+        else:
+            self._trial.start(self._read, _READ_SECONDS)
+
+    def settle(self, now: float) -> bool:
+        """Draw the consequence when the settings have been read; whether a restart on them was granted."""
+        outcome = self._trial.take_outcome(now)
+        if isinstance(outcome, Approved):
+            for line in outcome.notes.splitlines():
+                log.warning(line)
+            settings = decode(outcome.settings)
+            loads = self._blueprint.application is None
+            self._roster.restart(terms_of(settings, loads=loads, text=outcome.settings))
+        elif outcome is not None:
+            details = f"\n{outcome.details}" if outcome.details else ""
+            log.error(f"restart given up, the old workers stay: {outcome.message}{details}")
+        return isinstance(outcome, Approved)
+
+    def _read(self, channel: Channel) -> Message:
+        """In the child."""
+        in_use = self._roster.terms.settings
+        running = decode(in_use) if in_use else self._blueprint.settings
+        reread = self._blueprint.program.reread
+        assert reread is not None
+        try:
+            settings, refused = revise(running, reread())
+            warnings = [line for line in settings.warnings() if line not in running.warnings()]
+            return Approved(encode(settings), "\n".join([*refused, *warnings]))
+        except StarmanError as error:
+            return Failed(str(error), error.details)

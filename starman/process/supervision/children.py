@@ -1,0 +1,140 @@
+"""The crew: the living members of a roster, and the orders given to them. Pure. What is to be ordered, the roster decides."""
+
+from __future__ import annotations
+
+from starman.process.supervision.actions import Action, Cut, Drain, Level, RetireMold, Say, Spawn
+from starman.process.supervision.child import Member, Mold, State, Worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from starman.process.handover import Veteran
+    from starman.process.supervision.rollout import Terms
+    from starman.process.supervision.slots import Slot
+
+# A worker ends by itself after graceful_timeout; the master waits this much longer before it cuts. Seconds.
+SLACK = 2.0
+# A worker that is still booting has no request to finish.
+BOOT_SLACK = 2.0
+# How long a retired mold may take to notice, and a killed process to be seen dead.
+MOLD_SLACK = 5.0
+KILL_SLACK = 5.0
+# Workers asked for and not yet forked, at most: descriptors in flight have limits of their own, and all have one deadline while
+# a mold forks them one after the other.
+MOST_ASKED = 32
+
+
+class Crew:
+    """The members that are not gone, by number, and the actions that wait for the next plan."""
+
+    __slots__ = ("_actions", "_members", "_numbers", "_terms_of")
+
+    def __init__(self, terms_of: Callable[[int], Terms]) -> None:
+        """`terms_of` gives the terms of a generation: how long its members may take for what they do."""
+        self._terms_of = terms_of
+        self._members: dict[int, Member] = {}
+        self._numbers = 0
+        self._actions: list[Action] = []
+
+    def __iter__(self) -> Iterator[Member]:
+        """Over a copy: the crew may change meanwhile."""
+        return iter(list(self._members.values()))
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def find(self, number: int) -> Member | None:
+        """The member of that number; None when it is gone."""
+        return self._members.get(number)
+
+    def workers(self) -> list[Worker]:
+        """The workers, in whatever state."""
+        return [member for member in self._members.values() if isinstance(member, Worker)]
+
+    @property
+    def room(self) -> int:
+        """How many more workers may be asked for now."""
+        return MOST_ASKED - sum(worker.state is State.ASKED for worker in self.workers())
+
+    def order(self, action: Action) -> None:
+        """Have `action` in the next plan."""
+        self._actions.append(action)
+
+    def say(self, level: Level, line: str, details: str = "") -> None:
+        """Have a line, and details below it, in the error log."""
+        self.order(Say(level, f"{line}\n{details}" if details else line))
+
+    def take_orders(self) -> list[Action]:
+        """The actions since the last call."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def add_mold(self, generation: int, now: float) -> Mold:
+        """A mold that is about to be asked for; the caller gives the order, which depends on who forks it."""
+        mold = Mold(self._next_number(), generation, now, now + self._terms_of(generation).boot_timeout)
+        self._members[mold.number] = mold
+        return mold
+
+    def spawn(self, slot: Slot, generation: int, mold: Mold, now: float) -> Worker:
+        """Order a worker for `slot` from `mold`."""
+        # The deadline stands before the fork, so that a worker that never says anything has one too.
+        terms = self._terms_of(generation)
+        worker = Worker(self._next_number(), generation, slot.number, now, now + terms.boot_timeout)
+        worker.origin = mold.number
+        self._members[worker.number] = worker
+        self.order(Spawn(worker.number, slot.number, generation, mold.number, terms.settings))
+        return worker
+
+    def adopt(self, veteran: Veteran, generation: int) -> Worker:
+        """A worker that was ready before there was this roster, and may be ending."""
+        worker = Worker(self._next_number(), generation, veteran.slot, veteran.ready_at, veteran.ready_at)
+        worker.pid, worker.ready_at, worker.spent = veteran.pid, veteran.ready_at, veteran.spent
+        worker.move(State.BOOTING)
+        worker.move(State.READY)
+        if veteran.deadline:
+            worker.move(State.DRAINING, veteran.deadline)
+        self._members[worker.number] = worker
+        return worker
+
+    def drain(self, worker: Worker, now: float) -> None:
+        """Order `worker` to finish what it has, unless it is ending already."""
+        if worker.ending:
+            return
+        worker.failure = None  # no longer of interest
+        # One that is silent cannot hear of it, so the end that it is to have stays.
+        deadline = worker.deadline if worker.silent else self.drained_by(worker, now)
+        worker.move(State.DRAINING, now + BOOT_SLACK if worker.starting else deadline)
+        self.order(Drain(worker.number))
+
+    def drained_by(self, worker: Member, now: float) -> float:
+        """When a worker that begins to drain now must have ended."""
+        return now + self._terms_of(worker.generation).graceful_timeout + SLACK
+
+    def retire(self, mold: Mold, now: float) -> None:
+        """Order `mold` to end, unless it is ending already."""
+        hangs, mold.failure = mold.failure is not None, None  # no longer of interest
+        if mold.starting:
+            # It is busy with the application's import, and would not see its channel closed.
+            self.cut(mold, now)
+        elif not mold.ending:
+            mold.move(State.DRAINING, mold.deadline if hangs else now + MOLD_SLACK)
+            self.order(RetireMold(mold.number))
+
+    def cut(self, member: Member, now: float) -> None:
+        """Order the process of `member` killed; it must not have been cut before."""
+        member.move(State.CUT, now + KILL_SLACK)
+        self.order(Cut(member.number))
+
+    def dismiss(self, member: Member) -> None:
+        """`member` is gone."""
+        member.move(State.GONE)
+        del self._members[member.number]
+
+    def next_deadline(self) -> float | None:
+        """The earliest of the members' deadlines; None when there is none."""
+        return min((member.deadline for member in self._members.values() if member.deadline is not None), default=None)
+
+    def _next_number(self) -> int:
+        self._numbers += 1
+        return self._numbers

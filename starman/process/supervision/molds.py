@@ -1,0 +1,61 @@
+"""The molds that may still be asked to fork, by generation, and which of them there have to be. Pure; part of the roster."""
+
+from __future__ import annotations
+
+from starman.process.supervision.actions import ForkMold, SpawnMold
+from starman.process.supervision.rollout import PRISTINE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starman.process.supervision.backoff import Backoff
+    from starman.process.supervision.child import Member, Mold
+    from starman.process.supervision.children import Crew
+    from starman.process.supervision.rollout import Rollout
+    from starman.process.supervision.slots import Slot
+
+
+class Molds:
+    """One pristine mold, and one for each generation that preloads. The crew has the retired ones too."""
+
+    __slots__ = ("_backoff", "_crew", "_molds", "_rollout")
+
+    def __init__(self, crew: Crew, rollout: Rollout, backoff: Backoff) -> None:
+        """`backoff`: when one may be made again."""
+        self._crew = crew
+        self._rollout = rollout
+        self._backoff = backoff
+        self._molds: dict[int, Mold] = {}
+
+    def leave(self, member: Member) -> bool:
+        """`member` is gone; whether it was one of these."""
+        if self._molds.get(member.generation) is not member:
+            return False
+        del self._molds[member.generation]
+        return True
+
+    def of(self, generation: int) -> Mold | None:
+        """The mold to fork a worker of that generation from; None when it cannot fork now."""
+        mold = self._molds.get(generation if self._rollout.terms_of(generation).preload else PRISTINE)
+        return mold if mold is not None and mold.ready and mold.failure is None else None
+
+    def plan(self, slots: Iterable[Slot], now: float) -> None:
+        """Order those made that workers of `slots` may need, and the others retired."""
+        generations = self._rollout.wanted(slots)
+        wanted = {PRISTINE, *(number for number in generations if self._rollout.terms_of(number).preload)}
+        for generation in self._molds.keys() - wanted:
+            self._crew.retire(self._molds.pop(generation), now)
+        pristine = self._molds.get(PRISTINE)
+        for generation in sorted(wanted - self._molds.keys()):
+            starting = sum(mold.starting for mold in self._molds.values())
+            if not self._backoff.allows(now, starting):
+                return
+            if generation == PRISTINE:
+                self._molds[generation] = mold = self._crew.add_mold(generation, now)
+                self._crew.order(ForkMold(mold.number))
+            elif pristine is not None and pristine.ready and pristine.failure is None:
+                self._molds[generation] = mold = self._crew.add_mold(generation, now)
+                mold.origin = pristine.number
+                settings = self._rollout.terms_of(generation).settings
+                self._crew.order(SpawnMold(mold.number, generation, pristine.number, settings))

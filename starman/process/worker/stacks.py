@@ -1,0 +1,106 @@
+"""Stacks of all threads of a process, as `faulthandler` writes them, made readable: what the application does comes first, and
+threads that wait for work are one line. Pure: text in, text out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+_THREAD = re.compile(r"(?:Current thread|Thread) (0x[0-9a-f]+).*")
+_FRAME = re.compile(r'  File "(?P<path>.*)", line (?:\d+|\?\?\?) in (?P<function>.*)')
+_OWN = os.path.abspath(__file__).removesuffix(os.path.join("process", "worker", "stacks.py"))
+
+# The frames below an application's, and those of threads that have nothing to do: modules of ours and of what we run on.
+_BELOW = re.compile(r"(?:^|/)(?:threading|queue|selectors|runpy)\.py$|/(?:asyncio|anyio|uvloop|concurrent/futures)/|^<frozen ")
+# Frames that only wait on behalf of their callers.
+_WAITING = re.compile(
+    r"(?:^|/)(?:threading|queue|selectors)\.py$|starman/process/(?:channel|master/signals|master/stack_pipe)\.py$"
+)
+# Threads that wait for work: the end of the path of such a frame, functions there (None: any), name of one thread, of several.
+_IDLE: tuple[tuple[str, set[str] | None, str, str], ...] = (
+    ("/asyncio/runners.py", {"run"}, "the event loop (waiting, or in native code)", "event loops"),
+    ("/anyio/_core/_eventloop.py", {"run"}, "the event loop (waiting, or in native code)", "event loops"),
+    ("/uvloop/__init__.py", {"run"}, "the event loop (waiting, or in native code)", "event loops"),
+    ("starman/serving/executors/pool.py", {"_park"}, "the event loop (waiting for a thread)", "event loops"),
+    ("starman/serving/executors/pool.py", {"_work", "_work_down", "_sleep"}, "1 thread of the pool", "{} threads of the pool"),
+    (
+        "starman/serving/accepting/exclusive.py",
+        None,
+        "the thread that waits for connections",
+        "{} threads that wait for connections",
+    ),
+    ("/anyio/_backends/_asyncio.py", {"run"}, "1 thread of anyio", "{} threads of anyio"),
+    ("/concurrent/futures/thread.py", {"_worker"}, "1 thread of an executor", "{} threads of executors"),
+    ("starman/process/worker/mold.py", {"obey", "_next"}, "the mold, which waits for orders", "molds"),
+    ("starman/process/master/links.py", {"wait"}, "the master, which waits for events", "masters"),
+)
+
+
+class _Thread:
+    """One thread of a dump. head: its first line. frames: the others, the innermost call first."""
+
+    __slots__ = ("frames", "head")
+
+    def __init__(self, head: str) -> None:
+        self.head = head
+        self.frames: list[str] = []
+
+    def idle(self) -> tuple[str, str] | None:
+        """The name of one such thread, and of several, if it waits for work; None: it does something, or may do so."""
+        places = [(found["path"], found["function"]) for found in map(_FRAME.fullmatch, self.frames) if found]
+        while len(places) > 1 and _WAITING.search(places[0][0]):
+            del places[0]
+        if not places:
+            return None
+        path, function = places[0]
+        for end, functions, one, several in _IDLE:
+            if path.endswith(end) and (functions is None or function in functions):
+                return one, several
+        if all(os.path.basename(path) == "threading.py" for path, _ in places):
+            # Compiled code has no frames.
+            return "1 thread without Python frames", "{} threads without Python frames"
+        return None
+
+    def application_frames(self) -> int:
+        """The number of frames up to the outermost one of the application; 0: there is none."""
+        count = 0
+        for number, frame in enumerate(self.frames, 1):
+            found = _FRAME.fullmatch(frame)
+            if found and not (found["path"].startswith(_OWN) or _BELOW.search(found["path"])):
+                count = number
+        return count
+
+    def lines(self) -> list[str]:
+        """Its first line and its frames, without starman's frames below the application."""
+        count = self.application_frames()
+        return [self.head, *(self.frames[:count] if count else self.frames)]
+
+
+def arranged(dump: str) -> str:
+    """The stacks in `dump`: lines that belong to no thread, then threads that run application code, then others, then one line
+    about threads that wait for work. If `dump` holds several dumps, the last stack of each thread is shown."""
+    others: list[str] = []
+    threads: dict[str, _Thread] = {}
+    thread: _Thread | None = None
+    for line in dump.splitlines():
+        head = _THREAD.fullmatch(line)
+        if head:
+            thread = threads[head[1]] = _Thread(line)
+        elif thread is not None and line.startswith("  "):
+            thread.frames.append(line)
+        elif line:
+            thread = None
+            if line not in others:
+                others.append(line)
+    busy = sorted((each for each in threads.values() if each.idle() is None), key=lambda each: not each.application_frames())
+    lines = [*others, *(line for each in busy for line in each.lines())]
+    kinds: dict[tuple[str, str], int] = {}
+    for each in threads.values():
+        kind = each.idle()
+        if kind is not None:
+            kinds[kind] = kinds.get(kind, 0) + 1
+    if kinds:
+        named = [one if count == 1 else several.format(count) for (one, several), count in kinds.items()]
+        lines.append(f"waiting for work: {', '.join(named)}")
+    return "\n".join(lines)

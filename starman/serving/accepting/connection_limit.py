@@ -1,0 +1,147 @@
+"""How many connections a worker has at most, and which one is closed when there is no room for a new one. Loop only.
+
+There are two limits: a number (`max_connections`), and the descriptors of the process, of which a part is kept for the
+application. The kernel gives each new descriptor the lowest free number, so the number of a new socket tells how many descriptors
+the server and the application use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from starman.config.kinds import AUTO
+from starman.serving.connection import Connection
+from starman.serving.tls.handshake import Handshake
+
+if TYPE_CHECKING:
+    from starman.serving.context import Shared
+
+# An idle connection takes 4 KB, so this many (by default) take 260 MB.
+_MOST = 65_536
+# The reserve for the application: an eighth of the descriptors, within these bounds, and never more than half of them.
+_LEAST_RESERVE, _MOST_RESERVE = 64, 1024
+# So many connections may take descriptors of the reserve: an application that uses all others must not end the service.
+_ALWAYS = 16
+# How long (seconds) to wait before the next search for a connection that may be closed. Longer if the last search took long.
+_PAUSE = 0.05
+_REST_BETWEEN_LOOKS = 10
+# How many connections one tick closes at most.
+_MOST_AT_ONCE = 256
+# The soft limit of descriptors that most systems set, where it cannot be asked for.
+_USUAL_LIMIT = 1024
+
+
+class ConnectionLimit:
+    """The limit of one worker.
+
+    total: how many connections were ever accepted.
+    """
+
+    __slots__ = ("_candidates", "_ceiling", "_is_over", "_look_again_at", "_most", "_shared", "total")
+
+    def __init__(self, shared: Shared, most: int) -> None:
+        """`most` is max_connections; AUTO: as many as there are descriptors."""
+        try:
+            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        except OSError:
+            soft = _USUAL_LIMIT  # a sandbox forbids to ask; the master has said so
+        if soft == resource.RLIM_INFINITY:
+            soft = 1 << 30
+        self._ceiling = soft - min(max(soft // 8, _LEAST_RESERVE), _MOST_RESERVE, soft // 2)
+        self._most = min(self._ceiling, _MOST) if most == AUTO else most
+        self._shared = shared
+        # Connections that may be closed, in this order, as of the last look at all of them.
+        self._candidates: deque[tuple[tuple[int, float], Connection | Handshake]] = deque()
+        self._look_again_at = 0.0
+        self.total = 0
+        self._is_over = False  # the descriptor of the last connection was one of those for the application
+
+    def is_reached(self, pending: int) -> bool:
+        """Whether there is no room for another connection, besides `pending` ones that are being made. Then call `make_room`."""
+        if self._is_over:
+            self._is_over = _lowest_free() >= self._ceiling
+        count = len(self._shared.connections) + pending
+        return count >= self._most or (self._is_over and count >= _ALWAYS)
+
+    def make_room(self, pending: int) -> bool:
+        """Close an idle connection for the one that waits. False: none is idle, and nothing may be accepted."""
+        if self.close_one():
+            return True
+        if pending:  # the pending ones will be idle or busy in a moment
+            return False
+        cause = "the descriptors that are left are kept for the application" if self._is_over else "max_connections"
+        self._shared.shortages.add(
+            "no connection is accepted for now, because none is idle that could be closed",
+            f"{len(self._shared.connections)} are open ({cause})",
+        )
+        return False
+
+    def accepted(self, fd: int) -> None:
+        """A connection was accepted, with this descriptor."""
+        self.total += 1
+        if fd < self._ceiling:
+            return
+        if len(self._shared.connections) < _ALWAYS:
+            self._is_over = True
+            self._shared.shortages.add(
+                f"the application uses so many descriptors that at most {_ALWAYS} connections are accepted",
+                f"a new connection is descriptor {fd}, of {self._ceiling} without the reserve (ulimit -n)",
+            )
+        elif not self.close_one():
+            self._is_over = True
+
+    def tick(self) -> None:
+        """Close idle connections to restore the application's reserve. A connection with a request takes a second descriptor.
+
+        Forget the last search once another one may be made: its list keeps connections in memory that have ended since.
+        """
+        if len(self._shared.connections) * 4 > self._ceiling:
+            for _ in range(min(_lowest_free() - self._ceiling + 1, _MOST_AT_ONCE)):
+                if not self.close_one():
+                    break
+        if self._candidates and time.monotonic() >= self._look_again_at:
+            self._candidates.clear()
+
+    def close_one(self) -> bool:
+        """Close the connection that has been idle for longest; never one with a request under way. False: there is none."""
+        client = self._next()
+        if client is None:
+            return False
+        self._shared.shortages.add(
+            "idle connections are closed to make room for new ones", f"{len(self._shared.connections)} are open (max_connections)"
+        )
+        client.evict()
+        return True
+
+    def _next(self) -> Connection | Handshake | None:
+        now = time.monotonic()
+        for look in (False, True):
+            if look and now < self._look_again_at:
+                break
+            if look:
+                found = [(rank, client) for client in self._shared.connections if (rank := _rank(client, now)) is not None]
+                self._candidates = deque(sorted(found, key=lambda each: each[0]))  # type: ignore[arg-type]
+                self._look_again_at = now + max(_PAUSE, (time.monotonic() - now) * _REST_BETWEEN_LOOKS)
+            while self._candidates:
+                rank, client = self._candidates.popleft()
+                if client in self._shared.connections and _rank(client, now) == rank:
+                    return client
+        return None
+
+
+def _rank(client: object, now: float) -> tuple[int, float] | None:
+    return client.expendable(now) if isinstance(client, Connection | Handshake) else None
+
+
+def _lowest_free() -> int:
+    """The number that the next descriptor will have."""
+    with contextlib.suppress(OSError):
+        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        os.close(fd)
+        return fd
+    return 1 << 30

@@ -1,0 +1,164 @@
+"""What all connections of a worker share: the application, the pool, the limits, the clocks, and how to reach the loop."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
+
+from starman.config.kinds import AUTO
+from starman.errors import ProtocolError
+from starman.proto.events import Limits, RequestHead
+from starman.proto.fields import FieldSplitter
+from starman.proto.response import refusal
+from starman.serving.accesslog import AccessLog
+from starman.serving.clients import Clients
+from starman.serving.dates import Clock
+from starman.serving.executors.pool import Pool
+from starman.serving.refusallog import RefusalLog
+from starman.serving.sending.response_memory import ResponseMemory
+from starman.serving.sending.spool import SpoolLimits
+from starman.serving.shortage import ShortageLog
+from starman.version import VERSION
+from starman.wsgi.body_memory import BodyMemory
+from starman.wsgi.spool_space import SpoolSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starman.config.settings import Settings
+    from starman.serving.sending.writer import Writer
+    from starman.wsgi.call import Application
+
+# How long (seconds) a process that is doomed waits for its drain before it goes on.
+SPARED_SECONDS: Final = 2.0
+
+SOFTWARE: Final = f"starman/{VERSION}"
+
+
+class Shared:
+    """One worker's common ground. Made by the loop; threads read it.
+
+    draining: whether connections are to end. doomed: whether the application has asked for the end of this process. Then no
+    connection is accepted, not even one that waits in the kernel: another process will accept it. `doomed` is set by the loop or
+    by the thread that runs the request, and taken back by the loop when no drain follows (`spare`). lost: the sending sides of
+    connections that are gone, whose requests were queued or running. Loop only.
+    """
+
+    __slots__ = (
+        "access_log",
+        "application",
+        "body_memory",
+        "clock",
+        "connections",
+        "doomed",
+        "doomed_at",
+        "draining",
+        "exchange",
+        "field_splitter",
+        "handshake_timeout",
+        "header_timeout",
+        "in_thread",
+        "keepalive",
+        "keepalive_timeout",
+        "limits",
+        "lost",
+        "max_connections",
+        "min_body_rate",
+        "min_send_rate",
+        "on_harakiri",
+        "pool",
+        "refusals",
+        "shortages",
+        "spool_limits",
+        "spool_space",
+        "stream_paths",
+        "write_timeout",
+    )
+
+    def __init__(
+        self,
+        application: Application,
+        settings: Settings,
+        pool: Pool,
+        in_thread: Callable[[Callable[[], None], Callable[[Exception | None], None]], None],
+        on_harakiri: Callable[[], None] | None = None,
+    ) -> None:
+        """`in_thread(job, done)` is `Jobs.start`. `on_harakiri`, called in the loop, drains this process; None: an application
+        cannot end it. Raises SettingError when the access log cannot be opened."""
+        self.application = application
+        self.in_thread = in_thread
+        self.pool = pool
+        self.exchange = pool.exchange
+        self.clock = Clock("" if settings.server_header == "off" else settings.server_header)
+        self.access_log = (
+            None if settings.access_log in (None, "off") else AccessLog(settings.access_log, in_loop=not settings.threads)
+        )
+        self.refusals = RefusalLog()
+        self.shortages = ShortageLog()
+        self.field_splitter = FieldSplitter()
+        self.limits = Limits(
+            line_bytes=settings.limit_request_line,
+            fields=settings.limit_request_fields,
+            field_bytes=settings.limit_request_field_size,
+            head_bytes=settings.limit_request_head,
+            body_bytes=settings.max_body,
+        )
+        self.body_memory = BodyMemory(settings.body_buffer, settings.body_memory)
+        # Where bodies are streamed: below these paths, without "/" at the end; below "" are all.
+        paths = ("/",) if settings.stream_body else settings.stream_body_path
+        self.stream_paths = tuple(path.rstrip("/").encode("utf-8", "surrogateescape") for path in paths)
+        self.spool_space = SpoolSpace(None if settings.spool_limit == AUTO else settings.spool_limit)
+        self.spool_limits = SpoolLimits(
+            settings.response_buffer, settings.response_spool, self.spool_space, ResponseMemory(settings.response_memory)
+        )
+        self.handshake_timeout = settings.ssl_handshake_timeout
+        self.header_timeout = settings.header_timeout
+        self.min_body_rate = settings.min_body_rate
+        self.min_send_rate = settings.min_send_rate
+        self.write_timeout = settings.write_timeout
+        self.keepalive_timeout = settings.keepalive_timeout
+        self.max_connections = settings.max_connections
+        self.keepalive = not settings.disable_keepalive and settings.keepalive_timeout > 0
+        self.on_harakiri = on_harakiri
+        self.doomed = False
+        # When the application has asked for the end of this process, which counts once; None: it has not.
+        self.doomed_at: float | None = None
+        self.draining = False
+        self.connections = Clients()
+        self.lost: list[Writer] = []
+
+    def harakiri(self) -> None:
+        """The application wishes that this process ends. Thread, while it runs the request; may be called again.
+
+        Takes effect before it returns, and so before the client has its answer: its next connection is another process's.
+        """
+        if self.on_harakiri is not None and self.doomed_at is None:
+            self.doomed_at = monotonic()
+            self.doomed = self.draining = True
+            self.pool.post(self.on_harakiri)
+
+    def spare(self, now: float) -> bool:
+        """Go on as before if no drain has begun SPARED_SECONDS after the application has asked for it: too many other workers
+        still finish their requests. Returns whether this process has just gone on. Loop, before a drain."""
+        if not self.doomed or self.doomed_at is None or now - self.doomed_at < SPARED_SECONDS:
+            return False
+        self.doomed = self.draining = False
+        return True
+
+    def streams(self, head: RequestHead) -> bool:
+        """Whether the application is to read the body of this request as it arrives. Loop."""
+        path = unquote_to_bytes(head.path) if b"%" in head.path else head.path
+        return any(not prefix or path == prefix or path.startswith(prefix + b"/") for prefix in self.stream_paths)
+
+    def log_refusal(self, error: ProtocolError, peer: str) -> None:
+        """Say in the error log why a message of `peer` is refused. Loop."""
+        self.refusals.add(f"refused {peer}: {error.status} {error}")
+
+    def refuse(self, error: ProtocolError, peer: str, *, quietly: bool) -> bytes:
+        """The response that refuses a message of `peer`, logged in the error log unless `quietly`. Loop."""
+        if not quietly:
+            self.log_refusal(error, peer)
+        if self.access_log is not None:
+            self.access_log.add_refusal(peer, error.status)
+        return refusal(error.status, str(error), self.clock.stamp(monotonic()), to_head=error.to_head)

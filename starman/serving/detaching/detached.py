@@ -1,0 +1,147 @@
+"""A connection that the application has taken for a protocol of its own, and how it ends when the application is done with it.
+
+The application has one socket, and the server keeps a duplicate. So the server can end the connection properly (RFC 6455 §7.1.1,
+RFC 9112 §9.6) even if the application has closed its own socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import socket
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from starman.application_forks import in_child
+from starman.log.output import FIRST_FREE
+from starman.serving.lingering import Lingering
+
+if TYPE_CHECKING:
+    from starman.serving.context import Shared
+    from starman.serving.detaching.relay import Relay
+
+# How much (bytes) of what a client still sends is read at once.
+_READ: Final = 65_536
+
+
+class Detached:
+    """Made and used by threads of the application; the loop ends the connection.
+
+    socket: the application's. facts: the socket that answers for addresses and options; with a Relay this is another socket.
+    """
+
+    __slots__ = ("_ended", "_kept", "_relay", "_shared", "facts", "socket")
+
+    def __init__(self, descriptor: int, relay: Relay | None, shared: Shared) -> None:
+        """`descriptor` is the connection's. The loop does not use it any more, except with a `relay`. Raises OSError."""
+        connection = socket.socket(fileno=descriptor)
+        try:
+            with contextlib.suppress(OSError):  # it is reset, which shows at the first use
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            ours = connection if relay is None else relay.socket
+            ours.setblocking(True)
+            self.socket = socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE))
+            self.socket.setblocking(True)  # whatever socket.setdefaulttimeout says
+        except OSError:
+            connection.close()
+            if relay is not None:
+                relay.socket.close()
+                shared.pool.post(relay.cut)
+            raise
+        self.facts = self.socket if relay is None else connection
+        self._kept = ours
+        self._relay = relay
+        self._shared = shared
+        self._ended = False
+
+    def end(self) -> None:
+        """Say that nothing more will be sent, and let the loop linger. May be called again, by one thread at a time.
+
+        Another thread that still reads may go on, and finds the end of the stream when the loop closes the connection.
+        """
+        if self._ended or in_child():  # a child that the application has forked must not end the connection
+            return
+        self._ended = True
+        with contextlib.suppress(OSError):
+            self._kept.shutdown(socket.SHUT_WR)
+        try:
+            self._shared.pool.post(self._linger)
+        except RuntimeError:  # the loop is gone
+            self._close()
+
+    def _linger(self) -> None:
+        if self._relay is None:
+            Lingering(SocketTransport(self._kept, self._close), self._shared)
+        else:
+            self._relay.end(self._close)
+
+    def _close(self) -> None:
+        """The connection has ended: wake threads that still wait for it."""
+        with contextlib.suppress(OSError):
+            self._kept.shutdown(socket.SHUT_RDWR)
+        for each in (self._kept, self.socket, self.facts):
+            with contextlib.suppress(OSError):  # the application has closed its descriptor by the number
+                each.close()
+
+
+class SocketTransport(asyncio.Transport):
+    """The methods of a transport that Lingering needs. Loop only.
+
+    A transport of the loop's own would make the socket non-blocking, also for the application's threads.
+    """
+
+    __slots__ = ("_close", "_loop", "_protocol", "_socket")
+
+    def __init__(self, sock: socket.socket, close: Any) -> None:
+        """`sock` is only read, and `close` called at the end, which closes it."""
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._socket = sock
+        self._close = close
+        self._protocol: asyncio.Protocol | None = None
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Read for `protocol` from now on."""
+        self._protocol = cast("asyncio.Protocol", protocol)
+        self.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """The socket."""
+        return self._socket if name == "socket" else default
+
+    def get_write_buffer_size(self) -> int:
+        """Nothing: the kernel has all."""
+        return 0
+
+    def pause_reading(self) -> None:
+        """Leave the socket unread."""
+        self._loop.remove_reader(self._socket.fileno())
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._loop.add_reader(self._socket.fileno(), self._read)
+
+    def close(self) -> None:
+        """Close now; the kernel sends what it has."""
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            self.pause_reading()
+            self._close()
+            protocol.connection_lost(None)
+
+    abort = close
+
+    def _read(self) -> None:
+        if self._protocol is None:
+            return
+        try:
+            data = self._socket.recv(_READ, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):  # a thread of the application was faster
+            return
+        except OSError:  # reset
+            self.close()
+            return
+        if data:
+            self._protocol.data_received(data)
+        else:
+            self._protocol.eof_received()

@@ -1,0 +1,22 @@
+"""A thread's place on the pool's stack of idle threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starman.serving.monitor import Line
+
+
+class Sleeper:
+    """bell: a lock that its thread waits for, released to wake it. line: where the thread notes its request."""
+
+    __slots__ = ("bell", "line")
+
+    def __init__(self, line: Line, *, awake: bool = False) -> None:
+        """awake: the thread need not be woken first."""
+        self.line = line
+        self.bell = threading.Lock()
+        if not awake:
+            self.bell.acquire()

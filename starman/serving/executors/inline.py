@@ -1,0 +1,230 @@
+"""No threads (`--threads 0`): the loop itself runs the exchanges, for an application that is fast and never blocks.
+
+Exchanges wait in the pool's queue, and the loop works on it between two polls: from each connection one request, then all the
+others have theirs. Nobody waits for a slow reader, for only the loop could: a response that is still being made stops behind the
+block that its client's socket does not take, and goes on when the loop has written that. It also stops when it has had its
+time, for a client that reads faster than the application makes blocks would never be seen to be slow.
+
+The application is not to notice. Each exchange has a context of its own (`contextvars`), as a thread has: parts of others come
+between its own. And it finds no loop that runs: Django would refuse its database there, and nobody could run a coroutine.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from asyncio import _get_running_loop, _set_running_loop
+from contextvars import Context
+from math import inf
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
+
+from starman import application_forks
+from starman.serving.exchange import Exchange
+from starman.serving.executors.pool import Pool
+from starman.serving.monitor import Line, nowhere
+from starman.serving.sending.corking import LONGEST
+from starman.serving.sending.spool import kept_block
+from starman.serving.sending.writer_state import DEAD, STREAMING
+from starman.wsgi.call import Call
+from starman.wsgi.gone import ClientGone
+from starman.wsgi.piecemeal import PiecemealCall
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from starman.proto.events import RequestHead
+    from starman.proto.response import RequestFacts, Stamp
+    from starman.serving.context import Shared
+    from starman.serving.sending.writer import Writer
+    from starman.wsgi.body import RequestBody
+    from starman.wsgi.environ import Environ
+
+# After so long (seconds) the loop looks at its sockets, though requests of other connections wait still.
+_LONGEST_TURN: Final = 0.005
+# After so long (seconds) a response stops at its next block, and others have their turn.
+_LONGEST_PIECE: Final = 0.001
+# A request that takes so long (seconds) was meant for threads. Responses are not held back for so long behind one: there may be
+# more of its kind, and nobody could write what is held while the loop runs it.
+_SLOW: Final = 0.005
+_WARY: Final = 1.0
+# How long (seconds) another thread, as that which waits for connections, waits before it asks for the interpreter. Each poll
+# lets go of it for a moment, too short to take it and long enough to begin to wait anew: with Python's own 5 ms, a response that
+# is made without a break kept the others away for 7 s.
+_SWITCH_INTERVAL: Final = _LONGEST_PIECE / 2
+
+
+class InlineExchange(Exchange):
+    """A request that the loop runs, in one piece or in several. It is the Output of its Call. Loop only."""
+
+    __slots__ = ("_call", "_context", "_environ", "_until", "may_pause")
+
+    _environ: Environ
+
+    def __init__(self, shared: Shared, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | None) -> None:
+        super().__init__(shared, writer, base, head, body)
+        self._call: PiecemealCall | None = None
+        # Empty, as that of a new thread.
+        self._context = Context()
+        self._until = 0.0
+        self.may_pause = False
+        # No other protocol: the application would speak it with the loop's time, and wait for a loop that waits for it.
+        head.upgrade = False
+
+    def run(self) -> Exchange | None:
+        """Call the application, or go on with its response. Returns what is to be run next of this connection: this exchange
+        again, if it has had its time; None also if its client has to read first."""
+        return self._context.run(self._run)
+
+    def _run(self) -> Exchange | None:
+        self._until = time.monotonic() + _LONGEST_PIECE
+        call = self._call
+        if call is not None:
+            call.go_on(self._environ)
+            return self._finish(call, self._environ)
+        if self._writer.turn is DEAD:
+            self.drop()
+            return self._writer.release(self, False)
+        return super().run()
+
+    def _new_call(self, facts: RequestFacts, stamp: Stamp) -> Call:
+        return PiecemealCall(facts, self, stamp)
+
+    def must_pause(self) -> bool:
+        """Whether the client has to read first, or others have their turn."""
+        return self._writer.turn is STREAMING or time.monotonic() >= self._until
+
+    def resume(self) -> None:
+        """Go on, unless the client has gone meanwhile. Raises ClientGone."""
+        if self._writer.turn is DEAD:
+            raise ClientGone
+
+    def _finish(self, call: Call, environ: Environ) -> Exchange | None:
+        if isinstance(call, PiecemealCall) and call.paused:
+            application_forks.end_child()
+            self._call, self._environ = call, environ
+            if self._writer.turn is STREAMING:
+                return None
+            self.queued_at = time.monotonic()
+            return self
+        # They lead to each other: without a circle all is free at once.
+        self._call, self._environ = None, {}
+        self._shared.pool.finished += 1
+        return super()._finish(call, environ)
+
+    def _hold_up(self, rest: memoryview) -> bool:
+        """Leave the loop the rest of a block, and go on when it is written. False: the application cannot be stopped here. Raises
+        OSError if it cannot be kept."""
+        if not self.may_pause:
+            return False
+        block = kept_block(rest, self._shared.spool_limits)
+        try:
+            self._writer.stream(self, block, self._on_room)
+        except ClientGone:
+            block.close()
+            raise
+        return True
+
+    def _on_room(self) -> None:
+        """All is written, or the client has gone."""
+        self.queued_at = time.monotonic()
+        self._shared.pool.put(self)
+
+
+class Inline(Pool):
+    """The pool without threads: the loop works its queue down itself. All is the loop's, but `post`."""
+
+    __slots__ = ("_ident", "_interval", "_line", "_wary_until")
+
+    def __init__(self, loop: AbstractEventLoop, *, line: Callable[[int], Line | None] = lambda _: None) -> None:
+        """In the thread of the loop. `line(0)`: where it notes what it runs."""
+        super().__init__(0, loop, takes_turns=True)
+        self._line = line(0) or nowhere()
+        self._ident = get_ident()
+        self._interval = _SWITCH_INTERVAL
+        self._wary_until = 0.0
+
+    @property
+    def exchange(self) -> type[Exchange]:
+        """Requests that can be left and taken up again."""
+        return InlineExchange
+
+    def start(self) -> None:
+        """Let other threads come in between pieces of responses: the interval is the process's."""
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._interval, _SWITCH_INTERVAL))
+
+    def stop(self) -> None:
+        """All connections are gone: let applications know, by the close() of what they still make."""
+        while self._queue:
+            self._run_some(len(self._queue))
+        sys.setswitchinterval(self._interval)
+
+    def holds_back(self, writer: Writer) -> bool:
+        """Whether small responses are to be held back: others are next, and quick as far as anybody knows."""
+        return bool(self._queue or writer.pending_count) and time.monotonic() >= self._wary_until
+
+    def gathered(self, writer: Writer) -> None:
+        """A response is held back, until this one has run."""
+        self.outbox.writers.append(writer)
+
+    def looks_after(self) -> bool:
+        """Nobody can, while the application makes the next block."""
+        return False
+
+    def post(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Have the loop call something, soon. Any thread. Raises RuntimeError when it is closed."""
+        if get_ident() == self._ident:
+            self._loop.call_soon(callback, *arguments)
+        else:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def _take_turn(self) -> None:
+        """The events of a poll are parsed: run a request of each connection that has one, or as many as there is time for."""
+        if self._put_off():
+            return
+        try:
+            self._run_some(len(self._queue), time.monotonic() + _LONGEST_TURN)
+        finally:  # an application's signal handler may raise in there
+            self._turn_due = False
+            if self._queue:
+                self._expect_turn(polls=0)
+        if self._queue and self.on_backlog is not None:
+            self.on_backlog()
+
+    def _run_some(self, count: int, until: float = inf) -> None:
+        """Run so many of those that wait, or until that instant, monotonic."""
+        loop = _get_running_loop()
+        _set_running_loop(None)
+        try:
+            began = time.monotonic()
+            self.outbox.until = began + LONGEST
+            for _ in range(count):
+                self._run_first()
+                now = time.monotonic()
+                if now - began >= _SLOW:
+                    self._wary_until = now + _WARY
+                if now >= self.outbox.until:
+                    self.outbox.flush()
+                    self.outbox.until = now + LONGEST
+                if now >= until:
+                    break
+                began = now
+        finally:
+            _set_running_loop(loop)
+            self.outbox.flush()
+
+    def _run_first(self) -> None:
+        exchange = self._queue.popleft()
+        note, busy = self._line
+        try:
+            note(exchange.queued_at, exchange.head.method, exchange.head.target)
+            following = exchange.run()
+        except BaseException as error:  # a defect of ours must cost neither the loop nor a hanging client
+            exchange.abandon(error)
+            following = None
+        busy[0] = 0
+        if following is not None:
+            # Behind those of other connections.
+            self._queue.append(following)

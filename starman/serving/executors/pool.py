@@ -1,0 +1,350 @@
+"""The threads that run applications, the queue they take exchanges from, and the lock on which the loop parks meanwhile.
+
+`schedule` says when the loop parks, and why; how is written here. The queue is a deque beside a stack of idle threads, each
+asleep on a lock of its own: the thread that slept last is woken first, its caches still warm. A thread that finds the
+queue empty puts itself on the stack and then looks at the queue again, and whoever queues an exchange does it before looking at
+the stack: so one of the two sees the other, and no wake-up is lost. Only a thread that the loop has asked to stop falls asleep
+beside a queue that is not empty: the loop takes its question back before it looks at the queue, and then takes another turn.
+Every order of these steps is tried in tests/unit/serving/executors/test_pool_interleavings.py: a change here is a change there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from starman import log
+from starman.log.tracebacks import formatted
+from starman.serving.exchange import Exchange
+from starman.serving.executors.idle_thread import Sleeper
+from starman.serving.executors.schedule import ARRIVAL_POLLS, MOST_POLLS, SLICE, Mode, Schedule, Verdict
+from starman.serving.monitor import Line, nowhere
+from starman.serving.sending.corking import LONGEST, Outbox
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from starman.serving.sending.writer import Writer
+
+# How many pipelined requests of one connection a thread takes in a row before others have their turn.
+_MOST_IN_A_ROW: Final = 16
+
+
+class Pool:
+    """A fixed number of daemon threads, and the loop that feeds them."""
+
+    __slots__ = (
+        "_arriving",
+        "_asked",
+        "_gate",
+        "_idle",
+        "_loop",
+        "_may_wait",
+        "_parked",
+        "_polls",
+        "_posted",
+        "_queue",
+        "_schedule",
+        "_seen",
+        "_stopped",
+        "_takes_turns",
+        "_threads",
+        "_turn_due",
+        "finished",
+        "on_backlog",
+        "outbox",
+    )
+
+    def __init__(
+        self,
+        size: int,
+        loop: AbstractEventLoop,
+        *,
+        takes_turns: bool,
+        line: Callable[[int], Line | None] = lambda _: None,
+    ) -> None:
+        """`takes_turns` False: the loop is not ours alone, so it never parks. `line`: where the thread of that number, from 0,
+        notes what it runs."""
+        self._loop = loop
+        self._takes_turns = takes_turns
+        self._schedule = Schedule()
+        self._queue: deque[Exchange] = deque()
+        self._threads = [Sleeper(line(number) or nowhere()) for number in range(size)]
+        self._idle = self._threads[::-1]
+        self._stopped = False
+        self.outbox = Outbox(loop)
+        # A permit for each thread that may wait for a slow reader. Taken and put back without a lock: a deque's pop is atomic.
+        self._may_wait = deque([None] * max(1, size - 1))
+        # Of the loop: whether a turn is to be taken when this poll's events are parsed, and what the last polls brought.
+        self._turn_due = False
+        self._polls = 0
+        self._seen = 0
+        self._arriving = 0  # how many polls it is to wait for requests of connections that were accepted
+        # Between the two. Parked: the loop sets it, any thread takes it back and opens the gate. Asked: the loop sets it while it
+        # parks, and takes it back. Posted: any thread sets it, the loop takes it back.
+        self._gate = threading.Lock()
+        self._gate.acquire()
+        self._parked = False
+        self._asked = False
+        self._posted = False
+        # How many exchanges were finished. Threads add without a lock: a lost one only looks like no progress.
+        self.finished = 0
+        # Called in the loop when requests are left in the queue although all was done that could be.
+        self.on_backlog: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Start the threads. After the loop's signals are unblocked: threads inherit the mask (hazard 8)."""
+        for number, sleeper in enumerate(self._threads, 1):
+            # Daemons, so that an application that never returns cannot keep the worker from ending (hazard 16).
+            thread = threading.Thread(target=self._work, args=(sleeper,), name=f"starman-{number}", daemon=True)
+            thread.start()
+
+    def stop(self) -> None:
+        """Let each thread end when it has nothing left to do. Does not wait. Loop."""
+        self._stopped = True
+        while self._wake():
+            pass
+
+    @property
+    def exchange(self) -> type[Exchange]:
+        """What requests are to be, to be run here."""
+        return Exchange
+
+    @property
+    def busy(self) -> bool:
+        """Whether an exchange waits or runs; its client may have gone. A look: it may be over at once."""
+        return bool(self._queue) or len(self._idle) < len(self._threads)
+
+    @property
+    def awake(self) -> int:
+        """How many threads are not asleep. A look."""
+        return len(self._threads) - len(self._idle)
+
+    def longest_wait(self, now: float) -> float:
+        """How long (seconds) the oldest request in the queue has waited; 0.0 when it is empty. Loop. `now` is monotonic."""
+        try:
+            return now - self._queue[0].queued_at
+        except IndexError:
+            return 0.0
+
+    def put(self, exchange: Exchange) -> None:
+        """Queue an exchange. Loop."""
+        self._queue.append(exchange)
+        if not self._takes_turns:
+            self._wake()
+        elif not self._turn_due:
+            self._expect_turn(polls=0)
+
+    def welcome(self) -> None:
+        """A connection was accepted. Its first request, which is likely to be in the kernel already, is to be among those of the
+        next turn: else it would wait for two of them, and others for one (hazard 9). Loop."""
+        self._arriving = ARRIVAL_POLLS
+
+    def holds_back(self, writer: Writer) -> bool:
+        """Whether a small response is to be held back: others are next, and the loop looks after it. A thread of the pool, which
+        then calls `gathered`, unless the answer is False."""
+        return self._parked and bool(self._queue or writer.pending_count)
+
+    def looks_after(self) -> bool:
+        """Whether blocks may be held back: the loop looks within a millisecond, at a slice of its park or by a timer. A thread of
+        the pool, which then calls `gathered`, unless the answer is False."""
+        return self._parked or (self._takes_turns and self.outbox.watch())
+
+    def gathered(self, writer: Writer) -> None:
+        """A response, or the first block of one, is held back. A thread of the pool."""
+        self.outbox.writers.append(writer)
+        # The loop takes these back, then empties the outbox: one of the two sees the other.
+        if not (self._parked or self.outbox.watched):
+            self.outbox.flush()
+
+    def may_wait(self) -> bool:
+        """Ask to wait until a client has read. A thread of the pool, which then calls `has_waited`, unless the answer is False.
+
+        All but one may wait at the same time, so that slow readers never hold the last; where there is but one, that one may.
+        """
+        try:
+            self._may_wait.pop()
+        except IndexError:
+            return False
+        return True
+
+    def has_waited(self) -> None:
+        """The wait is over. The thread that asked for it."""
+        self._may_wait.append(None)
+
+    def post(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Have the loop call something: the one door to it (hazard 10), but for looks at the outbox. Any thread.
+        Raises RuntimeError when it is closed."""
+        self._loop.call_soon_threadsafe(callback, *arguments)
+        # Two that look at each other again: we set this, then look whether the loop is parked; it parks, then looks at this.
+        self._posted = True
+        self._unpark()
+
+    # The loop's side
+
+    def _expect_turn(self, polls: int) -> None:
+        self._turn_due = True
+        self._polls = polls
+        # What was posted until now is called before that turn.
+        self._posted = False
+        self._loop.call_soon(self._take_turn)
+
+    def _put_off(self) -> bool:
+        """Whether the turn comes a poll later, for somebody who is about to be here."""
+        if not self._arriving or self._polls >= MOST_POLLS + ARRIVAL_POLLS:
+            return False
+        self._arriving -= 1
+        self._expect_turn(self._polls + 1)
+        return True
+
+    def _take_turn(self) -> None:
+        """The events of a poll are parsed: let the threads run, and park meanwhile, if that is the mode."""
+        if self._put_off():
+            return
+        queued = len(self._queue)
+        if queued > self._seen and self._polls < MOST_POLLS:
+            # Hazard 9: more may be there. The fuller the queue, the fewer turns.
+            self._seen = queued
+            self._expect_turn(self._polls + 1)
+            return
+        self._turn_due = False
+        self._seen = 0
+        if not queued:
+            return
+        now = time.monotonic()
+        if self._schedule.mode(now) is Mode.POOL or self._park(now):
+            for _ in range(len(self._queue)):
+                if not self._wake():
+                    break
+        if self._queue and self.on_backlog is not None:
+            self.on_backlog()
+
+    def _park(self, now: float) -> bool:
+        """Wake a thread, and wait until it has worked the queue down, or was asked to stop. True: it was found blocked."""
+        self._schedule.parks(self.finished, time.process_time(), now)
+        # Before the thread is woken: it may be done before we wait for it.
+        self._parked = True
+        self.outbox.until = now + LONGEST
+        if not self._wake():
+            # All are awake, and none of them falls asleep without a look at the queue.
+            self._parked = False
+            self.outbox.flush()
+            return False
+        blocked = False
+        try:
+            while not (blocked or self._posted or self._gate.acquire(timeout=SLICE)):
+                verdict = self._schedule.after_slice(self.finished, time.process_time(), time.monotonic())
+                if verdict is Verdict.ASK:
+                    self._asked = True
+                blocked = verdict is Verdict.OPEN
+                self.outbox.flush()
+        finally:  # an application's signal handler may raise in there
+            self._parked = False
+            self.outbox.flush()
+            self._asked = False
+            # After that: a thread that has still seen the question sleeps, and left the queue to us. One poll, then it is woken.
+            if self._queue and not blocked:
+                self._expect_turn(MOST_POLLS)
+        return blocked
+
+    def _wake(self) -> bool:
+        """Wake the thread that fell asleep last. Any side. Whether there was one."""
+        try:
+            sleeper = self._idle.pop()
+        except IndexError:
+            return False
+        sleeper.bell.release()
+        return True
+
+    # The threads' side
+
+    def _unpark(self) -> None:
+        if self._parked:
+            self._parked = False
+            # Another thread may have done it at the same time. At worst the gate is left open, and the next park is none.
+            with contextlib.suppress(RuntimeError):
+                self._gate.release()
+
+    def _work(self, sleeper: Sleeper) -> None:
+        while True:
+            try:
+                self._work_down(sleeper)
+                return
+            except BaseException as error:
+                # Raised in this thread from outside between two requests, as timeout libraries do (PyThreadState_SetAsyncExc).
+                sleeper = self._begin_anew(sleeper, error)
+
+    def _begin_anew(self, sleeper: Sleeper, error: BaseException) -> Sleeper:
+        """Make this thread go on, awake, with a new bell: the old one may still be rung."""
+        with contextlib.suppress(ValueError):
+            self._idle.remove(sleeper)
+        sleeper.line[1][0] = 0
+        log.error(f"a thread of the pool was interrupted, and goes on\n{formatted(error)}")
+        return Sleeper(sleeper.line, awake=True)
+
+    def _work_down(self, sleeper: Sleeper) -> None:
+        queue = self._queue
+        sleeper.bell.acquire()
+        while True:
+            if self._asked:
+                self._sleep(sleeper)
+            try:
+                exchange = queue.popleft()
+            except IndexError:
+                if self._stopped and not queue:  # it was empty; since then an exchange may have been queued, and all told to stop
+                    return
+                self._sleep(sleeper)
+                continue
+            try:
+                self._run(sleeper, exchange)
+            except BaseException as error:
+                exchange.abandon(error)
+                raise
+            del exchange  # while this thread sleeps, it keeps nothing of a connection alive
+
+    def _sleep(self, sleeper: Sleeper) -> None:
+        """Until somebody queues an exchange. On the stack first, then a look at the queue: see the module's docstring."""
+        self._idle.append(sleeper)
+        if (self._queue and not self._asked) or self._stopped:
+            try:
+                self._idle.remove(sleeper)
+            except ValueError:
+                pass  # taken off by whoever rings the bell now
+            else:
+                return
+        else:
+            self._unpark()
+        sleeper.bell.acquire()
+
+    def _run(self, sleeper: Sleeper, exchange: Exchange) -> None:
+        note, busy = sleeper.line
+        for _ in range(_MOST_IN_A_ROW):
+            try:
+                head = exchange.head
+                note(exchange.queued_at, head.method, head.target)
+                following = exchange.run()
+            except BaseException as error:  # a defect of ours must cost neither a thread nor a hanging client
+                exchange.abandon(error)
+                following = None
+            self.finished += 1
+            busy[0] = 0
+            if self.outbox.writers:
+                self._settle(following)
+            if following is None:
+                return
+            exchange = following
+            if self._asked:
+                break
+        # Nobody is woken for it: this thread is awake.
+        self._queue.append(exchange)
+
+    def _settle(self, following: Exchange | None) -> None:
+        """Write what is held back, unless another request runs at once."""
+        goes_on = self._parked and (following is not None or self._queue) and not self._asked
+        if not goes_on or time.monotonic() >= self.outbox.until:
+            self.outbox.flush()
+            self.outbox.until = time.monotonic() + LONGEST

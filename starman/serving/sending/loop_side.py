@@ -1,0 +1,39 @@
+"""What a thread may ask of the loop's side of a connection, and what it may hand over to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from starman.serving.detaching.relay import Relay
+from starman.serving.sending.file_range import FileRest
+from starman.serving.sending.response_memory import MemoryRest
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
+
+Rest = memoryview | MemoryRest | FileRest
+
+# The Relay between a client and an application that has taken its connection. OSError: there can be none, the connection is lost.
+Between = Relay | OSError | None
+
+# What is called when the loop has written a rest, or never will: with the writer's lock held, so it may only leave a note.
+OnRoom = Callable[[], None]
+
+
+class LoopSide(Protocol):
+    """What a thread may ask of the connection, by way of the loop's queue only."""
+
+    def take_over(self, rest: Rest) -> None:
+        """Write `rest`, behind what is still to be written, then call `Writer.drained`. A file that stands last there and is
+        taken over again has grown."""
+
+    def on_turn(self) -> None:
+        """The exchanges have come to an end: close, refuse or read on, whatever is due."""
+
+    def cut(self) -> None:
+        """Reset the connection: its socket is dead, or its response broke off."""
+
+    def let_go(self, reply: SimpleQueue[Between]) -> None:
+        """Close the transport without sending anything to the peer, and put None into `reply`. If unread bytes were received,
+        put the Relay that leads to the transport, or the OSError that prevents one."""

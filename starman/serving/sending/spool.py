@@ -1,0 +1,109 @@
+"""What a client has still to take of a response while its thread does not wait: memory first, then a file without a name.
+
+A thread adds to it, and the loop sends it. The file is written by the thread at its end and read by the loop from its beginning,
+each by a descriptor of its own: so neither closes a number under the other's hands, and what the loop has is a `FileRest`
+like any other.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import BinaryIO, NamedTuple
+
+from starman import standard_streams
+from starman.serving.sending.file_range import FileRest
+from starman.serving.sending.response_memory import UNLIMITED as UNLIMITED_MEMORY
+from starman.serving.sending.response_memory import MemoryRest, ResponseMemory, take_rest
+from starman.wsgi.spool_space import UNLIMITED, SpoolLease, SpoolSpace
+
+
+class SpoolLimits(NamedTuple):
+    """How much (bytes) may wait for one client in memory, and how large its file may become. Until the client has caught up,
+    bytes that it has taken count too. The limit of the file holds for responses that go on: the last part is always taken.
+
+    space, memory: the worker's budgets of disk and of memory for all clients."""
+
+    memory_bytes: int
+    file_bytes: int
+    space: SpoolSpace = UNLIMITED
+    memory: ResponseMemory = UNLIMITED_MEMORY
+
+
+class Spool:
+    """The thread's side. One thread at a time; writing and closing block on the disk."""
+
+    __slots__ = ("_file", "_held", "_lease", "_length", "_limits", "_shared")
+
+    def __init__(self, limits: SpoolLimits) -> None:
+        self._limits = limits
+        self._lease: SpoolLease | None = None  # of the file
+        self._held = 0
+        self._file: BinaryIO | None = None
+        self._length = 0
+        self._shared: FileRest | None = None
+
+    def add(self, data: memoryview, *, last: bool) -> MemoryRest | None:
+        """Take the next piece. Returns it as it is to be given to the loop; None: it is in the file.
+
+        The `last` piece of a response is taken whatever its size, because nothing follows it.
+
+        Raises OSError when the disk is full, TMPDIR cannot take files, or a limit is reached. Then `share` gives nothing of the
+        piece.
+        """
+        limits = self._limits
+        if self._file is None and self._held + len(data) <= limits.memory_bytes:
+            kept = take_rest(data, limits.memory, limits.memory_bytes)
+            if kept is not None:
+                self._held += len(data)
+                return kept
+        if not last and self._length + len(data) > limits.file_bytes:
+            raise OSError(f"its file would need more than {limits.file_bytes} bytes (response_spool)")
+        if self._lease is None:
+            self._lease = SpoolLease(limits.space)
+        self._lease.take(len(data))
+        if self._file is None:
+            standard_streams.restore()
+            self._file = tempfile.TemporaryFile(prefix="starman-", buffering=0)  # noqa: SIM115 - closed by `close`
+        while data:
+            count = self._file.write(data)
+            self._length += count
+            data = data[count:]
+        return None
+
+    def share(self, *, anew: bool) -> FileRest:
+        """What was added to the file, for the loop to send and to close: what was shared before, which now goes further.
+
+        `anew`: the loop may have closed that. Does not block. Raises OSError when there is no descriptor left.
+        """
+        assert self._file is not None
+        if anew or self._shared is None:
+            start = 0 if self._shared is None else self._shared.end
+            self._shared = FileRest(os.dup(self._file.fileno()), start, self._length - start, self._lease)
+        else:
+            self._shared.end = self._length
+        return self._shared
+
+    def close(self) -> None:
+        """Give the thread's descriptor back: what was shared is the loop's. May be called more than once."""
+        if self._file is not None:
+            self._file.close()
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+
+
+def kept_block(data: memoryview, limits: SpoolLimits) -> MemoryRest | FileRest:
+    """Keep a block of a response that goes on once it is sent: in memory, or in a file if there is no room; that may block.
+
+    Raises OSError as `Spool.add` does.
+    """
+    kept = take_rest(data, limits.memory, None)
+    if kept is not None:
+        return kept
+    spool = Spool(limits._replace(memory_bytes=-1))
+    try:
+        spool.add(data, last=True)
+        return spool.share(anew=True)
+    finally:
+        spool.close()

@@ -1,0 +1,65 @@
+"""What TLS listeners speak and whom they say they are: an SSLContext from the settings. Reads their files; blocks as disks do."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from starman.errors import SettingError
+from starman.serving.tls.transport import reason
+
+if TYPE_CHECKING:
+    from starman.config.settings import Settings
+
+# Of TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 §4.2). Those of TLS 1.3 are all of that kind.
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+def server_context(settings: Settings) -> ssl.SSLContext:
+    """The context of all TLS listeners, with the certificate and key as the files have them now.
+
+    Raises SettingError, which names the setting at fault, when they cannot be read or do not fit.
+    """
+    certificate, key = settings.ssl_cert, settings.ssl_key
+    assert certificate is not None, "Settings asks for one where a listener is secure"
+    _look(settings, "ssl_cert", certificate, "CERTIFICATE-----", "no certificate in PEM format")
+    if key is None:
+        _look(settings, "ssl_cert", certificate, "PRIVATE KEY-----", "no private key: name its file by ssl_key (--ssl-key FILE)")
+    else:
+        _look(settings, "ssl_key", key, "PRIVATE KEY-----", "no private key in PEM format")
+    the_key = f"{settings.source('ssl_cert' if key is None else 'ssl_key')}: the private key in {key or certificate!r}"
+
+    def passphrase() -> str:
+        # Without this, OpenSSL would ask on the terminal, in each worker.
+        raise SettingError(f"{the_key} has a passphrase: take it off")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.set_ciphers(_CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key, passphrase)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise SettingError(f"{the_key} is not that of {certificate!r}") from None
+        both = f"{certificate!r}" if key is None else f"{certificate!r} and {key!r}"
+        raise SettingError(f"{_sources(settings)}: OpenSSL cannot use {both}: {reason(error)}") from None
+    except OSError as error:  # it was there a moment ago
+        raise SettingError(f"{_sources(settings)}: cannot be read: {error.strerror}") from None
+    return context
+
+
+def _look(settings: Settings, name: str, path: str, mark: str, lack: str) -> None:
+    """Read a file and look for what must be in it: OpenSSL's own words for all that is "PEM lib"."""
+    try:
+        with open(path, encoding="latin-1") as file:
+            text = file.read()
+    except OSError as error:
+        raise SettingError(f"{settings.source(name)}: cannot read {path!r}: {error.strerror}") from None
+    if mark not in text:
+        raise SettingError(f"{settings.source(name)}: {path!r} has {lack}")
+
+
+def _sources(settings: Settings) -> str:
+    return ", ".join(settings.source(name) for name in ("ssl_cert", "ssl_key") if settings.value(name) is not None)

@@ -1,0 +1,144 @@
+"""A client of a TLS listener until its handshake is done: in time, in TLS, and at nobody else's cost. Loop only."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from enum import Enum, auto
+from typing import TYPE_CHECKING, cast
+
+from starman.errors import ProtocolError
+from starman.serving.connection import Connection
+from starman.serving.lingering import Lingering, half_close, reset_on_close, shut_down
+from starman.serving.tls.transport import Session, TlsTransport, reason
+
+if TYPE_CHECKING:
+    from starman.serving.context import Shared
+    from starman.wsgi.environ import Environ
+
+# The first byte of every TLS connection: a record of the type "handshake" (RFC 8446 §5.1).
+_HANDSHAKE_RECORD = 0x16
+
+# A handshake is not ended to make room for another client before it has lasted so long (seconds).
+_NEW = 0.5
+
+
+class _Phase(Enum):
+    """SILENT → SHAKING → DONE: a connection has taken over, or, when the client was told that it cannot be one, Lingering."""
+
+    SILENT = auto()
+    SHAKING = auto()
+    DONE = auto()
+
+
+class Handshake(asyncio.Protocol):
+    """One client before it is a Connection. Among `Shared.connections`, which are looked after by the tick and the drain."""
+
+    __slots__ = ("_base", "_context", "_deadline", "_phase", "_session", "_shared", "_transport")
+
+    _transport: asyncio.Transport
+    _session: Session
+
+    def __init__(self, shared: Shared, context: ssl.SSLContext, base: Environ) -> None:
+        """`base` is the environ of the connection that follows when the handshake is done."""
+        self._shared = shared
+        self._context = context
+        self._base = base
+        self._phase = _Phase.SILENT
+        self._deadline = time.monotonic() + shared.handshake_timeout
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)
+        self._shared.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """A part of the handshake, or something else than TLS."""
+        if self._phase is _Phase.SILENT:
+            if data[0] != _HANDSHAKE_RECORD:
+                error = ProtocolError(400, "this port speaks TLS, and what came is not: use https")
+                self._transport.write(self._shared.refuse(error, self._peer, quietly=False))
+                self._linger()
+                return
+            self._session = Session(self._context)
+            self._phase = _Phase.SHAKING
+        if self._phase is _Phase.SHAKING:
+            self._session.incoming.write(data)
+            self._shake()
+
+    def eof_received(self) -> bool:
+        """The client has given up. False: the transport closes."""
+        if self._phase is _Phase.SHAKING:
+            self._shared.refusals.add(f"TLS handshake with {self._peer} failed: the client ended it")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone before it was one."""
+        self._phase = _Phase.DONE
+        self._shared.connections.discard(self)
+
+    def _shake(self) -> None:
+        session = self._session
+        try:
+            session.object.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send_outgoing()
+        except ssl.SSLError as error:
+            self._shared.refusals.add(f"TLS handshake with {self._peer} failed: {reason(error)}")
+            self._send_outgoing()  # an alert, which tells the client why
+            self._linger()
+        else:
+            self._send_outgoing()
+            self._phase = _Phase.DONE
+            self._shared.connections.discard(self)
+            loop = asyncio.get_running_loop()
+            connection = Connection(self._shared, loop, self._base, -1)
+            TlsTransport(loop, self._transport, session, connection, self._shared.refusals).start()
+
+    def _send_outgoing(self) -> None:
+        data = self._session.outgoing.read()
+        if data:
+            self._transport.write(data)
+
+    def _linger(self) -> None:
+        self._phase = _Phase.DONE
+        self._shared.connections.discard(self)
+        half_close(self._transport, paused=False)
+        Lingering(self._transport, self._shared)
+
+    @property
+    def _peer(self) -> str:
+        return cast("str", self._base["REMOTE_ADDR"])
+
+    # As one of Shared.connections
+
+    def check(self, now: float) -> None:
+        """Enforce ssl_handshake_timeout. `now` is monotonic."""
+        if now >= self._deadline:
+            if self._phase is _Phase.SHAKING:
+                self._shared.refusals.add(f"TLS handshake with {self._peer} failed: it was not done in time")
+            self._transport.abort()
+
+    def close_if_idle(self, since: float) -> None:
+        """The worker drains: close, unless the client has begun, or came after `since` (monotonic)."""
+        if self._phase is _Phase.SILENT and self._deadline - self._shared.handshake_timeout <= since:
+            shut_down(self._transport)
+
+    def cut(self) -> None:
+        """End the connection at once, with a reset."""
+        reset_on_close(self._transport)
+        self._transport.abort()
+
+    def expendable(self, now: float) -> tuple[int, float] | None:
+        """As `Connection.expendable`: handshakes go before connections, the oldest first. None: it is new, or answered."""
+        since = self._deadline - self._shared.handshake_timeout
+        begun = self._phase in (_Phase.SILENT, _Phase.SHAKING) and not self._transport.is_closing()
+        return (0, since) if begun and now - since >= _NEW else None
+
+    def evict(self) -> None:
+        """End it at once, to make room for another one."""
+        self.cut()

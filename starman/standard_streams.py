@@ -1,0 +1,98 @@
+"""Descriptors 0, 1 and 2, which programs expect to be standard input, output and error.
+
+C libraries and the interpreter write to descriptor 2. If a client's socket had that number, the client would get their output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+
+from starman import log
+from starman.log.output import FIRST_FREE
+
+_NAMES = ("standard input", "standard output", "standard error")
+
+
+def open_missing() -> int:
+    """Call at the start of a program, before anything else is opened: open /dev/null on each of 0, 1 and 2 that is closed, and
+    create the streams that Python has left out because of that. Returns the descriptor for standard error. Main thread.
+
+    In a program that embeds us, another file, such as the event loop's, may have number 2: then that is not standard error.
+    """
+    opened = set()
+    with contextlib.suppress(OSError):  # without /dev/null nothing can be done
+        while (fd := os.open(os.devnull, os.O_RDWR)) < FIRST_FREE:
+            os.set_inheritable(fd, True)
+            opened.add(fd)
+        os.close(fd)
+    errors = 2
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            fd = number if number in opened else os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            stream = open(fd, "w" if number else "r", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115 - for good
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+            errors = fd if number == 2 else errors
+    return errors
+
+
+def restore() -> None:
+    """Call after application code has run: open again those of 0, 1 and 2 that it has closed, and log it. 2 then leads to the
+    error log, the others to /dev/null. Takes a few microseconds if all are open. Any thread."""
+    for fd, name in enumerate(_NAMES):
+        try:
+            os.fstat(fd)
+        except OSError:
+            _reopen(fd, name)
+
+
+def out_of_the_way(fd: int) -> int:
+    """Move a new descriptor that is below 3, because an application has closed that number: returns a duplicate with a higher
+    number, and restores the standard descriptor. `fd` is closed in any case. Raises OSError when no descriptor is left."""
+    try:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
+    finally:
+        os.close(fd)
+        restore()
+    return moved
+
+
+def _reopen(fd: int, name: str) -> None:
+    target = "the error log" if fd == 2 else os.devnull
+    try:
+        opened = _error_log() if fd == 2 else os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    # /dev/null may have got number `fd` itself. If another thread's new file has got it meanwhile, that file stays.
+    if opened != fd and not _is_open(fd):
+        os.dup2(opened, fd)
+        os.close(opened)
+    elif opened == fd:
+        os.set_inheritable(fd, True)
+    else:
+        os.close(opened)
+    log.warning(f"the application has closed {name} (descriptor {fd}), which is {target} now")
+
+
+def _error_log() -> int:
+    """Another descriptor of the error log, blocking if possible, as programs expect of their standard error."""
+    own = log.fileno()
+    if own < FIRST_FREE:
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    if os.get_blocking(own):
+        return os.dup(own)
+    try:
+        return os.open(f"/proc/self/fd/{own}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError:
+        return os.dup(own)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True

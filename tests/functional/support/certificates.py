@@ -1,0 +1,57 @@
+"""Certificates for tests, made by the openssl command: for localhost and 127.0.0.1, signed by themselves."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+
+from tests.functional.support.tools import run_tool
+from tests.functional.support.wire import Client
+
+NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"
+
+
+class Pair:
+    """A certificate and its key, in files of their own."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.certificate = directory / f"{name}.crt"
+        self.key = directory / f"{name}.key"
+        options = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        files = ["-keyout", str(self.key), "-out", str(self.certificate)]
+        run_tool("openssl", "req", *options, "-subj", f"/CN={name}", "-addext", NAMES, *files)
+
+    @property
+    def arguments(self) -> list[str]:
+        """What the command line needs."""
+        return ["--ssl-cert", str(self.certificate), "--ssl-key", str(self.key)]
+
+
+class TlsClient(Client):
+    """A raw client that speaks TLS. `context` None: one that trusts `pair` and nobody else."""
+
+    socket: ssl.SSLSocket
+
+    def __init__(
+        self, port: int, pair: Pair, *, context: ssl.SSLContext | None = None, receive_bytes: int = 0, timeout: float = 20.0
+    ) -> None:
+        """`receive_bytes` bounds the kernel's buffer of what arrives, so that a slow reader is soon seen as one; 0: as it is."""
+        super().__init__(("127.0.0.1", port), timeout)
+        if receive_bytes:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.socket = secured(self.socket, context or trusting(pair))
+
+
+def secured(sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """Shake hands with localhost. Closes the socket if that fails."""
+    try:
+        return context.wrap_socket(sock, server_hostname="localhost")
+    except BaseException:
+        sock.close()
+        raise
+
+
+def trusting(pair: Pair) -> ssl.SSLContext:
+    """A client's context."""
+    return ssl.create_default_context(cafile=str(pair.certificate))

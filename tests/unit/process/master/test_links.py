@@ -1,0 +1,344 @@
+"""starman.process.master.links: messages to a member that does not read, and what becomes of them."""
+
+from __future__ import annotations
+
+import array
+import os
+import selectors
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from starman.config.settings import Settings
+from starman.process.channel import Channel
+from starman.process.long_text import PART_CHARACTERS, Assembly
+from starman.process.master import links as module
+from starman.process.master.births import Births
+from starman.process.master.links import MOST_SENT, Link, Links
+from starman.process.master.signals import SignalDoor
+from starman.process.master.vigil import Vigil
+from starman.process.messages import (
+    Approved,
+    Draining,
+    Failed,
+    Loaded,
+    Message,
+    Part,
+    Ready,
+    Reopen,
+    Role,
+    Spawn,
+    Spawned,
+    Spent,
+    encode,
+)
+from starman.process.scoreboard import Scoreboard
+from starman.process.spec import Blueprint, Program
+from starman.process.supervision import actions
+from tests.unit.process.forked import run_forked
+
+MOLD = 1
+WORKER = 2
+WORKERS = 60
+
+
+class Held:
+    """Links with one to a mold, whose end is `theirs`, and the births that order workers from it."""
+
+    def __init__(self) -> None:
+        self.before = descriptors()
+        self.died: list[tuple[int, str]] = []
+        self.door = SignalDoor()
+        self.links = Links(self.door)
+        self.theirs = self.links.open(MOLD)
+        self.board = Scoreboard.create()
+        vigil = Vigil(self.board, self.links)
+        blueprint = Blueprint(Settings.of(), [], Program(lambda _: lambda *_: []))
+        blueprint.scoreboard = self.board
+        self.births = Births(blueprint, self.links, vigil, lambda: None, lambda *_: None, lambda *death: self.died.append(death))
+
+    def link(self, number: int) -> Link:
+        link = self.links.find(number)
+        assert link is not None
+        return link
+
+    def ask_for_workers(self, settings: str = "x" * PART_CHARACTERS) -> range:
+        """Order so many as no socket's buffer takes; their numbers."""
+        numbers = range(MOLD + 1, MOLD + 1 + WORKERS)
+        for number in numbers:
+            self.births.spawn(actions.Spawn(number, number - MOLD, 2, MOLD, settings))
+        assert self.link(MOLD).unsent
+        return numbers
+
+    def heard_by_the_mold(self) -> list[tuple[object, list[int]]]:
+        """All that the mold reads, while the master's loop goes on."""
+        found: list[tuple[object, list[int]]] = []
+        while True:
+            try:
+                received = self.theirs.poll()
+            except BlockingIOError:
+                if not self.link(MOLD).unsent:
+                    return found
+                self.links.wait(10)
+                continue
+            assert received is not None
+            found.append(received)
+
+    def close(self) -> None:
+        self.theirs.close()
+        self.links.close()
+        self.door.close()
+        self.board.close()
+        assert descriptors() == self.before
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    held = Held()
+    yield held
+    held.close()
+
+
+def test_what_a_mold_has_no_room_for_is_sent_when_it_reads_on(held: Held) -> None:
+    numbers = held.ask_for_workers()
+    assert held.died == []
+    found = held.heard_by_the_mold()
+    assert [message.slot for message, _ in found if isinstance(message, Spawn)] == [number - MOLD for number in numbers]
+    # Each with the channel of its own worker, which the master holds no longer.
+    for number, (_, fds) in zip(numbers, found, strict=True):
+        channel, (board,) = Channel.of_descriptors(fds)
+        assert channel.stacks >= 0
+        os.close(board)
+        channel.send(Ready())
+        channel.close()
+        assert list(held.links.hear(held.link(number))) == [Ready()]
+        assert held.link(number).ended_at is not None
+
+
+def test_settings_that_fit_no_packet_come_in_parts_before_each_order(held: Held) -> None:
+    settings = "".join(map(str, range(PART_CHARACTERS)))
+    held.ask_for_workers(settings)
+    found = held.heard_by_the_mold()
+    assembly = Assembly()
+    orders = 0
+    for message, fds in found:
+        if isinstance(message, Part):
+            assembly.add(message)
+            assert not fds
+        else:
+            assert isinstance(message, Spawn)
+            assert assembly.resolve(message.settings) == settings
+            orders += 1
+            assert len(fds) == 3
+        for fd in fds:
+            os.close(fd)
+    assert orders == WORKERS
+    assert held.died == []
+
+
+def test_what_comes_later_is_sent_later(held: Held) -> None:
+    held.ask_for_workers()
+    assert held.links.send(held.link(MOLD), Reopen(), [2])
+    *earlier, (last, fds) = held.heard_by_the_mold()
+    assert last == Reopen()
+    for _, found in [*earlier, (last, fds)]:
+        for fd in found:
+            os.close(fd)
+    # And room is waited for no longer: the loop would spin.
+    assert held.links._poll.get_key(held.link(MOLD).channel).events == selectors.EVENT_READ
+
+
+def test_hazard_07_a_fork_closes_what_waits(held: Held) -> None:
+    held.ask_for_workers()
+
+    def in_child() -> str:
+        held.links.abandon()
+        held.theirs.abandon()
+        held.board.abandon()
+        return str(descriptors() - held.before)
+
+    # Both ends of its own pipe to the test.
+    assert run_forked(in_child) == "2"
+    held.links.remove(held.link(MOLD))
+
+
+def test_with_a_mold_that_never_reads_again_its_orders_end(held: Held) -> None:
+    numbers = held.ask_for_workers()
+    held.theirs.close()
+    held.links.remove(held.link(MOLD))
+    for number in numbers:
+        assert list(held.links.hear(held.link(number))) == []
+        assert held.link(number).ended_at is not None
+
+
+def test_nothing_is_sent_to_who_is_gone(held: Held) -> None:
+    held.theirs.close()
+    assert not held.links.send(held.link(MOLD), Reopen())
+    held.links.hang_up(held.link(MOLD))
+    assert not held.links.send(held.link(MOLD), Reopen())
+
+
+def test_without_a_descriptor_for_its_copy_nothing_is_kept(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    held.ask_for_workers()
+    kept = len(held.link(MOLD).unsent)
+
+    def refuse(fd: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "dup", refuse)
+    assert not held.links.send(held.link(MOLD), Reopen(), [2])
+    assert len(held.link(MOLD).unsent) == kept
+
+
+class Talking:
+    """A link to a worker whose end a test has, and what the log says of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reports: list[str] = []
+        monkeypatch.setattr(module.log, "error", self.reports.append)
+        self.door = SignalDoor()
+        self.links = Links(self.door)
+        self.theirs = self.links.open(WORKER)
+        link = self.links.find(WORKER)
+        assert link is not None
+        self.link = link
+
+    def heard(self) -> list[Message]:
+        """What the master takes in one round."""
+        return list(self.links.hear(self.link))
+
+    def close(self) -> None:
+        self.theirs.close()
+        self.links.close()
+        self.door.close()
+
+
+@pytest.fixture
+def talking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Talking]:
+    made = Talking(monkeypatch)
+    yield made
+    made.close()
+
+
+def test_the_process_id_is_the_kernels(talking: Talking) -> None:
+    def in_child() -> str:
+        os.getpid = lambda: 1
+        talking.theirs.announce()
+        return os.readlink("/proc/self")
+
+    child = int(run_forked(in_child))
+    assert talking.heard() == [Spawned(child)]
+
+
+@pytest.mark.parametrize(
+    "message", [Loaded(), Approved("settings"), Reopen(), Spawn(Role.WORKER, 1)], ids=lambda message: type(message).__name__
+)
+def test_what_a_worker_has_not_to_say_is_ignored(talking: Talking, message: Message) -> None:
+    talking.theirs.send(message)
+    talking.theirs.send(Ready())
+    assert talking.heard() == [Ready()]
+    assert talking.reports == [f"a message is ignored, from process unknown: this process may not send {type(message).__name__}"]
+
+
+def test_what_another_process_says_is_ignored(talking: Talking) -> None:
+    """As a child of the application's that holds the channel."""
+    talking.link.pid = os.getpid()
+
+    def in_child() -> str:
+        talking.theirs.send(Draining())
+        return str(os.getpid())
+
+    child = run_forked(in_child)
+    talking.theirs.send(Ready())
+    assert talking.heard() == [Ready()]
+    reason = f"Draining comes from process {child}, which holds the channel too"
+    assert talking.reports == [f"a message is ignored, from process {os.getpid()}: {reason}"]
+
+
+def test_the_mold_may_say_that_a_worker_cannot_be(talking: Talking) -> None:
+    """As long as there is no process of it."""
+    failed = Failed("no process can be made")
+
+    def in_child() -> str:
+        talking.theirs.send(failed)
+        return ""
+
+    run_forked(in_child)
+    assert talking.heard() == [failed]
+
+
+RUBBISH = [
+    b"",
+    b"what?",
+    b"\xff\xfe",
+    b"Spawned",
+    b"Spawned\0one",
+    b"Spawned\0" + b"9" * 10_000,
+    b"Spawn\0nothing\0001\0001\0",
+    b"Failed\0one\0two\0three",
+    b"x" * 32_768,
+    b"Spent\0" + b"x" * 40_000,
+]
+
+
+def test_rubbish_leaves_no_descriptor_and_one_line(talking: Talking) -> None:
+    before = descriptors()
+    for packet in RUBBISH:
+        for fds in ([], [0], [0] * 100):
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            talking.theirs._socket.sendmsg([packet], rights)
+            assert talking.heard() == []
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))]
+    talking.theirs._socket.sendmsg([encode(Ready())], rights)
+    assert talking.heard() == [], "a worker has no descriptor to give"
+    assert descriptors() == before
+    assert len(talking.reports) == 1
+    assert len(talking.reports[0]) < 200
+    talking.theirs.send(Ready())
+    assert talking.heard() == [Ready()]
+
+
+def test_ignored_messages_are_counted_until_the_log_tells_of_them(talking: Talking, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    for _ in range(3):
+        talking.theirs._socket.send(b"what?")
+    assert talking.heard() == []
+    now += 10
+    talking.theirs._socket.send(b"what?")
+    assert talking.heard() == []
+    line = "a message is ignored, from process unknown: no message is called 'what?'"
+    assert talking.reports == [line, f"{line} (2 others were ignored before)"]
+
+
+def test_one_process_has_no_more_than_its_turn(talking: Talking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_HEARD", 5)
+    for _ in range(7):
+        talking.theirs.send(Ready())
+    assert talking.heard() == [Ready()] * 5
+    assert talking.links.wait(0) == [talking.link]
+    assert talking.heard() == [Ready()] * 2
+
+
+def test_a_process_that_sends_without_end_loses_its_channel(talking: Talking) -> None:
+    heard = 0
+    for _ in range(2 * MOST_SENT // 100):
+        for _ in range(100):
+            talking.theirs.send(Spent("x"))
+        heard += len(talking.heard())
+    assert heard == MOST_SENT
+    assert talking.link.ended_at is not None
+    assert talking.reports == ["process unknown sends messages without end: its channel is closed"]
+    assert not talking.theirs.send(Ready())
+
+
+def test_reasons_of_a_worker_are_one_short_line(talking: Talking) -> None:
+    talking.theirs.send(Spent("one\n[2026-01-01] forged\r\n" + "x" * 3000))
+    (message,) = talking.heard()
+    assert isinstance(message, Spent)
+    assert message.reason == ("one [2026-01-01] forged " + "x" * 3000)[:500]

@@ -1,0 +1,79 @@
+"""starman.process.master.orders: when the master says that a stop has begun."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from starman.process.master.orders import COUNT_SECONDS, Orders
+from starman.process.supervision import actions
+from starman.process.supervision.actions import Level
+
+
+class Vigil:
+    """What the scoreboard would tell."""
+
+    def __init__(self) -> None:
+        self.counted = False
+        self.asked: list[object] = []
+
+    def all_have_counted(self) -> bool:
+        return self.counted
+
+    def in_flight(self) -> int:
+        return 3
+
+    def serving(self, link: object, now: float) -> str:
+        self.asked.append(link)
+        return " while serving"
+
+
+def orders_of(vigil: Vigil) -> Orders:
+    links: Any = type("Links", (), {"find": lambda _, number: "link" if number == 7 else None})()
+    of_vigil: Any = vigil
+    unused: Any = None
+    return Orders(links, of_vigil, unused, lambda number, how: None)
+
+
+SAID = "stopping: 3 requests are in flight and may take 30 s to finish; a second signal cuts them\n"
+
+
+def test_the_stop_message_waits_until_all_have_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    vigil = Vigil()
+    orders = orders_of(vigil)
+    assert orders.instants() == []
+    orders.say_stopping(actions.SayStopping(30.0))
+    orders.look(time.monotonic())
+    assert "stopping" not in capfd.readouterr().err
+    vigil.counted = True
+    for _ in range(2):
+        orders.look(time.monotonic())
+    assert capfd.readouterr().err.count(SAID) == 1
+    assert orders.instants() == []
+
+
+def test_the_stop_message_does_not_wait_for_long(capfd: pytest.CaptureFixture[str]) -> None:
+    orders = orders_of(Vigil())
+    orders.say_stopping(actions.SayStopping(30.0))
+    (instant,) = orders.instants()
+    assert 0 <= instant - time.monotonic() <= COUNT_SECONDS
+    orders.look(instant - 0.001)
+    assert capfd.readouterr().err == ""
+    orders.look(instant)
+    assert capfd.readouterr().err.count(SAID) == 1
+
+
+def test_the_stop_message_is_logged_at_once_if_nothing_is_to_be_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    vigil = Vigil()
+    vigil.counted = True
+    orders_of(vigil).say_stopping(actions.SayStopping(30.0))
+    assert SAID in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("member", "asked"), [(0, [None]), (7, ["link"]), (8, [])])
+def test_what_is_cut_is_that_of_the_worker_or_of_all(member: int, asked: list[object]) -> None:
+    vigil = Vigil()
+    orders_of(vigil).say_cut(actions.SayCut(Level.WARNING, "it is cut", member))
+    assert vigil.asked == asked

@@ -1,0 +1,177 @@
+"""starman.process.master.reaper."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from starman.process.master.reaper import KEPT_SECONDS, Reaper, describe
+from tests.unit.process.forked import run_forked
+
+
+def child(status: int = 0) -> int:
+    """A child that ends at once and has become a zombie when this returns."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(status)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid
+
+
+def orphan() -> int:
+    """The number of a process whose parent is gone, and that is gone itself."""
+    read_fd, write_fd = os.pipe()
+    between = os.fork()
+    if between == 0:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(5)
+        os.write(write_fd, str(pid).encode())
+        os._exit(0)
+    os.waitpid(between, 0)
+    pid = int(os.read(read_fd, 20))
+    os.close(read_fd)
+    os.close(write_fd)
+    return pid
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "exited with status 0"),
+        (3 << 8, "exited with status 3"),
+        (9, "was killed by SIGKILL (out of memory?)"),
+        (0x80 | 11, "was killed by SIGSEGV (a fault in native code?, core dumped)"),
+        (15, "was killed by SIGTERM"),
+    ],
+)
+def test_how_a_process_ended(status: int, words: str) -> None:
+    assert describe(status) == words
+
+
+def test_an_unnamed_signal_has_a_number() -> None:
+    assert describe(int(signal.SIGRTMIN) + 3) == f"was killed by signal {signal.SIGRTMIN + 3}"
+
+
+def test_hazard_17_many_ends_are_all_reaped_at_once() -> None:
+    def in_child() -> str:
+        reaper = Reaper(everything=True)
+        pids = [child() for _ in range(20)]
+        for pid in pids:
+            reaper.watch(pid)
+        assert sorted(pid for pid, _ in reaper.reap(0.0)) == sorted(pids)
+        return "fine"
+
+    assert run_forked(in_child) == "fine"
+
+
+def test_hazard_06_a_status_that_comes_before_its_process_is_known_is_kept_briefly() -> None:
+    def in_child() -> str:
+        reaper = Reaper(everything=True)
+        early, forgotten = child(3), child()
+        assert list(reaper.reap(100.0)) == []
+        reaper.watch(early, since=99.5)
+        assert list(reaper.reap(101.0)) == [(early, "exited with status 3")]
+        assert list(reaper.reap(100.0 + KEPT_SECONDS + 1)) == []
+        reaper.watch(forgotten)
+        assert list(reaper.reap(100.0 + KEPT_SECONDS + 2)) == []
+        return "fine"
+
+    assert run_forked(in_child) == "fine"
+
+
+def test_a_status_from_before_the_order_to_fork_is_that_of_an_earlier_process_of_the_same_number() -> None:
+    def in_child() -> str:
+        reaper = Reaper(everything=True)
+        reused = child(3)
+        assert list(reaper.reap(100.0)) == []
+        reaper.watch(reused, since=100.5)
+        assert list(reaper.reap(101.0)) == []
+        return "fine"
+
+    assert run_forked(in_child) == "fine"
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_orphans_come_to_the_reaper(everything: bool) -> None:
+    def in_child() -> str:
+        reaper = Reaper(everything=everything)
+        assert reaper.adopts
+        pid = orphan()
+        reaper.watch(pid)
+        deadline = time.monotonic() + 10
+        while not (found := list(reaper.reap(0.0))):
+            assert time.monotonic() < deadline
+        return f"{found == [(pid, 'exited with status 5')]}"
+
+    assert run_forked(in_child) == "True"
+
+
+def test_children_of_an_embedding_program_stay_its_own() -> None:
+    def in_child() -> str:
+        reaper = Reaper(everything=False)
+        theirs = subprocess.Popen(["sh", "-c", "exit 4"])
+        os.waitid(os.P_PID, theirs.pid, os.WEXITED | os.WNOWAIT)
+        assert list(reaper.reap(0.0)) == []
+        return str(theirs.wait())
+
+    assert run_forked(in_child) == "4"
+
+
+def test_the_process_is_put_back_as_it_was() -> None:
+    def in_child() -> str:
+        first = Reaper(everything=False)
+        first.close()
+        between = Reaper(everything=False)
+        assert not between._was_subreaper
+        inner = Reaper(everything=False)
+        assert inner._was_subreaper
+        return "fine"
+
+    assert run_forked(in_child) == "fine"
+
+
+def test_whether_a_number_is_still_that_of_a_child() -> None:
+    def in_child() -> str:
+        pid = child()
+        assert Reaper.has(pid)
+        os.waitpid(pid, 0)
+        return str(Reaper.has(pid))
+
+    assert run_forked(in_child) == "False"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every process of the session counts")
+def test_which_processes_are_its_own() -> None:
+    """Children and their children, gone or not, and no others."""
+
+    def in_child() -> str:
+        reaper = Reaper(everything=True)
+        read_fd, write_fd = os.pipe()
+        alive = os.fork()
+        if alive == 0:
+            grandchild = os.fork()
+            if grandchild:
+                os.write(write_fd, str(grandchild).encode())
+            signal.pause()
+        grandchild = int(os.read(read_fd, 20))
+        try:
+            assert reaper.owns(alive)
+            assert reaper.owns(grandchild)
+            gone = child(3)
+            assert reaper.owns(gone), "a zombie"
+            assert list(reaper.reap(0.0)) == []
+            assert reaper.owns(gone), "reaped, and not watched yet"
+            for pid in (-1, 0, 1, os.getpid(), os.getppid(), 1 << 22):
+                assert not reaper.owns(pid), pid
+        finally:
+            os.kill(grandchild, signal.SIGKILL)
+            os.kill(alive, signal.SIGKILL)
+        return "fine"
+
+    assert run_forked(in_child) == "fine"

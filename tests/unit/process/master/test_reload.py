@@ -1,0 +1,30 @@
+"""starman.process.master.reload: what a child finds when it reads the settings again, beside those that are in use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starman.config.revision import encode
+from starman.config.settings import Settings
+from starman.process.master.reload import Reload, terms_of
+from starman.process.messages import Approved
+from starman.process.spec import Blueprint, Program
+from starman.process.supervision.supervisor import Roster
+
+
+def test_a_warning_is_given_when_it_is_news_beside_the_settings_in_use() -> None:
+    plain, warned = Settings.of(), Settings.of(stream_body=True, stream_body_path=["/up"])
+    (warning,) = warned.warnings()
+    nothing: Any = None
+
+    def notes(start: Settings, in_use: Settings, read: Settings) -> str:
+        program = Program(lambda _: nothing, reread=lambda: read)
+        roster = Roster(terms_of(in_use, loads=True, text=encode(in_use)))
+        found = Reload(Blueprint(start, [], program), roster, nothing)._read(nothing)
+        assert isinstance(found, Approved)
+        return found.notes
+
+    assert notes(plain, plain, warned) == warning
+    assert notes(plain, warned, warned) == ""
+    assert notes(warned, plain, warned) == warning
+    assert notes(warned, plain, plain) == ""

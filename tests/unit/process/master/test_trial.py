@@ -1,0 +1,137 @@
+"""starman.process.master.trial: what is tried in a child, and everything that may become of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from starman.process.channel import Channel
+from starman.process.long_text import receive_text
+from starman.process.master import trial as module
+from starman.process.master.links import Links
+from starman.process.master.reaper import Reaper
+from starman.process.master.signals import SignalDoor
+from starman.process.master.trial import Trial
+from starman.process.messages import IN_PARTS, PACKET_BYTES, Approved, Failed, Message, Part
+from tests.unit.process.forked import run_forked
+
+SECONDS = 60.0
+
+
+class Supervision:
+    """As much of a master as a trial needs."""
+
+    def __init__(self) -> None:
+        self.reaper = Reaper(everything=True)
+        self.links = Links(SignalDoor())
+        self.trial = Trial(0, self.links, self.reaper, self.links.abandon)
+
+    def outcome(self) -> Approved | Failed:
+        """Look after the trial until it has an outcome."""
+        deadline = time.monotonic() + SECONDS
+        while (now := time.monotonic()) < deadline:
+            for pid, how in self.reaper.reap(now):
+                link = self.links.find_pid(pid)
+                if link is not None:
+                    self.hear()
+                    self.links.remove(link)
+                    self.trial.on_gone(how)
+            outcome = self.trial.take_outcome(now)
+            if outcome is not None:
+                return outcome
+            self.links.wait(0.01)
+            self.hear()
+        raise AssertionError("the trial has no outcome")
+
+    def hear(self) -> None:
+        link = self.links.find(0)
+        if link is not None:
+            for message in self.links.hear(link):
+                self.trial.on_message(message)
+
+
+def tried(play: Callable[[Channel], Message], seconds: float = SECONDS) -> str:
+    """The outcome of a trial in a process of its own."""
+
+    def in_child() -> str:
+        supervision = Supervision()
+        before = len(os.listdir("/proc/self/fd"))
+        supervision.trial.start(play, seconds)
+        outcome = supervision.outcome()
+        assert supervision.trial.deadline is None
+        supervision.trial.cancel()
+        assert len(os.listdir("/proc/self/fd")) == before
+        return repr(outcome)
+
+    return run_forked(in_child)
+
+
+def test_it_says_what_it_has_found() -> None:
+    assert tried(lambda _: Approved("settings", "notes")) == repr(Approved("settings", "notes"))
+
+
+def test_what_fits_no_packet_arrives_whole_and_so_does_what_it_is_sent() -> None:
+    text = "0123456789abcdef" * 50_000
+    assert len(text) > 20 * PACKET_BYTES
+
+    def in_child() -> str:
+        supervision = Supervision()
+        supervision.trial.start(lambda channel: Approved(receive_text(channel)[::-1], "notes"), SECONDS, text)
+        return str(supervision.outcome() == Approved(text[::-1], "notes"))
+
+    assert run_forked(in_child) == "True"
+
+
+def test_an_answer_that_is_not_whole_is_a_failure() -> None:
+    def play(channel: Channel) -> Message:
+        channel.send(Part(2, 3, "x"))
+        return Approved(IN_PARTS)
+
+    assert tried(play) == repr(Failed("the process that tried it sent a message whose text has not come"))
+
+
+def test_an_error_is_a_failure_with_its_traceback() -> None:
+    found = tried(lambda _: Approved("".removesuffix(None)))  # type: ignore[arg-type]
+    assert found.startswith("Failed(details='Traceback")
+    assert "message='TypeError: " in found
+
+
+@pytest.mark.parametrize(("status", "how"), [(0, "exited with status 0"), (7, "exited with status 7")])
+def test_an_end_without_a_word_is_a_failure(status: int, how: str) -> None:
+    assert tried(lambda _: os._exit(status)) == repr(Failed(f"the process that tried it {how}"))
+
+
+def test_too_long_is_a_failure() -> None:
+    def sleep(_: Channel) -> Message:
+        time.sleep(SECONDS)
+        return Approved("")
+
+    assert tried(sleep, 0.05) == repr(Failed("it took too long to try it"))
+
+
+def test_the_newest_trial_counts() -> None:
+    def sleep(_: Channel) -> Message:
+        time.sleep(SECONDS)
+        return Approved("")
+
+    def in_child() -> str:
+        supervision = Supervision()
+        supervision.trial.start(sleep, SECONDS)
+        supervision.trial.start(lambda _: Approved("second"), SECONDS)
+        return repr(supervision.outcome())
+
+    assert run_forked(in_child) == repr(Approved("second"))
+
+
+def test_no_process_and_no_channel_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(module, "fork", refuse)
+    refused = Failed("no process can be made: Resource temporarily unavailable")
+    assert tried(lambda _: Approved("")) == repr(refused)
+    monkeypatch.setattr(Links, "open", lambda *_: refuse())
+    assert tried(lambda _: Approved("")) == repr(Failed("no channel can be made: Resource temporarily unavailable"))

@@ -1,0 +1,194 @@
+"""process.master.upgrade: what is handed on, and when, with an exec that is none and trials that go as the test pleases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from starman.config.revision import decode as decode_settings
+from starman.config.settings import Settings
+from starman.process.handover import HANDOVER_VARIABLE, IN_FILE, MOST_IN_VARIABLE, Handover, Veteran, decode
+from starman.process.master import upgrade as module
+from starman.process.master.links import Links
+from starman.process.master.signals import SignalDoor
+from starman.process.master.upgrade import Upgrade
+from starman.process.messages import Approved, Failed
+from starman.process.scoreboard import Scoreboard
+from starman.process.spec import Blueprint, Program
+from starman.process.supervision.actions import ForkMold, Spawn
+from starman.process.supervision.rollout import Terms
+from starman.process.supervision.supervisor import Roster
+
+NOW = 1000.0
+SETTINGS = Settings.of()
+
+
+class FakeTrial:
+    """A trial that goes as the test says."""
+
+    def __init__(self) -> None:
+        self.started: list[float] = []
+        self.outcome: Approved | Failed | None = None
+
+    def start(self, play: object, seconds: float, text: str) -> None:
+        assert decode_settings(text).snapshot() == SETTINGS.snapshot()
+        self.started.append(seconds)
+
+    def take_outcome(self, now: float) -> Approved | Failed | None:
+        outcome, self.outcome = self.outcome, None
+        return outcome
+
+    def cancel(self) -> None:
+        self.outcome = None
+
+
+class Ship:
+    """A server of two workers that is to be upgraded."""
+
+    def __init__(self) -> None:
+        self.door = SignalDoor()
+        self.links = Links(self.door)
+        self.board = Scoreboard.create()
+        self.trial = FakeTrial()
+        self.roster = Roster(Terms(2, boot_timeout=60, graceful_timeout=30))
+        self.pids = 1000
+        self.numbers = self.perform()
+        blueprint = Blueprint(SETTINGS, [], Program(lambda _: lambda *_: []))
+        blueprint.scoreboard = self.board
+        self.upgrade = Upgrade(blueprint, self.roster, self.links, self.door, self.trial)  # type: ignore[arg-type]
+
+    def perform(self) -> list[int]:
+        """Do what the roster plans, until there is nothing left; the numbers of the new workers."""
+        numbers = []
+        while actions := self.roster.plan(NOW):
+            for action in actions:
+                if isinstance(action, ForkMold | Spawn):
+                    self.pids += 1
+                    self.roster.on_spawned(action.member, self.pids)
+                    self.roster.on_ready(action.member, NOW)
+                if isinstance(action, Spawn):
+                    numbers.append(action.member)
+                    self.links.open(action.member).close()
+                    link = self.links.find(action.member)
+                    assert link is not None
+                    link.pid = self.pids
+        return numbers
+
+    def settle(self, outcome: Approved | Failed | None = None) -> None:
+        self.trial.outcome = outcome
+        self.upgrade.settle(NOW)
+        self.upgrade.proceed(reopening=False)
+
+    def close(self) -> None:
+        self.links.close()
+        self.door.close()
+        self.board.close()
+
+
+@pytest.fixture
+def ship() -> Iterator[Ship]:
+    ship = Ship()
+    yield ship
+    ship.close()
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[Handover]:
+    """What was handed on by each exec, none of which succeeds."""
+    handed: list[Handover] = []
+
+    def become(program: Program, variables: dict[str, str]) -> None:
+        text = variables[HANDOVER_VARIABLE]
+        if text.startswith(IN_FILE):
+            text = Path(f"/proc/self/fd/{text.removeprefix(IN_FILE)}").read_text()
+        handed.append(decode(text))
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(module, "_become", become)
+    return handed
+
+
+@pytest.fixture(autouse=True)
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The error log."""
+    said: list[str] = []
+    for level in ("info", "warning", "error"):
+        monkeypatch.setattr(module.log, level, said.append)
+    return said
+
+
+def test_everybody_is_handed_on_with_what_is_known_of_them(ship: Ship, handed: list[Handover]) -> None:
+    ship.roster.on_spent(ship.numbers[1], "it has served 1000 requests")
+    ship.upgrade.begin(embedded=False)
+    assert handed == []
+    ship.settle(Approved("00ff", "version"))
+    (handover,) = handed
+    assert (handover.settings, handover.slots, handover.workers, handover.scoreboard) == ("00ff", 2, 2, ship.board.fd)
+    assert [(veteran.pid, veteran.slot, veteran.spent) for veteran in handover.veterans] == [
+        (1002, 1, False),
+        (1003, 2, True),
+    ]
+    assert not handover.reopening
+    assert not handover.restarting
+
+
+def test_what_is_too_long_for_a_variable_is_in_a_file_for_as_long_as_the_exec_takes(ship: Ship, handed: list[Handover]) -> None:
+    settings = "0f" * MOST_IN_VARIABLE
+    files = len(os.listdir("/proc/self/fd"))
+    ship.upgrade.begin(embedded=False)
+    ship.settle(Approved(settings, "version"))
+    (handover,) = handed
+    assert handover.settings == settings
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_without_a_file_the_upgrade_is_given_up(
+    ship: Ship, handed: list[Handover], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(text: str) -> int:
+        raise FileNotFoundError(2, "there is no usable temporary directory")
+
+    monkeypatch.setattr(module, "store", fail)
+    ship.upgrade.begin(embedded=False)
+    ship.settle(Approved("0f" * MOST_IN_VARIABLE, "version"))
+    assert handed == []
+    assert said[-1] == "upgrade given up, nothing has changed: [Errno 2] there is no usable temporary directory"
+
+
+def test_a_restart_since_the_beginning_is_handed_on_once(ship: Ship, handed: list[Handover]) -> None:
+    ship.upgrade.on_restart()
+    ship.upgrade.begin(embedded=False)
+    ship.settle(Approved("00", "version"))
+    ship.upgrade.begin(embedded=False)
+    ship.upgrade.on_restart()
+    ship.settle(Approved("00", "version"))
+    assert [handover.restarting for handover in handed] == [False, True]
+
+
+def test_a_trial_may_take_what_the_settings_in_use_say(ship: Ship) -> None:
+    ship.upgrade.begin(embedded=False)
+    ship.roster.restart(Terms(2, boot_timeout=120, graceful_timeout=30))
+    ship.upgrade.begin(embedded=False)
+    ship.perform()
+    ship.upgrade.begin(embedded=False)
+    assert ship.trial.started == [60, 60, 120]
+
+
+def test_a_scoreboard_that_is_not_to_be_had_is_made_anew(said: list[str]) -> None:
+    for fd, reason in ((os.memfd_create("other"), "no scoreboard of this version"), (1_000_000, "Bad file descriptor")):
+        handover = Handover("", 1, 1, [], [Veteran(500, 9, 1, 7, NOW, 0.0)])
+        handover.scoreboard = fd
+        before = descriptors()
+        board = module.scoreboard_of(handover)
+        assert handover.veterans[0].place == 0
+        assert reason in said[-1]
+        board.close()
+        # What was no scoreboard is closed.
+        assert descriptors() <= before
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -1,0 +1,306 @@
+"""process.supervision.supervisor against any sequence of events: a world of processes that live, fail and die."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from starman.process.supervision.actions import (
+    Action,
+    Announce,
+    AskStacks,
+    CloseListeners,
+    Cut,
+    Drain,
+    Exit,
+    Forget,
+    ForkMold,
+    GiveUp,
+    RetireMold,
+    Spawn,
+    SpawnMold,
+)
+from starman.process.supervision.child import Phase
+from starman.process.supervision.rollout import Terms
+from starman.process.supervision.supervisor import Roster
+
+
+class Process:
+    """What the world knows of a member: its slot (0: a mold), and what has become of it."""
+
+    def __init__(self, slot: int, generation: int) -> None:
+        self.slot = slot
+        self.generation = generation
+        self.born = False
+        self.ready = False
+        self.failed = False
+        self.told_to_end = False
+        self.doomed = False
+        self.cut = False
+        self.frozen = False
+        self.beat = 0.0
+
+    @property
+    def starting(self) -> bool:
+        return not (self.ready or self.told_to_end)
+
+    @property
+    def serving(self) -> bool:
+        return self.ready and not self.told_to_end
+
+
+class World(RuleBasedStateMachine):
+    """The processes, performing every plan and checking it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.alive: dict[int, Process] = {}
+        self.announced = 0
+        self.given_up = 0
+        self.stopped = False
+        self.listening = True
+        self.status: int | None = None
+        self.workers = 0
+
+    @initialize(workers=st.integers(1, 4), preload=st.booleans())
+    def begin(self, workers: int, preload: bool) -> None:
+        self.workers = workers
+        terms = Terms(workers, preload=preload, boot_timeout=60, graceful_timeout=30)
+        terms.worker_timeout = 20
+        self.terms = terms
+        self.roster = Roster(terms)
+        self.preload = preload
+        self.plan()
+
+    # Performing.
+
+    def plan(self) -> None:
+        for process in self.alive.values():
+            process.beat = process.beat if process.frozen else self.now
+        beats = {number: process.beat for number, process in self.alive.items() if process.slot and process.ready}
+        self.roster.watch.look(beats, self.now)
+        for action in self.roster.plan(self.now):
+            self.perform(action)
+        instant = self.roster.next_instant(self.now)
+        assert instant is None or instant > self.now, "the loop would spin"
+
+    def perform(self, action: Action) -> None:
+        if isinstance(action, ForkMold | SpawnMold | Spawn):
+            assert not self.stopped, "nothing is spawned while stopping"
+            assert action.member not in self.alive
+            self.alive[action.member] = self.spawned(action)
+        elif isinstance(action, Drain):
+            process = self.alive[action.member]
+            if process.serving and not self.stopped and process.slot <= self.workers and not process.doomed:
+                others = [other for other in self.alive.values() if other.slot == process.slot and other is not process]
+                assert any(other.serving for other in others), "its successor is ready before a worker goes"
+            process.told_to_end = True
+        elif isinstance(action, RetireMold):
+            mold = self.alive[action.member]
+            assert mold.serving
+            assert mold.slot == 0
+            mold.told_to_end = True
+        elif isinstance(action, AskStacks):
+            process = self.alive[action.member]
+            assert process.frozen or process.starting or not process.slot, "only of those that are silent or late"
+        elif isinstance(action, Cut):
+            process = self.alive[action.member]
+            process.told_to_end = process.cut = True
+        elif isinstance(action, Forget):
+            del self.alive[action.member]
+        else:
+            self.perform_for_all(action)
+
+    def perform_for_all(self, action: Action) -> None:
+        if isinstance(action, Announce):
+            self.announced += 1
+            assert not self.stopped
+            assert action.workers == self.workers == sum(process.serving for process in self.alive.values() if process.slot)
+        elif isinstance(action, GiveUp):
+            self.given_up += 1
+            assert not self.announced, "a server that once ran never gives up"
+        elif isinstance(action, CloseListeners):
+            assert self.listening
+            self.stopped, self.listening = True, False
+        elif isinstance(action, Exit):
+            assert self.stopped
+            assert not self.alive
+            self.status = action.status
+
+    def spawned(self, action: ForkMold | SpawnMold | Spawn) -> Process:
+        if isinstance(action, ForkMold):
+            return Process(0, 0)
+        mold = self.alive[action.origin if isinstance(action, SpawnMold) else action.mold]
+        assert mold.serving, "only a mold that is ready forks"
+        assert mold.slot == 0
+        if isinstance(action, SpawnMold):
+            assert mold.generation == 0
+            return Process(0, action.generation)
+        assert mold.generation == (action.generation if self.preload else 0)
+        return Process(action.slot, action.generation)
+
+    def pick(self, data: st.DataObject) -> int:
+        return data.draw(st.sampled_from(sorted(self.alive)))
+
+    # What may happen.
+
+    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 5.0, 11.0, 61.0]))
+    def time_passes(self, seconds: float) -> None:
+        """No further than the roster has asked to be woken."""
+        instant = self.roster.next_instant(self.now)
+        self.now = self.now + seconds if instant is None else min(self.now + seconds, instant)
+        self.plan()
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def one_advances(self, data: st.DataObject) -> None:
+        """Born, or ready."""
+        self.advance(self.pick(data))
+        self.plan()
+
+    def advance(self, number: int) -> None:
+        process = self.alive[number]
+        if not process.born:
+            process.born = True
+            self.roster.on_spawned(number, 5000 + number)
+        elif not process.ready and not process.failed:
+            process.ready = True
+            self.roster.on_ready(number, self.now)
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def one_fails(self, data: st.DataObject) -> None:
+        number = self.pick(data)
+        process = self.alive[number]
+        if not process.ready:
+            process.failed = True
+            self.roster.on_failed(number, "broken", "details", self.now)
+            self.plan()
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def one_dies(self, data: st.DataObject) -> None:
+        self.die(self.pick(data))
+        self.plan()
+
+    def die(self, number: int) -> None:
+        del self.alive[number]
+        self.roster.on_gone(number, "was killed by SIGKILL", self.now)
+
+    @precondition(lambda self: any(process.serving and process.slot for process in self.alive.values()))
+    @rule(data=st.data())
+    def one_drains_by_itself(self, data: st.DataObject) -> None:
+        serving = sorted(number for number, process in self.alive.items() if process.serving and process.slot)
+        number = data.draw(st.sampled_from(serving))
+        self.alive[number].told_to_end = True
+        self.roster.on_draining(number, self.now)
+        self.plan()
+
+    @precondition(lambda self: any(process.serving and process.slot for process in self.alive.values()))
+    @rule(data=st.data())
+    def one_wishes_its_end(self, data: st.DataObject) -> None:
+        serving = sorted(number for number, process in self.alive.items() if process.serving and process.slot)
+        number = data.draw(st.sampled_from(serving))
+        self.alive[number].doomed = True
+        self.roster.on_doomed(number, "it wishes so", self.now)
+        self.plan()
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def one_is_spent(self, data: st.DataObject) -> None:
+        self.roster.on_spent(self.pick(data), "it is old")
+        self.plan()
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def one_freezes_or_thaws(self, data: st.DataObject) -> None:
+        process = self.alive[self.pick(data)]
+        process.frozen = not process.frozen
+        self.plan()
+
+    @rule()
+    def restart(self) -> None:
+        self.roster.restart()
+        self.plan()
+
+    @rule()
+    def grow(self) -> None:
+        self.roster.grow()
+        self.workers += not self.stopped
+        self.plan()
+
+    @rule()
+    def shrink(self) -> None:
+        self.roster.shrink(self.now)
+        if not self.stopped and self.workers > 1:
+            self.workers -= 1
+        self.plan()
+
+    @precondition(lambda self: self.announced or self.given_up)
+    @rule()
+    def stop(self) -> None:
+        self.roster.stop(self.now)
+        self.plan()
+
+    # What must always hold.
+
+    @invariant()
+    def no_slot_has_two_on_their_way(self) -> None:
+        slots = [process.slot for process in self.alive.values() if process.slot and process.starting and not process.failed]
+        assert len(slots) == len(set(slots)), slots
+
+    @invariant()
+    def workers_that_finish_do_not_pile_up(self) -> None:
+        """At most two of each slot: also after workers that were told to end by others, and while slots come and go."""
+        slots = [process.slot for process in self.alive.values() if process.slot and not process.cut]
+        assert len(slots) <= 2 * max([self.workers, *slots]), slots
+
+    @invariant()
+    def there_is_one_mold_for_each_generation(self) -> None:
+        molds = [process.generation for process in self.alive.values() if not process.slot and not process.told_to_end]
+        assert len(molds) == len(set(molds)), molds
+
+    def teardown(self) -> None:
+        """Left to a world where all goes well, it comes to rest; then it stops."""
+        if not hasattr(self, "roster"):
+            return
+        self.settle()
+        if not self.stopped:
+            serving = [process for process in self.alive.values() if process.serving and process.slot]
+            assert sorted(process.slot for process in serving) == list(range(1, self.workers + 1))
+            assert self.roster.phase is Phase.RUNNING
+            self.roster.restart()
+            self.plan()
+            self.settle()
+            serving = [process for process in self.alive.values() if process.serving and process.slot]
+            assert len({process.generation for process in serving}) == 1, "all are of the newest code"
+            self.roster.stop(self.now)
+            self.plan()
+            self.settle()
+        assert self.status is not None
+
+    def settle(self) -> None:
+        # Nothing freezes any more, so nobody needs to be watched, which never comes to rest.
+        self.roster.watch.timeout = self.terms.worker_timeout = 0
+        for _ in range(400):
+            for number, process in list(self.alive.items()):
+                if process.told_to_end or process.failed:
+                    self.die(number)
+                else:
+                    self.advance(number)
+            before = self.roster.next_instant(self.now)
+            self.plan()
+            if self.status is not None:
+                return
+            if before is not None and all(process.serving for process in self.alive.values()):
+                self.now = max(self.now, before)
+                self.plan()
+            elif before is None and self.roster.next_instant(self.now) is None:
+                return
+        raise AssertionError("it does not come to rest")
+
+
+TestRoster = World.TestCase
+TestRoster.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)

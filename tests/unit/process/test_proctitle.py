@@ -1,0 +1,58 @@
+"""starman.process.proctitle, seen through /proc as ps sees it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from starman.process import proctitle
+from starman.process.proctitle import set_title
+from tests.unit.process.forked import run_forked
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="titles are shown on Linux only")
+
+
+def titled(text: str) -> str:
+    """The command line and the short name of a process with that title."""
+
+    def in_child() -> str:
+        set_title(text)
+        return repr((Path("/proc/self/cmdline").read_bytes(), Path("/proc/self/comm").read_text()))
+
+    return run_forked(in_child)
+
+
+def test_the_title_replaces_the_command_line_and_nothing_of_it_remains() -> None:
+    room = len(Path("/proc/self/cmdline").read_bytes())
+    expected = b"starman mold a"[: room - 1].ljust(room, b"\0")
+    assert titled("starman mold a") == repr((expected, "starman mold a\n"))
+
+
+def test_a_title_that_is_too_long_is_cut_off_and_the_environment_stays() -> None:
+    def in_child() -> str:
+        before = Path("/proc/self/environ").read_bytes()
+        room = len(Path("/proc/self/cmdline").read_bytes())
+        set_title("starman worker " + "é" * 10_000)
+        shown = Path("/proc/self/cmdline").read_bytes()
+        assert shown.endswith(b"\0")
+        assert len(shown) == room
+        assert Path("/proc/self/environ").read_bytes() == before
+        return "fine"
+
+    assert run_forked(in_child) == "fine"
+
+
+@pytest.mark.parametrize("text", ["", "nul\0nul", "\udc80", "starman worker 3 -e 'lambda e, s: 1'"])
+def test_no_text_is_a_problem(text: str) -> None:
+    assert titled(text)
+
+
+def test_whatever_the_system_refuses_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(proctitle.os, "open", refuse)
+    monkeypatch.setattr(proctitle, "_set_short_name", refuse)
+    set_title("starman")

@@ -1,0 +1,107 @@
+"""starman.process.worker.copy_on_write: what is settled stays correct, and what an application drops is still finalized."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import weakref
+from typing import Any
+
+import pytest
+
+from starman.process.worker import copy_on_write
+from tests.unit.process.forked import run_forked
+
+
+class Connection:
+    """Something whose end matters."""
+
+
+def holders_of(connection: Connection) -> list[Any]:
+    """A list, a tuple, a dictionary, a closure and a default that keep it."""
+    return [[connection], (connection,), {"it": connection}, lambda: connection, lambda it=connection: it]
+
+
+def some_function() -> str:
+    return "a name of some length"
+
+
+def test_settled_objects_are_frozen_and_new_ones_collected() -> None:
+    def in_child() -> object:
+        copy_on_write.settle()
+        frozen = gc.get_freeze_count()
+        circle: list[object] = [Connection()]
+        circle.append(circle)
+        end = weakref.ref(circle[0])
+        del circle
+        gc.collect()
+        return frozen > 1000 and end() is None and gc.isenabled()
+
+    assert run_forked(in_child) == "True"
+
+
+def test_what_is_dropped_after_it_was_settled_is_finalized() -> None:
+    def in_child() -> object:
+        holders = holders_of(Connection())
+        ends = [weakref.ref(holder) for holder in (holders[0][0], *holders[3:])]
+        copy_on_write.settle()
+        holders.clear()
+        return [end() is None for end in ends]
+
+    assert run_forked(in_child) == "[True, True, True]"
+
+
+def test_new_objects_are_put_into_fresh_pools() -> None:
+    # In a process of its own: after many tests this one has more holes than a mold ever will.
+    script = """
+from starman.process.worker import copy_on_write
+copy_on_write.settle()
+blocks = [bytes(320 - 33) for _ in range(40)]
+print(len({id(block) // 16_384 for block in blocks}) <= 2)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_the_filling_is_bounded_with_any_allocator() -> None:
+    script = "from starman.process.worker import copy_on_write; print(sum(map(sys.getsizeof, copy_on_write._fill_holes())))"
+    for allocator in ("pymalloc", "malloc"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import sys; {script}"],
+            env={**os.environ, "PYTHONMALLOC": allocator},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert int(done.stdout) < 2_000_000
+
+
+def test_large_data_is_given_back() -> None:
+    def in_child() -> object:
+        data = [b"x" * 5000, "y" * 5000]
+        counts = [sys.getrefcount(item) for item in data]
+        copy_on_write.settle()
+        return counts == [sys.getrefcount(item) for item in data]
+
+    assert run_forked(in_child) == "True"
+
+
+def test_code_names_and_classes_are_constant() -> None:
+    def in_child() -> object:
+        copy_on_write.settle()
+        things = (some_function, some_function.__code__, some_function(), Connection, "_quite_a_name_")
+        return [sys.getrefcount(thing) == 0xFFFF_FFFF for thing in things]
+
+    assert run_forked(in_child) == str([sys.version_info >= (3, 12)] * 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("version_info", (3, 14, 0)), ("abiflags", "t"), ("byteorder", "big"), ("maxsize", 2**31), ("getobjects", len)],
+)
+def test_other_interpreters_are_left_alone(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
+    monkeypatch.setattr(sys, name, value, raising=False)
+    assert not copy_on_write._can_immortalize()

@@ -1,0 +1,37 @@
+"""starman.process.worker.mold: a process with threads is never forked. All else of it is tested with real molds."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from starman.process.worker import mold as module
+
+
+class Failing:
+    """A service whose rehearsal goes wrong."""
+
+    @classmethod
+    def rehearse(cls, threads: int) -> None:
+        raise ValueError("the machine is too busy")
+
+
+class Fine:
+    @classmethod
+    def rehearse(cls, threads: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("service", [Failing, Fine])
+def test_threads_that_a_rehearsal_leaves_end_the_mold(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    with pytest.raises(RuntimeError, match="have not ended"):
+        module._rehearse(service, 1)
+
+
+def test_a_rehearsal_that_fails_costs_memory_only(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    module._rehearse(Failing, 1)  # type: ignore[arg-type]
+    assert "too busy" in capfd.readouterr().err

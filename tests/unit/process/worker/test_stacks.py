@@ -1,0 +1,197 @@
+"""starman.process.worker.stacks and stackpipe: dumps of `faulthandler` as entries that can be read."""
+
+from __future__ import annotations
+
+import errno
+import faulthandler
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+import starman
+from starman.process.channel import Channel
+from starman.process.master import stack_pipe as module
+from starman.process.master.links import Link
+from starman.process.master.stack_pipe import StackReports, log_own_stacks, open_pipe
+from starman.process.worker.stacks import arranged
+
+OWN = os.path.dirname(starman.__file__)
+LIB = "/usr/lib/python3.12"
+
+
+def frame(path: str, function: str, line: int = 7) -> str:
+    return f'  File "{path}", line {line} in {function}'
+
+
+BOOTSTRAP = [frame(f"{LIB}/threading.py", name) for name in ("run", "_bootstrap_inner", "_bootstrap")]
+POOL = [frame(f"{OWN}/serving/executors/pool.py", "_work"), *BOOTSTRAP]
+LOOP = [frame(f"{LIB}/asyncio/runners.py", "run"), frame(f"{LIB}/site-packages/anyio/_backends/_asyncio.py", "run")]
+RUNNING = [frame(f"{OWN}/wsgi/call.py", "run"), frame(f"{OWN}/serving/executors/pool.py", "_run"), *POOL]
+
+
+def dump(*threads: list[str], current: int = -1) -> str:
+    heads = [
+        f"{'Current thread' if n == current else 'Thread'} 0x{n:016x} (most recent call first):" for n in range(len(threads))
+    ]
+    return "\n\n".join("\n".join([head, *frames]) for head, frames in zip(heads, threads, strict=True)) + "\n"
+
+
+def test_application_frames_come_first_and_idle_threads_are_one_line() -> None:
+    application = [
+        frame(f"{LIB}/socket.py", "recv"),
+        frame("/srv/shop/report.py", "totals"),
+        frame("/venv/flask/app.py", "__call__"),
+    ]
+    ours = [frame(f"{OWN}/serving/connection.py", "data_received"), *LOOP]
+    text = arranged(
+        dump(POOL, ours, POOL, [*application, *RUNNING], [frame(f"{OWN}/serving/accepting/exclusive.py", "_wait"), *BOOTSTRAP])
+    )
+    assert text.splitlines() == [
+        "Thread 0x0000000000000003 (most recent call first):",
+        *application,
+        "Thread 0x0000000000000001 (most recent call first):",
+        *ours,
+        "waiting for work: 2 threads of the pool, the thread that waits for connections",
+    ]
+
+
+def test_of_several_dumps_each_thread_is_shown_once() -> None:
+    """They cannot be told apart when they come at the same time."""
+    first, second = frame("/srv/app.py", "first"), frame("/srv/app.py", "second")
+    text = arranged(dump(POOL, [first, *RUNNING]) + dump([second, *RUNNING], POOL, current=0))
+    assert text.splitlines() == [
+        "Current thread 0x0000000000000000 (most recent call first):",
+        second,
+        "waiting for work: 1 thread of the pool",
+    ]
+
+
+def test_what_is_about_no_thread_is_kept() -> None:
+    threads = dump([frame("/srv/app.py", "app")], LOOP, current=0)
+    text = f"Fatal Python error: Segmentation fault\n\n{threads}\nExtension modules: a, b (total: 2)\n"
+    assert arranged(text).splitlines() == [
+        "Fatal Python error: Segmentation fault",
+        "Extension modules: a, b (total: 2)",
+        "Current thread 0x0000000000000000 (most recent call first):",
+        frame("/srv/app.py", "app"),
+        "waiting for work: the event loop (waiting, or in native code)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "rubbish",
+        "  File",
+        'Thread 0x1\n  File "x", line 1',
+        "Thread 0x1 (most recent call first):\n  <no Python frame>",
+    ],
+)
+def test_anything_else_stays_as_it_is(text: str) -> None:
+    assert arranged(text).split() == text.split()
+
+
+def _get(work: queue.Queue[None]) -> None:
+    work.get()
+
+
+@contextmanager
+def idle_threads() -> Iterator[None]:
+    """One of an executor, and one that waits for a queue in a function of its own."""
+    work: queue.Queue[None] = queue.Queue()
+    waiter = threading.Thread(target=_get, args=(work,))
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(int).result()
+        waiter.start()
+        try:
+            yield
+        finally:
+            work.put(None)
+            waiter.join()
+
+
+def test_a_real_dump() -> None:
+    reader, writing = open_pipe()
+    with idle_threads():
+        faulthandler.dump_traceback(writing)
+        assert reader.read()
+    os.close(writing)
+    assert not reader.read()
+    reader.close()
+    text = arranged(reader.take())
+    assert "waiting for work: 1 thread of an executor" in text
+    assert f'File "{__file__}"' in text
+    assert "_bootstrap" not in text
+
+
+def test_a_dump_is_logged_as_one_entry_when_nothing_more_comes(capfd: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = Channel.pair()
+    link = Link(1, ours)
+    link.slot, link.pid = 3, 4712
+    link.stacks, writing = open_pipe()
+    reports = StackReports([link], lambda link, now: f" while serving GET /{link.number}")
+    now = time.monotonic()
+    os.write(writing, dump(POOL, [frame("/srv/app.py", "first"), *RUNNING]).encode())
+    assert reports.instants() == []
+    link.stacks.read()
+    (due,) = reports.instants()
+    reports.tell(now)
+    os.write(writing, dump([frame("/srv/app.py", "second"), *RUNNING]).encode())
+    link.stacks.read()
+    assert link.stacks.due is not None
+    assert link.stacks.due >= due
+    reports.tell(link.stacks.due)
+    assert reports.instants() == []
+    reports.tell_last(link, now)
+    entry = capfd.readouterr().err
+    assert entry.count("[INFO] stacks of worker 3 (4712) while serving GET /1\n  Thread 0x") == 1
+    assert "app.py" in entry
+    assert all(line.startswith(("[", "  ")) for line in entry.splitlines())
+    os.write(writing, b"Fatal Python error: Aborted\n")
+    os.close(writing)
+    reports.tell_last(link, now)
+    assert "[ERROR] stacks of worker 3 (4712) while serving GET /1\n  Fatal Python error: Aborted\n" in capfd.readouterr().err
+    link.stacks.close()
+    ours.close()
+    theirs.close()
+
+
+def test_a_process_that_writes_without_end_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_BYTES", 10_000)
+    reader, writing = open_pipe()
+    now = begun = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    for _ in range(20):
+        os.write(writing, b"x" * 1000)
+        reader.read()
+        now += 0.09
+    assert reader.due == begun + module._LONGEST, "although there was no pause"
+    assert len(reader.take()) == 10_000
+    os.close(writing)
+    reader.close()
+
+
+def test_own_stacks(capfd: pytest.CaptureFixture[str]) -> None:
+    log_own_stacks("this test")
+    text = capfd.readouterr().err
+    assert "[INFO] stacks of this test\n" in text
+    assert f'File "{__file__}"' in text
+
+
+def test_own_stacks_without_a_descriptor(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A signal handler of the master logs them: an exception would go off at any place of its loop."""
+
+    def none_is_left() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(module, "open_pipe", none_is_left)
+    log_own_stacks("this test")
+    assert "[ERROR] the stacks of this test cannot be shown: Too many open files\n" in capfd.readouterr().err

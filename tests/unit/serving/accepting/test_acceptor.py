@@ -1,0 +1,298 @@
+"""serving.accepting.acceptor: listeners for which no descriptor is left, and UNIX ones. Accepting is tested in whole services."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from starman.config.kinds import AUTO
+from starman.serving.accepting import acceptor as module
+from starman.serving.accepting.acceptor import Acceptor
+from starman.serving.connection import Connection
+from starman.serving.shortage import ShortageLog
+from tests.functional.support.wire import NoResponseError
+from tests.unit.serving.running import SECONDS, Running
+
+NUMBER = 7
+
+
+class Listener:
+    """Has a connection for whoever has a descriptor for it; counts who tries."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    def accept(self) -> Any:
+        self.tries += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def fileno(self) -> int:
+        return NUMBER
+
+
+class Watch:
+    """The listeners in whose line the worker stands."""
+
+    def __init__(self) -> None:
+        self.lines: set[int] = set()
+        self.joined = asyncio.Event()
+
+    def join(self, descriptor: int) -> None:
+        self.lines.add(descriptor)
+        self.joined.set()
+
+    def leave(self, descriptor: int) -> None:
+        self.lines.discard(descriptor)
+
+
+def crowded_acceptor(
+    listener: Listener, watch: Watch, *, wait: float = 60.0, own: int = 0, fewest: int | None = None
+) -> Acceptor:
+    """Its requests wait long for a thread, and so do its siblings'; unless told otherwise. `own`: how many connections it has."""
+    pool = SimpleNamespace(longest_wait=lambda now: wait, welcome=lambda: None)
+    shared = SimpleNamespace(
+        pool=pool,
+        connections=set(range(own)),
+        doomed=False,
+        draining=False,
+        on_harakiri=None,
+        max_connections=AUTO,
+        shortages=ShortageLog(),
+    )
+    siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: fewest, alone=lambda: False)
+    made = Acceptor(cast("Any", shared), threads=1, multiprocess=True, tls=cast("Any", "tls"), siblings=cast("Any", siblings))
+    made._watch = cast("Any", watch)
+    made._listeners[NUMBER] = cast("Any", (listener, None))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("wait", "own", "fewest", "taken"),
+    [
+        (0.0, 5, 5, 3),  # as many as give no lead
+        (0.0, 5, 2, 1),  # it was woken: one in any case
+        (0.0, 5, 90, 16),
+        (0.0, 5, None, 16),  # no sibling would have them
+        (0.01, 5, 90, 1),  # its own threads are busy
+        (0.01, 5, None, 1),  # and everybody else's: one of them may be free in a moment
+    ],
+)
+def test_how_many_are_taken_at_once(
+    wait: float, own: int, fewest: int | None, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        acceptor = crowded_acceptor(Listener(), Watch(), wait=wait, own=own, fewest=fewest)
+        asked: list[int] = []
+        monkeypatch.setattr(Acceptor, "_accept", lambda self, listener, factory, most: bool(asked.append(most)))
+        acceptor._accept_in_turn(NUMBER)
+        assert asked == [taken]
+
+    asyncio.run(main())
+
+
+def test_a_listener_without_a_descriptor_for_it_has_its_pause_whoever_looks_again(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(module, "_PAUSE", 60.0)
+        listener, watch = Listener(), Watch()
+        acceptor = crowded_acceptor(listener, watch)
+        acceptor._accept_in_turn(NUMBER)
+        for _ in range(3):
+            acceptor._look_again()
+        acceptor._review.cancel()  # type: ignore[union-attr]
+        acceptor._review = None
+        acceptor.tick()
+        assert watch.lines == set()
+        # A wake-up that was on its way already.
+        acceptor._accept_in_turn(NUMBER)
+        assert watch.lines == set()
+        assert listener.tries == 1
+        acceptor._shared.shortages.close()
+        assert capfd.readouterr().err.count("Too many open files") == 1
+        acceptor._review.cancel()
+
+    asyncio.run(main())
+
+
+def test_after_the_pause_it_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(module, "_PAUSE", 0.01)
+        listener, watch = Listener(), Watch()
+        acceptor = crowded_acceptor(listener, watch)
+        for tries in (1, 2):
+            watch.joined.clear()
+            acceptor._accept_in_turn(NUMBER)
+            assert (watch.lines, listener.tries) == (set(), tries)
+            await asyncio.wait_for(watch.joined.wait(), SECONDS)
+            assert watch.lines == {NUMBER}
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_is_alone_looks_by_its_loop_until_it_has_siblings(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            watch, number = Watch(), listener.fileno()
+            acceptor = crowded_acceptor(Listener(), watch, wait=0.0)
+            siblings: Any = acceptor._siblings
+            taken: list[int] = []
+            acceptor._listeners = {number: (listener, cast("Any", None))}
+
+            def accept(*_: object) -> bool:
+                with contextlib.suppress(BlockingIOError):
+                    taken.append(listener.accept()[0].detach())
+                return True
+
+            listener.setblocking(False)
+            monkeypatch.setattr(Acceptor, "_accept", accept)
+
+            async def is_taken(wanted: int) -> bool:
+                with socket.create_connection(listener.getsockname()):
+                    until = time.monotonic() + SECONDS
+                    while len(taken) < wanted and time.monotonic() < until:
+                        await asyncio.sleep(0.001)
+                return len(taken) == wanted
+
+            acceptor._look_at(number)
+            assert watch.lines == {number}
+            for turn in range(3):
+                siblings.alone = lambda: True
+                for _ in range(module._ALONE_TICKS - 1):
+                    acceptor.tick()
+                    assert watch.lines == {number}, "others may be about to start"
+                for _ in range(2):
+                    acceptor.tick()
+                    assert watch.lines == set()
+                    assert await is_taken(len(taken) + 1)
+                # A wake-up that was on its way already, and what a crowded moment has put off.
+                acceptor._accept_in_turn(number) if turn == 1 else acceptor._look_again()
+                assert watch.lines == set()
+                siblings.alone = lambda: False
+                acceptor.tick()
+                assert watch.lines == {number}
+                assert not asyncio.get_running_loop().remove_reader(number), "both would take"
+            for descriptor in taken:
+                os.close(descriptor)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("secure", "port"), [(False, "80"), (True, "443")])
+def test_a_unix_listener_has_the_port_of_its_scheme(secure: bool, port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(module, "Handshake" if secure else "Connection", lambda *arguments: arguments[2])
+        acceptor = crowded_acceptor(Listener(), Watch())
+        with socket.socket(socket.AF_UNIX) as sock:
+            environ: Any = acceptor._factory(sock, secure)(sock, "")
+        scheme = "https" if secure else "http"
+        assert (environ["wsgi.url_scheme"], environ["SERVER_NAME"], environ["SERVER_PORT"]) == (scheme, "localhost", port)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("use_uvloop", [True, False])
+def test_a_connection_that_cannot_be_made_costs_no_other(
+    use_uvloop: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A defect of ours, in the making of the first two."""
+    failures = iter((ZeroDivisionError("ours"), ZeroDivisionError("ours")))
+
+    class Broken(Connection):
+        __slots__ = ()
+
+        def __init__(self, *arguments: Any) -> None:
+            for failure in failures:
+                raise failure
+            super().__init__(*arguments)
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"made"]
+
+    monkeypatch.setattr(module, "Connection", Broken)
+    with Running(application, use_uvloop=use_uvloop) as running:
+        for _ in range(2):
+            with running.client() as client:
+                client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                with pytest.raises(NoResponseError):
+                    client.read()
+        with running.client() as client:
+            assert client.get("/").body == b"made"
+    assert capfd.readouterr().err.count("a connection could not be made") == 2
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EEXIST, errno.ENOTSOCK])
+@pytest.mark.parametrize("where", ["accept", "connect", "join", "watch"])
+def test_an_error_that_comes_back_has_the_process_replaced(number: int, where: str) -> None:
+    """As when an application has closed a descriptor of the loop's: no further connection would be served."""
+
+    def fail(*arguments: object) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    async def fail_later() -> None:
+        fail()
+
+    async def main() -> None:
+        acceptor = crowded_acceptor(Listener(), Watch())
+        given_up: list[str] = []
+        acceptor._siblings.give_up = given_up.append  # type: ignore[union-attr, method-assign]
+        for _ in range(3):
+            if where == "accept":
+                accepting = cast("Any", SimpleNamespace(accept=fail, fileno=lambda: NUMBER))
+                assert not acceptor._accept(accepting, cast("Any", None))
+            elif where == "connect":
+                with socket.socket() as sock:
+                    acceptor._pending += 1
+                    acceptor._go_on(fail_later(), sock)
+                    assert sock.fileno() == -1
+            elif where == "join":
+                acceptor._watch = cast("Any", SimpleNamespace(join=fail))
+                acceptor._look_at(NUMBER)
+            else:
+                acceptor._give_up(module._NO_WAIT, OSError(number, os.strerror(number)))
+        assert len(given_up) == 1
+        assert os.strerror(number) in given_up[0]
+        assert acceptor._shared.doomed
+        assert acceptor._shared.draining
+        assert acceptor._pending == 0
+
+    asyncio.run(main())
+
+
+def test_a_client_that_has_gone_again_is_no_reason(capfd: pytest.CaptureFixture[str]) -> None:
+    async def fail(number: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async def main() -> None:
+        acceptor = crowded_acceptor(Listener(), Watch())
+        for number in (errno.ENOTCONN, errno.ECONNRESET, errno.EINVAL):
+            with socket.socket() as sock:
+                acceptor._pending += 1
+                acceptor._go_on(fail(number), sock)
+        assert not acceptor._shared.doomed
+
+    asyncio.run(main())
+    assert capfd.readouterr().err == ""
+
+
+def test_without_others_it_is_said_once_in_a_while(capfd: pytest.CaptureFixture[str]) -> None:
+    """`serve` has no process that takes its place."""
+
+    async def main() -> None:
+        acceptor = crowded_acceptor(Listener(), Watch())
+        acceptor._siblings = None
+        for _ in range(3):
+            acceptor._give_up(module._NO_WAIT, OSError(errno.EBADF, os.strerror(errno.EBADF)))
+        assert not acceptor._shared.doomed
+
+    asyncio.run(main())
+    assert capfd.readouterr().err.count("this server cannot go on, and should be restarted: it cannot wait for connections") == 1

@@ -1,0 +1,195 @@
+"""starman.serving.accepting.exclusive: of several who wait on one listener, one is woken, and then the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import select
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from starman.serving.accepting import exclusive
+from starman.serving.accepting.exclusive import ExclusiveWatch
+
+pytestmark = pytest.mark.skipif(not exclusive.available, reason="needs EPOLLEXCLUSIVE, which is Linux's")
+
+SECONDS = 20.0
+
+
+def _call(callback: Callable[..., object], argument: object) -> None:
+    callback(argument)
+
+
+def _never(error: Exception) -> None:
+    raise AssertionError(error)
+
+
+class Waiting:
+    """One of several processes, as far as the kernel knows."""
+
+    def __init__(self, name: str, woken: queue.Queue[tuple[str, int]]) -> None:
+        self.watch = ExclusiveWatch(
+            lambda descriptor: woken.put((name, descriptor)), lambda ready, descriptor: ready(descriptor), lambda error: None
+        )
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        made.setblocking(False)
+        yield made
+
+
+@pytest.fixture
+def woken() -> queue.Queue[tuple[str, int]]:
+    return queue.Queue()
+
+
+@pytest.fixture
+def three(woken: queue.Queue[tuple[str, int]]) -> Iterator[list[Waiting]]:
+    made = [Waiting(name, woken) for name in "abc"]
+    yield made
+    for each in made:
+        each.watch.stop()
+
+
+def connect(listener: socket.socket) -> None:
+    with socket.create_connection(listener.getsockname()):
+        pass
+
+
+def test_each_in_its_turn(listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]) -> None:
+    by_name = dict(zip("abc", three, strict=True))
+    for each in three:
+        each.watch.join(listener.fileno())
+    accepted: Counter[str] = Counter()
+    times = 0
+    for _ in range(60):
+        connect(listener)
+        while True:
+            name, descriptor = woken.get(timeout=SECONDS)
+            times += 1
+            assert descriptor == listener.fileno()
+            with contextlib.suppress(BlockingIOError):
+                listener.accept()[0].close()
+                accepted[name] += 1
+                by_name[name].watch.join(listener.fileno())
+                break
+            by_name[name].watch.join(listener.fileno())
+    # A thread that is still on its way to its wait does not count as waiting, and may look all the same: hence not 20 and 60.
+    assert all(count >= 10 for count in accepted.values()), accepted
+    assert times < 90
+
+
+def test_who_has_left_is_not_woken(listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]) -> None:
+    for each in three:
+        each.watch.join(listener.fileno())
+        each.watch.join(listener.fileno())  # once is enough
+    three[0].watch.leave(listener.fileno())
+    three[0].watch.leave(listener.fileno())
+    connect(listener)
+    assert woken.get(timeout=SECONDS)[0] == "b"
+
+
+def test_who_joins_later_finds_what_waits(
+    listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]
+) -> None:
+    connect(listener)
+    three[2].watch.join(listener.fileno())
+    assert woken.get(timeout=SECONDS)[0] == "c"
+
+
+def test_a_closed_loop_ends_the_thread(listener: socket.socket) -> None:
+    said: queue.Queue[str] = queue.Queue()
+
+    def post(ready: object, descriptor: int) -> None:
+        said.put("posted")
+        raise RuntimeError("the loop is closed")
+
+    watch = ExclusiveWatch(lambda descriptor: None, post, _never)
+    watch.join(listener.fileno())
+    connect(listener)
+    assert said.get(timeout=SECONDS) == "posted"
+    watch.stop()
+
+
+def test_a_listener_that_is_closed_while_it_is_reported_is_left_without_an_error(woken: queue.Queue[tuple[str, int]]) -> None:
+    """A drain closes listeners behind the back of the thread: it must live, and tell of the others."""
+    held, told = threading.Event(), threading.Event()
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
+        first, *others, last = listeners
+
+        def post(_: object, descriptor: int) -> None:
+            if descriptor == first.fileno():
+                told.set()
+                assert held.wait(SECONDS)
+            elif others:
+                # Both were reported at once: the one whose turn comes next is closed before it.
+                listener = next(each for each in others if each.fileno() != descriptor)
+                others.clear()
+                listener.close()
+            woken.put(("", descriptor))
+
+        watch = ExclusiveWatch(lambda descriptor: None, post, _never)
+        stack.callback(watch.stop)
+        stack.callback(held.set)
+        for listener in listeners[:3]:
+            connect(listener)
+        watch.join(first.fileno())
+        assert told.wait(SECONDS)
+        for listener in others:
+            watch.join(listener.fileno())
+        held.set()
+        for _ in range(3):
+            woken.get(timeout=SECONDS)
+        watch.join(last.fileno())
+        connect(last)
+        assert woken.get(timeout=SECONDS) == ("", last.fileno())
+
+
+def test_a_thread_that_cannot_wait_any_more_says_so(listener: socket.socket) -> None:
+    """Its epoll was closed, or a listener was while the kernel still tells of it: the thread must not spin."""
+    said: queue.Queue[object] = queue.Queue()
+
+    def lost(error: Exception) -> None:
+        said.put(error)
+
+    def post(callback: object, argument: object) -> None:
+        if callback is lost:
+            said.put(argument)
+
+    # By another descriptor the open socket lives on, and the kernel keeps telling of the closed one.
+    watched = listener.dup()
+    watch = ExclusiveWatch(lambda descriptor: None, post, lost)
+    watch.join(watched.fileno())
+    watched.close()
+    connect(listener)
+    error = said.get(timeout=SECONDS)
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EBADF
+    assert said.empty()
+    for descriptor in watch.descriptors():
+        os.close(descriptor)
+    watch._epoll = select.epoll()
+    watch._epoll.close()
+
+
+def test_what_cannot_be_joined_is_an_error(listener: socket.socket) -> None:
+    watch = ExclusiveWatch(lambda descriptor: None, lambda *_: None, lambda error: None)
+    watch.join(listener.fileno())
+    watch.join(listener.fileno())
+    assert watch.leave(listener.fileno())
+    assert not watch.leave(listener.fileno())
+    closed = listener.dup()
+    number = closed.fileno()
+    closed.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        watch.join(number)
+    watch.stop()

@@ -1,0 +1,473 @@
+"""serving.executors.pool and outbox, as a model: every order in which the steps of the loop and of two threads can follow.
+
+A step is what the interpreter may not interrupt, and what others can see: one look at, or one change of, something shared. Each
+step of the model names the line of the code that it stands for; whoever changes the order of lines there changes it here. Time is
+left out: a slice of a park may end at any moment, POOL may be over at any moment, and a request may arrive at any moment.
+
+What is checked, in every state that can be reached:
+
+- Where nothing can happen any more, every exchange was run, once, every thread sleeps (or has ended, after a stop), and no
+  response is held back.
+- The loop does not turn in circles, taking turns without waiting, while no thread does anything.
+- No slice of a park passes while a call waits that was posted: its poster would have unparked the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import NamedTuple
+
+import pytest
+
+# MOST_POLLS of the model, and how many there are at most when a connection is accepted, which may happen before each. What a poll
+# brings is free anyway, so one stands for all.
+MOST_POLLS = 1
+MOST_FOR_ARRIVALS = 2
+
+# What an exchange does, by its letter.
+RETURNS = "r"
+BLOCKS = "b"  # until all others are finished and answered: so one thread has to be left for them, and somebody empty the outbox
+POSTS = "p"  # and waits until the loop has called what it posted, as a thread that streams does
+CHAINS = "c"  # gives the next exchange of its connection, which is an "r"
+GATHERS = "g"  # holds a block back, then blocks until somebody has written it
+CLOSES = "e"  # the response may be held back, and its close() blocks until somebody has written it
+
+WITHIN_A_PARK = ("wake for the park", "parked", "gate")
+
+
+class Mistake(Enum):
+    """A way to get the code wrong. The model has to find each, or it is the model that is wrong."""
+
+    LOOKS_BEFORE_IT_LIES_DOWN = auto()
+    WAKES_BEFORE_IT_QUEUES = auto()
+    LOOKS_BEFORE_IT_STOPS_ASKING = auto()
+    TAKES_TURNS_WHILE_ALL_ARE_AWAKE = auto()
+    FORGETS_THE_QUEUE_AFTER_A_PARK = auto()
+    STOPS_AFTER_IT_WAKES = auto()
+    FORGETS_WHAT_WAS_POSTED = auto()
+    ENDS_WITHOUT_ANOTHER_LOOK = auto()
+    FORGETS_THE_OUTBOX_AFTER_A_PARK = auto()
+    FORGETS_THE_OUTBOX_WITHOUT_A_PARK = auto()
+    GATHERS_WITHOUT_ANOTHER_LOOK = auto()
+    LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH = auto()
+
+
+class Thread(NamedTuple):
+    """One thread: `at` is the step it takes next."""
+
+    at: str = "bell"
+    then: str = "ask"  # where it goes on after _sleep (or after a post)
+    exchange: str = ""
+    rung: bool = False  # whether its bell is released
+
+
+class State(NamedTuple):
+    """Everything that can differ. The names are the Pool's, `ready` is what the loop calls next."""
+
+    threads: tuple[Thread, ...]
+    at: str = "loop"
+    idle: tuple[int, ...] = ()
+    queue: str = ""
+    ready: tuple[str, ...] = ()
+    coming: str = ""
+    unfinished: int = 0
+    parked: bool = False
+    gate: bool = False  # whether it is open
+    asked: bool = False
+    posted: bool = False
+    stopped: bool = False
+    turn_due: bool = False
+    polls: int = 0
+    seen: int = 0
+    pool_mode: bool = False
+    progress: bool = False  # whether an exchange was finished since the last slice
+    to_wake: int = 0
+    blocked: bool = False
+    held: bool = False  # whether responses or blocks are held back
+    watched: bool = False
+    called: int = 0  # posted calls that were made, and whose posters have not noticed
+
+
+class Model:
+    """The steps. Each yields the states that may follow: none where the step has to wait."""
+
+    def __init__(self, coming: str, *, takes_turns: bool = True, stops: bool = False, mistake: Mistake | None = None) -> None:
+        self.takes_turns = takes_turns
+        self.stops = stops
+        self.mistake = mistake
+        total = len(coming) + coming.count(CHAINS)
+        self.first = State((Thread(), Thread()), idle=(1, 0), coming=coming, unfinished=total)
+
+    # The threads' side
+
+    def thread_steps(self, state: State, number: int) -> Iterator[State]:  # noqa: C901 - a case for each step
+        """What thread `number` may do next."""
+        thread = state.threads[number]
+
+        def goes(
+            at: str, then: str = thread.then, exchange: str = thread.exchange, rung: bool = thread.rung, **changes: object
+        ) -> State:
+            threads = list(state.threads)
+            threads[number] = Thread(at, then, exchange, rung)
+            return state._replace(threads=tuple(threads), **changes)  # type: ignore[arg-type]
+
+        early = self.mistake is Mistake.LOOKS_BEFORE_IT_LIES_DOWN
+        match thread.at:
+            # _work
+            case "ask":  # if self._asked: self._sleep(sleeper)
+                yield goes("look" if early else "lie down", "take") if state.asked else goes("take", "")
+            case "take":  # exchange = queue.popleft()
+                if state.queue:
+                    yield goes("run", exchange=state.queue[0], queue=state.queue[1:])
+                else:
+                    yield goes("empty")
+            case "empty":  # if self._stopped …
+                if state.stopped:
+                    yield goes("ended" if self.mistake is Mistake.ENDS_WITHOUT_ANOTHER_LOOK else "look again", "")
+                else:  # self._sleep(sleeper); continue
+                    yield goes("look" if early else "lie down", "ask")
+            case "look again":  # … and not queue: return
+                yield goes("lie down", "ask") if state.queue else goes("ended")
+            # _sleep
+            case "lie down":  # self._idle.append(sleeper)
+                yield goes("look at stopped" if early else "look", idle=(*state.idle, number))
+            case "look":  # if (self._queue …
+                if early:
+                    yield goes(thread.then, "") if state.queue and not state.asked else goes("lie down")
+                else:
+                    yield goes("look at asked" if state.queue else "look at stopped")
+            case "look at asked":  # … and not self._asked) …
+                yield goes("look at stopped" if state.asked else "get up")
+            case "look at stopped":  # … or self._stopped
+                yield goes("get up" if state.stopped else "unpark")
+            case "get up":  # self._idle.remove(sleeper), or ValueError
+                if number in state.idle:
+                    yield goes(thread.then, "", idle=tuple(other for other in state.idle if other != number))
+                else:
+                    yield goes("bell")
+            case "bell":  # sleeper.bell.acquire()
+                if thread.rung:
+                    yield goes(thread.then, "", rung=False)
+            # _unpark; a poster waits afterwards, all others lie down
+            case "unpark":  # if self._parked
+                after = "wait for the call" if thread.exchange == POSTS else "bell"
+                yield goes("take back parked" if state.parked else after)
+            case "take back parked":  # self._parked = False
+                yield goes("open the gate", parked=False)
+            case "open the gate":  # self._gate.release(), or RuntimeError: it is open
+                yield goes("wait for the call" if thread.exchange == POSTS else "bell", gate=True)
+            # _run
+            case "run":  # exchange.run()
+                if thread.exchange == POSTS:  # post: self._loop.call_soon_threadsafe
+                    yield goes("note the post", ready=(*state.ready, "call"))
+                elif thread.exchange == BLOCKS:
+                    if state.unfinished == 1 and not state.held:
+                        yield goes("finished", unfinished=0)
+                elif thread.exchange == GATHERS:
+                    yield goes("look after")
+                else:
+                    yield goes("look at parked")
+            # Exchange._hold, of a block: looks_after …
+            case "look after":  # return self._parked or (self._takes_turns …
+                if state.parked:
+                    yield goes("gather")
+                elif self.takes_turns:
+                    yield goes("watch")
+                else:
+                    yield goes("finished", unfinished=state.unfinished - 1)
+            case "watch":  # … and self.outbox.watch()): if not self.watched: self.watched = True
+                yield goes("gather") if state.watched else goes("post the look", watched=True)
+            case "post the look":  # self._loop.call_soon_threadsafe(self._look_later)
+                yield goes("gather", ready=(*state.ready, "look later"))
+            # … then gathered
+            case "gather":  # self.outbox.writers.append(writer)
+                done = self.mistake is Mistake.GATHERS_WITHOUT_ANOTHER_LOOK
+                yield goes("wait for the loop" if done else "look behind", held=True)
+            case "look behind":  # if not (self._parked …
+                yield goes("wait for the loop" if state.parked else "look at watched")
+            case "look at watched":  # … or self.outbox.watched)
+                yield goes("wait for the loop" if state.watched else "write it")
+            case "write it":  # self.outbox.flush()
+                yield goes("wait for the loop", held=False)
+            case "wait for the loop":  # the next block, or the close() of a response, may take as long as it likes
+                if not state.held or thread.exchange not in (GATHERS, CLOSES):
+                    yield goes("finished", unfinished=state.unfinished - 1)
+            # Exchange._hold, of a response: holds_back, then gathered
+            case "look at parked":  # return self._parked …
+                yield goes("look for more") if state.parked else goes("finished", unfinished=state.unfinished - 1)
+            case "look for more":  # … and bool(self._queue or writer.pending_count)
+                more = state.queue or thread.exchange == CHAINS
+                yield goes("gather") if more else goes("finished", unfinished=state.unfinished - 1)
+            case "note the post":  # post: self._posted = True
+                yield goes("unpark", posted=True) if self.mistake is not Mistake.FORGETS_WHAT_WAS_POSTED else goes("unpark")
+            case "wait for the call":
+                if state.called:
+                    yield goes("finished", called=state.called - 1, unfinished=state.unfinished - 1)
+            case "finished":  # self.finished += 1; if self.outbox.writers
+                yield goes("settle" if state.held else "go on", progress=True)
+            # _settle
+            case "settle":  # goes_on = self._parked …
+                yield goes("settle if none follows" if state.parked else "empty the outbox")
+            case "settle if none follows":  # … and (following is not None or self._queue) and not self._asked
+                yield goes("empty the outbox")  # time.monotonic() >= self.outbox.until
+                if (state.queue or thread.exchange == CHAINS) and not state.asked:
+                    yield goes("go on")
+            case "empty the outbox":  # self.outbox.flush()
+                yield goes("go on", held=False)
+            case "go on":
+                if thread.exchange == CHAINS:
+                    yield goes("run", exchange=RETURNS)
+                    yield goes("put back")  # 16 in a row, or self._asked
+                else:
+                    yield goes("ask", exchange="")
+            case "put back":  # self._queue.append(exchange)
+                yield goes("ask", exchange="", queue=state.queue + RETURNS)
+
+    # The loop's side
+
+    def loop_steps(self, state: State) -> Iterator[State]:  # noqa: C901 - a case for each step
+        """What the loop may do next. In "loop" it is between two callbacks."""
+        to, mistake = state._replace, self.mistake
+        match state.at:
+            case "loop":
+                if state.coming and not state.stopped:  # put: a request may arrive at any time
+                    yield to(at="wake before put") if mistake is Mistake.WAKES_BEFORE_IT_QUEUES else to(at="put")
+                if state.ready:
+                    callback, ready = state.ready[0], state.ready[1:]
+                    early = mistake is Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH
+                    match callback:
+                        case "call":
+                            yield to(ready=ready, called=state.called + 1)
+                        case "look later":
+                            yield to(ready=ready, at="look later")
+                        case "look":
+                            yield to(ready=ready, at="look for blocks" if early else "take back the watch")
+                        case _:
+                            yield to(ready=ready, at="turn")
+                if self.stops and not state.coming and not state.stopped:
+                    yield to(at="wake all") if mistake is Mistake.STOPS_AFTER_IT_WAKES else to(at="wake all", stopped=True)
+            # Outbox._look
+            case "take back the watch":  # self.watched = False
+                early = mistake is Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH
+                yield to(at="loop" if early else "look for blocks", watched=False)
+            case "look for blocks":  # if self.writers: self.flush()
+                if state.held:
+                    yield to(at="watch again", held=False)
+                else:
+                    early = mistake is Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH
+                    yield to(at="take back the watch" if early else "loop")
+            case "watch again":  # self.watched = True
+                yield to(at="look later", watched=True)
+            case "look later":  # _look_later: self._loop.call_later(LONGEST, self._look)
+                yield to(at="loop", ready=(*state.ready, "look"))
+            case "put":  # self._queue.append(exchange)
+                put = {"queue": state.queue + state.coming[0], "coming": state.coming[1:]}
+                if mistake is Mistake.WAKES_BEFORE_IT_QUEUES:
+                    yield to(at="loop", **put)  # type: ignore[arg-type]
+                elif not self.takes_turns:
+                    yield to(at="wake", to_wake=1, **put)  # type: ignore[arg-type]
+                else:
+                    yield to(at="loop" if state.turn_due else "expect", polls=state.polls if state.turn_due else 0, **put)  # type: ignore[arg-type]
+            case "wake before put":
+                yield to(at="put", idle=state.idle[:-1], threads=rung(state)) if state.idle else to(at="put")
+            # _expect_turn
+            case "expect":  # self._turn_due = True; self._posted = False
+                yield to(at="call soon", turn_due=True, posted=False)
+            case "call soon":  # self._loop.call_soon(self._take_turn)
+                yield to(at="loop", ready=(*state.ready, "turn"))
+            # _take_turn
+            case "turn":  # if self._put_off(); queued = len(self._queue)
+                if state.polls < MOST_FOR_ARRIVALS:
+                    yield to(at="expect", polls=state.polls + 1)
+                queued = len(state.queue)
+                if queued > state.seen and state.polls < MOST_POLLS:
+                    yield to(at="expect", seen=queued, polls=state.polls + 1)
+                    return
+                turn = to(turn_due=False, seen=0)
+                if not queued:
+                    yield turn._replace(at="loop")
+                    return
+                # self._schedule.mode(now)
+                yield turn._replace(at="park", pool_mode=False)
+                if state.pool_mode:
+                    yield turn._replace(at="count")
+            case "count":  # for _ in range(len(self._queue))
+                count = len(state.queue)
+                yield to(at="wake", to_wake=count)
+            case "wake" | "wake all":  # _wake: self._idle.pop(), sleeper.bell.release(); none is left: IndexError
+                if state.idle and (state.at == "wake all" or state.to_wake):
+                    yield to(idle=state.idle[:-1], threads=rung(state), to_wake=max(state.to_wake - 1, 0))
+                elif state.at == "wake all" and not state.stopped:
+                    yield to(at="stop late")
+                else:
+                    yield to(at="loop", to_wake=0)
+            case "stop late":
+                yield to(at="loop", stopped=True)
+            # _park
+            case "park":  # self._schedule.parks(self.finished, now); self._parked = True
+                yield to(at="wake for the park", parked=True, progress=False, blocked=False)
+            case "wake for the park":  # if not self._wake()
+                if state.idle:
+                    yield to(at="parked", idle=state.idle[:-1], threads=rung(state))
+                elif mistake is Mistake.TAKES_TURNS_WHILE_ALL_ARE_AWAKE:
+                    yield to(at="park ends")
+                else:
+                    yield to(at="no park", parked=False)
+            case "no park":  # self.outbox.flush()
+                yield to(at="loop", held=state.held and mistake is Mistake.FORGETS_THE_OUTBOX_WITHOUT_A_PARK)
+            case "parked":  # while not (blocked or self._posted …
+                if state.posted:
+                    yield to(at="park ends")
+                else:
+                    yield to(at="gate")
+            case "gate":  # … or self._gate.acquire(timeout=SLICE))
+                if state.gate:
+                    yield to(at="park ends", gate=False)
+                elif state.progress:  # after_slice: WAIT or ASK; self.outbox.flush()
+                    yield to(at="parked", progress=False, held=False)
+                    yield to(at="parked", progress=False, held=False, asked=True)
+                else:  # after_slice: OPEN
+                    yield to(at="park ends", blocked=True, pool_mode=True)
+            case "park ends":  # self._parked = False
+                yield to(at="park over", parked=False)
+            case "park over":  # self.outbox.flush()
+                early = mistake is Mistake.LOOKS_BEFORE_IT_STOPS_ASKING
+                forgets = mistake is Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK
+                yield to(at="look at the queue" if early else "stop asking", held=state.held and forgets)
+            case "stop asking":  # self._asked = False
+                if mistake is Mistake.LOOKS_BEFORE_IT_STOPS_ASKING:
+                    yield to(at="expect" if state.polls else "loop", asked=False)
+                else:
+                    yield to(at="look at the queue", asked=False)
+            case "look at the queue":  # if self._queue and not blocked: self._expect_turn(MOST_POLLS)
+                expects = bool(state.queue) and not state.blocked and mistake is not Mistake.FORGETS_THE_QUEUE_AFTER_A_PARK
+                polls = MOST_POLLS if expects else 0
+                if mistake is Mistake.LOOKS_BEFORE_IT_STOPS_ASKING:
+                    yield to(at="stop asking", polls=polls)
+                elif state.blocked:
+                    yield to(at="count", polls=polls, blocked=False)
+                else:
+                    yield to(at="expect" if expects else "loop", polls=polls)
+
+    # What must hold
+
+    def check(self) -> int:
+        """Explore. Returns the number of states; raises AssertionError with the first one that must not be."""
+        first = canonical(self.first)
+        seen, waiting = {first}, [first]
+        turning: dict[State, State] = {}
+        while waiting:
+            state = waiting.pop()
+            following = self.private_step(state)
+            if not following:
+                by_loop = list(self.loop_steps(state))
+                following = [*by_loop, *(after for number in (0, 1) for after in self.thread_steps(state, number))]
+                self.check_state(state, at_rest=not following)
+                for after in by_loop:
+                    if state.at != "gate" and after.coming == state.coming:  # neither a slice nor an arrival
+                        turning[state] = canonical(after)
+            for after in map(canonical, following):
+                if after not in seen:
+                    seen.add(after)
+                    waiting.append(after)
+        assert_no_circle(turning)
+        return len(seen)
+
+    def private_step(self, state: State) -> list[State]:
+        """A step that no other can see or prevent, if there is one: it need not be tried before and after all others."""
+        for number, thread in enumerate(state.threads):
+            private = (
+                (thread.at == "bell" and thread.rung)
+                or (thread.at == "run" and thread.exchange in (RETURNS, CHAINS))
+                or (thread.at in ("empty", "look at stopped") and not self.stops)
+            )
+            if private:
+                return list(self.thread_steps(state, number))
+        return []
+
+    def check_state(self, state: State, *, at_rest: bool) -> None:
+        if at_rest:
+            assert not state.unfinished, f"an exchange is lost: {state}"
+            asleep = {"ended"} if self.stops else {"bell"}
+            assert {thread.at for thread in state.threads} == asleep, f"a thread hangs: {state}"
+            assert not state.held, f"a response is lost: {state}"
+        if state.at == "gate" and not state.gate and not state.posted and "call" in state.ready:
+            posted = any(thread.at == "wait for the call" for thread in state.threads)
+            assert not posted, f"a slice passes beside what was posted: {state}"
+
+
+def rung(state: State) -> tuple[Thread, ...]:
+    """The threads, after the bell of the one on top of the stack was released."""
+    number = state.idle[-1]
+    assert not state.threads[number].rung, f"released twice: {state}"
+    return tuple(thread._replace(rung=True) if at == number else thread for at, thread in enumerate(state.threads))
+
+
+def canonical(state: State) -> State:
+    """One of the states between which nobody can tell: what will not be looked at again is blank, and threads have no numbers."""
+    if state.progress and state.at not in WITHIN_A_PARK:
+        state = state._replace(progress=False)
+    if state.polls and not state.turn_due and state.at in ("loop", "park", *WITHIN_A_PARK):
+        state = state._replace(polls=0)
+    one, other = state.threads
+    if other < one:
+        state = state._replace(threads=(other, one), idle=tuple(1 - number for number in state.idle))
+    return state
+
+
+def assert_no_circle(steps: dict[State, State]) -> None:
+    """The loop's own steps lead somewhere."""
+    done: set[State] = set()
+    for start in steps:
+        path: set[State] = set()
+        state: State | None = start
+        while state is not None and state not in done:
+            assert state not in path, f"the loop turns in circles: {state}"
+            path.add(state)
+            state = steps.get(state)
+        done |= path
+
+
+@pytest.mark.parametrize("coming", ["rrr", "rbr", "brr", "pbr", "bp", "cb", "bc", "gr", "rg", "gg", "gc", "er", "re", "ee", "ec"])
+def test_taking_turns(coming: str) -> None:
+    assert Model(coming).check() > 1000
+
+
+@pytest.mark.parametrize("coming", ["rrr", "rbr", "pbr", "cb", "bc", "gr", "er"])
+def test_without_taking_turns(coming: str) -> None:
+    assert Model(coming, takes_turns=False).check() > 100
+
+
+@pytest.mark.parametrize("takes_turns", [True, False])
+@pytest.mark.parametrize("coming", ["r", "rr", "c", "rb"])
+def test_stop(coming: str, takes_turns: bool) -> None:
+    assert Model(coming, takes_turns=takes_turns, stops=True).check() > 100
+
+
+@pytest.mark.parametrize(
+    ("mistake", "coming", "finding"),
+    [
+        (Mistake.LOOKS_BEFORE_IT_LIES_DOWN, "rrr", "lost"),
+        (Mistake.WAKES_BEFORE_IT_QUEUES, "r", "lost"),
+        (Mistake.LOOKS_BEFORE_IT_STOPS_ASKING, "cr", "lost"),
+        (Mistake.TAKES_TURNS_WHILE_ALL_ARE_AWAKE, "rrr", "circles"),
+        (Mistake.FORGETS_THE_QUEUE_AFTER_A_PARK, "rr", "lost"),
+        (Mistake.STOPS_AFTER_IT_WAKES, "r", "hangs"),
+        (Mistake.FORGETS_WHAT_WAS_POSTED, "rp", "slice"),
+        (Mistake.ENDS_WITHOUT_ANOTHER_LOOK, "rr", "lost"),
+        (Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK, "rb", "lost"),
+        (Mistake.FORGETS_THE_OUTBOX_WITHOUT_A_PARK, "cb", "lost"),
+        (Mistake.GATHERS_WITHOUT_ANOTHER_LOOK, "g", "lost"),
+        (Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH, "g", "lost"),
+        (Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK, "g", "lost"),
+        (Mistake.GATHERS_WITHOUT_ANOTHER_LOOK, "ee", "lost"),
+        (Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK, "ee", "lost"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_the_model_finds_each_mistake(mistake: Mistake, coming: str, finding: str) -> None:
+    takes_turns = mistake not in (Mistake.WAKES_BEFORE_IT_QUEUES, Mistake.LOOKS_BEFORE_IT_LIES_DOWN)
+    stops = mistake in (Mistake.STOPS_AFTER_IT_WAKES, Mistake.ENDS_WITHOUT_ANOTHER_LOOK)
+    with pytest.raises(AssertionError, match=finding):
+        Model(coming, takes_turns=takes_turns, stops=stops, mistake=mistake).check()
