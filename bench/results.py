@@ -45,7 +45,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class WriterState:
     """A server's part of a round. `cpu_seconds` of user and system time its processes took during the run; `memory_bytes` is
     their PSS after it, or the highest during it where the scenario asks so. -1 where the system does not tell.
 
@@ -78,10 +78,10 @@ class Cell:
     version: str
     workers: int
     threads: int
-    turns: tuple[Turn, ...]
+    turns: tuple[WriterState, ...]
     failure: str = ""
 
-    def median(self, of: Callable[[Turn], float]) -> float:
+    def median(self, of: Callable[[WriterState], float]) -> float:
         """The median over the rounds."""
         return statistics.median(of(turn) for turn in self.turns)
 
@@ -125,12 +125,12 @@ class Outcome:
         return f"{cell.server}, {cell.workers} worker{'s' * (cell.workers > 1)}" if len(counts) > 1 else cell.server
 
 
-def rate_of(turn: Turn) -> float:
+def rate_of(turn: WriterState) -> float:
     """What ratios are mostly of."""
     return turn.result.rate
 
 
-def ratio(cell: Cell, other: Cell, of: Callable[[Turn], float] = rate_of) -> float | None:
+def ratio(cell: Cell, other: Cell, of: Callable[[WriterState], float] = rate_of) -> float | None:
     """The median of the rounds' ratios of one server by another. None if a failure or a zero leaves none."""
     if cell.failure or other.failure:
         return None
@@ -174,8 +174,8 @@ def _cell(structure: dict[str, Any]) -> Cell:
     return Cell(turns=tuple(_turn(turn) for turn in structure["turns"]), **given)
 
 
-def _turn(structure: dict[str, Any]) -> Turn:
-    return Turn(**{**structure, "result": result_from(structure["result"])})
+def _turn(structure: dict[str, Any]) -> WriterState:
+    return WriterState(**{**structure, "result": result_from(structure["result"])})
 
 
 def result_from(structure: dict[str, Any]) -> Result:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from bench import processes
 from bench.progress import Progress
-from bench.results import BenchError, Cell, Outcome, Result, Turn
+from bench.results import BenchError, Cell, Outcome, Result, WriterState
 from bench.scenarios import Scenario
 from bench.servers import Server
 from bench.serving import Cores, Running, ask, companions, serving
@@ -48,7 +48,7 @@ class Entrant:
     workers: int
     threads: int
     running: Running | None = None
-    turns: list[Turn] = field(default_factory=list)
+    turns: list[WriterState] = field(default_factory=list)
     failure: str = ""
     base: int = 0
 
@@ -130,7 +130,7 @@ class _Runner:
             time.sleep(SETTLE_SECONDS)
             entrant.base = _private(running)
 
-    def turn(self, entrant: Entrant) -> Turn:
+    def turn(self, entrant: Entrant) -> WriterState:
         """Its part of a round. Raises BenchError."""
         running = _alive(entrant)
         beside = self._scenario.beside
@@ -144,12 +144,12 @@ class _Runner:
             turn = self._measure(running)
         return replace(turn, alone=alone, beside_bytes=each)
 
-    def _measure(self, running: Running) -> Turn:
+    def _measure(self, running: Running) -> WriterState:
         before = processes.cpu_seconds(running.pid)
         with _highest(processes.family(running.pid), self._scenario.peak) as highest:
             result = self._ask(running, self._options.seconds)
         used = processes.cpu_seconds(running.pid) - before if before >= 0 else -1.0
-        return Turn(result, used, max(processes.memory_bytes(processes.family(running.pid)), *highest))
+        return WriterState(result, used, max(processes.memory_bytes(processes.family(running.pid)), *highest))
 
     def _ask(self, running: Running, seconds: float) -> Result:
         result = ask(running, self._scenario.load, seconds, self._cores.client, self._options.generator)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bench.results import Cell, Outcome, Turn, rate_of, ratio
+from bench.results import Cell, Outcome, WriterState, rate_of, ratio
 from bench.scenarios import SCENARIOS
 from bench.servers import STARMAN_COMPILED
 
@@ -103,7 +103,7 @@ def growth_with_workers(outcome: Outcome, peers: Sequence[str]) -> float | None:
     return statistics.median(grown) if grown else None
 
 
-def _p99(turn: Turn) -> float:
+def _p99(turn: WriterState) -> float:
     return turn.result.latencies[99.0]
 
 

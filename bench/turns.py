@@ -17,7 +17,7 @@ from typing import Any
 
 from bench import command, report
 from bench.progress import Progress
-from bench.results import BenchError, Cell, Outcome, Turn, from_structure, ratio, to_structure
+from bench.results import BenchError, Cell, Outcome, WriterState, from_structure, ratio, to_structure
 from bench.runner import Options, compare, entrants
 from bench.scenarios import SCENARIOS, Load, Scenario
 from bench.servers import STARMAN, STARMAN_POOL, Interpreter, Server, run_by
@@ -173,12 +173,12 @@ def _row(compared: Compared, version: str, kind: str, cell: Cell, pool: Cell | N
     )
 
 
-def _times(cell: Cell, pool: Cell | None, of: Callable[[Turn], float]) -> str:
+def _times(cell: Cell, pool: Cell | None, of: Callable[[WriterState], float]) -> str:
     times = ratio(cell, pool, of) if pool else None
     return "" if times is None else f"{times:.2f}"
 
 
-def _shown(cell: Cell | None, of: Callable[[Turn], float]) -> str:
+def _shown(cell: Cell | None, of: Callable[[WriterState], float]) -> str:
     value = cell.median(of) if cell else math.nan
     return "" if math.isnan(value) else f"{value:.2f}"
 

@@ -160,7 +160,7 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     from starman.process.host.pidfile import PidFile
     from starman.process.host.systemd import Notifier
     from starman.process.master.master import Master
-    from starman.process.spec import Blueprint
+    from starman.process.spec import WorkerSpec
     from starman.process.status import Observers
 
     notifier = Notifier.take(os.environ)
@@ -168,8 +168,8 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     program.workdir = enter(settings)
     error_log = ErrorLog(settings.error_log, opened=True, directory=program.workdir.base)
     with PidFile(settings.pid, claimed=True), error_log:
-        blueprint = Blueprint(settings, take_over_listeners(handover.listeners), program)
-        return Master(blueprint, error_log, handover).run(observers=Observers([notifier]))
+        spec = WorkerSpec(settings, take_over_listeners(handover.listeners), program)
+        return Master(spec, error_log, handover).run(observers=Observers([notifier]))
 
 
 def enter(settings: Settings) -> Workdir:
@@ -225,7 +225,7 @@ def _be_master(
     from starman.process.host.listeners import open_listeners
     from starman.process.host.pidfile import PidFile
     from starman.process.master.master import Master
-    from starman.process.spec import Blueprint
+    from starman.process.spec import WorkerSpec
 
     owner = (-1, -1) if identity is None else identity.owner
     with PidFile(settings.pid):
@@ -240,7 +240,7 @@ def _be_master(
                 _log_notes(settings, warnings)
                 if inheritance.fds:
                     log.info(inheritance.describe([listener.url for listener in listeners]))
-                master = Master(Blueprint(settings, listeners, program), error_log)
+                master = Master(WorkerSpec(settings, listeners, program), error_log)
                 return master.run(embedded=embedded, observers=observers)
         finally:
             for listener in listeners:

@@ -132,7 +132,7 @@ class Ready(Message):
     __slots__ = ()
 
 
-class Spent(Message):
+class Recycle(Message):
     """Worker to master: replace me, because of `reason`. Until another is ready I go on as before."""
 
     __slots__ = ("reason",)
@@ -225,13 +225,13 @@ class Failed(Message):
 
 
 # The messages that each kind of process may send to the master; all others are ignored.
-FROM_WORKER = (Spawned, Ready, Spent, Draining, Doomed, Reopened, Failed)
+FROM_WORKER = (Spawned, Ready, Recycle, Draining, Doomed, Reopened, Failed)
 FROM_MOLD = (Spawned, Loaded, Reopened, Failed)
 FROM_TRIAL = (Part, Approved, Failed)
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
-    for kind in (Part, Spawn, Spawned, Loaded, Ready, Spent, Draining, Doomed, Reopen, Reopened, Approved, Failed)
+    for kind in (Part, Spawn, Spawned, Loaded, Ready, Recycle, Draining, Doomed, Reopen, Reopened, Approved, Failed)
 }
 
 

@@ -1,6 +1,6 @@
-"""The blueprint: what the master knows and every process that descends from it needs. It travels by fork.
+"""The spec: what the master knows and every process that descends from it needs. It travels by fork.
 
-Imports the serving side only when asked to, in a mold: the master holds the blueprint too.
+Imports the serving side only when asked to, in a mold: the master holds the spec too.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class Program:
         self.variables: dict[str, str] = {}
 
 
-class Blueprint:
+class WorkerSpec:
     """What molds and workers are made from.
 
     settings: in the master and its pristine molds those of the start, which a restart does not change: what is in use then, the
-    roster's terms say. In a worker, and a mold that loads the application, those of its generation.
+    supervisor's terms say. In a worker, and a mold that loads the application, those of its generation.
     import_service: see the function of that name. scoreboard: the master's, as soon as it runs.
     """
 
@@ -97,14 +97,14 @@ class Blueprint:
         """Import the application. Raises StarmanError. In a mold or a worker."""
         return self.program.load(self.settings)
 
-    def revised(self, settings: str) -> Blueprint:
-        """The blueprint with these settings, as `config.revision` encodes them, in place of its own; "": with its own. All paths
+    def revised(self, settings: str) -> WorkerSpec:
+        """The spec with these settings, as `config.revision` encodes them, in place of its own; "": with its own. All paths
         become absolute. Call it in a process that runs the application, before the application is loaded."""
         from starman.config.revision import decode
 
         chosen = decode(settings) if settings else self.settings
         located = chosen.located(self.program.workdir.absolute)
-        revised = Blueprint(located, self.listeners, self.program, self.import_service)
+        revised = WorkerSpec(located, self.listeners, self.program, self.import_service)
         revised.scoreboard = self.scoreboard
         return revised
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     class Observer(Protocol):
         """Somebody who is told how the server is. The master's loop calls, and must not wait."""
 
-        def see(self, outlook: Outlook, now: float) -> None:
+        def see(self, server_status: ServerStatus, now: float) -> None:
             """Called in each round of the loop; `now` is monotonic."""
 
         def next_instant(self) -> float | None:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
             """The server has ended."""
 
 
-class Outlook(Record):
+class ServerStatus(Record):
     """One server at one instant.
 
     phase: starting, running or stopping. restarting: whether workers are being replaced by a restart.
@@ -59,10 +59,10 @@ class Observers:
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._observers = observers
 
-    def see(self, outlook: Outlook, now: float) -> None:
-        """Show them `outlook`."""
+    def see(self, server_status: ServerStatus, now: float) -> None:
+        """Show them `server_status`."""
         for observer in self._observers:
-            observer.see(outlook, now)
+            observer.see(server_status, now)
 
     def instants(self) -> list[float]:
         """When they want to see the server again, whether something happens or not."""

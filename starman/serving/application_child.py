@@ -1,7 +1,7 @@
 """A service in a child that the application has forked: it has no clients there, and no loop.
 
 The child has one thread, the one that has forked. Locks that other threads held at that moment stay held. The loop belongs to the
-parent: its descriptors are shared, so a call into it would act in the parent.
+parent: its descriptors are context, so a call into it would act in the parent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from starman.serving.sending.writer_state import DEAD
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starman.serving.context import Shared
+    from starman.serving.context import ServiceContext
 
 
 class NoLoop(asyncio.AbstractEventLoop):
@@ -29,11 +29,11 @@ class NoLoop(asyncio.AbstractEventLoop):
         """Nothing."""
 
 
-def abandon_clients(shared: Shared) -> None:
+def abandon_clients(context: ServiceContext) -> None:
     """Make each call under way end at its next send, read or return. Changes private attributes, because methods take locks."""
-    shared.access_log = None
-    shared.pool._loop = NoLoop()  # type: ignore[abstract]
-    for client in shared.connections:
+    context.access_log = None
+    context.pool._loop = NoLoop()  # type: ignore[abstract]
+    for client in context.connections:
         # A handshake, or a connection that is lost, has none.
         writer: Any = getattr(client, "_writer", None)
         if writer is None:

@@ -12,18 +12,18 @@ from typing import Final, cast
 from starman.errors import ProtocolError
 from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.request import RequestParser
-from starman.serving.body.receiver import LARGE_READ, Intake
+from starman.serving.body.receiver import LARGE_READ, BodyReceiver
 from starman.serving.body.stream import BodyStream
 from starman.serving.body.streamed import StreamedExchange, StreamedUpload
 from starman.serving.body.upload import Upload
-from starman.serving.context import Shared
+from starman.serving.context import ServiceContext
 from starman.serving.dates import LONGEST_TURN, REST_SECONDS, Progress
 from starman.serving.disconnection import has_left
 from starman.serving.ending import LINGERING, OPEN, Ending
 from starman.serving.exchange import Exchange
 from starman.serving.lingering import shut_down, unacknowledged
 from starman.serving.sending.loop_side import Rest
-from starman.serving.sending.send_queue import Remainder
+from starman.serving.sending.send_queue import SendQueue
 from starman.serving.sending.writer import Writer
 from starman.serving.sending.writer_state import ENDING, FREE, LOOP_WRITES
 from starman.wsgi.body import RequestBody
@@ -41,16 +41,16 @@ class Connection(Ending):
 
     __slots__ = ("_base", "_fd", "_heads", "_loop", "_progress", "_rests", "_yields")
 
-    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop, base: Environ, fd: int) -> None:
+    def __init__(self, context: ServiceContext, loop: asyncio.AbstractEventLoop, base: Environ, fd: int) -> None:
         """`base` is the environ of the connection; `fd` to which threads may write past the transport, -1 on TLS."""
-        self._shared = shared
+        self._context = context
         self._loop = loop
         self._base = base
         self._fd = fd
-        self._parser = RequestParser(shared.limits, shared.field_splitter)
-        self._writer = Writer(self, shared.pool.post)
+        self._parser = RequestParser(context.limits, context.field_splitter)
+        self._writer = Writer(self, context.pool.post)
         self._phase = OPEN
-        self._remainder = None  # most connections never have one
+        self._send_queue = None  # most connections never have one
         self._upload = self._refusal = None
         self._heads = 0
         self._progress = Progress()
@@ -62,11 +62,11 @@ class Connection(Ending):
         self._transport = cast("asyncio.Transport", transport)
         # With any other high-water mark bytes may pend without a pause, or a resume come while some still do (hazard 4).
         self._transport.set_write_buffer_limits(high=0)
-        self._shared.connections.add(self)
+        self._context.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, in whatever way."""
-        self._shared.connections.discard(self)
+        self._context.connections.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -74,7 +74,7 @@ class Connection(Ending):
         if self._phase is OPEN:
             if self._rests:
                 self._rests = False
-                self._shared.connections.wake(self)
+                self._context.connections.wake(self)
             self._parser.receive(data)
             if not self._paused:
                 if len(data) < LARGE_READ:
@@ -91,7 +91,7 @@ class Connection(Ending):
         if self._phase is LINGERING:
             self._transport.close()
         else:
-            self.on_turn()
+            self.on_exchanges_done()
         return True
 
     def pause_writing(self) -> None:
@@ -104,7 +104,7 @@ class Connection(Ending):
     # Reading
 
     def _advance(self, until: float = 0.0) -> None:
-        """Turn what was received into exchanges, until more is needed or the connection has to wait.
+        """WriterState what was received into exchanges, until more is needed or the connection has to wait.
 
         `until`: when other connections have their turn, monotonic; 0: LONGEST_TURN after the first event.
         """
@@ -137,18 +137,18 @@ class Connection(Ending):
     def _on_head(self, head: RequestHead) -> None:
         self._heads += 1
         if head.body_length != 0:
-            if self._shared.stream_paths and self._shared.streams(head):
+            if self._context.stream_paths and self._context.streams(head):
                 expected = head.expects_continue and not self._parser.unread_bytes
-                self._upload = stream = StreamedUpload(head, self, self._shared, expected=expected)
+                self._upload = stream = StreamedUpload(head, self, self._context, expected=expected)
                 self.offer(head, stream.stream, StreamedExchange)
                 return
-            self._upload = upload = Upload(head, self, self._shared)
+            self._upload = upload = Upload(head, self, self._context)
             if head.expects_continue and not self._parser.unread_bytes and not self._writer.wake_when_done():
                 self._transport.write(upload.interim())
             return
         if not head.persistent:
             self._parser.close()
-        self.offer(head, None, self._shared.exchange)
+        self.offer(head, None, self._context.exchange)
         if head.upgrade and self._writer.wake_when_done():
             # What follows may be of another protocol: that shows when this request is answered.
             self.pause()
@@ -165,21 +165,21 @@ class Connection(Ending):
     def offer(self, head: RequestHead, body: RequestBody | BodyStream | None, kind: type[Exchange]) -> None:
         """A request is complete, or streams: it runs now, or when those before it are answered."""
         writer = self._writer
-        exchange = kind(self._shared, writer, self._base, head, body)
+        exchange = kind(self._context, writer, self._base, head, body)
         try:
             now = writer.offer(exchange, self._fd, self._transport.get_write_buffer_size() > 0)
         except OSError as error:  # no descriptor is left for the duplicate: the loop sends, as on TLS
-            self._shared.shortages.add("no descriptor is left for a thread to send a response, so the loop sends it", str(error))
+            self._context.shortages.add("no descriptor is left for a thread to send a response, so the loop sends it", str(error))
             now = writer.offer(exchange, -1, self._transport.get_write_buffer_size() > 0)
         if now:
-            self._shared.pool.put(exchange)
+            self._context.pool.put(exchange)
         elif (body is not None or writer.pending_count >= _MOST_PENDING) and writer.wake_when_done():
             self.pause()
 
     def take_in(self, upload: Upload) -> None:
         """Have the rest of a body read into its memory; TLS decrypts it first."""
         if self._fd >= 0:
-            Intake(self, self._transport, self._parser, upload)
+            BodyReceiver(self, self._transport, self._parser, upload)
 
     def let_others_go_first(self) -> None:
         """Read on when they have had their turn, unless the socket is left unread anyhow."""
@@ -204,7 +204,7 @@ class Connection(Ending):
             self._transport.resume_reading()
             self._advance(time.monotonic() + LONGEST_TURN)
         if self._eof or self._writer.turn is ENDING:
-            self.on_turn()
+            self.on_exchanges_done()
 
     def on_demand(self, upload: StreamedUpload) -> None:
         """The application waits for more of its body, has read most of what is here, or is done and leaves the rest to us."""
@@ -213,7 +213,7 @@ class Connection(Ending):
 
     # Between exchanges
 
-    def on_turn(self) -> None:
+    def on_exchanges_done(self) -> None:
         """Do what waited for the end of the running exchanges, in its order; if they still run, be called again."""
         upload = self._upload
         if self._phase is not OPEN:
@@ -230,7 +230,7 @@ class Connection(Ending):
     def _go_on(self) -> None:
         """No exchange runs or waits."""
         if self._refusal is not None:
-            self._transport.write(self._shared.refuse(self._refusal, self._base["REMOTE_ADDR"], quietly=self._eof))
+            self._transport.write(self._context.refuse(self._refusal, self._base["REMOTE_ADDR"], quietly=self._eof))
             self.linger()
         elif self._parser.closed:  # a streamed body has failed
             self.linger()
@@ -253,8 +253,8 @@ class Connection(Ending):
         if upload is None or not upload.streamed:
             self._refusal = error
         if upload is not None and upload.fail(error) and not self._eof:
-            self._shared.log_refusal(error, self._base["REMOTE_ADDR"])
-        self.on_turn()
+            self._context.log_refusal(error, self._base["REMOTE_ADDR"])
+        self.on_exchanges_done()
 
     # Writing what a thread could not
 
@@ -265,17 +265,17 @@ class Connection(Ending):
         elif not isinstance(rest, memoryview):
             rest.close()
 
-    def _remaining(self) -> Remainder:
-        self._remainder = remainder = self._remainder or Remainder(
-            self, self._loop, self._transport, self._writer, self._shared.spool_limits.memory
+    def _remaining(self) -> SendQueue:
+        self._send_queue = send_queue = self._send_queue or SendQueue(
+            self, self._loop, self._transport, self._writer, self._context.spool_limits.memory
         )
-        return remainder
+        return send_queue
 
-    def remainder_written(self, taken: int) -> bool:
+    def send_queue_written(self, taken: int) -> bool:
         """What was handed over is written: the next exchange may run. Returns False if more is on its way."""
         complete, following = self._writer.drained(taken)
         if following is not None:
-            self._shared.pool.put(following)
+            self._context.pool.put(following)
         return complete
 
     # Time
@@ -294,7 +294,7 @@ class Connection(Ending):
         elif turn is FREE:
             self._check_receiving(now)
         if turn in LOOP_WRITES:
-            if self._remaining().is_slow(now, timeout=self._shared.write_timeout, rate=self._shared.min_send_rate):
+            if self._remaining().is_slow(now, timeout=self._context.write_timeout, rate=self._context.min_send_rate):
                 self.cut()
         elif turn is not FREE and has_left(self._transport, self._writer, self._progress, now, finished=self._eof):
             self.cut()
@@ -303,17 +303,17 @@ class Connection(Ending):
         if self._refusal is not None:
             self._progress.forget()
         elif not self._parser.at_start:
-            if self._progress.is_slow(self._heads, 0, now, timeout=self._shared.header_timeout):
+            if self._progress.is_slow(self._heads, 0, now, timeout=self._context.header_timeout):
                 self.refuse(ProtocolError(408, "the request head did not arrive in time"))
         else:
             self._progress.forget()
             idle = now - self._writer.idle_since
-            if idle >= (self._shared.keepalive_timeout if self._heads else self._shared.header_timeout):
+            if idle >= (self._context.keepalive_timeout if self._heads else self._context.header_timeout):
                 if not self._is_asked():
                     self.linger()
             elif idle >= REST_SECONDS and self._writer.rest() and self._heads:
                 self._rests = True
-                self._shared.connections.rest(self, now - idle + self._shared.keepalive_timeout)
+                self._context.connections.rest(self, now - idle + self._context.keepalive_timeout)
 
     def expendable(self, now: float) -> tuple[int, float] | None:
         """The rank among connections that may be closed to make room; None: it may not be closed. The lowest rank goes first,
@@ -332,6 +332,6 @@ class Connection(Ending):
         """Close this connection to make room for another one. Only if it is `expendable`."""
         if not self._parser.at_start:
             error = ProtocolError(503, "there are too many connections, and this request is not complete")
-            self._transport.write(self._shared.refuse(error, self._base["REMOTE_ADDR"], quietly=False))
+            self._transport.write(self._context.refuse(error, self._base["REMOTE_ADDR"], quietly=False))
         shut_down(self._transport)
         self._writer.lose()

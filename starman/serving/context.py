@@ -36,7 +36,7 @@ SPARED_SECONDS: Final = 2.0
 SOFTWARE: Final = f"starman/{VERSION}"
 
 
-class Shared:
+class ServiceContext:
     """One worker's common ground. Made by the loop; threads read it.
 
     draining: whether connections are to end. doomed: whether the application has asked for the end of this process. Then no

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from starman.proto.request import RequestParser
     from starman.serving.body.streamed import StreamedUpload
     from starman.serving.body.upload import Upload
-    from starman.serving.context import Shared
-    from starman.serving.sending.send_queue import Remainder
+    from starman.serving.context import ServiceContext
+    from starman.serving.sending.send_queue import SendQueue
     from starman.serving.sending.writer import Writer
 
 
@@ -43,15 +43,26 @@ class Ending:
     """The ends of a `Connection`, which inherits them and sets all attributes."""
 
     __deletable__ = ("_writer",)  # for mypyc
-    __slots__ = ("_eof", "_parser", "_paused", "_phase", "_refusal", "_remainder", "_shared", "_transport", "_upload", "_writer")
+    __slots__ = (
+        "_context",
+        "_eof",
+        "_parser",
+        "_paused",
+        "_phase",
+        "_refusal",
+        "_send_queue",
+        "_transport",
+        "_upload",
+        "_writer",
+    )
 
     _eof: bool
     _parser: RequestParser
     _paused: bool
     _phase: Phase
     _refusal: ProtocolError | None
-    _remainder: Remainder | None
-    _shared: Shared
+    _send_queue: SendQueue | None
+    _context: ServiceContext
     _transport: asyncio.Transport
     _upload: Upload | StreamedUpload | None
     _writer: Writer
@@ -60,14 +71,14 @@ class Ending:
         """The connection is gone, in whatever way: let go of what belongs to it."""
         self._phase = CLOSED
         self._parser.close()
-        if self._remainder is not None:
-            self._remainder.end()
+        if self._send_queue is not None:
+            self._send_queue.end()
         if self._writer.lose():
-            self._shared.lost.append(self._writer)
+            self._context.lost.append(self._writer)
         if self._upload is not None:
             self._upload.discard()
         # All of these refer back to this connection, a refusal by its traceback. Without the cycles everything is freed at once.
-        self._remainder = self._upload = self._refusal = None
+        self._send_queue = self._upload = self._refusal = None
         del self._writer
 
     def linger(self) -> None:
@@ -78,11 +89,11 @@ class Ending:
         if self._eof:
             close(self._transport)
         else:
-            half_close(self._transport, paused=self._paused, done=self._writer.outlet.finished)
+            half_close(self._transport, paused=self._paused, done=self._writer.thread_socket.finished)
 
     def linger_on(self) -> Lingering:
         """Replace this connection by a Lingering, when the client has not closed at the next tick, or sends more."""
-        lingering = Lingering(self._transport, self._shared)
+        lingering = Lingering(self._transport, self._context)
         self.connection_lost(None)
         return lingering
 
@@ -112,7 +123,7 @@ class Ending:
         relay: Between = None
         try:
             if unread and self._phase is OPEN:
-                relay = Relay(self._transport, self._shared, unread, ended=self._eof)
+                relay = Relay(self._transport, self._context, unread, ended=self._eof)
                 self.connection_lost(None)
         except OSError as error:
             log.error(f"a connection is dropped: {error}")
@@ -131,8 +142,8 @@ class Ending:
         """
         if self._phase is CLOSED:
             return
-        if self._remainder is not None:
-            self._remainder.end()
+        if self._send_queue is not None:
+            self._send_queue.end()
         if self._phase is OPEN or self._transport.get_write_buffer_size():
             reset_on_close(self._transport)
         self._phase = CLOSED

@@ -16,7 +16,7 @@ from starman.proto.response import RequestFacts, Stamp, refusal
 from starman.serving.detaching.detached import Detached
 from starman.serving.detaching.rawsocket import RawSocket
 from starman.serving.sending.corking import LARGEST
-from starman.serving.sending.file_range import FileRest
+from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.pace import Pace
 from starman.serving.sending.writer_state import DEAD, THREAD
 from starman.serving.shortage import refusal_for
@@ -28,7 +28,7 @@ from starman.wsgi.gone import ClientGone
 
 if TYPE_CHECKING:
     from starman.serving.body.stream import BodyStream
-    from starman.serving.context import Shared
+    from starman.serving.context import ServiceContext
     from starman.serving.sending.writer import Writer
 
 # A request that has waited this long (seconds) is not run before a look whether its client is still there (hazard 5).
@@ -45,13 +45,13 @@ class Exchange:
     queued_at: when the request was complete, monotonic.
     """
 
-    __slots__ = ("_base", "_body", "_pace", "_shared", "_writer", "head", "queued_at")
+    __slots__ = ("_base", "_body", "_context", "_pace", "_writer", "head", "queued_at")
 
     def __init__(
-        self, shared: Shared, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | BodyStream | None
+        self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | BodyStream | None
     ) -> None:
         """`base` is the environ of the connection; `body` is complete or comes as it is read, None when there is none."""
-        self._shared = shared
+        self._context = context
         self._writer = writer
         self._base = base
         self.head = head
@@ -61,7 +61,7 @@ class Exchange:
 
     def run(self) -> Exchange | None:
         """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""
-        head, writer, shared = self.head, self._writer, self._shared
+        head, writer, context = self.head, self._writer, self._context
         now = monotonic()
         if now - self.queued_at > _LONG_IN_QUEUE and writer.client_is_gone():
             self.drop()
@@ -75,16 +75,16 @@ class Exchange:
                 if body.trailers is not None:
                     environ["starman.trailers"] = body.trailers
         except OSError as error:
-            shared.shortages.add("the spool file of a request body failed", str(error))
+            context.shortages.add("the spool file of a request body failed", str(error))
             self.drop()
             refused = refusal_for(error, to_head=head.method == b"HEAD")
             return self._refuse(refused.status, str(refused))
-        call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], shared.clock.stamp(now))
+        call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], context.clock.stamp(now))
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
-        if head.upgrade and writer.outlet.fd >= 0:
+        if head.upgrade and writer.thread_socket.fd >= 0:
             raw = environ["gunicorn.socket"] = RawSocket(partial(self._detach, call), partial(writer.duplicate, self))
-        call.run(shared.application, environ)
+        call.run(context.application, environ)
         if raw is not None:
             application_forks.end_child()
             raw.release()
@@ -96,7 +96,7 @@ class Exchange:
 
     def _finish(self, call: Call, environ: Environ) -> Exchange | None:
         """The application has returned. Returns what `run` returns."""
-        writer, body, access_log = self._writer, self._body, self._shared.access_log
+        writer, body, access_log = self._writer, self._body, self._context.access_log
         if call.broken:
             writer.abandon(self)
         if body is not None and body.close():
@@ -108,12 +108,12 @@ class Exchange:
 
     def _refuse(self, status: int, reason: str) -> Exchange | None:
         """Answer in the application's place, which is not called, and let the connection end."""
-        shared = self._shared
+        context = self._context
         with contextlib.suppress(ClientGone):
             to_head = self.head.method == b"HEAD"
-            Exchange.send(self, refusal(status, reason, shared.clock.stamp(monotonic()), to_head=to_head), last=True)
-        if shared.access_log is not None:
-            shared.access_log.add_refusal(self._base["REMOTE_ADDR"], status)
+            Exchange.send(self, refusal(status, reason, context.clock.stamp(monotonic()), to_head=to_head), last=True)
+        if context.access_log is not None:
+            context.access_log.add_refusal(self._base["REMOTE_ADDR"], status)
         return self._writer.release(self, False)
 
     def _break_off(self, call: Call) -> None:
@@ -134,7 +134,7 @@ class Exchange:
             os.close(descriptor)
             raise relay
         call.detach()
-        return Detached(descriptor, relay, self._shared)
+        return Detached(descriptor, relay, self._context)
 
     def abandon(self, error: BaseException) -> None:
         """The exchange failed by a defect of ours, or lack of memory: reset its connection, and log it. Thread. Never raises."""
@@ -164,12 +164,12 @@ class Exchange:
 
     def harakiri(self) -> None:
         """The application wishes that its process ends."""
-        self._shared.harakiri()
+        self._context.harakiri()
 
     def may_persist(self) -> bool:
         """Whether the connection is kept: unless the client, a setting, or a drain with no request left to answer says no."""
-        shared = self._shared
-        return self.head.persistent and shared.keepalive and (not shared.draining or self._writer.pending_count > 0)
+        context = self._context
+        return self.head.persistent and context.keepalive and (not context.draining or self._writer.pending_count > 0)
 
     def nothing_yet(self, sent: int) -> None:
         """The application has nothing to send at the moment: let the loop see whether the client is still there."""
@@ -182,7 +182,7 @@ class Exchange:
 
         Waits for that unless it is the `last` of the response, or too many threads wait already: then it is kept for the client.
         The last of a response may be held back while other requests wait, and blocks that come at once one after the other
-        (`outbox`).
+        (`corking`).
         """
         if not (head or data) or self._hold(head, data, last=last):
             return
@@ -192,7 +192,7 @@ class Exchange:
 
     def _hold(self, head: bytes, data: bytes, *, last: bool) -> bool:
         """Whether this is held back: somebody looks after it, meanwhile."""
-        writer, pool = self._writer, self._shared.pool
+        writer, pool = self._writer, self._context.pool
         if last:
             held = len(head) + len(data) <= LARGEST and pool.holds_back(writer) and writer.hold(self, head + data) > 0
             if held:
@@ -203,7 +203,7 @@ class Exchange:
             self._pace = Pace(now)
             return False
         # A look at whose turn it is, so that the loop is not asked in vain.
-        if not self._pace.is_rapid(now) or writer.turn is not THREAD or writer.outlet.fd < 0 or not pool.looks_after():
+        if not self._pace.is_rapid(now) or writer.turn is not THREAD or writer.thread_socket.fd < 0 or not pool.looks_after():
             return False
         pieces = writer.hold(self, data)
         if pieces == 1:
@@ -213,9 +213,9 @@ class Exchange:
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
         """Send a head and a part of a file, and end the response. What the socket does not take, the loop sends from a
         descriptor of its own, so the application may close its file at once. Raises ClientGone."""
-        rest: FileRest | None = None
+        rest: FileRange | None = None
         try:
-            rest = FileRest(os.dup(fd), offset, count)
+            rest = FileRange(os.dup(fd), offset, count)
             unsent = self._writer.send(self, head, b"")
             if unsent is not None:
                 self._leave(unsent, last=False, may_wait=False)
@@ -235,16 +235,16 @@ class Exchange:
         try:
             if may_wait and self._hold_up(rest):
                 return
-            self._writer.keep(self, rest, self._shared.spool_limits, last=last)
+            self._writer.keep(self, rest, self._context.spool_limits, last=last)
         except OSError as error:
             details = f"{self._base['REMOTE_ADDR']}, {error}"
-            self._shared.shortages.add("a client that reads slowly is cut, because its response cannot be kept", details)
+            self._context.shortages.add("a client that reads slowly is cut, because its response cannot be kept", details)
             self._writer.abandon(self)
             raise ClientGone from None
 
     def _hold_up(self, rest: memoryview) -> bool:
         """Leave the loop a rest, and go on when it is written. False: too many threads wait. Raises ClientGone, OSError."""
-        pool = self._shared.pool
+        pool = self._context.pool
         if not pool.may_wait():
             return False
         try:

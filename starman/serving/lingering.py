@@ -18,7 +18,7 @@ from starman.serving.dates import Progress
 from starman.serving.sending.socket_state import held_by_the_kernel
 
 if TYPE_CHECKING:
-    from starman.serving.context import Shared
+    from starman.serving.context import ServiceContext
 
 # How long (seconds) a connection is still read after its client has acknowledged everything.
 LINGER_SECONDS = 2.0
@@ -31,21 +31,21 @@ _ON_WITHOUT_DELAY: Final = struct.pack("ii", 1, 0)
 
 
 class Lingering(asyncio.Protocol):
-    """The protocol of a half-closed transport. It replaces the protocol that has closed it, also in `Shared.connections`."""
+    """The protocol of a half-closed transport. It replaces the protocol that closed it, in `ServiceContext.connections` too."""
 
-    __slots__ = ("_dropped", "_left", "_paused", "_progress", "_shared", "_since", "_transport")
+    __slots__ = ("_context", "_dropped", "_left", "_paused", "_progress", "_since", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, shared: Shared) -> None:
+    def __init__(self, transport: asyncio.Transport, context: ServiceContext) -> None:
         """Take over a transport that is being read and has a high-water mark of 0."""
         self._transport = transport
-        self._shared = shared
+        self._context = context
         self._progress = Progress()
         self._left = -1  # how many bytes the client had not acknowledged at the last look; -1: nothing has looked yet
         self._since = 0.0  # when that number was first seen, monotonic
         self._dropped = 0
         self._paused = False
         transport.set_protocol(self)
-        shared.connections.add(self)
+        context.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """The client still sends."""
@@ -61,18 +61,18 @@ class Lingering(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
-        self._shared.connections.discard(self)
+        self._context.connections.discard(self)
 
-    # As one of Shared.connections
+    # As one of ServiceContext.connections
 
     def check(self, now: float) -> None:
         """Close when the client has had everything for LINGER_SECONDS; reset when it reads too slowly. `now` is monotonic."""
-        transport, shared = self._transport, self._shared
+        transport, context = self._transport, self._context
         left = unacknowledged(transport)
         if left != self._left:
             self._left = left
             self._since = now
-        if left and self._progress.is_slow("a response", left, now, timeout=shared.write_timeout, rate=shared.min_send_rate):
+        if left and self._progress.is_slow("a response", left, now, timeout=context.write_timeout, rate=context.min_send_rate):
             reset_on_close(transport)
             transport.abort()
         elif not left and now - self._since >= LINGER_SECONDS:
@@ -127,7 +127,7 @@ def shut_down(transport: asyncio.Transport) -> None:
     """
     secured = transport.get_extra_info("ssl_object") is not None  # `TlsTransport` does so after its close_notify
     if not (secured or transport.get_write_buffer_size()) and (fd := transport.get_extra_info("socket").fileno()) >= 0:
-        # As in `Outlet.finish`: the family does not matter.
+        # As in `ThreadSocket.finish`: the family does not matter.
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
         with contextlib.suppress(OSError):  # the client is gone
             stream.shutdown(socket.SHUT_RDWR)

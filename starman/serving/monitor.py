@@ -1,4 +1,4 @@
-"""The overseer: what a service tells whoever looks after its process. A protocol only: the real one is in the process room."""
+"""The monitor: what a service tells whoever looks after its process. A protocol only: the real one is in the process room."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 Line = tuple[Callable[[float, bytes, bytes], object], memoryview]
 
 
-class Overseer(Protocol):
+class Monitor(Protocol):
     """Looks after one worker. A service without one (`serve`) is looked after by nobody."""
 
     def line(self, thread: int) -> Line | None:

@@ -58,7 +58,7 @@ def _live(make_service: type[Service], threads: int) -> None:
         listener.bind("")
         listener.listen()
         settings = Settings.of(threads=threads)
-        service = make_service(_application, settings, [_Listener(listener)], multiprocess=True, overseer=_Nobody())
+        service = make_service(_application, settings, [_Listener(listener)], multiprocess=True, monitor=_Nobody())
         anyio.run(_play, service, listener.getsockname(), backend="asyncio", backend_options={"use_uvloop": True})
 
 
@@ -105,7 +105,7 @@ class _Listener:
 
 
 class _Nobody:
-    """The overseer of a life that nobody looks at, among siblings that have no connections."""
+    """The monitor of a life that nobody looks at, among siblings that have no connections."""
 
     def line(self, thread: int) -> Line | None:
         return None

@@ -18,7 +18,7 @@ from starman.serving.accepting.listening import Listening
 from starman.serving.accesslog import AccessLog
 from starman.serving.application_child import abandon_clients, descriptors_of
 from starman.serving.clients import Client
-from starman.serving.context import Shared
+from starman.serving.context import ServiceContext
 from starman.serving.detaching.rawsocket import taken_over
 from starman.serving.executors.inline import Inline
 from starman.serving.executors.pool import Pool
@@ -26,7 +26,7 @@ from starman.serving.health.requests_in_flight import count, forget_lost, in_fli
 from starman.serving.health.spinning_loop import SpinWatch
 from starman.serving.health.stuck_threads import StuckWatch
 from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
-from starman.serving.monitor import Overseer
+from starman.serving.monitor import Monitor
 from starman.serving.tls.context import server_context
 from starman.wsgi.call import Application
 
@@ -63,10 +63,10 @@ class Service:
         *,
         multiprocess: bool,
         owns_loop: bool = True,
-        overseer: Overseer | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
         """`multiprocess` is what the application is told by `wsgi.multiprocess`: whether it has siblings; `owns_loop` whether the
-        loop runs nothing else, so that it may stand still while a thread works (`schedule`); `overseer` who looks after it, if
+        loop runs nothing else, so that it may stand still while a thread works (`schedule`); `monitor` who looks after it, if
         anybody does.
 
         Reads the certificate if a listener is secure: raises SettingError when it cannot be used.
@@ -77,14 +77,14 @@ class Service:
         self._listeners = listeners
         self._multiprocess = multiprocess
         self._owns_loop = owns_loop
-        self._overseer = overseer
+        self._monitor = monitor
         self._jobs = Jobs()
         self._access_log: AccessLog | None = None
         self._drain_begun: anyio.Event | None = None
         self._drain_scope: anyio.CancelScope | None = None
         self._drain_asked = False
         self._cut_asked = False
-        self._running: tuple[asyncio.AbstractEventLoop, Shared, Acceptor] | None = None
+        self._running: tuple[asyncio.AbstractEventLoop, ServiceContext, Acceptor] | None = None
 
     @classmethod
     def rehearse(cls, threads: int) -> None:
@@ -101,28 +101,28 @@ class Service:
         what is in flight.
         """
         self._drain_begun = anyio.Event()
-        pool, shared = self._prepare()
+        pool, context = self._prepare()
         acceptor = Acceptor(
-            shared,
+            context,
             threads=self._settings.threads,
             multiprocess=self._multiprocess,
             tls=self._tls,
-            siblings=self._overseer,
+            siblings=self._monitor,
         )
-        self._running = asyncio.get_running_loop(), shared, acceptor
+        self._running = asyncio.get_running_loop(), context, acceptor
         try:
             _start(pool)
             async with anyio.create_task_group() as tasks:
                 self._jobs.begin(tasks)
                 acceptor.start(self._listeners)
-                tasks.start_soon(self._tick, shared, acceptor)
-                if shared.access_log is not None:
-                    self._access_log = shared.access_log
-                    tasks.start_soon(self._flush, shared.access_log)
+                tasks.start_soon(self._tick, context, acceptor)
+                if context.access_log is not None:
+                    self._access_log = context.access_log
+                    tasks.start_soon(self._flush, context.access_log)
                 started()
                 if not self._drain_asked:
                     await self._drain_begun.wait()
-                await self._drain(shared, acceptor)
+                await self._drain(context, acceptor)
                 tasks.cancel_scope.cancel()
         finally:
             self._jobs.end()
@@ -130,24 +130,24 @@ class Service:
             acceptor.stop()
             with anyio.CancelScope(shield=True):
                 await acceptor.settle()
-            for connection in list(shared.connections):
+            for connection in list(context.connections):
                 connection.cut()
             with anyio.CancelScope(shield=True):
                 # The loop closes sockets in its next rounds, and a relay's second one behind its first.
                 for _ in range(_CLOSING_ROUNDS):
                     await anyio.sleep(0)
             pool.stop()
-            shared.refusals.close()
-            shared.shortages.close()
-            await _close_log(shared.access_log)
+            context.refusals.close()
+            context.shortages.close()
+            await _close_log(context.access_log)
             self._running = None
 
-    def _prepare(self) -> tuple[Pool, Shared]:
-        loop, threads, overseer = asyncio.get_running_loop(), self._settings.threads, self._overseer
-        line = (lambda _: None) if overseer is None else overseer.line
+    def _prepare(self) -> tuple[Pool, ServiceContext]:
+        loop, threads, monitor = asyncio.get_running_loop(), self._settings.threads, self._monitor
+        line = (lambda _: None) if monitor is None else monitor.line
         pool = Pool(threads, loop, takes_turns=self._owns_loop, line=line) if threads else Inline(loop, line=line)
-        on_harakiri = None if overseer is None else overseer.harakiri
-        return pool, Shared(self._application, self._settings, pool, self._jobs.start, on_harakiri)
+        on_harakiri = None if monitor is None else monitor.harakiri
+        return pool, ServiceContext(self._application, self._settings, pool, self._jobs.start, on_harakiri)
 
     @property
     def requests(self) -> int:
@@ -190,13 +190,13 @@ class Service:
         """
         if self._running is None:
             return [], taken_over()
-        loop, shared, acceptor = self._running
-        log_fd = -1 if shared.access_log is None else shared.access_log.own_descriptor
-        abandon_clients(shared)
+        loop, context, acceptor = self._running
+        log_fd = -1 if context.access_log is None else context.access_log.own_descriptor
+        abandon_clients(context)
         return [*descriptors_of(loop), *acceptor.descriptors(), log_fd], taken_over()
 
-    async def _drain(self, shared: Shared, acceptor: Acceptor) -> None:
-        shared.draining = True
+    async def _drain(self, context: ServiceContext, acceptor: Acceptor) -> None:
+        context.draining = True
         acceptor.stop()
         with anyio.move_on_after(self._settings.graceful_timeout) as self._drain_scope:
             if self._cut_asked:
@@ -205,58 +205,58 @@ class Service:
             while True:
                 # First of all: what was accepted a moment ago becomes a connection in one of the next rounds of the loop.
                 await anyio.sleep(_DRAIN_TICK)
-                if self._overseer is not None:
-                    self._overseer.in_flight(count(shared))
-                if not (shared.connections or acceptor.busy or shared.pool.busy):
+                if self._monitor is not None:
+                    self._monitor.in_flight(count(context))
+                if not (context.connections or acceptor.busy or context.pool.busy):
                     break
                 since = time.monotonic() - _DRAIN_LINGER
                 if since >= begun_at:
-                    for connection in list(shared.connections):
+                    for connection in list(context.connections):
                         connection.close_if_idle(since)
-        if shared.connections or shared.pool.busy:
-            self._say_what_is_cut(shared)
+        if context.connections or context.pool.busy:
+            self._say_what_is_cut(context)
 
-    def _say_what_is_cut(self, shared: Shared) -> None:
+    def _say_what_is_cut(self, context: ServiceContext) -> None:
         seconds = f"graceful_timeout is over ({self._settings.graceful_timeout:g} s)"
         why = "the drain is cut short" if self._cut_asked else seconds
-        if shared.connections:
-            log.warning(f"{why}: {counted(len(shared.connections), 'connection', 'are')} reset{in_flight(shared)}")
+        if context.connections:
+            log.warning(f"{why}: {counted(len(context.connections), 'connection', 'are')} reset{in_flight(context)}")
         else:
-            threads = counted(max(1, shared.pool.awake), "thread", "are")
+            threads = counted(max(1, context.pool.awake), "thread", "are")
             log.warning(f"{why}: {threads} left in a request whose client has gone")
 
-    async def _tick(self, shared: Shared, acceptor: Acceptor) -> None:
+    async def _tick(self, context: ServiceContext, acceptor: Acceptor) -> None:
         """Look after the timeouts of all connections, and show that the loop is alive."""
         spin_watch, stuck_watch = SpinWatch(inline=not self._settings.threads), StuckWatch(time.monotonic())
         while True:
             spin_watch.leave(time.monotonic(), time.thread_time())
             await anyio.sleep(_TICK)
             try:
-                due = self._look(shared, acceptor, spin_watch, stuck_watch)
+                due = self._look(context, acceptor, spin_watch, stuck_watch)
             except MemoryError:  # an application has it all for a moment: the next tick does what this one has left
                 continue
             while due:
-                _check(shared, due)
+                _check(context, due)
                 await anyio.sleep(0)
 
-    def _look(self, shared: Shared, acceptor: Acceptor, spin_watch: SpinWatch, stuck_watch: StuckWatch) -> list[Client]:
+    def _look(self, context: ServiceContext, acceptor: Acceptor, spin_watch: SpinWatch, stuck_watch: StuckWatch) -> list[Client]:
         """Do what each tick does. Returns the connections whose timeouts are due."""
-        if self._overseer is not None:
-            spins = spin_watch.look(time.monotonic(), time.thread_time(), shared.pool.finished + acceptor.accepted)
-            if spins is not None and (self._settings.threads or not shared.pool.busy):
-                spin_watch.report(spins, self._overseer.give_up)
-            self._overseer.tick(shared.pool.finished, len(shared.connections), shared.pool.awake)
+        if self._monitor is not None:
+            spins = spin_watch.look(time.monotonic(), time.thread_time(), context.pool.finished + acceptor.accepted)
+            if spins is not None and (self._settings.threads or not context.pool.busy):
+                spin_watch.report(spins, self._monitor.give_up)
+            self._monitor.tick(context.pool.finished, len(context.connections), context.pool.awake)
         acceptor.tick()
         log.retry()
         standard_streams.restore()
         now = time.monotonic()
-        if shared.doomed and not self._drain_asked and shared.spare(now):
+        if context.doomed and not self._drain_asked and context.spare(now):
             acceptor.resume()
-        stuck_watch.look(shared, now)
-        forget_lost(shared)
-        shared.refusals.check(now)
-        shared.shortages.check(now)
-        return shared.connections.due(now)
+        stuck_watch.look(context, now)
+        forget_lost(context)
+        context.refusals.check(now)
+        context.shortages.check(now)
+        return context.connections.due(now)
 
     async def _flush(self, access_log: AccessLog) -> None:
         """Write what the log has gathered. A task of its own: a pipe that nobody reads must not stop the timeouts."""
@@ -281,14 +281,14 @@ def _start(pool: Pool) -> None:
         ) from error
 
 
-def _check(shared: Shared, due: list[Client]) -> None:
+def _check(context: ServiceContext, due: list[Client]) -> None:
     """Look after some of those whose timeouts are due, for a millisecond. A function of its own: as a variable of the task, the
     last connection would live until the next tick, or longer."""
     now = time.monotonic()
     until = now + _LONGEST_LOOK
     while due and time.monotonic() < until:
         client = due.pop()
-        if client in shared.connections:  # it may have gone since
+        if client in context.connections:  # it may have gone since
             try:
                 client.check(now)
             except Exception as error:

@@ -86,7 +86,7 @@ def visit(server: Server, pair: Pair, seconds: float, seed: str) -> list[Visitor
 def alive(server: Server) -> dict[str, int]:
     """How many objects of connections and requests there are in the worker, those of this question left out."""
     with server.client() as client:
-        own = {"Connection": 1, "RequestParser": 1, "Writer": 1, "Remainder": 1, "Progress": 1}
+        own = {"Connection": 1, "RequestParser": 1, "Writer": 1, "SendQueue": 1, "Progress": 1}
         own |= {"Exchange": 1, "RequestHead": 1, "Call": 1}
         found: dict[str, int] = json.loads(client.get("/alive/00000/0").body)
         return {name: count - own.get(name, 0) for name, count in found.items() if count != own.get(name, 0)}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.support.harness import REPOSITORY, NotReadyError, Process, Server, wait_for_sleepers, wait_until
+from tests.functional.support.harness import REPOSITORY, NotReadyError, Process, Server, wait_for_idle_threads, wait_until
 from tests.functional.support.wire import NoResponseError, WireError, encode_request
 
 APPLICATION = """\
@@ -139,7 +139,7 @@ def test_stop_signals_end_everything_with_status_0(code: Code, mode: str, signum
 def test_new_connections_are_refused_as_soon_as_it_stops_while_old_requests_finish(code: Code) -> None:
     with code.serve() as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/3"))
-        wait_for_sleepers(code.directory)
+        wait_for_idle_threads(code.directory)
         server.signal(signal.SIGTERM)
 
         def refused() -> bool:
@@ -157,7 +157,7 @@ def test_new_connections_are_refused_as_soon_as_it_stops_while_old_requests_fini
 def test_a_second_term_cuts(code: Code) -> None:
     with code.serve() as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/60"))
-        wait_for_sleepers(code.directory)
+        wait_for_idle_threads(code.directory)
         server.signal(signal.SIGTERM)
         server.wait_for("stopping: 1 request is in flight and may take 30 s to finish; a second signal cuts it")
         server.signal(signal.SIGTERM)
@@ -173,7 +173,7 @@ def test_a_second_term_cuts(code: Code) -> None:
 def test_the_graceful_timeout_cuts(code: Code) -> None:
     with code.serve("--graceful-timeout", "0.5") as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/60"))
-        wait_for_sleepers(code.directory)
+        wait_for_idle_threads(code.directory)
         server.signal(signal.SIGTERM)
         assert server.wait(10) == 0
         server.wait_for(
@@ -187,7 +187,7 @@ def test_the_graceful_timeout_cuts(code: Code) -> None:
 def test_hazard_08_ctrl_c_reaches_the_whole_group_and_is_one_graceful_stop(code: Code) -> None:
     with code.serve() as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/0.7"))
-        wait_for_sleepers(code.directory)
+        wait_for_idle_threads(code.directory)
         os.killpg(server.pid, signal.SIGINT)
         os.killpg(server.pid, signal.SIGINT)
         assert client.read().body == b"one"
@@ -197,7 +197,7 @@ def test_hazard_08_ctrl_c_reaches_the_whole_group_and_is_one_graceful_stop(code:
 def test_hazard_08_a_term_for_the_whole_group_is_graceful_too(code: Code) -> None:
     with code.serve() as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/0.7"))
-        wait_for_sleepers(code.directory)
+        wait_for_idle_threads(code.directory)
         os.killpg(server.pid, signal.SIGTERM)
         assert client.read().body == b"one"
         assert server.wait() == 0
@@ -381,7 +381,7 @@ def test_ttin_and_ttou(code: Code) -> None:
         assert answers(server) == {"one"}
 
 
-# Deaths.
+# CrashLog.
 
 
 def test_a_killed_worker_is_replaced(code: Code) -> None:
@@ -438,7 +438,7 @@ def test_a_worker_that_is_told_to_stop_drains_and_is_replaced(code: Code) -> Non
     with code.serve("--workers", "1") as server, server.client() as client:
         worker = int(client.get("/pid").body)
         client.send(encode_request("GET", "/sleep/4"))
-        wait_for_sleepers(code.directory)
+        wait_for_idle_threads(code.directory)
         os.kill(worker, signal.SIGQUIT)
         assert wait_until(lambda: len(server.worker_pids()) == 2, 5), "its successor does not wait for its end"
         assert client.read().body == b"one"
@@ -466,7 +466,7 @@ def test_a_killed_mold_is_made_anew_and_nobody_notices(code: Code, mode: str) ->
 def test_hazard_07_all_processes_end_when_the_master_is_killed(code: Code, mode: str) -> None:
     with code.serve(mode, "--workers", "3") as server, server.client() as client:
         client.send(encode_request("GET", "/sleep/1"))
-        wait_for_sleepers(code.directory)
+        wait_for_idle_threads(code.directory)
         os.kill(server.pid, signal.SIGKILL)
         assert client.read().body == b"one", "what is in flight is finished first"
         assert wait_until(lambda: not server.session_pids(), 5), server.log

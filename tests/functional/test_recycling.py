@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.support.harness import Server, wait_for_sleepers, wait_until
+from tests.functional.support.harness import Server, wait_for_idle_threads, wait_until
 from tests.functional.support.wire import Client, encode_request
 
 APPLICATION = """\
@@ -133,7 +133,7 @@ def load(server: Server, *targets: str) -> Iterator[Load]:
     assert running.answers
 
 
-# Spent.
+# Recycle.
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_worker_that_is_heard_again_in_time_loses_nothing(site: Path) -> None:
     with serve(site, "--worker-timeout", "1.5", workers=1) as server, server.client() as client:
         old = pid_of(server)
         client.send(encode_request("GET", "/sleep/5"))
-        wait_for_sleepers(site)
+        wait_for_idle_threads(site)
         os.kill(old, signal.SIGSTOP)
         server.wait_for(rf"worker 1 \({old}\) is replaced: its loop has been silent", timeout=20)
         os.kill(old, signal.SIGCONT)
@@ -322,7 +322,7 @@ def test_the_stacks_of_a_worker_can_be_asked_for_at_any_time(site: Path) -> None
     with serve(site, workers=1) as server, server.client() as client:
         worker = int(client.get("/").body)
         client.send(encode_request("GET", "/sleep/1"))
-        wait_for_sleepers(site)
+        wait_for_idle_threads(site)
         os.kill(worker, signal.SIGRTMIN)
         server.wait_for(r'File ".*site_app\.py", line \d+ in app')
         assert int(client.read().body) == worker
@@ -336,9 +336,9 @@ def test_a_killed_worker_leaves_the_names_of_its_requests(site: Path) -> None:
         clients = [server.client() for _ in range(3)]
         old = int(clients[2].get("/").body)
         clients[0].send(encode_request("GET", "/sleep/60?first"))
-        wait_for_sleepers(site)
+        wait_for_idle_threads(site)
         clients[1].send(encode_request("POST", "/sleep/61", body=b"x"))
-        wait_for_sleepers(site, 2)
+        wait_for_idle_threads(site, 2)
         time.sleep(1.0)  # younger, it would have died at boot
         os.kill(old, signal.SIGKILL)
         line = server.wait_for(rf"worker 1 \({old}\) was killed by SIGKILL.*")[0]

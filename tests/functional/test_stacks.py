@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.support.harness import Server, wait_for_sleepers, wait_until
+from tests.functional.support.harness import Server, wait_for_idle_threads, wait_until
 from tests.functional.support.wire import encode_request
 
 APPLICATION = """
@@ -62,7 +62,7 @@ def entries(server: Server) -> list[str]:
 def test_the_stacks_of_several_processes_at_once_can_be_told_apart(directory: Path) -> None:
     with Server("app:app", "--workers", "3", "--threads", "2", cwd=directory) as server, server.client() as client:
         client.send(encode_request("GET", "/sheep?a"))
-        wait_for_sleepers(directory)
+        wait_for_idle_threads(directory)
         workers = server.worker_pids()
         (mold,) = set(server.children()) - set(workers)
         for pid in [*workers, mold, server.pid]:
@@ -125,7 +125,7 @@ def test_a_worker_of_before_an_upgrade_still_shows_its_stacks(directory: Path) -
     with Server("app:app", "--workers", "1", cwd=directory) as server, server.client() as client:
         worker = server.worker_pids()[0]
         client.send(encode_request("GET", "/sheep"))
-        wait_for_sleepers(directory)
+        wait_for_idle_threads(directory)
         server.signal(signal.SIGUSR2)
         server.wait_for("has taken over", 30)
         os.kill(worker, signal.SIGRTMIN)
@@ -138,7 +138,7 @@ def test_a_worker_whose_master_is_gone_writes_its_stacks_itself(directory: Path)
     with Server("app:app", "--workers", "1", cwd=directory) as server, server.client() as client:
         worker = server.worker_pids()[0]
         client.send(encode_request("GET", "/sheep"))
-        wait_for_sleepers(directory)
+        wait_for_idle_threads(directory)
         os.kill(server.pid, signal.SIGKILL)
         server.wait(20)
         assert wait_until(lambda: "the master is gone" in server.log, 20)

@@ -46,7 +46,7 @@ def forge():
     with channel() as found:
         child = os.fork()
         if child == 0:  # it has lost the channel, but not this duplicate
-            for packet in (b"Spent\\0a child of the application says so", b"Draining"):
+            for packet in (b"Recycle\\0a child of the application says so", b"Draining"):
                 found.send(packet)
             os._exit(0)
         os.waitpid(child, 0)
@@ -55,7 +55,7 @@ def flood():
     with channel() as found:
         while True:
             try:
-                found.send(b"Spent\\0for no reason")
+                found.send(b"Recycle\\0for no reason")
             except BlockingIOError:
                 time.sleep(0.001)
 

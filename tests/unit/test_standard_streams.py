@@ -12,7 +12,7 @@ import pytest
 
 from starman import log, standard_streams
 from starman.serving.accepting.listening import ListeningSocket
-from starman.serving.sending.thread_socket import Outlet
+from starman.serving.sending.thread_socket import ThreadSocket
 from tests.unit.process.forked import run_forked
 
 NUMBERS = pytest.mark.parametrize("numbers", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
@@ -135,9 +135,9 @@ def test_no_duplicate_of_a_connection_has_such_a_number(numbers: tuple[int, ...]
 
         def close_and_open() -> None:
             close(numbers)
-            outlet = Outlet()
-            outlet.open(ours.fileno())
-            assert outlet.fd > 2
-            assert os.path.sameopenfile(outlet.fd, ours.fileno())
+            thread_socket = ThreadSocket()
+            thread_socket.open(ours.fileno())
+            assert thread_socket.fd > 2
+            assert os.path.sameopenfile(thread_socket.fd, ours.fileno())
 
         assert said(in_child_with_log(close_and_open, numbers)) == lines(numbers)

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from starman.process.status import Outlook
+    from starman.process.status import ServerStatus
 
 _READY = b"\0"
 
@@ -29,9 +29,9 @@ class Daemon:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def see(self, outlook: Outlook, now: float) -> None:
+    def see(self, server_status: ServerStatus, now: float) -> None:
         """Let the command go that waits, with status 0, when the server is ready."""
-        if self._fd >= 0 and outlook.phase is Phase.RUNNING:
+        if self._fd >= 0 and server_status.phase is Phase.RUNNING:
             self._tell(_READY)
 
     def failed(self, error: BaseException) -> None:

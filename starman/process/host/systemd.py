@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from starman.process.status import Outlook
+    from starman.process.status import ServerStatus
 
 # Loops beat twice a second. However short systemd's time is, a worker is taken to be alive for so long (seconds) after a beat.
 _LIVELY = 2.0
@@ -38,7 +38,7 @@ class Notifier:
         # Half of what systemd waits, as sd_watchdog_enabled(3) advises; None: it has no watchdog for this process.
         self._watchdog = _watchdog_seconds(variables)
         self._ping_at = 0.0
-        self._seen: Outlook | None = None
+        self._seen: ServerStatus | None = None
         self._unsent: list[str] = []
 
     @classmethod
@@ -46,15 +46,15 @@ class Notifier:
         """Read VARIABLES and take them away. Call it in the process that was started, before it forks: one names its id."""
         return cls({name: environ.pop(name) for name in VARIABLES if name in environ})
 
-    def see(self, outlook: Outlook, now: float) -> None:
+    def see(self, server_status: ServerStatus, now: float) -> None:
         """Tell what has changed, and that the server makes progress."""
         if self._address is None:
             return
-        if self._seen is None or _state(outlook) != _state(self._seen):
-            self._unsent.append("\n".join(_news(self._seen, outlook)))
-        self._seen = outlook
-        if self._watchdog is not None and now >= self._ping_at and not is_down(outlook):
-            if is_heard(outlook, now - max(2 * self._watchdog, _LIVELY)):
+        if self._seen is None or _state(server_status) != _state(self._seen):
+            self._unsent.append("\n".join(_news(self._seen, server_status)))
+        self._seen = server_status
+        if self._watchdog is not None and now >= self._ping_at and not is_down(server_status):
+            if is_heard(server_status, now - max(2 * self._watchdog, _LIVELY)):
                 self._unsent.append("WATCHDOG=1")
             # Loops that are silent are listened to again at the next time: nothing announces a beat.
             self._ping_at = now + self._watchdog
@@ -93,24 +93,24 @@ class Notifier:
         return True
 
 
-def is_down(outlook: Outlook) -> bool:
+def is_down(server_status: ServerStatus) -> bool:
     """Whether nobody serves who should."""
-    return outlook.phase is Phase.RUNNING and outlook.ready == 0
+    return server_status.phase is Phase.RUNNING and server_status.ready == 0
 
 
-def is_heard(outlook: Outlook, since: float) -> bool:
+def is_heard(server_status: ServerStatus, since: float) -> bool:
     """Whether the loop of a worker that serves has been alive since then, as far as that is known. That the master runs
     is shown by the call."""
-    return outlook.phase is not Phase.RUNNING or outlook.heard is None or outlook.heard >= since
+    return server_status.phase is not Phase.RUNNING or server_status.heard is None or server_status.heard >= since
 
 
-def _state(outlook: Outlook) -> tuple[object, ...]:
+def _state(server_status: ServerStatus) -> tuple[object, ...]:
     """What there is to tell of; beats are not."""
-    return outlook.phase, outlook.restarting, outlook.ready, outlook.wanted
+    return server_status.phase, server_status.restarting, server_status.ready, server_status.wanted
 
 
-def _news(before: Outlook | None, now: Outlook) -> list[str]:
-    """What to say of the step from one outlook to the next."""
+def _news(before: ServerStatus | None, now: ServerStatus) -> list[str]:
+    """What to say of the step from one server_status to the next."""
     lines = []
     if now.phase is Phase.STOPPING:
         if before is None or before.phase is not Phase.STOPPING:

@@ -1,4 +1,4 @@
-"""Births: how molds and workers come to be. Performs what the roster has decided; decides nothing."""
+"""Births: how molds and workers come to be. Performs what the supervisor has decided; decides nothing."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
     from starman.process.master.links import Link, Links
     from starman.process.master.vigil import Vigil
     from starman.process.messages import Message
-    from starman.process.spec import Blueprint
+    from starman.process.spec import WorkerSpec
     from starman.process.supervision import actions
 
 
 class Births:
-    """The master's way to new members. Its loop alone calls."""
+    """The master's way to new children. Its loop alone calls."""
 
-    __slots__ = ("_abandon", "_blueprint", "_born", "_died", "_links", "_vigil")
+    __slots__ = ("_abandon", "_born", "_died", "_links", "_spec", "_vigil")
 
     def __init__(
         self,
-        blueprint: Blueprint,
+        spec: WorkerSpec,
         links: Links,
         vigil: Vigil,
         abandon: Callable[[], None],
         born: Callable[[Link, int], None],
         died: Callable[[int, str], None],
     ) -> None:
-        """`abandon` has a fresh fork close what is the master's. `born` is told the link of a member whose process id is known,
+        """`abandon` has a fresh fork close what is the master's. `born` is told the link of a child whose process id is known,
         `died` the number of one that could not be, and how."""
         self._abandon = abandon
-        self._blueprint = blueprint
+        self._spec = spec
         self._links = links
         self._vigil = vigil
         self._born = born
         self._died = died
 
     def fork_mold(self, action: actions.ForkMold) -> None:
-        channel = self._open(action.member, FROM_MOLD)
+        channel = self._open(action.child, FROM_MOLD)
         if channel is None:
             return
         # The mold's collector then leaves the headers of what it inherits alone, and the pages stay shared.
@@ -55,24 +55,24 @@ class Births:
         except OSError as error:
             gc.unfreeze()
             channel.close()
-            self._died(action.member, f"could not be forked ({error.strerror})")
+            self._died(action.child, f"could not be forked ({error.strerror})")
             return
         if pid == 0:
-            become_mold(channel, self._blueprint, self._abandon)
+            become_mold(channel, self._spec, self._abandon)
         gc.unfreeze()
         channel.close()
-        link = self._links.find(action.member)
+        link = self._links.find(action.child)
         assert link is not None
         self._born(link, pid)
 
     def spawn_mold(self, action: actions.SpawnMold) -> None:
-        self._ask(action.origin, action.member, Spawn(Role.MOLD, 0, settings=action.settings))
+        self._ask(action.origin, action.child, Spawn(Role.MOLD, 0, settings=action.settings))
 
     def spawn(self, action: actions.Spawn) -> None:
-        self._ask(action.mold, action.member, Spawn(Role.WORKER, action.slot, settings=action.settings))
+        self._ask(action.mold, action.child, Spawn(Role.WORKER, action.slot, settings=action.settings))
 
     def _ask(self, mold: int, number: int, order: Spawn) -> None:
-        """Have a mold fork the member `number`, whose channel goes with the order."""
+        """Have a mold fork the child `number`, whose channel goes with the order."""
         channel = self._open(number, FROM_WORKER if order.role is Role.WORKER else FROM_MOLD)
         if channel is None:
             return
@@ -81,7 +81,7 @@ class Births:
         born, link = self._links.find(number), self._links.find(mold)
         assert born is not None
         born.slot = order.slot
-        board = self._blueprint.scoreboard.fd
+        board = self._spec.scoreboard.fd
         fds = [*channel.fds(), board] if order.place and board >= 0 else channel.fds()
         asked = link is not None and self._send(link, order, fds)
         channel.close()
@@ -95,7 +95,7 @@ class Births:
         return self._links.send(link, order, fds)
 
     def _open(self, number: int, kinds: tuple[type[Message], ...]) -> Channel | None:
-        """The member's end of a new link; None, and the member is dead, when descriptors run out."""
+        """The child's end of a new link; None, and the child is dead, when descriptors run out."""
         try:
             return self._links.open(number, kinds)
         except OSError as error:

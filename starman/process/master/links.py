@@ -1,4 +1,4 @@
-"""The master's links to its members: their channels, process ids and ends, and the one poll that waits for all of them."""
+"""The master's links to its children: their channels, process ids and ends, and the one poll that waits for all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from starman.process.channel import Channel
     from starman.process.handover import Veteran
-    from starman.process.master.signals import SignalDoor
+    from starman.process.master.signals import SignalQueue
 
 # The longest wait of one poll (seconds): poll(2) takes an int of milliseconds. A longer wait ends once a day, and begins anew.
 LONGEST_WAIT = 86_400.0
@@ -34,13 +34,13 @@ _IGNORED = Message()
 
 
 class Link:
-    """What the master holds of one member.
+    """What the master holds of one child.
 
-    number: the roster's name for the member. opened_at: the instant at which the link was made, before the member was.
-    channel: closed when nothing more will come. pid: None until the member has sent something. kinds: the messages that the
-    member may send. traffic: counts what it has sent.
-    place: its page of the scoreboard; 0 when it has none. ended_at: the instant of the end of file; None as long as the member,
-    or an orphan of it, holds the other end. unsent: messages that wait until the member reads on, with the descriptors that
+    number: the supervisor's name for the child. opened_at: the instant at which the link was made, before the child was.
+    channel: closed when nothing more will come. pid: None until the child has sent something. kinds: the messages that the
+    child may send. traffic: counts what it has sent.
+    place: its page of the scoreboard; 0 when it has none. ended_at: the instant of the end of file; None as long as the child,
+    or an orphan of it, holds the other end. unsent: messages that wait until the child reads on, with the descriptors that
     each takes along. slot: a worker's number, from 1; 0 for a mold. stacks: what reads its stacks; None without.
     """
 
@@ -66,7 +66,7 @@ class Link:
         return name if self.pid is None else f"{name} ({self.pid})"
 
     def drop_unsent(self) -> None:
-        """Close the descriptors that wait to be sent: whose they are sees the same as if the member had died before it read."""
+        """Close the descriptors that wait to be sent: whose they are sees the same as if the child had died before it read."""
         for _, fds in self.unsent:
             for fd in fds:
                 os.close(fd)
@@ -101,29 +101,29 @@ class _Traffic:
 class Links:
     """All links, by number. The loop of the master alone calls."""
 
-    __slots__ = ("_door", "_links", "_poll")
+    __slots__ = ("_links", "_poll", "_signals")
 
-    def __init__(self, door: SignalDoor) -> None:
+    def __init__(self, signals: SignalQueue) -> None:
         self._links: dict[int, Link] = {}
-        self._door = door
+        self._signals = signals
         # poll(2), not epoll: it is no descriptor that a mold could inherit (hazard 7), and a few hundred channels are few.
         self._poll = selectors.PollSelector()
-        self._poll.register(door, selectors.EVENT_READ)
+        self._poll.register(signals, selectors.EVENT_READ)
 
     def __iter__(self) -> Iterator[Link]:
         """Over a copy: links may go meanwhile."""
         return iter(list(self._links.values()))
 
     def find(self, number: int) -> Link | None:
-        """The link of that member; None when it is no more."""
+        """The link of that child; None when it is no more."""
         return self._links.get(number)
 
     def find_pid(self, pid: int) -> Link | None:
-        """The link of the member that is process `pid`."""
+        """The link of the child that is process `pid`."""
         return next((link for link in self._links.values() if link.pid == pid), None)
 
     def open(self, number: int, kinds: tuple[type[Message], ...] = FROM_WORKER) -> Channel:
-        """Make a link to a member that is about to be forked, and may send messages of these kinds; returns the member's end.
+        """Make a link to a child that is about to be forked, and may send messages of these kinds; returns the child's end.
         Raises OSError without descriptors.
 
         Trials, whose numbers are not positive, have no pipe for stacks.
@@ -157,7 +157,7 @@ class Links:
                     self._end_stacks(key.data)
                 continue
             if not isinstance(key.data, Link):
-                self._door.clear()
+                self._signals.clear()
                 continue
             if events & selectors.EVENT_WRITE:
                 self._send_on(key.data)
@@ -166,7 +166,7 @@ class Links:
         return spoken
 
     def send(self, link: Link, message: Message, fds: Sequence[int] = ()) -> bool:
-        """Send `message` and copies of `fds` to the member, as soon as its channel has room. False when it cannot be: the link is
+        """Send `message` and copies of `fds` to the child, as soon as its channel has room. False when it cannot be: the link is
         hung up, nobody is at its other end, or there are no descriptors for the copies. Never waits."""
         try:
             if not link.unsent:
@@ -199,7 +199,7 @@ class Links:
         self._poll.modify(link.channel, selectors.EVENT_READ, link)
 
     def hear(self, link: Link) -> Iterator[Message]:
-        """The messages of the member that were not read yet, up to MOST_HEARD. At the end of file the link is hung up.
+        """The messages of the child that were not read yet, up to MOST_HEARD. At the end of file the link is hung up.
 
         Members are not trusted: the kernel tells which process has sent a message. Messages that such a process may not send are
         ignored, and so are those of other processes that hold its channel. When a process sends without end, its channel is
@@ -228,14 +228,14 @@ class Links:
                 yield message
 
     def hang_up(self, link: Link) -> None:
-        """Close the channel of a member that is dead, or is to end. Idempotent."""
+        """Close the channel of a child that is dead, or is to end. Idempotent."""
         if link.channel.fileno() >= 0:
             self._poll.unregister(link.channel)
             link.channel.close()
             link.drop_unsent()
 
     def remove(self, link: Link) -> None:
-        """Hang up, and forget the member."""
+        """Hang up, and forget the child."""
         self.hang_up(link)
         if link.stacks is not None:
             self._end_stacks(link.stacks)
@@ -257,7 +257,7 @@ class Links:
             link.drop_unsent()
             if link.stacks is not None:
                 link.stacks.close()
-        self._door.abandon()
+        self._signals.abandon()
 
     def close(self) -> None:
         """Close all channels: whoever still lives learns that the master is gone."""
@@ -270,7 +270,7 @@ class Links:
 
 
 def _checked(link: Link, message: Message, sender: int | None) -> Message:
-    """`message`, if the member of this link may have sent it. Raises ValueError with the reason if not."""
+    """`message`, if the child of this link may have sent it. Raises ValueError with the reason if not."""
     if not isinstance(message, link.kinds):
         raise ValueError(f"this process may not send {type(message).__name__}")
     if isinstance(message, Spawned):

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from starman.process.master.links import Links
 
 
-class Reopening:
-    """Tells all members, and the log, when the last of them has done it. The loop of the master alone calls."""
+class LogReopen:
+    """Tells all children, and the log, when the last of them has done it. The loop of the master alone calls."""
 
     __slots__ = ("_awaited", "_error_log", "_links")
 
     def __init__(self, links: Links, error_log: ErrorLog) -> None:
         self._links = links
         self._error_log = error_log
-        # The members that have not answered yet, and how often they still have to.
+        # The children that have not answered yet, and how often they still have to.
         self._awaited: dict[int, int] = {}
 
     @property
@@ -46,7 +46,7 @@ class Reopening:
         self._tell_if_done()
 
     def on_reopened(self, number: int) -> None:
-        """A member has followed an order."""
+        """A child has followed an order."""
         left = self._awaited.pop(number, 0) - 1
         if left > 0:
             self._awaited[number] = left
@@ -54,7 +54,7 @@ class Reopening:
             self._tell_if_done()
 
     def on_gone(self, number: int) -> None:
-        """A member has ended, and writes no more."""
+        """A child has ended, and writes no more."""
         if self._awaited.pop(number, 0):
             self._tell_if_done()
 

@@ -1,6 +1,6 @@
 """The master: supervises. A plain blocking loop, without asyncio, threads or HTTP; the application never runs in it.
 
-What to do, the roster decides; how, is written here. Never imports the serving side, nor anything large: it stays below 7 MB.
+What to do, the supervisor decides; how, is written here. Never imports the serving side, nor anything large: it stays below 7 MB.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from starman.process import parent_death
 from starman.process.host.rlimits import raise_descriptor_limit, release_memory, warn_of_threads
 from starman.process.master.births import Births
 from starman.process.master.links import Link, Links
-from starman.process.master.log_reopen import Reopening
+from starman.process.master.log_reopen import LogReopen
 from starman.process.master.orders import Orders, say
 from starman.process.master.reaper import Reaper
 from starman.process.master.reload import Reload, terms_of
-from starman.process.master.signals import SignalDoor
+from starman.process.master.signals import SignalQueue
 from starman.process.master.stack_pipe import StackReports
 from starman.process.master.trial import Trial
 from starman.process.master.upgrade import Upgrade, scoreboard_of, take_over
 from starman.process.master.vigil import Vigil
-from starman.process.messages import Doomed, Draining, Failed, Loaded, Ready, Reopened, Spawned, Spent
+from starman.process.messages import Doomed, Draining, Failed, Loaded, Ready, Recycle, Reopened, Spawned
 from starman.process.scoreboard import Scoreboard
 from starman.process.status import Observers
 from starman.process.supervision import actions
 from starman.process.supervision.child import Phase
-from starman.process.supervision.supervisor import Roster
+from starman.process.supervision.supervisor import Supervisor
 from starman.process.worker.copy_on_write import immortalize
 from starman.version import VERSION
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from starman.process.handover import Handover
     from starman.process.host.errorlog import ErrorLog
-    from starman.process.spec import Blueprint
+    from starman.process.spec import WorkerSpec
 
 # Hazard 6: after the end of file of a process's channel, its exit status may take this long (seconds) to follow; then it
 # counts as dead without.
@@ -50,7 +50,7 @@ STATUS_SLACK = 0.25
 _ERROR_PAUSE = 1.0
 # How soon (seconds) lines that the error log did not take at once are tried again.
 _LOG_RETRY = 0.2
-# The names of the trials' links; those of members count from 1.
+# The names of the trials' links; those of children count from 1.
 _READING = 0
 _TRYING = -1
 
@@ -59,21 +59,21 @@ class Master:
     """One server, from its first fork to its last worker's end."""
 
     __slots__ = (
-        *("_blueprint", "_deaths", "_door", "_embedded", "_error_log", "_failure", "_handover", "_links", "_observers"),
-        *("_orders", "_performers", "_reaper", "_reload", "_reopening", "_roster", "_stacks", "_told", "_trials", "_upgrade"),
+        *("_spec", "_deaths", "_signals", "_embedded", "_error_log", "_failure", "_handover", "_links", "_observers"),
+        *("_orders", "_performers", "_reaper", "_reload", "_reopening", "_supervisor", "_stacks", "_told", "_trials", "_upgrade"),
         "_vigil",
     )
 
-    def __init__(self, blueprint: Blueprint, error_log: ErrorLog, handover: Handover | None = None) -> None:
-        """Serve on the listeners of `blueprint`, which the master closes.
+    def __init__(self, spec: WorkerSpec, error_log: ErrorLog, handover: Handover | None = None) -> None:
+        """Serve on the listeners of `spec`, which the master closes.
 
         error_log: the one that descriptor 2 points at. handover: what an older image of this process has left.
         """
-        self._blueprint = blueprint
+        self._spec = spec
         self._error_log = error_log
         self._handover = handover
-        self._roster = Roster(terms_of(blueprint.settings, loads=blueprint.application is None))
-        # Deaths found while an order was carried out, for the next round: number, and how.
+        self._supervisor = Supervisor(terms_of(spec.settings, loads=spec.application is None))
+        # CrashLog found while an order was carried out, for the next round: number, and how.
         self._deaths: list[tuple[int, str]] = []
         self._failure: actions.GiveUp | None = None
         # The kinds of actions that have failed, and how: each is logged once.
@@ -94,11 +94,11 @@ class Master:
         else stay blocked.
         """
         self._observers = observers or Observers()
-        if embedded or self._blueprint.application is not None:
+        if embedded or self._spec.application is not None:
             embedded = True
             warn_of_threads()
         else:
-            self._blueprint.title("master")
+            self._spec.title("master")
             # Now, not in the molds: they would each have copies of these pages.
             immortalize()
         self._embedded = embedded
@@ -120,25 +120,25 @@ class Master:
     def _take(self, taken: contextlib.ExitStack) -> None:
         """Take what belongs to the whole process. At the end all of it is given back, the last first, so that nothing is left
         behind in the calling program. Raises OSError without memory or descriptors."""
-        for listener in self._blueprint.listeners:
+        for listener in self._spec.listeners:
             taken.callback(listener.close)
         taken.callback(self._observers.close)
         self._reaper = Reaper(everything=not self._embedded)
         taken.callback(self._reaper.close)
         if self._reaper.adopts:
             parent_death.arm()
-        self._blueprint.scoreboard = Scoreboard.create() if self._handover is None else scoreboard_of(self._handover)
-        taken.callback(self._blueprint.scoreboard.close)
-        self._door = SignalDoor()
-        taken.callback(self._door.close, ending=not self._embedded)
-        self._links = Links(self._door)
+        self._spec.scoreboard = Scoreboard.create() if self._handover is None else scoreboard_of(self._handover)
+        taken.callback(self._spec.scoreboard.close)
+        self._signals = SignalQueue()
+        taken.callback(self._signals.close, ending=not self._embedded)
+        self._links = Links(self._signals)
         taken.callback(self._links.close)
 
     def _equip(self) -> None:
         """Make those who do the work, and have them go on with what an older image has left."""
-        self._vigil = Vigil(self._blueprint.scoreboard, self._links)
+        self._vigil = Vigil(self._spec.scoreboard, self._links)
         self._orders = orders = Orders(self._links, self._vigil, self._reaper, self._died)
-        births = Births(self._blueprint, self._links, self._vigil, self._abandon, self._born, self._died)
+        births = Births(self._spec, self._links, self._vigil, self._abandon, self._born, self._died)
         self._performers |= {
             actions.ForkMold: births.fork_mold,
             actions.SpawnMold: births.spawn_mold,
@@ -152,14 +152,14 @@ class Master:
             actions.Forget: self._forget,
         }
         self._stacks = StackReports(self._links, self._vigil.serving)
-        self._reopening = Reopening(self._links, self._error_log)
+        self._reopening = LogReopen(self._links, self._error_log)
         reading = Trial(_READING, self._links, self._reaper, self._abandon)
-        self._reload = Reload(self._blueprint, self._roster, reading)
+        self._reload = Reload(self._spec, self._supervisor, reading)
         trying = Trial(_TRYING, self._links, self._reaper, self._abandon)
-        self._upgrade = Upgrade(self._blueprint, self._roster, self._links, self._door, trying)
+        self._upgrade = Upgrade(self._spec, self._supervisor, self._links, self._signals, trying)
         self._trials = {trial.number: trial for trial in (reading, trying)}
         if self._handover is not None:
-            take_over(self._handover, self._roster, self._links, self._reaper)
+            take_over(self._handover, self._supervisor, self._links, self._reaper)
             if self._handover.reopening:
                 self._reopening.begin()
             if self._handover.restarting:
@@ -170,7 +170,7 @@ class Master:
             try:
                 self._reap()
                 self._take_signals()
-                if self._roster.phase is Phase.STOPPING:
+                if self._supervisor.phase is Phase.STOPPING:
                     self._cancel_trials()
                 if self._reload.settle(time.monotonic()):
                     self._upgrade.on_restart()
@@ -212,29 +212,29 @@ class Master:
             if link is not None:
                 self._bury(link, how)
             else:
-                self._roster.on_gone(number, how, now)
+                self._supervisor.on_gone(number, how, now)
 
     def _take_signals(self) -> None:
-        for signum in self._door.take():
+        for signum in self._signals.take():
             now = time.monotonic()
             if signum == signal.SIGHUP:
                 self._reload.begin()
             elif signum == signal.SIGUSR1:
                 self._reopening.begin()
             elif signum == signal.SIGTTIN:
-                self._roster.grow()
+                self._supervisor.grow()
             elif signum == signal.SIGTTOU:
-                self._roster.shrink(now)
+                self._supervisor.shrink(now)
             elif signum == signal.SIGUSR2:
                 self._upgrade.begin(embedded=self._embedded)
             else:
-                self._roster.stop(now)
+                self._supervisor.stop(now)
 
     def _act(self) -> int | None:
         """Carry the plan out; the exit status when it is the last one."""
         self._orders.look(time.monotonic())
-        self._roster.watch.look(self._vigil.beats(), time.monotonic())
-        for action in self._roster.plan(time.monotonic()):
+        self._supervisor.watch.look(self._vigil.beats(), time.monotonic())
+        for action in self._supervisor.plan(time.monotonic()):
             if isinstance(action, actions.Exit):
                 return action.status
             try:
@@ -252,17 +252,17 @@ class Master:
             self._told.add(kind)
             log.error(f"the master could not carry out {kind}: {error}\n{traceback.format_exc()}")
         if isinstance(action, actions.ForkMold | actions.SpawnMold | actions.Spawn):
-            self._died(action.member, f"could not be forked ({error})")
+            self._died(action.child, f"could not be forked ({error})")
 
     def _sleep(self) -> None:
-        """Until something happens or the roster wants to be asked; then hear what there is."""
+        """Until something happens or the supervisor wants to be asked; then hear what there is."""
         now = time.monotonic()
-        self._observers.see(self._roster.outlook(), now)
+        self._observers.see(self._supervisor.server_status(), now)
         instants = [link.ended_at + STATUS_SLACK for link in self._links if link.ended_at is not None]
         instants += self._observers.instants()
         instants += self._stacks.instants() + self._orders.instants()
         instants += [trial.deadline for trial in self._trials.values() if trial.deadline is not None]
-        instant = self._roster.next_instant(now)
+        instant = self._supervisor.next_instant(now)
         if instant is not None:
             instants.append(instant)
         if log.pending():
@@ -273,7 +273,7 @@ class Master:
         self._stacks.tell(time.monotonic())
 
     def _listen(self, link: Link) -> None:
-        """Tell the roster what a member has said."""
+        """Tell the supervisor what a child has said."""
         for message in self._links.hear(link):
             now = time.monotonic()
             if link.number in self._trials:
@@ -281,17 +281,17 @@ class Master:
             elif isinstance(message, Spawned):
                 self._born(link, message.pid)
             elif isinstance(message, Ready | Loaded):
-                self._roster.on_ready(link.number, now)
-            elif isinstance(message, Spent):
-                self._roster.on_spent(link.number, message.reason)
+                self._supervisor.on_ready(link.number, now)
+            elif isinstance(message, Recycle):
+                self._supervisor.on_recycle(link.number, message.reason)
             elif isinstance(message, Draining):
-                self._roster.on_draining(link.number, now)
+                self._supervisor.on_draining(link.number, now)
             elif isinstance(message, Doomed):
-                self._roster.on_doomed(link.number, message.reason, now)
+                self._supervisor.on_doomed(link.number, message.reason, now)
             elif isinstance(message, Reopened):
                 self._reopening.on_reopened(link.number)
             elif isinstance(message, Failed):
-                self._roster.on_failed(link.number, message.message, message.details, now)
+                self._supervisor.on_failed(link.number, message.message, message.details, now)
 
     def _born(self, link: Link, pid: int) -> None:
         if link.pid is not None:
@@ -299,7 +299,7 @@ class Master:
         if self._links.find_pid(pid) is None and self._reaper.owns(pid):
             link.pid = pid
             self._reaper.watch(pid, link.opened_at)
-            self._roster.on_spawned(link.number, pid)
+            self._supervisor.on_spawned(link.number, pid)
         else:
             log.error(f"process {pid} does not belong to this server, and is ignored")
 
@@ -307,7 +307,7 @@ class Master:
         """In a fresh fork: close what is the master's."""
         self._links.abandon()
         self._observers.abandon()
-        self._blueprint.scoreboard.abandon()
+        self._spec.scoreboard.abandon()
 
     def _cancel_trials(self) -> None:
         for trial in self._trials.values():
@@ -325,25 +325,25 @@ class Master:
             self._trials[link.number].on_gone(how)
             return
         self._reopening.on_gone(link.number)
-        self._roster.on_gone(link.number, how, now)
+        self._supervisor.on_gone(link.number, how, now)
 
     # How each action is performed.
 
     def _forget(self, action: actions.Forget) -> None:
-        link = self._links.find(action.member)
+        link = self._links.find(action.child)
         if link is not None:
             self._bury(link, "was killed")
 
     def _announce(self, action: actions.Announce) -> None:
-        threads = self._blueprint.settings.threads
-        urls = ", ".join(listener.url for listener in self._blueprint.listeners)
+        threads = self._spec.settings.threads
+        urls = ", ".join(listener.url for listener in self._spec.listeners)
         log.info(
             f"starman {VERSION} ready: {counted(action.workers, 'worker')} × {counted(threads, 'thread')} on {urls}"  # noqa: RUF001
         )
         release_memory()
 
     def _close_listeners(self, action: actions.CloseListeners) -> None:
-        for listener in self._blueprint.listeners:
+        for listener in self._spec.listeners:
             listener.close()
 
     def _give_up(self, action: actions.GiveUp) -> None:

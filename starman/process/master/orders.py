@@ -1,4 +1,4 @@
-"""Orders to members that exist, by a signal or by hanging up, and to the log. Performs what the roster has decided."""
+"""Orders to children that exist, by a signal or by hanging up, and to the log. Performs what the supervisor has decided."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def say(action: actions.Say) -> None:
-    """Log what the roster has to say."""
+    """Log what the supervisor has to say."""
     write = {Level.INFO: log.info, Level.WARNING: log.warning, Level.ERROR: log.error}
     write[action.level](action.text)
 
@@ -32,12 +32,12 @@ COUNT_SECONDS = 0.5
 
 
 class Orders:
-    """The master's way to its members. Its loop alone calls."""
+    """The master's way to its children. Its loop alone calls."""
 
     __slots__ = ("_died", "_links", "_reaper", "_stopping", "_vigil")
 
     def __init__(self, links: Links, vigil: Vigil, reaper: Reaper, died: Callable[[int, str], None]) -> None:
-        """`died` is called with the number of a member that has just been found dead, and the cause of its death."""
+        """`died` is called with the number of a child that has just been found dead, and the cause of its death."""
         self._links = links
         self._vigil = vigil
         self._reaper = reaper
@@ -47,8 +47,8 @@ class Orders:
 
     def say_cut(self, action: actions.SayCut) -> None:
         now = time.monotonic()
-        link = self._links.find(action.member)
-        serving = self._vigil.serving(link, now) if link is not None or not action.member else ""
+        link = self._links.find(action.child)
+        serving = self._vigil.serving(link, now) if link is not None or not action.child else ""
         say(actions.Say(action.level, action.text + serving))
 
     def say_stopping(self, action: actions.SayStopping) -> None:
@@ -70,31 +70,31 @@ class Orders:
         return [] if self._stopping is None else [self._stopping[1]]
 
     def drain(self, action: actions.Drain) -> None:
-        self.kill(action.member, signal.SIGQUIT)
+        self.kill(action.child, signal.SIGQUIT)
 
     def cut(self, action: actions.Cut) -> None:
-        link = self._links.find(action.member)
+        link = self._links.find(action.child)
         if link is not None and link.pid is None:
             # Should it ever come to be, it finds its channel at the end of file.
-            self._died(action.member, "was cut before it existed")
+            self._died(action.child, "was cut before it existed")
         else:
-            self.kill(action.member, signal.SIGKILL)
+            self.kill(action.child, signal.SIGKILL)
 
     def ask_stacks(self, action: actions.AskStacks) -> None:
-        link = self._links.find(action.member)
+        link = self._links.find(action.child)
         if link is not None:
             log.error(f"{action.line}{self._vigil.serving(link, time.monotonic())}; its stacks follow")
-            self.kill(action.member, STACKS)
+            self.kill(action.child, STACKS)
 
     def retire_mold(self, action: actions.RetireMold) -> None:
-        link = self._links.find(action.member)
+        link = self._links.find(action.child)
         if link is not None:
             self._links.hang_up(link)
             if not self._reaper.adopts:
-                self._died(action.member, "was retired")
+                self._died(action.child, "was retired")
 
     def kill(self, number: int, signum: int) -> None:
-        """Send a signal to the member of that number, if its process is known, and still ours.
+        """Send a signal to the child of that number, if its process is known, and still ours.
 
         A process that may not be signalled, because its application has changed its user, loses its channel: then it finishes
         what it has, and ends.

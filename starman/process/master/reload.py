@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from starman.process.channel import Channel
     from starman.process.master.trial import Trial
     from starman.process.messages import Message
-    from starman.process.spec import Blueprint
-    from starman.process.supervision.supervisor import Roster
+    from starman.process.spec import WorkerSpec
+    from starman.process.supervision.supervisor import Supervisor
 
 # How long the settings may take to be read. Seconds.
 _READ_SECONDS = 20.0
 
 
 def terms_of(settings: Settings, *, loads: bool, text: str = "") -> Terms:
-    """What the roster has to know of `settings`. `loads`: whether the application is ours to load; `text`: what `encode` made."""
+    """What the supervisor has to know of `settings`. `loads`: whether the server loads the application;
+    `text`: what `encode` made."""
     terms = Terms(
         settings.workers,
         preload=settings.preload_app and loads,
@@ -42,11 +43,11 @@ def terms_of(settings: Settings, *, loads: bool, text: str = "") -> Terms:
 class Reload:
     """Restarts on settings read anew. The loop of the master alone calls."""
 
-    __slots__ = ("_blueprint", "_roster", "_trial")
+    __slots__ = ("_spec", "_supervisor", "_trial")
 
-    def __init__(self, blueprint: Blueprint, roster: Roster, trial: Trial) -> None:
-        self._blueprint = blueprint
-        self._roster = roster
+    def __init__(self, spec: WorkerSpec, supervisor: Supervisor, trial: Trial) -> None:
+        self._spec = spec
+        self._supervisor = supervisor
         self._trial = trial
 
     @property
@@ -56,14 +57,14 @@ class Reload:
 
     def begin(self) -> None:
         """Have the settings read, and then the workers replaced."""
-        if self._roster.phase is Phase.STOPPING:
+        if self._supervisor.phase is Phase.STOPPING:
             return
-        if self._blueprint.application is not None:
+        if self._spec.application is not None:
             log.info("restarting the workers; the application was given as a callable, so its code stays as it is")
         else:
             log.info("restarting the workers with fresh code")
-        if self._blueprint.program.reread is None:
-            self._roster.restart()
+        if self._spec.program.reread is None:
+            self._supervisor.restart()
         else:
             self._trial.start(self._read, _READ_SECONDS)
 
@@ -74,8 +75,8 @@ class Reload:
             for line in outcome.notes.splitlines():
                 log.warning(line)
             settings = decode(outcome.settings)
-            loads = self._blueprint.application is None
-            self._roster.restart(terms_of(settings, loads=loads, text=outcome.settings))
+            loads = self._spec.application is None
+            self._supervisor.restart(terms_of(settings, loads=loads, text=outcome.settings))
         elif outcome is not None:
             details = f"\n{outcome.details}" if outcome.details else ""
             log.error(f"restart given up, the old workers stay: {outcome.message}{details}")
@@ -83,9 +84,9 @@ class Reload:
 
     def _read(self, channel: Channel) -> Message:
         """In the child."""
-        in_use = self._roster.terms.settings
-        running = decode(in_use) if in_use else self._blueprint.settings
-        reread = self._blueprint.program.reread
+        in_use = self._supervisor.terms.settings
+        running = decode(in_use) if in_use else self._spec.settings
+        reread = self._spec.program.reread
         assert reread is not None
         try:
             settings, refused = revise(running, reread())

@@ -1,4 +1,4 @@
-"""The door: how signals reach the master's loop. Handlers only note a signal; the loop takes it when it is its turn."""
+"""The signals: how signals reach the master's loop. Handlers only note a signal; the loop takes it when it is its turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class SignalDoor:
+class SignalQueue:
     """Takes HANDLED over from the calling program until `close`, and wakes a poll of `fileno()` when one arrives.
 
     The signals of UNUSED do nothing, and STACKS writes the stacks of this process to the error log; a handler that the calling

@@ -93,7 +93,7 @@ def open_pipe() -> tuple[StackReader, int]:
 
 
 class StackReports:
-    """Logs the dumps of all members. The loop of the master alone calls."""
+    """Logs the dumps of all children. The loop of the master alone calls."""
 
     __slots__ = ("_links", "_serving")
 
@@ -113,7 +113,7 @@ class StackReports:
                 self._log(link, now)
 
     def tell_last(self, link: Link, now: float) -> None:
-        """The member has ended: log what it has written last."""
+        """The child has ended: log what it has written last."""
         if link.stacks is not None:
             link.stacks.read()
             if link.stacks.due is not None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Trial:
     """At most one child at a time; the newest trial counts. The loop of the master alone calls.
 
-    number: the name of its link, which no member has. deadline: the instant at which a trial under way has lasted too long; None
+    number: the name of its link, which no child has. deadline: the instant at which a trial under way has lasted too long; None
     when there is none.
     """
 

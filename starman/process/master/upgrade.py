@@ -37,26 +37,26 @@ if TYPE_CHECKING:
     from starman.process.channel import Channel
     from starman.process.master.links import Links
     from starman.process.master.reaper import Reaper
-    from starman.process.master.signals import SignalDoor
+    from starman.process.master.signals import SignalQueue
     from starman.process.master.trial import Trial
     from starman.process.messages import Message
-    from starman.process.spec import Blueprint, Program
-    from starman.process.supervision.supervisor import Roster
+    from starman.process.spec import Program, WorkerSpec
+    from starman.process.supervision.supervisor import Supervisor
 
 
 class Upgrade:
     """The way from a signal to the exec. The loop of the master alone calls.
 
-    links, door: the master's. trial: the upgrades' own.
+    links, signals: the master's. trial: the upgrades' own.
     """
 
-    __slots__ = ("_blueprint", "_door", "_links", "_restarting", "_roster", "_settings", "_trial")
+    __slots__ = ("_links", "_restarting", "_settings", "_signals", "_spec", "_supervisor", "_trial")
 
-    def __init__(self, blueprint: Blueprint, roster: Roster, links: Links, door: SignalDoor, trial: Trial) -> None:
-        self._blueprint = blueprint
-        self._roster = roster
+    def __init__(self, spec: WorkerSpec, supervisor: Supervisor, links: Links, signals: SignalQueue, trial: Trial) -> None:
+        self._spec = spec
+        self._supervisor = supervisor
         self._links = links
-        self._door = door
+        self._signals = signals
         self._trial = trial
         # What a trial has approved; None as long as none has.
         self._settings: str | None = None
@@ -65,17 +65,17 @@ class Upgrade:
 
     def begin(self, *, embedded: bool) -> None:
         """Have the installed version tried. Refused in a program that embeds us: what it is, only its own start knows."""
-        if self._roster.phase is Phase.STOPPING:
+        if self._supervisor.phase is Phase.STOPPING:
             return
         if embedded:
             log.error("no upgrade: this server runs inside another program, which has to be started anew")
             return
         self._settings = None
         self._restarting = False
-        self._roster.hold(on=False)
+        self._supervisor.hold(on=False)
         log.info("upgrading: the installed version is tried first")
-        running = self._roster.terms.settings or encode_settings(self._blueprint.settings)
-        self._trial.start(self._try, self._roster.terms.boot_timeout, running)
+        running = self._supervisor.terms.settings or encode_settings(self._spec.settings)
+        self._trial.start(self._try, self._supervisor.terms.boot_timeout, running)
 
     def on_restart(self) -> None:
         """A restart begins, or waits, on settings that the trial may have read before they were changed."""
@@ -91,7 +91,7 @@ class Upgrade:
                 log.warning(line)
             self._settings = outcome.settings
             # Who is starting shall be ready, or gone: the next image could not know what its mold was told.
-            self._roster.hold(on=True)
+            self._supervisor.hold(on=True)
         elif outcome is not None:
             details = f"\n{outcome.details}" if outcome.details else ""
             log.error(f"upgrade given up, nothing has changed: {outcome.message}{details}")
@@ -99,7 +99,7 @@ class Upgrade:
     def proceed(self, *, reopening: bool) -> None:
         """Take the last step, if it is time: this program is another then. `reopening`: whether somebody has still to open the
         logs again."""
-        if self._settings is not None and self._roster.settled:
+        if self._settings is not None and self._supervisor.settled:
             handover = self._handover(self._settings)
             handover.reopening = reopening
             handover.restarting = self._restarting
@@ -111,7 +111,7 @@ class Upgrade:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
         file = -1
         try:
-            if self._door.noted:
+            if self._signals.noted:
                 return
             text = encode(handover)
             if len(text) > MOST_IN_VARIABLE:
@@ -121,14 +121,14 @@ class Upgrade:
             for fd in handover.fds():
                 os.set_inheritable(fd, True)
             flush()
-            program = self._blueprint.program
+            program = self._spec.program
             _become(program, {**program.variables, HANDOVER_VARIABLE: text})
         except OSError as error:
             for fd in handover.fds():
                 os.set_inheritable(fd, False)
             log.error(f"upgrade given up, nothing has changed: {error}")
             self._settings = None
-            self._roster.hold(on=False)
+            self._supervisor.hold(on=False)
         finally:
             if file >= 0:
                 os.close(file)
@@ -141,18 +141,18 @@ class Upgrade:
         signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
         try:
             # The second colon is for versions of formats before 4: they have settings behind it, and say then what does not fit.
-            _become(self._blueprint.program, {TRIAL_VARIABLE: f"{FORMAT}:{channel.fileno()}:"})
+            _become(self._spec.program, {TRIAL_VARIABLE: f"{FORMAT}:{channel.fileno()}:"})
         except OSError as error:
             return Failed(f"{sys.executable}: {error}")
 
     def _handover(self, settings: str) -> Handover:
         listeners = [
             HandedListener(listener.socket.fileno(), str(listener.address), secure=listener.secure, file=listener.file)
-            for listener in self._blueprint.listeners
+            for listener in self._spec.listeners
         ]
         veterans = []
-        slots, members = self._roster.inventory()
-        for worker in members:
+        slots, children = self._supervisor.inventory()
+        for worker in children:
             link = self._links.find(worker.number)
             # One without channel is dead, and its exit status all that is left of it.
             if link is not None and link.pid is not None and link.channel.fileno() >= 0 and worker.ready_at is not None:
@@ -162,8 +162,8 @@ class Upgrade:
                 veteran.spent = worker.spent
                 veteran.stacks = -1 if link.stacks is None else link.stacks.fd
                 veterans.append(veteran)
-        handover = Handover(settings, slots, self._roster.terms.workers, listeners, veterans)
-        handover.scoreboard = self._blueprint.scoreboard.fd
+        handover = Handover(settings, slots, self._supervisor.terms.workers, listeners, veterans)
+        handover.scoreboard = self._spec.scoreboard.fd
         return handover
 
 
@@ -180,11 +180,11 @@ def scoreboard_of(handover: Handover) -> Scoreboard:
     return Scoreboard.create()
 
 
-def take_over(handover: Handover, roster: Roster, links: Links, reaper: Reaper) -> None:
+def take_over(handover: Handover, supervisor: Supervisor, links: Links, reaper: Reaper) -> None:
     """In the new image: look after the workers of the old one, and replace them. Its molds end by themselves."""
-    roster.take_over(handover.slots, handover.workers)
+    supervisor.take_over(handover.slots, handover.workers)
     for veteran in handover.veterans:
-        links.adopt(roster.adopt(veteran), veteran)
+        links.adopt(supervisor.adopt(veteran), veteran)
         reaper.watch(veteran.pid)
     log.info(f"starman {VERSION} has taken over, and replaces the {len(handover.veterans)} workers of before")
 

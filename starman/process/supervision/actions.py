@@ -1,4 +1,4 @@
-"""What the roster tells the master to do: values without behaviour. No I/O. Each kind is performed by one method: of
+"""What the supervisor tells the master to do: values without behaviour. No I/O. Each kind is performed by one method: of
 `Births`, of `Orders`, or of the master itself."""
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ class Action(Record):
 
 
 class _OnMember(Action):
-    """An action on one worker or mold, known by the number that the roster gave it."""
+    """An action on one worker or mold, known by the number that the supervisor gave it."""
 
-    __slots__ = ("member",)
+    __slots__ = ("child",)
 
-    def __init__(self, member: int) -> None:
-        self.member = member
+    def __init__(self, child: int) -> None:
+        self.child = child
 
 
 class ForkMold(_OnMember):
-    """Fork the pristine mold from the master itself, as `member`."""
+    """Fork the pristine mold from the master itself, as `child`."""
 
     __slots__ = ()
 
 
 class SpawnMold(Action):
-    """Have the pristine mold `origin` fork one that loads the application for `generation`, as `member`.
+    """Have the pristine mold `origin` fork one that loads the application for `generation`, as `child`.
 
     `settings`: those of the generation, as `Spawn` (the message) has them.
     """
 
-    __slots__ = ("generation", "member", "origin", "settings")
+    __slots__ = ("child", "generation", "origin", "settings")
 
-    def __init__(self, member: int, generation: int, origin: int, settings: str = "") -> None:
-        self.member = member
+    def __init__(self, child: int, generation: int, origin: int, settings: str = "") -> None:
+        self.child = child
         self.generation = generation
         self.origin = origin
         self.settings = settings
 
 
 class Spawn(Action):
-    """Have the mold `mold` fork the worker of `slot` (from 1) for `generation`, as `member`.
+    """Have the mold `mold` fork the worker of `slot` (from 1) for `generation`, as `child`.
 
     `settings`: those of the generation, as `Spawn` (the message) has them.
     """
 
-    __slots__ = ("generation", "member", "mold", "settings", "slot")
+    __slots__ = ("child", "generation", "mold", "settings", "slot")
 
-    def __init__(self, member: int, slot: int, generation: int, mold: int, settings: str = "") -> None:
-        self.member = member
+    def __init__(self, child: int, slot: int, generation: int, mold: int, settings: str = "") -> None:
+        self.child = child
         self.slot = slot
         self.generation = generation
         self.mold = mold
@@ -85,8 +85,8 @@ class AskStacks(_OnMember):
 
     __slots__ = ("line",)
 
-    def __init__(self, member: int, line: str) -> None:
-        super().__init__(member)
+    def __init__(self, child: int, line: str) -> None:
+        super().__init__(child)
         self.line = line
 
 
@@ -122,13 +122,13 @@ class Say(Action):
 
 
 class SayCut(Say):
-    """Log `text` and the requests of the worker `member`, or of all workers (0), which are about to be cut."""
+    """Log `text` and the requests of the worker `child`, or of all workers (0), which are about to be cut."""
 
-    __slots__ = ("member",)
+    __slots__ = ("child",)
 
-    def __init__(self, level: Level, text: str, member: int = 0) -> None:
+    def __init__(self, level: Level, text: str, child: int = 0) -> None:
         super().__init__(level, text)
-        self.member = member
+        self.child = child
 
 
 class SayStopping(Action):

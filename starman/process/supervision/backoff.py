@@ -1,13 +1,13 @@
-"""Deaths that nobody has ordered: what the log says of them, and how long the next attempt waits. Pure; part of the roster."""
+"""Unexpected exits of workers and molds: logging and respawn back-off. Pure; part of the supervisor."""
 
 from __future__ import annotations
 
 from starman.process.supervision.actions import Level
-from starman.process.supervision.child import Member, Worker
+from starman.process.supervision.child import Child, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from starman.process.supervision.children import Crew
+    from starman.process.supervision.children import Children
 
 # A worker that was ready for less than this died at boot; one that lives this long shows that its code is sound. Seconds.
 YOUNG = 1.0
@@ -37,7 +37,7 @@ class Backoff:
         self.not_before = float("-inf")
 
     def failed(self, asked_at: float, now: float) -> bool:
-        """A member asked for at `asked_at` has died at boot. False when its death was counted with an earlier one's:
+        """A child asked for at `asked_at` has died at boot. False when its death was counted with an earlier one's:
         both were on their way at the same time."""
         if self.tripped and asked_at <= self.counted_at:
             return False
@@ -57,40 +57,40 @@ class Backoff:
         return now >= self.not_before and (starting == 0 or not self.tripped)
 
 
-class Deaths:
-    """The deaths of one crew, and the waits that follow from them: `workers` for its workers, `molds` for its molds."""
+class CrashLog:
+    """The deaths of one children, and the waits that follow from them: `workers` for its workers, `molds` for its molds."""
 
-    __slots__ = ("_crew", "_molds", "_workers")
+    __slots__ = ("_children", "_molds", "_workers")
 
-    def __init__(self, crew: Crew, workers: Backoff, molds: Backoff) -> None:
-        self._crew = crew
+    def __init__(self, children: Children, workers: Backoff, molds: Backoff) -> None:
+        self._children = children
         self._workers = workers
         self._molds = molds
 
-    def report(self, member: Member, how: str, now: float) -> None:
-        """`member` has died; `how` completes a sentence."""
-        reason, details = member.reason(how)
-        if member.lived(now) >= PROVEN:
-            self._backoff_of(member).reset()
-        if member.lived(now) >= YOUNG and member.failure is None:
-            self._crew.say(Level.WARNING, f"{reason}; it is replaced")
+    def report(self, child: Child, how: str, now: float) -> None:
+        """`child` has died; `how` completes a sentence."""
+        reason, details = child.reason(how)
+        if child.lived(now) >= PROVEN:
+            self._backoff_of(child).reset()
+        if child.lived(now) >= YOUNG and child.failure is None:
+            self._children.say(Level.WARNING, f"{reason}; it is replaced")
             return
-        counted, wait = self._count(member, now)
-        self._crew.say(Level.ERROR, f"{reason}; next attempt in {wait:.1f} s", details if counted else "")
+        counted, wait = self._count(child, now)
+        self._children.say(Level.ERROR, f"{reason}; next attempt in {wait:.1f} s", details if counted else "")
 
     def left(self, worker: Worker, now: float) -> None:
         """`worker` drains, though nobody of ours has decided it: soon after its boot, that is as bad as a death."""
         if worker.lived(now) < YOUNG:
             self._count(worker, now)
 
-    def _count(self, member: Member, now: float) -> tuple[bool, float]:
+    def _count(self, child: Child, now: float) -> tuple[bool, float]:
         """Whether it was counted, and how many seconds to wait."""
-        backoff = self._backoff_of(member)
-        alike = [other for other in self._crew if type(other) is type(member)]
+        backoff = self._backoff_of(child)
+        alike = [other for other in self._children if type(other) is type(child)]
         if any(other.lived(now) >= PROVEN and other.asked_at > backoff.counted_at for other in alike):
             backoff.reset()
-        counted = backoff.failed(member.asked_at, now)
+        counted = backoff.failed(child.asked_at, now)
         return counted, max(0.0, backoff.not_before - now)
 
-    def _backoff_of(self, member: Member) -> Backoff:
-        return self._workers if isinstance(member, Worker) else self._molds
+    def _backoff_of(self, child: Child) -> Backoff:
+        return self._workers if isinstance(child, Worker) else self._molds

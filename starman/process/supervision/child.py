@@ -1,4 +1,4 @@
-"""The members of a roster: workers and molds with their lives as data. Pure."""
+"""The children of a supervisor: workers and molds with their lives as data. Pure."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 
-class Member:
+class Child:
     """What workers and molds have in common.
 
-    name: what the error log calls it. number: how roster and master call it; never used twice. generation: the roll-out whose
+    name: what the error log calls it. number: how supervisor and master call it; never used twice. generation: the roll-out whose
     code it runs. asked_at, ready_at: instants; ready_at is None until it was ready. deadline: the instant at which its present
     state has lasted too long; None for no limit. failure: why it cannot start, or (a mold) cannot go on, and details; None as
     long as it can. origin: the number of the mold that forks it; None when the master does.
@@ -99,7 +99,7 @@ class Member:
         return self.name if self.pid is None else f"{self.name} ({self.pid})"
 
 
-class Worker(Member):
+class Worker(Child):
     """A worker.
 
     slot: the number of its slot, from 1. spent: whether another is to take its place. beat: the instant at which its loop was
@@ -118,7 +118,7 @@ class Worker(Member):
         self.silent = False
 
 
-class Mold(Member):
+class Mold(Child):
     """A mold: the pristine one, or one that has loaded the application for its generation."""
 
     __slots__ = ()

@@ -1,9 +1,9 @@
-"""The crew: the living members of a roster, and the orders given to them. Pure. What is to be ordered, the roster decides."""
+"""The living workers and molds of a supervisor, and the actions ordered for them. Pure."""
 
 from __future__ import annotations
 
 from starman.process.supervision.actions import Action, Cut, Drain, Level, RetireMold, Say, Spawn
-from starman.process.supervision.child import Member, Mold, State, Worker
+from starman.process.supervision.child import Child, Mold, State, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,32 +25,32 @@ KILL_SLACK = 5.0
 MOST_ASKED = 32
 
 
-class Crew:
-    """The members that are not gone, by number, and the actions that wait for the next plan."""
+class Children:
+    """The children that are not gone, by number, and the actions that wait for the next plan."""
 
-    __slots__ = ("_actions", "_members", "_numbers", "_terms_of")
+    __slots__ = ("_actions", "_children", "_numbers", "_terms_of")
 
     def __init__(self, terms_of: Callable[[int], Terms]) -> None:
-        """`terms_of` gives the terms of a generation: how long its members may take for what they do."""
+        """`terms_of` gives the terms of a generation: how long its children may take for what they do."""
         self._terms_of = terms_of
-        self._members: dict[int, Member] = {}
+        self._children: dict[int, Child] = {}
         self._numbers = 0
         self._actions: list[Action] = []
 
-    def __iter__(self) -> Iterator[Member]:
-        """Over a copy: the crew may change meanwhile."""
-        return iter(list(self._members.values()))
+    def __iter__(self) -> Iterator[Child]:
+        """Over a copy: the children may change meanwhile."""
+        return iter(list(self._children.values()))
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._children)
 
-    def find(self, number: int) -> Member | None:
-        """The member of that number; None when it is gone."""
-        return self._members.get(number)
+    def find(self, number: int) -> Child | None:
+        """The child of that number; None when it is gone."""
+        return self._children.get(number)
 
     def workers(self) -> list[Worker]:
         """The workers, in whatever state."""
-        return [member for member in self._members.values() if isinstance(member, Worker)]
+        return [child for child in self._children.values() if isinstance(child, Worker)]
 
     @property
     def room(self) -> int:
@@ -73,7 +73,7 @@ class Crew:
     def add_mold(self, generation: int, now: float) -> Mold:
         """A mold that is about to be asked for; the caller gives the order, which depends on who forks it."""
         mold = Mold(self._next_number(), generation, now, now + self._terms_of(generation).boot_timeout)
-        self._members[mold.number] = mold
+        self._children[mold.number] = mold
         return mold
 
     def spawn(self, slot: Slot, generation: int, mold: Mold, now: float) -> Worker:
@@ -82,19 +82,19 @@ class Crew:
         terms = self._terms_of(generation)
         worker = Worker(self._next_number(), generation, slot.number, now, now + terms.boot_timeout)
         worker.origin = mold.number
-        self._members[worker.number] = worker
+        self._children[worker.number] = worker
         self.order(Spawn(worker.number, slot.number, generation, mold.number, terms.settings))
         return worker
 
     def adopt(self, veteran: Veteran, generation: int) -> Worker:
-        """A worker that was ready before there was this roster, and may be ending."""
+        """A worker that was ready before there was this supervisor, and may be ending."""
         worker = Worker(self._next_number(), generation, veteran.slot, veteran.ready_at, veteran.ready_at)
         worker.pid, worker.ready_at, worker.spent = veteran.pid, veteran.ready_at, veteran.spent
         worker.move(State.BOOTING)
         worker.move(State.READY)
         if veteran.deadline:
             worker.move(State.DRAINING, veteran.deadline)
-        self._members[worker.number] = worker
+        self._children[worker.number] = worker
         return worker
 
     def drain(self, worker: Worker, now: float) -> None:
@@ -107,7 +107,7 @@ class Crew:
         worker.move(State.DRAINING, now + BOOT_SLACK if worker.starting else deadline)
         self.order(Drain(worker.number))
 
-    def drained_by(self, worker: Member, now: float) -> float:
+    def drained_by(self, worker: Child, now: float) -> float:
         """When a worker that begins to drain now must have ended."""
         return now + self._terms_of(worker.generation).graceful_timeout + SLACK
 
@@ -121,19 +121,19 @@ class Crew:
             mold.move(State.DRAINING, mold.deadline if hangs else now + MOLD_SLACK)
             self.order(RetireMold(mold.number))
 
-    def cut(self, member: Member, now: float) -> None:
-        """Order the process of `member` killed; it must not have been cut before."""
-        member.move(State.CUT, now + KILL_SLACK)
-        self.order(Cut(member.number))
+    def cut(self, child: Child, now: float) -> None:
+        """Order the process of `child` killed; it must not have been cut before."""
+        child.move(State.CUT, now + KILL_SLACK)
+        self.order(Cut(child.number))
 
-    def dismiss(self, member: Member) -> None:
-        """`member` is gone."""
-        member.move(State.GONE)
-        del self._members[member.number]
+    def dismiss(self, child: Child) -> None:
+        """`child` is gone."""
+        child.move(State.GONE)
+        del self._children[child.number]
 
     def next_deadline(self) -> float | None:
-        """The earliest of the members' deadlines; None when there is none."""
-        return min((member.deadline for member in self._members.values() if member.deadline is not None), default=None)
+        """The earliest of the children' deadlines; None when there is none."""
+        return min((child.deadline for child in self._children.values() if child.deadline is not None), default=None)
 
     def _next_number(self) -> int:
         self._numbers += 1

@@ -1,4 +1,4 @@
-"""The molds that may still be asked to fork, by generation, and which of them there have to be. Pure; part of the roster."""
+"""The molds that may still be asked to fork, by generation, and which of them there have to be. Pure; part of the supervisor."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from starman.process.supervision.backoff import Backoff
-    from starman.process.supervision.child import Member, Mold
-    from starman.process.supervision.children import Crew
+    from starman.process.supervision.child import Child, Mold
+    from starman.process.supervision.children import Children
     from starman.process.supervision.rollout import Rollout
     from starman.process.supervision.slots import Slot
 
 
 class Molds:
-    """One pristine mold, and one for each generation that preloads. The crew has the retired ones too."""
+    """One pristine mold, and one for each generation that preloads. The children has the retired ones too."""
 
-    __slots__ = ("_backoff", "_crew", "_molds", "_rollout")
+    __slots__ = ("_backoff", "_children", "_molds", "_rollout")
 
-    def __init__(self, crew: Crew, rollout: Rollout, backoff: Backoff) -> None:
+    def __init__(self, children: Children, rollout: Rollout, backoff: Backoff) -> None:
         """`backoff`: when one may be made again."""
-        self._crew = crew
+        self._children = children
         self._rollout = rollout
         self._backoff = backoff
         self._molds: dict[int, Mold] = {}
 
-    def leave(self, member: Member) -> bool:
-        """`member` is gone; whether it was one of these."""
-        if self._molds.get(member.generation) is not member:
+    def leave(self, child: Child) -> bool:
+        """`child` is gone; whether it was one of these."""
+        if self._molds.get(child.generation) is not child:
             return False
-        del self._molds[member.generation]
+        del self._molds[child.generation]
         return True
 
     def of(self, generation: int) -> Mold | None:
@@ -45,17 +45,17 @@ class Molds:
         generations = self._rollout.wanted(slots)
         wanted = {PRISTINE, *(number for number in generations if self._rollout.terms_of(number).preload)}
         for generation in self._molds.keys() - wanted:
-            self._crew.retire(self._molds.pop(generation), now)
+            self._children.retire(self._molds.pop(generation), now)
         pristine = self._molds.get(PRISTINE)
         for generation in sorted(wanted - self._molds.keys()):
             starting = sum(mold.starting for mold in self._molds.values())
             if not self._backoff.allows(now, starting):
                 return
             if generation == PRISTINE:
-                self._molds[generation] = mold = self._crew.add_mold(generation, now)
-                self._crew.order(ForkMold(mold.number))
+                self._molds[generation] = mold = self._children.add_mold(generation, now)
+                self._children.order(ForkMold(mold.number))
             elif pristine is not None and pristine.ready and pristine.failure is None:
-                self._molds[generation] = mold = self._crew.add_mold(generation, now)
+                self._molds[generation] = mold = self._children.add_mold(generation, now)
                 mold.origin = pristine.number
                 settings = self._rollout.terms_of(generation).settings
-                self._crew.order(SpawnMold(mold.number, generation, pristine.number, settings))
+                self._children.order(SpawnMold(mold.number, generation, pristine.number, settings))

@@ -1,5 +1,5 @@
 """How many workers may be replaced at a time, so that workers that still finish their requests do not pile up. Pure; part of the
-roster.
+supervisor.
 
 At most twice as many workers live as there are slots: for each slot one that serves, and one that starts, or was replaced and
 finishes. At that limit, replacement waits until a worker has ended; a worker that is to be replaced serves meanwhile.
@@ -15,7 +15,7 @@ from starman.process.supervision.rollout import ADOPTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from starman.process.supervision.children import Crew
+    from starman.process.supervision.children import Children
     from starman.process.supervision.molds import Molds
     from starman.process.supervision.rollout import Rollout
     from starman.process.supervision.slots import Slot, Slots
@@ -28,18 +28,18 @@ SAY_AGAIN = 60.0
 
 
 class Replacement:
-    """The limit for one crew, and the waits at that limit.
+    """The limit for one children, and the waits at that limit.
 
     After a long wait the next one is longer, from 0.5 s to a minute: workers that are to be replaced as soon as they serve are
     then replaced less and less often. The waits begin at 0.5 s again when there was room for 10 s. Roll-outs and empty slots wait
     for room only.
     """
 
-    __slots__ = ("_backoff", "_crew", "_deaths", "_molds", "_rollout", "_said_at", "_waits_since")
+    __slots__ = ("_backoff", "_children", "_deaths", "_molds", "_rollout", "_said_at", "_waits_since")
 
-    def __init__(self, crew: Crew, rollout: Rollout, molds: Molds, deaths: Backoff) -> None:
+    def __init__(self, children: Children, rollout: Rollout, molds: Molds, deaths: Backoff) -> None:
         """`deaths`: when a worker may be started again after one that has died."""
-        self._crew = crew
+        self._children = children
         self._rollout = rollout
         self._molds = molds
         self._deaths = deaths
@@ -50,7 +50,7 @@ class Replacement:
 
     def room(self, slots: Slots) -> int:
         """How many more workers may be asked for now."""
-        return min(self._crew.room, self._left(slots))
+        return min(self._children.room, self._left(slots))
 
     def allows(self, slots: Slots, now: float) -> bool:
         """Whether a worker that serves may make room for another now."""
@@ -60,7 +60,7 @@ class Replacement:
         """Order workers for the slots that have none, then for those whose worker is spent, the oldest first, as far as there is
         room and molds can fork. Log a warning when this waits."""
         room = self.room(slots)
-        starting = sum(worker.starting for worker in self._crew.workers())
+        starting = sum(worker.starting for worker in self._children.workers())
         for slot in sorted(slots, key=_turn):
             if slot.wants and slot.generation == ADOPTED:
                 if slot.current is not None and self._rollout.target is not None:
@@ -73,7 +73,7 @@ class Replacement:
                 break
             if slot.current is not None and not self.allows(slots, now):
                 break  # so are those behind it
-            slot.expect(self._crew.spawn(slot, slot.generation, mold, now))
+            slot.expect(self._children.spawn(slot, slot.generation, mold, now))
             room -= 1
             starting += 1
         self._look(slots, now)
@@ -93,9 +93,11 @@ class Replacement:
         self._backoff.passed()
         if now - self._said_at >= SAY_AGAIN:
             self._said_at = now
-            finishing = counted(sum(worker.state is State.DRAINING for worker in self._crew.workers()), "replaced worker", "are")
+            finishing = counted(
+                sum(worker.state is State.DRAINING for worker in self._children.workers()), "replaced worker", "are"
+            )
             seconds = self._rollout.terms.graceful_timeout
-            self._crew.say(
+            self._children.say(
                 Level.WARNING,
                 f"replacing workers waits: {finishing} still finishing requests, and no more may do so at once; "
                 f"let workers live longer, lower graceful_timeout ({seconds:g} s), or raise min_send_rate",
@@ -108,7 +110,7 @@ class Replacement:
         return min((instant for instant in instants if instant > now), default=None)
 
     def _left(self, slots: Slots) -> int:
-        alive = [worker.slot for worker in self._crew.workers() if worker.state is not State.CUT]
+        alive = [worker.slot for worker in self._children.workers() if worker.state is not State.CUT]
         # A slot that is gone counts as long as its worker finishes: room does not shrink with the number of slots.
         return WORKERS_A_SLOT * max(len(slots), max(alive, default=0)) - len(alive)
 

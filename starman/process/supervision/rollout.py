@@ -1,4 +1,4 @@
-"""Roll-outs: which generations of code and settings there are, and the way from one to the next. Pure; part of the roster."""
+"""Roll-outs: which generations of code and settings there are, and the way from one to the next. Pure; part of the supervisor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ADOPTED = -1
 
 
 class Terms(Record):
-    """What the roster has to know of a generation's settings. Times are in seconds.
+    """What the supervisor has to know of a generation's settings. Times are in seconds.
 
     workers: how many, at least 1. preload: whether it has a mold that has loaded the application.
     batch: how many workers a roll-out of it replaces at a time. settings: all of them, for its workers (`config.revision`).

@@ -1,4 +1,4 @@
-"""The slots of a roster: as many as there shall be workers, numbered from 1. Pure."""
+"""The slots of a supervisor: as many as there shall be workers, numbered from 1. Pure."""
 
 from __future__ import annotations
 

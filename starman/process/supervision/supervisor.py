@@ -1,4 +1,4 @@
-"""The roster: which workers and molds there are, and what to do next. Pure: no I/O, no os, no time.
+"""The supervisor: which workers and molds there are, and what to do next. Pure: no I/O, no os, no time.
 
 The master reports events (`on_...`) and an operator's wishes (`restart`, `grow`, `shrink`, `stop`) with the instant at which they
 happened, then performs what `plan(now)` returns. Every instant is monotonic, in seconds. One thread.
@@ -7,11 +7,11 @@ happened, then performs what `plan(now)` returns. Every instant is monotonic, in
 from __future__ import annotations
 
 from starman.log.in_flight import counted
-from starman.process.status import Outlook
+from starman.process.status import ServerStatus
 from starman.process.supervision.actions import Announce, CloseListeners, Drain, Exit, Forget, GiveUp, Level, SayCut, SayStopping
-from starman.process.supervision.backoff import Backoff, Deaths
-from starman.process.supervision.child import SECOND_STOP, Member, Mold, Phase, State, Worker
-from starman.process.supervision.children import Crew
+from starman.process.supervision.backoff import Backoff, CrashLog
+from starman.process.supervision.child import SECOND_STOP, Child, Mold, Phase, State, Worker
+from starman.process.supervision.children import Children
 from starman.process.supervision.deadlines import BootDeadlines
 from starman.process.supervision.molds import Molds
 from starman.process.supervision.replacement import Replacement
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from starman.process.supervision.actions import Action
 
 
-class Roster:
+class Supervisor:
     """The bookkeeping of one server's workers and molds."""
 
     __slots__ = (
-        *("_backoff", "_boot_deadlines", "_crew", "_deaths", "_held", "_mold_backoff", "_molds", "_replacement", "_rollout"),
+        *("_backoff", "_boot_deadlines", "_children", "_deaths", "_held", "_mold_backoff", "_molds", "_replacement", "_rollout"),
         *("_slots", "_status", "_stopped_at"),
         "phase",
         "watch",
@@ -39,15 +39,15 @@ class Roster:
         """A server that is about to start, on these terms."""
         self.phase = Phase.STARTING
         self._rollout = Rollout(terms)
-        self._crew = Crew(self._rollout.terms_of)
-        self.watch = Watch(self._crew, terms.worker_timeout)
-        self._boot_deadlines = BootDeadlines(self._crew, self._rollout.terms_of)
+        self._children = Children(self._rollout.terms_of)
+        self.watch = Watch(self._children, terms.worker_timeout)
+        self._boot_deadlines = BootDeadlines(self._children, self._rollout.terms_of)
         self._backoff = Backoff()
         self._mold_backoff = Backoff()
-        self._deaths = Deaths(self._crew, self._backoff, self._mold_backoff)
+        self._deaths = CrashLog(self._children, self._backoff, self._mold_backoff)
         self._slots = Slots(terms.workers, 1)
-        self._molds = Molds(self._crew, self._rollout, self._mold_backoff)
-        self._replacement = Replacement(self._crew, self._rollout, self._molds, self._backoff)
+        self._molds = Molds(self._children, self._rollout, self._mold_backoff)
+        self._replacement = Replacement(self._children, self._rollout, self._molds, self._backoff)
         self._held = False
         self._stopped_at = 0.0
         self._status = 0
@@ -55,32 +55,32 @@ class Roster:
     # What the master reports.
 
     def on_spawned(self, number: int, pid: int) -> None:
-        """The member exists, as process `pid`."""
-        member = self._crew.find(number)
-        if member is None:
+        """The child exists, as process `pid`."""
+        child = self._children.find(number)
+        if child is None:
             return
-        member.pid = pid
-        if member.state is State.ASKED:
-            member.move(State.BOOTING, member.deadline)
-        elif member.state is State.DRAINING:
+        child.pid = pid
+        if child.state is State.ASKED:
+            child.move(State.BOOTING, child.deadline)
+        elif child.state is State.DRAINING:
             # The order to drain came before there was a process to give it to.
-            self._crew.order(Drain(number))
+            self._children.order(Drain(number))
 
     def on_ready(self, number: int, now: float) -> None:
         """A worker accepts connections, or a mold has loaded what it should."""
-        member = self._crew.find(number)
-        if member is None:
+        child = self._children.find(number)
+        if child is None:
             return
-        if member.state is State.DRAINING:
+        if child.state is State.DRAINING:
             # It became ready before it saw the order to drain, so it may have requests to finish after all.
-            member.deadline = self._crew.drained_by(member, now)
-        if member.state is not State.BOOTING:
+            child.deadline = self._children.drained_by(child, now)
+        if child.state is not State.BOOTING:
             return
-        member.move(State.READY)
-        member.ready_at, member.failure = now, None
-        if isinstance(member, Worker):
+        child.move(State.READY)
+        child.ready_at, child.failure = now, None
+        if isinstance(child, Worker):
             self._backoff.passed()
-            self._take_charge(member, now)
+            self._take_charge(child, now)
         else:
             self._mold_backoff.passed()
 
@@ -91,81 +91,81 @@ class Roster:
             old, slot.current, slot.incoming = slot.current, worker, None
             slot.generation = worker.generation
             if old is not None:
-                self._crew.drain(old, now)
+                self._children.drain(old, now)
 
-    def on_spent(self, number: int, reason: str) -> None:
+    def on_recycle(self, number: int, reason: str) -> None:
         """A worker is to be replaced, and serves until another is ready. `reason` completes a sentence."""
-        worker = self._crew.find(number)
+        worker = self._children.find(number)
         if isinstance(worker, Worker) and worker.ready and not worker.spent:
             worker.spent = True
-            self._crew.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
+            self._children.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
 
     def on_doomed(self, number: int, reason: str, now: float) -> None:
         """A worker is to be replaced, and should serve no more from now on. It drains at once if there is room for another one,
         else it is replaced as one that is spent."""
-        worker = self._crew.find(number)
+        worker = self._children.find(number)
         if isinstance(worker, Worker) and worker.ready:
             if not self._held and self._replacement.allows(self._slots, now):
-                self._crew.drain(worker, now)
+                self._children.drain(worker, now)
                 self._leave(worker)
             if not worker.spent:
                 worker.spent = True
-                self._crew.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
+                self._children.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
 
     def on_draining(self, number: int, now: float) -> None:
         """A worker has begun to drain; when it was not told to, its slot gets another at once."""
-        worker = self._crew.find(number)
+        worker = self._children.find(number)
         if isinstance(worker, Worker) and worker.ready:
-            worker.move(State.DRAINING, self._crew.drained_by(worker, now))
+            worker.move(State.DRAINING, self._children.drained_by(worker, now))
             self._leave(worker)
             self._deaths.left(worker, now)
 
     def on_failed(self, number: int, message: str, details: str, now: float) -> None:
-        """A member cannot start, or a mold that was ready cannot go on, and has said so. Its end follows."""
-        member = self._crew.find(number)
-        if member is not None and not member.ending:
-            member.failure = message, details
+        """A child cannot start, or a mold that was ready cannot go on, and has said so. Its end follows."""
+        child = self._children.find(number)
+        if child is not None and not child.ending:
+            child.failure = message, details
             if self.phase is Phase.STARTING:
                 self._give_up(message, details, now)
 
     def on_gone(self, number: int, how: str, now: float) -> None:
         """The process has ended; `how` completes a sentence: "was killed by SIGKILL"."""
-        member = self._crew.find(number)
-        if member is None:
+        child = self._children.find(number)
+        if child is None:
             return
-        expected = member.ending and member.failure is None
-        self._crew.dismiss(member)
-        fatal = self._leave(member)
+        expected = child.ending and child.failure is None
+        self._children.dismiss(child)
+        fatal = self._leave(child)
         if self.phase is Phase.STOPPING or expected:
             return
         if self.phase is Phase.STARTING:
-            self._give_up(*member.reason(how), now)
+            self._give_up(*child.reason(how), now)
         elif fatal:
-            self._abandon(*member.reason(how), now)
+            self._abandon(*child.reason(how), now)
         else:
-            self._deaths.report(member, how, now)
+            self._deaths.report(child, how, now)
 
-    def _leave(self, member: Member) -> bool:
-        """Take `member` from its place. True when a roll-out depends on it."""
-        if isinstance(member, Worker):
-            slot = self._slots.find(member.slot)
+    def _leave(self, child: Child) -> bool:
+        """Take `child` from its place. True when a roll-out depends on it."""
+        if isinstance(child, Worker):
+            slot = self._slots.find(child.slot)
             if slot is None:
                 return False
-            rolls = slot.rolls and slot.incoming is member
-            slot.leave(member)
+            rolls = slot.rolls and slot.incoming is child
+            slot.leave(child)
             return rolls
         # The pristine one counts as well, as long as it cannot be made: all others are forked from it.
-        needed = self._rollout.target is not None and member.generation in (PRISTINE, self._rollout.target)
-        return self._molds.leave(member) and needed and member.ready_at is None
+        needed = self._rollout.target is not None and child.generation in (PRISTINE, self._rollout.target)
+        return self._molds.leave(child) and needed and child.ready_at is None
 
     def _abandon(self, reason: str, details: str, now: float) -> None:
         """Give the roll-out up: what of it is still on its way must not take charge any more."""
         self._rollout.give_up()
         for slot in self._slots:
             if slot.rolls and slot.incoming is not None:
-                self._crew.drain(slot.incoming, now)
+                self._children.drain(slot.incoming, now)
                 slot.incoming = None
-        self._crew.say(Level.ERROR, f"restart given up, the old workers stay: {reason}", details)
+        self._children.say(Level.ERROR, f"restart given up, the old workers stay: {reason}", details)
 
     # What an operator wishes.
 
@@ -179,43 +179,43 @@ class Roster:
         """One worker more."""
         if self.phase is not Phase.STOPPING:
             self._slots.add(self._rollout.generation)
-            self._crew.say(Level.INFO, f"one worker more: {len(self._slots)}")
+            self._children.say(Level.INFO, f"one worker more: {len(self._slots)}")
 
     def shrink(self, now: float) -> None:
         """One worker less, the last; never below one."""
         if self.phase is Phase.STOPPING:
             return
         if len(self._slots) == 1:
-            self._crew.say(Level.WARNING, "one worker is the least")
+            self._children.say(Level.WARNING, "one worker is the least")
             return
         self._drop_last_slot(now)
-        self._crew.say(Level.INFO, f"one worker less: {len(self._slots)}")
+        self._children.say(Level.INFO, f"one worker less: {len(self._slots)}")
 
     def _drop_last_slot(self, now: float) -> None:
         slot = self._slots.pop()
         for worker in (slot.current, slot.incoming):
             if worker is not None:
-                self._crew.drain(worker, now)
+                self._children.drain(worker, now)
 
     def stop(self, now: float) -> None:
         """End gracefully; asked again a second later, at once."""
         if self.phase is not Phase.STOPPING:
             seconds = self._rollout.terms.graceful_timeout
-            self._crew.order(SayStopping(seconds))
+            self._children.order(SayStopping(seconds))
             self._begin_stop(now)
         elif now - self._stopped_at >= SECOND_STOP:
-            if any(worker.state is not State.CUT for worker in self._crew.workers()):
-                self._crew.order(SayCut(Level.WARNING, "stopping at once: all workers are killed"))
+            if any(worker.state is not State.CUT for worker in self._children.workers()):
+                self._children.order(SayCut(Level.WARNING, "stopping at once: all workers are killed"))
                 self._status = 1
-            for member in self._crew:
-                if member.state is not State.CUT:
-                    self._crew.cut(member, now)
+            for child in self._children:
+                if child.state is not State.CUT:
+                    self._children.cut(child, now)
 
-    def outlook(self) -> Outlook:
+    def server_status(self) -> ServerStatus:
         """How the server is."""
         restarting = self._rollout.target is not None or self._rollout.wished
         ready, heard = self._slots.ready, self.watch.heard()
-        return Outlook(self.phase, restarting=restarting, ready=ready, wanted=len(self._slots), heard=heard)
+        return ServerStatus(self.phase, restarting=restarting, ready=ready, wanted=len(self._slots), heard=heard)
 
     # An upgrade in place.
 
@@ -226,7 +226,7 @@ class Roster:
     @property
     def settled(self) -> bool:
         """Whether the server runs, and no worker is on its way to be ready."""
-        return self.phase is Phase.RUNNING and not any(worker.starting for worker in self._crew.workers())
+        return self.phase is Phase.RUNNING and not any(worker.starting for worker in self._children.workers())
 
     @property
     def terms(self) -> Terms:
@@ -235,7 +235,7 @@ class Roster:
 
     def inventory(self) -> tuple[int, list[Worker]]:
         """How many workers there shall be, and all that are not gone."""
-        return len(self._slots), self._crew.workers()
+        return len(self._slots), self._children.workers()
 
     def take_over(self, slots: int, workers: int) -> None:
         """Go on where an older image of the master was, with so many slots, and a roll-out. `workers`: what its settings said."""
@@ -245,7 +245,7 @@ class Roster:
 
     def adopt(self, veteran: Veteran) -> int:
         """A worker of the older image; its number."""
-        worker = self._crew.adopt(veteran, ADOPTED)
+        worker = self._children.adopt(veteran, ADOPTED)
         slot = self._slots.find(worker.slot)
         if slot is not None and worker.ready:
             slot.current = worker
@@ -265,40 +265,40 @@ class Roster:
                 self._replacement.fill(self._slots, now)
             if self.phase is Phase.STARTING and self._slots.ready == len(self._slots):
                 self.phase = Phase.RUNNING
-                self._crew.order(Announce(len(self._slots)))
-        elif not self._crew:
-            self._crew.order(Exit(self._status))
-        return self._crew.take_orders()
+                self._children.order(Announce(len(self._slots)))
+        elif not self._children:
+            self._children.order(Exit(self._status))
+        return self._children.take_orders()
 
     def next_instant(self, now: float) -> float | None:
         """When `plan` has to be asked again even if nothing happens; None for never."""
         instants = [backoff.not_before for backoff in (self._backoff, self._mold_backoff) if backoff.not_before > now]
         instants += [
             instant
-            for instant in (self._crew.next_deadline(), self.watch.next_instant(), self._replacement.next_instant(now))
+            for instant in (self._children.next_deadline(), self.watch.next_instant(), self._replacement.next_instant(now))
             if instant is not None
         ]
         return min(instants, default=None)
 
     def _expire(self, now: float) -> None:
-        """Deal with the members whose state has lasted too long."""
-        for member in self._crew:
-            if member.deadline is None or member.deadline > now:
+        """Deal with the children whose state has lasted too long."""
+        for child in self._children:
+            if child.deadline is None or child.deadline > now:
                 continue
-            if member.state is State.CUT:
-                self._crew.order(Forget(member.number))
-                self.on_gone(member.number, "was killed", now)
+            if child.state is State.CUT:
+                self._children.order(Forget(child.number))
+                self.on_gone(child.number, "was killed", now)
                 continue
-            if member.starting and self._boot_deadlines.extend(member, now):
+            if child.starting and self._boot_deadlines.extend(child, now):
                 continue
-            if isinstance(member, Worker) and not member.starting:
-                late = "is not heard again" if member.silent else "did not end in time"
-                self._crew.order(SayCut(Level.WARNING, f"{member.title()} {late}: it is killed", member.number))
+            if isinstance(child, Worker) and not child.starting:
+                late = "is not heard again" if child.silent else "did not end in time"
+                self._children.order(SayCut(Level.WARNING, f"{child.title()} {late}: it is killed", child.number))
                 if self.phase is Phase.STOPPING:
                     self._status = 1
-            self._crew.cut(member, now)
-            if member.failure is not None and self.phase is Phase.STARTING:
-                self._give_up(*member.reason(""), now)
+            self._children.cut(child, now)
+            if child.failure is not None and self.phase is Phase.STARTING:
+                self._give_up(*child.reason(""), now)
 
     def _plan_rollout(self, now: float) -> None:
         """Take the next step of a roll-out: workers of the new code must be ready before the next slots have their turn."""
@@ -314,15 +314,15 @@ class Roster:
             self._finish_rollout(now)
         elif (mold := self._molds.of(target)) is not None:
             for slot in self._rollout.next_slots(self._slots)[: max(0, self._replacement.room(self._slots))]:
-                slot.incoming = self._crew.spawn(slot, target, mold, now)
+                slot.incoming = self._children.spawn(slot, target, mold, now)
 
     def _finish_rollout(self, now: float) -> None:
         wanted = self._rollout.finish()
         self.watch.timeout = self._rollout.terms.worker_timeout
         count = len(self._slots)
-        self._crew.say(Level.INFO, f"restarted: {counted(count, 'worker', 'are')} new")
+        self._children.say(Level.INFO, f"restarted: {counted(count, 'worker', 'are')} new")
         if wanted is not None and wanted != count:
-            self._crew.say(Level.INFO, f"the number of workers changes from {count} to {wanted}")
+            self._children.say(Level.INFO, f"the number of workers changes from {count} to {wanted}")
             for _ in range(wanted, count):
                 self._drop_last_slot(now)
             for _ in range(count, wanted):
@@ -332,15 +332,15 @@ class Roster:
     def _begin_stop(self, now: float) -> None:
         self.phase = Phase.STOPPING
         self._stopped_at = now
-        self._crew.order(CloseListeners())
-        for member in self._crew:
-            if isinstance(member, Worker):
-                self._crew.drain(member, now)
-            elif isinstance(member, Mold):
-                self._crew.retire(member, now)
+        self._children.order(CloseListeners())
+        for child in self._children:
+            if isinstance(child, Worker):
+                self._children.drain(child, now)
+            elif isinstance(child, Mold):
+                self._children.retire(child, now)
 
     def _give_up(self, reason: str, details: str, now: float) -> None:
         """Only once: further failures of the same start come in the phase STOPPING, and say nothing new."""
         self._status = 1
-        self._crew.order(GiveUp(reason, details))
+        self._children.order(GiveUp(reason, details))
         self._begin_stop(now)

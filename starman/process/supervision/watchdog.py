@@ -1,4 +1,4 @@
-"""The watch over the loops of workers: which has been silent for too long, and what is ordered then. Pure, as the roster is.
+"""The watch over the loops of workers: which has been silent for too long, and what is ordered then. Pure, as the supervisor is.
 
 A silent worker is first asked for the stacks of its threads, and killed a little later. If its loop is heard again meanwhile, it
 is not killed; but it is replaced in any case.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starman.process.supervision.child import Worker
-    from starman.process.supervision.children import Crew
+    from starman.process.supervision.children import Children
 
 # How long (seconds) a silent worker may take to write its stacks, or to be heard again, before it is killed.
 STACKS_SLACK = 2.0
@@ -26,19 +26,19 @@ LATE = 0.25
 
 
 class Watch:
-    """The watch of one roster, over its crew."""
+    """The watch of one supervisor, over its children."""
 
-    __slots__ = ("_crew", "timeout")
+    __slots__ = ("_children", "timeout")
 
-    def __init__(self, crew: Crew, timeout: float) -> None:
+    def __init__(self, children: Children, timeout: float) -> None:
         """`timeout`: seconds of silence; 0: nobody is watched."""
-        self._crew = crew
+        self._children = children
         self.timeout = timeout
 
     def look(self, beats: Mapping[int, float], now: float) -> None:
         """`beats` has the instant at which each worker's loop was last alive, by the number of the worker. Those that are ready
         are looked at: others have deadlines of their own."""
-        for worker in self._crew.workers():
+        for worker in self._children.workers():
             if worker.number in beats and worker.ready_at is not None:
                 beat = max(beats[worker.number], worker.ready_at)
                 if beat != worker.beat:
@@ -63,19 +63,19 @@ class Watch:
         worker.silent = worker.spent = True
         worker.deadline = now + STACKS_SLACK
         reason = f"its loop has been silent for {seconds:.1f} s (worker_timeout)"
-        self._crew.order(AskStacks(worker.number, f"{worker.title()} is replaced: {reason}"))
+        self._children.order(AskStacks(worker.number, f"{worker.title()} is replaced: {reason}"))
 
     def _pardon(self, worker: Worker, now: float) -> None:
         worker.silent = False
         if worker.state is State.READY:
             worker.deadline = None
         elif worker.state is State.DRAINING:
-            worker.deadline = self._crew.drained_by(worker, now)
-        self._crew.say(Level.WARNING, f"{worker.title()} is heard again")
+            worker.deadline = self._children.drained_by(worker, now)
+        self._children.say(Level.WARNING, f"{worker.title()} is heard again")
 
     def heard(self) -> float | None:
         """When the loop of any worker that serves was last alive; None if none serves, or one does whose beats are not known."""
-        beats = [worker.beat for worker in self._crew.workers() if worker.ready]
+        beats = [worker.beat for worker in self._children.workers() if worker.ready]
         known = [beat for beat in beats if beat is not None]
         return max(known) if known and len(known) == len(beats) else None
 
@@ -83,7 +83,7 @@ class Watch:
         """When a worker will have been silent for too long, unless it is heard before; None for never."""
         if not self.timeout:
             return None
-        watched = [worker for worker in self._crew.workers() if worker.ready and not worker.silent]
+        watched = [worker for worker in self._children.workers() if worker.ready and not worker.silent]
         return min(
             (worker.excused_until or worker.beat + self.timeout for worker in watched if worker.beat is not None), default=None
         )

@@ -1,6 +1,6 @@
 """The mold: a process that has imported what every worker needs, and forks workers (or another mold) on command.
 
-It has no loop and no thread when it forks, for both make a fork unsafe. Never imports asyncio by itself; the blueprint's imports
+It has no loop and no thread when it forks, for both make a fork unsafe. Never imports asyncio by itself; the spec's imports
 do.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from starman.process.messages import Message
-    from starman.process.spec import Blueprint
+    from starman.process.spec import WorkerSpec
     from starman.process.worker.worker import MakeService
     from starman.wsgi.call import Application
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _RETRY_MILLISECONDS = 200
 
 
-def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoReturn:
+def run_mold(channel: Channel, spec: WorkerSpec, *, preload: bool) -> NoReturn:
     """Be a mold, from a fresh fork with its signals blocked until the master closes its end of `channel`.
 
     With `preload` the application is loaded before the first fork. Never returns. Main thread only.
@@ -50,8 +50,8 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
         channel.announce()
         take_signals(stop_ends=False)
         show_stacks(channel.stacks)
-        blueprint.title("mold")
-        mold = _Mold(channel, blueprint, preload=preload)
+        spec.title("mold")
+        mold = _Mold(channel, spec, preload=preload)
         channel.send(Loaded())
         prefix = ""  # the master says from now on that it has failed
         mold.obey()
@@ -69,7 +69,7 @@ def run_mold(channel: Channel, blueprint: Blueprint, *, preload: bool) -> NoRetu
         os._exit(status)
 
 
-def become_mold(channel: Channel, blueprint: Blueprint, abandon: Callable[[], None]) -> NoReturn:
+def become_mold(channel: Channel, spec: WorkerSpec, abandon: Callable[[], None]) -> NoReturn:
     """Be the pristine mold, in a fresh fork of the master, which `abandon`s what it has inherited of it."""
     try:
         abandon()
@@ -77,7 +77,7 @@ def become_mold(channel: Channel, blueprint: Blueprint, abandon: Callable[[], No
         import atexit
 
         atexit._clear()
-        run_mold(channel, blueprint, preload=False)
+        run_mold(channel, spec, preload=False)
     except BaseException as error:
         log.error(f"the mold failed\n{formatted(error)}")
     finally:
@@ -92,24 +92,24 @@ class _Mold:
     process id.
     """
 
-    __slots__ = ("_application", "_blueprint", "_channel", "_checked", "_known", "_master")
+    __slots__ = ("_application", "_channel", "_checked", "_known", "_master", "_spec")
 
-    def __init__(self, channel: Channel, blueprint: Blueprint, *, preload: bool) -> None:
+    def __init__(self, channel: Channel, spec: WorkerSpec, *, preload: bool) -> None:
         self._channel = channel
-        self._blueprint = blueprint
-        self._application: Application | None = blueprint.application
+        self._spec = spec
+        self._application: Application | None = spec.application
         self._checked = False
         self._master = os.getppid()
-        make_service = blueprint.import_service()
-        self._known = sockets() if preload else _own_sockets(channel, blueprint)
+        make_service = spec.import_service()
+        self._known = sockets() if preload else _own_sockets(channel, spec)
         # They stay this process's as long as it lives.
-        Belongings(blueprint.listeners, channel)
+        Belongings(spec.listeners, channel)
         if preload:
-            self._application = blueprint.load_application()
+            self._application = spec.load_application()
         else:
-            _rehearse(make_service, blueprint.settings.threads)
+            _rehearse(make_service, spec.settings.threads)
         if self._application is not None:
-            blueprint.warm_up(self._application)
+            spec.warm_up(self._application)
             ignore_failing_writes()
         settle()
 
@@ -180,20 +180,20 @@ class _Mold:
         show_stacks(child_channel.stacks)  # before the mold's descriptor for them is closed
         self._channel.abandon()
         if self._application is None:
-            self._blueprint.program.workdir.enter()
-        blueprint = self._blueprint.revised(order.settings)
+            self._spec.program.workdir.enter()
+        spec = self._spec.revised(order.settings)
         if order.role is Role.MOLD:
-            run_mold(child_channel, blueprint, preload=True)
+            run_mold(child_channel, spec, preload=True)
         from starman.process.worker.worker import run_worker
 
         place = None
         try:
-            place = blueprint.scoreboard.place(order.place, board)
+            place = spec.scoreboard.place(order.place, board)
         except OSError as error:
             log.warning(f"worker {order.slot} has no place on the scoreboard, so its loop is not watched: {error.strerror}")
         if board >= 0:
             os.close(board)
-        run_worker(child_channel, order.slot, place, blueprint, self._application)
+        run_worker(child_channel, order.slot, place, spec, self._application)
 
     def _check(self, child_channel: Channel) -> None:
         """Before the first fork, when the application's hooks have done what they do: warn of what a worker would inherit."""
@@ -203,9 +203,9 @@ class _Mold:
                 log.warning(line)
 
 
-def _own_sockets(channel: Channel, blueprint: Blueprint) -> frozenset[str]:
+def _own_sockets(channel: Channel, spec: WorkerSpec) -> frozenset[str]:
     """Of a mold that has not loaded the application itself: all others are the calling program's, and shared with workers."""
-    return names([channel.fileno(), *(listener.socket.fileno() for listener in blueprint.listeners)])
+    return names([channel.fileno(), *(listener.socket.fileno() for listener in spec.listeners)])
 
 
 def _rehearse(make_service: MakeService, threads: int) -> None:

@@ -1,4 +1,4 @@
-"""Oversight: a worker's account of itself, for its master. It writes to the scoreboard, and says when it should be replaced."""
+"""Reports a worker's state to its master: writes to the scoreboard, and says when the worker should be replaced."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import anyio.to_thread
 
 from starman import log
 from starman.process.forking import STACKS
-from starman.process.messages import Spent
+from starman.process.messages import Recycle
 from starman.process.worker.malloc import give_back_free_pages
-from starman.process.worker.recycling import Wear, used_bytes
+from starman.process.worker.recycling import Recycling, used_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ _IDLE_TICKS = 10
 _NEEDED = frozenset({signal.SIGQUIT, signal.SIGTERM, STACKS})
 
 
-class Oversight:
-    """The `Overseer` of a worker's service. All methods are the loop's.
+class WorkerMonitor:
+    """The `Monitor` of a worker's service. All methods are the loop's.
 
     on_harakiri: called when the application asks for the end of the worker. on_give_up: called with the reason when the loop
     cannot go on. draining: whether the worker drains already.
@@ -48,11 +48,11 @@ class Oversight:
         "_idle_ticks",
         "_memory_bytes",
         "_place",
+        "_recycling",
         "_settings",
         "_slot",
         "_told",
         "_told_of_signals",
-        "_wear",
         "draining",
         "on_give_up",
         "on_harakiri",
@@ -64,7 +64,7 @@ class Oversight:
         self._slot = slot
         self._place = place
         self._settings = settings
-        self._wear: Wear | None = None
+        self._recycling: Recycling | None = None
         self._memory_bytes = 0
         self._finished = 0
         self._idle_ticks = 0
@@ -77,7 +77,7 @@ class Oversight:
     def begin(self) -> None:
         """The worker is ready: from now on it is worn, and watched."""
         now = time.monotonic()
-        self._wear = Wear(self._settings, now, random.SystemRandom().random)
+        self._recycling = Recycling(self._settings, now, random.SystemRandom().random)
         if self._place is not None:
             self._place.begin(os.getpid(), self._slot, now)
             self._place.beat(now, 0, 0, 0, self.draining)
@@ -93,10 +93,10 @@ class Oversight:
         self._rest(finished, busy)
         if self._place is not None:
             self._place.beat(now, finished, connections, busy, self.draining)
-        if self._wear is not None and not (self._told or self.draining):
-            reason = self._wear.reason(finished, now, self._memory_bytes)
+        if self._recycling is not None and not (self._told or self.draining):
+            reason = self._recycling.reason(finished, now, self._memory_bytes)
             if reason is not None:
-                self._told = self._channel.send(Spent(reason))
+                self._told = self._channel.send(Recycle(reason))
 
     def _unblock_signals(self) -> None:
         """Unblock what the application has blocked in the main thread: a worker that does not hear a stop would be killed."""

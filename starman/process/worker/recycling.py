@@ -1,4 +1,4 @@
-"""Wear: how much a worker may be used before another takes its place, by requests, by age and by memory. Runs in workers.
+"""Recycling: how much a worker may be used before another takes its place, by requests, by age and by memory. Runs in workers.
 
 Decides and measures; who is told, and what follows, is not its business.
 """
@@ -21,7 +21,7 @@ LIFETIME_SPREAD = 0.1
 _OWN = re.compile(rb"^(?:Private_\w+|SwapPss): +(\d+) kB$", re.MULTILINE)
 
 
-class Wear:
+class Recycling:
     """The bounds of one worker."""
 
     __slots__ = ("_memory_bytes", "_requests", "_settings", "_until")

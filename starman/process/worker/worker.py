@@ -24,7 +24,7 @@ from starman.process.supervision.child import SECOND_STOP
 from starman.process.worker.belongings import Belongings
 from starman.process.worker.loop_errors import report
 from starman.process.worker.malloc import give_back_zeros, keep_free_pages
-from starman.process.worker.monitor import Oversight
+from starman.process.worker.monitor import WorkerMonitor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from starman.process.channel import Channel
     from starman.process.host.listeners import Listener
     from starman.process.scoreboard import Place
-    from starman.process.spec import Blueprint
-    from starman.serving.monitor import Overseer
+    from starman.process.spec import WorkerSpec
+    from starman.serving.monitor import Monitor
     from starman.wsgi.call import Application
 
     class Serving(Protocol):
@@ -75,13 +75,11 @@ if TYPE_CHECKING:
             listeners: Sequence[Listener],
             *,
             multiprocess: bool,
-            overseer: Overseer,
+            monitor: Monitor,
         ) -> Serving: ...
 
 
-def run_worker(
-    channel: Channel, slot: int, place: Place | None, blueprint: Blueprint, application: Application | None
-) -> NoReturn:
+def run_worker(channel: Channel, slot: int, place: Place | None, spec: WorkerSpec, application: Application | None) -> NoReturn:
     """Be the worker of `slot`, from a fresh fork with its signals blocked to its end. `place` is its page of the scoreboard, if
     there is one left.
 
@@ -96,13 +94,13 @@ def run_worker(
     status = 1
     lifetime = None
     try:
-        blueprint.title(f"worker {slot}")
-        belongings = Belongings(blueprint.listeners, channel)
-        make_service = blueprint.import_service()
+        spec.title(f"worker {slot}")
+        belongings = Belongings(spec.listeners, channel)
+        make_service = spec.import_service()
         if application is None:
-            application = blueprint.load_application()
+            application = spec.load_application()
             hooks.run_after_fork()
-            blueprint.warm_up(application)
+            spec.warm_up(application)
             # As the mold does with what it has loaded: a collection of all generations then takes no 27 ms of Flask's hello.
             gc.collect()
             gc.freeze()
@@ -112,11 +110,11 @@ def run_worker(
             hooks.run_after_fork()
         standard_streams.restore()
         ignore_failing_writes()
-        settings = blueprint.settings
-        oversight = Oversight(channel, slot, place, settings)
-        service = make_service(application, settings, blueprint.listeners, multiprocess=settings.workers > 1, overseer=oversight)
+        settings = spec.settings
+        monitor = WorkerMonitor(channel, slot, place, settings)
+        service = make_service(application, settings, spec.listeners, multiprocess=settings.workers > 1, monitor=monitor)
         belongings.service = service
-        lifetime = _Lifetime(channel, service, belongings, oversight, blueprint)
+        lifetime = _Lifetime(channel, service, belongings, monitor, spec)
         anyio.run(lifetime.run, backend="asyncio", backend_options={"use_uvloop": True})
         status = 0
     except StarmanError as error:
@@ -138,7 +136,7 @@ class _Lifetime:
     """
 
     __slots__ = (
-        *("_belongings", "_channel", "_cut", "_graceful_timeout", "_listeners", "_oversight", "_service", "_stopped_at", "ready"),
+        *("_belongings", "_channel", "_cut", "_graceful_timeout", "_listeners", "_monitor", "_service", "_stopped_at", "ready"),
     )
 
     def __init__(
@@ -146,17 +144,17 @@ class _Lifetime:
         channel: Channel,
         service: Serving,
         belongings: Belongings,
-        oversight: Oversight,
-        blueprint: Blueprint,
+        monitor: WorkerMonitor,
+        spec: WorkerSpec,
     ) -> None:
         self._belongings = belongings
         self._channel = channel
-        self._listeners = blueprint.listeners
-        self._graceful_timeout = blueprint.settings.graceful_timeout
+        self._listeners = spec.listeners
+        self._graceful_timeout = spec.settings.graceful_timeout
         self._service = service
-        self._oversight = oversight
-        oversight.on_harakiri = self._harakiri
-        oversight.on_give_up = self._give_up
+        self._monitor = monitor
+        monitor.on_harakiri = self._harakiri
+        monitor.on_give_up = self._give_up
         self._stopped_at: float | None = None
         self._cut = False
         self.ready = False
@@ -173,7 +171,7 @@ class _Lifetime:
             self._count_at_once(signum)
             self._belongings.note_handler(signum)
         loop.add_reader(self._channel.fileno(), self._hear_master)
-        weighing = loop.create_task(self._oversight.weigh())
+        weighing = loop.create_task(self._monitor.weigh())
         try:
             await self._service.run(self._started)
         finally:
@@ -194,7 +192,7 @@ class _Lifetime:
         # It may have a request by now, and hears of the master's end by its channel.
         parent_death.untie()
         hooks.run_worker_ready()
-        self._oversight.begin()
+        self._monitor.begin()
         self._channel.send(Ready())
 
     def _stop(self) -> None:
@@ -221,7 +219,7 @@ class _Lifetime:
         """Let the master know how many requests are in flight. Loop, or a signal handler."""
         # An error would be raised in the application. Without a count, the master counts the requests that threads run.
         with contextlib.suppress(Exception):
-            self._oversight.in_flight(self._service.requests)
+            self._monitor.in_flight(self._service.requests)
 
     def _tell_reopened(self) -> None:
         self._channel.send(Reopened())
@@ -242,7 +240,7 @@ class _Lifetime:
 
     def _drain(self) -> None:
         self._stopped_at = time.monotonic()
-        self._oversight.draining = True
+        self._monitor.draining = True
         self._count()
         self._channel.send(Draining())
         self._service.drain()

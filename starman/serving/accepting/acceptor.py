@@ -20,8 +20,8 @@ from starman.serving.accepting.connection_limit import ConnectionLimit
 from starman.serving.accepting.exclusive import ExclusiveWatch
 from starman.serving.accepting.listening import Listening, ListeningSocket, waits
 from starman.serving.connection import Connection
-from starman.serving.context import SOFTWARE, Shared
-from starman.serving.monitor import Overseer
+from starman.serving.context import SOFTWARE, ServiceContext
+from starman.serving.monitor import Monitor
 from starman.serving.tls.handshake import Handshake
 from starman.wsgi.environ import for_connection, template
 
@@ -64,6 +64,7 @@ class Acceptor:
 
     __slots__ = (
         "_alone",
+        "_context",
         "_limit",
         "_listeners",
         "_loop",
@@ -71,7 +72,6 @@ class Acceptor:
         "_paused",
         "_pending",
         "_review",
-        "_shared",
         "_siblings",
         "_threads",
         "_ticks_alone",
@@ -81,12 +81,18 @@ class Acceptor:
     )
 
     def __init__(
-        self, shared: Shared, *, threads: int, multiprocess: bool, tls: ssl.SSLContext | None, siblings: Overseer | None = None
+        self,
+        context: ServiceContext,
+        *,
+        threads: int,
+        multiprocess: bool,
+        tls: ssl.SSLContext | None,
+        siblings: Monitor | None = None,
     ) -> None:
         """`threads` and `multiprocess` are told to the application. `tls` is needed where a listener is secure. `siblings` knows
         of the other workers on the same listeners, if there are any; None: nobody can tell."""
-        self._shared = shared
-        self._limit = ConnectionLimit(shared, shared.max_connections)
+        self._context = context
+        self._limit = ConnectionLimit(context, context.max_connections)
         self._siblings = siblings
         self._watch: ExclusiveWatch | None = None
         self._alone = False  # as of the last tick
@@ -107,11 +113,11 @@ class Acceptor:
         """Begin to accept. The listeners' sockets stay the caller's: duplicates are used."""
         if self._siblings is not None and exclusive.available:
             try:
-                self._watch = ExclusiveWatch(self._accept_in_turn, self._shared.pool.post, partial(self._give_up, _NO_WAIT))
+                self._watch = ExclusiveWatch(self._accept_in_turn, self._context.pool.post, partial(self._give_up, _NO_WAIT))
             except (OSError, RuntimeError, MemoryError) as error:
                 log.warning(f"connections are spread over the workers less evenly: {error}")
             else:
-                self._shared.pool.on_backlog = partial(self._review_in, _CROWDED)
+                self._context.pool.on_backlog = partial(self._review_in, _CROWDED)
         for listener in listeners:
             sock = ListeningSocket(fileno=listener.socket.dup().detach())
             sock.setblocking(False)
@@ -201,7 +207,7 @@ class Acceptor:
         """Take what waits. False: it must not be taken, for this process is doomed; or it cannot, as without a descriptor, and
         the listener is left alone for a moment."""
         for _ in range(most):
-            if self._shared.doomed:
+            if self._context.doomed:
                 if listener.fileno() in self._listeners:
                     self._look_away(listener.fileno())  # level-triggered, it would spin the loop
                 return False
@@ -220,7 +226,7 @@ class Acceptor:
                 if error.errno in _FOR_EVER:
                     self._give_up("it cannot accept connections", error)
                     return False
-                self._shared.shortages.add("cannot accept a connection", str(error))
+                self._context.shortages.add("cannot accept a connection", str(error))
                 no_descriptor = error.errno in (errno.EMFILE, errno.ENFILE)
                 self._leave_alone(listener, _FULL_PAUSE if no_descriptor and self._limit.close_one() else _PAUSE)
                 return False
@@ -243,7 +249,7 @@ class Acceptor:
         """Have the loop make a connection of a socket. By hand: a task for that takes 27,000 instructions on 3.11, a twelfth
         of all that a connection of one request does."""
         self._pending += 1
-        self._shared.pool.welcome()
+        self._context.pool.welcome()
         self._go_on(self._loop.connect_accepted_socket(factory, sock), sock)
 
     def _go_on(self, making: Coroutine[Any, Any, object], sock: socket.socket, _made: object = None) -> None:
@@ -273,8 +279,8 @@ class Acceptor:
             if time.monotonic() >= self._told_at + _TELL_SECONDS:
                 self._told_at = time.monotonic()
                 log.error(f"this server cannot go on, and should be restarted: {reason}")
-        elif not self._shared.doomed:
-            self._shared.doomed = self._shared.draining = True
+        elif not self._context.doomed:
+            self._context.doomed = self._context.draining = True
             self._siblings.give_up(reason)
 
     @property
@@ -286,11 +292,11 @@ class Acceptor:
 
     @property
     def _connections(self) -> int:
-        return len(self._shared.connections) + self._pending
+        return len(self._context.connections) + self._pending
 
     @property
     def _crowded(self) -> bool:
-        return self._shared.pool.longest_wait(time.monotonic()) >= _CROWDED
+        return self._context.pool.longest_wait(time.monotonic()) >= _CROWDED
 
     def _queue_up(self, descriptors: Iterable[int], *, accepted: bool = False) -> None:
         """Wait for the next turn, or let siblings go first for a while: when this worker is crowded, or has just `accepted` and
@@ -328,16 +334,16 @@ class Acceptor:
             processes=self._multiprocess,
             software=SOFTWARE,
         )
-        if self._shared.on_harakiri is not None:
+        if self._context.on_harakiri is not None:
             environ["starman.harakiri"] = False
-        shared, loop, tls = self._shared, self._loop, self._tls
+        context, loop, tls = self._context, self._loop, self._tls
 
         def make(sock: socket.socket, peer: object) -> asyncio.Protocol:
             # As accept(2) tells it: the transport would ask for it once more.
             base = for_connection(environ, peer, sock.getsockname() if wildcard else None)
             if secure:
                 assert tls is not None
-                return Handshake(shared, tls, base)
-            return cast("asyncio.Protocol", Connection(shared, loop, base, sock.fileno()))
+                return Handshake(context, tls, base)
+            return cast("asyncio.Protocol", Connection(context, loop, base, sock.fileno()))
 
         return make

@@ -19,7 +19,7 @@ from starman.serving.connection import Connection
 from starman.serving.tls.handshake import Handshake
 
 if TYPE_CHECKING:
-    from starman.serving.context import Shared
+    from starman.serving.context import ServiceContext
 
 # An idle connection takes 4 KB, so this many (by default) take 260 MB.
 _MOST = 65_536
@@ -42,9 +42,9 @@ class ConnectionLimit:
     total: how many connections were ever accepted.
     """
 
-    __slots__ = ("_candidates", "_ceiling", "_is_over", "_look_again_at", "_most", "_shared", "total")
+    __slots__ = ("_candidates", "_ceiling", "_context", "_is_over", "_look_again_at", "_most", "total")
 
-    def __init__(self, shared: Shared, most: int) -> None:
+    def __init__(self, context: ServiceContext, most: int) -> None:
         """`most` is max_connections; AUTO: as many as there are descriptors."""
         try:
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -54,7 +54,7 @@ class ConnectionLimit:
             soft = 1 << 30
         self._ceiling = soft - min(max(soft // 8, _LEAST_RESERVE), _MOST_RESERVE, soft // 2)
         self._most = min(self._ceiling, _MOST) if most == AUTO else most
-        self._shared = shared
+        self._context = context
         # Connections that may be closed, in this order, as of the last look at all of them.
         self._candidates: deque[tuple[tuple[int, float], Connection | Handshake]] = deque()
         self._look_again_at = 0.0
@@ -65,7 +65,7 @@ class ConnectionLimit:
         """Whether there is no room for another connection, besides `pending` ones that are being made. Then call `make_room`."""
         if self._is_over:
             self._is_over = _lowest_free() >= self._ceiling
-        count = len(self._shared.connections) + pending
+        count = len(self._context.connections) + pending
         return count >= self._most or (self._is_over and count >= _ALWAYS)
 
     def make_room(self, pending: int) -> bool:
@@ -75,9 +75,9 @@ class ConnectionLimit:
         if pending:  # the pending ones will be idle or busy in a moment
             return False
         cause = "the descriptors that are left are kept for the application" if self._is_over else "max_connections"
-        self._shared.shortages.add(
+        self._context.shortages.add(
             "no connection is accepted for now, because none is idle that could be closed",
-            f"{len(self._shared.connections)} are open ({cause})",
+            f"{len(self._context.connections)} are open ({cause})",
         )
         return False
 
@@ -86,9 +86,9 @@ class ConnectionLimit:
         self.total += 1
         if fd < self._ceiling:
             return
-        if len(self._shared.connections) < _ALWAYS:
+        if len(self._context.connections) < _ALWAYS:
             self._is_over = True
-            self._shared.shortages.add(
+            self._context.shortages.add(
                 f"the application uses so many descriptors that at most {_ALWAYS} connections are accepted",
                 f"a new connection is descriptor {fd}, of {self._ceiling} without the reserve (ulimit -n)",
             )
@@ -100,7 +100,7 @@ class ConnectionLimit:
 
         Forget the last search once another one may be made: its list keeps connections in memory that have ended since.
         """
-        if len(self._shared.connections) * 4 > self._ceiling:
+        if len(self._context.connections) * 4 > self._ceiling:
             for _ in range(min(_lowest_free() - self._ceiling + 1, _MOST_AT_ONCE)):
                 if not self.close_one():
                     break
@@ -112,8 +112,9 @@ class ConnectionLimit:
         client = self._next()
         if client is None:
             return False
-        self._shared.shortages.add(
-            "idle connections are closed to make room for new ones", f"{len(self._shared.connections)} are open (max_connections)"
+        self._context.shortages.add(
+            "idle connections are closed to make room for new ones",
+            f"{len(self._context.connections)} are open (max_connections)",
         )
         client.evict()
         return True
@@ -124,12 +125,12 @@ class ConnectionLimit:
             if look and now < self._look_again_at:
                 break
             if look:
-                found = [(rank, client) for client in self._shared.connections if (rank := _rank(client, now)) is not None]
+                found = [(rank, client) for client in self._context.connections if (rank := _rank(client, now)) is not None]
                 self._candidates = deque(sorted(found, key=lambda each: each[0]))  # type: ignore[arg-type]
                 self._look_again_at = now + max(_PAUSE, (time.monotonic() - now) * _REST_BETWEEN_LOOKS)
             while self._candidates:
                 rank, client = self._candidates.popleft()
-                if client in self._shared.connections and _rank(client, now) == rank:
+                if client in self._context.connections and _rank(client, now) == rank:
                     return client
         return None
 

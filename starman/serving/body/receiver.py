@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LARGE_READ = 65_536
 
 
-class Intake(asyncio.BufferedProtocol):
+class BodyReceiver(asyncio.BufferedProtocol):
     """The protocol of a transport in its connection's place, until the body is complete."""
 
     __slots__ = ("_connection", "_parser", "_transport", "_upload")

@@ -23,7 +23,7 @@ from starman.wsgi.call import Call
 from starman.wsgi.gone import ClientGone, gone
 
 if TYPE_CHECKING:
-    from starman.serving.context import Shared
+    from starman.serving.context import ServiceContext
     from starman.serving.sending.writer import Writer
     from starman.wsgi.environ import Environ
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 class StreamedUpload:
     """The body between its head and its end; the application may have returned meanwhile, and then it is dropped. Loop only."""
 
-    __slots__ = ("_progress", "_shared", "_source", "head", "stream")
+    __slots__ = ("_context", "_progress", "_source", "head", "stream")
 
     streamed = True
     spooling = False
 
-    def __init__(self, head: RequestHead, source: Source, shared: Shared, *, expected: bool) -> None:
+    def __init__(self, head: RequestHead, source: Source, context: ServiceContext, *, expected: bool) -> None:
         """`expected`: none of the body has come, and none will before 100 Continue."""
         self.head = head
         self.stream = BodyStream(head.body_length, self._demand, expected=expected)
         self._source = source
-        self._shared = shared
+        self._context = context
         # Its own: the connection's is for the response, which may be on its way at the same time.
         self._progress = Progress()
 
@@ -60,10 +60,10 @@ class StreamedUpload:
 
     def is_slow(self, progress: Progress, now: float) -> bool:
         """Whether the client takes too long. Only the time counts that somebody has waited for its bytes."""
-        shared, stream = self._shared, self.stream
+        context, stream = self._context, self.stream
         waited = stream.waited(now)
         return self._progress.is_slow(
-            self.head, stream.received, waited, timeout=shared.header_timeout, rate=shared.min_body_rate
+            self.head, stream.received, waited, timeout=context.header_timeout, rate=context.min_body_rate
         )
 
     def discard(self) -> None:
@@ -77,7 +77,7 @@ class StreamedUpload:
     def _demand(self) -> None:
         """The application waits, or the buffer is low again. Thread."""
         with contextlib.suppress(RuntimeError):  # the loop is gone; then so is the connection
-            self._shared.pool.post(self._source.on_demand, self)
+            self._context.pool.post(self._source.on_demand, self)
 
 
 class _Response(Enum):
@@ -94,8 +94,8 @@ class StreamedExchange(Exchange):
 
     __slots__ = ("_response", "_stream")
 
-    def __init__(self, shared: Shared, writer: Writer, base: Environ, head: RequestHead, body: BodyStream) -> None:
-        super().__init__(shared, writer, base, head, body)
+    def __init__(self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: BodyStream) -> None:
+        super().__init__(context, writer, base, head, body)
         self._stream = body
         self._response = _Response.NONE
         # Nothing can follow a body that may not be read to its end.
@@ -157,5 +157,5 @@ class StreamedExchange(Exchange):
             to_head = self.head.method == b"HEAD"
             call.body_sent = 0 if to_head else len(str(failure).encode()) + 1
             with contextlib.suppress(ClientGone):
-                stamp = self._shared.clock.stamp(monotonic())
+                stamp = self._context.clock.stamp(monotonic())
                 Exchange.send(self, refusal(failure.status, str(failure), stamp, to_head=to_head), last=True)

@@ -17,7 +17,7 @@ from starman.wsgi.body import RequestBody
 
 if TYPE_CHECKING:
     from starman.serving.body.streamed import StreamedUpload
-    from starman.serving.context import Shared
+    from starman.serving.context import ServiceContext
     from starman.serving.dates import Progress
     from starman.serving.exchange import Exchange
 
@@ -50,25 +50,25 @@ class Source(Protocol):
 class Upload:
     """One request between its head and the end of its body."""
 
-    __slots__ = ("_continue_due", "_discarded", "_is_small", "_shared", "_source", "_taken_in", "body", "head", "spooling")
+    __slots__ = ("_context", "_continue_due", "_discarded", "_is_small", "_source", "_taken_in", "body", "head", "spooling")
 
     # Whether the application is called before the body is complete.
     streamed = False
 
-    def __init__(self, head: RequestHead, source: Source, shared: Shared) -> None:
+    def __init__(self, head: RequestHead, source: Source, context: ServiceContext) -> None:
         """Raises ProtocolError (503) when there is no room for a body of the length in the head, before any of it is read."""
         self.head = head
-        self._shared = shared
+        self._context = context
         body_length = head.body_length
-        if body_length is not None and body_length > shared.body_memory.each_bytes and not shared.spool_space.has(body_length):
+        if body_length is not None and body_length > context.body_memory.each_bytes and not context.spool_space.has(body_length):
             raise self._refusal(OSError(errno.ENOSPC, f"{body_length} bytes are more than are left (spool_limit)"))
-        self.body = RequestBody(shared.body_memory, body_length, shared.spool_space)
+        self.body = RequestBody(context.body_memory, body_length, context.spool_space)
         self.spooling = False
         self._source = source
         self._continue_due = head.expects_continue
         self._discarded = False
         # Whether nobody needs to be asked for its memory, as for most.
-        self._is_small = body_length is not None and body_length <= shared.body_memory.free_bytes
+        self._is_small = body_length is not None and body_length <= context.body_memory.free_bytes
         self._taken_in = False
 
     def take(self, data: bytes) -> None:
@@ -100,13 +100,13 @@ class Upload:
         """The loop never writes to the disk: a thread does, and the socket is left unread meanwhile."""
         self.spooling = True
         self._source.pause()
-        self._shared.in_thread(self.body.spool, self._spooled)
+        self._context.in_thread(self.body.spool, self._spooled)
 
     def end(self, end: EndOfBody) -> None:
         """The body is complete."""
         if end.trailers:
             self.body.trailers = decoded(end.trailers)
-        self._source.offer(self.head, self.body, self._shared.exchange)
+        self._source.offer(self.head, self.body, self._context.exchange)
 
     def interim(self) -> bytes:
         """100 Continue, unless some of the body came without it (RFC 9110 §10.1.1), or it has been said."""
@@ -116,8 +116,8 @@ class Upload:
 
     def is_slow(self, progress: Progress, now: float) -> bool:
         """Whether the client takes too long. `progress` is the connection's, `now` monotonic."""
-        shared = self._shared
-        return progress.is_slow(self.head, self.body.length, now, timeout=shared.header_timeout, rate=shared.min_body_rate)
+        context = self._context
+        return progress.is_slow(self.head, self.body.length, now, timeout=context.header_timeout, rate=context.min_body_rate)
 
     def discard(self) -> None:
         """It will not become a request: give memory and disk back, as soon as nobody uses them."""
@@ -143,7 +143,7 @@ class Upload:
             self._source.resume()
 
     def _refusal(self, error: Exception) -> ProtocolError:
-        self._shared.shortages.add("the spool file of a request body failed", str(error))
+        self._context.shortages.add("the spool file of a request body failed", str(error))
         return refusal_for(error, to_head=self.head.method == b"HEAD")
 
 

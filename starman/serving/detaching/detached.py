@@ -17,7 +17,7 @@ from starman.log.output import FIRST_FREE
 from starman.serving.lingering import Lingering
 
 if TYPE_CHECKING:
-    from starman.serving.context import Shared
+    from starman.serving.context import ServiceContext
     from starman.serving.detaching.relay import Relay
 
 # How much (bytes) of what a client still sends is read at once.
@@ -30,9 +30,9 @@ class Detached:
     socket: the application's. facts: the socket that answers for addresses and options; with a Relay this is another socket.
     """
 
-    __slots__ = ("_ended", "_kept", "_relay", "_shared", "facts", "socket")
+    __slots__ = ("_context", "_ended", "_kept", "_relay", "facts", "socket")
 
-    def __init__(self, descriptor: int, relay: Relay | None, shared: Shared) -> None:
+    def __init__(self, descriptor: int, relay: Relay | None, context: ServiceContext) -> None:
         """`descriptor` is the connection's. The loop does not use it any more, except with a `relay`. Raises OSError."""
         connection = socket.socket(fileno=descriptor)
         try:
@@ -46,12 +46,12 @@ class Detached:
             connection.close()
             if relay is not None:
                 relay.socket.close()
-                shared.pool.post(relay.cut)
+                context.pool.post(relay.cut)
             raise
         self.facts = self.socket if relay is None else connection
         self._kept = ours
         self._relay = relay
-        self._shared = shared
+        self._context = context
         self._ended = False
 
     def end(self) -> None:
@@ -65,13 +65,13 @@ class Detached:
         with contextlib.suppress(OSError):
             self._kept.shutdown(socket.SHUT_WR)
         try:
-            self._shared.pool.post(self._linger)
+            self._context.pool.post(self._linger)
         except RuntimeError:  # the loop is gone
             self._close()
 
     def _linger(self) -> None:
         if self._relay is None:
-            Lingering(SocketTransport(self._kept, self._close), self._shared)
+            Lingering(SocketTransport(self._kept, self._close), self._context)
         else:
             self._relay.end(self._close)
 

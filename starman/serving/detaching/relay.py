@@ -19,11 +19,11 @@ from starman.serving.lingering import Lingering, half_close, reset_on_close, una
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starman.serving.context import Shared
+    from starman.serving.context import ServiceContext
 
 
 class Relay:
-    """One of `Shared.connections`, in the place of the connection whose transport it takes over.
+    """One of `ServiceContext.connections`, in the place of the connection whose transport it takes over.
 
     socket: the application's end of the pair.
     """
@@ -32,23 +32,23 @@ class Relay:
         "_application",
         "_client",
         "_close",
+        "_context",
         "_ended",
         "_forwards",
         "_lost",
         "_progress",
-        "_shared",
         "_task",
         "_told",
         "socket",
     )
 
-    def __init__(self, client: asyncio.Transport, shared: Shared, unread: bytes, *, ended: bool) -> None:
+    def __init__(self, client: asyncio.Transport, context: ServiceContext, unread: bytes, *, ended: bool) -> None:
         """`unread` is passed on first; `ended`: then the end of the client's stream. Raises OSError, and then changes nothing."""
         ours, self.socket = socket.socketpair()
         ours.setblocking(False)
         self._client = client
         self._application: asyncio.Transport | None = None
-        self._shared = shared
+        self._context = context
         self._progress = Progress()
         self._ended = False  # whether the client has ended its stream
         self._forwards = True  # whether input of the client is passed on
@@ -57,7 +57,7 @@ class Relay:
         self._close: Callable[[], None] | None = None  # known once the application is done
         client.pause_reading()
         client.set_protocol(_ClientSide(self))
-        shared.connections.add(self)
+        context.connections.add(self)
         self._task = asyncio.get_running_loop().create_task(self._begin(ours, unread, ended))
 
     async def _begin(self, ours: socket.socket, unread: bytes, ended: bool) -> None:
@@ -127,7 +127,7 @@ class Relay:
         self._application = None
         self._forwards = False
         if self._lost:
-            self._shared.connections.discard(self)
+            self._context.connections.discard(self)
         else:
             self.application_has_ended()
 
@@ -138,7 +138,7 @@ class Relay:
         if self._application is not None:
             self._application.close()
         else:
-            self._shared.connections.discard(self)
+            self._context.connections.discard(self)
         self._end_application()
 
     # The end
@@ -160,8 +160,8 @@ class Relay:
             self._linger()
 
     def _linger(self) -> None:
-        self._shared.connections.discard(self)
-        lingering = Lingering(self._client, self._shared)
+        self._context.connections.discard(self)
+        lingering = Lingering(self._client, self._context)
         if self._ended:
             lingering.eof_received()
         else:
@@ -175,13 +175,13 @@ class Relay:
         if close is not None:
             close()
 
-    # As one of Shared.connections
+    # As one of ServiceContext.connections
 
     def check(self, now: float) -> None:
         """Cut a client that does not take what the application has left for it. `now` is monotonic."""
         if self._close is not None:
             left = unacknowledged(self._client)
-            if self._progress.is_slow("what is left", left, now, timeout=self._shared.write_timeout):
+            if self._progress.is_slow("what is left", left, now, timeout=self._context.write_timeout):
                 self.cut()
 
     def close_if_idle(self, since: float) -> None:

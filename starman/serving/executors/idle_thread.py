@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from starman.serving.monitor import Line
 
 
-class Sleeper:
+class IdleThread:
     """bell: a lock that its thread waits for, released to wake it. line: where the thread notes its request."""
 
     __slots__ = ("bell", "line")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from starman.proto.events import RequestHead
     from starman.proto.response import RequestFacts, Stamp
-    from starman.serving.context import Shared
+    from starman.serving.context import ServiceContext
     from starman.serving.sending.writer import Writer
     from starman.wsgi.body import RequestBody
     from starman.wsgi.environ import Environ
@@ -58,15 +58,17 @@ _SWITCH_INTERVAL: Final = _LONGEST_PIECE / 2
 class InlineExchange(Exchange):
     """A request that the loop runs, in one piece or in several. It is the Output of its Call. Loop only."""
 
-    __slots__ = ("_call", "_context", "_environ", "_until", "may_pause")
+    __slots__ = ("_call", "_environ", "_own_context", "_until", "may_pause")
 
     _environ: Environ
 
-    def __init__(self, shared: Shared, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | None) -> None:
-        super().__init__(shared, writer, base, head, body)
+    def __init__(
+        self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | None
+    ) -> None:
+        super().__init__(context, writer, base, head, body)
         self._call: PiecemealCall | None = None
         # Empty, as that of a new thread.
-        self._context = Context()
+        self._own_context = Context()
         self._until = 0.0
         self.may_pause = False
         # No other protocol: the application would speak it with the loop's time, and wait for a loop that waits for it.
@@ -75,7 +77,7 @@ class InlineExchange(Exchange):
     def run(self) -> Exchange | None:
         """Call the application, or go on with its response. Returns what is to be run next of this connection: this exchange
         again, if it has had its time; None also if its client has to read first."""
-        return self._context.run(self._run)
+        return self._own_context.run(self._run)
 
     def _run(self) -> Exchange | None:
         self._until = time.monotonic() + _LONGEST_PIECE
@@ -110,7 +112,7 @@ class InlineExchange(Exchange):
             return self
         # They lead to each other: without a circle all is free at once.
         self._call, self._environ = None, {}
-        self._shared.pool.finished += 1
+        self._context.pool.finished += 1
         return super()._finish(call, environ)
 
     def _hold_up(self, rest: memoryview) -> bool:
@@ -118,7 +120,7 @@ class InlineExchange(Exchange):
         OSError if it cannot be kept."""
         if not self.may_pause:
             return False
-        block = kept_block(rest, self._shared.spool_limits)
+        block = kept_block(rest, self._context.spool_limits)
         try:
             self._writer.stream(self, block, self._on_room)
         except ClientGone:
@@ -129,7 +131,7 @@ class InlineExchange(Exchange):
     def _on_room(self) -> None:
         """All is written, or the client has gone."""
         self.queued_at = time.monotonic()
-        self._shared.pool.put(self)
+        self._context.pool.put(self)
 
 
 class Inline(Pool):
@@ -167,7 +169,7 @@ class Inline(Pool):
 
     def gathered(self, writer: Writer) -> None:
         """A response is held back, until this one has run."""
-        self.outbox.writers.append(writer)
+        self.corking.writers.append(writer)
 
     def looks_after(self) -> bool:
         """Nobody can, while the application makes the next block."""
@@ -199,21 +201,21 @@ class Inline(Pool):
         _set_running_loop(None)
         try:
             began = time.monotonic()
-            self.outbox.until = began + LONGEST
+            self.corking.until = began + LONGEST
             for _ in range(count):
                 self._run_first()
                 now = time.monotonic()
                 if now - began >= _SLOW:
                     self._wary_until = now + _WARY
-                if now >= self.outbox.until:
-                    self.outbox.flush()
-                    self.outbox.until = now + LONGEST
+                if now >= self.corking.until:
+                    self.corking.flush()
+                    self.corking.until = now + LONGEST
                 if now >= until:
                     break
                 began = now
         finally:
             _set_running_loop(loop)
-            self.outbox.flush()
+            self.corking.flush()
 
     def _run_first(self) -> None:
         exchange = self._queue.popleft()

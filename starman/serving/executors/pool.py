@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 from starman import log
 from starman.log.tracebacks import formatted
 from starman.serving.exchange import Exchange
-from starman.serving.executors.idle_thread import Sleeper
+from starman.serving.executors.idle_thread import IdleThread
 from starman.serving.executors.schedule import ARRIVAL_POLLS, MOST_POLLS, SLICE, Mode, Schedule, Verdict
 from starman.serving.monitor import Line, nowhere
-from starman.serving.sending.corking import LONGEST, Outbox
+from starman.serving.sending.corking import LONGEST, Corking
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -54,9 +54,9 @@ class Pool:
         "_takes_turns",
         "_threads",
         "_turn_due",
+        "corking",
         "finished",
         "on_backlog",
-        "outbox",
     )
 
     def __init__(
@@ -73,10 +73,10 @@ class Pool:
         self._takes_turns = takes_turns
         self._schedule = Schedule()
         self._queue: deque[Exchange] = deque()
-        self._threads = [Sleeper(line(number) or nowhere()) for number in range(size)]
+        self._threads = [IdleThread(line(number) or nowhere()) for number in range(size)]
         self._idle = self._threads[::-1]
         self._stopped = False
-        self.outbox = Outbox(loop)
+        self.corking = Corking(loop)
         # A permit for each thread that may wait for a slow reader. Taken and put back without a lock: a deque's pop is atomic.
         self._may_wait = deque([None] * max(1, size - 1))
         # Of the loop: whether a turn is to be taken when this poll's events are parsed, and what the last polls brought.
@@ -98,9 +98,9 @@ class Pool:
 
     def start(self) -> None:
         """Start the threads. After the loop's signals are unblocked: threads inherit the mask (hazard 8)."""
-        for number, sleeper in enumerate(self._threads, 1):
+        for number, idle_thread in enumerate(self._threads, 1):
             # Daemons, so that an application that never returns cannot keep the worker from ending (hazard 16).
-            thread = threading.Thread(target=self._work, args=(sleeper,), name=f"starman-{number}", daemon=True)
+            thread = threading.Thread(target=self._work, args=(idle_thread,), name=f"starman-{number}", daemon=True)
             thread.start()
 
     def stop(self) -> None:
@@ -152,14 +152,14 @@ class Pool:
     def looks_after(self) -> bool:
         """Whether blocks may be held back: the loop looks within a millisecond, at a slice of its park or by a timer. A thread of
         the pool, which then calls `gathered`, unless the answer is False."""
-        return self._parked or (self._takes_turns and self.outbox.watch())
+        return self._parked or (self._takes_turns and self.corking.watch())
 
     def gathered(self, writer: Writer) -> None:
         """A response, or the first block of one, is held back. A thread of the pool."""
-        self.outbox.writers.append(writer)
-        # The loop takes these back, then empties the outbox: one of the two sees the other.
-        if not (self._parked or self.outbox.watched):
-            self.outbox.flush()
+        self.corking.writers.append(writer)
+        # The loop takes these back, then empties the corking: one of the two sees the other.
+        if not (self._parked or self.corking.watched):
+            self.corking.flush()
 
     def may_wait(self) -> bool:
         """Ask to wait until a client has read. A thread of the pool, which then calls `has_waited`, unless the answer is False.
@@ -177,7 +177,7 @@ class Pool:
         self._may_wait.append(None)
 
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Have the loop call something: the one door to it (hazard 10), but for looks at the outbox. Any thread.
+        """Have the loop call something: the one door to it (hazard 10), but for looks at the corking. Any thread.
         Raises RuntimeError when it is closed."""
         self._loop.call_soon_threadsafe(callback, *arguments)
         # Two that look at each other again: we set this, then look whether the loop is parked; it parks, then looks at this.
@@ -228,11 +228,11 @@ class Pool:
         self._schedule.parks(self.finished, time.process_time(), now)
         # Before the thread is woken: it may be done before we wait for it.
         self._parked = True
-        self.outbox.until = now + LONGEST
+        self.corking.until = now + LONGEST
         if not self._wake():
             # All are awake, and none of them falls asleep without a look at the queue.
             self._parked = False
-            self.outbox.flush()
+            self.corking.flush()
             return False
         blocked = False
         try:
@@ -241,10 +241,10 @@ class Pool:
                 if verdict is Verdict.ASK:
                     self._asked = True
                 blocked = verdict is Verdict.OPEN
-                self.outbox.flush()
+                self.corking.flush()
         finally:  # an application's signal handler may raise in there
             self._parked = False
-            self.outbox.flush()
+            self.corking.flush()
             self._asked = False
             # After that: a thread that has still seen the question sleeps, and left the queue to us. One poll, then it is woken.
             if self._queue and not blocked:
@@ -254,10 +254,10 @@ class Pool:
     def _wake(self) -> bool:
         """Wake the thread that fell asleep last. Any side. Whether there was one."""
         try:
-            sleeper = self._idle.pop()
+            idle_thread = self._idle.pop()
         except IndexError:
             return False
-        sleeper.bell.release()
+        idle_thread.bell.release()
         return True
 
     # The threads' side
@@ -269,59 +269,59 @@ class Pool:
             with contextlib.suppress(RuntimeError):
                 self._gate.release()
 
-    def _work(self, sleeper: Sleeper) -> None:
+    def _work(self, idle_thread: IdleThread) -> None:
         while True:
             try:
-                self._work_down(sleeper)
+                self._work_down(idle_thread)
                 return
             except BaseException as error:
                 # Raised in this thread from outside between two requests, as timeout libraries do (PyThreadState_SetAsyncExc).
-                sleeper = self._begin_anew(sleeper, error)
+                idle_thread = self._begin_anew(idle_thread, error)
 
-    def _begin_anew(self, sleeper: Sleeper, error: BaseException) -> Sleeper:
+    def _begin_anew(self, idle_thread: IdleThread, error: BaseException) -> IdleThread:
         """Make this thread go on, awake, with a new bell: the old one may still be rung."""
         with contextlib.suppress(ValueError):
-            self._idle.remove(sleeper)
-        sleeper.line[1][0] = 0
+            self._idle.remove(idle_thread)
+        idle_thread.line[1][0] = 0
         log.error(f"a thread of the pool was interrupted, and goes on\n{formatted(error)}")
-        return Sleeper(sleeper.line, awake=True)
+        return IdleThread(idle_thread.line, awake=True)
 
-    def _work_down(self, sleeper: Sleeper) -> None:
+    def _work_down(self, idle_thread: IdleThread) -> None:
         queue = self._queue
-        sleeper.bell.acquire()
+        idle_thread.bell.acquire()
         while True:
             if self._asked:
-                self._sleep(sleeper)
+                self._sleep(idle_thread)
             try:
                 exchange = queue.popleft()
             except IndexError:
                 if self._stopped and not queue:  # it was empty; since then an exchange may have been queued, and all told to stop
                     return
-                self._sleep(sleeper)
+                self._sleep(idle_thread)
                 continue
             try:
-                self._run(sleeper, exchange)
+                self._run(idle_thread, exchange)
             except BaseException as error:
                 exchange.abandon(error)
                 raise
             del exchange  # while this thread sleeps, it keeps nothing of a connection alive
 
-    def _sleep(self, sleeper: Sleeper) -> None:
+    def _sleep(self, idle_thread: IdleThread) -> None:
         """Until somebody queues an exchange. On the stack first, then a look at the queue: see the module's docstring."""
-        self._idle.append(sleeper)
+        self._idle.append(idle_thread)
         if (self._queue and not self._asked) or self._stopped:
             try:
-                self._idle.remove(sleeper)
+                self._idle.remove(idle_thread)
             except ValueError:
                 pass  # taken off by whoever rings the bell now
             else:
                 return
         else:
             self._unpark()
-        sleeper.bell.acquire()
+        idle_thread.bell.acquire()
 
-    def _run(self, sleeper: Sleeper, exchange: Exchange) -> None:
-        note, busy = sleeper.line
+    def _run(self, idle_thread: IdleThread, exchange: Exchange) -> None:
+        note, busy = idle_thread.line
         for _ in range(_MOST_IN_A_ROW):
             try:
                 head = exchange.head
@@ -332,7 +332,7 @@ class Pool:
                 following = None
             self.finished += 1
             busy[0] = 0
-            if self.outbox.writers:
+            if self.corking.writers:
                 self._settle(following)
             if following is None:
                 return
@@ -345,6 +345,6 @@ class Pool:
     def _settle(self, following: Exchange | None) -> None:
         """Write what is held back, unless another request runs at once."""
         goes_on = self._parked and (following is not None or self._queue) and not self._asked
-        if not goes_on or time.monotonic() >= self.outbox.until:
-            self.outbox.flush()
-            self.outbox.until = time.monotonic() + LONGEST
+        if not goes_on or time.monotonic() >= self.corking.until:
+            self.corking.flush()
+            self.corking.until = time.monotonic() + LONGEST

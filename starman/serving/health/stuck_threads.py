@@ -12,7 +12,7 @@ from starman.log.in_flight import counted, named
 from starman.serving.health.requests_in_flight import running, waiting
 
 if TYPE_CHECKING:
-    from starman.serving.context import Shared
+    from starman.serving.context import ServiceContext
 
 # The threads are stuck when none has finished a request for so long (seconds), and one has waited for a thread for as long.
 STUCK_SECONDS = 5.0
@@ -33,9 +33,9 @@ class StuckWatch:
         self._stuck = False
         self._told_at = float("-inf")
 
-    def look(self, shared: Shared, now: float) -> None:
+    def look(self, context: ServiceContext, now: float) -> None:
         """Log the beginning or the end. `now` is monotonic."""
-        pool = shared.pool
+        pool = context.pool
         waits = pool.longest_wait(now)
         if pool.finished != self._finished or not waits:
             if self._stuck:
@@ -45,6 +45,6 @@ class StuckWatch:
         elif min(waits, now - self._since) >= STUCK_SECONDS and not self._stuck and now - self._told_at >= QUIET_SECONDS:
             self._stuck, self._told_at = True, now
             log.warning(
-                f"all threads of this worker ({pool.awake}) are busy{named(running(shared), now)}: none has finished a request "
-                f"for {now - self._since:.1f} s, and {counted(waiting(shared), 'request', 'are')} waiting"
+                f"all threads of this worker ({pool.awake}) are busy{named(running(context), now)}: none has finished a request "
+                f"for {now - self._since:.1f} s, and {counted(waiting(context), 'request', 'are')} waiting"
             )

@@ -6,7 +6,7 @@ write. So while requests wait that are to run next, small responses are held bac
 so long is answered at once, for then there is nothing to be gained. Nor is there when a request is the only one. Blocks of one
 response are held back for each other, when they come at once one after the other (`pace`).
 
-Both are held in their connection's `Writer`, ahead of all that is to follow there; the outbox only knows who holds something.
+Both are held in their connection's `Writer`, ahead of all that is to follow there; the corking only knows who holds something.
 It is emptied by the thread that fills it and, when that one is busy or blocked in its next request or block, by the loop: it
 looks whenever a slice of its park has passed, and when a park ends; for blocks, while it does not park, by a timer. Whoever adds
 looks behind that whether the loop still does. So one of the two sees the other, and nothing stays.
@@ -28,7 +28,7 @@ LARGEST: Final = 16_384
 MOST: Final = 131_072
 
 
-class Outbox:
+class Corking:
     """Whose responses are held back, in one worker. Any side may call: the steps of a deque are atomic.
 
     writers: those that hold something. One may stand here twice, or with nothing left: that does no harm.

@@ -22,7 +22,7 @@ _COPIED_BYTES = 262_144
 _refused: list[OSError] = []
 
 
-class FileRest:
+class FileRange:
     """A part of a file that is still to be sent. It has a descriptor of its own, which whoever holds it closes.
 
     Whoever sends it moves `offset`. `end` stays, but for a spool's: the thread that writes the spool moves it on.
@@ -67,7 +67,7 @@ def _close_spool(fd: int, lease: SpoolLease) -> None:
     lease.release()
 
 
-def send_some(fd: int, rest: FileRest) -> int:
+def send_some(fd: int, rest: FileRange) -> int:
     """One os.sendfile. Either side. 0: the socket takes nothing now. Raises OSError, EOFError if the file has shrunk (17)."""
     try:
         sent = os.sendfile(fd, rest.fd, rest.offset, min(rest.count, 1 << 30))
@@ -82,7 +82,7 @@ def send_some(fd: int, rest: FileRest) -> int:
     return max(0, sent)
 
 
-def _copy_some(fd: int, rest: FileRest, refusal: OSError) -> int:
+def _copy_some(fd: int, rest: FileRange, refusal: OSError) -> int:
     """As `os.sendfile`, where a sandbox or the kind of file does not allow it; -1: the socket takes nothing now."""
     if refusal.errno != errno.EINVAL and not _refused:
         _refused.append(refusal)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from starman.serving.detaching.relay import Relay
-from starman.serving.sending.file_range import FileRest
-from starman.serving.sending.response_memory import MemoryRest
+from starman.serving.sending.file_range import FileRange
+from starman.serving.sending.response_memory import UnsentMemory
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
-Rest = memoryview | MemoryRest | FileRest
+Rest = memoryview | UnsentMemory | FileRange
 
 # The Relay between a client and an application that has taken its connection. OSError: there can be none, the connection is lost.
 Between = Relay | OSError | None
@@ -28,7 +28,7 @@ class LoopSide(Protocol):
         """Write `rest`, behind what is still to be written, then call `Writer.drained`. A file that stands last there and is
         taken over again has grown."""
 
-    def on_turn(self) -> None:
+    def on_exchanges_done(self) -> None:
         """The exchanges have come to an end: close, refuse or read on, whatever is due."""
 
     def cut(self) -> None:

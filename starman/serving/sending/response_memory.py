@@ -38,7 +38,7 @@ class ResponseMemory:
             self.left += count
 
 
-class MemoryRest:
+class UnsentMemory:
     """A part of a response in memory that was counted before: `data` is still to be sent."""
 
     __slots__ = ("_count", "_memory", "data")
@@ -60,7 +60,7 @@ class MemoryRest:
         self.close()
 
 
-def take_rest(data: memoryview, memory: ResponseMemory, most_bytes: int | None) -> MemoryRest | None:
+def take_rest(data: memoryview, memory: ResponseMemory, most_bytes: int | None) -> UnsentMemory | None:
     """Take the memory for the last part of a response, and keep no more than that part. None: there is no room.
 
     `most_bytes`: how much the memory behind a view may be; None: any. A view that is the small end of a large body is copied.
@@ -70,7 +70,7 @@ def take_rest(data: memoryview, memory: ResponseMemory, most_bytes: int | None) 
     count = data.nbytes if is_part else whole
     if not memory.take(count):
         return None
-    return MemoryRest(memoryview(bytes(data)) if is_part else data, memory, count)
+    return UnsentMemory(memoryview(bytes(data)) if is_part else data, memory, count)
 
 
 # For responses that are kept without a limit, as in tests.

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from starman import log
 from starman.serving.dates import Progress
-from starman.serving.sending.file_range import FileRest, send_some
+from starman.serving.sending.file_range import FileRange, send_some
 from starman.serving.sending.loop_side import Rest
-from starman.serving.sending.response_memory import UNLIMITED, MemoryRest, ResponseMemory
+from starman.serving.sending.response_memory import UNLIMITED, ResponseMemory, UnsentMemory
 from starman.serving.sending.socket_state import held_by_the_kernel
 from starman.serving.sending.writer import Writer
 
@@ -26,7 +26,7 @@ _SMALL_BLOCK = 16_384
 class Handler(Protocol):
     """Who is told how it ends. Called in the loop."""
 
-    def remainder_written(self, taken: int) -> bool:
+    def send_queue_written(self, taken: int) -> bool:
         """All is written that was taken, in `taken` times, and the transport's buffer is empty. False: more is on its way."""
 
     def cut(self) -> None:
@@ -36,7 +36,7 @@ class Handler(Protocol):
         """End the connection properly: nothing more can be written, but everything written so far should arrive."""
 
 
-class Remainder:
+class SendQueue:
     """What one connection's client has still to be sent, in order. Loop only."""
 
     __slots__ = (
@@ -70,9 +70,9 @@ class Remainder:
         self._transport = transport
         self._writer = writer
         self._memory = memory
-        self._queue: deque[MemoryRest | FileRest] = deque()
+        self._queue: deque[UnsentMemory | FileRange] = deque()
         # Given to the transport: rests in memory, and how many bytes of a file.
-        self._kept: list[MemoryRest] = []
+        self._kept: list[UnsentMemory] = []
         self._charged = 0
         # Of what is on its way. None: nothing is, or nobody has looked since it began.
         self._progress: Progress | None = None
@@ -92,7 +92,7 @@ class Remainder:
         self._taken += 1
         if isinstance(rest, memoryview):  # not counted yet: a thread waits for it, or it was held back to leave with others
             self._memory.overdraw(len(rest))
-            rest = MemoryRest(rest, self._memory, len(rest))
+            rest = UnsentMemory(rest, self._memory, len(rest))
         queue = self._queue
         if not queue or queue[-1] is not rest:
             queue.append(rest)
@@ -103,7 +103,7 @@ class Remainder:
         queue, transport = self._queue, self._transport
         while queue:
             rest = queue[0]
-            if isinstance(rest, MemoryRest):
+            if isinstance(rest, UnsentMemory):
                 del queue[0]
                 self._kept.append(rest)
                 self._passed += len(rest.data)
@@ -122,7 +122,7 @@ class Remainder:
         if not transport.get_write_buffer_size():
             self._forget_memory()
             self._progress = None
-            if self._handler.remainder_written(self._taken) and queue:
+            if self._handler.send_queue_written(self._taken) and queue:
                 self._close_rests()
 
     def is_slow(self, now: float, *, timeout: float, rate: int) -> bool:
@@ -133,7 +133,7 @@ class Remainder:
         """
         if self._progress is None:
             self._progress = Progress()
-        fd = self._writer.outlet.fd
+        fd = self._writer.thread_socket.fd
         if fd < 0:
             fd = self._transport.get_extra_info("socket").fileno()
         taken = self._passed - self._transport.get_write_buffer_size() - held_by_the_kernel(fd)
@@ -159,19 +159,19 @@ class Remainder:
             self._memory.give_back(self._charged)
             self._charged = 0
 
-    def _begin_file(self, rest: FileRest) -> None:
-        if self._writer.outlet.fd < 0:
+    def _begin_file(self, rest: FileRange) -> None:
+        if self._writer.thread_socket.fd < 0:
             self._write_block(rest)
         elif not self._watches:
             self._watches = True
-            self._loop.add_writer(self._writer.outlet.fd, self._send_file, rest)
+            self._loop.add_writer(self._writer.thread_socket.fd, self._send_file, rest)
 
     def _unwatch(self) -> None:
         if self._watches:
             self._watches = False
-            self._loop.remove_writer(self._writer.outlet.fd)
+            self._loop.remove_writer(self._writer.thread_socket.fd)
 
-    def _write_block(self, rest: FileRest) -> None:
+    def _write_block(self, rest: FileRange) -> None:
         """Give the transport, which has none left, a block."""
         size = min(rest.count, _BLOCK if self._memory.left >= _BLOCK else _SMALL_BLOCK)
         try:
@@ -194,9 +194,9 @@ class Remainder:
         if self._queue:
             self.on_room()
 
-    def _send_file(self, rest: FileRest) -> None:
+    def _send_file(self, rest: FileRange) -> None:
         try:
-            sent = send_some(self._writer.outlet.fd, rest)
+            sent = send_some(self._writer.thread_socket.fd, rest)
         except (BrokenPipeError, ConnectionError):
             self._handler.cut()
             return
@@ -209,7 +209,7 @@ class Remainder:
             self._unwatch()
             self.on_room()
 
-    def _failed(self, rest: FileRest, error: Exception) -> None:
+    def _failed(self, rest: FileRange, error: Exception) -> None:
         log.error(f"a file could not be sent whole: {error}")
         if rest.is_spool:
             self._handler.cut()

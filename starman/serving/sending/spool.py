@@ -1,7 +1,7 @@
 """What a client has still to take of a response while its thread does not wait: memory first, then a file without a name.
 
 A thread adds to it, and the loop sends it. The file is written by the thread at its end and read by the loop from its beginning,
-each by a descriptor of its own: so neither closes a number under the other's hands, and what the loop has is a `FileRest`
+each by a descriptor of its own: so neither closes a number under the other's hands, and what the loop has is a `FileRange`
 like any other.
 """
 
@@ -12,9 +12,9 @@ import tempfile
 from typing import BinaryIO, NamedTuple
 
 from starman import standard_streams
-from starman.serving.sending.file_range import FileRest
+from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.response_memory import UNLIMITED as UNLIMITED_MEMORY
-from starman.serving.sending.response_memory import MemoryRest, ResponseMemory, take_rest
+from starman.serving.sending.response_memory import ResponseMemory, UnsentMemory, take_rest
 from starman.wsgi.spool_space import UNLIMITED, SpoolLease, SpoolSpace
 
 
@@ -33,7 +33,7 @@ class SpoolLimits(NamedTuple):
 class Spool:
     """The thread's side. One thread at a time; writing and closing block on the disk."""
 
-    __slots__ = ("_file", "_held", "_lease", "_length", "_limits", "_shared")
+    __slots__ = ("_context", "_file", "_held", "_lease", "_length", "_limits")
 
     def __init__(self, limits: SpoolLimits) -> None:
         self._limits = limits
@@ -41,9 +41,9 @@ class Spool:
         self._held = 0
         self._file: BinaryIO | None = None
         self._length = 0
-        self._shared: FileRest | None = None
+        self._context: FileRange | None = None
 
-    def add(self, data: memoryview, *, last: bool) -> MemoryRest | None:
+    def add(self, data: memoryview, *, last: bool) -> UnsentMemory | None:
         """Take the next piece. Returns it as it is to be given to the loop; None: it is in the file.
 
         The `last` piece of a response is taken whatever its size, because nothing follows it.
@@ -71,21 +71,21 @@ class Spool:
             data = data[count:]
         return None
 
-    def share(self, *, anew: bool) -> FileRest:
+    def share(self, *, anew: bool) -> FileRange:
         """What was added to the file, for the loop to send and to close: what was shared before, which now goes further.
 
         `anew`: the loop may have closed that. Does not block. Raises OSError when there is no descriptor left.
         """
         assert self._file is not None
-        if anew or self._shared is None:
-            start = 0 if self._shared is None else self._shared.end
-            self._shared = FileRest(os.dup(self._file.fileno()), start, self._length - start, self._lease)
+        if anew or self._context is None:
+            start = 0 if self._context is None else self._context.end
+            self._context = FileRange(os.dup(self._file.fileno()), start, self._length - start, self._lease)
         else:
-            self._shared.end = self._length
-        return self._shared
+            self._context.end = self._length
+        return self._context
 
     def close(self) -> None:
-        """Give the thread's descriptor back: what was shared is the loop's. May be called more than once."""
+        """Give the thread's descriptor back: what was context is the loop's. May be called more than once."""
         if self._file is not None:
             self._file.close()
         lease, self._lease = self._lease, None
@@ -93,7 +93,7 @@ class Spool:
             lease.release()
 
 
-def kept_block(data: memoryview, limits: SpoolLimits) -> MemoryRest | FileRest:
+def kept_block(data: memoryview, limits: SpoolLimits) -> UnsentMemory | FileRange:
     """Keep a block of a response that goes on once it is sent: in memory, or in a file if there is no room; that may block.
 
     Raises OSError as `Spool.add` does.

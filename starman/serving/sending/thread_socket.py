@@ -15,7 +15,7 @@ from starman.serving.sending.socket_state import is_reset
 from starman.standard_streams import out_of_the_way
 
 if TYPE_CHECKING:
-    from starman.serving.sending.file_range import FileRest
+    from starman.serving.sending.file_range import FileRange
 
 # Up to so many bytes are copied behind a head, or behind what was held back, to leave in one piece; more go from where they are.
 _COPIED: Final = 65_536
@@ -31,7 +31,7 @@ _WITH_THE_END: Final = _JOINED if _MORE else 0
 _NEVER_WAITS: Final = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
 
-class Outlet:
+class ThreadSocket:
     """Loop and threads use it, with the lock of its `Writer` held.
 
     fd: the duplicate, -1 without: before the first request, while the connection rests, on TLS, and when it is lost.
@@ -122,7 +122,7 @@ class Outlet:
             stream.detach()
         return memoryview(data)[sent:] if sent < len(data) else None
 
-    def send_file(self, rest: FileRest) -> None:
+    def send_file(self, rest: FileRange) -> None:
         """Let the kernel send what the socket takes of a file, and move `rest` on. Raises OSError, EOFError."""
         rest.offset += send_some(self.fd, rest)
 

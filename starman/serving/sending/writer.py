@@ -16,10 +16,10 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from starman.serving.sending.file_range import FileRest
+from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.loop_side import Between, LoopSide, OnRoom, Rest
 from starman.serving.sending.spool import Spool, SpoolLimits
-from starman.serving.sending.thread_socket import Outlet
+from starman.serving.sending.thread_socket import ThreadSocket
 from starman.serving.sending.writer_state import (
     DEAD,
     ENDING,
@@ -40,20 +40,20 @@ if TYPE_CHECKING:
 
     from starman.proto.events import RequestHead
     from starman.serving.exchange import Exchange
-    from starman.serving.sending.writer_state import Turn
+    from starman.serving.sending.writer_state import WriterState
 
 
 class Writer:
     """One connection's sending side and order of exchanges. Methods say which side may call them.
 
     turn: whose turn it is. Either side may read it, but without the lock it can change at once.
-    outlet: what a thread writes to. The thread that runs an exchange may read its number, and the loop for a file.
+    thread_socket: what a thread writes to. The thread that runs an exchange may read its number, and the loop for a file.
     empty_block: the request whose response gave the last empty block, and after how many bytes. Set by a thread; see `silence`.
     """
 
     __slots__ = (
         *("_call_loop", "_exchange", "_handed", "_lock", "_loop_side", "_on_room", "_pending", "_persistent", "_spool"),
-        *("_wake_loop", "empty_block", "idle_since", "outlet", "turn"),
+        *("_wake_loop", "empty_block", "idle_since", "thread_socket", "turn"),
     )
 
     def __init__(self, loop_side: LoopSide, call_loop: Callable[..., object]) -> None:
@@ -62,7 +62,7 @@ class Writer:
         self._call_loop = call_loop
         self._lock = threading.Lock()
         self.turn = FREE
-        self.outlet = Outlet()
+        self.thread_socket = ThreadSocket()
         self._exchange: Exchange | None = None
         self._pending: list[Exchange] = []  # few, and a deque is 600 bytes
         self._persistent = True
@@ -82,8 +82,8 @@ class Writer:
         try:
             turn = self.turn
             if turn is not ENDING and turn is not DEAD:
-                if self.outlet.fd < 0:
-                    self.outlet.open(fd)
+                if self.thread_socket.fd < 0:
+                    self.thread_socket.open(fd)
                 if turn is FREE and not buffered:
                     self.turn = THREAD
                     self._exchange = exchange
@@ -103,7 +103,7 @@ class Writer:
         with self._lock:
             if taken != self._handed:
                 return False, None
-            if self.turn is RETURNED and not self.outlet.held:
+            if self.turn is RETURNED and not self.thread_socket.held:
                 return True, self._next()
             after = ON_DRAIN.get(self.turn)
             if after is not None:
@@ -112,7 +112,7 @@ class Writer:
             return True, None
 
     def wake_when_done(self) -> bool:
-        """Ask for `on_turn` when all exchanges are done. Loop. False: they are done now, and nothing will come."""
+        """Ask for `on_exchanges_done` when all exchanges are done. Loop. False: they are done now, and nothing will come."""
         with self._lock:
             self._write_held()
             self._wake_loop = self.turn is not FREE
@@ -132,7 +132,7 @@ class Writer:
             self._write_held()
             if self.turn is not FREE:
                 return False
-            self.outlet.close()
+            self.thread_socket.close()
             self.empty_block = None
             return True
 
@@ -152,8 +152,8 @@ class Writer:
         """Write what the socket takes now. Thread. Returns what it does not take, None when it has all; raises ClientGone."""
         self._lock.acquire()
         try:
-            if self._exchange is exchange and self.turn is THREAD and self.outlet.fd >= 0:
-                return self.outlet.write(head, data)
+            if self._exchange is exchange and self.turn is THREAD and self.thread_socket.fd >= 0:
+                return self.thread_socket.write(head, data)
         except OSError:
             self._failed()
             raise ClientGone from None
@@ -165,18 +165,18 @@ class Writer:
         """Hold back, until `flush`, or until more is written. Thread. How many pieces are held then; 0: not this one, send it."""
         self._lock.acquire()
         try:
-            mine = self._exchange is exchange and self.turn is THREAD and self.outlet.fd >= 0
-            return self.outlet.hold(data) if mine else 0
+            mine = self._exchange is exchange and self.turn is THREAD and self.thread_socket.fd >= 0
+            return self.thread_socket.hold(data) if mine else 0
         finally:
             self._lock.release()
 
-    def send_file(self, exchange: Exchange, rest: FileRest) -> None:
+    def send_file(self, exchange: Exchange, rest: FileRange) -> None:
         """Let the kernel send of a file what the socket takes now, and move `rest` on. Thread. Raises ClientGone, OSError."""
         with self._lock:
-            if not self._may_write(exchange) or self.outlet.fd < 0:
+            if not self._may_write(exchange) or self.thread_socket.fd < 0:
                 return
             try:
-                self.outlet.send_file(rest)
+                self.thread_socket.send_file(rest)
             except (BrokenPipeError, ConnectionError):
                 self._failed()
                 raise ClientGone from None
@@ -245,14 +245,14 @@ class Writer:
         """Another descriptor of the connection, to look at it. Thread, which closes it soon. Raises ClientGone, OSError."""
         with self._lock:
             self._check(exchange)
-            return self.outlet.duplicate()
+            return self.thread_socket.duplicate()
 
     def detach(self, exchange: Exchange) -> tuple[int, Between]:
         """Take the connection from the server: its descriptor, and what `let_go` puts in between. Thread. Raises ClientGone."""
         with self._lock:
             self._write_held()
             self._check(exchange)
-            fd = self.outlet.give()
+            fd = self.thread_socket.give()
             self._die()
         reply: SimpleQueue[Between] = SimpleQueue()
         self._call_loop(self._loop_side.let_go, reply)
@@ -261,7 +261,7 @@ class Writer:
     def client_is_gone(self) -> bool:
         """Whether the client has reset the connection (hazard 5). Thread. A FIN is no reset."""
         with self._lock:
-            return self.turn is DEAD or self.outlet.is_reset()
+            return self.turn is DEAD or self.thread_socket.is_reset()
 
     def _notices_room(self, exchange: Exchange) -> bool:
         """Whether the loop has caught up with what was kept, so that the thread may write again. Raises ClientGone."""
@@ -274,7 +274,9 @@ class Writer:
             spool.close()
         return True
 
-    def _give(self, exchange: Exchange, rest: Rest | None, then: Turn, spool: Spool | None, on_room: OnRoom | None) -> None:
+    def _give(
+        self, exchange: Exchange, rest: Rest | None, then: WriterState, spool: Spool | None, on_room: OnRoom | None
+    ) -> None:
         """`rest` None: what was added to the file of `spool`."""
         with self._lock:
             may_write = self._may_write(exchange)
@@ -299,11 +301,11 @@ class Writer:
     # Both; the lock is held
 
     def _write_held(self) -> None:
-        if not self.outlet.held:
+        if not self.thread_socket.held:
             return
         try:
             ends = self.turn is RETURNED and not self._persistent
-            rest = self.outlet.finish() if ends else self.outlet.write(b"", b"")
+            rest = self.thread_socket.finish() if ends else self.thread_socket.write(b"", b"")
         except OSError:
             self._failed()
             return
@@ -327,13 +329,13 @@ class Writer:
 
     def _next(self) -> Exchange | None:
         if not self._persistent:
-            if self.outlet.held:
+            if self.thread_socket.held:
                 self.turn = RETURNED
                 return None
             self.turn = ENDING
             with contextlib.suppress(OSError):  # it is reset, as the loop will see
-                self.outlet.finish()
-            self._call_loop(self._loop_side.on_turn)
+                self.thread_socket.finish()
+            self._call_loop(self._loop_side.on_exchanges_done)
             return None
         if self._pending:
             self.turn = THREAD
@@ -343,7 +345,7 @@ class Writer:
         self.idle_since = monotonic()
         if self._wake_loop:
             self._wake_loop = False
-            self._call_loop(self._loop_side.on_turn)
+            self._call_loop(self._loop_side.on_exchanges_done)
         return None
 
     def _failed(self) -> None:
@@ -353,7 +355,7 @@ class Writer:
 
     def _die(self) -> None:
         self.turn = DEAD
-        self.outlet.close()
+        self.thread_socket.close()
         self._tell_of_room()
 
     def _tell_of_room(self) -> None:

@@ -33,13 +33,13 @@ def server_context(settings: Settings) -> ssl.SSLContext:
         # Without this, OpenSSL would ask on the terminal, in each worker.
         raise SettingError(f"{the_key} has a passphrase: take it off")
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.set_ciphers(_CIPHERS)
-    context.set_alpn_protocols(["http/1.1"])
+    tls_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls_context.minimum_version = ssl.TLSVersion.TLSv1_2
+    tls_context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    tls_context.set_ciphers(_CIPHERS)
+    tls_context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(certificate, key, passphrase)
+        tls_context.load_cert_chain(certificate, key, passphrase)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise SettingError(f"{the_key} is not that of {certificate!r}") from None
@@ -47,7 +47,7 @@ def server_context(settings: Settings) -> ssl.SSLContext:
         raise SettingError(f"{_sources(settings)}: OpenSSL cannot use {both}: {reason(error)}") from None
     except OSError as error:  # it was there a moment ago
         raise SettingError(f"{_sources(settings)}: cannot be read: {error.strerror}") from None
-    return context
+    return tls_context
 
 
 def _look(settings: Settings, name: str, path: str, mark: str, lack: str) -> None:

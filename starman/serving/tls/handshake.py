@@ -14,7 +14,7 @@ from starman.serving.lingering import Lingering, half_close, reset_on_close, shu
 from starman.serving.tls.transport import Session, TlsTransport, reason
 
 if TYPE_CHECKING:
-    from starman.serving.context import Shared
+    from starman.serving.context import ServiceContext
     from starman.wsgi.environ import Environ
 
 # The first byte of every TLS connection: a record of the type "handshake" (RFC 8446 §5.1).
@@ -33,20 +33,20 @@ class _Phase(Enum):
 
 
 class Handshake(asyncio.Protocol):
-    """One client before it is a Connection. Among `Shared.connections`, which are looked after by the tick and the drain."""
+    """One client before it is a Connection. In `ServiceContext.connections`, which the tick and the drain go over."""
 
-    __slots__ = ("_base", "_context", "_deadline", "_phase", "_session", "_shared", "_transport")
+    __slots__ = ("_base", "_context", "_deadline", "_phase", "_session", "_tls_context", "_transport")
 
     _transport: asyncio.Transport
     _session: Session
 
-    def __init__(self, shared: Shared, context: ssl.SSLContext, base: Environ) -> None:
+    def __init__(self, context: ServiceContext, tls_context: ssl.SSLContext, base: Environ) -> None:
         """`base` is the environ of the connection that follows when the handshake is done."""
-        self._shared = shared
         self._context = context
+        self._tls_context = tls_context
         self._base = base
         self._phase = _Phase.SILENT
-        self._deadline = time.monotonic() + shared.handshake_timeout
+        self._deadline = time.monotonic() + context.handshake_timeout
 
     # asyncio.Protocol
 
@@ -54,17 +54,17 @@ class Handshake(asyncio.Protocol):
         """A client has connected."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=0)
-        self._shared.connections.add(self)
+        self._context.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """A part of the handshake, or something else than TLS."""
         if self._phase is _Phase.SILENT:
             if data[0] != _HANDSHAKE_RECORD:
                 error = ProtocolError(400, "this port speaks TLS, and what came is not: use https")
-                self._transport.write(self._shared.refuse(error, self._peer, quietly=False))
+                self._transport.write(self._context.refuse(error, self._peer, quietly=False))
                 self._linger()
                 return
-            self._session = Session(self._context)
+            self._session = Session(self._tls_context)
             self._phase = _Phase.SHAKING
         if self._phase is _Phase.SHAKING:
             self._session.incoming.write(data)
@@ -73,13 +73,13 @@ class Handshake(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client has given up. False: the transport closes."""
         if self._phase is _Phase.SHAKING:
-            self._shared.refusals.add(f"TLS handshake with {self._peer} failed: the client ended it")
+            self._context.refusals.add(f"TLS handshake with {self._peer} failed: the client ended it")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone before it was one."""
         self._phase = _Phase.DONE
-        self._shared.connections.discard(self)
+        self._context.connections.discard(self)
 
     def _shake(self) -> None:
         session = self._session
@@ -88,16 +88,16 @@ class Handshake(asyncio.Protocol):
         except ssl.SSLWantReadError:
             self._send_outgoing()
         except ssl.SSLError as error:
-            self._shared.refusals.add(f"TLS handshake with {self._peer} failed: {reason(error)}")
+            self._context.refusals.add(f"TLS handshake with {self._peer} failed: {reason(error)}")
             self._send_outgoing()  # an alert, which tells the client why
             self._linger()
         else:
             self._send_outgoing()
             self._phase = _Phase.DONE
-            self._shared.connections.discard(self)
+            self._context.connections.discard(self)
             loop = asyncio.get_running_loop()
-            connection = Connection(self._shared, loop, self._base, -1)
-            TlsTransport(loop, self._transport, session, connection, self._shared.refusals).start()
+            connection = Connection(self._context, loop, self._base, -1)
+            TlsTransport(loop, self._transport, session, connection, self._context.refusals).start()
 
     def _send_outgoing(self) -> None:
         data = self._session.outgoing.read()
@@ -106,26 +106,26 @@ class Handshake(asyncio.Protocol):
 
     def _linger(self) -> None:
         self._phase = _Phase.DONE
-        self._shared.connections.discard(self)
+        self._context.connections.discard(self)
         half_close(self._transport, paused=False)
-        Lingering(self._transport, self._shared)
+        Lingering(self._transport, self._context)
 
     @property
     def _peer(self) -> str:
         return cast("str", self._base["REMOTE_ADDR"])
 
-    # As one of Shared.connections
+    # As one of ServiceContext.connections
 
     def check(self, now: float) -> None:
         """Enforce ssl_handshake_timeout. `now` is monotonic."""
         if now >= self._deadline:
             if self._phase is _Phase.SHAKING:
-                self._shared.refusals.add(f"TLS handshake with {self._peer} failed: it was not done in time")
+                self._context.refusals.add(f"TLS handshake with {self._peer} failed: it was not done in time")
             self._transport.abort()
 
     def close_if_idle(self, since: float) -> None:
         """The worker drains: close, unless the client has begun, or came after `since` (monotonic)."""
-        if self._phase is _Phase.SILENT and self._deadline - self._shared.handshake_timeout <= since:
+        if self._phase is _Phase.SILENT and self._deadline - self._context.handshake_timeout <= since:
             shut_down(self._transport)
 
     def cut(self) -> None:
@@ -135,7 +135,7 @@ class Handshake(asyncio.Protocol):
 
     def expendable(self, now: float) -> tuple[int, float] | None:
         """As `Connection.expendable`: handshakes go before connections, the oldest first. None: it is new, or answered."""
-        since = self._deadline - self._shared.handshake_timeout
+        since = self._deadline - self._context.handshake_timeout
         begun = self._phase in (_Phase.SILENT, _Phase.SHAKING) and not self._transport.is_closing()
         return (0, since) if begun and now - since >= _NEW else None
 

@@ -47,10 +47,10 @@ class Session:
 
     __slots__ = ("incoming", "object", "outgoing")
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, tls_context: ssl.SSLContext) -> None:
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
-        self.object = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.object = tls_context.wrap_bio(self.incoming, self.outgoing, server_side=True)
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):

@@ -23,8 +23,8 @@ SECRET = "a fault that is meant"
 
 # What lives as long as a connection or a request, by the names of its classes.
 SHORT_LIVED = {
-    *("Connection", "Handshake", "TlsTransport", "Session", "RequestParser", "Writer", "Remainder", "Progress", "Upload"),
-    *("Exchange", "RequestBody", "RequestHead", "Call", "FileRest"),
+    *("Connection", "Handshake", "TlsTransport", "Session", "RequestParser", "Writer", "SendQueue", "Progress", "Upload"),
+    *("Exchange", "RequestBody", "RequestHead", "Call", "FileRange"),
 }
 
 

@@ -342,7 +342,7 @@ def wait_until(condition: Callable[[], bool], timeout: float = 30.0) -> bool:
     return True
 
 
-def wait_for_sleepers(directory: Path, count: int = 1) -> None:
+def wait_for_idle_threads(directory: Path, count: int = 1) -> None:
     """Until an application that says so in a file of that directory, a byte each time, was asked `count` times for a /sleep/."""
     sleeping = directory / "sleeping"
     assert wait_until(lambda: sleeping.exists() and sleeping.stat().st_size == count, 30)

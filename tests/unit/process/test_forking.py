@@ -16,13 +16,13 @@ import pytest
 
 from starman.process.exiting import leave
 from starman.process.forking import HANDLED, _signal_stack, fork, show_stacks, take_signals
-from starman.process.master.signals import SignalDoor
+from starman.process.master.signals import SignalQueue
 from tests.unit.process.forked import run_forked
 
 
 @pytest.fixture
-def door() -> Iterator[SignalDoor]:
-    opened = SignalDoor()
+def door() -> Iterator[SignalQueue]:
+    opened = SignalQueue()
     yield opened
     opened.close()
 
@@ -31,7 +31,7 @@ def blocked() -> set[int]:
     return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
-def test_signals_are_noted_in_their_order_and_wake_the_poll(door: SignalDoor) -> None:
+def test_signals_are_noted_in_their_order_and_wake_the_poll(door: SignalQueue) -> None:
     for signum in (signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP, signal.SIGCHLD):
         signal.raise_signal(signum)
     assert select.select([door], [], [], 0)[0] == [door]
@@ -41,7 +41,7 @@ def test_signals_are_noted_in_their_order_and_wake_the_poll(door: SignalDoor) ->
     assert door.take() == []
 
 
-def test_a_flood_of_signals_neither_blocks_nor_warns(door: SignalDoor) -> None:
+def test_a_flood_of_signals_neither_blocks_nor_warns(door: SignalQueue) -> None:
     for _ in range(70_000):
         signal.raise_signal(signal.SIGHUP)
     door.clear()
@@ -53,7 +53,7 @@ def test_the_callers_signals_are_given_back() -> None:
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)
     previous = signal.set_wakeup_fd(write_fd)
-    door = SignalDoor()
+    door = SignalQueue()
     assert {signum: signal.getsignal(signum) for signum in HANDLED} != before
     door.close()
     assert {signum: signal.getsignal(signum) for signum in HANDLED} == before
@@ -62,7 +62,7 @@ def test_the_callers_signals_are_given_back() -> None:
     os.close(write_fd)
 
 
-def test_hazard_08_signals_around_fork(door: SignalDoor) -> None:
+def test_hazard_08_signals_around_fork(door: SignalQueue) -> None:
     """A child begins with the signals blocked and without its parent's wakeup descriptor; the parent's mask stays."""
     before = blocked()
 

@@ -15,12 +15,12 @@ from starman.process.messages import (
     Loaded,
     Message,
     Ready,
+    Recycle,
     Reopen,
     Reopened,
     Role,
     Spawn,
     Spawned,
-    Spent,
     decode,
     encode,
 )
@@ -30,7 +30,7 @@ from starman.process.messages import (
     "message",
     [
         *(Spawn(Role.WORKER, 3, 7), Spawn(Role.MOLD, 0, settings="00ff"), Spawned(4711), Loaded(), Ready()),
-        *(Spent("it is old"), Draining(), Doomed("it wishes so")),
+        *(Recycle("it is old"), Draining(), Doomed("it wishes so")),
         *(Reopen(), Reopened(), Approved("00ff", "one\ntwo"), Failed("one", "two\n3")),
     ],
     ids=repr,

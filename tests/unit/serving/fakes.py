@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from starman.serving.sending.file_range import FileRest
+from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.loop_side import Rest
-from starman.serving.sending.response_memory import MemoryRest
+from starman.serving.sending.response_memory import UnsentMemory
 from starman.serving.sending.writer import Writer
-from starman.serving.sending.writer_state import Turn
+from starman.serving.sending.writer_state import WriterState
 
 SECONDS = 10.0
 
@@ -53,7 +53,7 @@ class FakeConnection:
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.buffer = bytearray()
-        self.files: list[FileRest] = []
+        self.files: list[FileRange] = []
         self.taken = 0
         self.turns = 0
         self.write_failures = 0
@@ -61,17 +61,17 @@ class FakeConnection:
         self.writer: Writer | None = None
 
     def take_over(self, rest: Rest) -> None:
-        if isinstance(rest, FileRest):
+        if isinstance(rest, FileRange):
             if self.lost:
                 rest.close()
             elif rest not in self.files:
                 self.files.append(rest)
         else:
-            data = rest.data if isinstance(rest, MemoryRest) else rest
+            data = rest.data if isinstance(rest, UnsentMemory) else rest
             if not self.lost:
                 self._read_files()
                 self.buffer += data
-            if isinstance(rest, MemoryRest):
+            if isinstance(rest, UnsentMemory):
                 rest.close()
         self.taken += 1
 
@@ -105,10 +105,10 @@ class FakeConnection:
         while self.files:
             self.files.pop().close()
 
-    def on_turn(self) -> None:
+    def on_exchanges_done(self) -> None:
         self.turns += 1
         assert self.writer is not None
-        if self.writer.turn is Turn.ENDING:
+        if self.writer.turn is WriterState.ENDING:
             self.lose()
 
     def cut(self) -> None:
@@ -152,18 +152,18 @@ class WatchedWriter(Writer):
     __slots__ = ("_watched", "seen")
 
     def __init__(self, loop_side: Any, call_loop: Callable[..., object]) -> None:
-        self.seen: list[tuple[Turn, Turn]] = []
+        self.seen: list[tuple[WriterState, WriterState]] = []
         super().__init__(loop_side, call_loop)
 
     @property
-    def turn(self) -> Turn:  # type: ignore[override]
+    def turn(self) -> WriterState:  # type: ignore[override]
         return self._watched
 
     @turn.setter
-    def turn(self, turn: Turn) -> None:
+    def turn(self, turn: WriterState) -> None:
         if hasattr(self, "_watched"):
             self.seen.append((self._watched, turn))
-        self._watched: Turn = turn
+        self._watched: WriterState = turn
 
 
 class Bridge:

@@ -83,14 +83,14 @@ class Running:
         *,
         path: Path | None = None,
         use_uvloop: bool = True,
-        overseer: Any = None,
+        monitor: Any = None,
         in_loop: bool = False,
         **settings: object,
     ) -> None:
         self._application = application
         self._path = path
         self._uvloop = use_uvloop
-        self._overseer = overseer
+        self._monitor = monitor
         self._settings = Settings.of(**{"threads": 2, **settings, **({"threads": 0} if in_loop else {})})
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -175,7 +175,7 @@ class Running:
         self.loop = asyncio.get_running_loop()
         self.loop.set_exception_handler(lambda loop, context: self.loop_errors.append(context))
         listeners = [Listening(self._socket)]
-        self.service = Service(self._application, self._settings, listeners, multiprocess=False, overseer=self._overseer)
+        self.service = Service(self._application, self._settings, listeners, multiprocess=False, monitor=self._monitor)
         await self.service.run(self._started.set)
 
     def _check_nothing_is_left(self) -> None:

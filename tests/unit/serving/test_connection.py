@@ -22,7 +22,7 @@ from starman.serving.clients import Clients
 from starman.serving.connection import Connection
 from starman.serving.exchange import Exchange
 from starman.serving.executors.pool import Pool
-from starman.serving.sending.send_queue import Remainder
+from starman.serving.sending.send_queue import SendQueue
 from starman.wsgi import body as body_module
 from starman.wsgi.body import RequestBody
 from starman.wsgi.spool_space import SpoolLease
@@ -369,10 +369,10 @@ def test_a_connection_that_was_refused_is_free_at_once(sent: bytes, stream_body:
 
 
 def test_a_connection_whose_reader_was_looked_after_is_free_at_once(no_collector: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked, is_slow = threading.Event(), Remainder.is_slow
+    looked, is_slow = threading.Event(), SendQueue.is_slow
 
-    def notice(remainder: Remainder, now: float, *, timeout: float, rate: int) -> bool:
-        slow = is_slow(remainder, now, timeout=timeout, rate=rate)
+    def notice(send_queue: SendQueue, now: float, *, timeout: float, rate: int) -> bool:
+        slow = is_slow(send_queue, now, timeout=timeout, rate=rate)
         looked.set()
         return slow
 
@@ -380,7 +380,7 @@ def test_a_connection_whose_reader_was_looked_after_is_free_at_once(no_collector
         start_response("200 OK", [])
         return [bytes(1 << 23)] * 4
 
-    monkeypatch.setattr(Remainder, "is_slow", notice)
+    monkeypatch.setattr(SendQueue, "is_slow", notice)
     others = connections()
     with Running(large) as running:
         with running.client(receive_bytes=4096) as client:

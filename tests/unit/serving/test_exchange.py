@@ -16,11 +16,11 @@ import pytest
 from starman.serving import exchange as module
 from starman.serving.dates import Clock
 from starman.serving.exchange import Exchange
-from starman.serving.sending.corking import Outbox
+from starman.serving.sending.corking import Corking
 from starman.serving.sending.spool import SpoolLimits
-from starman.serving.sending.thread_socket import Outlet
+from starman.serving.sending.thread_socket import ThreadSocket
 from starman.serving.sending.writer import Writer
-from starman.serving.sending.writer_state import Turn
+from starman.serving.sending.writer_state import WriterState
 from starman.wsgi.body import RequestBody
 from starman.wsgi.body_memory import BodyMemory
 from tests.functional.support.harness import wait_until
@@ -45,9 +45,9 @@ class FakeLog:
 class FakePool:
     """A pool that lets threads wait, or not."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, corking: Corking) -> None:
         self.permits = 1
-        self.outbox = outbox
+        self.corking = corking
         self.more_comes = False
 
     def holds_back(self, writer: Writer) -> bool:
@@ -57,7 +57,7 @@ class FakePool:
         return True
 
     def gathered(self, writer: Writer) -> None:
-        self.outbox.writers.append(writer)
+        self.corking.writers.append(writer)
 
     def may_wait(self) -> bool:
         self.permits -= 1
@@ -87,7 +87,7 @@ class FakeShared:
         self.access_log = FakeLog()
         self.keepalive = True
         self.draining = False
-        self.pool = FakePool(Outbox(loop))
+        self.pool = FakePool(Corking(loop))
         self.spool_limits = SpoolLimits(1 << 20, 1 << 20)
         self.shortages = FakeShortages()
 
@@ -98,12 +98,12 @@ class Stage:
     def __init__(self, application: Callable[..., Any]) -> None:
         self.bridge = Bridge()
         self.writer = self.bridge.writer
-        self.shared = FakeShared(application, self.bridge.loop)
+        self.context = FakeShared(application, self.bridge.loop)
 
     def offer(self, data: bytes = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", body: RequestBody | None = None) -> Exchange:
         head, _, _ = request(data)
         base = {"REMOTE_ADDR": "192.0.2.7"}
-        return self.bridge.offer(Exchange(self.shared, self.writer, base, head, body))  # type: ignore[arg-type,no-any-return]
+        return self.bridge.offer(Exchange(self.context, self.writer, base, head, body))  # type: ignore[arg-type,no-any-return]
 
     def received(self) -> bytes:
         self.bridge.client.setblocking(False)
@@ -138,8 +138,8 @@ def test_a_request_and_its_response(stage: Make) -> None:
     s = stage(hello)
     assert s.offer().run() is None
     assert s.received().endswith(b"\r\n\r\nhello")
-    assert s.shared.access_log.lines == [("/x", 200, 5)]
-    assert s.writer.turn is Turn.FREE
+    assert s.context.access_log.lines == [("/x", 200, 5)]
+    assert s.writer.turn is WriterState.FREE
 
 
 def test_nothing_of_a_request_waits_for_the_garbage_collector(stage: Make) -> None:
@@ -186,13 +186,13 @@ def test_whether_the_connection_persists(
     data: bytes, keepalive: bool, draining: bool, pending: bool, persists: bool, stage: Make
 ) -> None:
     s = stage(hello)
-    s.shared.keepalive, s.shared.draining = keepalive, draining
+    s.context.keepalive, s.context.draining = keepalive, draining
     exchange = s.offer(data)
     if pending:
         s.offer()
     exchange.run()
     assert (b"Connection: close" in s.received()) is not persists
-    assert s.writer.turn is (Turn.ENDING if not persists else Turn.THREAD if pending else Turn.FREE)
+    assert s.writer.turn is (WriterState.ENDING if not persists else WriterState.THREAD if pending else WriterState.FREE)
 
 
 class Gathering:
@@ -225,7 +225,7 @@ QUICK = [0.0] * 9
 def test_blocks_that_come_at_once_are_gathered(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
     assert gathering.run(stage) == [b"0", b"1", b"2", b"3", b"", b"", b"", b"", b"45678", b"", b""]
-    assert list(gathering.stage.shared.pool.outbox.writers) == [gathering.stage.writer], "told of once"
+    assert list(gathering.stage.context.pool.corking.writers) == [gathering.stage.writer], "told of once"
 
 
 def test_one_that_had_to_be_waited_for_takes_those_before_along_at_once(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +251,7 @@ def test_the_loop_is_not_asked_in_vain(stage: Make, monkeypatch: pytest.MonkeyPa
     asked: list[None] = []
     monkeypatch.setattr(FakePool, "looks_after", lambda self: asked.append(None))
     monkeypatch.setattr(FakePool, "may_wait", lambda self: False)
-    monkeypatch.setattr(Outlet, "open", lambda self, fd: None)
+    monkeypatch.setattr(ThreadSocket, "open", lambda self, fd: None)
     gathering.run(stage)
     assert asked == []
 
@@ -262,19 +262,19 @@ def test_what_the_loop_writes_meanwhile_is_told_of_again(stage: Make, monkeypatc
 
     def at_once(self: FakePool, writer: Writer) -> None:
         gathered(self, writer)
-        self.outbox.flush()
+        self.corking.flush()
 
     monkeypatch.setattr(FakePool, "gathered", at_once)
     assert gathering.run(stage) == [*(b"%d" % number for number in range(9)), b"", b""]
 
 
-def test_what_is_gathered_at_the_end_of_a_connection_is_left_to_the_outbox(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_gathered_at_the_end_of_a_connection_is_left_to_the_corking(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     # Without a length and chunks, nothing is written behind the last block.
     gathering = Gathering(monkeypatch, QUICK)
     assert gathering.run(stage)[-1] == b""
-    gathering.stage.shared.pool.outbox.flush()
+    gathering.stage.context.pool.corking.flush()
     assert gathering.stage.received() == b"45678"
-    assert gathering.stage.writer.turn is Turn.ENDING
+    assert gathering.stage.writer.turn is WriterState.ENDING
 
 
 def test_early_hints_are_not_gathered(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,10 +327,10 @@ def test_a_body_that_cannot_be_read_is_refused(stage: Make, monkeypatch: pytest.
     received = s.received()
     assert received.startswith(b"HTTP/1.1 " + status)
     assert (b"\r\nRetry-After: 5\r\n" in received) is (status == b"503")
-    assert s.shared.access_log.lines == [("192.0.2.7", int(status))]
-    assert s.writer.turn is Turn.ENDING
+    assert s.context.access_log.lines == [("192.0.2.7", int(status))]
+    assert s.writer.turn is WriterState.ENDING
     assert waiting is not None
-    assert s.shared.shortages.said == [("the spool file of a request body failed", f"[Errno {code}] a failure")]
+    assert s.context.shortages.said == [("the spool file of a request body failed", f"[Errno {code}] a failure")]
 
 
 def test_who_has_gone_while_queued_is_not_served(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +348,7 @@ def test_who_has_gone_while_queued_is_not_served(stage: Make, monkeypatch: pytes
     s.bridge.client.close()
     assert exchange.run() is None
     assert calls == [1]
-    assert s.writer.turn is Turn.ENDING
+    assert s.writer.turn is WriterState.ENDING
 
 
 def test_a_large_response_frees_the_thread(stage: Make) -> None:
@@ -358,10 +358,10 @@ def test_a_large_response_frees_the_thread(stage: Make) -> None:
 
     s = stage(application)
     s.offer().run()
-    assert s.writer.turn is Turn.RETURNED
+    assert s.writer.turn is WriterState.RETURNED
     s.bridge.loop.run_all()
     assert len(s.bridge.connection.buffer) > 500_000
-    assert s.shared.access_log.lines == [("/x", 200, 1_000_000)]
+    assert s.context.access_log.lines == [("/x", 200, 1_000_000)]
 
 
 def test_a_stream_waits_for_the_loop(stage: Make) -> None:
@@ -375,7 +375,7 @@ def test_a_stream_waits_for_the_loop(stage: Make) -> None:
     thread = threading.Thread(target=exchange.run)
     thread.start()
     s.bridge.loop.run_one(wait=True)
-    assert s.writer.turn is Turn.STREAMING
+    assert s.writer.turn is WriterState.STREAMING
     received = b""
     while not s.bridge.connection.flush():
         received += s.received()
@@ -395,7 +395,7 @@ def test_a_client_that_goes_is_logged_as_such(stage: Make) -> None:
     exchange = s.offer()
     s.bridge.client.close()
     assert exchange.run() is None
-    assert s.shared.access_log.lines == [("/x", 0, 0)]
+    assert s.context.access_log.lines == [("/x", 0, 0)]
     s.bridge.loop.run_all()
     assert s.bridge.connection.write_failures == 1
 
@@ -408,7 +408,7 @@ def test_an_end_that_could_be_taken_for_the_bodys_is_a_cut(stage: Make) -> None:
 
     s = stage(application)
     s.offer(b"GET / HTTP/1.0\r\n\r\n").run()
-    assert s.writer.turn is Turn.DEAD
+    assert s.writer.turn is WriterState.DEAD
     s.bridge.loop.run_all()
     assert s.bridge.connection.write_failures == 1
 
@@ -420,7 +420,7 @@ def test_a_defect_behind_the_response_does_not_lose_the_next_exchange(stage: Mak
     def fail(*arguments: object) -> None:
         raise RuntimeError("a defect")
 
-    s.shared.access_log.add = fail  # type: ignore[method-assign]
+    s.context.access_log.add = fail  # type: ignore[method-assign]
     body = body_of(b"y" * 1000)
     body.spool()
     file = body.reader()
@@ -428,7 +428,7 @@ def test_a_defect_behind_the_response_does_not_lose_the_next_exchange(stage: Mak
     with pytest.raises(RuntimeError, match="a defect"):
         exchange.run()
     exchange.abandon(RuntimeError("a defect"))  # as the pool does
-    assert s.writer.turn is Turn.DEAD
+    assert s.writer.turn is WriterState.DEAD
     s.writer.lose()  # as the loop does, which is told of that
     assert wait_until(lambda: file.closed)
 
@@ -455,7 +455,7 @@ def test_a_small_file_goes_with_its_head(stage: Make, path: Path) -> None:
     path.write_bytes(b"small")
     s = stage(wrapping(path))
     s.offer().run()
-    assert s.received().endswith(b"Content-Length: 5" + s.shared.clock.stamp(0.0).both_and_end.encode() + b"small")
+    assert s.received().endswith(b"Content-Length: 5" + s.context.clock.stamp(0.0).both_and_end.encode() + b"small")
 
 
 def test_the_loop_gets_a_descriptor_of_its_own(stage: Make, path: Path) -> None:
@@ -479,7 +479,7 @@ def test_a_file_to_who_has_gone_leaves_no_descriptor(stage: Make, path: Path) ->
     s.bridge.client.close()
     exchange.run()
     assert len(os.listdir("/proc/self/fd")) == before - 2  # the client's, and the duplicate
-    assert s.shared.access_log.lines == [("/x", 0, 0)]
+    assert s.context.access_log.lines == [("/x", 0, 0)]
 
 
 @pytest.mark.parametrize("size", [100, 1_000_000])
@@ -498,9 +498,9 @@ def test_a_file_that_fails_leaves_no_client_waiting(
     exchange.run()
     monkeypatch.undo()
     if (size == 100) is not (failing == "pread"):
-        assert s.writer.turn in (Turn.FREE, Turn.RETURNED)
+        assert s.writer.turn in (WriterState.FREE, WriterState.RETURNED)
     else:
-        assert s.writer.turn is Turn.ENDING
+        assert s.writer.turn is WriterState.ENDING
         # A small one is read before its head is sent.
         words = "the application failed" if failing == "pread" else "a file could not be sent whole"
         assert words in capfd.readouterr().err
@@ -511,4 +511,4 @@ def test_a_file_that_shrinks_at_once(stage: Make, path: Path, monkeypatch: pytes
     s = stage(wrapping(path))
     monkeypatch.setattr(os, "sendfile", lambda out, fd, offset, count: 0)
     s.offer().run()
-    assert s.writer.turn is Turn.ENDING
+    assert s.writer.turn is WriterState.ENDING

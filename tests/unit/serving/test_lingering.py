@@ -68,21 +68,21 @@ def transport() -> FakeTransport:
 
 
 @pytest.fixture
-def shared() -> FakeShared:
+def context() -> FakeShared:
     return FakeShared()
 
 
 @pytest.fixture
-def lingering(transport: FakeTransport, shared: FakeShared, monkeypatch: pytest.MonkeyPatch) -> Lingering:
+def lingering(transport: FakeTransport, context: FakeShared, monkeypatch: pytest.MonkeyPatch) -> Lingering:
     monkeypatch.setattr(lingering_module, "held_by_the_kernel", lambda fd: fd)
-    return Lingering(cast("Any", transport), cast("Any", shared))
+    return Lingering(cast("Any", transport), cast("Any", context))
 
 
-def test_it_takes_the_place_of_what_has_closed(lingering: Lingering, transport: FakeTransport, shared: FakeShared) -> None:
+def test_it_takes_the_place_of_what_has_closed(lingering: Lingering, transport: FakeTransport, context: FakeShared) -> None:
     assert transport.protocol is lingering
-    assert list(shared.connections) == [lingering]
+    assert list(context.connections) == [lingering]
     lingering.connection_lost(None)
-    assert list(shared.connections) == []
+    assert list(context.connections) == []
 
 
 @pytest.mark.parametrize("where", ["held", "buffered"])
@@ -105,7 +105,7 @@ def test_a_client_that_takes_nothing_is_reset_after_write_timeout(lingering: Lin
     lingering.check(1000.0)
     lingering.check(1000.0 + RATE_GRACE - 0.1)
     assert transport.end == ""
-    lingering._shared.min_send_rate = 0
+    lingering._context.min_send_rate = 0
     lingering.check(1000.0 + TIMEOUT - 0.1)
     assert transport.end == ""
     lingering.check(1000.0 + TIMEOUT)

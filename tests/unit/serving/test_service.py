@@ -337,7 +337,7 @@ def test_many_clients_at_once(options: dict[str, Any]) -> None:
     assert failures == []
 
 
-class Overseer:
+class Monitor:
     """Notes what it is told, and drains the service when it is told of a wish."""
 
     def __init__(self) -> None:
@@ -374,21 +374,21 @@ def wishing(environ: Any, start_response: Any) -> list[bytes]:
     return echo(environ, start_response)
 
 
-def test_an_overseer_hears_of_ticks_and_wishes_and_who_waits_is_left_to_others(options: dict[str, Any]) -> None:
-    overseer = Overseer()
-    with Running(wishing, overseer=overseer, **options) as running, running.client() as client:
-        overseer.service = running.service
-        assert wait_until(lambda: (0, 1, 0) in overseer.ticks)
+def test_an_monitor_hears_of_ticks_and_wishes_and_who_waits_is_left_to_others(options: dict[str, Any]) -> None:
+    monitor = Monitor()
+    with Running(wishing, monitor=monitor, **options) as running, running.client() as client:
+        monitor.service = running.service
+        assert wait_until(lambda: (0, 1, 0) in monitor.ticks)
         assert client.get("/").get("Connection") == "close"
         # From here on it accepts nobody, drain or not: this one stays in the kernel, and another process could take it.
         running.client()
         running.join()
-        assert overseer.wishes == 1
+        assert monitor.wishes == 1
         running._socket.settimeout(SECONDS)
         running._socket.accept()[0].close()
 
 
-def test_without_an_overseer_nobody_can_wish_anything(options: dict[str, Any]) -> None:
+def test_without_an_monitor_nobody_can_wish_anything(options: dict[str, Any]) -> None:
     def asking(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
         wish, environ["starman.harakiri"] = environ.get("starman.harakiri"), True
@@ -477,12 +477,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_timeouts_are_looked_after_a_millisecond_at_a_time(clock: Clock) -> None:
     """Of ten thousand connections at once, that took 30 ms in which nobody was served."""
     clients = [Slow(clock) for _ in range(48)]
-    shared = OnlyClients(*clients)
-    due = shared.connections.due(clock.now)
+    context = OnlyClients(*clients)
+    due = context.connections.due(clock.now)
     looks = []
     while due:
         left = len(due)
-        shared.check(due)
+        context.check(due)
         looks.append(left - len(due))
     assert all(4 <= look <= 6 for look in looks[:-1]), looks
     assert {each.checks for each in clients} == {1}
@@ -490,8 +490,8 @@ def test_timeouts_are_looked_after_a_millisecond_at_a_time(clock: Clock) -> None
 
 def test_who_has_gone_since_is_not_looked_after(clock: Clock) -> None:
     here, gone = Slow(clock), Slow(clock)
-    shared = OnlyClients(here, gone)
-    due = shared.connections.due(clock.now)
-    shared.connections.discard(gone)
-    shared.check(due)
+    context = OnlyClients(here, gone)
+    due = context.connections.due(clock.now)
+    context.connections.discard(gone)
+    context.check(due)
     assert (here.checks, gone.checks, due) == (1, 0, [])

@@ -14,7 +14,7 @@ import pytest
 
 from starman import log
 from starman.process.host.systemd import Notifier
-from starman.process.status import Observers, Outlook
+from starman.process.status import Observers, ServerStatus
 from starman.process.supervision.child import Phase
 
 
@@ -51,23 +51,25 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def outlook(phase: Phase = Phase.RUNNING, *, restarting: bool = False, ready: int = 2, heard: float | None = None) -> Outlook:
-    return Outlook(phase, restarting=restarting, ready=ready, wanted=2, heard=heard)
+def server_status(
+    phase: Phase = Phase.RUNNING, *, restarting: bool = False, ready: int = 2, heard: float | None = None
+) -> ServerStatus:
+    return ServerStatus(phase, restarting=restarting, ready=ready, wanted=2, heard=heard)
 
 
 def test_the_life_of_a_server(systemd: Systemd) -> None:
     notifier = Notifier.take(systemd.environ)
     told = []
     for step in (
-        outlook(Phase.STARTING, ready=0),
-        outlook(Phase.STARTING, ready=1),
-        outlook(),
-        outlook(),
-        outlook(ready=1),
-        outlook(restarting=True),
-        outlook(),
-        outlook(Phase.STOPPING),
-        outlook(Phase.STOPPING, ready=1),
+        server_status(Phase.STARTING, ready=0),
+        server_status(Phase.STARTING, ready=1),
+        server_status(),
+        server_status(),
+        server_status(ready=1),
+        server_status(restarting=True),
+        server_status(),
+        server_status(Phase.STOPPING),
+        server_status(Phase.STOPPING, ready=1),
     ):
         notifier.see(step, 0.0)
         told.append([re.sub(r"MONOTONIC_USEC=\d+", "MONOTONIC_USEC=…", text) for text in systemd.heard()])
@@ -87,9 +89,9 @@ def test_the_life_of_a_server(systemd: Systemd) -> None:
 
 def test_a_reload_is_dated_in_systemds_clock(systemd: Systemd) -> None:
     notifier = Notifier.take(systemd.environ)
-    notifier.see(outlook(), 0.0)
+    notifier.see(server_status(), 0.0)
     before = time.clock_gettime(time.CLOCK_MONOTONIC)
-    notifier.see(outlook(restarting=True), 0.0)
+    notifier.see(server_status(restarting=True), 0.0)
     found = re.search(r"MONOTONIC_USEC=(\d+)", systemd.heard()[-1])
     assert found is not None
     assert before - 1 <= int(found[1]) / 1e6 <= time.clock_gettime(time.CLOCK_MONOTONIC)
@@ -97,27 +99,27 @@ def test_a_reload_is_dated_in_systemds_clock(systemd: Systemd) -> None:
 
 def test_a_stop_in_a_restart_is_no_reload(systemd: Systemd) -> None:
     notifier = Notifier.take(systemd.environ)
-    notifier.see(outlook(restarting=True), 0.0)
-    notifier.see(outlook(Phase.STOPPING, restarting=True), 0.0)
+    notifier.see(server_status(restarting=True), 0.0)
+    notifier.see(server_status(Phase.STOPPING, restarting=True), 0.0)
     assert systemd.heard()[-1].startswith("STOPPING=1\n")
 
 
 def test_an_abstract_name() -> None:
     listening = Systemd(f"@starman-notify-{os.getpid()}")
     with listening.socket:
-        Notifier.take(listening.environ).see(outlook(), 0.0)
+        Notifier.take(listening.environ).see(server_status(), 0.0)
         assert listening.heard()[0].startswith("READY=1\n")
 
 
 def test_without_systemd_nothing_happens() -> None:
     for environ in ({}, {"NOTIFY_SOCKET": ""}, {"WATCHDOG_USEC": "1000000"}):
         notifier = Notifier.take(environ)
-        notifier.see(outlook(), 0.0)
+        notifier.see(server_status(), 0.0)
         assert notifier.next_instant() is None
 
 
 def test_an_address_of_another_kind(warnings: list[str]) -> None:
-    Notifier.take({"NOTIFY_SOCKET": "vsock:2:1234"}).see(outlook(), 0.0)
+    Notifier.take({"NOTIFY_SOCKET": "vsock:2:1234"}).see(server_status(), 0.0)
     (warning,) = warnings
     assert "vsock:2:1234" in warning
 
@@ -128,7 +130,7 @@ def test_systemd_that_is_gone_is_told_of_once(systemd: Systemd, warnings: list[s
     notifier = Notifier.take({**systemd.environ, **watchdog})
     systemd.socket.close()
     for ready in (1, 2, 0):
-        notifier.see(outlook(ready=ready), 0.0)
+        notifier.see(server_status(ready=ready), 0.0)
     assert warnings == ["systemd cannot be told how the server is: Connection refused"]
 
 
@@ -139,13 +141,13 @@ def test_a_full_queue_loses_nothing(systemd: Systemd) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
                 other.sendto(b"x", notifier.variables["NOTIFY_SOCKET"])
-    notifier.see(outlook(Phase.STARTING), 0.0)
-    notifier.see(outlook(), 0.0)
+    notifier.see(server_status(Phase.STARTING), 0.0)
+    notifier.see(server_status(), 0.0)
     instant = notifier.next_instant()
     assert instant is not None
     assert instant <= time.monotonic() + 1
     assert set(systemd.heard()) == {"x"}
-    notifier.see(outlook(), 0.0)
+    notifier.see(server_status(), 0.0)
     assert [text.partition("=")[0] for text in systemd.heard()] == ["STATUS", "READY"]
     assert notifier.next_instant() is None
 
@@ -157,7 +159,7 @@ def test_it_is_fed_twice_in_its_time(systemd: Systemd) -> None:
     notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "10000000", "WATCHDOG_PID": str(os.getpid())})
     fed = []
     for now in range(100, 121):
-        notifier.see(outlook(), now)
+        notifier.see(server_status(), now)
         fed += [now] * systemd.heard().count("WATCHDOG=1")
     assert fed == [100, 105, 110, 115, 120]
     assert notifier.next_instant() == 125
@@ -167,19 +169,19 @@ def test_it_is_not_fed_without_a_worker_that_serves(systemd: Systemd) -> None:
     notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "10000000"})
     for ready, fed in ((0, False), (1, True), (0, False), (2, True)):
         now = 1000.0 * ready + 10 * fed
-        notifier.see(outlook(ready=ready), now)
+        notifier.see(server_status(ready=ready), now)
         assert ("WATCHDOG=1" in systemd.heard()) is fed
-    notifier.see(outlook(ready=0), 5000)
+    notifier.see(server_status(ready=0), 5000)
     assert notifier.next_instant() is None
 
 
 def test_it_is_not_fed_while_every_loop_is_silent_and_beats_are_no_news(systemd: Systemd) -> None:
     notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "10000000"})
-    notifier.see(outlook(heard=99.9), 100.0)
+    notifier.see(server_status(heard=99.9), 100.0)
     assert [text.partition("=")[0] for text in systemd.heard()] == ["READY", "WATCHDOG"]
     fed = []
     for now in range(101, 141):
-        notifier.see(outlook(heard=float(now) if now >= 131 else min(now, 104.0)), now)
+        notifier.see(server_status(heard=float(now) if now >= 131 else min(now, 104.0)), now)
         fed += [(now, text) for text in systemd.heard()]
         instant = notifier.next_instant()
         assert instant is not None
@@ -190,7 +192,7 @@ def test_it_is_not_fed_while_every_loop_is_silent_and_beats_are_no_news(systemd:
 def test_a_short_time_is_no_reason_to_call_a_loop_silent(systemd: Systemd) -> None:
     notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "200000"})
     for now, fed in ((100.0, True), (101.9, True), (102.1, False)):
-        notifier.see(outlook(heard=100.0), now)
+        notifier.see(server_status(heard=100.0), now)
         assert ("WATCHDOG=1" in "".join(systemd.heard())) is fed
 
 
@@ -199,7 +201,7 @@ def test_a_short_time_is_no_reason_to_call_a_loop_silent(systemd: Systemd) -> No
 )
 def test_a_watchdog_for_somebody_else(systemd: Systemd, variables: dict[str, str]) -> None:
     notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "10000000", **variables})
-    notifier.see(outlook(), 100.0)
+    notifier.see(server_status(), 100.0)
     assert "WATCHDOG=1" not in systemd.heard()
     assert notifier.next_instant() is None
 
@@ -218,8 +220,8 @@ def test_observers_are_one() -> None:
             self.instant = instant
             self.calls: list[str] = []
 
-        def see(self, outlook: Outlook, now: float) -> None:
-            self.calls.append(f"see {outlook.ready} {now:g}")
+        def see(self, server_status: ServerStatus, now: float) -> None:
+            self.calls.append(f"see {server_status.ready} {now:g}")
 
         def next_instant(self) -> float | None:
             return self.instant
@@ -232,7 +234,7 @@ def test_observers_are_one() -> None:
 
     notes = [Note(None), Note(5.0), Note(3.0)]
     observers = Observers(notes)
-    observers.see(outlook(), 1.0)
+    observers.see(server_status(), 1.0)
     assert observers.instants() == [5.0, 3.0]
     observers.abandon()
     observers.close()

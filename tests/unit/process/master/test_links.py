@@ -1,4 +1,4 @@
-"""starman.process.master.links: messages to a member that does not read, and what becomes of them."""
+"""starman.process.master.links: messages to a child that does not read, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starman.process.long_text import PART_CHARACTERS, Assembly
 from starman.process.master import links as module
 from starman.process.master.births import Births
 from starman.process.master.links import MOST_SENT, Link, Links
-from starman.process.master.signals import SignalDoor
+from starman.process.master.signals import SignalQueue
 from starman.process.master.vigil import Vigil
 from starman.process.messages import (
     Approved,
@@ -26,15 +26,15 @@ from starman.process.messages import (
     Message,
     Part,
     Ready,
+    Recycle,
     Reopen,
     Role,
     Spawn,
     Spawned,
-    Spent,
     encode,
 )
 from starman.process.scoreboard import Scoreboard
-from starman.process.spec import Blueprint, Program
+from starman.process.spec import Program, WorkerSpec
 from starman.process.supervision import actions
 from tests.unit.process.forked import run_forked
 
@@ -49,14 +49,14 @@ class Held:
     def __init__(self) -> None:
         self.before = descriptors()
         self.died: list[tuple[int, str]] = []
-        self.door = SignalDoor()
+        self.door = SignalQueue()
         self.links = Links(self.door)
         self.theirs = self.links.open(MOLD)
         self.board = Scoreboard.create()
         vigil = Vigil(self.board, self.links)
-        blueprint = Blueprint(Settings.of(), [], Program(lambda _: lambda *_: []))
-        blueprint.scoreboard = self.board
-        self.births = Births(blueprint, self.links, vigil, lambda: None, lambda *_: None, lambda *death: self.died.append(death))
+        spec = WorkerSpec(Settings.of(), [], Program(lambda _: lambda *_: []))
+        spec.scoreboard = self.board
+        self.births = Births(spec, self.links, vigil, lambda: None, lambda *_: None, lambda *death: self.died.append(death))
 
     def link(self, number: int) -> Link:
         link = self.links.find(number)
@@ -201,7 +201,7 @@ class Talking:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reports: list[str] = []
         monkeypatch.setattr(module.log, "error", self.reports.append)
-        self.door = SignalDoor()
+        self.door = SignalQueue()
         self.links = Links(self.door)
         self.theirs = self.links.open(WORKER)
         link = self.links.find(WORKER)
@@ -282,7 +282,7 @@ RUBBISH = [
     b"Spawn\0nothing\0001\0001\0",
     b"Failed\0one\0two\0three",
     b"x" * 32_768,
-    b"Spent\0" + b"x" * 40_000,
+    b"Recycle\0" + b"x" * 40_000,
 ]
 
 
@@ -329,7 +329,7 @@ def test_a_process_that_sends_without_end_loses_its_channel(talking: Talking) ->
     heard = 0
     for _ in range(2 * MOST_SENT // 100):
         for _ in range(100):
-            talking.theirs.send(Spent("x"))
+            talking.theirs.send(Recycle("x"))
         heard += len(talking.heard())
     assert heard == MOST_SENT
     assert talking.link.ended_at is not None
@@ -338,7 +338,7 @@ def test_a_process_that_sends_without_end_loses_its_channel(talking: Talking) ->
 
 
 def test_reasons_of_a_worker_are_one_short_line(talking: Talking) -> None:
-    talking.theirs.send(Spent("one\n[2026-01-01] forged\r\n" + "x" * 3000))
+    talking.theirs.send(Recycle("one\n[2026-01-01] forged\r\n" + "x" * 3000))
     (message,) = talking.heard()
-    assert isinstance(message, Spent)
+    assert isinstance(message, Recycle)
     assert message.reason == ("one [2026-01-01] forged " + "x" * 3000)[:500]

@@ -28,7 +28,7 @@ from starman.process.master import master as module
 from starman.process.master.links import Links
 from starman.process.master.master import Master
 from starman.process.messages import Spawned
-from starman.process.spec import Blueprint, Program
+from starman.process.spec import Program, WorkerSpec
 from starman.process.supervision import actions
 from tests.unit.process.forked import run_forked
 
@@ -71,7 +71,7 @@ def make_master(
     chosen = Settings.of(workers=2, disable_proctitle=True, **settings)
     listeners: list[Listener] = []
     program = Program(lambda _: load_application(), application, lambda _: "app")
-    return Master(Blueprint(chosen, listeners, program, import_service), ErrorLog(None))
+    return Master(WorkerSpec(chosen, listeners, program, import_service), ErrorLog(None))
 
 
 def stop_when_ready(monkeypatch: pytest.MonkeyPatch, signum: signal.Signals = signal.SIGTERM) -> None:
@@ -254,7 +254,7 @@ def test_an_action_that_fails_does_not_keep_the_others_from_being_done(monkeypat
     monkeypatch.setattr(module.time, "sleep", pauses.append)
 
     def refuse_then_drain(self: orders.Orders, action: actions.Drain) -> None:
-        drained.append(action.member)
+        drained.append(action.child)
         drain(self, action)
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -298,7 +298,7 @@ def test_a_killed_worker_that_is_forgotten_opens_no_logs_any_more(monkeypatch: p
     assert run_forked(lambda: (make_master(graceful_timeout=1).run(), awaited)) == "(0, [False])"
 
 
-def test_a_process_that_is_not_the_members_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_is_not_the_children_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a process of the system's, nor the master itself, nor another worker: the master would signal it."""
     reports: list[str] = []
     taken: list[object] = []
@@ -387,7 +387,7 @@ def test_an_upgrade_that_takes_too_long_ends_while_settings_are_read(monkeypatch
 def test_a_message_that_is_none_is_reported_and_the_next_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     reports: list[str] = []
     monkeypatch.setattr(links.log, "error", reports.append)
-    signals = module.SignalDoor()
+    signals = module.SignalQueue()
     held = links.Links(signals)
     theirs = held.open(1)
     theirs._socket.send(b"what?")

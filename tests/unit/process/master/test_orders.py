@@ -72,8 +72,8 @@ def test_the_stop_message_is_logged_at_once_if_nothing_is_to_be_counted(capfd: p
     assert SAID in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(("member", "asked"), [(0, [None]), (7, ["link"]), (8, [])])
-def test_what_is_cut_is_that_of_the_worker_or_of_all(member: int, asked: list[object]) -> None:
+@pytest.mark.parametrize(("child", "asked"), [(0, [None]), (7, ["link"]), (8, [])])
+def test_what_is_cut_is_that_of_the_worker_or_of_all(child: int, asked: list[object]) -> None:
     vigil = Vigil()
-    orders_of(vigil).say_cut(actions.SayCut(Level.WARNING, "it is cut", member))
+    orders_of(vigil).say_cut(actions.SayCut(Level.WARNING, "it is cut", child))
     assert vigil.asked == asked

@@ -8,8 +8,8 @@ from starman.config.revision import encode
 from starman.config.settings import Settings
 from starman.process.master.reload import Reload, terms_of
 from starman.process.messages import Approved
-from starman.process.spec import Blueprint, Program
-from starman.process.supervision.supervisor import Roster
+from starman.process.spec import Program, WorkerSpec
+from starman.process.supervision.supervisor import Supervisor
 
 
 def test_a_warning_is_given_when_it_is_news_beside_the_settings_in_use() -> None:
@@ -19,8 +19,8 @@ def test_a_warning_is_given_when_it_is_news_beside_the_settings_in_use() -> None
 
     def notes(start: Settings, in_use: Settings, read: Settings) -> str:
         program = Program(lambda _: nothing, reread=lambda: read)
-        roster = Roster(terms_of(in_use, loads=True, text=encode(in_use)))
-        found = Reload(Blueprint(start, [], program), roster, nothing)._read(nothing)
+        supervisor = Supervisor(terms_of(in_use, loads=True, text=encode(in_use)))
+        found = Reload(WorkerSpec(start, [], program), supervisor, nothing)._read(nothing)
         assert isinstance(found, Approved)
         return found.notes
 

@@ -13,7 +13,7 @@ from starman.process.long_text import receive_text
 from starman.process.master import trial as module
 from starman.process.master.links import Links
 from starman.process.master.reaper import Reaper
-from starman.process.master.signals import SignalDoor
+from starman.process.master.signals import SignalQueue
 from starman.process.master.trial import Trial
 from starman.process.messages import IN_PARTS, PACKET_BYTES, Approved, Failed, Message, Part
 from tests.unit.process.forked import run_forked
@@ -26,7 +26,7 @@ class Supervision:
 
     def __init__(self) -> None:
         self.reaper = Reaper(everything=True)
-        self.links = Links(SignalDoor())
+        self.links = Links(SignalQueue())
         self.trial = Trial(0, self.links, self.reaper, self.links.abandon)
 
     def outcome(self) -> Approved | Failed:

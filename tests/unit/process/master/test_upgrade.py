@@ -13,14 +13,14 @@ from starman.config.settings import Settings
 from starman.process.handover import HANDOVER_VARIABLE, IN_FILE, MOST_IN_VARIABLE, Handover, Veteran, decode
 from starman.process.master import upgrade as module
 from starman.process.master.links import Links
-from starman.process.master.signals import SignalDoor
+from starman.process.master.signals import SignalQueue
 from starman.process.master.upgrade import Upgrade
 from starman.process.messages import Approved, Failed
 from starman.process.scoreboard import Scoreboard
-from starman.process.spec import Blueprint, Program
+from starman.process.spec import Program, WorkerSpec
 from starman.process.supervision.actions import ForkMold, Spawn
 from starman.process.supervision.rollout import Terms
-from starman.process.supervision.supervisor import Roster
+from starman.process.supervision.supervisor import Supervisor
 
 NOW = 1000.0
 SETTINGS = Settings.of()
@@ -49,30 +49,30 @@ class Ship:
     """A server of two workers that is to be upgraded."""
 
     def __init__(self) -> None:
-        self.door = SignalDoor()
+        self.door = SignalQueue()
         self.links = Links(self.door)
         self.board = Scoreboard.create()
         self.trial = FakeTrial()
-        self.roster = Roster(Terms(2, boot_timeout=60, graceful_timeout=30))
+        self.supervisor = Supervisor(Terms(2, boot_timeout=60, graceful_timeout=30))
         self.pids = 1000
         self.numbers = self.perform()
-        blueprint = Blueprint(SETTINGS, [], Program(lambda _: lambda *_: []))
-        blueprint.scoreboard = self.board
-        self.upgrade = Upgrade(blueprint, self.roster, self.links, self.door, self.trial)  # type: ignore[arg-type]
+        spec = WorkerSpec(SETTINGS, [], Program(lambda _: lambda *_: []))
+        spec.scoreboard = self.board
+        self.upgrade = Upgrade(spec, self.supervisor, self.links, self.door, self.trial)  # type: ignore[arg-type]
 
     def perform(self) -> list[int]:
-        """Do what the roster plans, until there is nothing left; the numbers of the new workers."""
+        """Do what the supervisor plans, until there is nothing left; the numbers of the new workers."""
         numbers = []
-        while actions := self.roster.plan(NOW):
+        while actions := self.supervisor.plan(NOW):
             for action in actions:
                 if isinstance(action, ForkMold | Spawn):
                     self.pids += 1
-                    self.roster.on_spawned(action.member, self.pids)
-                    self.roster.on_ready(action.member, NOW)
+                    self.supervisor.on_spawned(action.child, self.pids)
+                    self.supervisor.on_ready(action.child, NOW)
                 if isinstance(action, Spawn):
-                    numbers.append(action.member)
-                    self.links.open(action.member).close()
-                    link = self.links.find(action.member)
+                    numbers.append(action.child)
+                    self.links.open(action.child).close()
+                    link = self.links.find(action.child)
                     assert link is not None
                     link.pid = self.pids
         return numbers
@@ -121,7 +121,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_everybody_is_handed_on_with_what_is_known_of_them(ship: Ship, handed: list[Handover]) -> None:
-    ship.roster.on_spent(ship.numbers[1], "it has served 1000 requests")
+    ship.supervisor.on_recycle(ship.numbers[1], "it has served 1000 requests")
     ship.upgrade.begin(embedded=False)
     assert handed == []
     ship.settle(Approved("00ff", "version"))
@@ -170,7 +170,7 @@ def test_a_restart_since_the_beginning_is_handed_on_once(ship: Ship, handed: lis
 
 def test_a_trial_may_take_what_the_settings_in_use_say(ship: Ship) -> None:
     ship.upgrade.begin(embedded=False)
-    ship.roster.restart(Terms(2, boot_timeout=120, graceful_timeout=30))
+    ship.supervisor.restart(Terms(2, boot_timeout=120, graceful_timeout=30))
     ship.upgrade.begin(embedded=False)
     ship.perform()
     ship.upgrade.begin(embedded=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from starman.process.master.links import Links
-from starman.process.master.signals import SignalDoor
+from starman.process.master.signals import SignalQueue
 from starman.process.master.vigil import Vigil
 from starman.process.scoreboard import Place, Scoreboard
 
@@ -17,7 +17,7 @@ class Board:
 
     def __init__(self) -> None:
         self.scoreboard = Scoreboard.create()
-        self.door = SignalDoor()
+        self.door = SignalQueue()
         self.links = Links(self.door)
         self.vigil = Vigil(self.scoreboard, self.links)
         self.theirs = [self.links.open(number) for number in (7, 8)]

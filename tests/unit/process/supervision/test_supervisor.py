@@ -27,7 +27,7 @@ from starman.process.supervision.actions import (
 from starman.process.supervision.child import Phase
 from starman.process.supervision.children import MOST_ASKED
 from starman.process.supervision.rollout import Terms
-from starman.process.supervision.supervisor import Roster
+from starman.process.supervision.supervisor import Supervisor
 from starman.process.supervision.watchdog import STACKS_SLACK
 
 Kind = TypeVar("Kind", bound=Action)
@@ -40,10 +40,10 @@ def terms(workers: int = 2, *, preload: bool = False, batch: int = 1, settings: 
 
 
 class Desk:
-    """A roster with a clock, and every action that it has planned."""
+    """A supervisor with a clock, and every action that it has planned."""
 
     def __init__(self, workers: int = 2, *, preload: bool = False, batch: int = 1) -> None:
-        self.roster = Roster(terms(workers, preload=preload, batch=batch))
+        self.supervisor = Supervisor(terms(workers, preload=preload, batch=batch))
         self.now = 1000.0
         self.history: list[Action] = []
         self.pids = 100
@@ -51,7 +51,7 @@ class Desk:
     def plan(self, after: float = 0.0) -> list[Action]:
         """The plan, `after` seconds from now."""
         self.now += after
-        actions = self.roster.plan(self.now)
+        actions = self.supervisor.plan(self.now)
         self.history += actions
         return actions
 
@@ -66,24 +66,24 @@ class Desk:
 
     def born(self, number: int) -> None:
         self.pids += 1
-        self.roster.on_spawned(number, self.pids)
+        self.supervisor.on_spawned(number, self.pids)
 
     def ready(self, number: int) -> None:
         self.born(number)
-        self.roster.on_ready(number, self.now)
+        self.supervisor.on_ready(number, self.now)
 
     def gone(self, number: int, how: str = "was killed by SIGKILL") -> None:
-        self.roster.on_gone(number, how, self.now)
+        self.supervisor.on_gone(number, how, self.now)
 
     def start(self) -> list[int]:
         """Bring everything up; the numbers of the workers, by slot."""
-        while self.roster.phase is Phase.STARTING:
+        while self.supervisor.phase is Phase.STARTING:
             actions = self.plan()
             assert actions, "the start hangs"
             for action in actions:
                 if isinstance(action, ForkMold | SpawnMold | Spawn):
-                    self.ready(action.member)
-        return [spawn.member for spawn in self.all(Spawn)]
+                    self.ready(action.child)
+        return [spawn.child for spawn in self.all(Spawn)]
 
 
 def only(actions: list[Action], kind: type[Kind]) -> Kind:
@@ -105,7 +105,7 @@ def test_start_forks_a_mold_then_all_workers_from_it() -> None:
     assert desk.plan() == [ForkMold(1)]
     desk.born(1)
     assert desk.plan() == []
-    desk.roster.on_ready(1, desk.now)
+    desk.supervisor.on_ready(1, desk.now)
     assert desk.plan() == [Spawn(2, 1, 1, 1), Spawn(3, 2, 1, 1), Spawn(4, 3, 1, 1)]
     for number in (2, 3):
         desk.ready(number)
@@ -113,7 +113,7 @@ def test_start_forks_a_mold_then_all_workers_from_it() -> None:
     desk.ready(4)
     assert desk.plan() == [Announce(3)]
     assert desk.plan() == []
-    assert desk.roster.next_instant(desk.now) is None
+    assert desk.supervisor.next_instant(desk.now) is None
 
 
 def test_start_with_preload_has_the_application_loaded_by_a_mold_of_a_mold() -> None:
@@ -129,10 +129,10 @@ def test_start_fails_once_with_the_reason_of_the_first_failure() -> None:
     desk = Desk(workers=2)
     desk.plan()
     desk.ready(1)
-    first, second = (action.member for action in desk.plan() if isinstance(action, Spawn))
+    first, second = (action.child for action in desk.plan() if isinstance(action, Spawn))
     for number in (first, second):
         desk.born(number)
-        desk.roster.on_failed(number, "cannot import 'app'", "Traceback...", desk.now)
+        desk.supervisor.on_failed(number, "cannot import 'app'", "Traceback...", desk.now)
     actions = desk.plan()
     assert only(actions, GiveUp) == GiveUp("cannot import 'app'", "Traceback...")
     assert {Drain(first), Drain(second)} <= set(actions)
@@ -151,7 +151,7 @@ def test_start_fails_when_a_mold_dies(preload: bool) -> None:
     if preload:
         desk.ready(1)
         desk.plan()
-    desk.gone(desk.history[-1].member)  # type: ignore[attr-defined]
+    desk.gone(desk.history[-1].child)  # type: ignore[attr-defined]
     assert "was killed by SIGKILL before it was ready" in only(desk.plan(), GiveUp).reason
 
 
@@ -169,9 +169,9 @@ def test_start_fails_when_a_worker_is_not_ready_in_time() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
-    worker = only(desk.plan(), Spawn).member
+    worker = only(desk.plan(), Spawn).child
     desk.born(worker)
-    assert desk.roster.next_instant(desk.now) == desk.now + 60
+    assert desk.supervisor.next_instant(desk.now) == desk.now + 60
     assert desk.plan(after=60) == [AskStacks(worker, "worker 1 (102) is cut: it was not ready within 60 s (boot_timeout)")]
     actions = desk.plan(after=STACKS_SLACK)
     assert only(actions, GiveUp).reason == "worker 1 (102) could not start: it was not ready within 60 s (boot_timeout)"
@@ -182,7 +182,7 @@ def test_boot_deadline_stands_before_the_fork() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
-    worker = only(desk.plan(), Spawn).member
+    worker = only(desk.plan(), Spawn).child
     # Nothing was ever heard of it, not even a process id.
     assert Cut(worker) in desk.plan(after=60)
 
@@ -197,7 +197,7 @@ def test_only_so_many_forks_are_asked_for_at_a_time() -> None:
     assert len([action for action in desk.plan() if isinstance(action, Spawn)]) == 1
 
 
-# Deaths.
+# CrashLog.
 
 
 def test_a_worker_that_has_lived_is_replaced_at_once() -> None:
@@ -223,20 +223,20 @@ def test_deaths_at_boot_back_off_exponentially_to_a_minute() -> None:
     worker = desk.start()[0]
     desk.now += 100
     desk.gone(worker)
-    worker = only(desk.plan(), Spawn).member
+    worker = only(desk.plan(), Spawn).child
     waits = []
     for _ in range(10):
         desk.now += 0.01
         desk.born(worker)
-        desk.roster.on_failed(worker, "broken", "Traceback...", desk.now)
+        desk.supervisor.on_failed(worker, "broken", "Traceback...", desk.now)
         desk.gone(worker, "exited with status 1")
         assert not has(desk.plan(), Spawn)
-        instant = desk.roster.next_instant(desk.now)
+        instant = desk.supervisor.next_instant(desk.now)
         assert instant is not None
         assert not has(desk.plan(after=instant - desk.now - 0.001), Spawn)
         waits.append(round(instant - desk.now + 0.001, 3))
         desk.now = instant
-        worker = only(desk.plan(), Spawn).member
+        worker = only(desk.plan(), Spawn).child
     waits = [round(later, 1) for later in waits]
     assert [say.text.splitlines()[0].rpartition(" in ")[2] for say in desk.all(Say) if say.level is Level.ERROR] == [
         "0.5 s", "1.0 s", "2.0 s", "4.0 s", "8.0 s", "16.0 s", "32.0 s", "60.0 s", "60.0 s", "60.0 s",
@@ -249,14 +249,14 @@ def test_while_workers_fail_only_one_tries_at_a_time_and_details_come_once() -> 
     desk.now += 100
     for worker in workers:
         desk.gone(worker)
-    workers = [action.member for action in desk.plan() if isinstance(action, Spawn)]
+    workers = [action.child for action in desk.plan() if isinstance(action, Spawn)]
     assert len(workers) == 8
     for worker in workers:
         desk.born(worker)
-        desk.roster.on_failed(worker, "broken", "Traceback...", desk.now)
+        desk.supervisor.on_failed(worker, "broken", "Traceback...", desk.now)
         desk.gone(worker, "exited with status 1")
     assert not has(desk.plan(), Spawn)
-    probe = only(desk.plan(after=0.5), Spawn).member
+    probe = only(desk.plan(after=0.5), Spawn).child
     assert desk.said().count("Traceback...") == 1
     assert not has(desk.plan(after=10), Spawn)
     desk.ready(probe)
@@ -270,13 +270,13 @@ def test_the_backoff_ends_when_a_worker_of_the_code_has_survived() -> None:
         # Dies younger than a second: as if at boot.
         desk.gone(second)
         desk.plan()
-        desk.now = desk.roster.next_instant(desk.now) or pytest.fail("no instant")
-        second = only(desk.plan(), Spawn).member
+        desk.now = desk.supervisor.next_instant(desk.now) or pytest.fail("no instant")
+        second = only(desk.plan(), Spawn).child
         desk.ready(second)
     assert "next attempt in 2.0 s" in desk.said()
     desk.now += 10
     desk.gone(first)
-    first = only(desk.plan(), Spawn).member
+    first = only(desk.plan(), Spawn).child
     desk.born(first)
     desk.gone(first, "exited with status 1")
     desk.plan()
@@ -288,9 +288,9 @@ def test_a_worker_not_ready_in_time_is_cut_and_counts_as_dead_at_boot() -> None:
     worker = desk.start()[0]
     desk.now += 100
     desk.gone(worker)
-    worker = only(desk.plan(), Spawn).member
+    worker = only(desk.plan(), Spawn).child
     desk.born(worker)
-    assert only(desk.plan(after=60), AskStacks).member == worker
+    assert only(desk.plan(after=60), AskStacks).child == worker
     assert desk.plan(after=STACKS_SLACK) == [Cut(worker)]
     desk.gone(worker)
     assert "could not start: it was not ready within 60 s (boot_timeout); next attempt in 0.5 s" in only(desk.plan(), Say).text
@@ -299,9 +299,9 @@ def test_a_worker_not_ready_in_time_is_cut_and_counts_as_dead_at_boot() -> None:
 def test_a_killed_process_that_is_never_seen_dead_is_forgotten() -> None:
     desk = Desk(workers=1)
     worker = desk.start()[0]
-    desk.roster.stop(desk.now)
+    desk.supervisor.stop(desk.now)
     desk.plan()
-    desk.roster.stop(desk.now + 1)
+    desk.supervisor.stop(desk.now + 1)
     assert Cut(worker) in desk.plan(after=1)
     actions = desk.plan(after=5)
     assert Forget(worker) in actions
@@ -313,7 +313,7 @@ def test_the_pristine_mold_is_forked_anew_when_it_dies() -> None:
     first, _ = desk.start()
     desk.now += 100
     desk.gone(1)
-    mold = only(desk.plan(), ForkMold).member
+    mold = only(desk.plan(), ForkMold).child
     desk.gone(first)
     assert not has(desk.plan(), Spawn)
     desk.ready(mold)
@@ -336,9 +336,9 @@ def test_a_mold_that_cannot_load_any_more_backs_off_and_workers_stay() -> None:
     desk.now += 100
     desk.gone(2)
     for wait in (0.5, 1.0, 2.0):
-        mold = only(desk.plan(), SpawnMold).member
+        mold = only(desk.plan(), SpawnMold).child
         desk.born(mold)
-        desk.roster.on_failed(mold, "broken", "Traceback...", desk.now)
+        desk.supervisor.on_failed(mold, "broken", "Traceback...", desk.now)
         desk.gone(mold, "exited with status 1")
         assert f"the mold ({desk.pids}) could not start: broken; next attempt in {wait} s" in only(desk.plan(), Say).text
         assert not has(desk.plan(after=wait - 0.01), SpawnMold)
@@ -350,7 +350,7 @@ def test_a_worker_that_drains_by_itself_is_replaced_before_it_is_gone() -> None:
     desk = Desk(workers=1)
     worker = desk.start()[0]
     desk.now += 100
-    desk.roster.on_draining(worker, desk.now)
+    desk.supervisor.on_draining(worker, desk.now)
     assert only(desk.plan(), Spawn).slot == 1
     desk.gone(worker, "exited with status 0")
     assert desk.plan() == []
@@ -366,11 +366,11 @@ def roll(desk: Desk) -> list[int]:
     def step() -> list[Action]:
         actions = desk.plan()
         for drain in desk.all(Drain):
-            desk.gone(drain.member, "exited with status 0")
+            desk.gone(drain.child, "exited with status 0")
         return actions + desk.plan()
 
     while has(actions := step(), Spawn):
-        numbers.append(only(actions, Spawn).member)
+        numbers.append(only(actions, Spawn).child)
         assert not has(desk.plan(), Spawn), "one at a time"
         desk.ready(numbers[-1])
     return numbers
@@ -379,16 +379,16 @@ def roll(desk: Desk) -> list[int]:
 def test_restart_replaces_one_worker_at_a_time_and_the_new_one_is_ready_first() -> None:
     desk = Desk(workers=2)
     first, second = desk.start()
-    desk.roster.restart()
+    desk.supervisor.restart()
     new_first = only(desk.plan(), Spawn)
     assert (new_first.slot, new_first.generation) == (1, 2)
-    desk.born(new_first.member)
+    desk.born(new_first.child)
     assert desk.plan() == []
-    desk.roster.on_ready(new_first.member, desk.now)
+    desk.supervisor.on_ready(new_first.child, desk.now)
     actions = desk.plan()
     assert Drain(first) in actions
     assert only(actions, Spawn).slot == 2
-    desk.ready(only(actions, Spawn).member)
+    desk.ready(only(actions, Spawn).child)
     actions = desk.plan()
     assert Drain(second) in actions
     assert only(actions, Say).text == "restarted: 2 workers are new"
@@ -398,12 +398,12 @@ def test_restart_replaces_one_worker_at_a_time_and_the_new_one_is_ready_first() 
 def test_restart_with_preload_forks_from_a_new_mold_and_retires_the_old_one() -> None:
     desk = Desk(workers=2, preload=True)
     desk.start()
-    desk.roster.restart()
+    desk.supervisor.restart()
     new = only(desk.plan(), SpawnMold)
     assert new.generation == 2
-    desk.ready(new.member)
+    desk.ready(new.child)
     roll(desk)
-    assert {spawn.mold for spawn in desk.all(Spawn) if spawn.generation == 2} == {new.member}
+    assert {spawn.mold for spawn in desk.all(Spawn) if spawn.generation == 2} == {new.child}
     assert desk.all(RetireMold) == [RetireMold(2)]
     assert len(desk.all(Drain)) == 2
 
@@ -411,10 +411,10 @@ def test_restart_with_preload_forks_from_a_new_mold_and_retires_the_old_one() ->
 def test_restart_is_given_up_when_a_new_worker_fails_and_nothing_else_changes() -> None:
     desk = Desk(workers=2)
     first, _ = desk.start()
-    desk.roster.restart()
-    new = only(desk.plan(), Spawn).member
+    desk.supervisor.restart()
+    new = only(desk.plan(), Spawn).child
     desk.born(new)
-    desk.roster.on_failed(new, "SyntaxError", "Traceback...", desk.now)
+    desk.supervisor.on_failed(new, "SyntaxError", "Traceback...", desk.now)
     desk.gone(new, "exited with status 1")
     assert only(desk.plan(), Say).text == (
         "restart given up, the old workers stay: worker 1 (104) could not start: SyntaxError\nTraceback..."
@@ -428,10 +428,10 @@ def test_restart_is_given_up_when_a_new_worker_fails_and_nothing_else_changes() 
 def test_restart_is_given_up_when_the_new_mold_fails() -> None:
     desk = Desk(workers=2, preload=True)
     desk.start()
-    desk.roster.restart()
-    new = only(desk.plan(), SpawnMold).member
+    desk.supervisor.restart()
+    new = only(desk.plan(), SpawnMold).child
     desk.born(new)
-    desk.roster.on_failed(new, "SyntaxError", "Traceback...", desk.now)
+    desk.supervisor.on_failed(new, "SyntaxError", "Traceback...", desk.now)
     desk.gone(new, "exited with status 1")
     assert "restart given up" in only(desk.plan(), Say).text
     assert desk.plan(after=100) == []
@@ -443,14 +443,14 @@ def test_restart_is_given_up_when_the_pristine_mold_cannot_be_made(preload: bool
     desk.start()
     desk.plan(60)
     desk.gone(1)
-    mold = only(desk.plan(), ForkMold).member
-    desk.roster.restart()
+    mold = only(desk.plan(), ForkMold).child
+    desk.supervisor.restart()
     assert desk.plan() == []
     desk.gone(mold, "could not be forked (Cannot allocate memory)")
-    again = only(desk.plan(), ForkMold).member
+    again = only(desk.plan(), ForkMold).child
     reason = "the mold could not be forked (Cannot allocate memory) before it was ready"
     assert f"restart given up, the old workers stay: {reason}" in desk.said()
-    assert not desk.roster.outlook().restarting
+    assert not desk.supervisor.server_status().restarting
     # It is tried again for those that may die, with growing pauses.
     desk.gone(again)
     desk.plan()
@@ -460,20 +460,20 @@ def test_restart_is_given_up_when_the_pristine_mold_cannot_be_made(preload: bool
 def test_restart_goes_on_when_the_pristine_mold_dies_that_was_there() -> None:
     desk = Desk()
     desk.start()
-    desk.roster.restart()
+    desk.supervisor.restart()
     desk.plan(60)
     desk.gone(1)
     assert has(desk.plan(), ForkMold)
-    assert desk.roster.outlook().restarting
+    assert desk.supervisor.server_status().restarting
 
 
 def test_restart_that_takes_too_long_is_given_up() -> None:
     desk = Desk(workers=1)
     desk.start()
-    desk.roster.restart()
-    new = only(desk.plan(), Spawn).member
+    desk.supervisor.restart()
+    new = only(desk.plan(), Spawn).child
     desk.born(new)
-    assert only(desk.plan(after=60), AskStacks).member == new
+    assert only(desk.plan(after=60), AskStacks).child == new
     assert desk.plan(after=STACKS_SLACK) == [Cut(new)]
     desk.gone(new)
     assert "restart given up" in only(desk.plan(), Say).text
@@ -483,10 +483,10 @@ def test_restart_that_takes_too_long_is_given_up() -> None:
 def test_restart_half_way_given_up_keeps_the_molds_of_both_generations() -> None:
     desk = Desk(workers=2, preload=True)
     desk.start()
-    desk.roster.restart()
-    desk.ready(only(desk.plan(), SpawnMold).member)
-    desk.ready(only(desk.plan(), Spawn).member)
-    failing = only(desk.plan(), Spawn).member
+    desk.supervisor.restart()
+    desk.ready(only(desk.plan(), SpawnMold).child)
+    desk.ready(only(desk.plan(), Spawn).child)
+    failing = only(desk.plan(), Spawn).child
     desk.gone(failing)
     desk.plan()
     assert not desk.all(RetireMold)
@@ -495,28 +495,28 @@ def test_restart_half_way_given_up_keeps_the_molds_of_both_generations() -> None
 def test_second_restart_begins_anew_after_the_step_that_is_under_way() -> None:
     desk = Desk(workers=2)
     first, _ = desk.start()
-    desk.roster.restart()
+    desk.supervisor.restart()
     step = only(desk.plan(), Spawn)
-    desk.roster.restart()
+    desk.supervisor.restart()
     assert desk.plan() == []
-    desk.ready(step.member)
+    desk.ready(step.child)
     actions = desk.plan()
     assert Drain(first) in actions
     assert (only(actions, Spawn).slot, only(actions, Spawn).generation) == (1, 3)
     desk.gone(first, "exited with status 0")
-    desk.ready(only(actions, Spawn).member)
+    desk.ready(only(actions, Spawn).child)
     assert len(roll(desk)) == 1
-    assert Drain(step.member) in desk.history
+    assert Drain(step.child) in desk.history
     assert len(desk.all(Drain)) == 3
 
 
 def test_second_restart_does_not_wait_for_a_mold_with_stale_code() -> None:
     desk = Desk(workers=1, preload=True)
     desk.start()
-    desk.roster.restart()
-    stale = only(desk.plan(), SpawnMold).member
+    desk.supervisor.restart()
+    stale = only(desk.plan(), SpawnMold).child
     desk.born(stale)
-    desk.roster.restart()
+    desk.supervisor.restart()
     actions = desk.plan()
     assert Cut(stale) in actions
     assert only(actions, SpawnMold).generation == 3
@@ -526,7 +526,7 @@ def test_second_restart_does_not_wait_for_a_mold_with_stale_code() -> None:
 
 def test_restart_during_the_start_waits_for_its_end() -> None:
     desk = Desk(workers=1)
-    desk.roster.restart()
+    desk.supervisor.restart()
     desk.start()
     assert only(desk.plan(), Spawn).generation == 2
 
@@ -535,8 +535,8 @@ def test_a_worker_that_dies_during_its_replacement_is_not_replaced_twice() -> No
     desk = Desk(workers=1)
     worker = desk.start()[0]
     desk.now += 100
-    desk.roster.restart()
-    new = only(desk.plan(), Spawn).member
+    desk.supervisor.restart()
+    new = only(desk.plan(), Spawn).child
     desk.gone(worker)
     assert not has(desk.plan(), Spawn)
     desk.ready(new)
@@ -549,9 +549,9 @@ def test_restart_waits_for_a_worker_that_is_starting_in_the_same_slot() -> None:
     desk.now += 100
     desk.gone(worker)
     replacement = only(desk.plan(), Spawn)
-    desk.roster.restart()
+    desk.supervisor.restart()
     assert not has(desk.plan(), Spawn)
-    desk.ready(replacement.member)
+    desk.ready(replacement.child)
     assert only(desk.plan(), Spawn).generation == 2
 
 
@@ -560,20 +560,20 @@ def test_restart_mends_what_was_backing_off() -> None:
     worker = desk.start()[0]
     desk.gone(worker)
     assert not has(desk.plan(), Spawn)
-    desk.roster.restart()
-    desk.ready(only(desk.plan(), Spawn).member)
+    desk.supervisor.restart()
+    desk.ready(only(desk.plan(), Spawn).child)
     assert only(desk.plan(), Say).text == "restarted: 1 worker is new"
 
 
 def spawned(actions: list[Action]) -> list[int]:
-    """The members that are spawned as workers."""
-    return [action.member for action in actions if isinstance(action, Spawn)]
+    """The children that are spawned as workers."""
+    return [action.child for action in actions if isinstance(action, Spawn)]
 
 
 def test_restart_replaces_a_batch_at_a_time() -> None:
     desk = Desk(workers=5, batch=2)
     desk.start()
-    desk.roster.restart()
+    desk.supervisor.restart()
     first, second = spawned(desk.plan())
     desk.ready(first)
     (third,) = spawned(desk.plan())
@@ -591,29 +591,29 @@ def test_restart_replaces_a_batch_at_a_time() -> None:
 def test_a_restart_asks_for_only_so_many_workers_at_a_time_however_large_its_batch() -> None:
     desk = Desk(workers=MOST_ASKED + 3, batch=100)
     old = desk.start()
-    desk.roster.restart()
-    first, *others = new = [spawn.member for spawn in desk.plan() if isinstance(spawn, Spawn)]
+    desk.supervisor.restart()
+    first, *others = new = [spawn.child for spawn in desk.plan() if isinstance(spawn, Spawn)]
     assert len(new) == MOST_ASKED
     desk.born(first)
-    new.append(only(desk.plan(), Spawn).member)
+    new.append(only(desk.plan(), Spawn).child)
     for number in [*others, new[-1]]:
         desk.born(number)
-    new += [spawn.member for spawn in desk.plan() if isinstance(spawn, Spawn)]
+    new += [spawn.child for spawn in desk.plan() if isinstance(spawn, Spawn)]
     assert len(new) == len(old)
 
 
 def test_restart_given_up_takes_back_the_others_of_its_batch() -> None:
     desk = Desk(workers=3, batch=3)
     desk.start()
-    desk.roster.restart()
+    desk.supervisor.restart()
     first, second, third = spawned(desk.plan())
     for number in (first, second, third):
         desk.born(number)
-    desk.roster.on_failed(second, "SyntaxError", "", desk.now)
+    desk.supervisor.on_failed(second, "SyntaxError", "", desk.now)
     desk.gone(second, "exited with status 1")
     assert [action for action in desk.plan() if isinstance(action, Drain)] == [Drain(first), Drain(third)]
     # One of them was quicker: it is not in charge all the same.
-    desk.roster.on_ready(first, desk.now)
+    desk.supervisor.on_ready(first, desk.now)
     desk.gone(first, "exited with status 0")
     desk.gone(third, "exited with status 0")
     assert desk.plan(after=100) == []
@@ -624,15 +624,15 @@ def test_the_settings_of_a_restart_are_those_of_its_workers_only() -> None:
     desk = Desk(workers=2)
     second = desk.start()[1]
     desk.now += 100
-    desk.roster.restart(terms(settings="new"))
+    desk.supervisor.restart(terms(settings="new"))
     (new,) = spawned(desk.plan())
     desk.ready(new)
     desk.plan()
     # Half-way: the second slot still belongs to the old settings.
-    desk.roster.restart(terms(settings="newer"))
+    desk.supervisor.restart(terms(settings="newer"))
     failing = desk.all(Spawn)[-1]
     assert failing.settings == "new"
-    desk.gone(failing.member)
+    desk.gone(failing.child)
     desk.gone(second)
     assert {(spawn.slot, spawn.settings) for spawn in desk.plan() if isinstance(spawn, Spawn)} >= {(1, "newer")}
 
@@ -640,15 +640,15 @@ def test_the_settings_of_a_restart_are_those_of_its_workers_only() -> None:
 def test_settings_of_a_restart_that_is_given_up_are_forgotten() -> None:
     desk = Desk(workers=2)
     first, _ = desk.start()
-    desk.roster.restart(terms(workers=9, settings="new", preload=True))
+    desk.supervisor.restart(terms(workers=9, settings="new", preload=True))
     mold = only(desk.plan(), SpawnMold)
     assert mold.settings == "new"
-    desk.gone(mold.member)
+    desk.gone(mold.child)
     desk.plan()
     desk.gone(first)
     spawn = only(desk.plan(after=10), Spawn)
     assert (spawn.settings, spawn.generation) == ("", 1)
-    desk.ready(spawn.member)
+    desk.ready(spawn.child)
     assert desk.plan() == []
 
 
@@ -657,9 +657,9 @@ def test_a_changed_number_of_workers_comes_at_the_end_of_a_restart(before: int, 
     desk = Desk(workers=before)
     desk.start()
     for _ in range(grown):
-        desk.roster.grow()
-        desk.ready(only(desk.plan(), Spawn).member)
-    desk.roster.restart(terms(workers=after, settings="new"))
+        desk.supervisor.grow()
+        desk.ready(only(desk.plan(), Spawn).child)
+    desk.supervisor.restart(terms(workers=after, settings="new"))
     for _ in range(before + grown):
         (number,) = spawned(desk.plan())
         desk.ready(number)
@@ -676,7 +676,7 @@ def test_a_changed_number_of_workers_comes_at_the_end_of_a_restart(before: int, 
 def test_a_restart_that_turns_preloading_off_retires_the_loaded_mold() -> None:
     desk = Desk(workers=1, preload=True)
     desk.start()
-    desk.roster.restart(terms(workers=1))
+    desk.supervisor.restart(terms(workers=1))
     assert len(roll(desk)) == 1
     assert len(desk.all(RetireMold)) == 1
     assert len(desk.all(SpawnMold)) == 1
@@ -688,49 +688,49 @@ def test_a_restart_that_turns_preloading_off_retires_the_loaded_mold() -> None:
 def test_held_it_begins_nothing_new_and_is_settled_when_nobody_starts() -> None:
     desk = Desk(workers=2)
     first, _ = desk.start()
-    desk.roster.restart()
-    new = only(desk.plan(), Spawn).member
-    desk.roster.hold(on=True)
-    assert not desk.roster.settled
+    desk.supervisor.restart()
+    new = only(desk.plan(), Spawn).child
+    desk.supervisor.hold(on=True)
+    assert not desk.supervisor.settled
     desk.ready(new)
     assert desk.plan() == [Drain(first)]
-    assert desk.roster.settled
+    assert desk.supervisor.settled
     desk.gone(new)
     assert not has(desk.plan(), Spawn)
-    desk.roster.hold(on=False)
+    desk.supervisor.hold(on=False)
     assert has(desk.plan(after=10), Spawn)
 
 
 @pytest.mark.parametrize("preload", [False, True])
 def test_the_first_start_is_not_held(preload: bool) -> None:
     desk = Desk(workers=MOST_ASKED + 1, preload=preload)
-    desk.roster.hold(on=True)
+    desk.supervisor.hold(on=True)
     desk.start()
     assert len(desk.all(Announce)) == 1
-    assert desk.roster.settled
-    desk.roster.restart()
+    assert desk.supervisor.settled
+    desk.supervisor.restart()
     assert not desk.plan()
 
 
 def test_it_is_not_settled_before_it_runs_and_when_it_stops() -> None:
     desk = Desk(workers=1)
-    assert not desk.roster.settled
+    assert not desk.supervisor.settled
     desk.start()
-    desk.roster.stop(desk.now)
-    assert not desk.roster.settled
+    desk.supervisor.stop(desk.now)
+    assert not desk.supervisor.settled
 
 
 def taken_over(ready: int, slots: int, workers: int = 2) -> tuple[Desk, list[int]]:
-    """A roster of two workers that takes so many over, and one that is ending; their numbers."""
+    """A supervisor of two workers that takes so many over, and one that is ending; their numbers."""
     desk = Desk(workers=2)
-    desk.roster.take_over(slots, workers)
+    desk.supervisor.take_over(slots, workers)
     veterans = [Veteran(500 + slot, 9, slot, 0, desk.now - 50, 0.0) for slot in range(1, ready + 1)]
-    return desk, [desk.roster.adopt(veteran) for veteran in [*veterans, Veteran(600, 9, 2, 0, 1.0, desk.now + 7)]]
+    return desk, [desk.supervisor.adopt(veteran) for veteran in [*veterans, Veteran(600, 9, 2, 0, 1.0, desk.now + 7)]]
 
 
 def test_a_new_image_replaces_the_workers_of_the_old_one() -> None:
     desk, (first, second, ending) = taken_over(ready=2, slots=2)
-    desk.ready(only(desk.plan(), ForkMold).member)
+    desk.ready(only(desk.plan(), ForkMold).child)
     assert len(roll(desk)) == 2
     assert desk.all(Drain) == [Drain(first), Drain(second)]
     assert "restarted: 2 workers are new" in desk.said()
@@ -741,9 +741,9 @@ def test_a_new_image_replaces_the_workers_of_the_old_one() -> None:
 
 def test_a_new_image_fills_a_slot_whose_worker_died_in_between() -> None:
     desk, _ = taken_over(ready=1, slots=2)
-    desk.ready(only(desk.plan(), ForkMold).member)
+    desk.ready(only(desk.plan(), ForkMold).child)
     for spawn in (spawns := [action for action in desk.plan() if isinstance(action, Spawn)]):
-        desk.ready(spawn.member)
+        desk.ready(spawn.child)
     assert sorted(spawn.slot for spawn in spawns) == [1, 2]
     desk.plan()
     assert "restarted: 2 workers are new" in desk.said()
@@ -752,22 +752,22 @@ def test_a_new_image_fills_a_slot_whose_worker_died_in_between() -> None:
 @pytest.mark.parametrize(("said", "left"), [(2, 3), (3, 2)])
 def test_a_new_image_keeps_what_ttin_has_added_unless_the_setting_has_changed(said: int, left: int) -> None:
     desk, _ = taken_over(ready=3, slots=3, workers=said)
-    desk.ready(only(desk.plan(), ForkMold).member)
+    desk.ready(only(desk.plan(), ForkMold).child)
     roll(desk)
-    assert desk.roster.inventory()[0] == left
+    assert desk.supervisor.inventory()[0] == left
 
 
 def test_a_new_image_whose_workers_fail_leaves_the_old_ones_and_replaces_who_dies() -> None:
     desk, (first, *_) = taken_over(ready=2, slots=2)
-    desk.ready(only(desk.plan(), ForkMold).member)
-    desk.gone(only(desk.plan(), Spawn).member)
+    desk.ready(only(desk.plan(), ForkMold).child)
+    desk.gone(only(desk.plan(), Spawn).child)
     assert "restart given up, the old workers stay" in only(desk.plan(), Say).text
     assert not has(desk.plan(after=100), Spawn)
     desk.gone(first)
     spawn = only(desk.plan(after=100), Spawn)
     assert (spawn.slot, spawn.generation) == (1, 1)
-    desk.roster.restart()
-    desk.ready(spawn.member)
+    desk.supervisor.restart()
+    desk.ready(spawn.child)
     assert len(roll(desk)) == 2
 
 
@@ -775,17 +775,17 @@ def test_a_spent_worker_of_the_old_image_is_replaced_even_if_the_restart_is_give
     desk, _ = taken_over(ready=1, slots=2)
     veteran = Veteran(502, 9, 2, 0, desk.now - 50, 0.0)
     veteran.spent = True
-    spent = desk.roster.adopt(veteran)
-    desk.ready(only(desk.plan(), ForkMold).member)
+    spent = desk.supervisor.adopt(veteran)
+    desk.ready(only(desk.plan(), ForkMold).child)
     # First it is the turn of the roll-out, which alone may fail.
     first = only(desk.plan(), Spawn)
     assert first.slot == 1
-    desk.gone(first.member)
+    desk.gone(first.child)
     actions = desk.plan()
     assert "restart given up, the old workers stay" in desk.said()
     again = only(actions, Spawn)
     assert (again.slot, again.generation) == (2, 1)
-    desk.ready(again.member)
+    desk.ready(again.child)
     assert Drain(spent) in desk.plan()
 
 
@@ -799,16 +799,16 @@ def test_a_spent_worker_serves_until_another_is_ready() -> None:
     desk = Desk(workers=2)
     first, _ = desk.start()
     desk.now += 100
-    desk.roster.on_spent(first, "it has served 3 requests (max_requests)")
-    desk.roster.on_spent(first, "it is old")
-    desk.roster.on_spent(77, "nobody")
+    desk.supervisor.on_recycle(first, "it has served 3 requests (max_requests)")
+    desk.supervisor.on_recycle(first, "it is old")
+    desk.supervisor.on_recycle(77, "nobody")
     spawn = only(desk.plan(), Spawn)
     assert (spawn.slot, spawn.generation) == (1, 1)
     assert desk.said() == "INFO worker 1 (102) is replaced: it has served 3 requests (max_requests)"
     assert not desk.all(Drain)
-    desk.ready(spawn.member)
+    desk.ready(spawn.child)
     assert desk.plan() == [Drain(first)]
-    desk.roster.on_draining(first, desk.now)
+    desk.supervisor.on_draining(first, desk.now)
     desk.gone(first, "exited with status 0")
     assert desk.plan(after=1000) == []
 
@@ -817,15 +817,15 @@ def test_a_spent_worker_stays_as_long_as_its_successors_fail() -> None:
     desk = Desk(workers=1)
     (worker,) = desk.start()
     desk.now += 100
-    desk.roster.on_spent(worker, "it is old")
-    successor = only(desk.plan(), Spawn).member
+    desk.supervisor.on_recycle(worker, "it is old")
+    successor = only(desk.plan(), Spawn).child
     desk.born(successor)
-    desk.roster.on_failed(successor, "broken", "Traceback...", desk.now)
+    desk.supervisor.on_failed(successor, "broken", "Traceback...", desk.now)
     desk.gone(successor, "exited with status 1")
     desk.plan()
     assert "could not start: broken; next attempt in 0.5 s" in desk.said()
     assert "restart" not in desk.said()
-    successor = only(desk.plan(after=0.5), Spawn).member
+    successor = only(desk.plan(after=0.5), Spawn).child
     assert not desk.all(Drain)
     desk.ready(successor)
     assert desk.plan() == [Drain(worker)]
@@ -835,8 +835,8 @@ def test_a_spent_worker_that_dies_is_not_replaced_twice() -> None:
     desk = Desk(workers=1)
     (worker,) = desk.start()
     desk.now += 100
-    desk.roster.on_spent(worker, "it is old")
-    successor = only(desk.plan(), Spawn).member
+    desk.supervisor.on_recycle(worker, "it is old")
+    successor = only(desk.plan(), Spawn).child
     desk.gone(worker)
     assert not has(desk.plan(), Spawn)
     desk.ready(successor)
@@ -847,13 +847,13 @@ def test_a_worker_that_wishes_its_end_is_replaced_at_once_and_was_no_failure() -
     desk = Desk(workers=1)
     (worker,) = desk.start()
     for _ in range(20):
-        desk.roster.on_doomed(worker, "its application wishes so", desk.now)
+        desk.supervisor.on_doomed(worker, "its application wishes so", desk.now)
         actions = desk.plan(after=0.01)
-        assert only(actions, Drain).member == worker
+        assert only(actions, Drain).child == worker
         spawn = only(actions, Spawn)
-        desk.ready(spawn.member)
+        desk.ready(spawn.child)
         desk.gone(worker, "exited with status 0")
-        worker = spawn.member
+        worker = spawn.child
     assert desk.said().count("is replaced: its application wishes so") == 20
     assert "ERROR" not in desk.said()
 
@@ -862,18 +862,18 @@ def test_a_restart_goes_on_though_workers_are_spent_all_the_time() -> None:
     desk = Desk(workers=3)
     workers = desk.start()
     desk.now += 100
-    desk.roster.restart()
+    desk.supervisor.restart()
     for worker in workers:
-        desk.roster.on_spent(worker, "it is old")
+        desk.supervisor.on_recycle(worker, "it is old")
     starting: list[Spawn] = []
     for _ in range(20):
         starting += [action for action in desk.plan(after=0.01) if isinstance(action, Spawn)]
         # One after the other, so that somebody is on the way at any time.
         spawn = starting.pop(0)
-        desk.ready(spawn.member)
-        desk.roster.on_spent(spawn.member, "it is old")
+        desk.ready(spawn.child)
+        desk.supervisor.on_recycle(spawn.child, "it is old")
         for drain in desk.all(Drain):
-            desk.gone(drain.member, "exited with status 0")
+            desk.gone(drain.child, "exited with status 0")
         if "restarted" in desk.said():
             break
     assert "restarted: 3 workers are new" in desk.said()
@@ -883,45 +883,45 @@ def test_a_spent_worker_of_a_restart_that_is_given_up_is_replaced_all_the_same()
     desk = Desk(workers=2)
     first, second = desk.start()
     desk.now += 100
-    desk.roster.restart()
+    desk.supervisor.restart()
     new = only(desk.plan(), Spawn)
-    desk.roster.on_spent(second, "it is old")
+    desk.supervisor.on_recycle(second, "it is old")
     replacing = only(desk.plan(), Spawn)
     assert (new.generation, replacing.generation, replacing.slot) == (2, 1, 2)
-    desk.gone(new.member)
+    desk.gone(new.child)
     desk.plan()
     assert "restart given up" in desk.said()
-    desk.ready(replacing.member)
+    desk.ready(replacing.child)
     assert desk.plan() == [Drain(second)]
-    assert first not in {drain.member for drain in desk.all(Drain)}
+    assert first not in {drain.child for drain in desk.all(Drain)}
 
 
 def test_grow_and_shrink() -> None:
     desk = Desk(workers=1)
     desk.start()
-    desk.roster.grow()
+    desk.supervisor.grow()
     new = only(desk.plan(), Spawn)
     assert new.slot == 2
-    desk.ready(new.member)
-    desk.roster.shrink(desk.now)
-    assert Drain(new.member) in desk.plan()
-    desk.gone(new.member, "exited with status 0")
+    desk.ready(new.child)
+    desk.supervisor.shrink(desk.now)
+    assert Drain(new.child) in desk.plan()
+    desk.gone(new.child, "exited with status 0")
     assert desk.plan() == []
 
 
 def test_never_below_one_worker() -> None:
     desk = Desk(workers=1)
     desk.start()
-    desk.roster.shrink(desk.now)
+    desk.supervisor.shrink(desk.now)
     assert desk.plan() == [Say(Level.WARNING, "one worker is the least")]
 
 
 def test_shrink_takes_a_worker_that_is_still_starting_without_a_word_about_its_end() -> None:
     desk = Desk(workers=1)
     desk.start()
-    desk.roster.grow()
-    new = only(desk.plan(), Spawn).member
-    desk.roster.shrink(desk.now)
+    desk.supervisor.grow()
+    new = only(desk.plan(), Spawn).child
+    desk.supervisor.shrink(desk.now)
     assert Drain(new) in desk.plan()
     # Its process id was unknown when it was told; so it is told again.
     desk.born(new)
@@ -933,11 +933,11 @@ def test_shrink_takes_a_worker_that_is_still_starting_without_a_word_about_its_e
 def test_a_worker_that_was_ready_before_it_saw_the_order_to_drain_has_all_its_time() -> None:
     desk = Desk(workers=1)
     desk.start()
-    desk.roster.grow()
-    new = only(desk.plan(), Spawn).member
+    desk.supervisor.grow()
+    new = only(desk.plan(), Spawn).child
     desk.born(new)
-    desk.roster.shrink(desk.now)
-    desk.roster.on_ready(new, desk.now)
+    desk.supervisor.shrink(desk.now)
+    desk.supervisor.on_ready(new, desk.now)
     desk.plan()
     assert not has(desk.plan(after=31.9), Cut)
     assert has(desk.plan(after=0.1), Cut)
@@ -949,10 +949,10 @@ def test_a_worker_that_was_ready_before_it_saw_the_order_to_drain_has_all_its_ti
 def test_stop_drains_everybody_and_exits_with_0_when_all_are_gone() -> None:
     desk = Desk(workers=2)
     workers = desk.start()
-    desk.roster.stop(desk.now)
+    desk.supervisor.stop(desk.now)
     actions = desk.plan()
     assert has(actions, CloseListeners)
-    assert [action.member for action in actions if isinstance(action, Drain)] == workers
+    assert [action.child for action in actions if isinstance(action, Drain)] == workers
     assert RetireMold(1) in actions
     for number in (*workers, 1):
         assert desk.plan() == []
@@ -963,22 +963,22 @@ def test_stop_drains_everybody_and_exits_with_0_when_all_are_gone() -> None:
 def test_stop_with_preload_ends_both_molds() -> None:
     desk = Desk(preload=True)
     desk.start()
-    desk.roster.stop(desk.now)
+    desk.supervisor.stop(desk.now)
     desk.plan()
-    assert {action.member for action in desk.all(RetireMold)} == {1, 2}
+    assert {action.child for action in desk.all(RetireMold)} == {1, 2}
 
 
 def test_hazard_08_a_second_stop_counts_only_after_a_second() -> None:
     desk = Desk(workers=1)
     worker = desk.start()[0]
-    desk.roster.stop(desk.now)
+    desk.supervisor.stop(desk.now)
     desk.plan()
-    desk.roster.stop(desk.now + 0.9)
+    desk.supervisor.stop(desk.now + 0.9)
     assert desk.plan(after=0.9) == []
-    desk.roster.stop(desk.now + 0.1)
+    desk.supervisor.stop(desk.now + 0.1)
     actions = desk.plan(after=0.1)
     assert Cut(worker) in actions
-    desk.roster.stop(desk.now + 5)
+    desk.supervisor.stop(desk.now + 5)
     assert desk.plan() == []
     desk.gone(worker)
     desk.gone(1)
@@ -988,7 +988,7 @@ def test_hazard_08_a_second_stop_counts_only_after_a_second() -> None:
 def test_stop_cuts_two_seconds_after_the_workers_own_deadline() -> None:
     desk = Desk(workers=1)
     worker = desk.start()[0]
-    desk.roster.stop(desk.now)
+    desk.supervisor.stop(desk.now)
     desk.plan()
     desk.gone(1)
     desk.now += 31.9
@@ -1001,7 +1001,7 @@ def test_stop_cuts_two_seconds_after_the_workers_own_deadline() -> None:
 def test_a_retired_mold_that_does_not_end_is_cut() -> None:
     desk = Desk(workers=1)
     worker = desk.start()[0]
-    desk.roster.stop(desk.now)
+    desk.supervisor.stop(desk.now)
     desk.plan()
     desk.gone(worker, "exited with status 0")
     assert desk.plan(after=5) == [Cut(1)]
@@ -1012,10 +1012,10 @@ def test_a_retired_mold_that_does_not_end_is_cut() -> None:
 def test_nothing_is_started_while_stopping() -> None:
     desk = Desk(workers=2)
     first, second = desk.start()
-    desk.roster.stop(desk.now)
-    desk.roster.restart()
-    desk.roster.grow()
-    desk.roster.shrink(desk.now)
+    desk.supervisor.stop(desk.now)
+    desk.supervisor.restart()
+    desk.supervisor.grow()
+    desk.supervisor.shrink(desk.now)
     desk.gone(first)
     desk.gone(1)
     actions = desk.plan()
@@ -1027,9 +1027,9 @@ def test_stop_during_the_start_ends_it_without_a_failure() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
-    worker = only(desk.plan(), Spawn).member
+    worker = only(desk.plan(), Spawn).child
     desk.born(worker)
-    desk.roster.stop(desk.now)
+    desk.supervisor.stop(desk.now)
     desk.plan()
     desk.gone(worker, "exited with status 0")
     desk.gone(1)
@@ -1044,7 +1044,7 @@ def test_the_log_says_why_a_mold_that_was_ready_has_failed_and_the_next_attempt_
     desk = Desk(workers=1)
     desk.start()
     desk.now += 3600
-    desk.roster.on_failed(1, "ValueError: odd", "Traceback of it", desk.now)
+    desk.supervisor.on_failed(1, "ValueError: odd", "Traceback of it", desk.now)
     desk.gone(1, "exited with status 1")
     assert not has(desk.plan(), ForkMold)
     assert "ERROR the mold (101) has failed: ValueError: odd; next attempt in 0.5 s\nTraceback of it" in desk.said()
@@ -1054,11 +1054,11 @@ def test_the_log_says_why_a_mold_that_was_ready_has_failed_and_the_next_attempt_
 def test_a_mold_that_fails_while_it_is_retired_is_not_reported() -> None:
     desk = Desk(workers=1, preload=True)
     desk.start()
-    desk.roster.restart()
-    mold = only(desk.plan(), SpawnMold).member
-    desk.roster.on_failed(2, "ValueError: odd", "", desk.now)
+    desk.supervisor.restart()
+    mold = only(desk.plan(), SpawnMold).child
+    desk.supervisor.on_failed(2, "ValueError: odd", "", desk.now)
     desk.ready(mold)
-    desk.ready(only(desk.plan(), Spawn).member)
+    desk.ready(only(desk.plan(), Spawn).child)
     while not desk.all(RetireMold):
         desk.plan()
     desk.gone(2, "exited with status 1")
@@ -1073,10 +1073,10 @@ def test_of_workers_that_hang_together_one_shows_where() -> None:
     desk = Desk(workers=3)
     desk.plan()
     desk.ready(1)
-    workers = [spawn.member for spawn in desk.plan() if isinstance(spawn, Spawn)]
+    workers = [spawn.child for spawn in desk.plan() if isinstance(spawn, Spawn)]
     for worker in workers:
         desk.born(worker)
-    assert only(desk.plan(after=60), AskStacks).member == workers[0]
+    assert only(desk.plan(after=60), AskStacks).child == workers[0]
     actions = desk.plan(after=STACKS_SLACK)
     assert only(actions, GiveUp).reason == "worker 1 (102) could not start: it was not ready within 60 s (boot_timeout)"
 
@@ -1085,10 +1085,10 @@ def test_a_late_worker_that_becomes_ready_before_it_is_cut_stays() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
-    worker = only(desk.plan(), Spawn).member
+    worker = only(desk.plan(), Spawn).child
     desk.born(worker)
     desk.plan(after=60)
-    desk.roster.on_ready(worker, desk.now)
+    desk.supervisor.on_ready(worker, desk.now)
     assert only(desk.plan(after=STACKS_SLACK), Announce).workers == 1
     assert not desk.all(Cut)
 
@@ -1098,18 +1098,18 @@ def test_a_worker_that_is_not_forked_in_time_costs_its_mold() -> None:
     (worker,) = desk.start()
     desk.now += 3600
     desk.gone(worker)
-    asked = only(desk.plan(), Spawn).member
+    asked = only(desk.plan(), Spawn).child
     actions = desk.plan(after=60)
-    assert only(actions, Cut).member == asked
+    assert only(actions, Cut).child == asked
     assert only(actions, AskStacks) == AskStacks(1, "the mold (101) is cut: it did not fork worker 1 within 60 s (boot_timeout)")
     desk.gone(asked, "was cut before it existed")
     assert not has(desk.plan(after=1), Spawn), "this mold is not asked once more"
-    assert only(desk.plan(after=STACKS_SLACK - 1), Cut).member == 1
+    assert only(desk.plan(after=STACKS_SLACK - 1), Cut).child == 1
     desk.gone(1)
     desk.plan()
     said = "the mold (101) has failed: it did not fork worker 1 within 60 s (boot_timeout); next attempt in 0.5 s"
     assert f"ERROR {said}" in desk.said()
-    mold = only(desk.plan(after=0.5), ForkMold).member
+    mold = only(desk.plan(after=0.5), ForkMold).child
     desk.ready(mold)
     assert only(desk.plan(), Spawn).mold == mold
 
@@ -1117,26 +1117,26 @@ def test_a_worker_that_is_not_forked_in_time_costs_its_mold() -> None:
 def test_a_mold_that_is_not_forked_in_time_costs_the_pristine_one() -> None:
     desk = Desk(workers=1, preload=True)
     desk.start()
-    desk.roster.restart()
-    asked = only(desk.plan(), SpawnMold).member
+    desk.supervisor.restart()
+    asked = only(desk.plan(), SpawnMold).child
     actions = desk.plan(after=60)
-    assert only(actions, Cut).member == asked
-    assert only(actions, AskStacks).member == 1
+    assert only(actions, Cut).child == asked
+    assert only(actions, AskStacks).child == 1
     desk.gone(asked, "was cut before it existed")
     desk.plan()
     assert "restart given up, the old workers stay: the mold could not start: its mold did not fork it within 60 s" in desk.said()
-    assert only(desk.plan(after=STACKS_SLACK), Cut).member == 1
+    assert only(desk.plan(after=STACKS_SLACK), Cut).child == 1
 
 
 def test_a_start_whose_mold_hangs_fails_and_says_so() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
-    asked = only(desk.plan(), Spawn).member
+    asked = only(desk.plan(), Spawn).child
     actions = desk.plan(after=60)
     assert only(actions, GiveUp).reason == "worker 1 could not start: its mold did not fork it within 60 s (boot_timeout)"
-    assert {action.member for action in actions if isinstance(action, Cut | AskStacks | RetireMold)} == {asked, 1}
-    assert only(desk.plan(after=STACKS_SLACK), Cut).member == 1
+    assert {action.child for action in actions if isinstance(action, Cut | AskStacks | RetireMold)} == {asked, 1}
+    assert only(desk.plan(after=STACKS_SLACK), Cut).child == 1
 
 
 # Workers that finish do not pile up.
@@ -1145,20 +1145,20 @@ def test_a_start_whose_mold_hangs_fails_and_says_so() -> None:
 def crowd(desk: Desk, reason: str = "its application wishes so") -> list[int]:
     """Have workers replaced until there is no room for more; those that still finish."""
     for _ in range(20):
-        serving = [worker.number for worker in desk.roster._crew.workers() if worker.ready]
+        serving = [worker.number for worker in desk.supervisor._children.workers() if worker.ready]
         for worker in serving:
-            desk.roster.on_doomed(worker, reason, desk.now)
+            desk.supervisor.on_doomed(worker, reason, desk.now)
         for action in desk.plan(after=0.01):
             if isinstance(action, Spawn):
-                desk.ready(action.member)
-    return [worker.number for worker in desk.roster._crew.workers() if worker.ending]
+                desk.ready(action.child)
+    return [worker.number for worker in desk.supervisor._children.workers() if worker.ending]
 
 
 def test_as_many_workers_finish_as_there_are_slots_and_the_others_go_on_serving() -> None:
     desk = Desk(workers=3)
     desk.start()
     assert len(crowd(desk)) == 3
-    assert len([worker for worker in desk.roster._crew.workers() if worker.ready]) == 3
+    assert len([worker for worker in desk.supervisor._children.workers() if worker.ready]) == 3
     assert len(desk.all(Spawn)) == 6
     assert "replacing workers waits" not in desk.said(), "not yet: it may be over at once"
 
@@ -1168,7 +1168,7 @@ def test_a_wait_that_lasts_is_said_once_a_minute_and_makes_the_next_one_longer()
     desk.start()
     (finishing,) = crowd(desk)
     for _ in range(300):
-        instant = desk.roster.next_instant(desk.now)
+        instant = desk.supervisor.next_instant(desk.now)
         assert instant is not None, "it is looked again"
         if instant > desk.now + 10:
             break
@@ -1185,19 +1185,19 @@ def test_the_oldest_of_those_that_wait_is_replaced_first() -> None:
     desk = Desk(workers=3)
     desk.start()
     finishing = crowd(desk)
-    oldest = min((worker for worker in desk.roster._crew.workers() if worker.ready), key=lambda worker: worker.number)
+    oldest = min((worker for worker in desk.supervisor._children.workers() if worker.ready), key=lambda worker: worker.number)
     desk.gone(finishing[0], "exited with status 0")
     spawn = only(desk.plan(), Spawn)
     assert spawn.slot == oldest.slot
-    desk.ready(spawn.member)
-    assert only(desk.plan(), Drain).member == oldest.number
+    desk.ready(spawn.child)
+    assert only(desk.plan(), Drain).child == oldest.number
 
 
 def test_an_empty_slot_is_filled_before_a_spent_worker_is_replaced() -> None:
     desk = Desk(workers=2)
     desk.start()
     crowd(desk)
-    victim = max((worker for worker in desk.roster._crew.workers() if worker.ready), key=lambda worker: worker.slot)
+    victim = max((worker for worker in desk.supervisor._children.workers() if worker.ready), key=lambda worker: worker.slot)
     number, slot = victim.number, victim.slot
     desk.now += 20
     desk.gone(number)
@@ -1210,18 +1210,18 @@ def steps(desk: Desk, *, drains_end: bool) -> None:
     for _ in range(10):
         for action in desk.plan(after=0.01):
             if isinstance(action, Spawn):
-                desk.ready(action.member)
+                desk.ready(action.child)
             elif isinstance(action, Drain) and drains_end:
-                desk.gone(action.member, "exited with status 0")
+                desk.gone(action.child, "exited with status 0")
 
 
 def test_restarts_one_after_the_other_wait_for_those_that_finish() -> None:
     desk = Desk(workers=2)
     desk.start()
     for _ in range(5):
-        desk.roster.restart()
+        desk.supervisor.restart()
         steps(desk, drains_end=False)
-    workers = desk.roster._crew.workers()
+    workers = desk.supervisor._children.workers()
     assert (len(workers), sum(worker.ready for worker in workers)) == (4, 2)
     for worker in workers:
         if worker.ending:
@@ -1235,13 +1235,13 @@ def test_workers_that_others_tell_to_end_do_not_pile_up_either() -> None:
     desk.start()
     for _ in range(10):
         desk.now += 2
-        for worker in [worker.number for worker in desk.roster._crew.workers() if worker.ready]:
-            desk.roster.on_draining(worker, desk.now)
+        for worker in [worker.number for worker in desk.supervisor._children.workers() if worker.ready]:
+            desk.supervisor.on_draining(worker, desk.now)
         for action in desk.plan():
             if isinstance(action, Spawn):
-                desk.ready(action.member)
-    assert len(desk.roster._crew.workers()) == 4
-    desk.gone(desk.roster._crew.workers()[0].number, "exited with status 0")
+                desk.ready(action.child)
+    assert len(desk.supervisor._children.workers()) == 4
+    desk.gone(desk.supervisor._children.workers()[0].number, "exited with status 0")
     assert len([action for action in desk.plan() if isinstance(action, Spawn)]) == 1
 
 
@@ -1249,9 +1249,9 @@ def test_fewer_slots_leave_no_less_room_while_workers_of_before_finish() -> None
     desk = Desk(workers=4)
     desk.start()
     for _ in range(3):
-        desk.roster.shrink(desk.now)
+        desk.supervisor.shrink(desk.now)
     desk.plan()
-    (left,) = (worker.number for worker in desk.roster._crew.workers() if worker.ready)
+    (left,) = (worker.number for worker in desk.supervisor._children.workers() if worker.ready)
     desk.now += 20
     desk.gone(left)
     assert has(desk.plan(), Spawn)

@@ -23,11 +23,11 @@ from starman.process.supervision.actions import (
 )
 from starman.process.supervision.child import Phase
 from starman.process.supervision.rollout import Terms
-from starman.process.supervision.supervisor import Roster
+from starman.process.supervision.supervisor import Supervisor
 
 
 class Process:
-    """What the world knows of a member: its slot (0: a mold), and what has become of it."""
+    """What the world knows of a child: its slot (0: a mold), and what has become of it."""
 
     def __init__(self, slot: int, generation: int) -> None:
         self.slot = slot
@@ -70,7 +70,7 @@ class World(RuleBasedStateMachine):
         terms = Terms(workers, preload=preload, boot_timeout=60, graceful_timeout=30)
         terms.worker_timeout = 20
         self.terms = terms
-        self.roster = Roster(terms)
+        self.supervisor = Supervisor(terms)
         self.preload = preload
         self.plan()
 
@@ -80,36 +80,36 @@ class World(RuleBasedStateMachine):
         for process in self.alive.values():
             process.beat = process.beat if process.frozen else self.now
         beats = {number: process.beat for number, process in self.alive.items() if process.slot and process.ready}
-        self.roster.watch.look(beats, self.now)
-        for action in self.roster.plan(self.now):
+        self.supervisor.watch.look(beats, self.now)
+        for action in self.supervisor.plan(self.now):
             self.perform(action)
-        instant = self.roster.next_instant(self.now)
+        instant = self.supervisor.next_instant(self.now)
         assert instant is None or instant > self.now, "the loop would spin"
 
     def perform(self, action: Action) -> None:
         if isinstance(action, ForkMold | SpawnMold | Spawn):
             assert not self.stopped, "nothing is spawned while stopping"
-            assert action.member not in self.alive
-            self.alive[action.member] = self.spawned(action)
+            assert action.child not in self.alive
+            self.alive[action.child] = self.spawned(action)
         elif isinstance(action, Drain):
-            process = self.alive[action.member]
+            process = self.alive[action.child]
             if process.serving and not self.stopped and process.slot <= self.workers and not process.doomed:
                 others = [other for other in self.alive.values() if other.slot == process.slot and other is not process]
                 assert any(other.serving for other in others), "its successor is ready before a worker goes"
             process.told_to_end = True
         elif isinstance(action, RetireMold):
-            mold = self.alive[action.member]
+            mold = self.alive[action.child]
             assert mold.serving
             assert mold.slot == 0
             mold.told_to_end = True
         elif isinstance(action, AskStacks):
-            process = self.alive[action.member]
+            process = self.alive[action.child]
             assert process.frozen or process.starting or not process.slot, "only of those that are silent or late"
         elif isinstance(action, Cut):
-            process = self.alive[action.member]
+            process = self.alive[action.child]
             process.told_to_end = process.cut = True
         elif isinstance(action, Forget):
-            del self.alive[action.member]
+            del self.alive[action.child]
         else:
             self.perform_for_all(action)
 
@@ -148,8 +148,8 @@ class World(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 5.0, 11.0, 61.0]))
     def time_passes(self, seconds: float) -> None:
-        """No further than the roster has asked to be woken."""
-        instant = self.roster.next_instant(self.now)
+        """No further than the supervisor has asked to be woken."""
+        instant = self.supervisor.next_instant(self.now)
         self.now = self.now + seconds if instant is None else min(self.now + seconds, instant)
         self.plan()
 
@@ -164,10 +164,10 @@ class World(RuleBasedStateMachine):
         process = self.alive[number]
         if not process.born:
             process.born = True
-            self.roster.on_spawned(number, 5000 + number)
+            self.supervisor.on_spawned(number, 5000 + number)
         elif not process.ready and not process.failed:
             process.ready = True
-            self.roster.on_ready(number, self.now)
+            self.supervisor.on_ready(number, self.now)
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
@@ -176,7 +176,7 @@ class World(RuleBasedStateMachine):
         process = self.alive[number]
         if not process.ready:
             process.failed = True
-            self.roster.on_failed(number, "broken", "details", self.now)
+            self.supervisor.on_failed(number, "broken", "details", self.now)
             self.plan()
 
     @precondition(lambda self: self.alive)
@@ -187,7 +187,7 @@ class World(RuleBasedStateMachine):
 
     def die(self, number: int) -> None:
         del self.alive[number]
-        self.roster.on_gone(number, "was killed by SIGKILL", self.now)
+        self.supervisor.on_gone(number, "was killed by SIGKILL", self.now)
 
     @precondition(lambda self: any(process.serving and process.slot for process in self.alive.values()))
     @rule(data=st.data())
@@ -195,7 +195,7 @@ class World(RuleBasedStateMachine):
         serving = sorted(number for number, process in self.alive.items() if process.serving and process.slot)
         number = data.draw(st.sampled_from(serving))
         self.alive[number].told_to_end = True
-        self.roster.on_draining(number, self.now)
+        self.supervisor.on_draining(number, self.now)
         self.plan()
 
     @precondition(lambda self: any(process.serving and process.slot for process in self.alive.values()))
@@ -204,13 +204,13 @@ class World(RuleBasedStateMachine):
         serving = sorted(number for number, process in self.alive.items() if process.serving and process.slot)
         number = data.draw(st.sampled_from(serving))
         self.alive[number].doomed = True
-        self.roster.on_doomed(number, "it wishes so", self.now)
+        self.supervisor.on_doomed(number, "it wishes so", self.now)
         self.plan()
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
     def one_is_spent(self, data: st.DataObject) -> None:
-        self.roster.on_spent(self.pick(data), "it is old")
+        self.supervisor.on_recycle(self.pick(data), "it is old")
         self.plan()
 
     @precondition(lambda self: self.alive)
@@ -222,18 +222,18 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.roster.restart()
+        self.supervisor.restart()
         self.plan()
 
     @rule()
     def grow(self) -> None:
-        self.roster.grow()
+        self.supervisor.grow()
         self.workers += not self.stopped
         self.plan()
 
     @rule()
     def shrink(self) -> None:
-        self.roster.shrink(self.now)
+        self.supervisor.shrink(self.now)
         if not self.stopped and self.workers > 1:
             self.workers -= 1
         self.plan()
@@ -241,7 +241,7 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.announced or self.given_up)
     @rule()
     def stop(self) -> None:
-        self.roster.stop(self.now)
+        self.supervisor.stop(self.now)
         self.plan()
 
     # What must always hold.
@@ -264,40 +264,40 @@ class World(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Left to a world where all goes well, it comes to rest; then it stops."""
-        if not hasattr(self, "roster"):
+        if not hasattr(self, "supervisor"):
             return
         self.settle()
         if not self.stopped:
             serving = [process for process in self.alive.values() if process.serving and process.slot]
             assert sorted(process.slot for process in serving) == list(range(1, self.workers + 1))
-            assert self.roster.phase is Phase.RUNNING
-            self.roster.restart()
+            assert self.supervisor.phase is Phase.RUNNING
+            self.supervisor.restart()
             self.plan()
             self.settle()
             serving = [process for process in self.alive.values() if process.serving and process.slot]
             assert len({process.generation for process in serving}) == 1, "all are of the newest code"
-            self.roster.stop(self.now)
+            self.supervisor.stop(self.now)
             self.plan()
             self.settle()
         assert self.status is not None
 
     def settle(self) -> None:
         # Nothing freezes any more, so nobody needs to be watched, which never comes to rest.
-        self.roster.watch.timeout = self.terms.worker_timeout = 0
+        self.supervisor.watch.timeout = self.terms.worker_timeout = 0
         for _ in range(400):
             for number, process in list(self.alive.items()):
                 if process.told_to_end or process.failed:
                     self.die(number)
                 else:
                     self.advance(number)
-            before = self.roster.next_instant(self.now)
+            before = self.supervisor.next_instant(self.now)
             self.plan()
             if self.status is not None:
                 return
             if before is not None and all(process.serving for process in self.alive.values()):
                 self.now = max(self.now, before)
                 self.plan()
-            elif before is None and self.roster.next_instant(self.now) is None:
+            elif before is None and self.supervisor.next_instant(self.now) is None:
                 return
         raise AssertionError("it does not come to rest")
 

@@ -11,10 +11,10 @@ import pytest
 
 from starman.config.settings import Settings
 from starman.process.channel import Channel
-from starman.process.messages import Spent
+from starman.process.messages import Recycle
 from starman.process.scoreboard import Scoreboard
 from starman.process.worker import monitor as module
-from starman.process.worker.monitor import Oversight
+from starman.process.worker.monitor import WorkerMonitor
 
 
 @pytest.fixture
@@ -39,16 +39,16 @@ def said(master: Channel) -> list[object]:
 
 def test_it_writes_who_it_is_and_how_it_goes(pair: tuple[Channel, Channel]) -> None:
     board = Scoreboard.create()
-    oversight = Oversight(pair[1], 3, board.place(1), Settings.of())
-    oversight.tick(1, 2, 3)
+    monitor = WorkerMonitor(pair[1], 3, board.place(1), Settings.of())
+    monitor.tick(1, 2, 3)
     assert board.read(1) is None, "it is still to become ready"
-    oversight.begin()
+    monitor.begin()
     first = board.read(1)
     assert first is not None
     assert (first.pid, first.slot, first.finished, first.draining) == (os.getpid(), 3, 0, False)
     assert first.beat == first.started > 0
-    oversight.draining = True
-    oversight.tick(10, 20, 2)
+    monitor.draining = True
+    monitor.tick(10, 20, 2)
     glance = board.read(1)
     assert glance is not None
     assert (glance.finished, glance.connections, glance.busy, glance.draining) == (10, 20, 2, True)
@@ -58,30 +58,30 @@ def test_it_writes_who_it_is_and_how_it_goes(pair: tuple[Channel, Channel]) -> N
 
 def test_it_writes_how_many_requests_are_in_flight(pair: tuple[Channel, Channel]) -> None:
     board = Scoreboard.create()
-    oversight = Oversight(pair[1], 3, board.place(1), Settings.of())
-    oversight.begin()
+    monitor = WorkerMonitor(pair[1], 3, board.place(1), Settings.of())
+    monitor.begin()
     found = []
     for count in (None, 3, 0):
         if count is not None:
-            oversight.in_flight(count)
+            monitor.in_flight(count)
         glance = board.read(1)
         assert glance is not None
         found.append(glance.in_flight)
     assert found == [None, 3, 0]
-    Oversight(pair[1], 3, None, Settings.of()).in_flight(1)
+    WorkerMonitor(pair[1], 3, None, Settings.of()).in_flight(1)
 
 
 def test_it_says_once_that_it_is_spent_and_not_while_it_drains(pair: tuple[Channel, Channel]) -> None:
-    oversight = Oversight(pair[1], 1, None, Settings.of(max_requests=5))
-    assert oversight.line(0) is None
-    oversight.tick(5, 0, 0)
-    oversight.begin()
-    oversight.tick(4, 0, 0)
+    monitor = WorkerMonitor(pair[1], 1, None, Settings.of(max_requests=5))
+    assert monitor.line(0) is None
+    monitor.tick(5, 0, 0)
+    monitor.begin()
+    monitor.tick(4, 0, 0)
     assert said(pair[0]) == []
-    oversight.tick(5, 0, 0)
-    oversight.tick(6, 0, 0)
-    assert said(pair[0]) == [Spent("it has served 5 requests (max_requests)")]
-    late = Oversight(pair[1], 1, None, Settings.of(max_requests=5))
+    monitor.tick(5, 0, 0)
+    monitor.tick(6, 0, 0)
+    assert said(pair[0]) == [Recycle("it has served 5 requests (max_requests)")]
+    late = WorkerMonitor(pair[1], 1, None, Settings.of(max_requests=5))
     late.begin()
     late.draining = True
     late.tick(5, 0, 0)
@@ -89,64 +89,64 @@ def test_it_says_once_that_it_is_spent_and_not_while_it_drains(pair: tuple[Chann
 
 
 def test_what_could_not_be_said_is_said_again(pair: tuple[Channel, Channel]) -> None:
-    oversight = Oversight(pair[1], 1, None, Settings.of(max_requests=5))
-    oversight.begin()
-    while pair[1].send(Spent("x" * 4000)):
+    monitor = WorkerMonitor(pair[1], 1, None, Settings.of(max_requests=5))
+    monitor.begin()
+    while pair[1].send(Recycle("x" * 4000)):
         pass
-    oversight.tick(5, 0, 0)
+    monitor.tick(5, 0, 0)
     said(pair[0])
-    oversight.tick(7, 0, 0)
-    assert said(pair[0]) == [Spent("it has served 7 requests (max_requests)")]
+    monitor.tick(7, 0, 0)
+    assert said(pair[0]) == [Recycle("it has served 7 requests (max_requests)")]
 
 
 def test_memory_is_measured_only_when_it_is_bounded(pair: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "used_bytes", lambda: 3 << 20)
 
-    async def weigh(oversight: Oversight) -> None:
-        task = asyncio.ensure_future(oversight.weigh())
-        while not (task.done() or oversight._memory_bytes):
+    async def weigh(monitor: WorkerMonitor) -> None:
+        task = asyncio.ensure_future(monitor.weigh())
+        while not (task.done() or monitor._memory_bytes):
             await asyncio.sleep(0.001)
         task.cancel()
 
-    free = Oversight(pair[1], 1, None, Settings.of())
+    free = WorkerMonitor(pair[1], 1, None, Settings.of())
     asyncio.run(weigh(free))
     assert free._memory_bytes == 0
-    bound = Oversight(pair[1], 1, None, Settings.of(max_worker_memory="2M"))
+    bound = WorkerMonitor(pair[1], 1, None, Settings.of(max_worker_memory="2M"))
     bound.begin()
     asyncio.run(weigh(bound))
     bound.tick(0, 0, 0)
-    assert said(pair[0]) == [Spent("it holds 3.0 MiB (max_worker_memory)")]
+    assert said(pair[0]) == [Recycle("it holds 3.0 MiB (max_worker_memory)")]
 
 
 def test_a_worker_without_work_gives_memory_back_once(pair: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
     monkeypatch.setattr(module, "give_back_free_pages", lambda: given.append(1))
-    oversight = Oversight(pair[1], 1, None, Settings({}))
+    monitor = WorkerMonitor(pair[1], 1, None, Settings({}))
     for _ in range(100):
-        oversight.tick(0, 1, 1)  # one request runs
+        monitor.tick(0, 1, 1)  # one request runs
     assert not given
     for _ in range(100):
-        oversight.tick(1, 1, 0)
+        monitor.tick(1, 1, 0)
     assert len(given) == 1
     for finished in range(100):
-        oversight.tick(finished + 2, 1, 0)
+        monitor.tick(finished + 2, 1, 0)
     assert len(given) == 1
     for _ in range(100):
-        oversight.tick(101, 0, 0)
+        monitor.tick(101, 0, 0)
     assert len(given) == 2
 
 
 def test_signals_that_the_worker_needs_do_not_stay_blocked(
     pair: tuple[Channel, Channel], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    oversight = Oversight(pair[1], 1, None, Settings.of())
+    monitor = WorkerMonitor(pair[1], 1, None, Settings.of())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1})
     try:
-        oversight.tick(0, 0, 0)
+        monitor.tick(0, 0, 0)
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         assert not blocked & {signal.SIGTERM, signal.SIGQUIT}
         assert signal.SIGUSR1 in blocked, "a thread of the application may wait for it"
-        oversight.tick(0, 0, 0)
+        monitor.tick(0, 0, 0)
         assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

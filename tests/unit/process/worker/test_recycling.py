@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from starman.config.settings import Settings
-from starman.process.worker.recycling import LIFETIME_SPREAD, Wear, used_bytes
+from starman.process.worker.recycling import LIFETIME_SPREAD, Recycling, used_bytes
 from tests.unit.process.forked import run_forked
 
 MIB = 1 << 20
 
 
-def wear(chance: float = 0.0, **settings: object) -> Wear:
-    return Wear(Settings.of(**settings), 1000.0, lambda: chance)
+def recycling(chance: float = 0.0, **settings: object) -> Recycling:
+    return Recycling(Settings.of(**settings), 1000.0, lambda: chance)
 
 
 def peak() -> int:
@@ -25,30 +25,30 @@ def peak() -> int:
 
 
 def test_without_bounds_nothing_wears() -> None:
-    assert wear().reason(10**9, 10.0**9, 10**15) is None
+    assert recycling().reason(10**9, 10.0**9, 10**15) is None
 
 
 @pytest.mark.parametrize(("jitter", "chance", "bound"), [(0, 1.0, 100), (50, 0.0, 100), (50, 0.5, 125), (50, 1.0, 150)])
 def test_requests(jitter: int, chance: float, bound: int) -> None:
-    worn = wear(chance, max_requests=100, max_requests_jitter=jitter)
+    worn = recycling(chance, max_requests=100, max_requests_jitter=jitter)
     assert worn.reason(bound - 1, 1000.0) is None
     assert worn.reason(bound, 1000.0) == f"it has served {bound} requests (max_requests)"
 
 
 def test_a_jitter_alone_is_no_bound() -> None:
-    assert wear(1.0, max_requests_jitter=50).reason(10**9, 1000.0) is None
+    assert recycling(1.0, max_requests_jitter=50).reason(10**9, 1000.0) is None
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
 def test_age(chance: float) -> None:
-    worn = wear(chance, max_worker_lifetime=3600)
+    worn = recycling(chance, max_worker_lifetime=3600)
     until = 1000.0 + 3600 * (1 - LIFETIME_SPREAD * chance)
     assert worn.reason(0, until - 0.01) is None
     assert worn.reason(0, until) == "it is near the age of 3600 s (max_worker_lifetime)"
 
 
 def test_memory() -> None:
-    worn = wear(max_worker_memory="64M")
+    worn = recycling(max_worker_memory="64M")
     assert worn.reason(0, 1000.0, 64 * MIB - 1) is None
     assert worn.reason(0, 1000.0, 65 * MIB) == "it holds 65.0 MiB (max_worker_memory)"
 

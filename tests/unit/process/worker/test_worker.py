@@ -16,10 +16,10 @@ from starman.process.forking import take_signals
 from starman.process.host.listeners import Listener, open_listeners
 from starman.process.messages import Draining, Failed, Message, Ready, Spawned
 from starman.process.scoreboard import Place, Scoreboard
-from starman.process.spec import Blueprint, Program
+from starman.process.spec import Program, WorkerSpec
 from starman.process.worker import worker as module
 from starman.process.worker.belongings import Belongings
-from starman.process.worker.monitor import Oversight
+from starman.process.worker.monitor import WorkerMonitor
 from starman.process.worker.worker import run_worker
 from tests.unit.process.forked import run_forked
 
@@ -73,9 +73,9 @@ def in_loop(
             ours, theirs = Channel.pair()
             listeners = open_listeners([parse_address("127.0.0.1:0")], Settings.of())
             service = FakeService()
-            oversight = Oversight(theirs, 1, place, Settings.of())
-            blueprint = Blueprint(Settings.of(), listeners, Program(lambda _: None))  # type: ignore[arg-type, return-value]
-            lifetime = module._Lifetime(theirs, service, Belongings(listeners, theirs), oversight, blueprint)
+            monitor = WorkerMonitor(theirs, 1, place, Settings.of())
+            spec = WorkerSpec(Settings.of(), listeners, Program(lambda _: None))  # type: ignore[arg-type, return-value]
+            lifetime = module._Lifetime(theirs, service, Belongings(listeners, theirs), monitor, spec)
             running = asyncio.ensure_future(lifetime.run())
             await asyncio.sleep(0)
             await scenario(service, ours, listeners)
@@ -174,13 +174,13 @@ def spoken_by_worker(load: Callable[[], Any], *, fails: bool = False) -> tuple[l
         return service
 
     ours, theirs = Channel.pair()
-    blueprint = Blueprint(Settings.of(disable_proctitle=True), [], Program(lambda _: load()), lambda: make_service)
-    blueprint.scoreboard = board = Scoreboard.create()
+    spec = WorkerSpec(Settings.of(disable_proctitle=True), [], Program(lambda _: load()), lambda: make_service)
+    spec.scoreboard = board = Scoreboard.create()
     pid = os.fork()
     if pid == 0:
         try:
             ours.close()
-            run_worker(theirs, 1, board.place(1, board.fd), blueprint, None)
+            run_worker(theirs, 1, board.place(1, board.fd), spec, None)
         finally:
             os._exit(99)
     theirs.close()

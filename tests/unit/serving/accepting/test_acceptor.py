@@ -58,7 +58,7 @@ def crowded_acceptor(
 ) -> Acceptor:
     """Its requests wait long for a thread, and so do its siblings'; unless told otherwise. `own`: how many connections it has."""
     pool = SimpleNamespace(longest_wait=lambda now: wait, welcome=lambda: None)
-    shared = SimpleNamespace(
+    context = SimpleNamespace(
         pool=pool,
         connections=set(range(own)),
         doomed=False,
@@ -68,7 +68,7 @@ def crowded_acceptor(
         shortages=ShortageLog(),
     )
     siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: fewest, alone=lambda: False)
-    made = Acceptor(cast("Any", shared), threads=1, multiprocess=True, tls=cast("Any", "tls"), siblings=cast("Any", siblings))
+    made = Acceptor(cast("Any", context), threads=1, multiprocess=True, tls=cast("Any", "tls"), siblings=cast("Any", siblings))
     made._watch = cast("Any", watch)
     made._listeners[NUMBER] = cast("Any", (listener, None))
     return made
@@ -116,7 +116,7 @@ def test_a_listener_without_a_descriptor_for_it_has_its_pause_whoever_looks_agai
         acceptor._accept_in_turn(NUMBER)
         assert watch.lines == set()
         assert listener.tries == 1
-        acceptor._shared.shortages.close()
+        acceptor._context.shortages.close()
         assert capfd.readouterr().err.count("Too many open files") == 1
         acceptor._review.cancel()
 
@@ -261,8 +261,8 @@ def test_an_error_that_comes_back_has_the_process_replaced(number: int, where: s
                 acceptor._give_up(module._NO_WAIT, OSError(number, os.strerror(number)))
         assert len(given_up) == 1
         assert os.strerror(number) in given_up[0]
-        assert acceptor._shared.doomed
-        assert acceptor._shared.draining
+        assert acceptor._context.doomed
+        assert acceptor._context.draining
         assert acceptor._pending == 0
 
     asyncio.run(main())
@@ -278,7 +278,7 @@ def test_a_client_that_has_gone_again_is_no_reason(capfd: pytest.CaptureFixture[
             with socket.socket() as sock:
                 acceptor._pending += 1
                 acceptor._go_on(fail(number), sock)
-        assert not acceptor._shared.doomed
+        assert not acceptor._context.doomed
 
     asyncio.run(main())
     assert capfd.readouterr().err == ""
@@ -292,7 +292,7 @@ def test_without_others_it_is_said_once_in_a_while(capfd: pytest.CaptureFixture[
         acceptor._siblings = None
         for _ in range(3):
             acceptor._give_up(module._NO_WAIT, OSError(errno.EBADF, os.strerror(errno.EBADF)))
-        assert not acceptor._shared.doomed
+        assert not acceptor._context.doomed
 
     asyncio.run(main())
     assert capfd.readouterr().err.count("this server cannot go on, and should be restarted: it cannot wait for connections") == 1

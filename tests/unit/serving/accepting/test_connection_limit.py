@@ -14,7 +14,7 @@ import pytest
 from starman.config.kinds import AUTO
 from starman.serving.accepting import connection_limit as module
 from starman.serving.accepting.connection_limit import ConnectionLimit
-from starman.serving.sending.thread_socket import Outlet
+from starman.serving.sending.thread_socket import ThreadSocket
 from starman.serving.shortage import ShortageLog
 from tests.functional.support.wire import encode_request
 from tests.unit.serving.running import Running
@@ -22,8 +22,8 @@ from tests.unit.serving.running import Running
 
 def limit(monkeypatch: pytest.MonkeyPatch, soft: int, most: int, count: int = 0) -> ConnectionLimit:
     monkeypatch.setattr(module.resource, "getrlimit", lambda which: (soft, soft))
-    shared = SimpleNamespace(connections=set(range(count)), shortages=ShortageLog())
-    return ConnectionLimit(cast("Any", shared), most)
+    context = SimpleNamespace(connections=set(range(count)), shortages=ShortageLog())
+    return ConnectionLimit(cast("Any", context), most)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_an_application_that_uses_all_descriptors_leaves_some_connections(
     assert not few.is_reached(0)
     assert not few.is_reached(12)
     assert few.is_reached(13)
-    few._shared.shortages.close()
+    few._context.shortages.close()
     assert "the application uses so many descriptors that at most 16 connections are accepted" in capfd.readouterr().err
 
 
@@ -67,18 +67,18 @@ def test_an_application_that_uses_all_descriptors_leaves_some_connections(
 def test_without_a_descriptor_for_its_duplicate_a_request_is_answered_by_the_loop(
     size: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    real = Outlet.open
+    real = ThreadSocket.open
 
-    def none_is_left(outlet: Outlet, fd: int) -> None:
+    def none_is_left(thread_socket: ThreadSocket, fd: int) -> None:
         if fd >= 0:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        real(outlet, fd)
+        real(thread_socket, fd)
 
     def application(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
         return [b"x" * size]
 
-    monkeypatch.setattr(Outlet, "open", none_is_left)
+    monkeypatch.setattr(ThreadSocket, "open", none_is_left)
     with Running(application) as running, running.client() as client:
         client.send(encode_request("GET", "/") * 3)
         assert [response.body for response in client.read_many(["GET"] * 3)] == [b"x" * size] * 3
@@ -106,10 +106,10 @@ def test_a_search_keeps_no_connection_in_memory_for_long(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "_REST_BETWEEN_LOOKS", 0)
     full = limit(monkeypatch, 1024, 3)
     clients = [Idle(since) for since in (2.0, 1.0, 3.0)]
-    full._shared.connections.update(clients)  # type: ignore[attr-defined]
+    full._context.connections.update(clients)  # type: ignore[attr-defined]
     assert full.close_one()
     found = list(map(weakref.ref, clients))
-    full._shared.connections.clear()  # type: ignore[attr-defined]
+    full._context.connections.clear()  # type: ignore[attr-defined]
     clients.clear()
     assert any(ref() is not None for ref in found)
     full.tick()

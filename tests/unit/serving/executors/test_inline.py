@@ -391,7 +391,7 @@ def test_no_connection_is_given_away() -> None:
         assert client.get("/next").body == b"/next"
 
 
-class Overseer:
+class Monitor:
     """Notes the line of the one that runs, and what the loop tells of itself."""
 
     def __init__(self) -> None:
@@ -428,19 +428,19 @@ class Overseer:
 
 
 def test_what_runs_is_noted_piece_by_piece_and_counted_once() -> None:
-    overseer = Overseer()
-    with frugal(Application(), overseer=overseer) as running, running.client(SMALL) as client:
+    monitor = Monitor()
+    with frugal(Application(), monitor=monitor) as running, running.client(SMALL) as client:
         for _ in range(2):
             client.send(encode_request("GET", "/stream/60"))
             assert client.read().body == stream(60)
-        del overseer.finished[:]
-        while not overseer.finished:
+        del monitor.finished[:]
+        while not monitor.finished:
             time.sleep(0.01)
-        assert overseer.finished[0] == 2
-    assert len(overseer.lines) > 10
-    assert {line for _, _, line in overseer.lines} == {b"GET /stream/60"}
+        assert monitor.finished[0] == 2
+    assert len(monitor.lines) > 10
+    assert {line for _, _, line in monitor.lines} == {b"GET /stream/60"}
     # Each has waited since the one before it, at the longest.
-    assert all(since >= before for (before, _, _), (_, since, _) in itertools.pairwise(overseer.lines))
+    assert all(since >= before for (before, _, _), (_, since, _) in itertools.pairwise(monitor.lines))
 
 
 def test_a_log_that_nobody_reads_does_not_stop_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

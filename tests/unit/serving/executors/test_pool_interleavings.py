@@ -1,6 +1,6 @@
-"""serving.executors.pool and outbox, as a model: every order in which the steps of the loop and of two threads can follow.
+"""serving.executors.pool and corking, as a model: every order in which the steps of the loop and of two threads can follow.
 
-A step is what the interpreter may not interrupt, and what others can see: one look at, or one change of, something shared. Each
+A step is what the interpreter may not interrupt, and what others can see: one look at, or one change of, something context. Each
 step of the model names the line of the code that it stands for; whoever changes the order of lines there changes it here. Time is
 left out: a slice of a park may end at any moment, POOL may be over at any moment, and a request may arrive at any moment.
 
@@ -27,7 +27,7 @@ MOST_FOR_ARRIVALS = 2
 
 # What an exchange does, by its letter.
 RETURNS = "r"
-BLOCKS = "b"  # until all others are finished and answered: so one thread has to be left for them, and somebody empty the outbox
+BLOCKS = "b"  # until all others are finished and answered: so one thread has to be left for them, and somebody empty the corking
 POSTS = "p"  # and waits until the loop has called what it posted, as a thread that streams does
 CHAINS = "c"  # gives the next exchange of its connection, which is an "r"
 GATHERS = "g"  # holds a block back, then blocks until somebody has written it
@@ -115,7 +115,7 @@ class Model:
         early = self.mistake is Mistake.LOOKS_BEFORE_IT_LIES_DOWN
         match thread.at:
             # _work
-            case "ask":  # if self._asked: self._sleep(sleeper)
+            case "ask":  # if self._asked: self._sleep(idle_thread)
                 yield goes("look" if early else "lie down", "take") if state.asked else goes("take", "")
             case "take":  # exchange = queue.popleft()
                 if state.queue:
@@ -125,12 +125,12 @@ class Model:
             case "empty":  # if self._stopped …
                 if state.stopped:
                     yield goes("ended" if self.mistake is Mistake.ENDS_WITHOUT_ANOTHER_LOOK else "look again", "")
-                else:  # self._sleep(sleeper); continue
+                else:  # self._sleep(idle_thread); continue
                     yield goes("look" if early else "lie down", "ask")
             case "look again":  # … and not queue: return
                 yield goes("lie down", "ask") if state.queue else goes("ended")
             # _sleep
-            case "lie down":  # self._idle.append(sleeper)
+            case "lie down":  # self._idle.append(idle_thread)
                 yield goes("look at stopped" if early else "look", idle=(*state.idle, number))
             case "look":  # if (self._queue …
                 if early:
@@ -141,12 +141,12 @@ class Model:
                 yield goes("look at stopped" if state.asked else "get up")
             case "look at stopped":  # … or self._stopped
                 yield goes("get up" if state.stopped else "unpark")
-            case "get up":  # self._idle.remove(sleeper), or ValueError
+            case "get up":  # self._idle.remove(idle_thread), or ValueError
                 if number in state.idle:
                     yield goes(thread.then, "", idle=tuple(other for other in state.idle if other != number))
                 else:
                     yield goes("bell")
-            case "bell":  # sleeper.bell.acquire()
+            case "bell":  # idle_thread.bell.acquire()
                 if thread.rung:
                     yield goes(thread.then, "", rung=False)
             # _unpark; a poster waits afterwards, all others lie down
@@ -176,19 +176,19 @@ class Model:
                     yield goes("watch")
                 else:
                     yield goes("finished", unfinished=state.unfinished - 1)
-            case "watch":  # … and self.outbox.watch()): if not self.watched: self.watched = True
+            case "watch":  # … and self.corking.watch()): if not self.watched: self.watched = True
                 yield goes("gather") if state.watched else goes("post the look", watched=True)
             case "post the look":  # self._loop.call_soon_threadsafe(self._look_later)
                 yield goes("gather", ready=(*state.ready, "look later"))
             # … then gathered
-            case "gather":  # self.outbox.writers.append(writer)
+            case "gather":  # self.corking.writers.append(writer)
                 done = self.mistake is Mistake.GATHERS_WITHOUT_ANOTHER_LOOK
                 yield goes("wait for the loop" if done else "look behind", held=True)
             case "look behind":  # if not (self._parked …
                 yield goes("wait for the loop" if state.parked else "look at watched")
-            case "look at watched":  # … or self.outbox.watched)
+            case "look at watched":  # … or self.corking.watched)
                 yield goes("wait for the loop" if state.watched else "write it")
-            case "write it":  # self.outbox.flush()
+            case "write it":  # self.corking.flush()
                 yield goes("wait for the loop", held=False)
             case "wait for the loop":  # the next block, or the close() of a response, may take as long as it likes
                 if not state.held or thread.exchange not in (GATHERS, CLOSES):
@@ -204,16 +204,16 @@ class Model:
             case "wait for the call":
                 if state.called:
                     yield goes("finished", called=state.called - 1, unfinished=state.unfinished - 1)
-            case "finished":  # self.finished += 1; if self.outbox.writers
+            case "finished":  # self.finished += 1; if self.corking.writers
                 yield goes("settle" if state.held else "go on", progress=True)
             # _settle
             case "settle":  # goes_on = self._parked …
-                yield goes("settle if none follows" if state.parked else "empty the outbox")
+                yield goes("settle if none follows" if state.parked else "empty the corking")
             case "settle if none follows":  # … and (following is not None or self._queue) and not self._asked
-                yield goes("empty the outbox")  # time.monotonic() >= self.outbox.until
+                yield goes("empty the corking")  # time.monotonic() >= self.corking.until
                 if (state.queue or thread.exchange == CHAINS) and not state.asked:
                     yield goes("go on")
-            case "empty the outbox":  # self.outbox.flush()
+            case "empty the corking":  # self.corking.flush()
                 yield goes("go on", held=False)
             case "go on":
                 if thread.exchange == CHAINS:
@@ -247,7 +247,7 @@ class Model:
                             yield to(ready=ready, at="turn")
                 if self.stops and not state.coming and not state.stopped:
                     yield to(at="wake all") if mistake is Mistake.STOPS_AFTER_IT_WAKES else to(at="wake all", stopped=True)
-            # Outbox._look
+            # Corking._look
             case "take back the watch":  # self.watched = False
                 early = mistake is Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH
                 yield to(at="loop" if early else "look for blocks", watched=False)
@@ -295,7 +295,7 @@ class Model:
             case "count":  # for _ in range(len(self._queue))
                 count = len(state.queue)
                 yield to(at="wake", to_wake=count)
-            case "wake" | "wake all":  # _wake: self._idle.pop(), sleeper.bell.release(); none is left: IndexError
+            case "wake" | "wake all":  # _wake: self._idle.pop(), idle_thread.bell.release(); none is left: IndexError
                 if state.idle and (state.at == "wake all" or state.to_wake):
                     yield to(idle=state.idle[:-1], threads=rung(state), to_wake=max(state.to_wake - 1, 0))
                 elif state.at == "wake all" and not state.stopped:
@@ -314,7 +314,7 @@ class Model:
                     yield to(at="park ends")
                 else:
                     yield to(at="no park", parked=False)
-            case "no park":  # self.outbox.flush()
+            case "no park":  # self.corking.flush()
                 yield to(at="loop", held=state.held and mistake is Mistake.FORGETS_THE_OUTBOX_WITHOUT_A_PARK)
             case "parked":  # while not (blocked or self._posted …
                 if state.posted:
@@ -324,14 +324,14 @@ class Model:
             case "gate":  # … or self._gate.acquire(timeout=SLICE))
                 if state.gate:
                     yield to(at="park ends", gate=False)
-                elif state.progress:  # after_slice: WAIT or ASK; self.outbox.flush()
+                elif state.progress:  # after_slice: WAIT or ASK; self.corking.flush()
                     yield to(at="parked", progress=False, held=False)
                     yield to(at="parked", progress=False, held=False, asked=True)
                 else:  # after_slice: OPEN
                     yield to(at="park ends", blocked=True, pool_mode=True)
             case "park ends":  # self._parked = False
                 yield to(at="park over", parked=False)
-            case "park over":  # self.outbox.flush()
+            case "park over":  # self.corking.flush()
                 early = mistake is Mistake.LOOKS_BEFORE_IT_STOPS_ASKING
                 forgets = mistake is Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK
                 yield to(at="look at the queue" if early else "stop asking", held=state.held and forgets)

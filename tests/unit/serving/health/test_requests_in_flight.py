@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from starman.serving.sending.writer_state import RETURNED, Turn
+from starman.serving.sending.writer_state import RETURNED, WriterState
 from tests.functional.support.harness import wait_until
 from tests.functional.support.wire import encode_request
 from tests.unit.serving.running import SECONDS, Running, reset
@@ -30,12 +30,12 @@ def connections_of(running: Running) -> int:
     return seen_by_loop(running, lambda: len(running.service._running[1].connections))  # type: ignore[index]
 
 
-def turn_of(running: Running) -> Turn:
+def turn_of(running: Running) -> WriterState:
     """The turn of the only connection."""
 
-    def look() -> Turn:
+    def look() -> WriterState:
         (client,) = running.service._running[1].connections  # type: ignore[index]
-        turn: Turn = client._writer.turn  # type: ignore[attr-defined]
+        turn: WriterState = client._writer.turn  # type: ignore[attr-defined]
         return turn
 
     return seen_by_loop(running, look)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from starman.proto.events import RequestHead
-from starman.serving.context import Shared
+from starman.serving.context import ServiceContext
 from starman.serving.health.stuck_threads import QUIET_SECONDS, STUCK_SECONDS, StuckWatch
 
 Capture = pytest.CaptureFixture[str]
@@ -27,7 +27,7 @@ class Worker:
         )
         connections = SimpleNamespace(awake=lambda: [SimpleNamespace(_writer=writer) for writer in (running, queued)])
         self.pool = SimpleNamespace(finished=0, awake=2, longest_wait=self.longest_wait, _queue=deque([queued._exchange]))
-        self.shared = cast("Shared", SimpleNamespace(pool=self.pool, connections=connections, lost=[gone]))
+        self.context = cast("ServiceContext", SimpleNamespace(pool=self.pool, connections=connections, lost=[gone]))
         self.watch = StuckWatch(self.now)
 
     @staticmethod
@@ -40,7 +40,7 @@ class Worker:
     def pass_seconds(self, seconds: float) -> None:
         for _ in range(round(2 * seconds)):
             self.now += 0.5
-            self.watch.look(self.shared, self.now)
+            self.watch.look(self.context, self.now)
 
 
 def test_it_names_what_runs_and_not_what_waits(capfd: Capture) -> None:

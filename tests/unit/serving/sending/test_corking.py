@@ -1,4 +1,4 @@
-"""serving.sending.corking and outlet: responses that are held back while other requests wait, and are never held for long."""
+"""serving.sending.corking and thread_socket: responses that are held back while other requests wait, never for long."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 
 from starman.serving.executors import inline as inline_module
 from starman.serving.sending import pace as pace_module
-from starman.serving.sending import thread_socket as outlet_module
-from starman.serving.sending.corking import LARGEST, LONGEST, MOST, Outbox
+from starman.serving.sending import thread_socket as thread_socket_module
+from starman.serving.sending.corking import LARGEST, LONGEST, MOST, Corking
 from starman.serving.sending.spool import SpoolLimits
 from starman.serving.sending.writer import Writer
-from starman.serving.sending.writer_state import Turn
+from starman.serving.sending.writer_state import WriterState
 from tests.functional.support.harness import wait_until
 from tests.functional.support.wire import Client, encode_request
 from tests.unit.serving.fakes import Bridge, FakeExchange, bridge
@@ -43,7 +43,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
             made.append(b"".join(pieces))
             return os.writev(fd, pieces)
 
-    monkeypatch.setattr(outlet_module, "os", Watched)
+    monkeypatch.setattr(thread_socket_module, "os", Watched)
     return made
 
 
@@ -63,7 +63,7 @@ def held_back(b: Bridge, *responses: bytes) -> Any:
 def test_pipelined_responses_leave_in_one_write(writes: list[bytes]) -> None:
     with bridge() as b:
         b.writer.release(held_back(b, b"one ", b"two ", b"three"), True)
-        assert (b.writer.turn, writes) == (Turn.FREE, [])
+        assert (b.writer.turn, writes) == (WriterState.FREE, [])
         b.writer.flush()
         b.writer.flush()
         assert (b.client.recv(100), writes) == (b"one two three", [b"one two three"])
@@ -120,10 +120,10 @@ def test_what_does_not_fit_is_written_by_the_loop(persistent: bool) -> None:
         response = os.urandom(MOST)
         b.writer.release(held_back(b, response), persistent)
         b.writer.flush()
-        assert b.writer.turn is Turn.RETURNED
+        assert b.writer.turn is WriterState.RETURNED
         assert read_all(b, len(response)) == response
         b.loop.run_all()
-        assert b.writer.turn is (Turn.FREE if persistent else Turn.DEAD)
+        assert b.writer.turn is (WriterState.FREE if persistent else WriterState.DEAD)
 
 
 def test_what_does_not_fit_comes_before_the_response_that_is_being_made() -> None:
@@ -133,13 +133,13 @@ def test_what_does_not_fit_comes_before_the_response_that_is_being_made() -> Non
         b.offer()
         exchange = b.writer.release(exchange, True)
         b.writer.flush()
-        assert b.writer.turn is Turn.SPOOLING
+        assert b.writer.turn is WriterState.SPOOLING
         rest = b.writer.send(exchange, b"and ", b"more")
         assert rest == b"and more"
         b.writer.hand_over(exchange, rest, last=True)
         assert read_all(b, len(response) + 8) == response + b"and more"
         assert b.writer.release(exchange, True) is None
-        assert b.writer.turn is Turn.FREE
+        assert b.writer.turn is WriterState.FREE
 
 
 def read_all(b: Bridge, count: int) -> bytes:
@@ -157,11 +157,11 @@ def read_all(b: Bridge, count: int) -> bytes:
 def test_a_connection_ends_when_its_last_response_is_written() -> None:
     with bridge() as b:
         b.writer.release(held_back(b, b"held"), False)
-        assert b.writer.turn is Turn.RETURNED
+        assert b.writer.turn is WriterState.RETURNED
         assert b.connection.drained() is None  # as after the loop's own 100 Continue
-        assert (b.writer.turn, b.connection.turns) == (Turn.RETURNED, 0)
+        assert (b.writer.turn, b.connection.turns) == (WriterState.RETURNED, 0)
         b.writer.flush()
-        assert b.writer.turn is Turn.ENDING
+        assert b.writer.turn is WriterState.ENDING
         b.loop.run_all()
         assert b.connection.turns == 1
         assert b.client.recv(100) == b"held"
@@ -173,7 +173,7 @@ def test_a_client_that_is_gone_is_cut(persistent: bool) -> None:
         b.writer.release(held_back(b, b"held"), persistent)
         b.client.close()
         b.writer.flush()
-        assert b.writer.turn is Turn.DEAD
+        assert b.writer.turn is WriterState.DEAD
         b.loop.run_all()
         assert b.connection.write_failures == 1
         b.writer.flush()
@@ -202,24 +202,24 @@ def test_only_a_running_exchange_with_a_descriptor_has_its_response_held() -> No
         assert b.writer.hold(fake, b"not held") == 0
 
 
-def test_the_outbox_is_emptied_in_order_and_once(writes: list[bytes]) -> None:
+def test_the_corking_is_emptied_in_order_and_once(writes: list[bytes]) -> None:
     one, two = Bridge(), Bridge()
-    outbox = Outbox(one.loop)  # type: ignore[arg-type]
+    corking = Corking(one.loop)  # type: ignore[arg-type]
     try:
         for b, response in ((one, b"1"), (two, b"2"), (one, b"3")):
             exchange = b.offer()
             b.writer.hold(exchange, response)
             b.writer.release(exchange, True)
-            outbox.writers.append(b.writer)
-        outbox.flush()
-        assert (writes, list(outbox.writers)) == ([b"13", b"2"], [])
+            corking.writers.append(b.writer)
+        corking.flush()
+        assert (writes, list(corking.writers)) == ([b"13", b"2"], [])
     finally:
         one.close()
         two.close()
 
 
 class Timers:
-    """A loop as far as an outbox knows it. posted: what it is to call; timers: what later, and in how many seconds."""
+    """A loop as far as an corking knows it. posted: what it is to call; timers: what later, and in how many seconds."""
 
     def __init__(self) -> None:
         self.posted: list[Callable[[], None]] = []
@@ -246,22 +246,22 @@ def test_the_loop_is_woken_once_and_then_looks_by_a_timer() -> None:
     # Posted, the look itself ran before there was anything, and was asked for again with each few blocks: a long response of
     # 64 kB each had 0.75 of the rate of one that was not gathered at all.
     loop, writer = Timers(), Flushed()
-    outbox = Outbox(loop)  # type: ignore[arg-type]
+    corking = Corking(loop)  # type: ignore[arg-type]
     for _ in range(3):
-        assert outbox.watch()
+        assert corking.watch()
     assert len(loop.posted) == 1
     loop.posted.pop()()
-    assert outbox.watched, "and whoever adds something now need not write it"
+    assert corking.watched, "and whoever adds something now need not write it"
     for found in (True, True, False):
         if found:
-            outbox.writers.append(writer)  # type: ignore[arg-type]
+            corking.writers.append(writer)  # type: ignore[arg-type]
         [(seconds, look)] = loop.timers
         assert seconds == LONGEST
         loop.timers.clear()
         look()
-        assert outbox.watched is found
+        assert corking.watched is found
     assert (writer.flushes, loop.posted, loop.timers) == (2, [], [])
-    assert outbox.watch()
+    assert corking.watch()
     assert len(loop.posted) == 1
 
 
@@ -481,7 +481,7 @@ def test_without_threads_nothing_is_held_back_for_a_while_behind_a_slow_request(
 
 
 def test_a_response_that_is_held_back_as_a_park_ends_does_not_wait_for_its_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread has seen the park; it ends, and the outbox is empty yet; only then does the thread add its response."""
+    """The thread has seen the park; it ends, and the corking is empty yet; only then does the thread add its response."""
     go_on, races = threading.Event(), threading.Event()
     hold = Writer.hold
 
@@ -496,8 +496,8 @@ def test_a_response_that_is_held_back_as_a_park_ends_does_not_wait_for_its_close
     def late(self: Writer, exchange: Any, data: bytes) -> int:
         held = hold(self, exchange, data)
         if held and data.endswith(b"first"):
-            assert wait_until(lambda: not exchange._shared.pool._parked, SECONDS)
-            time.sleep(0.05)  # the loop empties the outbox
+            assert wait_until(lambda: not exchange._context.pool._parked, SECONDS)
+            time.sleep(0.05)  # the loop empties the corking
             races.set()
         return held
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from starman.serving.dates import RATE_GRACE
-from starman.serving.sending.file_range import FileRest
+from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.response_memory import UNLIMITED, ResponseMemory
-from starman.serving.sending.send_queue import Remainder
+from starman.serving.sending.send_queue import SendQueue
 
 TIMEOUT = 60.0
 RATE = 500
@@ -46,7 +46,7 @@ class FakeHandler:
     def __init__(self) -> None:
         self.complete = True
 
-    def remainder_written(self, taken: int) -> bool:
+    def send_queue_written(self, taken: int) -> bool:
         return self.complete
 
     def cut(self) -> None:
@@ -69,28 +69,30 @@ class FakeLoop:
 
 
 class Sending:
-    """A remainder, what it writes to, and whom it tells."""
+    """A send_queue, what it writes to, and whom it tells."""
 
     def __init__(self, memory: ResponseMemory = UNLIMITED) -> None:
         self.transport, self.handler = FakeTransport(), FakeHandler()
         self.loop = FakeLoop()
-        writer = SimpleNamespace(outlet=SimpleNamespace(fd=-1))
+        writer = SimpleNamespace(thread_socket=SimpleNamespace(fd=-1))
         self.writer = writer
-        self.remainder = Remainder(self.handler, cast("Any", self.loop), cast("Any", self.transport), cast("Any", writer), memory)
+        self.send_queue = SendQueue(
+            self.handler, cast("Any", self.loop), cast("Any", self.transport), cast("Any", writer), memory
+        )
 
     def take(self, count: int) -> None:
         """The client takes so many bytes."""
         self.transport.waiting -= count
         if not self.transport.waiting:
-            self.remainder.on_room()
+            self.send_queue.on_room()
 
     def is_slow(self, now: float) -> bool:
-        return self.remainder.is_slow(now, timeout=TIMEOUT, rate=RATE)
+        return self.send_queue.is_slow(now, timeout=TIMEOUT, rate=RATE)
 
 
 def test_a_client_is_measured_from_the_first_look() -> None:
     sending = Sending()
-    sending.remainder.take(memoryview(bytes(100_000)))
+    sending.send_queue.take(memoryview(bytes(100_000)))
     assert not sending.is_slow(1000.0)
     assert not sending.is_slow(1000.0 + TIMEOUT / 10)
     assert sending.is_slow(1000.0 + TIMEOUT)
@@ -98,7 +100,7 @@ def test_a_client_is_measured_from_the_first_look() -> None:
 
 def test_one_that_takes_a_little_is_slow_after_its_grace() -> None:
     sending = Sending()
-    sending.remainder.take(memoryview(bytes(100_000)))
+    sending.send_queue.take(memoryview(bytes(100_000)))
     assert not sending.is_slow(1000.0)
     sending.take(RATE)
     assert not sending.is_slow(1000.0 + RATE_GRACE + 1.0)
@@ -110,11 +112,11 @@ def test_what_a_client_took_long_ago_is_no_measure_of_the_next_response(complete
     """The thread has handed it over, and a tick comes before the loop has taken it over."""
     sending = Sending()
     sending.handler.complete = complete
-    sending.remainder.take(memoryview(bytes(100_000)))
+    sending.send_queue.take(memoryview(bytes(100_000)))
     assert not sending.is_slow(1000.0)
     sending.take(100_000)
     assert not sending.is_slow(2000.0)
-    sending.remainder.take(memoryview(bytes(100_000)))
+    sending.send_queue.take(memoryview(bytes(100_000)))
     assert not sending.is_slow(2000.5)
     assert sending.is_slow(2000.0 + TIMEOUT)
 
@@ -123,12 +125,12 @@ def test_the_memory_of_what_a_client_has_taken_is_returned_before_a_file_follows
     """The file may take hours."""
     memory = ResponseMemory(1000)
     sending = Sending(memory)
-    sending.writer.outlet.fd = 7
-    sending.remainder.take(memoryview(bytes(600)))
-    rest = FileRest(os.memfd_create("test"), 0, 100)
-    sending.remainder.take(rest)
+    sending.writer.thread_socket.fd = 7
+    sending.send_queue.take(memoryview(bytes(600)))
+    rest = FileRange(os.memfd_create("test"), 0, 100)
+    sending.send_queue.take(rest)
     assert (memory.left, sending.loop.writers) == (400, {})
     sending.take(600)
     assert (memory.left, list(sending.loop.writers)) == (1000, [7])
-    sending.remainder.end()
+    sending.send_queue.end()
     assert (rest.fd, sending.loop.writers, memory.left) == (-1, {}, 1000)

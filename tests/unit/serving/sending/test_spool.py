@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from starman.serving.sending.file_range import FileRest
-from starman.serving.sending.response_memory import MemoryRest, ResponseMemory
+from starman.serving.sending.file_range import FileRange
+from starman.serving.sending.response_memory import ResponseMemory, UnsentMemory
 from starman.serving.sending.spool import Spool, SpoolLimits, kept_block
 from tests.unit.serving.running import open_descriptors
 
@@ -22,7 +22,7 @@ def all_is_closed() -> Iterator[None]:
     assert open_descriptors() == before
 
 
-def read(rest: FileRest) -> bytes:
+def read(rest: FileRange) -> bytes:
     """Send it, as it were."""
     data = os.pread(rest.fd, rest.count, rest.offset)
     rest.offset += len(data)
@@ -140,8 +140,8 @@ def test_the_memory_behind_a_view_counts() -> None:
 def test_a_block_is_kept_whatever_its_size(room: bool) -> None:
     memory = ResponseMemory(100 if room else 5)
     block = kept_block(memoryview(b"1234567890"), SpoolLimits(0, 0, memory=memory))
-    assert isinstance(block, MemoryRest) is room
-    assert (block.data if isinstance(block, MemoryRest) else read(block)) == b"1234567890"
+    assert isinstance(block, UnsentMemory) is room
+    assert (block.data if isinstance(block, UnsentMemory) else read(block)) == b"1234567890"
     block.close()
     assert memory.left == (100 if room else 5)
 

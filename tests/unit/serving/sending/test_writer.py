@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from starman.serving.sending.corking import MOST
-from starman.serving.sending.file_range import FileRest, send_some
+from starman.serving.sending.file_range import FileRange, send_some
 from starman.serving.sending.spool import SpoolLimits
 from starman.serving.sending.writer import Writer
-from starman.serving.sending.writer_state import TRANSITIONS, Turn
+from starman.serving.sending.writer_state import TRANSITIONS, WriterState
 from starman.wsgi.gone import ClientGone
 from tests.functional.support.harness import wait_until
 from tests.unit.serving.fakes import SECONDS, Bridge, FakeExchange, bridge
@@ -67,9 +67,9 @@ def read_all(client: socket.socket) -> bytes:
 
 
 def test_the_table_is_closed_and_dead_is_the_end() -> None:
-    assert set(TRANSITIONS) == set(Turn)
-    assert TRANSITIONS[Turn.DEAD] == frozenset()
-    assert all(Turn.DEAD in after for turn, after in TRANSITIONS.items() if turn is not Turn.DEAD)
+    assert set(TRANSITIONS) == set(WriterState)
+    assert TRANSITIONS[WriterState.DEAD] == frozenset()
+    assert all(WriterState.DEAD in after for turn, after in TRANSITIONS.items() if turn is not WriterState.DEAD)
 
 
 def thread_turn(b: Bridge) -> Any:
@@ -86,7 +86,7 @@ def streaming_turn(b: Bridge) -> tuple[threading.Thread, Outcome]:
     exchange = b.offer()
     ending = in_thread(b.writer.hand_over, exchange, memoryview(b"rest"), last=False)
     b.loop.run_one(wait=True)
-    assert b.writer.turn is Turn.STREAMING
+    assert b.writer.turn is WriterState.STREAMING
     return ending
 
 
@@ -101,7 +101,7 @@ def spooling_turn(b: Bridge) -> Any:
     exchange = b.offer()
     b.writer.keep(exchange, memoryview(b"kept"), LIMITS, last=False)
     b.loop.run_all()
-    assert b.writer.turn is Turn.SPOOLING
+    assert b.writer.turn is WriterState.SPOOLING
     return exchange
 
 
@@ -109,7 +109,7 @@ def spooled_turn(b: Bridge) -> Any:
     exchange = spooling_turn(b)
     b.connection.flush()
     assert b.connection.drained() is None
-    assert b.writer.turn is Turn.SPOOLED
+    assert b.writer.turn is WriterState.SPOOLED
     return exchange
 
 
@@ -146,45 +146,45 @@ def _pending_then(b: Bridge, end: Callable[[], object]) -> None:
     end()
 
 
-DRIVES: dict[tuple[Turn, Turn], Callable[[Bridge], object]] = {
-    (Turn.FREE, Turn.THREAD): lambda b: b.offer(),
-    (Turn.FREE, Turn.RETURNED): lambda b: b.offer(buffered=True),
-    (Turn.FREE, Turn.DEAD): lambda b: b.writer.lose(),
-    (Turn.THREAD, Turn.THREAD): lambda b: b.writer.release(_with_pending(b, thread_turn), True),
-    (Turn.THREAD, Turn.FREE): lambda b: b.writer.release(thread_turn(b), True),
-    (Turn.THREAD, Turn.STREAMING): lambda b: _streaming_then(b, b.writer.lose),
-    (Turn.THREAD, Turn.SPOOLING): spooling_turn,
-    (Turn.THREAD, Turn.FINISHING): finishing_turn,
-    (Turn.THREAD, Turn.RETURNED): lambda b: b.writer.release(held_back(b), False),
-    (Turn.THREAD, Turn.ENDING): lambda b: b.writer.release(thread_turn(b), False),
-    (Turn.THREAD, Turn.DEAD): lambda b: b.writer.abandon(thread_turn(b)),
-    (Turn.STREAMING, Turn.THREAD): lambda b: _streaming_then(b, b.connection.drained),
-    (Turn.STREAMING, Turn.DEAD): lambda b: _streaming_then(b, b.writer.lose),
-    (Turn.SPOOLING, Turn.SPOOLING): lambda b: _keep(b, spooling_turn(b)),
-    (Turn.SPOOLING, Turn.SPOOLED): spooled_turn,
-    (Turn.SPOOLING, Turn.STREAMING): lambda b: _wait(b, spooling_turn(b)),
-    (Turn.SPOOLING, Turn.FINISHING): lambda b: _keep(b, spooling_turn(b), last=True),
-    (Turn.SPOOLING, Turn.RETURNED): lambda b: b.writer.release(spooling_turn(b), True),
-    (Turn.SPOOLING, Turn.DEAD): lambda b: (spooling_turn(b), b.writer.lose()),
-    (Turn.SPOOLED, Turn.THREAD): lambda b: b.writer.send(spooled_turn(b), b"", b"x"),
-    (Turn.SPOOLED, Turn.FREE): lambda b: b.writer.release(spooled_turn(b), True),
-    (Turn.SPOOLED, Turn.STREAMING): lambda b: _wait(b, spooled_turn(b)),
-    (Turn.SPOOLED, Turn.SPOOLING): lambda b: _keep(b, spooled_turn(b)),
-    (Turn.SPOOLED, Turn.FINISHING): lambda b: _keep(b, spooled_turn(b), last=True),
-    (Turn.SPOOLED, Turn.ENDING): lambda b: b.writer.release(spooled_turn(b), False),
-    (Turn.SPOOLED, Turn.DEAD): lambda b: b.writer.abandon(spooled_turn(b)),
-    (Turn.FINISHING, Turn.RETURNED): returned_turn,
-    (Turn.FINISHING, Turn.WRITTEN): written_turn,
-    (Turn.FINISHING, Turn.DEAD): lambda b: (finishing_turn(b), b.writer.lose()),
-    (Turn.RETURNED, Turn.THREAD): lambda b: (returned_turn(b), b.offer(), b.connection.drained()),
-    (Turn.RETURNED, Turn.FREE): lambda b: (returned_turn(b), b.connection.drained()),
-    (Turn.RETURNED, Turn.ENDING): lambda b: (returned_turn(b, False), b.connection.drained()),
-    (Turn.RETURNED, Turn.DEAD): lambda b: (returned_turn(b), b.writer.lose()),
-    (Turn.WRITTEN, Turn.THREAD): lambda b: b.writer.release(_with_pending(b, written_turn), True),
-    (Turn.WRITTEN, Turn.FREE): lambda b: b.writer.release(written_turn(b), True),
-    (Turn.WRITTEN, Turn.ENDING): lambda b: b.writer.release(written_turn(b), False),
-    (Turn.WRITTEN, Turn.DEAD): lambda b: (written_turn(b), b.writer.lose()),
-    (Turn.ENDING, Turn.DEAD): lambda b: (b.writer.release(thread_turn(b), False), b.writer.lose()),
+DRIVES: dict[tuple[WriterState, WriterState], Callable[[Bridge], object]] = {
+    (WriterState.FREE, WriterState.THREAD): lambda b: b.offer(),
+    (WriterState.FREE, WriterState.RETURNED): lambda b: b.offer(buffered=True),
+    (WriterState.FREE, WriterState.DEAD): lambda b: b.writer.lose(),
+    (WriterState.THREAD, WriterState.THREAD): lambda b: b.writer.release(_with_pending(b, thread_turn), True),
+    (WriterState.THREAD, WriterState.FREE): lambda b: b.writer.release(thread_turn(b), True),
+    (WriterState.THREAD, WriterState.STREAMING): lambda b: _streaming_then(b, b.writer.lose),
+    (WriterState.THREAD, WriterState.SPOOLING): spooling_turn,
+    (WriterState.THREAD, WriterState.FINISHING): finishing_turn,
+    (WriterState.THREAD, WriterState.RETURNED): lambda b: b.writer.release(held_back(b), False),
+    (WriterState.THREAD, WriterState.ENDING): lambda b: b.writer.release(thread_turn(b), False),
+    (WriterState.THREAD, WriterState.DEAD): lambda b: b.writer.abandon(thread_turn(b)),
+    (WriterState.STREAMING, WriterState.THREAD): lambda b: _streaming_then(b, b.connection.drained),
+    (WriterState.STREAMING, WriterState.DEAD): lambda b: _streaming_then(b, b.writer.lose),
+    (WriterState.SPOOLING, WriterState.SPOOLING): lambda b: _keep(b, spooling_turn(b)),
+    (WriterState.SPOOLING, WriterState.SPOOLED): spooled_turn,
+    (WriterState.SPOOLING, WriterState.STREAMING): lambda b: _wait(b, spooling_turn(b)),
+    (WriterState.SPOOLING, WriterState.FINISHING): lambda b: _keep(b, spooling_turn(b), last=True),
+    (WriterState.SPOOLING, WriterState.RETURNED): lambda b: b.writer.release(spooling_turn(b), True),
+    (WriterState.SPOOLING, WriterState.DEAD): lambda b: (spooling_turn(b), b.writer.lose()),
+    (WriterState.SPOOLED, WriterState.THREAD): lambda b: b.writer.send(spooled_turn(b), b"", b"x"),
+    (WriterState.SPOOLED, WriterState.FREE): lambda b: b.writer.release(spooled_turn(b), True),
+    (WriterState.SPOOLED, WriterState.STREAMING): lambda b: _wait(b, spooled_turn(b)),
+    (WriterState.SPOOLED, WriterState.SPOOLING): lambda b: _keep(b, spooled_turn(b)),
+    (WriterState.SPOOLED, WriterState.FINISHING): lambda b: _keep(b, spooled_turn(b), last=True),
+    (WriterState.SPOOLED, WriterState.ENDING): lambda b: b.writer.release(spooled_turn(b), False),
+    (WriterState.SPOOLED, WriterState.DEAD): lambda b: b.writer.abandon(spooled_turn(b)),
+    (WriterState.FINISHING, WriterState.RETURNED): returned_turn,
+    (WriterState.FINISHING, WriterState.WRITTEN): written_turn,
+    (WriterState.FINISHING, WriterState.DEAD): lambda b: (finishing_turn(b), b.writer.lose()),
+    (WriterState.RETURNED, WriterState.THREAD): lambda b: (returned_turn(b), b.offer(), b.connection.drained()),
+    (WriterState.RETURNED, WriterState.FREE): lambda b: (returned_turn(b), b.connection.drained()),
+    (WriterState.RETURNED, WriterState.ENDING): lambda b: (returned_turn(b, False), b.connection.drained()),
+    (WriterState.RETURNED, WriterState.DEAD): lambda b: (returned_turn(b), b.writer.lose()),
+    (WriterState.WRITTEN, WriterState.THREAD): lambda b: b.writer.release(_with_pending(b, written_turn), True),
+    (WriterState.WRITTEN, WriterState.FREE): lambda b: b.writer.release(written_turn(b), True),
+    (WriterState.WRITTEN, WriterState.ENDING): lambda b: b.writer.release(written_turn(b), False),
+    (WriterState.WRITTEN, WriterState.DEAD): lambda b: (written_turn(b), b.writer.lose()),
+    (WriterState.ENDING, WriterState.DEAD): lambda b: (b.writer.release(thread_turn(b), False), b.writer.lose()),
 }
 
 
@@ -199,7 +199,7 @@ def test_there_is_a_way_for_every_row_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("row", DRIVES, ids=lambda row: f"{row[0].name}-{row[1].name}")
-def test_every_transition_of_the_table_happens(row: tuple[Turn, Turn]) -> None:
+def test_every_transition_of_the_table_happens(row: tuple[WriterState, WriterState]) -> None:
     with bridge() as b:
         DRIVES[row](b)
         assert row in b.writer.seen
@@ -231,8 +231,8 @@ class World(RuleBasedStateMachine):
 
     @rule(buffered_if_free=st.booleans())
     def offer(self, buffered_if_free: bool) -> None:
-        free = self.writer.turn is Turn.FREE
-        over = self.writer.turn in (Turn.ENDING, Turn.DEAD)
+        free = self.writer.turn is WriterState.FREE
+        over = self.writer.turn in (WriterState.ENDING, WriterState.DEAD)
         exchange = FakeExchange(len(self.offered))
         now = self.writer.offer(exchange, self.b.connection.socket.fileno(), free and buffered_if_free)  # type: ignore[arg-type]
         self.offered.append(exchange)
@@ -262,17 +262,19 @@ class World(RuleBasedStateMachine):
         turn = self.writer.turn
         if not self.lost:
             asked = self.writer.wake_when_done()
-            assert turn is not Turn.FREE or not asked or self.writer.turn is Turn.RETURNED  # what was held did not fit
-            assert asked is (self.writer.turn is not Turn.FREE)
-            assert self.writer.turn is Turn.DEAD or not self.writer.outlet.held
-            if asked and turn is not Turn.ENDING:
+            assert (
+                turn is not WriterState.FREE or not asked or self.writer.turn is WriterState.RETURNED
+            )  # what was held did not fit
+            assert asked is (self.writer.turn is not WriterState.FREE)
+            assert self.writer.turn is WriterState.DEAD or not self.writer.thread_socket.held
+            if asked and turn is not WriterState.ENDING:
                 self.asked = True
                 self.turns_before = self.b.connection.turns
 
     @rule()
     def loop_rests(self) -> None:
         self.writer.rest()
-        assert (self.writer.outlet.fd < 0) or self.writer.turn is not Turn.FREE
+        assert (self.writer.thread_socket.fd < 0) or self.writer.turn is not WriterState.FREE
 
     @rule()
     def loop_loses_the_connection(self) -> None:
@@ -291,8 +293,8 @@ class World(RuleBasedStateMachine):
     )
     def thread_sends(self, data: bytes, times: int, last: bool, waits: bool) -> None:
         data *= times
-        may = self.writer.turn in (Turn.THREAD, Turn.SPOOLING, Turn.SPOOLED)
-        adds = self.writer.turn is Turn.SPOOLING
+        may = self.writer.turn in (WriterState.THREAD, WriterState.SPOOLING, WriterState.SPOOLED)
+        adds = self.writer.turn is WriterState.SPOOLING
         try:
             rest = self.writer.send(self.running, data[:7], data[7:])
         except ClientGone:
@@ -308,31 +310,31 @@ class World(RuleBasedStateMachine):
                 self.writer.hand_over(self.running, rest, last=True)
             else:
                 self.stream = in_thread(self.writer.hand_over, self.running, rest, last=False)
-                while self.writer.turn is not Turn.STREAMING:
+                while self.writer.turn is not WriterState.STREAMING:
                     pass
 
     @precondition(lambda self: self.running is not None and self.stream is None)
     @rule(data=st.binary(min_size=1, max_size=50), times=st.sampled_from([1, 200, 2000]))
     def thread_holds_back(self, data: bytes, times: int) -> None:
         data *= times
-        held = self.writer.outlet.held_size
+        held = self.writer.thread_socket.held_size
         pieces = self.writer.hold(self.running, data)
-        may = self.writer.turn is Turn.THREAD and held + len(data) <= MOST
+        may = self.writer.turn is WriterState.THREAD and held + len(data) <= MOST
         assert (pieces > 0) is may
         if pieces:
             self.expected += data
-            assert self.writer.outlet.held_size == held + len(data)
+            assert self.writer.thread_socket.held_size == held + len(data)
 
     @rule()
-    def either_side_empties_the_outbox(self) -> None:
+    def either_side_empties_the_corking(self) -> None:
         self.writer.flush()
-        assert not self.writer.outlet.held
+        assert not self.writer.thread_socket.held
 
     @precondition(lambda self: self.running is not None and self.stream is None)
     @rule(persistent=st.booleans())
     def thread_returns(self, persistent: bool) -> None:
         exchange, self.running = self.running, None
-        if self.writer.turn in (Turn.THREAD, Turn.WRITTEN, Turn.FINISHING) and not persistent:
+        if self.writer.turn in (WriterState.THREAD, WriterState.WRITTEN, WriterState.FINISHING) and not persistent:
             self.ended = True
         self._started(self.writer.release(exchange, persistent))
 
@@ -373,19 +375,19 @@ class World(RuleBasedStateMachine):
             self.running = exchange
 
     def _stream_ends(self) -> None:
-        if self.stream is not None and self.writer.turn is not Turn.STREAMING:
+        if self.stream is not None and self.writer.turn is not WriterState.STREAMING:
             thread, outcome = self.stream
             thread.join(SECONDS)
             assert len(outcome) == 1, "the thread was not woken"
             (error,) = outcome
-            assert (error is None) is (self.writer.turn is Turn.THREAD)
+            assert (error is None) is (self.writer.turn is WriterState.THREAD)
             assert error is None or isinstance(error, ClientGone)
             self.stream = None
 
     @invariant()
     def the_table_is_obeyed(self) -> None:
         for turn, after in self.writer.seen:
-            assert after in TRANSITIONS[turn] or turn is after is Turn.DEAD
+            assert after in TRANSITIONS[turn] or turn is after is WriterState.DEAD
 
     @invariant()
     def bytes_arrive_whole_in_order_and_once(self) -> None:
@@ -393,16 +395,18 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def the_dead_have_no_descriptor_and_nothing_pending(self) -> None:
-        if self.writer.turn is Turn.DEAD:
-            assert self.writer.outlet.fd < 0
-        if self.writer.turn in (Turn.DEAD, Turn.ENDING) and not self.writer.pending_count:  # the loop has heard of it
+        if self.writer.turn is WriterState.DEAD:
+            assert self.writer.thread_socket.fd < 0
+        if (
+            self.writer.turn in (WriterState.DEAD, WriterState.ENDING) and not self.writer.pending_count
+        ):  # the loop has heard of it
             assert all(exchange.drops == 1 for exchange in self.waiting)
             self.waiting.clear()
         assert self.writer.pending_count == len(self.waiting)
 
     @invariant()
     def only_who_spools_has_a_spool(self) -> None:
-        if self.running is None or self.writer.turn not in (Turn.SPOOLING, Turn.SPOOLED, Turn.DEAD):
+        if self.running is None or self.writer.turn not in (WriterState.SPOOLING, WriterState.SPOOLED, WriterState.DEAD):
             assert self.writer._spool is None
 
     @invariant()
@@ -412,7 +416,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def no_turn_is_lost(self) -> None:
-        if self.asked and self.writer.turn in (Turn.FREE, Turn.ENDING):
+        if self.asked and self.writer.turn in (WriterState.FREE, WriterState.ENDING):
             while self.b.loop.run_one():
                 pass
             self.lost = self.lost or self.b.connection.lost
@@ -421,21 +425,21 @@ class World(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.writer.flush()
-        while self.received != self.expected and not self.lost and self.writer.turn is not Turn.DEAD:
+        while self.received != self.expected and not self.lost and self.writer.turn is not WriterState.DEAD:
             self.loop_runs_what_was_posted()
             self.loop_writes()
             self.client_reads(1 << 20)
             self.bytes_arrive_whole_in_order_and_once()
-        if self.writer.turn in (Turn.DEAD, Turn.ENDING):
+        if self.writer.turn in (WriterState.DEAD, WriterState.ENDING):
             self.b.loop.run_all()
-            assert (self.writer.turn, self.writer.pending_count) == (Turn.DEAD, 0)
+            assert (self.writer.turn, self.writer.pending_count) == (WriterState.DEAD, 0)
         self.b.connection.lose()
         self._stream_ends()
         assert self.stream is None
         if self.running is not None:
             self.writer.release(self.running, True)
         assert self.writer._spool is None
-        assert self.writer.outlet.fd == -1
+        assert self.writer.thread_socket.fd == -1
         self.b.loop.run_all()
         self.b.close()
 
@@ -449,7 +453,7 @@ def test_no_descriptor_is_left_or_closed_twice() -> None:
     with bridge() as b:
         for _ in range(20):
             exchange = b.offer()
-            number = b.writer.outlet.fd
+            number = b.writer.thread_socket.fd
             b.writer.release(exchange, True)
             b.writer.rest()
             with tempfile.TemporaryFile() as file:
@@ -480,14 +484,14 @@ def test_exchanges_of_a_connection_run_in_order_one_at_a_time() -> None:
         assert b.writer.release(second, True) is third  # type: ignore[arg-type]
         assert not b.writer.pending_count
         assert b.writer.release(third, True) is None  # type: ignore[arg-type]
-        assert b.writer.turn is Turn.FREE
+        assert b.writer.turn is WriterState.FREE
 
 
 def test_after_the_last_response_what_waits_is_dropped() -> None:
     with bridge() as b:
         first, second = b.offer(), b.offer()
         assert b.writer.release(first, False) is None
-        assert b.writer.turn is Turn.ENDING
+        assert b.writer.turn is WriterState.ENDING
         late = b.offer()
         assert late.drops == 1
         b.loop.run_all()
@@ -521,12 +525,12 @@ def test_who_writes_the_last_bytes_tells_the_client_that_nothing_follows(write: 
         b.client.setblocking(False)
         assert b.writer.release(write(b), False) is None
         b.writer.flush()
-        if b.writer.turn is Turn.RETURNED:
-            assert not b.writer.outlet.finished
+        if b.writer.turn is WriterState.RETURNED:
+            assert not b.writer.thread_socket.finished
             b.loop.run_one()  # it takes over
             b.connection.flush()
             b.connection.drained()
-        assert (b.writer.turn, b.writer.outlet.finished) == (Turn.ENDING, True)
+        assert (b.writer.turn, b.writer.thread_socket.finished) == (WriterState.ENDING, True)
         assert b.client.recv(100) == b"last"
         assert b.client.recv(100) == b""
         assert not b.connection.lost, "the loop has still to look"
@@ -553,14 +557,14 @@ def test_nothing_is_said_before_what_was_held_back_and_did_not_fit(size: int, pa
         began = time.monotonic()
         b.writer.flush()
         assert time.monotonic() - began < SECONDS / 2
-        assert (b.writer.turn, b.writer.outlet.finished) == (Turn.RETURNED, False)
+        assert (b.writer.turn, b.writer.thread_socket.finished) == (WriterState.RETURNED, False)
         received = b""
         b.loop.run_all()
         while not b.connection.flush():
             received += b.client.recv(1 << 20)
-        assert not b.writer.outlet.finished
+        assert not b.writer.thread_socket.finished
         b.connection.drained()
-        assert b.writer.outlet.finished
+        assert b.writer.thread_socket.finished
         assert received + read_all(b.client) == b" " * before + held
 
 
@@ -569,7 +573,7 @@ def test_a_client_that_has_reset_is_told_nothing(tcp: Bridge) -> None:
     tcp.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     tcp.client.close()
     assert tcp.writer.release(exchange, False) is None
-    assert (tcp.writer.turn, tcp.writer.outlet.finished) == (Turn.ENDING, False)
+    assert (tcp.writer.turn, tcp.writer.thread_socket.finished) == (WriterState.ENDING, False)
 
 
 def test_without_a_descriptor_the_loop_tells_that_nothing_follows() -> None:
@@ -578,7 +582,7 @@ def test_without_a_descriptor_the_loop_tells_that_nothing_follows() -> None:
         exchange = FakeExchange()
         assert b.writer.offer(exchange, -1, False)  # type: ignore[arg-type]
         assert b.writer.release(exchange, False) is None  # type: ignore[arg-type]
-        assert (b.writer.turn, b.writer.outlet.finished) == (Turn.ENDING, False)
+        assert (b.writer.turn, b.writer.thread_socket.finished) == (WriterState.ENDING, False)
 
 
 def segments(sock: socket.socket) -> int:
@@ -642,9 +646,9 @@ def test_no_descriptor_for_the_duplicate_is_the_callers_to_handle() -> None:
     with bridge() as b:
         with pytest.raises(OSError, match="Bad file descriptor"):
             b.writer.offer(FakeExchange(), 1 << 20, False)  # type: ignore[arg-type]
-        assert b.writer.turn is Turn.FREE
+        assert b.writer.turn is WriterState.FREE
         b.offer()
-        assert b.writer.turn is Turn.THREAD
+        assert b.writer.turn is WriterState.THREAD
 
 
 def test_the_turn_is_announced_once() -> None:
@@ -669,8 +673,8 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def opened(path: Path, offset: int = 0, count: int | None = None) -> FileRest:
-    return FileRest(os.open(path, os.O_RDONLY), offset, path.stat().st_size - offset if count is None else count)
+def opened(path: Path, offset: int = 0, count: int | None = None) -> FileRange:
+    return FileRange(os.open(path, os.O_RDONLY), offset, path.stat().st_size - offset if count is None else count)
 
 
 def test_a_file_goes_as_far_as_the_socket_takes_it(path: Path) -> None:
@@ -696,7 +700,7 @@ def test_a_file_to_a_dead_client(path: Path) -> None:
         b.client.close()
         with pytest.raises(ClientGone):
             b.writer.send_file(exchange, rest)
-        assert b.writer.turn is Turn.DEAD
+        assert b.writer.turn is WriterState.DEAD
         b.loop.run_all()
         assert b.connection.write_failures == 1
         rest.close()
@@ -805,21 +809,21 @@ def test_hazard_02_the_descriptor_of_a_file_under_way_is_the_loops_to_close(path
         b.writer.send_file(exchange, rest)
         b.writer.hand_over(exchange, rest, last=True)
         b.loop.run_all()
-        number = b.writer.outlet.fd
+        number = b.writer.thread_socket.fd
         b.writer.abandon(exchange)
-        assert b.writer.outlet.fd == number
+        assert b.writer.thread_socket.fd == number
         os.fstat(number)
         b.loop.run_all()
         assert b.connection.write_failures == 1
-        assert b.writer.turn is Turn.DEAD
-        assert b.writer.outlet.fd == -1
+        assert b.writer.turn is WriterState.DEAD
+        assert b.writer.thread_socket.fd == -1
 
 
 def test_hazard_04_a_thread_gets_the_write_half_only_with_nothing_buffered() -> None:
     with bridge() as b:
         b.connection.buffer += b"HTTP/1.1 100 Continue\r\n\r\n"
         exchange = b.offer(buffered=True)
-        assert b.writer.turn is Turn.RETURNED
+        assert b.writer.turn is WriterState.RETURNED
         with pytest.raises(ClientGone):
             b.writer.send(exchange, b"", b"too early")
         assert b.connection.flush()
@@ -833,11 +837,11 @@ def test_hazard_04_drained_is_harmless_when_nothing_was_handed_over() -> None:
         assert b.connection.drained() is None
         exchange = b.offer()
         assert b.connection.drained() is None
-        assert b.writer.turn is Turn.THREAD
+        assert b.writer.turn is WriterState.THREAD
         b.writer.lose()
         assert b.connection.drained() is None
         assert b.writer.release(exchange, True) is None
-        assert b.writer.turn is Turn.DEAD
+        assert b.writer.turn is WriterState.DEAD
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -847,11 +851,11 @@ def test_hazard_04_what_is_on_its_way_to_the_loop_is_not_written_yet(last: bool)
         b.writer.keep(exchange, memoryview(b" and more"), LIMITS, last=last)
         assert b.connection.flush()
         assert b.writer.drained(b.connection.taken) == (False, None)
-        assert b.writer.turn is (Turn.FINISHING if last else Turn.SPOOLING)
+        assert b.writer.turn is (WriterState.FINISHING if last else WriterState.SPOOLING)
         b.loop.run_all()
         assert b.connection.flush()
         assert b.writer.drained(b.connection.taken) == (True, None)
-        assert b.writer.turn is (Turn.WRITTEN if last else Turn.SPOOLED)
+        assert b.writer.turn is (WriterState.WRITTEN if last else WriterState.SPOOLED)
         assert b.client.recv(100) == b"kept and more"
 
 
@@ -886,7 +890,7 @@ def test_what_cannot_be_kept_is_an_error_and_leaves_no_file() -> None:
         exchange = b.offer()
         with pytest.raises(OSError, match="more than 0 bytes"):
             b.writer.keep(exchange, memoryview(MUCH), NO_FILE, last=False)
-        assert b.writer.turn is Turn.THREAD
+        assert b.writer.turn is WriterState.THREAD
         b.writer.abandon(exchange)
         b.writer.release(exchange, False)
         assert kept_files() == before
@@ -950,16 +954,16 @@ def test_without_a_descriptor_all_is_handed_over() -> None:
     with bridge() as b:
         exchange = FakeExchange()
         b.writer.offer(exchange, -1, False)  # type: ignore[arg-type]
-        assert b.writer.outlet.fd < 0
-        assert b.writer.outlet.fd == -1
+        assert b.writer.thread_socket.fd < 0
+        assert b.writer.thread_socket.fd == -1
         assert b.writer.send(exchange, b"", b"data") == b"data"  # type: ignore[arg-type]
         b.writer.hand_over(exchange, memoryview(b"data"), last=True)  # type: ignore[arg-type]
         b.loop.run_all()
         assert b.connection.buffer == b"data"
         assert b.writer.release(exchange, True) is None  # type: ignore[arg-type]
-        assert b.writer.turn is Turn.RETURNED
+        assert b.writer.turn is WriterState.RETURNED
         b.connection.drained()
-        assert b.writer.turn is Turn.FREE
+        assert b.writer.turn is WriterState.FREE
 
 
 def test_hazard_05_a_failed_send_tells_the_loop() -> None:
@@ -968,7 +972,7 @@ def test_hazard_05_a_failed_send_tells_the_loop() -> None:
         b.client.close()
         with pytest.raises(ClientGone):
             b.writer.send(exchange, b"", b"x")
-        assert b.writer.turn is Turn.DEAD
+        assert b.writer.turn is WriterState.DEAD
         b.loop.run_all()
         assert (b.connection.write_failures, waiting.drops) == (1, 1)
 
@@ -984,7 +988,7 @@ def test_a_loop_that_is_gone_does_not_keep_a_thread_from_failing() -> None:
     b.client.close()
     with pytest.raises(ClientGone):
         writer.send(exchange, b"", b"x")
-    assert writer.turn is Turn.DEAD
+    assert writer.turn is WriterState.DEAD
     b.close()
 
 
@@ -1012,7 +1016,7 @@ def test_hazard_11_both_sides_of_every_hand_off_take_the_lock() -> None:
         if b.writer.wake_when_done():
             b.loop.run_one(wait=True)
             turns += 1
-        assert (b.connection.turns, b.writer.turn) == (turns, Turn.FREE)
+        assert (b.connection.turns, b.writer.turn) == (turns, WriterState.FREE)
         for _ in threads:
             ready.put(None)
         for thread, outcome in threads:
@@ -1051,7 +1055,7 @@ def test_a_detached_connection_is_the_applications() -> None:
     thread.join(SECONDS)
     assert outcome == [None]
     fd, unread = taken[0]
-    assert (unread, b.writer.turn, b.writer.outlet.fd) == (b"unread", Turn.DEAD, -1)
+    assert (unread, b.writer.turn, b.writer.thread_socket.fd) == (b"unread", WriterState.DEAD, -1)
     b.connection.lose()  # the transport's connection_lost
     assert waiting.drops == 1
     os.write(fd, b"mine")

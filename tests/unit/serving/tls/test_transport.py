@@ -13,9 +13,9 @@ import pytest
 
 from starman.serving.dates import RATE_GRACE
 from starman.serving.refusallog import RefusalLog
-from starman.serving.sending.send_queue import Remainder
+from starman.serving.sending.send_queue import SendQueue
 from starman.serving.sending.writer import Writer
-from starman.serving.sending.writer_state import Turn
+from starman.serving.sending.writer_state import WriterState
 from starman.serving.tls.transport import Session, TlsTransport
 from tests.functional.support.certificates import Pair, trusting
 from tests.unit.serving.fakes import FakeExchange
@@ -61,7 +61,7 @@ class FakeConnection:
     """The connection above: each time the client has sent something, it offers an exchange."""
 
     transport: asyncio.Transport
-    remainder: Remainder
+    send_queue: SendQueue
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -70,7 +70,7 @@ class FakeConnection:
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        self.remainder = Remainder(cast("Any", self), self.loop, transport, self.writer)
+        self.send_queue = SendQueue(cast("Any", self), self.loop, transport, self.writer)
 
     def data_received(self, data: bytes) -> None:
         exchange = FakeExchange(data)
@@ -78,9 +78,9 @@ class FakeConnection:
             self.run.append(exchange.name)
 
     def resume_writing(self) -> None:
-        self.remainder.on_room()
+        self.send_queue.on_room()
 
-    def remainder_written(self, taken: int) -> bool:
+    def send_queue_written(self, taken: int) -> bool:
         complete, following = self.writer.drained(taken)
         if following is not None:
             self.run.append(cast("Any", following).name)
@@ -131,7 +131,7 @@ def waiting(pair: Pair) -> Any:
     plain, connection = FakePlain(), FakeConnection(loop)
     client = connected(pair, plain, connection)
     send(client, plain, b"a request")
-    assert connection.writer.turn is Turn.RETURNED
+    assert connection.writer.turn is WriterState.RETURNED
     yield plain, connection
     loop.close()
 
@@ -145,6 +145,6 @@ def test_a_request_behind_what_tls_says_by_itself_is_run(waiting: tuple[FakePlai
 
 def test_a_request_behind_what_is_never_read_is_timed_out(waiting: tuple[FakePlain, FakeConnection]) -> None:
     _, connection = waiting
-    assert not connection.remainder.is_slow(1000.0, timeout=TIMEOUT, rate=500)
-    assert not connection.remainder.is_slow(1000.0 + RATE_GRACE, timeout=TIMEOUT, rate=500)
-    assert connection.remainder.is_slow(1000.0 + TIMEOUT, timeout=TIMEOUT, rate=500)
+    assert not connection.send_queue.is_slow(1000.0, timeout=TIMEOUT, rate=500)
+    assert not connection.send_queue.is_slow(1000.0 + RATE_GRACE, timeout=TIMEOUT, rate=500)
+    assert connection.send_queue.is_slow(1000.0 + TIMEOUT, timeout=TIMEOUT, rate=500)
