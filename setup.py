@@ -33,6 +33,7 @@ MODULES = (
     "starman/serving/executors/inline.py",
     "starman/serving/executors/pool.py",
     "starman/serving/executors/schedule.py",
+    "starman/serving/progress.py",
     "starman/serving/sending/corking.py",
     "starman/serving/sending/pace.py",
     "starman/serving/sending/thread_socket.py",

@@ -17,11 +17,11 @@ from starman.serving.body.stream import BodyStream
 from starman.serving.body.streamed import StreamedExchange, StreamedUpload
 from starman.serving.body.upload import Upload
 from starman.serving.context import ServiceContext
-from starman.serving.dates import LONGEST_TURN, REST_SECONDS, Progress
 from starman.serving.disconnection import has_left
 from starman.serving.ending import LINGERING, OPEN, Ending
 from starman.serving.exchange import Exchange
 from starman.serving.lingering import shut_down, unacknowledged
+from starman.serving.progress import Progress
 from starman.serving.sending.loop_side import Rest
 from starman.serving.sending.send_queue import SendQueue
 from starman.serving.sending.writer import Writer
@@ -31,6 +31,13 @@ from starman.wsgi.environ import Environ
 
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
 _MOST_PENDING: Final = 32
+
+# After this long (seconds) without a request, a connection is idle: it gives back the second descriptor that threads write to.
+IDLE_SECONDS: Final = 1.0
+
+# How long (seconds) heads and bodies of one connection are parsed before other connections are served: one read may bring 40,000
+# chunks of one byte, or several heads that take milliseconds each.
+TIME_SLICE: Final = 0.001
 
 # For so long (seconds) after its last response, a connection is not closed to make room: the response may still be held back.
 _JUST_NOW: Final = 0.02
@@ -80,7 +87,7 @@ class Connection(Ending):
                 if len(data) < LARGE_READ:
                     self._advance()
                 else:
-                    self._advance(time.monotonic() + LONGEST_TURN)
+                    self._advance(time.monotonic() + TIME_SLICE)
                     self.let_others_go_first()
         elif self._phase is LINGERING:
             self.linger_on().data_received(data)
@@ -106,7 +113,7 @@ class Connection(Ending):
     def _advance(self, until: float = 0.0) -> None:
         """WriterState what was received into exchanges, until more is needed or the connection has to wait.
 
-        `until`: when other connections have their turn, monotonic; 0: LONGEST_TURN after the first event.
+        `until`: when other connections have their turn, monotonic; 0: TIME_SLICE after the first event.
         """
         parser = self._parser
         try:
@@ -127,7 +134,7 @@ class Connection(Ending):
                     return
                 now = time.monotonic()
                 if until == 0.0:
-                    until = now + LONGEST_TURN
+                    until = now + TIME_SLICE
                 elif now > until:
                     self.let_others_go_first()
                     return
@@ -202,7 +209,7 @@ class Connection(Ending):
         self._paused = self._yields = False
         if not self._transport.is_closing():
             self._transport.resume_reading()
-            self._advance(time.monotonic() + LONGEST_TURN)
+            self._advance(time.monotonic() + TIME_SLICE)
         if self._eof or self._writer.turn is ENDING:
             self.on_exchanges_done()
 
@@ -311,7 +318,7 @@ class Connection(Ending):
             if idle >= (self._context.keepalive_timeout if self._heads else self._context.header_timeout):
                 if not self._is_asked():
                     self.linger()
-            elif idle >= REST_SECONDS and self._writer.rest() and self._heads:
+            elif idle >= IDLE_SECONDS and self._writer.rest() and self._heads:
                 self._rests = True
                 self._context.connections.rest(self, now - idle + self._context.keepalive_timeout)
 
@@ -324,7 +331,7 @@ class Connection(Ending):
         if self._phase is not OPEN or self._upload is not None or self._refusal is not None or self._transport.is_closing():
             return None
         since, at_start = self._writer.idle_since, self._parser.at_start
-        if self._writer.turn is not FREE or now - since < (_JUST_NOW if at_start else REST_SECONDS):
+        if self._writer.turn is not FREE or now - since < (_JUST_NOW if at_start else IDLE_SECONDS):
             return None
         return None if self._is_asked() or unacknowledged(self._transport) else (1 if at_start else 2, since)
 

@@ -13,7 +13,7 @@ from starman.proto.fields import FieldSplitter
 from starman.proto.response import refusal
 from starman.serving.accesslog import AccessLog
 from starman.serving.clients import Clients
-from starman.serving.dates import Clock
+from starman.serving.dates import StampCache
 from starman.serving.executors.pool import Pool
 from starman.serving.refusallog import RefusalLog
 from starman.serving.sending.response_memory import ResponseMemory
@@ -49,7 +49,6 @@ class ServiceContext:
         "access_log",
         "application",
         "body_memory",
-        "clock",
         "connections",
         "doomed",
         "doomed_at",
@@ -72,6 +71,7 @@ class ServiceContext:
         "shortages",
         "spool_limits",
         "spool_space",
+        "stamps",
         "stream_paths",
         "write_timeout",
     )
@@ -90,7 +90,7 @@ class ServiceContext:
         self.in_thread = in_thread
         self.pool = pool
         self.exchange = pool.exchange
-        self.clock = Clock("" if settings.server_header == "off" else settings.server_header)
+        self.stamps = StampCache("" if settings.server_header == "off" else settings.server_header)
         self.access_log = (
             None if settings.access_log in (None, "off") else AccessLog(settings.access_log, in_loop=not settings.threads)
         )
@@ -161,4 +161,4 @@ class ServiceContext:
             self.log_refusal(error, peer)
         if self.access_log is not None:
             self.access_log.add_refusal(peer, error.status)
-        return refusal(error.status, str(error), self.clock.stamp(monotonic()), to_head=error.to_head)
+        return refusal(error.status, str(error), self.stamps.at(monotonic()), to_head=error.to_head)

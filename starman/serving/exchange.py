@@ -79,7 +79,7 @@ class Exchange:
             self.drop()
             refused = refusal_for(error, to_head=head.method == b"HEAD")
             return self._refuse(refused.status, str(refused))
-        call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], context.clock.stamp(now))
+        call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], context.stamps.at(now))
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
         if head.upgrade and writer.thread_socket.fd >= 0:
@@ -111,7 +111,7 @@ class Exchange:
         context = self._context
         with contextlib.suppress(ClientGone):
             to_head = self.head.method == b"HEAD"
-            Exchange.send(self, refusal(status, reason, context.clock.stamp(monotonic()), to_head=to_head), last=True)
+            Exchange.send(self, refusal(status, reason, context.stamps.at(monotonic()), to_head=to_head), last=True)
         if context.access_log is not None:
             context.access_log.add_refusal(self._base["REMOTE_ADDR"], status)
         return self._writer.release(self, False)

@@ -30,7 +30,7 @@ LAYERS = (
     "starman.wsgi",
     # Parts of serving/ that know nothing of connections
     *("starman.serving", "starman.serving.dates", "starman.serving.monitor", "starman.serving.clients", "starman.serving.jobs"),
-    *("starman.serving.refusallog", "starman.serving.shortage", "starman.serving.accesslog"),
+    *("starman.serving.progress", "starman.serving.refusallog", "starman.serving.shortage", "starman.serving.accesslog"),
     "starman.serving.sending",
     *("starman.serving.context", "starman.serving.lingering", "starman.serving.disconnection", "starman.serving.detaching"),
     "starman.serving.exchange",

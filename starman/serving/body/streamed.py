@@ -17,8 +17,8 @@ from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.response import interim, refusal
 from starman.serving.body.stream import BodyStream
 from starman.serving.body.upload import Source, decoded
-from starman.serving.dates import Progress
 from starman.serving.exchange import Exchange
+from starman.serving.progress import Progress
 from starman.wsgi.call import Call
 from starman.wsgi.gone import ClientGone, gone
 
@@ -157,5 +157,5 @@ class StreamedExchange(Exchange):
             to_head = self.head.method == b"HEAD"
             call.body_sent = 0 if to_head else len(str(failure).encode()) + 1
             with contextlib.suppress(ClientGone):
-                stamp = self._context.clock.stamp(monotonic())
+                stamp = self._context.stamps.at(monotonic())
                 Exchange.send(self, refusal(failure.status, str(failure), stamp, to_head=to_head), last=True)

@@ -18,8 +18,8 @@ from starman.wsgi.body import RequestBody
 if TYPE_CHECKING:
     from starman.serving.body.streamed import StreamedUpload
     from starman.serving.context import ServiceContext
-    from starman.serving.dates import Progress
     from starman.serving.exchange import Exchange
+    from starman.serving.progress import Progress
 
 # So many bytes have to be missing for the rest of a body to be read past the parser: to change the way costs something, too.
 _LARGE_REST = 65_536

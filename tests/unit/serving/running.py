@@ -47,7 +47,7 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "_TICK", 0.02)
     monkeypatch.setattr(service_module, "_DRAIN_LINGER", 0.05)
     monkeypatch.setattr(service_module, "_DRAIN_TICK", 0.01)
-    monkeypatch.setattr(connection_module, "REST_SECONDS", 0.05)
+    monkeypatch.setattr(connection_module, "IDLE_SECONDS", 0.05)
     monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 0.3)
 
 

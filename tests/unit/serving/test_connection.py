@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from starman.serving import dates as clock_module
 from starman.serving import lingering as lingering_module
+from starman.serving import progress as progress_module
 from starman.serving import service as service_module
 from starman.serving.clients import Clients
 from starman.serving.connection import Connection
@@ -475,7 +475,7 @@ def test_a_head_request_that_is_not_complete_is_answered_without_content(begun: 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
 def test_a_dripping_body_is_a_408_after_its_grace(framing: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module, "RATE_GRACE", 0.2)
+    monkeypatch.setattr(progress_module, "RATE_GRACE", 0.2)
     with Running(echo, header_timeout=5, min_body_rate=1000) as running, running.client() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % framing)
         drip(client, iter([b"1\r\nx\r\n" if b"chunked" in framing else b"x"] * 200))
@@ -484,7 +484,7 @@ def test_a_dripping_body_is_a_408_after_its_grace(framing: bytes, monkeypatch: p
 
 
 def test_a_body_may_drip_where_no_rate_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module, "RATE_GRACE", 0.0)
+    monkeypatch.setattr(progress_module, "RATE_GRACE", 0.0)
     with Running(echo, header_timeout=5, min_body_rate=0) as running, running.client() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
         drip(client, iter([b"x"] * 20))
@@ -617,7 +617,7 @@ def test_a_slow_reader_of_a_stream_of_known_length_holds_no_thread(options: dict
 
 @pytest.mark.parametrize("rate", [0, 10_000_000])
 def test_a_reader_below_the_rate_is_cut_after_its_grace(rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module, "RATE_GRACE", 0.1)
+    monkeypatch.setattr(progress_module, "RATE_GRACE", 0.1)
     with Running(big, threads=1, min_send_rate=rate) as running:
         client = running.client(4096)
         client.send(encode_request("GET", "/big"))

@@ -1,4 +1,4 @@
-"""starman.serving.dates: the Date line, and what stands still."""
+"""starman.serving.dates: the Date and Server lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starman.serving import dates as module
-from starman.serving.dates import Clock, Progress, fixdate
+from starman.serving.dates import StampCache, fixdate
 
 
 @given(st.integers(0, 253402300799))
@@ -41,50 +41,19 @@ def test_the_locale_has_no_say() -> None:
 def test_a_stamp_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     unix_time = 1000.25
     monkeypatch.setattr(module.time, "time", lambda: unix_time)
-    clock = Clock("test")
-    first = clock.stamp(5.0)
+    stamps = StampCache("test")
+    first = stamps.at(5.0)
     assert first.both_and_end == "\r\nServer: test\r\nDate: Thu, 01 Jan 1970 00:16:40 GMT\r\n\r\n"
     unix_time = 1000.75
-    assert clock.stamp(5.5) is first
+    assert stamps.at(5.5) is first
     unix_time = 1001.0
-    assert "00:16:41" in clock.stamp(5.75).date_line
+    assert "00:16:41" in stamps.at(5.75).date_line
     unix_time = 999.5  # the system's clock was set back
-    assert "00:16:41" in clock.stamp(6.5).date_line
-    assert "00:16:39" in clock.stamp(6.75).date_line
+    assert "00:16:41" in stamps.at(6.5).date_line
+    assert "00:16:39" in stamps.at(6.75).date_line
 
 
 def test_no_server_field() -> None:
-    stamp = Clock("").stamp(time.monotonic())
+    stamp = StampCache("").at(time.monotonic())
     assert stamp.server_line == ""
     assert abs(parsedate_to_datetime(stamp.date_line.split(": ")[1]).timestamp() - time.time()) < 5
-
-
-def test_what_stands_still_is_measured_from_the_first_look_at_it() -> None:
-    progress = Progress()
-    assert not progress.is_slow("a", 0, 100.0, timeout=4)
-    assert not progress.is_slow("a", 0, 103.9, timeout=4)
-    assert progress.is_slow("a", 0, 104.0, timeout=4)
-    assert not progress.is_slow("a", 1, 105.0, timeout=4)
-    assert progress.is_slow("a", 1, 109.0, timeout=4)
-    assert not progress.is_slow("b", 1, 110.0, timeout=4)
-    progress.forget()
-    assert not progress.is_slow("b", 1, 120.0, timeout=4)
-
-
-@pytest.mark.parametrize("direction", [1, -1])
-def test_what_moves_too_slowly_has_a_grace(direction: int) -> None:
-    progress = Progress()
-    began = 1_000_000
-    for second in range(11):
-        assert not progress.is_slow("a", began + direction * second, 100.0 + second, timeout=4, rate=500)
-    assert progress.is_slow("a", began + direction * 11, 111.0, timeout=4, rate=500)
-    assert not progress.is_slow("a", began + direction * 11, 111.0, timeout=4, rate=0)
-    assert not progress.is_slow("a", began + direction * 500, 111.0, timeout=4, rate=500)
-    assert progress.is_slow("a", began + direction * 501, 112.0, timeout=4, rate=500)
-
-
-@given(st.integers(1, 10_000), st.integers(0, 100))
-def test_a_transfer_at_its_rate_is_never_slow(rate: int, seconds: int) -> None:
-    progress = Progress()
-    for second in range(seconds):
-        assert not progress.is_slow("a", rate * second, 50.0 + second, timeout=4, rate=rate)

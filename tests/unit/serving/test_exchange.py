@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from starman.serving import exchange as module
-from starman.serving.dates import Clock
+from starman.serving.dates import StampCache
 from starman.serving.exchange import Exchange
 from starman.serving.sending.corking import Corking
 from starman.serving.sending.spool import SpoolLimits
@@ -83,7 +83,7 @@ class FakeShared:
 
     def __init__(self, application: Callable[..., Any], loop: Any) -> None:
         self.application = application
-        self.clock = Clock("fake")
+        self.stamps = StampCache("fake")
         self.access_log = FakeLog()
         self.keepalive = True
         self.draining = False
@@ -455,7 +455,7 @@ def test_a_small_file_goes_with_its_head(stage: Make, path: Path) -> None:
     path.write_bytes(b"small")
     s = stage(wrapping(path))
     s.offer().run()
-    assert s.received().endswith(b"Content-Length: 5" + s.context.clock.stamp(0.0).both_and_end.encode() + b"small")
+    assert s.received().endswith(b"Content-Length: 5" + s.context.stamps.at(0.0).both_and_end.encode() + b"small")
 
 
 def test_the_loop_gets_a_descriptor_of_its_own(stage: Make, path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from starman.serving import lingering as lingering_module
 from starman.serving.clients import Clients
-from starman.serving.dates import RATE_GRACE
 from starman.serving.lingering import LINGER_SECONDS, MOST_DROPPED, Lingering
+from starman.serving.progress import RATE_GRACE
 
 TIMEOUT = 60.0
 RATE = 500

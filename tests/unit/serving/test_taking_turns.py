@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from starman.serving import connection as connection_module
-from starman.serving import dates as clock_module
+from starman.serving import progress as progress_module
 from starman.serving.body.upload import Upload
 from starman.serving.connection import Connection
 from tests.functional.support.wire import encode_request
@@ -30,7 +30,7 @@ END = b"0\r\n\r\n"
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     hasten(monkeypatch)
-    monkeypatch.setattr(connection_module, "LONGEST_TURN", -1.0)
+    monkeypatch.setattr(connection_module, "TIME_SLICE", -1.0)
 
 
 @pytest.fixture(params=["uvloop", "unix", "asyncio", "stream"])
@@ -136,7 +136,7 @@ def test_what_is_wrong_later_in_the_body_is_refused(options: dict[str, Any]) -> 
 
 
 def test_a_body_that_does_not_go_on_is_a_408(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module, "RATE_GRACE", 0.2)
+    monkeypatch.setattr(progress_module, "RATE_GRACE", 0.2)
     with Running(length, min_body_rate=100_000_000, **options) as running, running.client() as client:
         client.send(HEAD % 1 + SMALL_CHUNKS)
         assert client.read().status == 408

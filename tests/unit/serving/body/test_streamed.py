@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from starman.serving import dates as clock_module
+from starman.serving import progress as progress_module
 from starman.serving.body.stream import FULL_BYTES, MOST_DROPPED
 from tests.functional.support.harness import wait_until
 from tests.functional.support.wire import Client, TruncatedError, WireError, encode_chunks, encode_request
@@ -738,7 +738,7 @@ def drip(client: Client, piece: bytes) -> threading.Thread:
 
 @pytest.mark.parametrize("length", [1000, None])
 def test_a_dripping_body_is_a_408_after_its_grace(length: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module, "RATE_GRACE", 0.2)
+    monkeypatch.setattr(progress_module, "RATE_GRACE", 0.2)
     stage = Stage()
     stage.raises = True
     with Running(stage, stream_body=True, threads=1) as running, running.client() as client:

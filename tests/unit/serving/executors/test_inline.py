@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starman.serving import dates as clock_module
+from starman.serving import progress as progress_module
 from starman.serving import service as service_module
 from starman.serving.executors import inline as inline_module
 from starman.serving.executors.inline import Inline
@@ -371,7 +371,7 @@ def test_an_error_in_mid_stream_is_a_visible_cut() -> None:
 
 
 def test_who_reads_too_slowly_is_cut_and_the_iterable_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module, "RATE_GRACE", 0.1)
+    monkeypatch.setattr(progress_module, "RATE_GRACE", 0.1)
     application = Application()
     with frugal(application, min_send_rate=1 << 30) as running, running.client(SMALL) as client:
         client.send(encode_request("GET", "/for-ever"))
