@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from starman import log
 from starman.serving.detaching.relay import Relay
 from starman.serving.lingering import Lingering, close, half_close, reset_on_close, shut_down, unacknowledged
-from starman.serving.sending.loop_side import Between
+from starman.serving.sending.loop_side import RelayAnswer
 from starman.serving.sending.socket_state import has_unread
 from starman.serving.sending.writer_state import FREE
 
@@ -114,13 +114,13 @@ class Ending:
                 shut_down(self._transport)
                 writer.lose()
 
-    def let_go(self, reply: SimpleQueue[Between]) -> None:
+    def let_go(self, reply: SimpleQueue[RelayAnswer]) -> None:
         """The application takes the connection: close the transport, and with the duplicate open no FIN is sent (hazard 3).
 
         Where something was received behind the request, the transport stays, and a Relay leads to it.
         """
         unread = self._parser.take_unread()
-        relay: Between = None
+        relay: RelayAnswer = None
         try:
             if unread and self._phase is OPEN:
                 relay = Relay(self._transport, self._context, unread, ended=self._eof)

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from starman.serving.monitor import Line
-    from starman.serving.service import Service
     from starman.wsgi.environ import Environ
 
 # What happens once in a life, as a thread's start, has to happen more than once for its bytecode to specialise itself.
@@ -37,7 +36,17 @@ _BODY = b"Hello, world!\n"
 _LONGEST = 5.0
 
 
-def rehearse(make_service: type[Service], threads: int) -> None:
+class RehearsedService(Protocol):
+    """The methods of `Service` that a rehearsal calls."""
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Serve until a drain ends."""
+
+    def drain(self) -> None:
+        """Begin to drain."""
+
+
+def rehearse(make_service: Callable[..., RehearsedService], threads: int) -> None:
     """Play the life of a worker with so many `threads`, some times. Nothing elsewhere than on Linux. Main thread, no loop.
 
     Its threads have ended behind it, unless the machine is so busy that they need seconds for that: who forks then has to look.
@@ -52,7 +61,7 @@ def rehearse(make_service: type[Service], threads: int) -> None:
             _wait_for_threads()
 
 
-def _live(make_service: type[Service], threads: int) -> None:
+def _live(make_service: Callable[..., RehearsedService], threads: int) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         # Without a name: the kernel chooses an abstract one, in no directory, that nobody knows.
         listener.bind("")
@@ -69,7 +78,7 @@ def _wait_for_threads() -> None:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-async def _play(service: Service, address: bytes) -> None:
+async def _play(service: RehearsedService, address: bytes) -> None:
     loop = asyncio.get_running_loop()
     started = anyio.Event()
     with anyio.fail_after(_LONGEST), ExitStack() as stack:

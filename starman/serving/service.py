@@ -27,6 +27,7 @@ from starman.serving.health.spinning_loop import SpinWatch
 from starman.serving.health.stuck_threads import StuckWatch
 from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
 from starman.serving.monitor import Monitor
+from starman.serving.rehearsal import rehearse
 from starman.serving.tls.context import server_context
 from starman.wsgi.call import Application
 
@@ -90,8 +91,6 @@ class Service:
     def rehearse(cls, threads: int) -> None:
         """Serve nobody but ourselves for a moment, with so many threads; what is forked from this process shares the outcome.
         Main thread, without a loop. Raises what goes wrong."""
-        from starman.serving.rehearsal import rehearse
-
         rehearse(cls, threads)
 
     async def run(self, started: Callable[[], None]) -> None:

@@ -38,7 +38,7 @@ LAYERS = (
     "starman.serving.body",
     *("starman.serving.ending", "starman.serving.connection"),
     *("starman.serving.tls", "starman.serving.accepting", "starman.serving.health"),
-    *("starman.serving.application_child", "starman.serving.warmup", "starman.serving.service", "starman.serving.rehearsal"),
+    *("starman.serving.application_child", "starman.serving.warmup", "starman.serving.rehearsal", "starman.serving.service"),
     *(
         "starman.process",
         "starman.process.record",
@@ -77,12 +77,9 @@ UPWARD = {
     "starman.process.spec": {"starman.process.worker.worker"},
     "starman.process.status": {"starman.process.supervision.child"},
     "starman.process.worker.worker": {"starman.process.supervision.child"},
-    "starman.serving.body.receiver": {"starman.serving.connection"},
     "starman.serving.context": {"starman.serving.executors.pool"},
     "starman.serving.exchange": {"starman.serving.body.stream"},
-    "starman.serving.sending.loop_side": {"starman.serving.detaching.relay"},
     "starman.serving.sending.writer": {"starman.serving.exchange"},
-    "starman.serving.service": {"starman.serving.rehearsal"},
 }
 CIRCULAR = {
     "starman.process.master.links",
@@ -90,23 +87,15 @@ CIRCULAR = {
     "starman.process.master.stack_pipe",
     "starman.process.spec",
     "starman.process.worker.worker",
-    "starman.serving.body.receiver",
-    "starman.serving.body.streamed",
-    "starman.serving.body.upload",
-    "starman.serving.connection",
     "starman.serving.context",
     "starman.serving.detaching.detached",
     "starman.serving.detaching.rawsocket",
-    "starman.serving.detaching.relay",
     "starman.serving.exchange",
     "starman.serving.executors.pool",
     "starman.serving.lingering",
-    "starman.serving.rehearsal",
     "starman.serving.sending.corking",
-    "starman.serving.sending.loop_side",
     "starman.serving.sending.thread_socket",
     "starman.serving.sending.writer",
-    "starman.serving.service",
 }
 
 # The mold imports what its workers will share in memory, and uses nothing of it.

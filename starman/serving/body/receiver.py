@@ -6,15 +6,33 @@ Read as all else is, each piece would be copied out of the loop's buffer, and th
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from starman.proto.request import RequestParser
     from starman.serving.body.upload import Upload
-    from starman.serving.connection import Connection
 
 # After a read of so many bytes others have their turn: libuv would read from this connection 32 times in a row.
 LARGE_READ = 65_536
+
+
+class Receiving(Protocol):
+    """The methods of `Connection` that a `BodyReceiver` calls."""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse `data`; b"" to go on behind the body."""
+
+    def let_others_go_first(self) -> None:
+        """Read on after the other connections have been served once."""
+
+    def eof_received(self) -> bool:
+        """The client has ended its stream."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+
+    def resume_writing(self) -> None:
+        """The transport's buffer is empty."""
 
 
 class BodyReceiver(asyncio.BufferedProtocol):
@@ -22,7 +40,7 @@ class BodyReceiver(asyncio.BufferedProtocol):
 
     __slots__ = ("_connection", "_parser", "_transport", "_upload")
 
-    def __init__(self, connection: Connection, transport: asyncio.Transport, parser: RequestParser, upload: Upload) -> None:
+    def __init__(self, connection: Receiving, transport: asyncio.Transport, parser: RequestParser, upload: Upload) -> None:
         self._connection = connection
         self._transport = transport
         self._parser = parser

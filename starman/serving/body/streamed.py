@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 from enum import Enum, auto
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from starman.errors import ProtocolError
 from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.response import interim, refusal
 from starman.serving.body.stream import BodyStream
-from starman.serving.body.upload import Source, decoded
+from starman.serving.body.upload import decoded
 from starman.serving.exchange import Exchange
 from starman.serving.progress import Progress
 from starman.wsgi.call import Call
@@ -28,6 +28,16 @@ if TYPE_CHECKING:
     from starman.wsgi.environ import Environ
 
 
+class StreamedSource(Protocol):
+    """The methods of `Connection` that a `StreamedUpload` calls."""
+
+    def pause(self) -> None:
+        """Leave the socket unread."""
+
+    def on_demand(self, upload: StreamedUpload) -> None:
+        """The application reads, or is done: the socket may have to be read on. The application's thread posts the call."""
+
+
 class StreamedUpload:
     """The body between its head and its end; the application may have returned meanwhile, and then it is dropped. Loop only."""
 
@@ -36,7 +46,7 @@ class StreamedUpload:
     streamed = True
     spooling = False
 
-    def __init__(self, head: RequestHead, source: Source, context: ServiceContext, *, expected: bool) -> None:
+    def __init__(self, head: RequestHead, source: StreamedSource, context: ServiceContext, *, expected: bool) -> None:
         """`expected`: none of the body has come, and none will before 100 Continue."""
         self.head = head
         self.stream = BodyStream(head.body_length, self._demand, expected=expected)

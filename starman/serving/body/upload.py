@@ -16,7 +16,6 @@ from starman.serving.shortage import refusal_for
 from starman.wsgi.body import RequestBody
 
 if TYPE_CHECKING:
-    from starman.serving.body.streamed import StreamedUpload
     from starman.serving.context import ServiceContext
     from starman.serving.exchange import Exchange
     from starman.serving.progress import Progress
@@ -36,9 +35,6 @@ class Source(Protocol):
 
     def resume(self) -> None:
         """Read on."""
-
-    def on_demand(self, upload: StreamedUpload) -> None:
-        """The application wants more of a streamed body; posted by its thread."""
 
     def offer(self, head: RequestHead, body: RequestBody | None, kind: type[Exchange]) -> None:
         """The request is complete."""

@@ -18,7 +18,7 @@ from starman.serving.lingering import Lingering
 
 if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
-    from starman.serving.detaching.relay import Relay
+    from starman.serving.sending.loop_side import ApplicationRelay
 
 # How much (bytes) of what a client still sends is read at once.
 _READ: Final = 65_536
@@ -32,7 +32,7 @@ class Detached:
 
     __slots__ = ("_context", "_ended", "_kept", "_relay", "facts", "socket")
 
-    def __init__(self, descriptor: int, relay: Relay | None, context: ServiceContext) -> None:
+    def __init__(self, descriptor: int, relay: ApplicationRelay | None, context: ServiceContext) -> None:
         """`descriptor` is the connection's. The loop does not use it any more, except with a `relay`. Raises OSError."""
         connection = socket.socket(fileno=descriptor)
         try:

@@ -1,21 +1,40 @@
-"""What a thread may ask of the loop's side of a connection, and what it may hand over to it."""
+"""The interface between a connection's `Writer`, which threads call, and the loop's side of the connection.
+
+Must not import the connection or the `Relay`: both implement the protocols of this module.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from starman.serving.detaching.relay import Relay
 from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.response_memory import UnsentMemory
 
 if TYPE_CHECKING:
+    import socket
     from queue import SimpleQueue
 
 Rest = memoryview | UnsentMemory | FileRange
 
-# The Relay between a client and an application that has taken its connection. OSError: there can be none, the connection is lost.
-Between = Relay | OSError | None
+
+class ApplicationRelay(Protocol):
+    """The methods of a `Relay` (`detaching.relay`) that the application's side of a detached connection calls.
+
+    socket: the application's end of the relay's pair of sockets.
+    """
+
+    socket: socket.socket
+
+    def end(self, close: Callable[[], None]) -> None:
+        """End the connection after everything is passed on, then call `close`. Loop."""
+
+    def cut(self) -> None:
+        """Reset the connection. Loop."""
+
+
+# The answer to `let_go`. None: no relay is needed. OSError: the relay could not be made, and the connection is lost.
+RelayAnswer = ApplicationRelay | OSError | None
 
 # What is called when the loop has written a rest, or never will: with the writer's lock held, so it may only leave a note.
 OnRoom = Callable[[], None]
@@ -34,6 +53,6 @@ class LoopSide(Protocol):
     def cut(self) -> None:
         """Reset the connection: its socket is dead, or its response broke off."""
 
-    def let_go(self, reply: SimpleQueue[Between]) -> None:
+    def let_go(self, reply: SimpleQueue[RelayAnswer]) -> None:
         """Close the transport without sending anything to the peer, and put None into `reply`. If unread bytes were received,
         put the Relay that leads to the transport, or the OSError that prevents one."""

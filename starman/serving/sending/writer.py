@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from starman.serving.sending.file_range import FileRange
-from starman.serving.sending.loop_side import Between, LoopSide, OnRoom, Rest
+from starman.serving.sending.loop_side import LoopSide, OnRoom, RelayAnswer, Rest
 from starman.serving.sending.spool import Spool, SpoolLimits
 from starman.serving.sending.thread_socket import ThreadSocket
 from starman.serving.sending.writer_state import (
@@ -247,14 +247,14 @@ class Writer:
             self._check(exchange)
             return self.thread_socket.duplicate()
 
-    def detach(self, exchange: Exchange) -> tuple[int, Between]:
+    def detach(self, exchange: Exchange) -> tuple[int, RelayAnswer]:
         """Take the connection from the server: its descriptor, and what `let_go` puts in between. Thread. Raises ClientGone."""
         with self._lock:
             self._write_held()
             self._check(exchange)
             fd = self.thread_socket.give()
             self._die()
-        reply: SimpleQueue[Between] = SimpleQueue()
+        reply: SimpleQueue[RelayAnswer] = SimpleQueue()
         self._call_loop(self._loop_side.let_go, reply)
         return fd, reply.get()
 
