@@ -215,7 +215,7 @@ def test_a_signal_that_comes_before_the_master_has_its_handlers_waits(tmp_path: 
     server = Process([sys.executable, "-W", "error", *arguments], cwd=tmp_path, env=env)
     try:
         assert wait_until((tmp_path / "waiting").exists, 60)
-        signums = [signal.SIGALRM, signal.SIGPROF, signal.SIGIO, *sorted(REAL_TIME), STACKS, signal.SIGUSR1]
+        signums = [signal.SIGALRM, signal.SIGPROF, signal.SIGIO, *sorted(REAL_TIME), STACKS, signal.SIGUSR1, signal.SIGHUP]
         for signum in signums:
             os.kill(server.pid, signum)
         assert all(pending(server.pid, signum) for signum in signums)
@@ -223,6 +223,7 @@ def test_a_signal_that_comes_before_the_master_has_its_handlers_waits(tmp_path: 
         server.wait_for("ready: ", 60)
         server.wait_for(r"\[INFO\] stacks of the master\n", 30)
         server.wait_for("the logs are reopened", 30)
+        server.wait_for("restarted: 1 worker is new", 20)
         assert server.stop(signal.SIGTERM) == 0
     finally:
         server.kill()

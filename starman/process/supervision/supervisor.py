@@ -30,7 +30,7 @@ class Supervisor:
 
     __slots__ = (
         *("_backoff", "_boot_deadlines", "_children", "_deaths", "_held", "_mold_backoff", "_molds", "_replacement", "_rollout"),
-        *("_slots", "_status", "_stopped_at"),
+        *("_released", "_slots", "_status", "_stopped_at"),
         "phase",
         "watch",
     )
@@ -49,6 +49,7 @@ class Supervisor:
         self._molds = Molds(self._children, self._rollout, self._mold_backoff)
         self._replacement = Replacement(self._children, self._rollout, self._molds, self._backoff)
         self._held = False
+        self._released = False
         self._stopped_at = 0.0
         self._status = 0
 
@@ -220,7 +221,9 @@ class Supervisor:
     # An upgrade in place.
 
     def hold(self, *, on: bool) -> None:
-        """Begin nothing new as long as it is on: who is gone stays gone, a roll-out stands still; the first start goes on."""
+        """Begin nothing new as long as it is on: no exited worker is replaced and a roll-out stands still. The first start
+        goes on."""
+        self._released = self._held and not on
         self._held = on
 
     @property
@@ -256,22 +259,26 @@ class Supervisor:
     def plan(self, now: float) -> list[Action]:
         """What follows, at the instant `now`, from all that was reported. Each action is returned once, and is to be
         performed in order."""
+        self._released = False
         self._expire(now)
         if self.phase is not Phase.STOPPING:
-            # A start is not held: it is settled only when everybody is ready.
+            # Before the roll-outs: one that was asked for during the start begins in this very plan, not at the next event.
+            if self.phase is Phase.STARTING and self._slots.ready == len(self._slots):
+                self.phase = Phase.RUNNING
+                self._children.order(Announce(len(self._slots)))
+            # The first start is never held: it is settled only when all workers are ready.
             if not self._held or self.phase is Phase.STARTING:
                 self._molds.plan(self._slots, now)
                 self._plan_rollout(now)
                 self._replacement.fill(self._slots, now)
-            if self.phase is Phase.STARTING and self._slots.ready == len(self._slots):
-                self.phase = Phase.RUNNING
-                self._children.order(Announce(len(self._slots)))
         elif not self._children:
             self._children.order(Exit(self._status))
         return self._children.take_orders()
 
     def next_instant(self, now: float) -> float | None:
-        """When `plan` has to be asked again even if nothing happens; None for never."""
+        """When to call `plan` again even if nothing happens; None: never."""
+        if self._released:
+            return now
         instants = [backoff.not_before for backoff in (self._backoff, self._mold_backoff) if backoff.not_before > now]
         instants += [
             instant

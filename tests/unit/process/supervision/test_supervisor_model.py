@@ -83,6 +83,8 @@ class World(RuleBasedStateMachine):
         self.supervisor.watch.look(beats, self.now)
         for action in self.supervisor.plan(self.now):
             self.perform(action)
+        if self.status is None:
+            assert self.supervisor.plan(self.now) == [], "a plan is complete, or the rest would wait for the next event"
         instant = self.supervisor.next_instant(self.now)
         assert instant is None or instant > self.now, "the loop would spin"
 
