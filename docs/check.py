@@ -1,18 +1,21 @@
-"""Holds the documentation against the code: `python docs/check.py`. Prints what is wrong, a line each; exit status 1 then.
+"""Checks the documentation against the code: `python docs/check.py`. Prints one line a problem, and exits with status 1 then.
 
-Checked in README.md, CHANGES.md and docs/: relative links and their anchors resolve; every option that is named exists,
-every setting is on the settings page; every test that is named exists, and every promise of the security page names one;
-commands parse, TOML holds settings, Python compiles. Loads and runs no application.
+In README.md, CHANGES.md and docs/: relative links and their anchors resolve; every option that is named exists, every
+setting is on the settings page; every test that is named exists, and every promise of the security page names one;
+commands parse, TOML holds settings, Python compiles; lines of prose are short. In the pages, and in the docstrings and
+comments of the code: words that speak of code as of people stay below a limit. Loads and runs no application.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import shlex
 import sys
+import tokenize
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,6 +39,23 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
 # What a code span begins with whose options are starman's. Others are of curl, pip, make, …
 OURS = ("-", "starman-uv", "python -m starman")
 COMMAND = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:starman-uv|python -m starman)(?P<arguments>(?: .*)?)")
+
+# A line of prose is shorter than this (columns). Tables and fenced blocks may be wider.
+WIDTH = 120
+# Pages that are still to be wrapped.
+WIDE = {"CHANGES.md", "README.md"} | {
+    f"docs/{name}.md"
+    for name in (
+        *("bench", "deployment", "design", "embedding", "getting-started", "hooks", "limits", "performance", "security"),
+        *("settings", "signals", "workers", "wsgi"),
+    )
+}
+
+# Words that speak of code as of people, and how often they may occur in 1,000 words. The aim is 0.5 everywhere.
+PEOPLE = re.compile(r"\b(?:who|whoever|whom|whose|somebody|nobody|anybody|everybody|someone|anyone|everyone)\b", re.IGNORECASE)
+WORD = re.compile(r"[A-Za-z][\w'-]*")
+CODE = ("starman", "tests", "bench", "docs")
+LIMITS = {"docstrings and comments": 5.3, "pages": 2.3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +81,16 @@ def main() -> int:
     pages = [read_page(path) for path in page_paths()]
     problems = [*missing_settings()]
     for page in pages:
-        for check in (broken_links, unknown_options, unknown_tests, promises_without_tests, broken_blocks):
+        for check in (broken_links, unknown_options, unknown_tests, promises_without_tests, broken_blocks, long_lines):
             problems += [f"{page.path.relative_to(ROOT)}:{problem}" for problem in check(page)]
+    figures = {"docstrings and comments": people_in_code(), "pages": people_in_pages(pages)}
+    problems += too_many_people(figures, LIMITS)
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:
         print(f"documentation: {len(pages)} pages hold")
+    for name, figure in figures.items():
+        print(f"{name}: {figure:.2f} of 1,000 words speak of code as of people (limit {LIMITS[name]})")
     return 1 if problems else 0
 
 
@@ -215,6 +239,52 @@ def wrong_toml(text: str) -> Iterator[str]:
             setting.parse(value, key)
         except SettingError as error:
             yield str(error)
+
+
+def long_lines(page: Page) -> Iterator[str]:
+    """Lines of prose that are too wide. Tables may be, and a line that has no space to break at."""
+    if page.path.is_relative_to(ROOT) and str(page.path.relative_to(ROOT)) in WIDE:
+        return
+    for number, line in numbered(page):
+        if len(line) >= WIDTH and not line.startswith(("|", "<!--")) and " " in line.strip("- "):
+            yield f"{number}: {len(line)} columns; prose is narrower than {WIDTH}"
+
+
+def people_per_thousand(texts: Iterable[str]) -> float:
+    """How many of 1,000 words speak of code as of people."""
+    words = people = 0
+    for text in texts:
+        words += len(WORD.findall(text))
+        people += len(PEOPLE.findall(text))
+    return 1000 * people / words if words else 0.0
+
+
+def people_in_code() -> float:
+    """The figure of the docstrings and comments of all Python files."""
+    paths = [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
+    return people_per_thousand(text for path in paths for text in explanations(path.read_text("utf-8")))
+
+
+def people_in_pages(pages: Iterable[Page]) -> float:
+    """The figure of the prose of the pages, code spans left out."""
+    return people_per_thousand(CODE_SPAN.sub("", page.prose) for page in pages)
+
+
+def explanations(source: str) -> Iterator[str]:
+    """The comments and docstrings of a module."""
+    yield from (
+        token.string for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT
+    )
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def too_many_people(figures: dict[str, float], limits: dict[str, float]) -> Iterator[str]:
+    """Figures that are above their limits."""
+    for name, figure in figures.items():
+        if figure > limits[name]:
+            yield f"{name}: {figure:.2f} of 1,000 words speak of code as of people (limit {limits[name]})"
 
 
 if __name__ == "__main__":

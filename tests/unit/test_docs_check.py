@@ -1,4 +1,4 @@
-"""docs/check.py finds tests that are not there, and promises that no test holds."""
+"""docs/check.py finds tests that do not exist, promises without a test, wide lines, and words that speak of code as of people."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -24,12 +25,16 @@ def check() -> ModuleType:
     return module
 
 
-def problems(check: ModuleType, tmp_path: Path, text: str) -> list[str]:
-    """What the two checks say of a page."""
+def page_of(check: ModuleType, tmp_path: Path, text: str) -> Any:
     path = tmp_path / "page.md"
     path.write_text(text)
     check.read_page.cache_clear()
-    page = check.read_page(path)
+    return check.read_page(path)
+
+
+def problems(check: ModuleType, tmp_path: Path, text: str) -> list[str]:
+    """What the checks of tests and of promises report for a page."""
+    page = page_of(check, tmp_path, text)
     return [*check.unknown_tests(page), *check.promises_without_tests(page)]
 
 
@@ -47,6 +52,52 @@ def test_every_promise_names_a_test(check: ModuleType, tmp_path: Path) -> None:
     rows = [f"| held | `{OWN}` |", f"| `{OWN}` is not where it belongs | by nobody |", "| not held | |"]
     text = "\n".join(["| Promise | Held by |", "|---|---|", *rows, "", "| another | table |", "|---|---|", "| of | words |"])
     assert problems(check, tmp_path, text) == ["4: no test holds this promise", "5: no test holds this promise"]
+
+
+def test_prose_is_narrow(check: ModuleType, tmp_path: Path) -> None:
+    wide = "a" * 60 + " " + "b" * 60
+    text = f"{wide[:119]}\n{wide}\n| {wide} |\n```\n{wide}\n```\n- {'a' * 130}\n"
+    assert list(check.long_lines(page_of(check, tmp_path, text))) == ["2: 121 columns; prose is narrower than 120"]
+
+
+def test_pages_that_are_still_wide_exist(check: ModuleType) -> None:
+    assert {str(path.relative_to(REPOSITORY)) for path in check.page_paths()} >= check.WIDE
+
+
+def test_comments_and_docstrings_explain(check: ModuleType) -> None:
+    lines = [
+        '"""Module."""',
+        'X = "no # docstring"  # comment',
+        "class C:",
+        '    """Class."""',
+        "    async def f(self):",
+        '        """Method."""',
+    ]
+    assert [text for text in check.explanations("\n".join(lines)) if text] == ["# comment", "Module.", "Class.", "Method."]
+
+
+@pytest.mark.parametrize(
+    ("texts", "figure"),
+    [
+        (["The loop wakes the thread."], 0.0),
+        (["Somebody writes.", "WHO reads what"], 400.0),
+        (["whose, whoever; anyone's"], 1000.0),
+        (["Code like test_who_left and whole words are no people"], 0.0),
+        ([], 0.0),
+    ],
+)
+def test_words_for_people_are_counted(check: ModuleType, texts: list[str], figure: float) -> None:
+    assert check.people_per_thousand(texts) == figure
+
+
+def test_code_spans_do_not_count(check: ModuleType, tmp_path: Path) -> None:
+    page = page_of(check, tmp_path, "`Whoever` is a name.\n```\nwho\n```\n")
+    assert check.people_in_pages([page]) == 0.0
+
+
+def test_a_figure_above_its_limit_is_a_problem(check: ModuleType) -> None:
+    found = list(check.too_many_people({"code": 0.5, "pages": 0.51}, {"code": 0.5, "pages": 0.5}))
+    assert found == ["pages: 0.51 of 1,000 words speak of code as of people (limit 0.5)"]
 
 
 def test_the_pages_hold(check: ModuleType) -> None:
