@@ -97,7 +97,7 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     from starman.embedding import error_log, serve_until_cancelled
     from starman.process.host.inherited import Inheritance
     from starman.process.host.listeners import open_listeners
-    from starman.process.worker.belongings import Belongings
+    from starman.process.worker.server_resources import Belongings
     from starman.serving.service import Service
 
     errors = standard_streams.open_missing()
@@ -193,7 +193,7 @@ def try_out(settings: Settings, *, entered: bool = False) -> None:
     application may start threads that never end. `entered`: `enter` was called, and the paths are absolute.
     Raises StarmanError, and any exception of our own imports."""
     from starman.process.spec import import_service
-    from starman.process.worker.belongings import Belongings
+    from starman.process.worker.server_resources import Belongings
 
     import_service()
     if not entered:

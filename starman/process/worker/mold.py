@@ -20,9 +20,9 @@ from starman.process.exiting import end_unserved
 from starman.process.forking import adopt_error_log, flush, fork, ignore_failing_writes, show_stacks, take_signals
 from starman.process.long_text import Assembly
 from starman.process.messages import Failed, Loaded, Part, Reopen, Reopened, Role, Spawn, Spawned
-from starman.process.worker.belongings import Belongings
 from starman.process.worker.copy_on_write import settle
 from starman.process.worker.forksafety import findings, names, sockets
+from starman.process.worker.server_resources import Belongings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

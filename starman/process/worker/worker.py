@@ -21,10 +21,10 @@ from starman.process.exiting import LEAST_SECONDS, disown_children, leave
 from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, reseed, show_stacks, take_signals
 from starman.process.messages import Doomed, Draining, Failed, Ready, Reopen, Reopened
 from starman.process.supervision.child import SECOND_STOP
-from starman.process.worker.belongings import Belongings
 from starman.process.worker.loop_errors import report
 from starman.process.worker.malloc import give_back_zeros, keep_free_pages
 from starman.process.worker.monitor import WorkerMonitor
+from starman.process.worker.server_resources import Belongings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

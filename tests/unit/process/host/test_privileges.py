@@ -1,4 +1,4 @@
-"""starman.process.host.privileges, where no privileges are needed; tests/functional/test_identity.py has root's part."""
+"""starman.process.host.privileges, where no privileges are needed; tests/functional/test_privileges.py has root's part."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from starman.process.messages import Draining, Failed, Message, Ready, Spawned
 from starman.process.scoreboard import Place, Scoreboard
 from starman.process.spec import Program, WorkerSpec
 from starman.process.worker import worker as module
-from starman.process.worker.belongings import Belongings
 from starman.process.worker.monitor import WorkerMonitor
+from starman.process.worker.server_resources import Belongings
 from starman.process.worker.worker import run_worker
 from tests.unit.process.forked import run_forked
 

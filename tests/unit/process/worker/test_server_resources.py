@@ -1,4 +1,4 @@
-"""starman.process.worker.belongings: what a child of the application has of the server's descriptors and signal handlers."""
+"""starman.process.worker.server_resources: a child forked by the application keeps no descriptor or handler of the server."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from starman.config.settings import Settings
 from starman.process.channel import Channel
 from starman.process.forking import take_signals
 from starman.process.host.listeners import Listener, open_listeners
-from starman.process.worker.belongings import Belongings, point_nowhere, server_sockets
+from starman.process.worker.server_resources import Belongings, point_nowhere, server_sockets
 from tests.unit.process.forked import run_forked
 
 
 @pytest.fixture(params=["127.0.0.1:0", "[::1]:0", "*:0", "unix", "abstract"])
 def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Listener]:
-    text = {"unix": str(tmp_path / "socket"), "abstract": f"@starman-belongings-{os.getpid()}"}.get(request.param, request.param)
+    text = {"unix": str(tmp_path / "socket"), "abstract": f"@starman-resources-{os.getpid()}"}.get(request.param, request.param)
     opened = open_listeners([parse_address(text)], Settings.of())
     yield opened[0]
     for each in opened:
