@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.config.addresses import Address
     from starman.config.settings import Settings
-    from starman.process.host.inherited import Inheritance
+    from starman.process.host.inherited import InheritedSockets
 
 INTERRUPTED = 130  # as a shell reports a command that SIGINT ended: 128 + 2
 # How often (seconds) the child is looked at, and how long it may take to write its stacks.
@@ -36,14 +36,14 @@ def check(settings: Settings) -> int:
     """
     from starman.process import parent_death
     from starman.process.exiting import end_unserved
-    from starman.process.host.inherited import Inheritance
+    from starman.process.host.inherited import InheritedSockets
 
     sys.stdout.flush()
     sys.stderr.flush()
     parent_death.arm()
     try:
         # systemd's variables hold the process id of the command, so inherited sockets must be found before the fork.
-        inheritance = Inheritance.take(os.environ)
+        inherited_sockets = InheritedSockets.from_environ(os.environ)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)  # a process that the application has left behind may hold the other end
         parent_death.tie(os.getpid())
@@ -54,7 +54,7 @@ def check(settings: Settings) -> int:
     except StarmanError as error:
         return report(error)
     if child == 0:
-        end_unserved(_check_in_child(settings, inheritance, writing))
+        end_unserved(_check_in_child(settings, inherited_sockets, writing))
     os.close(writing)
     status = _wait(child, settings.boot_timeout)
     if status is None:
@@ -124,12 +124,12 @@ def _kill(child: int) -> None:
         return
 
 
-def _check_in_child(settings: Settings, inheritance: Inheritance, pipe: int) -> int:
+def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pipe: int) -> int:
     """Check, and report on standard output and standard error. A byte on `pipe` says that the report is complete."""
     from starman.loading import describe
     from starman.process import parent_death
     from starman.process.forking import show_stacks
-    from starman.process.host.privileges import Identity
+    from starman.process.host.privileges import Account
     from starman.server import enter, try_out
 
     status = 1
@@ -137,17 +137,17 @@ def _check_in_child(settings: Settings, inheritance: Inheritance, pipe: int) -> 
     streams = sys.stdout, sys.stderr
     try:
         show_stacks(2)
-        identity = Identity.of(settings)
+        account = Account.of(settings)
         located = settings.located(enter(settings).absolute)
-        bound, notes = _bind(settings, inheritance, (-1, -1) if identity is None else identity.owner)
-        if identity is not None:
-            identity.assume()
+        bound, notes = _bind(settings, inherited_sockets, (-1, -1) if account is None else account.owner)
+        if account is not None:
+            account.drop_privileges()
             parent_death.retie(parent)
         try:
             try_out(located, entered=True)
         finally:
             sys.stdout, sys.stderr = streams  # the application may have replaced them
-        warnings = (*settings.warnings(), *inheritance.warnings, temporary_directory.warning(settings, os.environ))
+        warnings = (*settings.warnings(), *inherited_sockets.warnings, temporary_directory.warning(settings, os.environ))
         for line in (*notes, *warnings, service_links.notice(os.environ)):
             if line is not None:
                 print(f"starman: {line}", file=sys.stderr)
@@ -167,13 +167,13 @@ def _check_in_child(settings: Settings, inheritance: Inheritance, pipe: int) -> 
     return status
 
 
-def _bind(settings: Settings, inheritance: Inheritance, owner: tuple[int, int]) -> tuple[list[str], list[str]]:
+def _bind(settings: Settings, inherited_sockets: InheritedSockets, owner: tuple[int, int]) -> tuple[list[str], list[str]]:
     """Bind every address and release it. Returns what was bound, and lines about what was not tried. Raises ListenError."""
     from starman.process.host.listeners import open_listeners
 
     bound, notes = [], []
-    for address in inheritance.addresses(settings):
-        if address.kind is AddressKind.FD and not inheritance.fds:
+    for address in inherited_sockets.addresses(settings):
+        if address.kind is AddressKind.FD and not inherited_sockets.fds:
             notes.append(f"{address} is not tried: the socket is inherited at the start")
             continue
         try:
@@ -187,10 +187,10 @@ def _bind(settings: Settings, inheritance: Inheritance, owner: tuple[int, int]) 
 
 def _held(address: Address, settings: Settings, error: ListenError) -> str:
     """The report for an address on which the server of this pid file listens. Raises `error` for any other address."""
-    from starman.process.host.pidfile import running
+    from starman.process.host.pidfile import running_pid
     from starman.process.host.port_holder import listens
 
-    pid = None if settings.pid is None else running(settings.pid)
+    pid = None if settings.pid is None else running_pid(settings.pid)
     if pid is not None and listens(pid, address):
         return f"{address}: in use by the server that runs (process {pid} of {settings.pid})"
     if settings.pid is None and "in use" in str(error):

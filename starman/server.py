@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from starman.config.settings import Settings
     from starman.process.handover import Handover
-    from starman.process.host.inherited import Inheritance
+    from starman.process.host.inherited import InheritedSockets
     from starman.process.host.listeners import Listener
-    from starman.process.host.privileges import Identity
+    from starman.process.host.privileges import Account
     from starman.process.spec import Program
     from starman.process.status import Observers
     from starman.wsgi.call import Application
@@ -95,20 +95,20 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     """
     from starman.config.sources import from_keywords
     from starman.embedding import error_log, serve_until_cancelled
-    from starman.process.host.inherited import Inheritance
+    from starman.process.host.inherited import InheritedSockets
     from starman.process.host.listeners import open_listeners
-    from starman.process.worker.server_resources import Belongings
+    from starman.process.worker.server_resources import ServerResources
     from starman.serving.service import Service
 
     errors = standard_streams.open_missing()
     workdir = Workdir(started_in(os.environ))
     chosen = from_keywords(app, settings, os.environ, workdir.start).located(workdir.absolute)
     with error_log(chosen.error_log, errors):
-        inheritance = Inheritance.take(os.environ)
-        _log_notes(chosen, inheritance.warnings)
+        inherited_sockets = InheritedSockets.from_environ(os.environ)
+        _log_notes(chosen, inherited_sockets.warnings)
         application = _mounted(app, chosen, "serve(app)") if callable(app) else _load(chosen)
-        listeners = open_listeners(inheritance.addresses(chosen), chosen)
-        belongings = Belongings(listeners, signals=False)
+        listeners = open_listeners(inherited_sockets.addresses(chosen), chosen)
+        resources = ServerResources(listeners, signals=False)
 
         def close_listeners() -> None:
             for listener in listeners:
@@ -116,30 +116,30 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
 
         try:
             service = Service(application, chosen, listeners, multiprocess=False, owns_loop=False)
-            belongings.service = service
+            resources.service = service
             started = partial(_announce, chosen, listeners)
             await serve_until_cancelled(service, started, close_listeners, chosen.graceful_timeout)
         finally:
-            belongings.release()
+            resources.release()
             close_listeners()
 
 
 def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     """Be the master until a signal ends it; `embedded` in somebody else's program. Raises StarmanError when the start fails."""
-    from starman.process.host.inherited import Inheritance
-    from starman.process.host.privileges import Identity
-    from starman.process.host.systemd import Notifier
+    from starman.process.host.inherited import InheritedSockets
+    from starman.process.host.privileges import Account
+    from starman.process.host.systemd import SystemdNotifier
     from starman.process.status import Observers
 
     # Both before a daemon is another process: systemd's variables name the one that it has started.
-    inheritance = Inheritance.take(os.environ)
-    notifier = Notifier.take(os.environ)
+    inherited_sockets = InheritedSockets.from_environ(os.environ)
+    notifier = SystemdNotifier.from_environ(os.environ)
     program.variables = notifier.variables
-    inheritance.check(settings)
-    identity = Identity.of(settings)
+    inherited_sockets.check(settings)
+    account = Account.of(settings)
     program.workdir = enter(settings)
     if not settings.daemonize:
-        return _be_master(settings, program, inheritance, identity, Observers([notifier]), embedded=embedded)
+        return _be_master(settings, program, inherited_sockets, account, Observers([notifier]), embedded=embedded)
 
     from starman.process.host.daemon import daemonize
 
@@ -147,7 +147,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
         log.warning(f"{settings.source('daemonize')}: without error_log, what goes wrong later is logged nowhere")
     daemon = daemonize()
     try:
-        return _be_master(settings, program, inheritance, identity, Observers([notifier, daemon]), embedded=embedded)
+        return _be_master(settings, program, inherited_sockets, account, Observers([notifier, daemon]), embedded=embedded)
     except BaseException as error:
         daemon.failed(error)
         raise
@@ -158,12 +158,12 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     from starman.process.host.errorlog import ErrorLog
     from starman.process.host.listeners import take_over_listeners
     from starman.process.host.pidfile import PidFile
-    from starman.process.host.systemd import Notifier
+    from starman.process.host.systemd import SystemdNotifier
     from starman.process.master.master import Master
     from starman.process.spec import WorkerSpec
     from starman.process.status import Observers
 
-    notifier = Notifier.take(os.environ)
+    notifier = SystemdNotifier.from_environ(os.environ)
     program.variables = notifier.variables
     program.workdir = enter(settings)
     error_log = ErrorLog(settings.error_log, opened=True, directory=program.workdir.base)
@@ -193,13 +193,13 @@ def try_out(settings: Settings, *, entered: bool = False) -> None:
     application may start threads that never end. `entered`: `enter` was called, and the paths are absolute.
     Raises StarmanError, and any exception of our own imports."""
     from starman.process.spec import import_service
-    from starman.process.worker.server_resources import Belongings
+    from starman.process.worker.server_resources import ServerResources
 
     import_service()
     if not entered:
         settings = settings.located(enter(settings).absolute)
     # A child that the application forks must not go on with the trial.
-    Belongings([], signals=False)
+    ServerResources([], signals=False)
     application = _load(settings)
     if any(address.secure for address in settings.addresses()):
         from starman.serving.tls.context import server_context
@@ -214,8 +214,8 @@ def try_out(settings: Settings, *, entered: bool = False) -> None:
 def _be_master(
     settings: Settings,
     program: Program,
-    inheritance: Inheritance,
-    identity: Identity | None,
+    inherited_sockets: InheritedSockets,
+    account: Account | None,
     observers: Observers,
     *,
     embedded: bool,
@@ -227,19 +227,19 @@ def _be_master(
     from starman.process.master.master import Master
     from starman.process.spec import WorkerSpec
 
-    owner = (-1, -1) if identity is None else identity.owner
+    owner = (-1, -1) if account is None else account.owner
     with PidFile(settings.pid):
-        listeners = open_listeners(inheritance.addresses(settings), settings, owner)
+        listeners = open_listeners(inherited_sockets.addresses(settings), settings, owner)
         try:
             # As root: the user may not be allowed to look at the directories above the pid file.
-            warnings = [*inheritance.warnings, *_pid_file_warnings(settings, identity)]
-            if identity is not None:
-                _create_logs(settings, identity)
-                identity.assume()
+            warnings = [*inherited_sockets.warnings, *_pid_file_warnings(settings, account)]
+            if account is not None:
+                _create_logs(settings, account)
+                account.drop_privileges()
             with ErrorLog(settings.error_log, directory=program.workdir.base) as error_log:
                 _log_notes(settings, warnings)
-                if inheritance.fds:
-                    log.info(inheritance.describe([listener.url for listener in listeners]))
+                if inherited_sockets.fds:
+                    log.info(inherited_sockets.describe([listener.url for listener in listeners]))
                 master = Master(WorkerSpec(settings, listeners, program), error_log)
                 return master.run(embedded=embedded, observers=observers)
         finally:
@@ -256,26 +256,26 @@ def _log_notes(settings: Settings, warnings: Iterable[str]) -> None:
         log.info(ignored)
 
 
-def _pid_file_warnings(settings: Settings, identity: Identity | None) -> list[str]:
+def _pid_file_warnings(settings: Settings, account: Account | None) -> list[str]:
     """A warning when the user that the server runs as could replace the pid file, although it belongs to root."""
-    if settings.pid is None or identity is None or not identity.uid:
+    if settings.pid is None or account is None or not account.uid:
         return []
     from starman.process.host.pidfile import replaceable_in
 
-    directory = replaceable_in(settings.pid, identity.uid, identity.gids)
+    directory = replaceable_in(settings.pid, account.uid, account.gids)
     if directory is None:
         return []
     return [
-        f"{settings.source('pid')}: user {identity.name or identity.uid} may write in {directory}, and so could replace the pid "
+        f"{settings.source('pid')}: user {account.name or account.uid} may write in {directory}, and so could replace the pid "
         "file: do not signal the process id in it as root, or use a directory where only root may write"
     ]
 
 
-def _create_logs(settings: Settings, identity: Identity) -> None:
+def _create_logs(settings: Settings, account: Account) -> None:
     for setting, path in (("error_log", settings.error_log), ("access_log", settings.access_log)):
         if path is not None and path not in ("-", "off"):
             try:
-                identity.create(path)
+                account.create_file(path)
             except OSError as error:
                 raise SettingError(f"{setting}: cannot write {path}: {error.strerror}") from None
 

@@ -10,7 +10,7 @@ from starman.config.revision import decode as decode_settings
 from starman.errors import StarmanError
 from starman.log.tracebacks import formatted, named
 from starman.process.handover import FORMAT, HANDOVER_VARIABLE, IN_FILE, TRIAL_VARIABLE, Handover, decode
-from starman.process.host.text_file import load
+from starman.process.host.text_file import load_text
 from starman.version import VERSION
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ def handed_over() -> Handover | None:
     """
     text = os.environ.pop(HANDOVER_VARIABLE, None)
     if text is not None and text.startswith(IN_FILE):
-        text = load(int(text.removeprefix(IN_FILE)))
+        text = load_text(int(text.removeprefix(IN_FILE)))
     return None if text is None else decode(text)
 
 

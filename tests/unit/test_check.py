@@ -14,7 +14,7 @@ import pytest
 from starman import check as module
 from starman.config.settings import Settings
 from starman.process.forking import STACKS
-from starman.process.host.inherited import Inheritance
+from starman.process.host.inherited import InheritedSockets
 from starman.process.host.listeners import Listener
 
 HANGING = f"import signal, time; signal.signal({int(STACKS)}, lambda *_: None); print(flush=True); time.sleep(600)"
@@ -82,6 +82,6 @@ def test_no_client_can_connect_to_what_is_bound(monkeypatch: pytest.MonkeyPatch)
         close(self)
 
     monkeypatch.setattr(Listener, "close", look_and_close)
-    bound, notes = module._bind(Settings.of(listen=["127.0.0.1:0"]), Inheritance.take({}), (-1, -1))
+    bound, notes = module._bind(Settings.of(listen=["127.0.0.1:0"]), InheritedSockets.from_environ({}), (-1, -1))
     assert (bound, notes) == (["127.0.0.1:0: can be bound"], [])
     assert listening == [0]

@@ -24,53 +24,53 @@ SYSTEMD = "systemd"
 FIRST_FD = 3
 
 
-class Inheritance:
+class InheritedSockets:
     """What a supervisor has passed.
 
-    giver: START_SERVER, SYSTEMD, both joined by "and", or "" when this process has no such supervisor.
-    fds: the descriptors of the sockets, in their order, and what the giver calls each.
+    passed_by: START_SERVER, SYSTEMD, both joined by "and", or "" when this process has no such supervisor.
+    fds: the descriptors of the sockets, in their order, and what the supervisor calls each.
     generation: start_server's count of our predecessors and us, from "1"; "" without it.
     warnings: what was passed and is not used, a line each.
     """
 
-    __slots__ = ("fds", "generation", "giver", "warnings")
+    __slots__ = ("fds", "generation", "passed_by", "warnings")
 
-    def __init__(self, giver: str, fds: dict[int, str], generation: str = "", warnings: Iterable[str] = ()) -> None:
-        self.giver = giver
+    def __init__(self, passed_by: str, fds: dict[int, str], generation: str = "", warnings: Iterable[str] = ()) -> None:
+        self.passed_by = passed_by
         self.fds = fds
         self.generation = generation
         self.warnings = tuple(warnings)
 
     @classmethod
-    def take(cls, environ: MutableMapping[str, str]) -> Inheritance:
+    def from_environ(cls, environ: MutableMapping[str, str]) -> InheritedSockets:
         """Read the variables of both protocols, and take them away: the descriptors are ours, not those of programs that the
         application starts. SERVER_STARTER_GENERATION stays, for applications that show it.
 
         Call it in the process that was started, before it forks: systemd's variables name its process id. Raises SettingError
         for a variable that cannot be understood.
         """
-        givers = []
+        supervisors = []
         fds: dict[int, str] = {}
         warnings = []
         ports = environ.pop("SERVER_STARTER_PORT", None)
         if ports is not None:
-            givers.append(START_SERVER)
+            supervisors.append(START_SERVER)
             fds.update(_server_starter(ports))
             if not fds:
                 warnings.append("start_server has opened no socket, so a HUP cannot work: give it --port or --path")
         count, pid, names = (environ.pop(name, "") for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"))
         environ.pop("LISTEN_PIDFDID", None)
         if count and pid == str(os.getpid()):
-            givers.append(SYSTEMD)
+            supervisors.append(SYSTEMD)
             fds.update(_systemd(count, names))
-        elif count and not givers:
+        elif count and not supervisors:
             warnings.append(f"LISTEN_FDS is for process {pid or '(none)'}, not for this one: its sockets are not used")
-        generation = environ.get("SERVER_STARTER_GENERATION", "") if START_SERVER in givers else ""
-        return cls(" and ".join(givers), fds, generation, warnings)
+        generation = environ.get("SERVER_STARTER_GENERATION", "") if START_SERVER in supervisors else ""
+        return cls(" and ".join(supervisors), fds, generation, warnings)
 
     def check(self, settings: Settings) -> None:
         """Raises SettingError for settings that cannot be beside this supervisor."""
-        if START_SERVER not in self.giver:
+        if START_SERVER not in self.passed_by:
             return
         if settings.daemonize:
             raise SettingError(
@@ -87,7 +87,7 @@ class Inheritance:
         """
         if not self.fds:
             return settings.addresses()
-        opened = [_Place(fd) for fd in self.fds]
+        opened = [_BoundSocket(fd) for fd in self.fds]
         secure = dict.fromkeys(self.fds, settings.enable_ssl)
         for address in settings.addresses() if settings.listens_somewhere else ():
             try:
@@ -99,19 +99,19 @@ class Inheritance:
             secure.update((fd, True) for fd in found if address.secure)
         return tuple(Address(AddressKind.FD, fd=fd, secure=secure[fd]) for fd in self.fds)
 
-    def _not_passed(self, address: Address, settings: Settings, opened: Iterable[_Place]) -> str:
+    def _not_passed(self, address: Address, settings: Settings, opened: Iterable[_BoundSocket]) -> str:
         source = next(name for name in ("listen", "socket", "host", "port") if settings.source(name) != "default")
         passed = ", ".join(place.text for place in opened)
-        return f"{settings.source(source)}: {address} is none of the sockets that {self.giver} has opened ({passed})"
+        return f"{settings.source(source)}: {address} is none of the sockets that {self.passed_by} has opened ({passed})"
 
     def describe(self, urls: Iterable[str]) -> str:
         """A line for the log: whose sockets they are. `urls` are those of the listeners."""
-        names = [f" ({name})" if self.giver == SYSTEMD and name else "" for name in self.fds.values()]
+        names = [f" ({name})" if self.passed_by == SYSTEMD and name else "" for name in self.fds.values()]
         generation = f", generation {self.generation}" if self.generation else ""
-        return f"sockets of {self.giver}{generation}: {', '.join(map(str.__add__, urls, names))}"
+        return f"sockets of {self.passed_by}{generation}: {', '.join(map(str.__add__, urls, names))}"
 
 
-class _Place:
+class _BoundSocket:
     """Where an inherited socket is bound. text: the same for people; "fd://N" if it is no socket: who adopts it says so."""
 
     __slots__ = ("_dual", "_host", "_path", "_port", "fd", "text")
@@ -127,11 +127,11 @@ class _Place:
         except OSError:
             return
         try:
-            self._look(opened)
+            self._read_name(opened)
         finally:
             opened.detach()
 
-    def _look(self, opened: socket.socket) -> None:
+    def _read_name(self, opened: socket.socket) -> None:
         name = opened.getsockname()
         if opened.family == socket.AF_UNIX:
             self._path = os.fsencode(name)

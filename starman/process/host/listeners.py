@@ -187,7 +187,7 @@ def _listen(opened: socket.socket, address: Address, backlog: int | None, file: 
 def _open_unix(address: Address, settings: Settings, owner: tuple[int, int], backlog: int | None) -> Listener:
     path = os.path.abspath(address.path)
     try:
-        unix_socket.make_room(path)
+        unix_socket.remove_stale(path)
     except unix_socket.OccupiedError as error:
         raise _refusal(address, str(error)) from None
     if settings.socket_group is not None:

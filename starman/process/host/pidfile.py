@@ -70,7 +70,7 @@ class PidFile:
                     pid = _read(path)
                     if pid == os.getpid():
                         return
-                    if pid is not None and _wrote(pid, path):
+                    if pid is not None and _is_writer(pid, path):
                         raise StartError(f"pid: {path} belongs to process {pid}, which is alive") from None
                     os.unlink(path)
         finally:
@@ -103,13 +103,13 @@ def replaceable_in(path: str, uid: int, gids: Collection[int]) -> str | None:
         directory = above
 
 
-def running(path: str) -> int | None:
+def running_pid(path: str) -> int | None:
     """The process id in a pid file, if that process lives; None if not, or there is no such file."""
     try:
         pid = _read(path)
     except OSError:
         return None
-    return pid if pid is not None and _wrote(pid, path) else None
+    return pid if pid is not None and _is_writer(pid, path) else None
 
 
 def _read(path: str) -> int | None:
@@ -131,7 +131,7 @@ def _read(path: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _wrote(pid: int, path: str) -> bool:
+def _is_writer(pid: int, path: str) -> bool:
     """Whether process `pid` is alive and may have written the file: after a crash its number may have come to somebody else,
     as it does in a container that is started anew."""
     try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SET_DUMPABLE = 4
 
 
-class Identity:
+class Account:
     """A user and group to become.
 
     uid, gid: their numbers; uid None: the user stays. name: the user's name in the password database, None if it has none.
@@ -33,7 +33,7 @@ class Identity:
         self.name = name
 
     @classmethod
-    def of(cls, settings: Settings) -> Identity | None:
+    def of(cls, settings: Settings) -> Account | None:
         """What `user` and `group` mean; None when the process has that identity already. Changes nothing.
 
         Raises SettingError for a name that is unknown, and when only root could do it and this process is not root's.
@@ -64,7 +64,7 @@ class Identity:
         """The groups that the process is in once it has become this user."""
         return (self.gid,) if self.name is None else tuple(os.getgrouplist(self.name, self.gid))
 
-    def create(self, path: str) -> None:
+    def create_file(self, path: str) -> None:
         """Create an empty file at `path` that is its own, if there is none. Raises OSError.
 
         It is opened later, as that user: in a directory where others may put links, what root writes to could be any file.
@@ -78,7 +78,7 @@ class Identity:
         finally:
             os.close(fd)
 
-    def assume(self) -> None:
+    def drop_privileges(self) -> None:
         """Become it, with the supplementary groups of the user and no others. There is no way back.
 
         Raises SettingError when the system refuses, or that user could not even read Python's own modules; StartError when the

@@ -24,7 +24,7 @@ _RETRY = 0.1
 VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
-class Notifier:
+class SystemdNotifier:
     """An observer that speaks systemd's protocol. Nothing happens if systemd does not listen.
 
     variables: those of VARIABLES that were there, for a successor that is executed in this process.
@@ -42,7 +42,7 @@ class Notifier:
         self._unsent: list[str] = []
 
     @classmethod
-    def take(cls, environ: MutableMapping[str, str]) -> Notifier:
+    def from_environ(cls, environ: MutableMapping[str, str]) -> SystemdNotifier:
         """Read VARIABLES and take them away. Call it in the process that was started, before it forks: one names its id."""
         return cls({name: environ.pop(name) for name in VARIABLES if name in environ})
 

@@ -7,7 +7,7 @@ import os
 from starman.config import temporary_directory
 
 
-def store(text: str) -> int:
+def store_text(text: str) -> int:
     """The descriptor, close-on-exec, of a new file with `text`, to be read from its beginning. Raises OSError."""
     fd = _create()
     try:
@@ -21,7 +21,7 @@ def store(text: str) -> int:
     return fd
 
 
-def load(fd: int) -> str:
+def load_text(fd: int) -> str:
     """The text in that file, which is closed. Raises OSError, and ValueError for what is no text."""
     with open(fd, "rb") as file:
         return file.read().decode()

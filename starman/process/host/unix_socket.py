@@ -33,7 +33,7 @@ def bind(opened: socket.socket, path: str, mode: int | None, owner: tuple[int, i
     return found.st_dev, found.st_ino
 
 
-def make_room(path: str) -> None:
+def remove_stale(path: str) -> None:
     """Remove a stale socket at `path`. Raises OccupiedError when it must stay, OSError when it cannot be removed."""
     try:
         found = os.lstat(path)

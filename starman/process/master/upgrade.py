@@ -24,7 +24,7 @@ from starman.process.handover import (
     Veteran,
     encode,
 )
-from starman.process.host.text_file import store
+from starman.process.host.text_file import store_text
 from starman.process.messages import Approved, Failed
 from starman.process.scoreboard import Scoreboard
 from starman.process.supervision.child import Phase
@@ -115,7 +115,7 @@ class Upgrade:
                 return
             text = encode(handover)
             if len(text) > MOST_IN_VARIABLE:
-                file = store(text)
+                file = store_text(text)
                 os.set_inheritable(file, True)
                 text = f"{IN_FILE}{file}"
             for fd in handover.fds():

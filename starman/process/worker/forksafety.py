@@ -26,17 +26,17 @@ _PORTS = {
 _PATHS = {".s.PGSQL.": "PostgreSQL", "mysql": "MySQL", "mariadb": "MySQL", "redis": "Redis", "mongodb": "MongoDB"}
 
 
-def sockets() -> frozenset[str]:
+def open_sockets() -> frozenset[str]:
     """The sockets that this process has open now, by the kernel's names for them. None are found where there is no /proc."""
     return frozenset(target for _, target in _descriptors() if target.startswith("socket:"))
 
 
-def names(fds: list[int]) -> frozenset[str]:
+def socket_names(fds: list[int]) -> frozenset[str]:
     """The kernel's names for these descriptors of sockets."""
     return frozenset(target for fd, target in _descriptors() if fd in fds)
 
 
-def findings(known: Set[str]) -> list[str]:
+def fork_hazards(known: Set[str]) -> list[str]:
     """A line for each thread, socket and database that workers would inherit, and what to do about it. `known` sockets, as
     `sockets` gives them, are ours."""
     return [*_threads(), *_sockets_and_databases(known)]

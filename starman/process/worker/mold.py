@@ -21,8 +21,8 @@ from starman.process.forking import adopt_error_log, flush, fork, ignore_failing
 from starman.process.long_text import Assembly
 from starman.process.messages import Failed, Loaded, Part, Reopen, Reopened, Role, Spawn, Spawned
 from starman.process.worker.copy_on_write import settle
-from starman.process.worker.forksafety import findings, names, sockets
-from starman.process.worker.server_resources import Belongings
+from starman.process.worker.forksafety import fork_hazards, open_sockets, socket_names
+from starman.process.worker.server_resources import ServerResources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def run_mold(channel: Channel, spec: WorkerSpec, *, preload: bool) -> NoReturn:
         mold = _Mold(channel, spec, preload=preload)
         channel.send(Loaded())
         prefix = ""  # the master says from now on that it has failed
-        mold.obey()
+        mold.run_orders()
         status = 0
     except StarmanError as error:
         channel.send(Failed(str(error), error.details))
@@ -101,9 +101,9 @@ class _Mold:
         self._checked = False
         self._master = os.getppid()
         make_service = spec.import_service()
-        self._known = sockets() if preload else _own_sockets(channel, spec)
+        self._known = open_sockets() if preload else _own_sockets(channel, spec)
         # They stay this process's as long as it lives.
-        Belongings(spec.listeners, channel)
+        ServerResources(spec.listeners, channel)
         if preload:
             self._application = spec.load_application()
         else:
@@ -113,17 +113,17 @@ class _Mold:
             ignore_failing_writes()
         settle()
 
-    def obey(self) -> None:
+    def run_orders(self) -> None:
         """Fork what the master asks for, until it closes its end."""
         assembly = Assembly()
-        while (received := self._next()) is not None:
+        while (received := self._next_order()) is not None:
             message, fds = received
             if isinstance(message, Part):
                 assembly.add(message)
             elif isinstance(message, Spawn) and fds:
                 message.settings = assembly.resolve(message.settings)
                 channel, rest = Channel.of_descriptors(fds)
-                self._spawn(message, channel, rest[0] if rest else -1)
+                self._fork_child(message, channel, rest[0] if rest else -1)
                 for fd in rest:
                     os.close(fd)
             elif isinstance(message, Reopen):
@@ -134,7 +134,7 @@ class _Mold:
                 for fd in fds:
                     os.close(fd)
 
-    def _next(self) -> tuple[Message, list[int]] | None:
+    def _next_order(self) -> tuple[Message, list[int]] | None:
         """Wait for the next order, or the end of file (None); meanwhile write what the error log has not taken yet."""
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLIN)
@@ -142,13 +142,13 @@ class _Mold:
             log.retry()
         return self._channel.receive()
 
-    def _spawn(self, order: Spawn, child_channel: Channel, board: int) -> None:
+    def _fork_child(self, order: Spawn, child_channel: Channel, scoreboard_fd: int) -> None:
         """Fork twice: the process in between ends at once, so that its child becomes one of the master (a child subreaper),
         which alone is to reap it."""
         try:
             if self._application is not None:
                 hooks.run_before_fork()
-                self._check(child_channel)
+                self._warn_of_hazards(child_channel)
             between = fork()
         except (OSError, HookError) as error:
             child_channel.send(_failed(error))
@@ -161,13 +161,13 @@ class _Mold:
                 os.waitpid(between, 0)
             return
         try:
-            self._be_between(order, child_channel, board)
+            self._run_intermediate(order, child_channel, scoreboard_fd)
         except BaseException as error:
             child_channel.send(_failed(error))
         finally:
             os._exit(1)
 
-    def _be_between(self, order: Spawn, child_channel: Channel, board: int) -> NoReturn:
+    def _run_intermediate(self, order: Spawn, child_channel: Channel, scoreboard_fd: int) -> NoReturn:
         """Hazard 16: the process in between only forks and exits. Signals are blocked all the time."""
         parent_death.tie(self._master)
         child = application_forks.fork()
@@ -188,24 +188,24 @@ class _Mold:
 
         place = None
         try:
-            place = spec.scoreboard.place(order.place, board)
+            place = spec.scoreboard.place(order.place, scoreboard_fd)
         except OSError as error:
             log.warning(f"worker {order.slot} has no place on the scoreboard, so its loop is not watched: {error.strerror}")
-        if board >= 0:
-            os.close(board)
+        if scoreboard_fd >= 0:
+            os.close(scoreboard_fd)
         run_worker(child_channel, order.slot, place, spec, self._application)
 
-    def _check(self, child_channel: Channel) -> None:
+    def _warn_of_hazards(self, child_channel: Channel) -> None:
         """Before the first fork, when the application's hooks have done what they do: warn of what a worker would inherit."""
         if not self._checked:
             self._checked = True
-            for line in findings(self._known | names([child_channel.fileno()])):
+            for line in fork_hazards(self._known | socket_names([child_channel.fileno()])):
                 log.warning(line)
 
 
 def _own_sockets(channel: Channel, spec: WorkerSpec) -> frozenset[str]:
     """Of a mold that has not loaded the application itself: all others are the calling program's, and shared with workers."""
-    return names([channel.fileno(), *(listener.socket.fileno() for listener in spec.listeners)])
+    return socket_names([channel.fileno(), *(listener.socket.fileno() for listener in spec.listeners)])
 
 
 def _rehearse(make_service: MakeService, threads: int) -> None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from starman.process.scoreboard import Place
 
 # How often (seconds) the memory is measured at most, and what part of the time may go into that: 200 MB take 5 ms.
-WEIGH_SECONDS = 1.0
-_WEIGH_SHARE = 0.005
+MEASURE_SECONDS = 1.0
+_MEASURE_SHARE = 0.005
 
 # A worker that has finished no request for so many ticks, and runs none, gives back what memory it has kept for the next ones.
 _IDLE_TICKS = 10
@@ -48,11 +48,11 @@ class WorkerMonitor:
         "_idle_ticks",
         "_memory_bytes",
         "_place",
+        "_recycle_sent",
         "_recycling",
         "_settings",
+        "_signals_logged",
         "_slot",
-        "_told",
-        "_told_of_signals",
         "draining",
         "on_give_up",
         "on_harakiri",
@@ -68,13 +68,13 @@ class WorkerMonitor:
         self._memory_bytes = 0
         self._finished = 0
         self._idle_ticks = 0
-        self._told = False
-        self._told_of_signals = False
+        self._recycle_sent = False
+        self._signals_logged = False
         self.draining = False
         self.on_harakiri: Callable[[], None] = _nothing
         self.on_give_up: Callable[[str], None] = _nothing
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """The worker is ready: from now on it is worn, and watched."""
         now = time.monotonic()
         self._recycling = Recycling(self._settings, now, random.SystemRandom().random)
@@ -90,19 +90,19 @@ class WorkerMonitor:
         """Show that the loop is alive, look whether the worker is spent, and whether it has nothing to do."""
         now = time.monotonic()
         self._unblock_signals()
-        self._rest(finished, busy)
+        self._free_memory_when_idle(finished, busy)
         if self._place is not None:
             self._place.beat(now, finished, connections, busy, self.draining)
-        if self._recycling is not None and not (self._told or self.draining):
+        if self._recycling is not None and not (self._recycle_sent or self.draining):
             reason = self._recycling.reason(finished, now, self._memory_bytes)
             if reason is not None:
-                self._told = self._channel.send(Recycle(reason))
+                self._recycle_sent = self._channel.send(Recycle(reason))
 
     def _unblock_signals(self) -> None:
         """Unblock what the application has blocked in the main thread: a worker that does not hear a stop would be killed."""
         blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, _NEEDED) & _NEEDED
-        if blocked and not self._told_of_signals:
-            self._told_of_signals = True
+        if blocked and not self._signals_logged:
+            self._signals_logged = True
             names = ", ".join(signal.Signals(signum).name for signum in sorted(blocked))
             log.warning(f"the application has blocked signals that this worker needs, which are unblocked: {names}")
 
@@ -111,7 +111,7 @@ class WorkerMonitor:
         if self._place is not None:
             self._place.count(requests)
 
-    def _rest(self, finished: int, busy: int) -> None:
+    def _free_memory_when_idle(self, finished: int, busy: int) -> None:
         if busy or finished != self._finished:
             self._finished = finished
             self._idle_ticks = 0
@@ -141,22 +141,22 @@ class WorkerMonitor:
         """The application wishes that this process ends."""
         self.on_harakiri()
 
-    async def weigh(self) -> None:
+    async def measure_memory(self) -> None:
         """Measure the worker's memory now and then, in a thread, if that is bounded; until it is cancelled."""
-        told = False
+        logged = False
         while self._settings.max_worker_memory:
             began = time.monotonic()
             try:
                 self._memory_bytes = await anyio.to_thread.run_sync(used_bytes, abandon_on_cancel=True)
-                told = False
+                logged = False
             except OSError as error:
                 log.error(f"the memory of this worker cannot be measured, and is not bounded (max_worker_memory): {error}")
                 return
             except (RuntimeError, MemoryError) as error:  # no thread can be started for it
-                if not told:
+                if not logged:
                     log.error(f"the memory of this worker cannot be measured for now (max_worker_memory): {error}")
-                told = True
-            await anyio.sleep(max(WEIGH_SECONDS, (time.monotonic() - began) / _WEIGH_SHARE))
+                logged = True
+            await anyio.sleep(max(MEASURE_SECONDS, (time.monotonic() - began) / _MEASURE_SHARE))
 
 
 def _nothing(*_: str) -> None:

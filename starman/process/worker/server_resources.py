@@ -30,7 +30,7 @@ _LISTINGS = ("/proc/self/fd", "/dev/fd")
 _ANY_HOST = ("0.0.0.0", "::")
 
 
-class Belongings:
+class ServerResources:
     """Registered with `appfork`: in a child of the application, all of it is given up.
 
     service: the service that uses these descriptors; None before there is one. With `signals`, the signal handlers that

@@ -24,7 +24,7 @@ from starman.process.supervision.child import SECOND_STOP
 from starman.process.worker.loop_errors import report
 from starman.process.worker.malloc import give_back_zeros, keep_free_pages
 from starman.process.worker.monitor import WorkerMonitor
-from starman.process.worker.server_resources import Belongings
+from starman.process.worker.server_resources import ServerResources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def run_worker(channel: Channel, slot: int, place: Place | None, spec: WorkerSpe
     lifetime = None
     try:
         spec.title(f"worker {slot}")
-        belongings = Belongings(spec.listeners, channel)
+        resources = ServerResources(spec.listeners, channel)
         make_service = spec.import_service()
         if application is None:
             application = spec.load_application()
@@ -113,8 +113,8 @@ def run_worker(channel: Channel, slot: int, place: Place | None, spec: WorkerSpe
         settings = spec.settings
         monitor = WorkerMonitor(channel, slot, place, settings)
         service = make_service(application, settings, spec.listeners, multiprocess=settings.workers > 1, monitor=monitor)
-        belongings.service = service
-        lifetime = _Lifetime(channel, service, belongings, monitor, spec)
+        resources.service = service
+        lifetime = _Lifetime(channel, service, resources, monitor, spec)
         anyio.run(lifetime.run, backend="asyncio", backend_options={"use_uvloop": True})
         status = 0
     except StarmanError as error:
@@ -136,27 +136,35 @@ class _Lifetime:
     """
 
     __slots__ = (
-        *("_belongings", "_channel", "_cut", "_graceful_timeout", "_listeners", "_monitor", "_service", "_stopped_at", "ready"),
+        "_channel",
+        "_graceful_timeout",
+        "_listeners",
+        "_monitor",
+        "_resources",
+        "_service",
+        "_stop_now",
+        "_stopped_at",
+        "ready",
     )
 
     def __init__(
         self,
         channel: Channel,
         service: Serving,
-        belongings: Belongings,
+        resources: ServerResources,
         monitor: WorkerMonitor,
         spec: WorkerSpec,
     ) -> None:
-        self._belongings = belongings
+        self._resources = resources
         self._channel = channel
         self._listeners = spec.listeners
         self._graceful_timeout = spec.settings.graceful_timeout
         self._service = service
         self._monitor = monitor
-        monitor.on_harakiri = self._harakiri
-        monitor.on_give_up = self._give_up
+        monitor.on_harakiri = self._on_harakiri
+        monitor.on_give_up = self._on_give_up
         self._stopped_at: float | None = None
-        self._cut = False
+        self._stop_now = False
         self.ready = False
 
     async def run(self) -> None:
@@ -167,15 +175,15 @@ class _Lifetime:
         give_back_zeros(loop)  # 250 kB for reading, of which most rounds use the first few
         for signum in (signal.SIGQUIT, signal.SIGTERM):
             # From here on a stop drains. Before, it ended the process (`take_signals`), so there is no moment without a handler.
-            loop.add_signal_handler(signum, self._stop)
-            self._count_at_once(signum)
-            self._belongings.note_handler(signum)
-        loop.add_reader(self._channel.fileno(), self._hear_master)
-        weighing = loop.create_task(self._monitor.weigh())
+            loop.add_signal_handler(signum, self._on_stop_signal)
+            self._report_requests_at_signal(signum)
+            self._resources.note_handler(signum)
+        loop.add_reader(self._channel.fileno(), self._read_channel)
+        measuring = loop.create_task(self._monitor.measure_memory())
         try:
-            await self._service.run(self._started)
+            await self._service.run(self._on_started)
         finally:
-            weighing.cancel()
+            measuring.cancel()
             # The loop takes its handlers with it when it closes; a stop signal then would kill the process while it runs
             # what is registered with atexit.
             signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
@@ -183,53 +191,53 @@ class _Lifetime:
 
     def seconds_left(self) -> float:
         """How long (seconds) the exit functions may take after the service has ended: the rest of graceful_timeout."""
-        if self._stopped_at is None or self._cut:
+        if self._stopped_at is None or self._stop_now:
             return LEAST_SECONDS
         return max(LEAST_SECONDS, self._stopped_at + self._graceful_timeout - time.monotonic())
 
-    def _started(self) -> None:
+    def _on_started(self) -> None:
         self.ready = True
         # It may have a request by now, and hears of the master's end by its channel.
         parent_death.untie()
         hooks.run_worker_ready()
-        self._monitor.begin()
+        self._monitor.start()
         self._channel.send(Ready())
 
-    def _stop(self) -> None:
+    def _on_stop_signal(self) -> None:
         """QUIT or TERM: drain; a second one: cut."""
         if self._stopped_at is None:
             self._drain()
         elif time.monotonic() - self._stopped_at >= SECOND_STOP:
-            self._cut = True
+            self._stop_now = True
             self._service.cut()
 
-    def _count_at_once(self, signum: int) -> None:
+    def _report_requests_at_signal(self, signum: int) -> None:
         """Have the requests counted as soon as the signal comes. The loop's own handler has to wait while the loop runs the
         application (`--threads 0`)."""
-        loops: Any = signal.getsignal(signum)
+        loop_handler: Any = signal.getsignal(signum)
 
-        def count_first(signum: int, frame: FrameType | None) -> None:
-            self._count()
-            loops(signum, frame)
+        def report_then_stop(signum: int, frame: FrameType | None) -> None:
+            self._report_requests()
+            loop_handler(signum, frame)
 
-        signal.signal(signum, count_first)
+        signal.signal(signum, report_then_stop)
         signal.siginterrupt(signum, False)
 
-    def _count(self) -> None:
+    def _report_requests(self) -> None:
         """Let the master know how many requests are in flight. Loop, or a signal handler."""
         # An error would be raised in the application. Without a count, the master counts the requests that threads run.
         with contextlib.suppress(Exception):
             self._monitor.in_flight(self._service.requests)
 
-    def _tell_reopened(self) -> None:
+    def _report_reopened(self) -> None:
         self._channel.send(Reopened())
 
-    def _harakiri(self) -> None:
+    def _on_harakiri(self) -> None:
         """The master decides when: others may be draining. Without a word of it, the service goes on."""
         if self._stopped_at is None and not self._channel.send(Doomed("its application wishes so (starman.harakiri)")):
             self._drain()
 
-    def _give_up(self, reason: str) -> None:
+    def _on_give_up(self, reason: str) -> None:
         """The loop cannot go on: have the master replace this worker."""
         if not self.ready:
             raise StartError(reason)
@@ -241,7 +249,7 @@ class _Lifetime:
     def _drain(self) -> None:
         self._stopped_at = time.monotonic()
         self._monitor.draining = True
-        self._count()
+        self._report_requests()
         self._channel.send(Draining())
         self._service.drain()
         # The service accepts on duplicates, which it closes. As long as anybody holds this one, the kernel would take
@@ -250,7 +258,7 @@ class _Lifetime:
             with contextlib.suppress(OSError):  # the application has closed its descriptor
                 listener.close()
 
-    def _hear_master(self) -> None:
+    def _read_channel(self) -> None:
         """The order to open the logs again, or the end of file when the master is gone."""
         try:
             received = self._channel.poll()
@@ -260,10 +268,10 @@ class _Lifetime:
             message, fds = received
             if isinstance(message, Reopen):
                 adopt_error_log(fds)
-                self._service.reopen_logs(self._tell_reopened)
+                self._service.reopen_logs(self._report_reopened)
         else:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             if self._stopped_at is None:
                 show_stacks()  # nobody reads the pipe any more
                 log.warning("the master is gone: this worker finishes what it has, and ends")
-            self._stop()
+            self._on_stop_signal()

@@ -12,11 +12,11 @@ import pytest
 from starman.config.addresses import Address, AddressKind
 from starman.config.settings import Settings
 from starman.errors import SettingError
-from starman.process.host.inherited import Inheritance
+from starman.process.host.inherited import InheritedSockets
 
 
-def take(**environ: str) -> Inheritance:
-    return Inheritance.take(environ)
+def take(**environ: str) -> InheritedSockets:
+    return InheritedSockets.from_environ(environ)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def take(**environ: str) -> Inheritance:
 )
 def test_server_starter(text: str, fds: dict[int, str]) -> None:
     taken = take(SERVER_STARTER_PORT=text, SERVER_STARTER_GENERATION="7")
-    assert (taken.giver, taken.fds, taken.generation) == ("start_server", fds, "7")
+    assert (taken.passed_by, taken.fds, taken.generation) == ("start_server", fds, "7")
     assert len(taken.warnings) == (not fds)
 
 
@@ -55,7 +55,7 @@ def test_server_starter_misunderstood(text: str) -> None:
 )
 def test_systemd(count: str, names: str, fds: dict[int, str]) -> None:
     taken = take(LISTEN_FDS=count, LISTEN_FDNAMES=names, LISTEN_PID=str(os.getpid()))
-    assert (taken.giver, taken.fds, taken.warnings) == ("systemd", fds, ())
+    assert (taken.passed_by, taken.fds, taken.warnings) == ("systemd", fds, ())
 
 
 def test_systemd_misunderstood() -> None:
@@ -66,7 +66,7 @@ def test_systemd_misunderstood() -> None:
 
 def test_systemd_meant_somebody_else() -> None:
     taken = take(LISTEN_FDS="1", LISTEN_PID="1")
-    assert (taken.giver, taken.fds) == ("", {})
+    assert (taken.passed_by, taken.fds) == ("", {})
     assert taken.warnings == ("LISTEN_FDS is for process 1, not for this one: its sockets are not used",)
     # start_server under systemd hands its own variables on; they are no news.
     taken = take(LISTEN_FDS="1", LISTEN_PID="1", SERVER_STARTER_PORT="80=4")
@@ -76,10 +76,10 @@ def test_systemd_meant_somebody_else() -> None:
 def test_the_variables_are_taken_away() -> None:
     environ = {"SERVER_STARTER_PORT": "80=4", "SERVER_STARTER_GENERATION": "1", "OTHER": "x"}
     environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "web", "LISTEN_PIDFDID": "9"}
-    taken = Inheritance.take(environ)
+    taken = InheritedSockets.from_environ(environ)
     assert environ == {"SERVER_STARTER_GENERATION": "1", "OTHER": "x"}
-    assert (taken.giver, taken.fds) == ("start_server and systemd", {4: "80", 3: "web"})
-    assert Inheritance.take(environ).giver == ""
+    assert (taken.passed_by, taken.fds) == ("start_server and systemd", {4: "80", 3: "web"})
+    assert InheritedSockets.from_environ(environ).passed_by == ""
 
 
 # Together with the settings.
@@ -103,8 +103,8 @@ class Passed:
     def addresses(self, **settings: object) -> list[tuple[int, bool]]:
         """Which of them would be listeners, by their place in the list, and whether with TLS."""
         numbers = [opened.fileno() for opened in self.sockets]
-        inheritance = Inheritance("systemd", dict.fromkeys(numbers, ""))
-        found = inheritance.addresses(Settings.of(ssl_cert="x.pem", **settings))
+        inherited_sockets = InheritedSockets("systemd", dict.fromkeys(numbers, ""))
+        found = inherited_sockets.addresses(Settings.of(ssl_cert="x.pem", **settings))
         assert all(address.kind is AddressKind.FD for address in found)
         return [(numbers.index(address.fd), address.secure) for address in found]
 
@@ -118,7 +118,7 @@ def passed() -> Iterator[Passed]:
 
 
 def test_without_a_supervisor_the_settings_say() -> None:
-    assert Inheritance("", {}).addresses(Settings.of(listen=":80")) == Settings.of(listen=":80").addresses()
+    assert InheritedSockets("", {}).addresses(Settings.of(listen=":80")) == Settings.of(listen=":80").addresses()
 
 
 def test_all_that_was_passed_is_used(passed: Passed, tmp_path: Path) -> None:
@@ -198,17 +198,16 @@ def test_an_address_that_names_none_is_an_error(
 
 
 def test_what_is_no_socket_is_left_to_who_adopts_it() -> None:
-    inheritance = Inheritance("systemd", {999: ""})
-    assert inheritance.addresses(Settings.of()) == (Address(AddressKind.FD, fd=999),)
+    inherited_sockets = InheritedSockets("systemd", {999: ""})
+    assert inherited_sockets.addresses(Settings.of()) == (Address(AddressKind.FD, fd=999),)
     with pytest.raises(SettingError, match=r"\(fd://999\)$"):
-        inheritance.addresses(Settings.of(listen=":80"))
+        inherited_sockets.addresses(Settings.of(listen=":80"))
 
 
 def test_the_line_for_the_log() -> None:
     urls = ["http://127.0.0.1:80", "unix:/run/x"]
-    assert Inheritance("start_server", {4: "80", 5: "/run/x"}, "3").describe(urls) == (
+    assert InheritedSockets("start_server", {4: "80", 5: "/run/x"}, "3").describe(urls) == (
         "sockets of start_server, generation 3: http://127.0.0.1:80, unix:/run/x"
     )
-    assert (
-        Inheritance("systemd", {3: "web", 4: ""}).describe(urls) == "sockets of systemd: http://127.0.0.1:80 (web), unix:/run/x"
-    )
+    named = InheritedSockets("systemd", {3: "web", 4: ""})
+    assert named.describe(urls) == "sockets of systemd: http://127.0.0.1:80 (web), unix:/run/x"

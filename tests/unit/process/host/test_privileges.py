@@ -12,7 +12,7 @@ import pytest
 from starman.config.settings import Settings
 from starman.errors import SettingError, StartError
 from starman.process.host import privileges as module
-from starman.process.host.privileges import Identity
+from starman.process.host.privileges import Account
 from tests.unit.process.forked import run_forked
 
 NOBODY = 65_534
@@ -28,7 +28,7 @@ def as_nobody(**settings: object) -> str:
             os.setuid(NOBODY)
         given = {name: {"uid": os.geteuid(), "gid": os.getegid()}.get(str(value), value) for name, value in settings.items()}
         try:
-            return str(Identity.of(Settings.of(**given)))
+            return str(Account.of(Settings.of(**given)))
         except SettingError as error:
             return str(error).replace(str(os.geteuid()), "UID")
 
@@ -36,7 +36,7 @@ def as_nobody(**settings: object) -> str:
 
 
 def test_nobody_asked() -> None:
-    assert Identity.of(Settings.of()) is None
+    assert Account.of(Settings.of()) is None
 
 
 def test_whoever_is_that_user_already_has_nothing_to_do() -> None:
@@ -60,9 +60,9 @@ def test_only_root_can_become_somebody_else(settings: dict[str, object], source:
 
 def test_unknown_names() -> None:
     with pytest.raises(SettingError, match=r"^Settings\.of\(user=\.\.\.\): no user is called 'no-such-user'$"):
-        Identity.of(Settings.of(user="no-such-user"))
+        Account.of(Settings.of(user="no-such-user"))
     with pytest.raises(SettingError, match=r"^Settings\.of\(group=\.\.\.\): no group is called 'no-such-group'$"):
-        Identity.of(Settings.of(group="no-such-group"))
+        Account.of(Settings.of(group="no-such-group"))
 
 
 class Calls:
@@ -83,43 +83,43 @@ class Calls:
 
 def test_the_order_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Calls(monkeypatch)
-    Identity(1000, 100, "me").assume()
+    Account(1000, 100, "me").drop_privileges()
     assert calls.made == [("initgroups", "me", 100), ("setgid", 100), ("setuid", 1000), ("setuid", 0), ("look",)]
     calls.made.clear()
-    Identity(1000, 100, None).assume()
+    Account(1000, 100, None).drop_privileges()
     assert calls.made[:3] == [("setgroups", [100]), ("setgid", 100), ("setuid", 1000)]
     calls.made.clear()
-    Identity(None, 100, None).assume()
+    Account(None, 100, None).drop_privileges()
     assert calls.made == [("setgroups", [100]), ("setgid", 100)]
 
 
 def test_a_way_back_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     Calls(monkeypatch, back=True)
     with pytest.raises(StartError, match="could not be dropped for good"):
-        Identity(1000, 100, "me").assume()
+        Account(1000, 100, "me").drop_privileges()
 
 
 def test_what_the_system_refuses_is_a_line() -> None:
-    def assume() -> str:
+    def drop() -> str:
         if os.geteuid() == 0:
             os.setuid(NOBODY)
         try:
-            Identity(1, 1, None).assume()
+            Account(1, 1, None).drop_privileges()
         except SettingError as error:
             return str(error)
         return "it was allowed"
 
-    assert run_forked(assume) == "user, group: the system refuses the change: Operation not permitted"
+    assert run_forked(drop) == "user, group: the system refuses the change: Operation not permitted"
 
 
 def test_a_file_is_created_once_and_never_through_a_link(tmp_path: Path) -> None:
-    own = Identity(os.getuid(), os.getgid(), None)
-    own.create(str(tmp_path / "new.log"))
+    own = Account(os.getuid(), os.getgid(), None)
+    own.create_file(str(tmp_path / "new.log"))
     (tmp_path / "old.log").write_text("kept")
-    own.create(str(tmp_path / "old.log"))
+    own.create_file(str(tmp_path / "old.log"))
     (tmp_path / "link.log").symlink_to(tmp_path / "elsewhere")
-    own.create(str(tmp_path / "link.log"))
+    own.create_file(str(tmp_path / "link.log"))
     assert {path.name for path in tmp_path.iterdir()} == {"new.log", "old.log", "link.log"}
     assert (tmp_path / "old.log").read_text() == "kept"
     with pytest.raises(FileNotFoundError):
-        own.create(str(tmp_path / "none" / "x.log"))
+        own.create_file(str(tmp_path / "none" / "x.log"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from starman import log
-from starman.process.host.systemd import Notifier
+from starman.process.host.systemd import SystemdNotifier
 from starman.process.status import Observers, ServerStatus
 from starman.process.supervision.child import Phase
 
@@ -58,7 +58,7 @@ def server_status(
 
 
 def test_the_life_of_a_server(systemd: Systemd) -> None:
-    notifier = Notifier.take(systemd.environ)
+    notifier = SystemdNotifier.from_environ(systemd.environ)
     told = []
     for step in (
         server_status(Phase.STARTING, ready=0),
@@ -88,7 +88,7 @@ def test_the_life_of_a_server(systemd: Systemd) -> None:
 
 
 def test_a_reload_is_dated_in_systemds_clock(systemd: Systemd) -> None:
-    notifier = Notifier.take(systemd.environ)
+    notifier = SystemdNotifier.from_environ(systemd.environ)
     notifier.see(server_status(), 0.0)
     before = time.clock_gettime(time.CLOCK_MONOTONIC)
     notifier.see(server_status(restarting=True), 0.0)
@@ -98,7 +98,7 @@ def test_a_reload_is_dated_in_systemds_clock(systemd: Systemd) -> None:
 
 
 def test_a_stop_in_a_restart_is_no_reload(systemd: Systemd) -> None:
-    notifier = Notifier.take(systemd.environ)
+    notifier = SystemdNotifier.from_environ(systemd.environ)
     notifier.see(server_status(restarting=True), 0.0)
     notifier.see(server_status(Phase.STOPPING, restarting=True), 0.0)
     assert systemd.heard()[-1].startswith("STOPPING=1\n")
@@ -107,19 +107,19 @@ def test_a_stop_in_a_restart_is_no_reload(systemd: Systemd) -> None:
 def test_an_abstract_name() -> None:
     listening = Systemd(f"@starman-notify-{os.getpid()}")
     with listening.socket:
-        Notifier.take(listening.environ).see(server_status(), 0.0)
+        SystemdNotifier.from_environ(listening.environ).see(server_status(), 0.0)
         assert listening.heard()[0].startswith("READY=1\n")
 
 
 def test_without_systemd_nothing_happens() -> None:
     for environ in ({}, {"NOTIFY_SOCKET": ""}, {"WATCHDOG_USEC": "1000000"}):
-        notifier = Notifier.take(environ)
+        notifier = SystemdNotifier.from_environ(environ)
         notifier.see(server_status(), 0.0)
         assert notifier.next_instant() is None
 
 
 def test_an_address_of_another_kind(warnings: list[str]) -> None:
-    Notifier.take({"NOTIFY_SOCKET": "vsock:2:1234"}).see(server_status(), 0.0)
+    SystemdNotifier.from_environ({"NOTIFY_SOCKET": "vsock:2:1234"}).see(server_status(), 0.0)
     (warning,) = warnings
     assert "vsock:2:1234" in warning
 
@@ -127,7 +127,7 @@ def test_an_address_of_another_kind(warnings: list[str]) -> None:
 @pytest.mark.parametrize("watchdog", [{}, {"WATCHDOG_USEC": "10000000"}])
 def test_systemd_that_is_gone_is_told_of_once(systemd: Systemd, warnings: list[str], watchdog: dict[str, str]) -> None:
     # With a watchdog, two texts are on their way at once.
-    notifier = Notifier.take({**systemd.environ, **watchdog})
+    notifier = SystemdNotifier.from_environ({**systemd.environ, **watchdog})
     systemd.socket.close()
     for ready in (1, 2, 0):
         notifier.see(server_status(ready=ready), 0.0)
@@ -135,7 +135,7 @@ def test_systemd_that_is_gone_is_told_of_once(systemd: Systemd, warnings: list[s
 
 
 def test_a_full_queue_loses_nothing(systemd: Systemd) -> None:
-    notifier = Notifier.take(systemd.environ)
+    notifier = SystemdNotifier.from_environ(systemd.environ)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.setblocking(False)
         with contextlib.suppress(BlockingIOError):
@@ -156,7 +156,7 @@ def test_a_full_queue_loses_nothing(systemd: Systemd) -> None:
 
 
 def test_it_is_fed_twice_in_its_time(systemd: Systemd) -> None:
-    notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "10000000", "WATCHDOG_PID": str(os.getpid())})
+    notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "10000000", "WATCHDOG_PID": str(os.getpid())})
     fed = []
     for now in range(100, 121):
         notifier.see(server_status(), now)
@@ -166,7 +166,7 @@ def test_it_is_fed_twice_in_its_time(systemd: Systemd) -> None:
 
 
 def test_it_is_not_fed_without_a_worker_that_serves(systemd: Systemd) -> None:
-    notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "10000000"})
+    notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "10000000"})
     for ready, fed in ((0, False), (1, True), (0, False), (2, True)):
         now = 1000.0 * ready + 10 * fed
         notifier.see(server_status(ready=ready), now)
@@ -176,7 +176,7 @@ def test_it_is_not_fed_without_a_worker_that_serves(systemd: Systemd) -> None:
 
 
 def test_it_is_not_fed_while_every_loop_is_silent_and_beats_are_no_news(systemd: Systemd) -> None:
-    notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "10000000"})
+    notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "10000000"})
     notifier.see(server_status(heard=99.9), 100.0)
     assert [text.partition("=")[0] for text in systemd.heard()] == ["READY", "WATCHDOG"]
     fed = []
@@ -190,7 +190,7 @@ def test_it_is_not_fed_while_every_loop_is_silent_and_beats_are_no_news(systemd:
 
 
 def test_a_short_time_is_no_reason_to_call_a_loop_silent(systemd: Systemd) -> None:
-    notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "200000"})
+    notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "200000"})
     for now, fed in ((100.0, True), (101.9, True), (102.1, False)):
         notifier.see(server_status(heard=100.0), now)
         assert ("WATCHDOG=1" in "".join(systemd.heard())) is fed
@@ -200,7 +200,7 @@ def test_a_short_time_is_no_reason_to_call_a_loop_silent(systemd: Systemd) -> No
     "variables", [{"WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": ""}]
 )
 def test_a_watchdog_for_somebody_else(systemd: Systemd, variables: dict[str, str]) -> None:
-    notifier = Notifier.take({**systemd.environ, "WATCHDOG_USEC": "10000000", **variables})
+    notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "10000000", **variables})
     notifier.see(server_status(), 100.0)
     assert "WATCHDOG=1" not in systemd.heard()
     assert notifier.next_instant() is None
@@ -209,7 +209,7 @@ def test_a_watchdog_for_somebody_else(systemd: Systemd, variables: dict[str, str
 def test_the_variables_are_taken_away_and_kept_for_a_successor() -> None:
     given = {"NOTIFY_SOCKET": "/run/x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "2"}
     environ = {**given, "OTHER": "x"}
-    notifier = Notifier.take(environ)
+    notifier = SystemdNotifier.from_environ(environ)
     assert environ == {"OTHER": "x"}
     assert notifier.variables == given
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from starman.process.host import text_file
-from starman.process.host.text_file import load, store
+from starman.process.host.text_file import load_text, store_text
 
 TEXT = "format 4\n\xe9" * 100_000
 
@@ -24,9 +24,9 @@ def test_what_is_stored_is_loaded_and_nothing_is_left(error: int | None, tmp_pat
         monkeypatch.setattr(text_file.os, "memfd_create", refuse)
         monkeypatch.setenv("TMPDIR", str(tmp_path))
     files = len(os.listdir("/proc/self/fd"))
-    fd = store(TEXT)
+    fd = store_text(TEXT)
     assert not os.get_inheritable(fd)
     assert os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:" if error is None else str(tmp_path))
     assert list(tmp_path.iterdir()) == []
-    assert load(fd) == TEXT
+    assert load_text(fd) == TEXT
     assert len(os.listdir("/proc/self/fd")) == files

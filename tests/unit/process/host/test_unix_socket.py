@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from starman.process.host import unix_socket as module
-from starman.process.host.unix_socket import OccupiedError, bind, make_room, remove
+from starman.process.host.unix_socket import OccupiedError, bind, remove, remove_stale
 
 OURS = (os.getuid(), os.getgid())
 UNCHANGED = (-1, -1)
@@ -154,7 +154,7 @@ def test_a_live_socket_is_occupied_and_a_stale_one_is_not(opened: socket.socket,
     bind(opened, str(path), None, UNCHANGED)
     opened.listen()
     with pytest.raises(OccupiedError, match="alive"):
-        make_room(str(path))
+        remove_stale(str(path))
     opened.close()
-    make_room(str(path))
+    remove_stale(str(path))
     assert not path.exists()

@@ -151,7 +151,7 @@ def test_without_a_file_the_upgrade_is_given_up(
     def fail(text: str) -> int:
         raise FileNotFoundError(2, "there is no usable temporary directory")
 
-    monkeypatch.setattr(module, "store", fail)
+    monkeypatch.setattr(module, "store_text", fail)
     ship.upgrade.begin(embedded=False)
     ship.settle(Approved("0f" * MOST_IN_VARIABLE, "version"))
     assert handed == []

@@ -8,15 +8,15 @@ import socket
 import pytest
 
 from starman.process.worker import forksafety as module
-from starman.process.worker.forksafety import findings
+from starman.process.worker.forksafety import fork_hazards
 
 
 def test_a_socket_is_left_open_by_who_names_it() -> None:
-    known = module.sockets()
+    known = module.open_sockets()
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        found = [line for line in findings(known) if "socket that listens" in line]
+        found = [line for line in fork_hazards(known) if "socket that listens" in line]
         assert len(found) == 1
         assert f"127.0.0.1:{listening.getsockname()[1]} (descriptor {listening.fileno()})" in found[0]
         assert os.fstat(listening.fileno())
@@ -26,7 +26,7 @@ def test_a_descriptor_that_a_thread_closes_meanwhile_is_none(monkeypatch: pytest
     read_fd, write_fd = os.pipe()
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(module, "_descriptors", lambda: iter([(1_000_000, "socket:[1]"), (read_fd, "socket:[2]")]))
-    assert [line for line in findings(frozenset()) if "left open" in line] == []
+    assert [line for line in fork_hazards(frozenset()) if "left open" in line] == []
     assert len(os.listdir("/proc/self/fd")) == before
     os.close(read_fd)
     os.close(write_fd)

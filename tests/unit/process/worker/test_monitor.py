@@ -42,7 +42,7 @@ def test_it_writes_who_it_is_and_how_it_goes(pair: tuple[Channel, Channel]) -> N
     monitor = WorkerMonitor(pair[1], 3, board.place(1), Settings.of())
     monitor.tick(1, 2, 3)
     assert board.read(1) is None, "it is still to become ready"
-    monitor.begin()
+    monitor.start()
     first = board.read(1)
     assert first is not None
     assert (first.pid, first.slot, first.finished, first.draining) == (os.getpid(), 3, 0, False)
@@ -59,7 +59,7 @@ def test_it_writes_who_it_is_and_how_it_goes(pair: tuple[Channel, Channel]) -> N
 def test_it_writes_how_many_requests_are_in_flight(pair: tuple[Channel, Channel]) -> None:
     board = Scoreboard.create()
     monitor = WorkerMonitor(pair[1], 3, board.place(1), Settings.of())
-    monitor.begin()
+    monitor.start()
     found = []
     for count in (None, 3, 0):
         if count is not None:
@@ -75,14 +75,14 @@ def test_it_says_once_that_it_is_spent_and_not_while_it_drains(pair: tuple[Chann
     monitor = WorkerMonitor(pair[1], 1, None, Settings.of(max_requests=5))
     assert monitor.line(0) is None
     monitor.tick(5, 0, 0)
-    monitor.begin()
+    monitor.start()
     monitor.tick(4, 0, 0)
     assert said(pair[0]) == []
     monitor.tick(5, 0, 0)
     monitor.tick(6, 0, 0)
     assert said(pair[0]) == [Recycle("it has served 5 requests (max_requests)")]
     late = WorkerMonitor(pair[1], 1, None, Settings.of(max_requests=5))
-    late.begin()
+    late.start()
     late.draining = True
     late.tick(5, 0, 0)
     assert said(pair[0]) == []
@@ -90,7 +90,7 @@ def test_it_says_once_that_it_is_spent_and_not_while_it_drains(pair: tuple[Chann
 
 def test_what_could_not_be_said_is_said_again(pair: tuple[Channel, Channel]) -> None:
     monitor = WorkerMonitor(pair[1], 1, None, Settings.of(max_requests=5))
-    monitor.begin()
+    monitor.start()
     while pair[1].send(Recycle("x" * 4000)):
         pass
     monitor.tick(5, 0, 0)
@@ -103,7 +103,7 @@ def test_memory_is_measured_only_when_it_is_bounded(pair: tuple[Channel, Channel
     monkeypatch.setattr(module, "used_bytes", lambda: 3 << 20)
 
     async def weigh(monitor: WorkerMonitor) -> None:
-        task = asyncio.ensure_future(monitor.weigh())
+        task = asyncio.ensure_future(monitor.measure_memory())
         while not (task.done() or monitor._memory_bytes):
             await asyncio.sleep(0.001)
         task.cancel()
@@ -112,7 +112,7 @@ def test_memory_is_measured_only_when_it_is_bounded(pair: tuple[Channel, Channel
     asyncio.run(weigh(free))
     assert free._memory_bytes == 0
     bound = WorkerMonitor(pair[1], 1, None, Settings.of(max_worker_memory="2M"))
-    bound.begin()
+    bound.start()
     asyncio.run(weigh(bound))
     bound.tick(0, 0, 0)
     assert said(pair[0]) == [Recycle("it holds 3.0 MiB (max_worker_memory)")]

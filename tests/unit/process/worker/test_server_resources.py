@@ -15,7 +15,7 @@ from starman.config.settings import Settings
 from starman.process.channel import Channel
 from starman.process.forking import take_signals
 from starman.process.host.listeners import Listener, open_listeners
-from starman.process.worker.server_resources import Belongings, point_nowhere, server_sockets
+from starman.process.worker.server_resources import ServerResources, point_nowhere, server_sockets
 from tests.unit.process.forked import run_forked
 
 
@@ -103,9 +103,9 @@ def test_handlers_of_the_server_are_the_systems_again_and_others_stay() -> None:
 
         take_signals(stop_ends=True)
         signal.signal(signal.SIGUSR2, of_the_application)
-        belongings = Belongings([])
+        resources = ServerResources([])
         signal.signal(signal.SIGTERM, of_the_loop)
-        belongings.note_handler(signal.SIGTERM)
+        resources.note_handler(signal.SIGTERM)
 
         def look() -> None:
             for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM):
@@ -124,7 +124,7 @@ def test_a_caller_keeps_its_handlers() -> None:
     def prepare() -> Callable[[], object]:
         take_signals(stop_ends=True)
         before = signal.getsignal(signal.SIGTERM)
-        Belongings([], signals=False)
+        ServerResources([], signals=False)
 
         def look() -> None:
             assert signal.getsignal(signal.SIGTERM) is before
@@ -143,7 +143,7 @@ def test_signals_wake_no_loop_of_the_parent() -> None:
         handled: list[int] = []
         signal.signal(signal.SIGUSR2, lambda signum, _: handled.append(signum))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})  # a fork of ours begins with it blocked
-        Belongings([])
+        ServerResources([])
 
         def look() -> None:
             signal.raise_signal(signal.SIGUSR2)
@@ -181,13 +181,13 @@ def test_listeners_channel_and_connections_are_given_up(broken: bool) -> None:
     def prepare() -> Callable[[], object]:
         listeners = open_listeners([parse_address("127.0.0.1:0")], Settings.of())
         ours, theirs = Channel.pair()
-        belongings = Belongings(listeners, theirs)
+        resources = ServerResources(listeners, theirs)
         client, accepted = connected(listeners[0])
         _, detached = connected(listeners[0])
         given, kept = os.open(os.devnull, os.O_RDONLY), detached.fileno()
         given_pipe, write_fd = os.pipe()
         os.close(given)
-        belongings.service = BrokenService() if broken else FakeService(write_fd, kept)
+        resources.service = BrokenService() if broken else FakeService(write_fd, kept)
         # Closed at a drain, and yet known by its name.
         copy = listeners[0].socket.dup()
         listeners[0].close()

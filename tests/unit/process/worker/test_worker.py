@@ -19,16 +19,16 @@ from starman.process.scoreboard import Place, Scoreboard
 from starman.process.spec import Program, WorkerSpec
 from starman.process.worker import worker as module
 from starman.process.worker.monitor import WorkerMonitor
-from starman.process.worker.server_resources import Belongings
+from starman.process.worker.server_resources import ServerResources
 from starman.process.worker.worker import run_worker
 from tests.unit.process.forked import run_forked
 
 
 class FakeService:
-    """Serves nobody; notes what it is told."""
+    """Serves nobody; notes the calls."""
 
     def __init__(self, *, fails: bool = False) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.fails = fails
         self.requests = 0
         self.end = asyncio.Event()
@@ -40,17 +40,17 @@ class FakeService:
         await self.end.wait()
 
     def drain(self) -> None:
-        self.told.append("drain")
+        self.calls.append("drain")
 
     def cut(self) -> None:
-        self.told.append("cut")
+        self.calls.append("cut")
         self.end.set()
 
     def abandon(self) -> tuple[list[int], list[int]]:
         return [], []
 
     def reopen_logs(self, done: Callable[[], None]) -> None:
-        self.told.append("reopen")
+        self.calls.append("reopen")
         done()
 
 
@@ -75,7 +75,7 @@ def in_loop(
             service = FakeService()
             monitor = WorkerMonitor(theirs, 1, place, Settings.of())
             spec = WorkerSpec(Settings.of(), listeners, Program(lambda _: None))  # type: ignore[arg-type, return-value]
-            lifetime = module._Lifetime(theirs, service, Belongings(listeners, theirs), monitor, spec)
+            lifetime = module._Lifetime(theirs, service, ServerResources(listeners, theirs), monitor, spec)
             running = asyncio.ensure_future(lifetime.run())
             await asyncio.sleep(0)
             await scenario(service, ours, listeners)
@@ -100,7 +100,7 @@ def test_a_stop_signal_drains_says_so_and_closes_the_listeners() -> None:
         address = listeners[0].socket.getsockname()
         os.kill(os.getpid(), signal.SIGQUIT)
         await turns()
-        assert service.told == ["drain"]
+        assert service.calls == ["drain"]
         assert [master.poll(), master.poll()] == [(Ready(), []), (Draining(), [])]
         with socket.socket() as client:
             assert client.connect_ex(address) != 0
@@ -123,10 +123,10 @@ def test_requests_are_counted_when_the_signal_comes_and_again_when_the_loop_hear
         service.requests = 3
         os.kill(os.getpid(), signal.SIGTERM)
         assert count() == 3
-        assert service.told == []
+        assert service.calls == []
         service.requests = 2
         await turns()
-        assert service.told == ["drain"]
+        assert service.calls == ["drain"]
         assert count() == 2
 
     in_loop(scenario, place)
@@ -137,7 +137,7 @@ def test_a_count_that_fails_does_not_raise_in_the_application() -> None:
         service.requests = -1  # does not fit
         os.kill(os.getpid(), signal.SIGTERM)
         await turns()
-        assert service.told == ["drain"]
+        assert service.calls == ["drain"]
 
     in_loop(scenario, Scoreboard.create().place(1))
 
@@ -147,11 +147,11 @@ def test_hazard_08_a_second_stop_cuts_only_after_a_second() -> None:
         for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGTERM):
             os.kill(os.getpid(), signum)
         await turns()
-        assert service.told == ["drain"]
+        assert service.calls == ["drain"]
         await asyncio.sleep(module.SECOND_STOP)
         os.kill(os.getpid(), signal.SIGTERM)
         await turns()
-        assert service.told == ["drain", "cut"]
+        assert service.calls == ["drain", "cut"]
 
     in_loop(scenario)
 
@@ -160,7 +160,7 @@ def test_the_end_of_the_master_drains() -> None:
     async def scenario(service: FakeService, master: Channel, listeners: list[Listener]) -> None:
         master.close()
         await turns()
-        assert service.told == ["drain"]
+        assert service.calls == ["drain"]
 
     in_loop(scenario)
 
