@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from starman.process.channel import Channel
     from starman.process.master.links import Link, Links
-    from starman.process.master.vigil import Vigil
+    from starman.process.master.scoreboard_reader import Vigil
     from starman.process.messages import Message
     from starman.process.spec import WorkerSpec
     from starman.process.supervision import actions

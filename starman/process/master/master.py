@@ -15,16 +15,16 @@ from starman.log.in_flight import counted
 from starman.process import parent_death
 from starman.process.host.rlimits import raise_descriptor_limit, release_memory, warn_of_threads
 from starman.process.master.births import Births
+from starman.process.master.executor import Orders, say
 from starman.process.master.links import Link, Links
 from starman.process.master.log_reopen import LogReopen
-from starman.process.master.orders import Orders, say
 from starman.process.master.reaper import Reaper
 from starman.process.master.reload import Reload, terms_of
+from starman.process.master.scoreboard_reader import Vigil
 from starman.process.master.signals import SignalQueue
 from starman.process.master.stack_pipe import StackReports
 from starman.process.master.trial import Trial
 from starman.process.master.upgrade import Upgrade, scoreboard_of, take_over
-from starman.process.master.vigil import Vigil
 from starman.process.messages import Doomed, Draining, Failed, Loaded, Ready, Recycle, Reopened, Spawned
 from starman.process.scoreboard import Scoreboard
 from starman.process.status import Observers

@@ -16,8 +16,8 @@ from starman.process.long_text import PART_CHARACTERS, Assembly
 from starman.process.master import links as module
 from starman.process.master.births import Births
 from starman.process.master.links import MOST_SENT, Link, Links
+from starman.process.master.scoreboard_reader import Vigil
 from starman.process.master.signals import SignalQueue
-from starman.process.master.vigil import Vigil
 from starman.process.messages import (
     Approved,
     Draining,

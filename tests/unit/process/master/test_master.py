@@ -23,7 +23,7 @@ from starman.process.forking import GUARDED
 from starman.process.host import rlimits
 from starman.process.host.errorlog import ErrorLog
 from starman.process.host.listeners import Listener
-from starman.process.master import births, links, orders, reaper, signals
+from starman.process.master import births, executor, links, reaper, signals
 from starman.process.master import master as module
 from starman.process.master.links import Links
 from starman.process.master.master import Master
@@ -249,16 +249,16 @@ def test_an_action_that_fails_does_not_keep_the_others_from_being_done(monkeypat
     reports: list[str] = []
     pauses: list[float] = []
     drained: list[int] = []
-    drain = orders.Orders.drain
+    drain = executor.Orders.drain
     monkeypatch.setattr(module.log, "error", reports.append)
     monkeypatch.setattr(module.time, "sleep", pauses.append)
 
-    def refuse_then_drain(self: orders.Orders, action: actions.Drain) -> None:
+    def refuse_then_drain(self: executor.Orders, action: actions.Drain) -> None:
         drained.append(action.child)
         drain(self, action)
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(orders.Orders, "drain", refuse_then_drain)
+    monkeypatch.setattr(executor.Orders, "drain", refuse_then_drain)
 
     def in_child() -> str:
         assert make_master().run() == 0

@@ -1,4 +1,4 @@
-"""starman.process.master.vigil: what the master says of a worker that it sees on the scoreboard only."""
+"""starman.process.master.scoreboard_reader: what the master says of a worker that it sees on the scoreboard only."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from starman.process.master.links import Links
+from starman.process.master.scoreboard_reader import Vigil
 from starman.process.master.signals import SignalQueue
-from starman.process.master.vigil import Vigil
 from starman.process.scoreboard import Place, Scoreboard
 
 

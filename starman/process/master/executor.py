@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from starman.process.master.links import Links
     from starman.process.master.reaper import Reaper
-    from starman.process.master.vigil import Vigil
+    from starman.process.master.scoreboard_reader import Vigil
 
 
 def say(action: actions.Say) -> None:

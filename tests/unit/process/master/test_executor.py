@@ -1,4 +1,4 @@
-"""starman.process.master.orders: when the master says that a stop has begun."""
+"""starman.process.master.executor: when the master says that a stop has begun."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from starman.process.master.orders import COUNT_SECONDS, Orders
+from starman.process.master.executor import COUNT_SECONDS, Orders
 from starman.process.supervision import actions
 from starman.process.supervision.actions import Level
 
