@@ -68,7 +68,7 @@ class Births:
     def spawn_mold(self, action: actions.SpawnMold) -> None:
         self._ask(action.origin, action.child, Spawn(Role.MOLD, 0, settings=action.settings))
 
-    def spawn(self, action: actions.Spawn) -> None:
+    def spawn(self, action: actions.SpawnWorker) -> None:
         self._ask(action.mold, action.child, Spawn(Role.WORKER, action.slot, settings=action.settings))
 
     def _ask(self, mold: int, number: int, order: Spawn) -> None:

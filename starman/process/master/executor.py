@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starman.process.master.scoreboard_reader import Vigil
 
 
-def say(action: actions.Say) -> None:
+def say(action: actions.LogLine) -> None:
     """Log what the supervisor has to say."""
     write = {Level.INFO: log.info, Level.WARNING: log.warning, Level.ERROR: log.error}
     write[action.level](action.text)
@@ -45,13 +45,13 @@ class Orders:
         # The seconds that a stop may take, and the instant at which the log says so at the latest; None: it has nothing to say.
         self._stopping: tuple[float, float] | None = None
 
-    def say_cut(self, action: actions.SayCut) -> None:
+    def log_kill(self, action: actions.LogKill) -> None:
         now = time.monotonic()
         link = self._links.find(action.child)
         serving = self._vigil.serving(link, now) if link is not None or not action.child else ""
-        say(actions.Say(action.level, action.text + serving))
+        say(actions.LogLine(action.level, action.text + serving))
 
-    def say_stopping(self, action: actions.SayStopping) -> None:
+    def log_stopping(self, action: actions.LogStopping) -> None:
         """Log it when all workers, which are about to be told to drain, have counted their requests."""
         now = time.monotonic()
         self._stopping = action.seconds, now + COUNT_SECONDS
@@ -72,7 +72,7 @@ class Orders:
     def drain(self, action: actions.Drain) -> None:
         self.kill(action.child, signal.SIGQUIT)
 
-    def cut(self, action: actions.Cut) -> None:
+    def kill_child(self, action: actions.Kill) -> None:
         link = self._links.find(action.child)
         if link is not None and link.pid is None:
             # Should it ever come to be, it finds its channel at the end of file.
@@ -80,7 +80,7 @@ class Orders:
         else:
             self.kill(action.child, signal.SIGKILL)
 
-    def ask_stacks(self, action: actions.AskStacks) -> None:
+    def dump_stacks(self, action: actions.DumpStacks) -> None:
         link = self._links.find(action.child)
         if link is not None:
             log.error(f"{action.line}{self._vigil.serving(link, time.monotonic())}; its stacks follow")

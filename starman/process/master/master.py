@@ -75,14 +75,14 @@ class Master:
         self._supervisor = Supervisor(terms_of(spec.settings, loads=spec.application is None))
         # CrashLog found while an order was carried out, for the next round: number, and how.
         self._deaths: list[tuple[int, str]] = []
-        self._failure: actions.GiveUp | None = None
+        self._failure: actions.FailStart | None = None
         # The kinds of actions that have failed, and how: each is logged once.
         self._told: set[str] = set()
         self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
-            actions.Announce: self._announce,
-            actions.Say: say,
+            actions.LogReady: self._announce,
+            actions.LogLine: say,
             actions.CloseListeners: self._close_listeners,
-            actions.GiveUp: self._give_up,
+            actions.FailStart: self._give_up,
         }
 
     def run(self, *, embedded: bool = False, observers: Observers | None = None) -> int:
@@ -142,12 +142,12 @@ class Master:
         self._performers |= {
             actions.ForkMold: births.fork_mold,
             actions.SpawnMold: births.spawn_mold,
-            actions.Spawn: births.spawn,
+            actions.SpawnWorker: births.spawn,
             actions.Drain: orders.drain,
-            actions.Cut: orders.cut,
-            actions.AskStacks: orders.ask_stacks,
-            actions.SayCut: orders.say_cut,
-            actions.SayStopping: orders.say_stopping,
+            actions.Kill: orders.kill_child,
+            actions.DumpStacks: orders.dump_stacks,
+            actions.LogKill: orders.log_kill,
+            actions.LogStopping: orders.log_stopping,
             actions.RetireMold: orders.retire_mold,
             actions.Forget: self._forget,
         }
@@ -251,7 +251,7 @@ class Master:
         if kind not in self._told:
             self._told.add(kind)
             log.error(f"the master could not carry out {kind}: {error}\n{traceback.format_exc()}")
-        if isinstance(action, actions.ForkMold | actions.SpawnMold | actions.Spawn):
+        if isinstance(action, actions.ForkMold | actions.SpawnMold | actions.SpawnWorker):
             self._died(action.child, f"could not be forked ({error})")
 
     def _sleep(self) -> None:
@@ -334,7 +334,7 @@ class Master:
         if link is not None:
             self._bury(link, "was killed")
 
-    def _announce(self, action: actions.Announce) -> None:
+    def _announce(self, action: actions.LogReady) -> None:
         threads = self._spec.settings.threads
         urls = ", ".join(listener.url for listener in self._spec.listeners)
         log.info(
@@ -346,5 +346,5 @@ class Master:
         for listener in self._spec.listeners:
             listener.close()
 
-    def _give_up(self, action: actions.GiveUp) -> None:
+    def _give_up(self, action: actions.FailStart) -> None:
         self._failure = action

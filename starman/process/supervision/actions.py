@@ -52,7 +52,7 @@ class SpawnMold(Action):
         self.settings = settings
 
 
-class Spawn(Action):
+class SpawnWorker(Action):
     """Have the mold `mold` fork the worker of `slot` (from 1) for `generation`, as `child`.
 
     `settings`: those of the generation, as `Spawn` (the message) has them.
@@ -74,13 +74,13 @@ class Drain(_OnMember):
     __slots__ = ()
 
 
-class Cut(_OnMember):
+class Kill(_OnMember):
     """SIGKILL a worker or mold; close its channel if its process id is unknown."""
 
     __slots__ = ()
 
 
-class AskStacks(_OnMember):
+class DumpStacks(_OnMember):
     """Log `line` about a worker, and what it is serving; then have it write the stacks of its threads to the error log."""
 
     __slots__ = ("line",)
@@ -102,7 +102,7 @@ class Forget(_OnMember):
     __slots__ = ()
 
 
-class Announce(Action):
+class LogReady(Action):
     """All `workers` of the first start are ready."""
 
     __slots__ = ("workers",)
@@ -111,7 +111,7 @@ class Announce(Action):
         self.workers = workers
 
 
-class Say(Action):
+class LogLine(Action):
     """Write `text` to the error log."""
 
     __slots__ = ("level", "text")
@@ -121,7 +121,7 @@ class Say(Action):
         self.text = text
 
 
-class SayCut(Say):
+class LogKill(LogLine):
     """Log `text` and the requests of the worker `child`, or of all workers (0), which are about to be cut."""
 
     __slots__ = ("child",)
@@ -131,7 +131,7 @@ class SayCut(Say):
         self.child = child
 
 
-class SayStopping(Action):
+class LogStopping(Action):
     """Log that a graceful stop begins, how many requests are in flight, and how many seconds they may take. The orders to drain
     follow, and workers count their requests when they are told."""
 
@@ -147,7 +147,7 @@ class CloseListeners(Action):
     __slots__ = ()
 
 
-class GiveUp(Action):
+class FailStart(Action):
     """The first start has failed. Remember why; the exit follows when everything has ended."""
 
     __slots__ = ("details", "reason")

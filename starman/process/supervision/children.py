@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starman.process.supervision.actions import Action, Cut, Drain, Level, RetireMold, Say, Spawn
+from starman.process.supervision.actions import Action, Drain, Kill, Level, LogLine, RetireMold, SpawnWorker
 from starman.process.supervision.child import Child, Mold, State, Worker
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ class Children:
 
     def say(self, level: Level, line: str, details: str = "") -> None:
         """Have a line, and details below it, in the error log."""
-        self.order(Say(level, f"{line}\n{details}" if details else line))
+        self.order(LogLine(level, f"{line}\n{details}" if details else line))
 
     def take_orders(self) -> list[Action]:
         """The actions since the last call."""
@@ -83,7 +83,7 @@ class Children:
         worker = Worker(self._next_number(), generation, slot.number, now, now + terms.boot_timeout)
         worker.origin = mold.number
         self._children[worker.number] = worker
-        self.order(Spawn(worker.number, slot.number, generation, mold.number, terms.settings))
+        self.order(SpawnWorker(worker.number, slot.number, generation, mold.number, terms.settings))
         return worker
 
     def adopt(self, veteran: Veteran, generation: int) -> Worker:
@@ -124,7 +124,7 @@ class Children:
     def cut(self, child: Child, now: float) -> None:
         """Order the process of `child` killed; it must not have been cut before."""
         child.move(State.CUT, now + KILL_SLACK)
-        self.order(Cut(child.number))
+        self.order(Kill(child.number))
 
     def dismiss(self, child: Child) -> None:
         """`child` is gone."""

@@ -6,7 +6,7 @@ that was not forked in time has no process yet. Then the mold that should have f
 
 from __future__ import annotations
 
-from starman.process.supervision.actions import AskStacks
+from starman.process.supervision.actions import DumpStacks
 from starman.process.supervision.child import Mold, State
 from starman.process.supervision.watchdog import STACKS_SLACK
 
@@ -53,4 +53,4 @@ class BootDeadlines:
     def _ask(self, child: Child, now: float) -> None:
         assert child.failure is not None
         self._asked_until = now + STACKS_SLACK
-        self._children.order(AskStacks(child.number, f"{child.title()} is cut: {child.failure[0]}"))
+        self._children.order(DumpStacks(child.number, f"{child.title()} is cut: {child.failure[0]}"))

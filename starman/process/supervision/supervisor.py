@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from starman.log.in_flight import counted
 from starman.process.status import ServerStatus
-from starman.process.supervision.actions import Announce, CloseListeners, Drain, Exit, Forget, GiveUp, Level, SayCut, SayStopping
+from starman.process.supervision.actions import (
+    CloseListeners,
+    Drain,
+    Exit,
+    FailStart,
+    Forget,
+    Level,
+    LogKill,
+    LogReady,
+    LogStopping,
+)
 from starman.process.supervision.backoff import Backoff, CrashLog
 from starman.process.supervision.child import SECOND_STOP, Child, Mold, Phase, State, Worker
 from starman.process.supervision.children import Children
@@ -202,11 +212,11 @@ class Supervisor:
         """End gracefully; asked again a second later, at once."""
         if self.phase is not Phase.STOPPING:
             seconds = self._rollout.terms.graceful_timeout
-            self._children.order(SayStopping(seconds))
+            self._children.order(LogStopping(seconds))
             self._begin_stop(now)
         elif now - self._stopped_at >= SECOND_STOP:
             if any(worker.state is not State.CUT for worker in self._children.workers()):
-                self._children.order(SayCut(Level.WARNING, "stopping at once: all workers are killed"))
+                self._children.order(LogKill(Level.WARNING, "stopping at once: all workers are killed"))
                 self._status = 1
             for child in self._children:
                 if child.state is not State.CUT:
@@ -265,7 +275,7 @@ class Supervisor:
             # Before the roll-outs: one that was asked for during the start begins in this very plan, not at the next event.
             if self.phase is Phase.STARTING and self._slots.ready == len(self._slots):
                 self.phase = Phase.RUNNING
-                self._children.order(Announce(len(self._slots)))
+                self._children.order(LogReady(len(self._slots)))
             # The first start is never held: it is settled only when all workers are ready.
             if not self._held or self.phase is Phase.STARTING:
                 self._molds.plan(self._slots, now)
@@ -300,7 +310,7 @@ class Supervisor:
                 continue
             if isinstance(child, Worker) and not child.starting:
                 late = "is not heard again" if child.silent else "did not end in time"
-                self._children.order(SayCut(Level.WARNING, f"{child.title()} {late}: it is killed", child.number))
+                self._children.order(LogKill(Level.WARNING, f"{child.title()} {late}: it is killed", child.number))
                 if self.phase is Phase.STOPPING:
                     self._status = 1
             self._children.cut(child, now)
@@ -349,5 +359,5 @@ class Supervisor:
     def _give_up(self, reason: str, details: str, now: float) -> None:
         """Only once: further failures of the same start come in the phase STOPPING, and say nothing new."""
         self._status = 1
-        self._children.order(GiveUp(reason, details))
+        self._children.order(FailStart(reason, details))
         self._begin_stop(now)

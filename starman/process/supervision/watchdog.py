@@ -9,7 +9,7 @@ moved or short of CPU, and everybody on it wakes up at the same time. So whoever
 
 from __future__ import annotations
 
-from starman.process.supervision.actions import AskStacks, Level
+from starman.process.supervision.actions import DumpStacks, Level
 from starman.process.supervision.child import State
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ class Watch:
         worker.silent = worker.spent = True
         worker.deadline = now + STACKS_SLACK
         reason = f"its loop has been silent for {seconds:.1f} s (worker_timeout)"
-        self._children.order(AskStacks(worker.number, f"{worker.title()} is replaced: {reason}"))
+        self._children.order(DumpStacks(worker.number, f"{worker.title()} is replaced: {reason}"))
 
     def _pardon(self, worker: Worker, now: float) -> None:
         worker.silent = False

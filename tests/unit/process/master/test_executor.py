@@ -44,7 +44,7 @@ def test_the_stop_message_waits_until_all_have_counted(capfd: pytest.CaptureFixt
     vigil = Vigil()
     orders = orders_of(vigil)
     assert orders.instants() == []
-    orders.say_stopping(actions.SayStopping(30.0))
+    orders.log_stopping(actions.LogStopping(30.0))
     orders.look(time.monotonic())
     assert "stopping" not in capfd.readouterr().err
     vigil.counted = True
@@ -56,7 +56,7 @@ def test_the_stop_message_waits_until_all_have_counted(capfd: pytest.CaptureFixt
 
 def test_the_stop_message_does_not_wait_for_long(capfd: pytest.CaptureFixture[str]) -> None:
     orders = orders_of(Vigil())
-    orders.say_stopping(actions.SayStopping(30.0))
+    orders.log_stopping(actions.LogStopping(30.0))
     (instant,) = orders.instants()
     assert 0 <= instant - time.monotonic() <= COUNT_SECONDS
     orders.look(instant - 0.001)
@@ -68,12 +68,12 @@ def test_the_stop_message_does_not_wait_for_long(capfd: pytest.CaptureFixture[st
 def test_the_stop_message_is_logged_at_once_if_nothing_is_to_be_counted(capfd: pytest.CaptureFixture[str]) -> None:
     vigil = Vigil()
     vigil.counted = True
-    orders_of(vigil).say_stopping(actions.SayStopping(30.0))
+    orders_of(vigil).log_stopping(actions.LogStopping(30.0))
     assert SAID in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("child", "asked"), [(0, [None]), (7, ["link"]), (8, [])])
 def test_what_is_cut_is_that_of_the_worker_or_of_all(child: int, asked: list[object]) -> None:
     vigil = Vigil()
-    orders_of(vigil).say_cut(actions.SayCut(Level.WARNING, "it is cut", child))
+    orders_of(vigil).log_kill(actions.LogKill(Level.WARNING, "it is cut", child))
     assert vigil.asked == asked

@@ -67,7 +67,7 @@ class Held:
         """Order so many as no socket's buffer takes; their numbers."""
         numbers = range(MOLD + 1, MOLD + 1 + WORKERS)
         for number in numbers:
-            self.births.spawn(actions.Spawn(number, number - MOLD, 2, MOLD, settings))
+            self.births.spawn(actions.SpawnWorker(number, number - MOLD, 2, MOLD, settings))
         assert self.link(MOLD).unsent
         return numbers
 

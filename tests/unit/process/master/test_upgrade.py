@@ -18,7 +18,7 @@ from starman.process.master.upgrade import Upgrade
 from starman.process.messages import Approved, Failed
 from starman.process.scoreboard import Scoreboard
 from starman.process.spec import Program, WorkerSpec
-from starman.process.supervision.actions import ForkMold, Spawn
+from starman.process.supervision.actions import ForkMold, SpawnWorker
 from starman.process.supervision.rollout import Terms
 from starman.process.supervision.supervisor import Supervisor
 
@@ -65,11 +65,11 @@ class Ship:
         numbers = []
         while actions := self.supervisor.plan(NOW):
             for action in actions:
-                if isinstance(action, ForkMold | Spawn):
+                if isinstance(action, ForkMold | SpawnWorker):
                     self.pids += 1
                     self.supervisor.on_spawned(action.child, self.pids)
                     self.supervisor.on_ready(action.child, NOW)
-                if isinstance(action, Spawn):
+                if isinstance(action, SpawnWorker):
                     numbers.append(action.child)
                     self.links.open(action.child).close()
                     link = self.links.find(action.child)

@@ -9,20 +9,20 @@ import pytest
 from starman.process.handover import Veteran
 from starman.process.supervision.actions import (
     Action,
-    Announce,
-    AskStacks,
     CloseListeners,
-    Cut,
     Drain,
+    DumpStacks,
     Exit,
+    FailStart,
     Forget,
     ForkMold,
-    GiveUp,
+    Kill,
     Level,
+    LogLine,
+    LogReady,
     RetireMold,
-    Say,
-    Spawn,
     SpawnMold,
+    SpawnWorker,
 )
 from starman.process.supervision.child import Phase
 from starman.process.supervision.children import MOST_ASKED
@@ -61,7 +61,7 @@ class Desk:
 
     def said(self) -> str:
         """The error log."""
-        said = [action for action in self.history if isinstance(action, Say)]
+        said = [action for action in self.history if isinstance(action, LogLine)]
         return "\n".join(f"{say.level.name} {say.text}" for say in said)
 
     def born(self, number: int) -> None:
@@ -81,9 +81,9 @@ class Desk:
             actions = self.plan()
             assert actions, "the start hangs"
             for action in actions:
-                if isinstance(action, ForkMold | SpawnMold | Spawn):
+                if isinstance(action, ForkMold | SpawnMold | SpawnWorker):
                     self.ready(action.child)
-        return [spawn.child for spawn in self.all(Spawn)]
+        return [spawn.child for spawn in self.all(SpawnWorker)]
 
 
 def only(actions: list[Action], kind: type[Kind]) -> Kind:
@@ -106,12 +106,12 @@ def test_start_forks_a_mold_then_all_workers_from_it() -> None:
     desk.born(1)
     assert desk.plan() == []
     desk.supervisor.on_ready(1, desk.now)
-    assert desk.plan() == [Spawn(2, 1, 1, 1), Spawn(3, 2, 1, 1), Spawn(4, 3, 1, 1)]
+    assert desk.plan() == [SpawnWorker(2, 1, 1, 1), SpawnWorker(3, 2, 1, 1), SpawnWorker(4, 3, 1, 1)]
     for number in (2, 3):
         desk.ready(number)
     assert desk.plan() == []
     desk.ready(4)
-    assert desk.plan() == [Announce(3)]
+    assert desk.plan() == [LogReady(3)]
     assert desk.plan() == []
     assert desk.supervisor.next_instant(desk.now) is None
 
@@ -122,26 +122,26 @@ def test_start_with_preload_has_the_application_loaded_by_a_mold_of_a_mold() -> 
     desk.ready(1)
     assert desk.plan() == [SpawnMold(2, 1, 1)]
     desk.ready(2)
-    assert desk.plan() == [Spawn(3, 1, 1, 2)]
+    assert desk.plan() == [SpawnWorker(3, 1, 1, 2)]
 
 
 def test_start_fails_once_with_the_reason_of_the_first_failure() -> None:
     desk = Desk(workers=2)
     desk.plan()
     desk.ready(1)
-    first, second = (action.child for action in desk.plan() if isinstance(action, Spawn))
+    first, second = (action.child for action in desk.plan() if isinstance(action, SpawnWorker))
     for number in (first, second):
         desk.born(number)
         desk.supervisor.on_failed(number, "cannot import 'app'", "Traceback...", desk.now)
     actions = desk.plan()
-    assert only(actions, GiveUp) == GiveUp("cannot import 'app'", "Traceback...")
+    assert only(actions, FailStart) == FailStart("cannot import 'app'", "Traceback...")
     assert {Drain(first), Drain(second)} <= set(actions)
     assert has(actions, RetireMold)
     assert has(actions, CloseListeners)
     for number in (first, second, 1):
         desk.gone(number, "exited with status 1")
     assert desk.plan() == [Exit(1)]
-    assert len(desk.all(GiveUp)) == 1
+    assert len(desk.all(FailStart)) == 1
 
 
 @pytest.mark.parametrize("preload", [False, True])
@@ -152,7 +152,7 @@ def test_start_fails_when_a_mold_dies(preload: bool) -> None:
         desk.ready(1)
         desk.plan()
     desk.gone(desk.history[-1].child)  # type: ignore[attr-defined]
-    assert "was killed by SIGKILL before it was ready" in only(desk.plan(), GiveUp).reason
+    assert "was killed by SIGKILL before it was ready" in only(desk.plan(), FailStart).reason
 
 
 def test_start_fails_when_a_worker_that_was_ready_dies_before_the_others_are() -> None:
@@ -162,39 +162,39 @@ def test_start_fails_when_a_worker_that_was_ready_dies_before_the_others_are() -
     desk.plan()
     desk.ready(2)
     desk.gone(2)
-    assert only(desk.plan(), GiveUp).reason == "worker 1 (102) was killed by SIGKILL"
+    assert only(desk.plan(), FailStart).reason == "worker 1 (102) was killed by SIGKILL"
 
 
 def test_start_fails_when_a_worker_is_not_ready_in_time() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
-    worker = only(desk.plan(), Spawn).child
+    worker = only(desk.plan(), SpawnWorker).child
     desk.born(worker)
     assert desk.supervisor.next_instant(desk.now) == desk.now + 60
-    assert desk.plan(after=60) == [AskStacks(worker, "worker 1 (102) is cut: it was not ready within 60 s (boot_timeout)")]
+    assert desk.plan(after=60) == [DumpStacks(worker, "worker 1 (102) is cut: it was not ready within 60 s (boot_timeout)")]
     actions = desk.plan(after=STACKS_SLACK)
-    assert only(actions, GiveUp).reason == "worker 1 (102) could not start: it was not ready within 60 s (boot_timeout)"
-    assert Cut(worker) in actions
+    assert only(actions, FailStart).reason == "worker 1 (102) could not start: it was not ready within 60 s (boot_timeout)"
+    assert Kill(worker) in actions
 
 
 def test_boot_deadline_stands_before_the_fork() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
-    worker = only(desk.plan(), Spawn).child
+    worker = only(desk.plan(), SpawnWorker).child
     # Nothing was ever heard of it, not even a process id.
-    assert Cut(worker) in desk.plan(after=60)
+    assert Kill(worker) in desk.plan(after=60)
 
 
 def test_only_so_many_forks_are_asked_for_at_a_time() -> None:
     desk = Desk(workers=MOST_ASKED + 5)
     desk.plan()
     desk.ready(1)
-    assert len([action for action in desk.plan() if isinstance(action, Spawn)]) == MOST_ASKED
+    assert len([action for action in desk.plan() if isinstance(action, SpawnWorker)]) == MOST_ASKED
     assert desk.plan() == []
     desk.born(2)
-    assert len([action for action in desk.plan() if isinstance(action, Spawn)]) == 1
+    assert len([action for action in desk.plan() if isinstance(action, SpawnWorker)]) == 1
 
 
 # CrashLog.
@@ -205,7 +205,7 @@ def test_a_worker_that_has_lived_is_replaced_at_once() -> None:
     first, _ = desk.start()
     desk.now += 100
     desk.gone(first, "was killed by SIGSEGV (core dumped)")
-    assert only(desk.plan(), Spawn).slot == 1
+    assert only(desk.plan(), SpawnWorker).slot == 1
     assert "WARNING worker 1 (102) was killed by SIGSEGV (core dumped); it is replaced" in desk.said()
 
 
@@ -215,7 +215,7 @@ def test_an_unknown_or_doubled_death_means_nothing() -> None:
     desk.gone(77)
     desk.gone(first)
     desk.gone(first)
-    assert len([action for action in desk.plan(after=60) if isinstance(action, Spawn)]) == 1
+    assert len([action for action in desk.plan(after=60) if isinstance(action, SpawnWorker)]) == 1
 
 
 def test_deaths_at_boot_back_off_exponentially_to_a_minute() -> None:
@@ -223,22 +223,22 @@ def test_deaths_at_boot_back_off_exponentially_to_a_minute() -> None:
     worker = desk.start()[0]
     desk.now += 100
     desk.gone(worker)
-    worker = only(desk.plan(), Spawn).child
+    worker = only(desk.plan(), SpawnWorker).child
     waits = []
     for _ in range(10):
         desk.now += 0.01
         desk.born(worker)
         desk.supervisor.on_failed(worker, "broken", "Traceback...", desk.now)
         desk.gone(worker, "exited with status 1")
-        assert not has(desk.plan(), Spawn)
+        assert not has(desk.plan(), SpawnWorker)
         instant = desk.supervisor.next_instant(desk.now)
         assert instant is not None
-        assert not has(desk.plan(after=instant - desk.now - 0.001), Spawn)
+        assert not has(desk.plan(after=instant - desk.now - 0.001), SpawnWorker)
         waits.append(round(instant - desk.now + 0.001, 3))
         desk.now = instant
-        worker = only(desk.plan(), Spawn).child
+        worker = only(desk.plan(), SpawnWorker).child
     waits = [round(later, 1) for later in waits]
-    assert [say.text.splitlines()[0].rpartition(" in ")[2] for say in desk.all(Say) if say.level is Level.ERROR] == [
+    assert [say.text.splitlines()[0].rpartition(" in ")[2] for say in desk.all(LogLine) if say.level is Level.ERROR] == [
         "0.5 s", "1.0 s", "2.0 s", "4.0 s", "8.0 s", "16.0 s", "32.0 s", "60.0 s", "60.0 s", "60.0 s",
     ]  # fmt: skip
 
@@ -249,18 +249,18 @@ def test_while_workers_fail_only_one_tries_at_a_time_and_details_come_once() -> 
     desk.now += 100
     for worker in workers:
         desk.gone(worker)
-    workers = [action.child for action in desk.plan() if isinstance(action, Spawn)]
+    workers = [action.child for action in desk.plan() if isinstance(action, SpawnWorker)]
     assert len(workers) == 8
     for worker in workers:
         desk.born(worker)
         desk.supervisor.on_failed(worker, "broken", "Traceback...", desk.now)
         desk.gone(worker, "exited with status 1")
-    assert not has(desk.plan(), Spawn)
-    probe = only(desk.plan(after=0.5), Spawn).child
+    assert not has(desk.plan(), SpawnWorker)
+    probe = only(desk.plan(after=0.5), SpawnWorker).child
     assert desk.said().count("Traceback...") == 1
-    assert not has(desk.plan(after=10), Spawn)
+    assert not has(desk.plan(after=10), SpawnWorker)
     desk.ready(probe)
-    assert len([action for action in desk.plan() if isinstance(action, Spawn)]) == 7
+    assert len([action for action in desk.plan() if isinstance(action, SpawnWorker)]) == 7
 
 
 def test_the_backoff_ends_when_a_worker_of_the_code_has_survived() -> None:
@@ -271,16 +271,16 @@ def test_the_backoff_ends_when_a_worker_of_the_code_has_survived() -> None:
         desk.gone(second)
         desk.plan()
         desk.now = desk.supervisor.next_instant(desk.now) or pytest.fail("no instant")
-        second = only(desk.plan(), Spawn).child
+        second = only(desk.plan(), SpawnWorker).child
         desk.ready(second)
     assert "next attempt in 2.0 s" in desk.said()
     desk.now += 10
     desk.gone(first)
-    first = only(desk.plan(), Spawn).child
+    first = only(desk.plan(), SpawnWorker).child
     desk.born(first)
     desk.gone(first, "exited with status 1")
     desk.plan()
-    assert desk.all(Say)[-1].text.endswith("exited with status 1 before it was ready; next attempt in 0.5 s")
+    assert desk.all(LogLine)[-1].text.endswith("exited with status 1 before it was ready; next attempt in 0.5 s")
 
 
 def test_a_worker_not_ready_in_time_is_cut_and_counts_as_dead_at_boot() -> None:
@@ -288,12 +288,14 @@ def test_a_worker_not_ready_in_time_is_cut_and_counts_as_dead_at_boot() -> None:
     worker = desk.start()[0]
     desk.now += 100
     desk.gone(worker)
-    worker = only(desk.plan(), Spawn).child
+    worker = only(desk.plan(), SpawnWorker).child
     desk.born(worker)
-    assert only(desk.plan(after=60), AskStacks).child == worker
-    assert desk.plan(after=STACKS_SLACK) == [Cut(worker)]
+    assert only(desk.plan(after=60), DumpStacks).child == worker
+    assert desk.plan(after=STACKS_SLACK) == [Kill(worker)]
     desk.gone(worker)
-    assert "could not start: it was not ready within 60 s (boot_timeout); next attempt in 0.5 s" in only(desk.plan(), Say).text
+    assert (
+        "could not start: it was not ready within 60 s (boot_timeout); next attempt in 0.5 s" in only(desk.plan(), LogLine).text
+    )
 
 
 def test_a_killed_process_that_is_never_seen_dead_is_forgotten() -> None:
@@ -302,7 +304,7 @@ def test_a_killed_process_that_is_never_seen_dead_is_forgotten() -> None:
     desk.supervisor.stop(desk.now)
     desk.plan()
     desk.supervisor.stop(desk.now + 1)
-    assert Cut(worker) in desk.plan(after=1)
+    assert Kill(worker) in desk.plan(after=1)
     actions = desk.plan(after=5)
     assert Forget(worker) in actions
     assert Exit(1) in actions
@@ -315,9 +317,9 @@ def test_the_pristine_mold_is_forked_anew_when_it_dies() -> None:
     desk.gone(1)
     mold = only(desk.plan(), ForkMold).child
     desk.gone(first)
-    assert not has(desk.plan(), Spawn)
+    assert not has(desk.plan(), SpawnWorker)
     desk.ready(mold)
-    assert only(desk.plan(), Spawn).mold == mold
+    assert only(desk.plan(), SpawnWorker).mold == mold
 
 
 def test_the_mold_of_the_application_is_made_anew_when_it_dies() -> None:
@@ -327,7 +329,7 @@ def test_the_mold_of_the_application_is_made_anew_when_it_dies() -> None:
     desk.gone(2)
     actions = desk.plan()
     assert only(actions, SpawnMold).generation == 1
-    assert not has(actions, Spawn)
+    assert not has(actions, SpawnWorker)
 
 
 def test_a_mold_that_cannot_load_any_more_backs_off_and_workers_stay() -> None:
@@ -340,7 +342,7 @@ def test_a_mold_that_cannot_load_any_more_backs_off_and_workers_stay() -> None:
         desk.born(mold)
         desk.supervisor.on_failed(mold, "broken", "Traceback...", desk.now)
         desk.gone(mold, "exited with status 1")
-        assert f"the mold ({desk.pids}) could not start: broken; next attempt in {wait} s" in only(desk.plan(), Say).text
+        assert f"the mold ({desk.pids}) could not start: broken; next attempt in {wait} s" in only(desk.plan(), LogLine).text
         assert not has(desk.plan(after=wait - 0.01), SpawnMold)
         desk.now += 0.01
     assert not desk.all(Drain)
@@ -351,7 +353,7 @@ def test_a_worker_that_drains_by_itself_is_replaced_before_it_is_gone() -> None:
     worker = desk.start()[0]
     desk.now += 100
     desk.supervisor.on_draining(worker, desk.now)
-    assert only(desk.plan(), Spawn).slot == 1
+    assert only(desk.plan(), SpawnWorker).slot == 1
     desk.gone(worker, "exited with status 0")
     assert desk.plan() == []
 
@@ -369,9 +371,9 @@ def roll(desk: Desk) -> list[int]:
             desk.gone(drain.child, "exited with status 0")
         return actions + desk.plan()
 
-    while has(actions := step(), Spawn):
-        numbers.append(only(actions, Spawn).child)
-        assert not has(desk.plan(), Spawn), "one at a time"
+    while has(actions := step(), SpawnWorker):
+        numbers.append(only(actions, SpawnWorker).child)
+        assert not has(desk.plan(), SpawnWorker), "one at a time"
         desk.ready(numbers[-1])
     return numbers
 
@@ -380,18 +382,18 @@ def test_restart_replaces_one_worker_at_a_time_and_the_new_one_is_ready_first() 
     desk = Desk(workers=2)
     first, second = desk.start()
     desk.supervisor.restart()
-    new_first = only(desk.plan(), Spawn)
+    new_first = only(desk.plan(), SpawnWorker)
     assert (new_first.slot, new_first.generation) == (1, 2)
     desk.born(new_first.child)
     assert desk.plan() == []
     desk.supervisor.on_ready(new_first.child, desk.now)
     actions = desk.plan()
     assert Drain(first) in actions
-    assert only(actions, Spawn).slot == 2
-    desk.ready(only(actions, Spawn).child)
+    assert only(actions, SpawnWorker).slot == 2
+    desk.ready(only(actions, SpawnWorker).child)
     actions = desk.plan()
     assert Drain(second) in actions
-    assert only(actions, Say).text == "restarted: 2 workers are new"
+    assert only(actions, LogLine).text == "restarted: 2 workers are new"
     assert desk.plan() == []
 
 
@@ -403,7 +405,7 @@ def test_restart_with_preload_forks_from_a_new_mold_and_retires_the_old_one() ->
     assert new.generation == 2
     desk.ready(new.child)
     roll(desk)
-    assert {spawn.mold for spawn in desk.all(Spawn) if spawn.generation == 2} == {new.child}
+    assert {spawn.mold for spawn in desk.all(SpawnWorker) if spawn.generation == 2} == {new.child}
     assert desk.all(RetireMold) == [RetireMold(2)]
     assert len(desk.all(Drain)) == 2
 
@@ -412,17 +414,17 @@ def test_restart_is_given_up_when_a_new_worker_fails_and_nothing_else_changes() 
     desk = Desk(workers=2)
     first, _ = desk.start()
     desk.supervisor.restart()
-    new = only(desk.plan(), Spawn).child
+    new = only(desk.plan(), SpawnWorker).child
     desk.born(new)
     desk.supervisor.on_failed(new, "SyntaxError", "Traceback...", desk.now)
     desk.gone(new, "exited with status 1")
-    assert only(desk.plan(), Say).text == (
+    assert only(desk.plan(), LogLine).text == (
         "restart given up, the old workers stay: worker 1 (104) could not start: SyntaxError\nTraceback..."
     )
     assert desk.plan(after=100) == []
     assert not desk.all(Drain)
     desk.gone(first)
-    assert only(desk.plan(), Spawn).generation == 1
+    assert only(desk.plan(), SpawnWorker).generation == 1
 
 
 def test_restart_is_given_up_when_the_new_mold_fails() -> None:
@@ -433,7 +435,7 @@ def test_restart_is_given_up_when_the_new_mold_fails() -> None:
     desk.born(new)
     desk.supervisor.on_failed(new, "SyntaxError", "Traceback...", desk.now)
     desk.gone(new, "exited with status 1")
-    assert "restart given up" in only(desk.plan(), Say).text
+    assert "restart given up" in only(desk.plan(), LogLine).text
     assert desk.plan(after=100) == []
 
 
@@ -471,12 +473,12 @@ def test_restart_that_takes_too_long_is_given_up() -> None:
     desk = Desk(workers=1)
     desk.start()
     desk.supervisor.restart()
-    new = only(desk.plan(), Spawn).child
+    new = only(desk.plan(), SpawnWorker).child
     desk.born(new)
-    assert only(desk.plan(after=60), AskStacks).child == new
-    assert desk.plan(after=STACKS_SLACK) == [Cut(new)]
+    assert only(desk.plan(after=60), DumpStacks).child == new
+    assert desk.plan(after=STACKS_SLACK) == [Kill(new)]
     desk.gone(new)
-    assert "restart given up" in only(desk.plan(), Say).text
+    assert "restart given up" in only(desk.plan(), LogLine).text
     assert "not ready within 60 s" in desk.said()
 
 
@@ -485,8 +487,8 @@ def test_restart_half_way_given_up_keeps_the_molds_of_both_generations() -> None
     desk.start()
     desk.supervisor.restart()
     desk.ready(only(desk.plan(), SpawnMold).child)
-    desk.ready(only(desk.plan(), Spawn).child)
-    failing = only(desk.plan(), Spawn).child
+    desk.ready(only(desk.plan(), SpawnWorker).child)
+    failing = only(desk.plan(), SpawnWorker).child
     desk.gone(failing)
     desk.plan()
     assert not desk.all(RetireMold)
@@ -496,15 +498,15 @@ def test_second_restart_begins_anew_after_the_step_that_is_under_way() -> None:
     desk = Desk(workers=2)
     first, _ = desk.start()
     desk.supervisor.restart()
-    step = only(desk.plan(), Spawn)
+    step = only(desk.plan(), SpawnWorker)
     desk.supervisor.restart()
     assert desk.plan() == []
     desk.ready(step.child)
     actions = desk.plan()
     assert Drain(first) in actions
-    assert (only(actions, Spawn).slot, only(actions, Spawn).generation) == (1, 3)
+    assert (only(actions, SpawnWorker).slot, only(actions, SpawnWorker).generation) == (1, 3)
     desk.gone(first, "exited with status 0")
-    desk.ready(only(actions, Spawn).child)
+    desk.ready(only(actions, SpawnWorker).child)
     assert len(roll(desk)) == 1
     assert Drain(step.child) in desk.history
     assert len(desk.all(Drain)) == 3
@@ -518,7 +520,7 @@ def test_second_restart_does_not_wait_for_a_mold_with_stale_code() -> None:
     desk.born(stale)
     desk.supervisor.restart()
     actions = desk.plan()
-    assert Cut(stale) in actions
+    assert Kill(stale) in actions
     assert only(actions, SpawnMold).generation == 3
     desk.gone(stale)
     assert desk.plan() == []
@@ -529,9 +531,9 @@ def test_restart_during_the_start_waits_for_its_end() -> None:
     desk.supervisor.restart()
     (worker,) = desk.start()[:1]
     # In the plan that ends the start: the next plan might be half a minute away.
-    assert desk.history[-2:] == [Announce(1), Spawn(3, 1, 2, 1)]
+    assert desk.history[-2:] == [LogReady(1), SpawnWorker(3, 1, 2, 1)]
     assert worker == 2
-    assert desk.plan() == [Drain(worker), Say(Level.INFO, "restarted: 1 worker is new")]
+    assert desk.plan() == [Drain(worker), LogLine(Level.INFO, "restarted: 1 worker is new")]
 
 
 def test_a_worker_that_dies_during_its_replacement_is_not_replaced_twice() -> None:
@@ -539,9 +541,9 @@ def test_a_worker_that_dies_during_its_replacement_is_not_replaced_twice() -> No
     worker = desk.start()[0]
     desk.now += 100
     desk.supervisor.restart()
-    new = only(desk.plan(), Spawn).child
+    new = only(desk.plan(), SpawnWorker).child
     desk.gone(worker)
-    assert not has(desk.plan(), Spawn)
+    assert not has(desk.plan(), SpawnWorker)
     desk.ready(new)
     assert not has(desk.plan(), Drain)
 
@@ -551,26 +553,26 @@ def test_restart_waits_for_a_worker_that_is_starting_in_the_same_slot() -> None:
     worker = desk.start()[0]
     desk.now += 100
     desk.gone(worker)
-    replacement = only(desk.plan(), Spawn)
+    replacement = only(desk.plan(), SpawnWorker)
     desk.supervisor.restart()
-    assert not has(desk.plan(), Spawn)
+    assert not has(desk.plan(), SpawnWorker)
     desk.ready(replacement.child)
-    assert only(desk.plan(), Spawn).generation == 2
+    assert only(desk.plan(), SpawnWorker).generation == 2
 
 
 def test_restart_mends_what_was_backing_off() -> None:
     desk = Desk(workers=1)
     worker = desk.start()[0]
     desk.gone(worker)
-    assert not has(desk.plan(), Spawn)
+    assert not has(desk.plan(), SpawnWorker)
     desk.supervisor.restart()
-    desk.ready(only(desk.plan(), Spawn).child)
-    assert only(desk.plan(), Say).text == "restarted: 1 worker is new"
+    desk.ready(only(desk.plan(), SpawnWorker).child)
+    assert only(desk.plan(), LogLine).text == "restarted: 1 worker is new"
 
 
 def spawned(actions: list[Action]) -> list[int]:
     """The children that are spawned as workers."""
-    return [action.child for action in actions if isinstance(action, Spawn)]
+    return [action.child for action in actions if isinstance(action, SpawnWorker)]
 
 
 def test_restart_replaces_a_batch_at_a_time() -> None:
@@ -595,13 +597,13 @@ def test_a_restart_asks_for_only_so_many_workers_at_a_time_however_large_its_bat
     desk = Desk(workers=MOST_ASKED + 3, batch=100)
     old = desk.start()
     desk.supervisor.restart()
-    first, *others = new = [spawn.child for spawn in desk.plan() if isinstance(spawn, Spawn)]
+    first, *others = new = [spawn.child for spawn in desk.plan() if isinstance(spawn, SpawnWorker)]
     assert len(new) == MOST_ASKED
     desk.born(first)
-    new.append(only(desk.plan(), Spawn).child)
+    new.append(only(desk.plan(), SpawnWorker).child)
     for number in [*others, new[-1]]:
         desk.born(number)
-    new += [spawn.child for spawn in desk.plan() if isinstance(spawn, Spawn)]
+    new += [spawn.child for spawn in desk.plan() if isinstance(spawn, SpawnWorker)]
     assert len(new) == len(old)
 
 
@@ -633,11 +635,11 @@ def test_the_settings_of_a_restart_are_those_of_its_workers_only() -> None:
     desk.plan()
     # Half-way: the second slot still belongs to the old settings.
     desk.supervisor.restart(terms(settings="newer"))
-    failing = desk.all(Spawn)[-1]
+    failing = desk.all(SpawnWorker)[-1]
     assert failing.settings == "new"
     desk.gone(failing.child)
     desk.gone(second)
-    assert {(spawn.slot, spawn.settings) for spawn in desk.plan() if isinstance(spawn, Spawn)} >= {(1, "newer")}
+    assert {(spawn.slot, spawn.settings) for spawn in desk.plan() if isinstance(spawn, SpawnWorker)} >= {(1, "newer")}
 
 
 def test_settings_of_a_restart_that_is_given_up_are_forgotten() -> None:
@@ -649,7 +651,7 @@ def test_settings_of_a_restart_that_is_given_up_are_forgotten() -> None:
     desk.gone(mold.child)
     desk.plan()
     desk.gone(first)
-    spawn = only(desk.plan(after=10), Spawn)
+    spawn = only(desk.plan(after=10), SpawnWorker)
     assert (spawn.settings, spawn.generation) == ("", 1)
     desk.ready(spawn.child)
     assert desk.plan() == []
@@ -661,7 +663,7 @@ def test_a_changed_number_of_workers_comes_at_the_end_of_a_restart(before: int, 
     desk.start()
     for _ in range(grown):
         desk.supervisor.grow()
-        desk.ready(only(desk.plan(), Spawn).child)
+        desk.ready(only(desk.plan(), SpawnWorker).child)
     desk.supervisor.restart(terms(workers=after, settings="new"))
     for _ in range(before + grown):
         (number,) = spawned(desk.plan())
@@ -673,7 +675,7 @@ def test_a_changed_number_of_workers_comes_at_the_end_of_a_restart(before: int, 
     # What TTIN has added stays when the setting is as it was.
     left = after if after != before else before + grown
     assert before + grown + len(more) - (len(desk.all(Drain)) - before - grown) == left
-    assert all(spawn.settings == "new" for spawn in desk.all(Spawn)[-len(more) :] if more)
+    assert all(spawn.settings == "new" for spawn in desk.all(SpawnWorker)[-len(more) :] if more)
 
 
 def test_a_restart_that_turns_preloading_off_retires_the_loaded_mold() -> None:
@@ -692,19 +694,19 @@ def test_held_it_begins_nothing_new_and_is_settled_when_nobody_starts() -> None:
     desk = Desk(workers=2)
     first, _ = desk.start()
     desk.supervisor.restart()
-    new = only(desk.plan(), Spawn).child
+    new = only(desk.plan(), SpawnWorker).child
     desk.supervisor.hold(on=True)
     assert not desk.supervisor.settled
     desk.ready(new)
     assert desk.plan() == [Drain(first)]
     assert desk.supervisor.settled
     desk.gone(new)
-    assert not has(desk.plan(), Spawn)
+    assert not has(desk.plan(), SpawnWorker)
     desk.now += 10
     desk.plan()
     desk.supervisor.hold(on=False)
     assert desk.supervisor.next_instant(desk.now) == desk.now, "nothing else might wake the master"
-    assert has(desk.plan(), Spawn)
+    assert has(desk.plan(), SpawnWorker)
     assert desk.supervisor.next_instant(desk.now) != desk.now
 
 
@@ -713,7 +715,7 @@ def test_the_first_start_is_not_held(preload: bool) -> None:
     desk = Desk(workers=MOST_ASKED + 1, preload=preload)
     desk.supervisor.hold(on=True)
     desk.start()
-    assert len(desk.all(Announce)) == 1
+    assert len(desk.all(LogReady)) == 1
     assert desk.supervisor.settled
     desk.supervisor.restart()
     assert not desk.plan()
@@ -741,15 +743,15 @@ def test_a_new_image_replaces_the_workers_of_the_old_one() -> None:
     assert len(roll(desk)) == 2
     assert desk.all(Drain) == [Drain(first), Drain(second)]
     assert "restarted: 2 workers are new" in desk.said()
-    assert not has(desk.history, Announce)
-    assert desk.plan(after=7)[-1] == Cut(ending)
+    assert not has(desk.history, LogReady)
+    assert desk.plan(after=7)[-1] == Kill(ending)
     assert "worker 2 (600) did not end in time: it is killed" in desk.said()
 
 
 def test_a_new_image_fills_a_slot_whose_worker_died_in_between() -> None:
     desk, _ = taken_over(ready=1, slots=2)
     desk.ready(only(desk.plan(), ForkMold).child)
-    for spawn in (spawns := [action for action in desk.plan() if isinstance(action, Spawn)]):
+    for spawn in (spawns := [action for action in desk.plan() if isinstance(action, SpawnWorker)]):
         desk.ready(spawn.child)
     assert sorted(spawn.slot for spawn in spawns) == [1, 2]
     desk.plan()
@@ -767,11 +769,11 @@ def test_a_new_image_keeps_what_ttin_has_added_unless_the_setting_has_changed(sa
 def test_a_new_image_whose_workers_fail_leaves_the_old_ones_and_replaces_who_dies() -> None:
     desk, (first, *_) = taken_over(ready=2, slots=2)
     desk.ready(only(desk.plan(), ForkMold).child)
-    desk.gone(only(desk.plan(), Spawn).child)
-    assert "restart given up, the old workers stay" in only(desk.plan(), Say).text
-    assert not has(desk.plan(after=100), Spawn)
+    desk.gone(only(desk.plan(), SpawnWorker).child)
+    assert "restart given up, the old workers stay" in only(desk.plan(), LogLine).text
+    assert not has(desk.plan(after=100), SpawnWorker)
     desk.gone(first)
-    spawn = only(desk.plan(after=100), Spawn)
+    spawn = only(desk.plan(after=100), SpawnWorker)
     assert (spawn.slot, spawn.generation) == (1, 1)
     desk.supervisor.restart()
     desk.ready(spawn.child)
@@ -785,12 +787,12 @@ def test_a_spent_worker_of_the_old_image_is_replaced_even_if_the_restart_is_give
     spent = desk.supervisor.adopt(veteran)
     desk.ready(only(desk.plan(), ForkMold).child)
     # First it is the turn of the roll-out, which alone may fail.
-    first = only(desk.plan(), Spawn)
+    first = only(desk.plan(), SpawnWorker)
     assert first.slot == 1
     desk.gone(first.child)
     actions = desk.plan()
     assert "restart given up, the old workers stay" in desk.said()
-    again = only(actions, Spawn)
+    again = only(actions, SpawnWorker)
     assert (again.slot, again.generation) == (2, 1)
     desk.ready(again.child)
     assert Drain(spent) in desk.plan()
@@ -809,7 +811,7 @@ def test_a_spent_worker_serves_until_another_is_ready() -> None:
     desk.supervisor.on_recycle(first, "it has served 3 requests (max_requests)")
     desk.supervisor.on_recycle(first, "it is old")
     desk.supervisor.on_recycle(77, "nobody")
-    spawn = only(desk.plan(), Spawn)
+    spawn = only(desk.plan(), SpawnWorker)
     assert (spawn.slot, spawn.generation) == (1, 1)
     assert desk.said() == "INFO worker 1 (102) is replaced: it has served 3 requests (max_requests)"
     assert not desk.all(Drain)
@@ -825,14 +827,14 @@ def test_a_spent_worker_stays_as_long_as_its_successors_fail() -> None:
     (worker,) = desk.start()
     desk.now += 100
     desk.supervisor.on_recycle(worker, "it is old")
-    successor = only(desk.plan(), Spawn).child
+    successor = only(desk.plan(), SpawnWorker).child
     desk.born(successor)
     desk.supervisor.on_failed(successor, "broken", "Traceback...", desk.now)
     desk.gone(successor, "exited with status 1")
     desk.plan()
     assert "could not start: broken; next attempt in 0.5 s" in desk.said()
     assert "restart" not in desk.said()
-    successor = only(desk.plan(after=0.5), Spawn).child
+    successor = only(desk.plan(after=0.5), SpawnWorker).child
     assert not desk.all(Drain)
     desk.ready(successor)
     assert desk.plan() == [Drain(worker)]
@@ -843,11 +845,11 @@ def test_a_spent_worker_that_dies_is_not_replaced_twice() -> None:
     (worker,) = desk.start()
     desk.now += 100
     desk.supervisor.on_recycle(worker, "it is old")
-    successor = only(desk.plan(), Spawn).child
+    successor = only(desk.plan(), SpawnWorker).child
     desk.gone(worker)
-    assert not has(desk.plan(), Spawn)
+    assert not has(desk.plan(), SpawnWorker)
     desk.ready(successor)
-    assert not has(desk.plan(after=1), Spawn)
+    assert not has(desk.plan(after=1), SpawnWorker)
 
 
 def test_a_worker_that_wishes_its_end_is_replaced_at_once_and_was_no_failure() -> None:
@@ -857,7 +859,7 @@ def test_a_worker_that_wishes_its_end_is_replaced_at_once_and_was_no_failure() -
         desk.supervisor.on_doomed(worker, "its application wishes so", desk.now)
         actions = desk.plan(after=0.01)
         assert only(actions, Drain).child == worker
-        spawn = only(actions, Spawn)
+        spawn = only(actions, SpawnWorker)
         desk.ready(spawn.child)
         desk.gone(worker, "exited with status 0")
         worker = spawn.child
@@ -872,9 +874,9 @@ def test_a_restart_goes_on_though_workers_are_spent_all_the_time() -> None:
     desk.supervisor.restart()
     for worker in workers:
         desk.supervisor.on_recycle(worker, "it is old")
-    starting: list[Spawn] = []
+    starting: list[SpawnWorker] = []
     for _ in range(20):
-        starting += [action for action in desk.plan(after=0.01) if isinstance(action, Spawn)]
+        starting += [action for action in desk.plan(after=0.01) if isinstance(action, SpawnWorker)]
         # One after the other, so that somebody is on the way at any time.
         spawn = starting.pop(0)
         desk.ready(spawn.child)
@@ -891,9 +893,9 @@ def test_a_spent_worker_of_a_restart_that_is_given_up_is_replaced_all_the_same()
     first, second = desk.start()
     desk.now += 100
     desk.supervisor.restart()
-    new = only(desk.plan(), Spawn)
+    new = only(desk.plan(), SpawnWorker)
     desk.supervisor.on_recycle(second, "it is old")
-    replacing = only(desk.plan(), Spawn)
+    replacing = only(desk.plan(), SpawnWorker)
     assert (new.generation, replacing.generation, replacing.slot) == (2, 1, 2)
     desk.gone(new.child)
     desk.plan()
@@ -907,7 +909,7 @@ def test_grow_and_shrink() -> None:
     desk = Desk(workers=1)
     desk.start()
     desk.supervisor.grow()
-    new = only(desk.plan(), Spawn)
+    new = only(desk.plan(), SpawnWorker)
     assert new.slot == 2
     desk.ready(new.child)
     desk.supervisor.shrink(desk.now)
@@ -920,14 +922,14 @@ def test_never_below_one_worker() -> None:
     desk = Desk(workers=1)
     desk.start()
     desk.supervisor.shrink(desk.now)
-    assert desk.plan() == [Say(Level.WARNING, "one worker is the least")]
+    assert desk.plan() == [LogLine(Level.WARNING, "one worker is the least")]
 
 
 def test_shrink_takes_a_worker_that_is_still_starting_without_a_word_about_its_end() -> None:
     desk = Desk(workers=1)
     desk.start()
     desk.supervisor.grow()
-    new = only(desk.plan(), Spawn).child
+    new = only(desk.plan(), SpawnWorker).child
     desk.supervisor.shrink(desk.now)
     assert Drain(new) in desk.plan()
     # Its process id was unknown when it was told; so it is told again.
@@ -941,13 +943,13 @@ def test_a_worker_that_was_ready_before_it_saw_the_order_to_drain_has_all_its_ti
     desk = Desk(workers=1)
     desk.start()
     desk.supervisor.grow()
-    new = only(desk.plan(), Spawn).child
+    new = only(desk.plan(), SpawnWorker).child
     desk.born(new)
     desk.supervisor.shrink(desk.now)
     desk.supervisor.on_ready(new, desk.now)
     desk.plan()
-    assert not has(desk.plan(after=31.9), Cut)
-    assert has(desk.plan(after=0.1), Cut)
+    assert not has(desk.plan(after=31.9), Kill)
+    assert has(desk.plan(after=0.1), Kill)
 
 
 # The end.
@@ -984,7 +986,7 @@ def test_hazard_08_a_second_stop_counts_only_after_a_second() -> None:
     assert desk.plan(after=0.9) == []
     desk.supervisor.stop(desk.now + 0.1)
     actions = desk.plan(after=0.1)
-    assert Cut(worker) in actions
+    assert Kill(worker) in actions
     desk.supervisor.stop(desk.now + 5)
     assert desk.plan() == []
     desk.gone(worker)
@@ -1000,7 +1002,7 @@ def test_stop_cuts_two_seconds_after_the_workers_own_deadline() -> None:
     desk.gone(1)
     desk.now += 31.9
     assert desk.plan() == []
-    assert Cut(worker) in desk.plan(after=0.1)
+    assert Kill(worker) in desk.plan(after=0.1)
     desk.gone(worker)
     assert desk.plan() == [Exit(1)]
 
@@ -1011,7 +1013,7 @@ def test_a_retired_mold_that_does_not_end_is_cut() -> None:
     desk.supervisor.stop(desk.now)
     desk.plan()
     desk.gone(worker, "exited with status 0")
-    assert desk.plan(after=5) == [Cut(1)]
+    assert desk.plan(after=5) == [Kill(1)]
     desk.gone(1)
     assert desk.plan() == [Exit(0)]
 
@@ -1026,7 +1028,7 @@ def test_nothing_is_started_while_stopping() -> None:
     desk.gone(first)
     desk.gone(1)
     actions = desk.plan()
-    assert not any(isinstance(action, Spawn | SpawnMold | ForkMold) for action in actions)
+    assert not any(isinstance(action, SpawnWorker | SpawnMold | ForkMold) for action in actions)
     assert desk.all(Drain) == [Drain(first), Drain(second)]
 
 
@@ -1034,14 +1036,14 @@ def test_stop_during_the_start_ends_it_without_a_failure() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
-    worker = only(desk.plan(), Spawn).child
+    worker = only(desk.plan(), SpawnWorker).child
     desk.born(worker)
     desk.supervisor.stop(desk.now)
     desk.plan()
     desk.gone(worker, "exited with status 0")
     desk.gone(1)
     assert desk.plan() == [Exit(0)]
-    assert not desk.all(GiveUp)
+    assert not desk.all(FailStart)
 
 
 # A mold that was ready, and fails.
@@ -1065,7 +1067,7 @@ def test_a_mold_that_fails_while_it_is_retired_is_not_reported() -> None:
     mold = only(desk.plan(), SpawnMold).child
     desk.supervisor.on_failed(2, "ValueError: odd", "", desk.now)
     desk.ready(mold)
-    desk.ready(only(desk.plan(), Spawn).child)
+    desk.ready(only(desk.plan(), SpawnWorker).child)
     while not desk.all(RetireMold):
         desk.plan()
     desk.gone(2, "exited with status 1")
@@ -1080,24 +1082,24 @@ def test_of_workers_that_hang_together_one_shows_where() -> None:
     desk = Desk(workers=3)
     desk.plan()
     desk.ready(1)
-    workers = [spawn.child for spawn in desk.plan() if isinstance(spawn, Spawn)]
+    workers = [spawn.child for spawn in desk.plan() if isinstance(spawn, SpawnWorker)]
     for worker in workers:
         desk.born(worker)
-    assert only(desk.plan(after=60), AskStacks).child == workers[0]
+    assert only(desk.plan(after=60), DumpStacks).child == workers[0]
     actions = desk.plan(after=STACKS_SLACK)
-    assert only(actions, GiveUp).reason == "worker 1 (102) could not start: it was not ready within 60 s (boot_timeout)"
+    assert only(actions, FailStart).reason == "worker 1 (102) could not start: it was not ready within 60 s (boot_timeout)"
 
 
 def test_a_late_worker_that_becomes_ready_before_it_is_cut_stays() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
-    worker = only(desk.plan(), Spawn).child
+    worker = only(desk.plan(), SpawnWorker).child
     desk.born(worker)
     desk.plan(after=60)
     desk.supervisor.on_ready(worker, desk.now)
-    assert only(desk.plan(after=STACKS_SLACK), Announce).workers == 1
-    assert not desk.all(Cut)
+    assert only(desk.plan(after=STACKS_SLACK), LogReady).workers == 1
+    assert not desk.all(Kill)
 
 
 def test_a_worker_that_is_not_forked_in_time_costs_its_mold() -> None:
@@ -1105,20 +1107,22 @@ def test_a_worker_that_is_not_forked_in_time_costs_its_mold() -> None:
     (worker,) = desk.start()
     desk.now += 3600
     desk.gone(worker)
-    asked = only(desk.plan(), Spawn).child
+    asked = only(desk.plan(), SpawnWorker).child
     actions = desk.plan(after=60)
-    assert only(actions, Cut).child == asked
-    assert only(actions, AskStacks) == AskStacks(1, "the mold (101) is cut: it did not fork worker 1 within 60 s (boot_timeout)")
+    assert only(actions, Kill).child == asked
+    assert only(actions, DumpStacks) == DumpStacks(
+        1, "the mold (101) is cut: it did not fork worker 1 within 60 s (boot_timeout)"
+    )
     desk.gone(asked, "was cut before it existed")
-    assert not has(desk.plan(after=1), Spawn), "this mold is not asked once more"
-    assert only(desk.plan(after=STACKS_SLACK - 1), Cut).child == 1
+    assert not has(desk.plan(after=1), SpawnWorker), "this mold is not asked once more"
+    assert only(desk.plan(after=STACKS_SLACK - 1), Kill).child == 1
     desk.gone(1)
     desk.plan()
     said = "the mold (101) has failed: it did not fork worker 1 within 60 s (boot_timeout); next attempt in 0.5 s"
     assert f"ERROR {said}" in desk.said()
     mold = only(desk.plan(after=0.5), ForkMold).child
     desk.ready(mold)
-    assert only(desk.plan(), Spawn).mold == mold
+    assert only(desk.plan(), SpawnWorker).mold == mold
 
 
 def test_a_mold_that_is_not_forked_in_time_costs_the_pristine_one() -> None:
@@ -1127,23 +1131,23 @@ def test_a_mold_that_is_not_forked_in_time_costs_the_pristine_one() -> None:
     desk.supervisor.restart()
     asked = only(desk.plan(), SpawnMold).child
     actions = desk.plan(after=60)
-    assert only(actions, Cut).child == asked
-    assert only(actions, AskStacks).child == 1
+    assert only(actions, Kill).child == asked
+    assert only(actions, DumpStacks).child == 1
     desk.gone(asked, "was cut before it existed")
     desk.plan()
     assert "restart given up, the old workers stay: the mold could not start: its mold did not fork it within 60 s" in desk.said()
-    assert only(desk.plan(after=STACKS_SLACK), Cut).child == 1
+    assert only(desk.plan(after=STACKS_SLACK), Kill).child == 1
 
 
 def test_a_start_whose_mold_hangs_fails_and_says_so() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
-    asked = only(desk.plan(), Spawn).child
+    asked = only(desk.plan(), SpawnWorker).child
     actions = desk.plan(after=60)
-    assert only(actions, GiveUp).reason == "worker 1 could not start: its mold did not fork it within 60 s (boot_timeout)"
-    assert {action.child for action in actions if isinstance(action, Cut | AskStacks | RetireMold)} == {asked, 1}
-    assert only(desk.plan(after=STACKS_SLACK), Cut).child == 1
+    assert only(actions, FailStart).reason == "worker 1 could not start: its mold did not fork it within 60 s (boot_timeout)"
+    assert {action.child for action in actions if isinstance(action, Kill | DumpStacks | RetireMold)} == {asked, 1}
+    assert only(desk.plan(after=STACKS_SLACK), Kill).child == 1
 
 
 # Workers that finish do not pile up.
@@ -1156,7 +1160,7 @@ def crowd(desk: Desk, reason: str = "its application wishes so") -> list[int]:
         for worker in serving:
             desk.supervisor.on_doomed(worker, reason, desk.now)
         for action in desk.plan(after=0.01):
-            if isinstance(action, Spawn):
+            if isinstance(action, SpawnWorker):
                 desk.ready(action.child)
     return [worker.number for worker in desk.supervisor._children.workers() if worker.ending]
 
@@ -1166,7 +1170,7 @@ def test_as_many_workers_finish_as_there_are_slots_and_the_others_go_on_serving(
     desk.start()
     assert len(crowd(desk)) == 3
     assert len([worker for worker in desk.supervisor._children.workers() if worker.ready]) == 3
-    assert len(desk.all(Spawn)) == 6
+    assert len(desk.all(SpawnWorker)) == 6
     assert "replacing workers waits" not in desk.said(), "not yet: it may be over at once"
 
 
@@ -1183,9 +1187,9 @@ def test_a_wait_that_lasts_is_said_once_a_minute_and_makes_the_next_one_longer()
     said = "WARNING replacing workers waits: 1 replaced worker is still finishing requests, and no more may do so at once; let "
     assert desk.said().count(said) == 1
     desk.gone(finishing, "exited with status 0")
-    assert not has(desk.plan(), Spawn)
-    assert not has(desk.plan(after=10), Spawn)
-    assert has(desk.plan(after=10), Spawn)
+    assert not has(desk.plan(), SpawnWorker)
+    assert not has(desk.plan(after=10), SpawnWorker)
+    assert has(desk.plan(after=10), SpawnWorker)
 
 
 def test_the_oldest_of_those_that_wait_is_replaced_first() -> None:
@@ -1194,7 +1198,7 @@ def test_the_oldest_of_those_that_wait_is_replaced_first() -> None:
     finishing = crowd(desk)
     oldest = min((worker for worker in desk.supervisor._children.workers() if worker.ready), key=lambda worker: worker.number)
     desk.gone(finishing[0], "exited with status 0")
-    spawn = only(desk.plan(), Spawn)
+    spawn = only(desk.plan(), SpawnWorker)
     assert spawn.slot == oldest.slot
     desk.ready(spawn.child)
     assert only(desk.plan(), Drain).child == oldest.number
@@ -1209,14 +1213,14 @@ def test_an_empty_slot_is_filled_before_a_spent_worker_is_replaced() -> None:
     desk.now += 20
     desk.gone(number)
     # The last of the two slots, and the others have to wait for it.
-    assert only(desk.plan(), Spawn).slot == slot
+    assert only(desk.plan(), SpawnWorker).slot == slot
 
 
 def steps(desk: Desk, *, drains_end: bool) -> None:
     """Go on for a while: whatever is ordered becomes ready, and what drains ends at once or not at all."""
     for _ in range(10):
         for action in desk.plan(after=0.01):
-            if isinstance(action, Spawn):
+            if isinstance(action, SpawnWorker):
                 desk.ready(action.child)
             elif isinstance(action, Drain) and drains_end:
                 desk.gone(action.child, "exited with status 0")
@@ -1245,11 +1249,11 @@ def test_workers_that_others_tell_to_end_do_not_pile_up_either() -> None:
         for worker in [worker.number for worker in desk.supervisor._children.workers() if worker.ready]:
             desk.supervisor.on_draining(worker, desk.now)
         for action in desk.plan():
-            if isinstance(action, Spawn):
+            if isinstance(action, SpawnWorker):
                 desk.ready(action.child)
     assert len(desk.supervisor._children.workers()) == 4
     desk.gone(desk.supervisor._children.workers()[0].number, "exited with status 0")
-    assert len([action for action in desk.plan() if isinstance(action, Spawn)]) == 1
+    assert len([action for action in desk.plan() if isinstance(action, SpawnWorker)]) == 1
 
 
 def test_fewer_slots_leave_no_less_room_while_workers_of_before_finish() -> None:
@@ -1261,4 +1265,4 @@ def test_fewer_slots_leave_no_less_room_while_workers_of_before_finish() -> None
     (left,) = (worker.number for worker in desk.supervisor._children.workers() if worker.ready)
     desk.now += 20
     desk.gone(left)
-    assert has(desk.plan(), Spawn)
+    assert has(desk.plan(), SpawnWorker)

@@ -8,18 +8,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from starman.process.supervision.actions import (
     Action,
-    Announce,
-    AskStacks,
     CloseListeners,
-    Cut,
     Drain,
+    DumpStacks,
     Exit,
+    FailStart,
     Forget,
     ForkMold,
-    GiveUp,
+    Kill,
+    LogReady,
     RetireMold,
-    Spawn,
     SpawnMold,
+    SpawnWorker,
 )
 from starman.process.supervision.child import Phase
 from starman.process.supervision.rollout import Terms
@@ -89,7 +89,7 @@ class World(RuleBasedStateMachine):
         assert instant is None or instant > self.now, "the loop would spin"
 
     def perform(self, action: Action) -> None:
-        if isinstance(action, ForkMold | SpawnMold | Spawn):
+        if isinstance(action, ForkMold | SpawnMold | SpawnWorker):
             assert not self.stopped, "nothing is spawned while stopping"
             assert action.child not in self.alive
             self.alive[action.child] = self.spawned(action)
@@ -104,10 +104,10 @@ class World(RuleBasedStateMachine):
             assert mold.serving
             assert mold.slot == 0
             mold.told_to_end = True
-        elif isinstance(action, AskStacks):
+        elif isinstance(action, DumpStacks):
             process = self.alive[action.child]
             assert process.frozen or process.starting or not process.slot, "only of those that are silent or late"
-        elif isinstance(action, Cut):
+        elif isinstance(action, Kill):
             process = self.alive[action.child]
             process.told_to_end = process.cut = True
         elif isinstance(action, Forget):
@@ -116,11 +116,11 @@ class World(RuleBasedStateMachine):
             self.perform_for_all(action)
 
     def perform_for_all(self, action: Action) -> None:
-        if isinstance(action, Announce):
+        if isinstance(action, LogReady):
             self.announced += 1
             assert not self.stopped
             assert action.workers == self.workers == sum(process.serving for process in self.alive.values() if process.slot)
-        elif isinstance(action, GiveUp):
+        elif isinstance(action, FailStart):
             self.given_up += 1
             assert not self.announced, "a server that once ran never gives up"
         elif isinstance(action, CloseListeners):
@@ -131,7 +131,7 @@ class World(RuleBasedStateMachine):
             assert not self.alive
             self.status = action.status
 
-    def spawned(self, action: ForkMold | SpawnMold | Spawn) -> Process:
+    def spawned(self, action: ForkMold | SpawnMold | SpawnWorker) -> Process:
         if isinstance(action, ForkMold):
             return Process(0, 0)
         mold = self.alive[action.origin if isinstance(action, SpawnMold) else action.mold]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from starman.process.supervision.actions import AskStacks, Cut, Drain, Spawn
+from starman.process.supervision.actions import Drain, DumpStacks, Kill, SpawnWorker
 from starman.process.supervision.watchdog import LATE, STACKS_SLACK
 from tests.unit.process.supervision.test_supervisor import Desk, has, only
 
@@ -31,14 +31,14 @@ def test_who_is_silent_is_asked_then_killed_and_a_successor_starts_at_once() -> 
     desk, worker = watched()
     desk.supervisor.watch.look({worker: desk.now - 30}, desk.now)
     ask, spawn = desk.plan()
-    assert ask == AskStacks(worker, "worker 1 (102) is replaced: its loop has been silent for 30.0 s (worker_timeout)")
-    assert isinstance(spawn, Spawn)
+    assert ask == DumpStacks(worker, "worker 1 (102) is replaced: its loop has been silent for 30.0 s (worker_timeout)")
+    assert isinstance(spawn, SpawnWorker)
     desk.supervisor.watch.look({worker: desk.now - 30}, desk.now)
     assert desk.plan() == []
     assert desk.supervisor.next_instant(desk.now) == desk.now + STACKS_SLACK
     desk.now += STACKS_SLACK
     desk.supervisor.watch.look({worker: desk.now - 32}, desk.now)
-    assert only(desk.plan(), Cut) == Cut(worker)
+    assert only(desk.plan(), Kill) == Kill(worker)
     assert "worker 1 (102) is not heard again: it is killed" in desk.said()
     desk.gone(worker)
     desk.ready(spawn.child)
@@ -49,33 +49,33 @@ def test_who_is_silent_is_asked_then_killed_and_a_successor_starts_at_once() -> 
 def test_who_is_heard_again_is_not_killed_but_replaced() -> None:
     desk, worker = watched()
     desk.supervisor.watch.look({worker: desk.now - 30}, desk.now)
-    successor = only(desk.plan(), Spawn).child
+    successor = only(desk.plan(), SpawnWorker).child
     desk.now += 0.5
     desk.supervisor.watch.look({worker: desk.now}, desk.now)
     desk.supervisor.watch.look({worker: desk.now}, desk.now)
-    assert not has(desk.plan(), Cut)
+    assert not has(desk.plan(), Kill)
     assert desk.said().count("worker 1 (102) is heard again") == 1
-    assert not has(desk.plan(after=STACKS_SLACK), Cut)
+    assert not has(desk.plan(after=STACKS_SLACK), Kill)
     desk.ready(successor)
     assert desk.plan() == [Drain(worker)]
-    assert len(desk.all(AskStacks)) == 1
+    assert len(desk.all(DumpStacks)) == 1
 
 
 def test_who_is_silent_has_no_time_to_drain_unless_it_is_heard_again() -> None:
     desk, worker = watched()
     desk.supervisor.watch.look({worker: desk.now - 30}, desk.now)
-    desk.ready(only(desk.plan(), Spawn).child)
+    desk.ready(only(desk.plan(), SpawnWorker).child)
     assert desk.plan() == [Drain(worker)]
-    assert not has(desk.plan(after=STACKS_SLACK - 0.1), Cut)
-    assert has(desk.plan(after=0.1), Cut)
+    assert not has(desk.plan(after=STACKS_SLACK - 0.1), Kill)
+    assert has(desk.plan(after=0.1), Kill)
 
     desk, worker = watched()
     desk.supervisor.watch.look({worker: desk.now - 30}, desk.now)
-    desk.ready(only(desk.plan(), Spawn).child)
+    desk.ready(only(desk.plan(), SpawnWorker).child)
     assert desk.plan() == [Drain(worker)]
     desk.supervisor.watch.look({worker: desk.now}, desk.now)
-    assert not has(desk.plan(after=29), Cut)
-    assert has(desk.plan(after=10), Cut)
+    assert not has(desk.plan(after=29), Kill)
+    assert has(desk.plan(after=10), Kill)
 
 
 def test_who_stood_still_together_with_the_master_is_left_alone() -> None:
@@ -102,7 +102,7 @@ def test_a_master_that_comes_late_excuses_a_silence_once_and_for_no_longer_than_
     # It is late this time, too: a busy machine always is.
     desk.now += given + late
     desk.supervisor.watch.look({worker: beat}, desk.now)
-    assert has(desk.plan(), AskStacks)
+    assert has(desk.plan(), DumpStacks)
 
 
 def test_each_silence_is_excused_anew_and_a_look_in_time_excuses_nothing() -> None:
@@ -113,7 +113,7 @@ def test_each_silence_is_excused_anew_and_a_look_in_time_excuses_nothing() -> No
         assert desk.plan() == []
     desk.now += 100
     desk.supervisor.watch.look({worker: desk.now - 30 - LATE / 2}, desk.now)
-    assert has(desk.plan(), AskStacks)
+    assert has(desk.plan(), DumpStacks)
 
 
 def test_silence_counts_from_the_moment_a_worker_was_ready() -> None:
@@ -133,7 +133,7 @@ def test_who_has_no_place_or_drains_or_when_nobody_is_to_be_watched() -> None:
     assert desk.supervisor.next_instant(desk.now) is None
     desk.supervisor.on_draining(worker, desk.now)
     desk.supervisor.watch.look({worker: 0.0}, desk.now)
-    assert not has(desk.plan(), AskStacks)
+    assert not has(desk.plan(), DumpStacks)
 
     desk, worker = watched(timeout=0.0)
     desk.supervisor.watch.look({worker: 0.0}, desk.now)
