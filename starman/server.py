@@ -162,13 +162,14 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     from starman.process.master.master import Master
     from starman.process.spec import WorkerSpec
     from starman.process.status import Observers
+    from starman.process.worker.service_import import import_service
 
     notifier = SystemdNotifier.from_environ(os.environ)
     program.variables = notifier.variables
     program.workdir = enter(settings)
     error_log = ErrorLog(settings.error_log, opened=True, directory=program.workdir.base)
     with PidFile(settings.pid, claimed=True), error_log:
-        spec = WorkerSpec(settings, take_over_listeners(handover.listeners), program)
+        spec = WorkerSpec(settings, take_over_listeners(handover.listeners), program, import_service)
         return Master(spec, error_log, handover).run(observers=Observers([notifier]))
 
 
@@ -192,8 +193,8 @@ def try_out(settings: Settings, *, entered: bool = False) -> None:
     """Do everything that has to succeed before a worker of these settings can serve. Call it in a separate child, because an
     application may start threads that never end. `entered`: `enter` was called, and the paths are absolute.
     Raises StarmanError, and any exception of our own imports."""
-    from starman.process.spec import import_service
     from starman.process.worker.server_resources import ServerResources
+    from starman.process.worker.service_import import import_service
 
     import_service()
     if not entered:
@@ -226,6 +227,7 @@ def _be_master(
     from starman.process.host.pidfile import PidFile
     from starman.process.master.master import Master
     from starman.process.spec import WorkerSpec
+    from starman.process.worker.service_import import import_service
 
     owner = (-1, -1) if account is None else account.owner
     with PidFile(settings.pid):
@@ -240,7 +242,7 @@ def _be_master(
                 _log_notes(settings, warnings)
                 if inherited_sockets.fds:
                     log.info(inherited_sockets.describe([listener.url for listener in listeners]))
-                master = Master(WorkerSpec(settings, listeners, program), error_log)
+                master = Master(WorkerSpec(settings, listeners, program, import_service), error_log)
                 return master.run(embedded=embedded, observers=observers)
         finally:
             for listener in listeners:

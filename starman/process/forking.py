@@ -55,6 +55,9 @@ UNUSED: frozenset[int] = frozenset(_unused())
 GUARDED: frozenset[int] = HANDLED | UNUSED | {STACKS}
 # What an operator tells a server that runs: a moment too early, it must not end the server.
 _EARLY = GUARDED - {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+# Hazard 8: Ctrl-C and the TERM of a process manager may both arrive. The master and a worker count a stop signal as the second
+# one only when it comes at least this many seconds after the first.
+SECOND_STOP = 1.0
 # Room for a handler of each signal at the same time, in bytes.
 _SIGNAL_STACK_BYTES = 1 << 20
 _signal_stack: list[object] = []

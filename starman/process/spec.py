@@ -10,30 +10,51 @@ from starman.config.working_directory import Workdir
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Protocol
 
     from starman.config.settings import Settings
     from starman.process.host.listeners import Listener
     from starman.process.scoreboard import Scoreboard
-    from starman.process.worker.worker import MakeService
+    from starman.serving.monitor import Monitor
     from starman.wsgi.call import Application
 
+    class Serving(Protocol):
+        """What a worker runs. All methods are its loop's."""
 
-def import_service() -> MakeService:
-    """Import all that every worker needs, so that a mold has it before it forks; return the class of the service."""
-    # What would be imported where it is first used, which is in each worker: by `starman.loading`, by anyio, and by a mold.
-    import ast  # noqa: F401
-    import importlib.util  # noqa: F401
-    import traceback  # noqa: F401
+        async def run(self, started: Callable[[], None]) -> None:
+            """Serve; call `started` once connections are accepted; return when a drain has ended."""
 
-    import anyio._backends._asyncio  # noqa: F401
-    import httptools  # noqa: F401
-    import uvloop  # noqa: F401
+        @property
+        def requests(self) -> int:
+            """How many requests are in flight. Also for a signal handler."""
 
-    import starman.process.worker.worker
-    import starman.wsgi.mount  # noqa: F401
-    from starman.serving.service import Service
+        def drain(self) -> None:
+            """Finish what is in flight, within graceful_timeout, then have `run` return. Idempotent."""
 
-    return Service
+        def cut(self) -> None:
+            """Have `run` return now."""
+
+        def abandon(self) -> tuple[list[int], list[int]]:
+            """See `Service.abandon`."""
+
+        def reopen_logs(self, done: Callable[[], None]) -> None:
+            """Write to the files that the paths of the logs lead to now; `done` is called once no line goes elsewhere."""
+
+    class MakeService(Protocol):
+        """The class of the service, as a mold and a worker call it."""
+
+        def rehearse(self, threads: int) -> None:
+            """In a mold: serve nobody for a moment, so that workers share what comes of it. Raises what goes wrong."""
+
+        def __call__(
+            self,
+            application: Application,
+            settings: Settings,
+            listeners: Sequence[Listener],
+            *,
+            multiprocess: bool,
+            monitor: Monitor,
+        ) -> Serving: ...
 
 
 class Program:
@@ -81,7 +102,7 @@ class WorkerSpec:
         settings: Settings,
         listeners: Sequence[Listener],
         program: Program,
-        import_service: Callable[[], MakeService] = import_service,
+        import_service: Callable[[], MakeService],
     ) -> None:
         self.settings = settings
         self.listeners = listeners

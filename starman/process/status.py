@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from starman.process.record import Record
-from starman.process.supervision.child import Phase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 
         def close(self) -> None:
             """The server has ended."""
+
+
+class Phase(Enum):
+    """The life of the server."""
+
+    STARTING = "starting"  # until all workers are ready for the first time; any failure ends it
+    RUNNING = "running"
+    STOPPING = "stopping"
 
 
 class ServerStatus(Record):

@@ -72,11 +72,6 @@ NEVER = {
 
 # Imports that still go up, and modules that import each other in a circle: to be opened.
 UPWARD = {
-    "starman.process.host.daemon": {"starman.process.supervision.child"},
-    "starman.process.host.systemd": {"starman.process.supervision.child"},
-    "starman.process.spec": {"starman.process.worker.worker"},
-    "starman.process.status": {"starman.process.supervision.child"},
-    "starman.process.worker.worker": {"starman.process.supervision.child"},
     "starman.serving.context": {"starman.serving.executors.pool"},
     "starman.serving.exchange": {"starman.serving.body.stream"},
     "starman.serving.sending.writer": {"starman.serving.exchange"},
@@ -85,8 +80,6 @@ CIRCULAR = {
     "starman.process.master.links",
     "starman.process.master.signals",
     "starman.process.master.stack_pipe",
-    "starman.process.spec",
-    "starman.process.worker.worker",
     "starman.serving.context",
     "starman.serving.detaching.detached",
     "starman.serving.detaching.rawsocket",
@@ -99,7 +92,7 @@ CIRCULAR = {
 }
 
 # The mold imports what its workers will share in memory, and uses nothing of it.
-ALLOWED = {("starman/process/spec.py", "httptools")}
+ALLOWED = {("starman/process/worker/service_import.py", "httptools")}
 
 # Hazard 11: both sides of a hand-off take the connection's lock, which is only surveyable while locks are in few places.
 LOCKS = {"Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier", "allocate_lock"}

@@ -10,7 +10,7 @@ from starman import log
 from starman.errors import StarmanError, StartError
 from starman.log.tracebacks import formatted, named
 from starman.process.forking import flush
-from starman.process.supervision.child import Phase
+from starman.process.status import Phase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import socket
 import time
 
 from starman import log
-from starman.process.supervision.child import Phase
+from starman.process.status import Phase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

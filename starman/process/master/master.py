@@ -27,9 +27,8 @@ from starman.process.master.trial import Trial
 from starman.process.master.upgrade import Upgrade, scoreboard_of, take_over
 from starman.process.messages import Doomed, Draining, Failed, Loaded, Ready, Recycle, Reopened, Spawned
 from starman.process.scoreboard import Scoreboard
-from starman.process.status import Observers
+from starman.process.status import Observers, Phase
 from starman.process.supervision import actions
-from starman.process.supervision.child import Phase
 from starman.process.supervision.supervisor import Supervisor
 from starman.process.worker.copy_on_write import immortalize
 from starman.version import VERSION

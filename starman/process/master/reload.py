@@ -9,7 +9,7 @@ from starman import log
 from starman.config.revision import decode, encode, revise
 from starman.errors import StarmanError
 from starman.process.messages import Approved, Failed
-from starman.process.supervision.child import Phase
+from starman.process.status import Phase
 from starman.process.supervision.rollout import Terms
 
 TYPE_CHECKING = False

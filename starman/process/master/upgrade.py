@@ -27,7 +27,7 @@ from starman.process.handover import (
 from starman.process.host.text_file import store_text
 from starman.process.messages import Approved, Failed
 from starman.process.scoreboard import Scoreboard
-from starman.process.supervision.child import Phase
+from starman.process.status import Phase
 from starman.version import VERSION
 
 TYPE_CHECKING = False

@@ -4,18 +4,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-# Hazard 8: Ctrl-C and a supervisor's TERM may both arrive; to the master as to a worker, a stop signal is the second one only
-# when this many seconds lie between them.
-SECOND_STOP = 1.0
-
-
-class Phase(Enum):
-    """The life of the server."""
-
-    STARTING = "starting"  # until all workers are ready for the first time; any failure ends it
-    RUNNING = "running"
-    STOPPING = "stopping"
-
 
 class State(Enum):
     """The life of a worker or mold, as its master knows it."""

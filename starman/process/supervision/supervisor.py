@@ -7,7 +7,8 @@ happened, then performs what `plan(now)` returns. Every instant is monotonic, in
 from __future__ import annotations
 
 from starman.log.in_flight import counted
-from starman.process.status import ServerStatus
+from starman.process.forking import SECOND_STOP
+from starman.process.status import Phase, ServerStatus
 from starman.process.supervision.actions import (
     CloseListeners,
     Drain,
@@ -20,7 +21,7 @@ from starman.process.supervision.actions import (
     LogStopping,
 )
 from starman.process.supervision.backoff import Backoff, CrashLog
-from starman.process.supervision.child import SECOND_STOP, Child, Mold, Phase, State, Worker
+from starman.process.supervision.child import Child, Mold, State, Worker
 from starman.process.supervision.children import Children
 from starman.process.supervision.deadlines import BootDeadlines
 from starman.process.supervision.molds import Molds

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from starman.process.messages import Message
-    from starman.process.spec import WorkerSpec
-    from starman.process.worker.worker import MakeService
+    from starman.process.spec import MakeService, WorkerSpec
     from starman.wsgi.call import Application
 
 # How often (seconds) lines that the error log did not take at once are tried again.

@@ -18,9 +18,16 @@ from starman.errors import StarmanError, StartError
 from starman.log.tracebacks import formatted, named
 from starman.process import parent_death
 from starman.process.exiting import LEAST_SECONDS, disown_children, leave
-from starman.process.forking import HANDLED, adopt_error_log, ignore_failing_writes, reseed, show_stacks, take_signals
+from starman.process.forking import (
+    HANDLED,
+    SECOND_STOP,
+    adopt_error_log,
+    ignore_failing_writes,
+    reseed,
+    show_stacks,
+    take_signals,
+)
 from starman.process.messages import Doomed, Draining, Failed, Ready, Reopen, Reopened
-from starman.process.supervision.child import SECOND_STOP
 from starman.process.worker.loop_errors import report
 from starman.process.worker.malloc import give_back_zeros, keep_free_pages
 from starman.process.worker.monitor import WorkerMonitor
@@ -28,55 +35,13 @@ from starman.process.worker.server_resources import ServerResources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from types import FrameType
-    from typing import Any, NoReturn, Protocol
+    from typing import Any, NoReturn
 
-    from starman.config.settings import Settings
     from starman.process.channel import Channel
-    from starman.process.host.listeners import Listener
     from starman.process.scoreboard import Place
-    from starman.process.spec import WorkerSpec
-    from starman.serving.monitor import Monitor
+    from starman.process.spec import Serving, WorkerSpec
     from starman.wsgi.call import Application
-
-    class Serving(Protocol):
-        """What a worker runs. All methods are its loop's."""
-
-        async def run(self, started: Callable[[], None]) -> None:
-            """Serve; call `started` once connections are accepted; return when a drain has ended."""
-
-        @property
-        def requests(self) -> int:
-            """How many requests are in flight. Also for a signal handler."""
-
-        def drain(self) -> None:
-            """Finish what is in flight, within graceful_timeout, then have `run` return. Idempotent."""
-
-        def cut(self) -> None:
-            """Have `run` return now."""
-
-        def abandon(self) -> tuple[list[int], list[int]]:
-            """See `Service.abandon`."""
-
-        def reopen_logs(self, done: Callable[[], None]) -> None:
-            """Write to the files that the paths of the logs lead to now; `done` is called once no line goes elsewhere."""
-
-    class MakeService(Protocol):
-        """The class of the service, as a mold and a worker call it."""
-
-        def rehearse(self, threads: int) -> None:
-            """In a mold: serve nobody for a moment, so that workers share what comes of it. Raises what goes wrong."""
-
-        def __call__(
-            self,
-            application: Application,
-            settings: Settings,
-            listeners: Sequence[Listener],
-            *,
-            multiprocess: bool,
-            monitor: Monitor,
-        ) -> Serving: ...
 
 
 def run_worker(channel: Channel, slot: int, place: Place | None, spec: WorkerSpec, application: Application | None) -> NoReturn:

@@ -14,8 +14,7 @@ import pytest
 
 from starman import log
 from starman.process.host.systemd import SystemdNotifier
-from starman.process.status import Observers, ServerStatus
-from starman.process.supervision.child import Phase
+from starman.process.status import Observers, Phase, ServerStatus
 
 
 class Systemd:

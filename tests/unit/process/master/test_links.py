@@ -36,6 +36,7 @@ from starman.process.messages import (
 from starman.process.scoreboard import Scoreboard
 from starman.process.spec import Program, WorkerSpec
 from starman.process.supervision import actions
+from starman.process.worker.service_import import import_service
 from tests.unit.process.forked import run_forked
 
 MOLD = 1
@@ -54,7 +55,7 @@ class Held:
         self.theirs = self.links.open(MOLD)
         self.board = Scoreboard.create()
         vigil = Vigil(self.board, self.links)
-        spec = WorkerSpec(Settings.of(), [], Program(lambda _: lambda *_: []))
+        spec = WorkerSpec(Settings.of(), [], Program(lambda _: lambda *_: []), import_service)
         spec.scoreboard = self.board
         self.births = Births(spec, self.links, vigil, lambda: None, lambda *_: None, lambda *death: self.died.append(death))
 

@@ -10,6 +10,7 @@ from starman.process.master.reload import Reload, terms_of
 from starman.process.messages import Approved
 from starman.process.spec import Program, WorkerSpec
 from starman.process.supervision.supervisor import Supervisor
+from starman.process.worker.service_import import import_service
 
 
 def test_a_warning_is_given_when_it_is_news_beside_the_settings_in_use() -> None:
@@ -20,7 +21,7 @@ def test_a_warning_is_given_when_it_is_news_beside_the_settings_in_use() -> None
     def notes(start: Settings, in_use: Settings, read: Settings) -> str:
         program = Program(lambda _: nothing, reread=lambda: read)
         supervisor = Supervisor(terms_of(in_use, loads=True, text=encode(in_use)))
-        found = Reload(WorkerSpec(start, [], program), supervisor, nothing)._read(nothing)
+        found = Reload(WorkerSpec(start, [], program, import_service), supervisor, nothing)._read(nothing)
         assert isinstance(found, Approved)
         return found.notes
 

@@ -21,6 +21,7 @@ from starman.process.spec import Program, WorkerSpec
 from starman.process.supervision.actions import ForkMold, SpawnWorker
 from starman.process.supervision.rollout import Terms
 from starman.process.supervision.supervisor import Supervisor
+from starman.process.worker.service_import import import_service
 
 NOW = 1000.0
 SETTINGS = Settings.of()
@@ -56,7 +57,7 @@ class Ship:
         self.supervisor = Supervisor(Terms(2, boot_timeout=60, graceful_timeout=30))
         self.pids = 1000
         self.numbers = self.perform()
-        spec = WorkerSpec(SETTINGS, [], Program(lambda _: lambda *_: []))
+        spec = WorkerSpec(SETTINGS, [], Program(lambda _: lambda *_: []), import_service)
         spec.scoreboard = self.board
         self.upgrade = Upgrade(spec, self.supervisor, self.links, self.door, self.trial)  # type: ignore[arg-type]
 

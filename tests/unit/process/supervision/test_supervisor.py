@@ -7,6 +7,7 @@ from typing import TypeVar
 import pytest
 
 from starman.process.handover import Veteran
+from starman.process.status import Phase
 from starman.process.supervision.actions import (
     Action,
     CloseListeners,
@@ -24,7 +25,6 @@ from starman.process.supervision.actions import (
     SpawnMold,
     SpawnWorker,
 )
-from starman.process.supervision.child import Phase
 from starman.process.supervision.children import MOST_ASKED
 from starman.process.supervision.rollout import Terms
 from starman.process.supervision.supervisor import Supervisor

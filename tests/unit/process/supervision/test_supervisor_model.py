@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from starman.process.status import Phase
 from starman.process.supervision.actions import (
     Action,
     CloseListeners,
@@ -21,7 +22,6 @@ from starman.process.supervision.actions import (
     SpawnMold,
     SpawnWorker,
 )
-from starman.process.supervision.child import Phase
 from starman.process.supervision.rollout import Terms
 from starman.process.supervision.supervisor import Supervisor
 

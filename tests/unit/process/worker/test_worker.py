@@ -20,6 +20,7 @@ from starman.process.spec import Program, WorkerSpec
 from starman.process.worker import worker as module
 from starman.process.worker.monitor import WorkerMonitor
 from starman.process.worker.server_resources import ServerResources
+from starman.process.worker.service_import import import_service
 from starman.process.worker.worker import run_worker
 from tests.unit.process.forked import run_forked
 
@@ -74,7 +75,7 @@ def in_loop(
             listeners = open_listeners([parse_address("127.0.0.1:0")], Settings.of())
             service = FakeService()
             monitor = WorkerMonitor(theirs, 1, place, Settings.of())
-            spec = WorkerSpec(Settings.of(), listeners, Program(lambda _: None))  # type: ignore[arg-type, return-value]
+            spec = WorkerSpec(Settings.of(), listeners, Program(lambda _: None), import_service)  # type: ignore[arg-type, return-value]
             lifetime = module._Lifetime(theirs, service, ServerResources(listeners, theirs), monitor, spec)
             running = asyncio.ensure_future(lifetime.run())
             await asyncio.sleep(0)
