@@ -21,6 +21,10 @@ class NoThreadError(Exception):
     """The operating system starts no further thread: a limit is reached (RLIMIT_NPROC, pids.max of the cgroup), or memory."""
 
 
+class JobCancelledError(Exception):
+    """The service has ended: the job was not run, or nothing has waited for its result."""
+
+
 class Jobs:
     """Runs the jobs that protocols and signal handlers ask for.
 
@@ -41,25 +45,31 @@ class Jobs:
         tasks.start_soon(self._start_all, tasks)
 
     def end(self) -> None:
-        """From now on `start` does nothing; jobs that were started before still run."""
+        """From now on `start` runs no job; jobs that were started before still run."""
         self._open = False
         self._wanted.set()
 
     def start(self, job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
-        """Run `job` in a thread, then call `done` in the loop with what it raised, or NoThreadError; None when all went well.
-
-        `done` is not called when the group is cancelled before.
+        """Run `job` in a thread, then call `done` in the loop with the exception of `job`, with NoThreadError, or with None
+        when all went well. If the group is cancelled or has ended, `done` gets JobCancelledError; the thread has finished then.
         """
         if self._open:
             self._waiting.append((job, done))
             self._wanted.set()
+        else:
+            asyncio.get_running_loop().call_soon(_finish, done, JobCancelledError())
 
     async def _start_all(self, tasks: TaskGroup) -> None:
-        while self._open:
-            await self._wanted.wait()
-            self._wanted.clear()
+        try:
+            while self._open:
+                await self._wanted.wait()
+                self._wanted.clear()
+                while self._waiting:
+                    tasks.start_soon(_run, *self._waiting.popleft())
+        finally:
+            self._open = False
             while self._waiting:
-                tasks.start_soon(_run, *self._waiting.popleft())
+                _finish(self._waiting.popleft()[1], JobCancelledError())
 
 
 async def run_in_thread(job: Callable[[], None], *, abandon: bool = False) -> Exception | None:
@@ -82,7 +92,14 @@ async def run_in_thread(job: Callable[[], None], *, abandon: bool = False) -> Ex
 
 
 async def _run(job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
-    error = await run_in_thread(job)
+    error: Exception | None = JobCancelledError()
+    try:
+        error = await run_in_thread(job)
+    finally:
+        _finish(done, error)
+
+
+def _finish(done: Callable[[Exception | None], None], error: Exception | None) -> None:
     try:
         done(error)
     except Exception as failure:  # a defect of ours must not end the group, and with it the worker

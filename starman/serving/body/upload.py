@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from starman.errors import ProtocolError
 from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.response import interim
-from starman.serving.jobs import NoThreadError
+from starman.serving.jobs import JobCancelledError, NoThreadError
 from starman.serving.shortage import refusal_for
 from starman.wsgi.body import RequestBody
 
@@ -129,7 +129,7 @@ class Upload:
     def _spooled(self, error: Exception | None) -> None:
         """The disk is done, or has failed."""
         self.spooling = False
-        if self._discarded:
+        if self._discarded or isinstance(error, JobCancelledError):
             self.body.discard()
         elif isinstance(error, NoThreadError):
             self._source.refuse(ProtocolError(503, f"no thread can be started to store the body: {error}"))

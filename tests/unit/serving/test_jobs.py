@@ -11,7 +11,7 @@ import anyio
 import pytest
 import sniffio
 
-from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
+from starman.serving.jobs import JobCancelledError, Jobs, NoThreadError, run_in_thread
 
 
 @pytest.mark.parametrize("use_uvloop", [True, False])
@@ -84,3 +84,33 @@ def test_what_follows_a_job_cannot_end_the_group(capfd: pytest.CaptureFixture[st
 
     anyio.run(main)
     assert "ValueError: a defect" in capfd.readouterr().err
+
+
+def test_jobs_of_a_group_that_is_cancelled_or_has_ended_are_finished_as_well() -> None:
+    """Otherwise a body whose spool file is being written would keep its memory and its file."""
+    finished: list[tuple[str, type[object]]] = []
+    release, running = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def job() -> None:
+        running.set()
+        assert release.wait(20)
+        ran.append("running")
+
+    async def main() -> None:
+        jobs = Jobs()
+        async with anyio.create_task_group() as tasks:
+            jobs.begin(tasks)
+            jobs.start(job, lambda error: finished.append(("running", type(error))))
+            while not running.is_set():
+                await anyio.sleep(0.001)
+            jobs.start(lambda: ran.append("waiting"), lambda error: finished.append(("waiting", type(error))))
+            tasks.cancel_scope.cancel()
+            asyncio.get_running_loop().call_later(0.01, release.set)
+        assert ran == ["running"]
+        jobs.start(lambda: ran.append("late"), lambda error: finished.append(("late", type(error))))
+        await anyio.sleep(0)
+
+    anyio.run(main)
+    assert ran == ["running"]
+    assert dict(finished) == {"running": type(None), "waiting": JobCancelledError, "late": JobCancelledError}
