@@ -14,7 +14,7 @@ import tempfile
 
 from setuptools import setup
 
-# See docs/design.md, "Compiled": what every request runs through, as far as figures say that it matters.
+# See docs/decisions/compiled.md: what every request runs through, as far as figures say that it matters.
 MODULES = (
     "starman/proto/chunked.py",
     "starman/proto/events.py",

@@ -33,6 +33,8 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE_SPAN = re.compile(r"`([^`]+)`")
 # A test module, or a test in it: tests/unit/test_cli.py::test_help.
 TEST = re.compile(r"(?P<module>tests/[\w/]+\.py)(?:::(?P<name>\w+))?")
+# A module in a folder of the package: serving/connection.py.
+MODULE = re.compile(r"(?:starman/)?((?:config|log|process|proto|serving|wsgi)/[\w/]+\.py)")
 PROMISES = "| Promise | Held by |"
 HEADING = re.compile(r"^#+ +(.*?) *$", re.MULTILINE)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
@@ -46,7 +48,7 @@ WIDTH = 120
 WIDE = {"CHANGES.md", "README.md"} | {
     f"docs/{name}.md"
     for name in (
-        *("bench", "deployment", "design", "embedding", "getting-started", "hooks", "limits", "performance", "security"),
+        *("bench", "deployment", "embedding", "getting-started", "hooks", "limits", "performance", "security"),
         *("settings", "signals", "workers", "wsgi"),
     )
 }
@@ -81,7 +83,15 @@ def main() -> int:
     pages = [read_page(path) for path in page_paths()]
     problems = [*missing_settings()]
     for page in pages:
-        for check in (broken_links, unknown_options, unknown_tests, promises_without_tests, broken_blocks, long_lines):
+        for check in (
+            broken_links,
+            unknown_options,
+            unknown_tests,
+            unknown_modules,
+            promises_without_tests,
+            broken_blocks,
+            long_lines,
+        ):
             problems += [f"{page.path.relative_to(ROOT)}:{problem}" for problem in check(page)]
     figures = {"docstrings and comments": people_in_code(), "pages": people_in_pages(pages)}
     problems += too_many_people(figures, LIMITS)
@@ -169,6 +179,14 @@ def unknown_tests(page: Page) -> Iterator[str]:
                 yield f"{number}: there is no {found['module']}"
             elif found["name"] is not None and found["name"] not in functions(path):
                 yield f"{number}: {found['module']} has no {found['name']}"
+
+
+def unknown_modules(page: Page) -> Iterator[str]:
+    """Modules of the package in code spans that do not exist."""
+    for number, line in numbered(page):
+        for span in CODE_SPAN.findall(line):
+            if (found := MODULE.fullmatch(span)) and not (ROOT / "starman" / found[1]).exists():
+                yield f"{number}: there is no starman/{found[1]}"
 
 
 @cache

@@ -48,6 +48,11 @@ def test_tests_that_do_not_exist_are_found(check: ModuleType, tmp_path: Path) ->
     assert problems(check, tmp_path, text) == ["2: there is no tests/unit/test_nothing.py", f"3: {OWN} has no test_it"]
 
 
+def test_modules_that_do_not_exist_are_found(check: ModuleType, tmp_path: Path) -> None:
+    text = "`serving/connection.py`, `starman/wsgi/call.py`, `app/serving/x.py`, `wsgi.py`\n`serving/nothing.py`\n"
+    assert list(check.unknown_modules(page_of(check, tmp_path, text))) == ["2: there is no starman/serving/nothing.py"]
+
+
 def test_every_promise_names_a_test(check: ModuleType, tmp_path: Path) -> None:
     rows = [f"| held | `{OWN}` |", f"| `{OWN}` is not where it belongs | by nobody |", "| not held | |"]
     text = "\n".join(["| Promise | Held by |", "|---|---|", *rows, "", "| another | table |", "|---|---|", "| of | words |"])

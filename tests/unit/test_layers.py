@@ -1,4 +1,4 @@
-"""The rules between the folders of docs/design.md hold: which way imports go, where locks are, what the master loads.
+"""The rules between the folders of docs/architecture.md hold: which way imports go, where locks are, what the master loads.
 
 The source is read, not run, so that an import inside a function counts as well, and one for type checkers too.
 """
