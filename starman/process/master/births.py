@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from starman.process.channel import Channel
     from starman.process.master.links import Link, Links
-    from starman.process.master.scoreboard_reader import Vigil
+    from starman.process.master.scoreboard_reader import ScoreboardReader
     from starman.process.messages import Message
     from starman.process.spec import WorkerSpec
     from starman.process.supervision import actions
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 class Births:
     """The master's way to new children. Its loop alone calls."""
 
-    __slots__ = ("_abandon", "_born", "_died", "_links", "_spec", "_vigil")
+    __slots__ = ("_abandon", "_links", "_on_exit", "_on_spawned", "_reader", "_spec")
 
     def __init__(
         self,
         spec: WorkerSpec,
         links: Links,
-        vigil: Vigil,
+        reader: ScoreboardReader,
         abandon: Callable[[], None],
         born: Callable[[Link, int], None],
         died: Callable[[int, str], None],
@@ -40,9 +40,9 @@ class Births:
         self._abandon = abandon
         self._spec = spec
         self._links = links
-        self._vigil = vigil
-        self._born = born
-        self._died = died
+        self._reader = reader
+        self._on_spawned = born
+        self._on_exit = died
 
     def fork_mold(self, action: actions.ForkMold) -> None:
         channel = self._open(action.child, FROM_MOLD)
@@ -55,15 +55,15 @@ class Births:
         except OSError as error:
             gc.unfreeze()
             channel.close()
-            self._died(action.child, f"could not be forked ({error.strerror})")
+            self._on_exit(action.child, f"could not be forked ({error.strerror})")
             return
         if pid == 0:
             become_mold(channel, self._spec, self._abandon)
         gc.unfreeze()
         channel.close()
-        link = self._links.find(action.child)
+        link = self._links.find_link(action.child)
         assert link is not None
-        self._born(link, pid)
+        self._on_spawned(link, pid)
 
     def spawn_mold(self, action: actions.SpawnMold) -> None:
         self._ask(action.origin, action.child, Spawn(Role.MOLD, 0, settings=action.settings))
@@ -77,8 +77,8 @@ class Births:
         if channel is None:
             return
         if order.role is Role.WORKER:
-            order.place = self._vigil.assign(number)
-        born, link = self._links.find(number), self._links.find(mold)
+            order.place = self._reader.assign_place(number)
+        born, link = self._links.find_link(number), self._links.find_link(mold)
         assert born is not None
         born.slot = order.slot
         board = self._spec.scoreboard.fd
@@ -86,7 +86,7 @@ class Births:
         asked = link is not None and self._send(link, order, fds)
         channel.close()
         if not asked:
-            self._died(number, "could not be forked (its mold does not answer)")
+            self._on_exit(number, "could not be forked (its mold does not answer)")
 
     def _send(self, link: Link, order: Spawn, fds: list[int]) -> bool:
         parts, order.settings = prepared(order.settings)
@@ -97,7 +97,7 @@ class Births:
     def _open(self, number: int, kinds: tuple[type[Message], ...]) -> Channel | None:
         """The child's end of a new link; None, and the child is dead, when descriptors run out."""
         try:
-            return self._links.open(number, kinds)
+            return self._links.open_link(number, kinds)
         except OSError as error:
-            self._died(number, f"could not be forked ({error.strerror})")
+            self._on_exit(number, f"could not be forked ({error.strerror})")
             return None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from starman.process.master.links import Links
     from starman.process.master.reaper import Reaper
-    from starman.process.master.scoreboard_reader import Vigil
+    from starman.process.master.scoreboard_reader import ScoreboardReader
 
 
 def say(action: actions.LogLine) -> None:
@@ -34,21 +34,21 @@ COUNT_SECONDS = 0.5
 class Orders:
     """The master's way to its children. Its loop alone calls."""
 
-    __slots__ = ("_died", "_links", "_reaper", "_stopping", "_vigil")
+    __slots__ = ("_links", "_on_exit", "_reader", "_reaper", "_stopping")
 
-    def __init__(self, links: Links, vigil: Vigil, reaper: Reaper, died: Callable[[int, str], None]) -> None:
+    def __init__(self, links: Links, reader: ScoreboardReader, reaper: Reaper, died: Callable[[int, str], None]) -> None:
         """`died` is called with the number of a child that has just been found dead, and the cause of its death."""
         self._links = links
-        self._vigil = vigil
+        self._reader = reader
         self._reaper = reaper
-        self._died = died
+        self._on_exit = died
         # The seconds that a stop may take, and the instant at which the log says so at the latest; None: it has nothing to say.
         self._stopping: tuple[float, float] | None = None
 
     def log_kill(self, action: actions.LogKill) -> None:
         now = time.monotonic()
-        link = self._links.find(action.child)
-        serving = self._vigil.serving(link, now) if link is not None or not action.child else ""
+        link = self._links.find_link(action.child)
+        serving = self._reader.describe_requests(link, now) if link is not None or not action.child else ""
         say(actions.LogLine(action.level, action.text + serving))
 
     def log_stopping(self, action: actions.LogStopping) -> None:
@@ -61,9 +61,9 @@ class Orders:
         """Call in each round: log that a stop has begun, as soon as it is known how many requests are in flight."""
         if self._stopping is not None:
             seconds, latest = self._stopping
-            if now >= latest or self._vigil.all_have_counted():
+            if now >= latest or self._reader.all_have_counted():
                 self._stopping = None
-                log.info(stopping(self._vigil.in_flight(), seconds, "a second signal"))
+                log.info(stopping(self._reader.count_in_flight(), seconds, "a second signal"))
 
     def instants(self) -> list[float]:
         """When to look, whether something happens or not."""
@@ -73,25 +73,25 @@ class Orders:
         self.kill(action.child, signal.SIGQUIT)
 
     def kill_child(self, action: actions.Kill) -> None:
-        link = self._links.find(action.child)
+        link = self._links.find_link(action.child)
         if link is not None and link.pid is None:
             # Should it ever come to be, it finds its channel at the end of file.
-            self._died(action.child, "was cut before it existed")
+            self._on_exit(action.child, "was cut before it existed")
         else:
             self.kill(action.child, signal.SIGKILL)
 
     def dump_stacks(self, action: actions.DumpStacks) -> None:
-        link = self._links.find(action.child)
+        link = self._links.find_link(action.child)
         if link is not None:
-            log.error(f"{action.line}{self._vigil.serving(link, time.monotonic())}; its stacks follow")
+            log.error(f"{action.line}{self._reader.describe_requests(link, time.monotonic())}; its stacks follow")
             self.kill(action.child, STACKS)
 
     def retire_mold(self, action: actions.RetireMold) -> None:
-        link = self._links.find(action.child)
+        link = self._links.find_link(action.child)
         if link is not None:
-            self._links.hang_up(link)
+            self._links.close_channel(link)
             if not self._reaper.adopts:
-                self._died(action.child, "was retired")
+                self._on_exit(action.child, "was retired")
 
     def kill(self, number: int, signum: int) -> None:
         """Send a signal to the child of that number, if its process is known, and still ours.
@@ -99,8 +99,8 @@ class Orders:
         A process that may not be signalled, because its application has changed its user, loses its channel: then it finishes
         what it has, and ends.
         """
-        link = self._links.find(number)
-        if link is None or link.pid is None or not self._reaper.owns(link.pid):
+        link = self._links.find_link(number)
+        if link is None or link.pid is None or not self._reaper.owns_process(link.pid):
             return
         try:
             os.kill(link.pid, signum)
@@ -110,6 +110,6 @@ class Orders:
             if link.channel.fileno() >= 0:
                 name = signal.Signals(signum).name
                 log.error(f"process {link.pid} may not be signalled ({name}): its channel is closed, and it ends by itself")
-                self._links.hang_up(link)
+                self._links.close_channel(link)
                 if not self._reaper.adopts:
-                    self._died(number, "may not be signalled")
+                    self._on_exit(number, "may not be signalled")

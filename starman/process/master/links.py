@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 # The longest wait of one poll (seconds): poll(2) takes an int of milliseconds. A longer wait ends once a day, and begins anew.
 LONGEST_WAIT = 86_400.0
 # How many messages are taken from one process at most before others have their turn.
-MOST_HEARD = 300
+MAX_READ = 300
 # The most messages that a process may send within so many seconds. Each sends a few in its life, and one for each USR1.
-MOST_SENT = 1000
+MAX_SENT = 1000
 SENT_SECONDS = 10.0
 # How often (seconds) the log tells of messages that are ignored, of each process.
 _IGNORED_SECONDS = 10.0
@@ -87,7 +87,7 @@ class _Traffic:
         if now - self._since >= SENT_SECONDS:
             self._since, self._count = now, 0
         self._count += 1
-        return self._count > MOST_SENT
+        return self._count > MAX_SENT
 
     def ignore(self, reason: str, pid: int | None, now: float) -> None:
         """Log that a message is ignored, not more often than every _IGNORED_SECONDS."""
@@ -114,15 +114,15 @@ class Links:
         """Over a copy: links may go meanwhile."""
         return iter(list(self._links.values()))
 
-    def find(self, number: int) -> Link | None:
+    def find_link(self, number: int) -> Link | None:
         """The link of that child; None when it is no more."""
         return self._links.get(number)
 
-    def find_pid(self, pid: int) -> Link | None:
+    def find_link_by_pid(self, pid: int) -> Link | None:
         """The link of the child that is process `pid`."""
         return next((link for link in self._links.values() if link.pid == pid), None)
 
-    def open(self, number: int, kinds: tuple[type[Message], ...] = FROM_WORKER) -> Channel:
+    def open_link(self, number: int, kinds: tuple[type[Message], ...] = FROM_WORKER) -> Channel:
         """Make a link to a child that is about to be forked, and may send messages of these kinds; returns the child's end.
         Raises OSError without descriptors.
 
@@ -137,7 +137,7 @@ class Links:
                 self._poll.register(link.stacks, selectors.EVENT_READ, link.stacks)
         return theirs
 
-    def adopt(self, number: int, veteran: Veteran) -> None:
+    def adopt_link(self, number: int, veteran: Veteran) -> None:
         """Take over the link to a worker that an older image of this process has left."""
         os.set_inheritable(veteran.fd, False)
         link = self._links[number] = Link(number, MasterEnd.of_descriptor(veteran.fd))
@@ -148,7 +148,7 @@ class Links:
             link.stacks = StackReader(veteran.stacks)
             self._poll.register(link.stacks, selectors.EVENT_READ, link.stacks)
 
-    def wait(self, timeout: float | None) -> list[Link]:
+    def wait_for_messages(self, timeout: float | None) -> list[Link]:
         """Wait for a signal, or for somebody who has something to say: who that is. None: without limit, in seconds."""
         spoken = []
         for key, events in self._poll.select(None if timeout is None else min(timeout, LONGEST_WAIT)):
@@ -157,7 +157,7 @@ class Links:
                     self._end_stacks(key.data)
                 continue
             if not isinstance(key.data, Link):
-                self._signals.clear()
+                self._signals.clear_wakeups()
                 continue
             if events & selectors.EVENT_WRITE:
                 self._send_on(key.data)
@@ -198,14 +198,14 @@ class Links:
                 os.close(fd)
         self._poll.modify(link.channel, selectors.EVENT_READ, link)
 
-    def hear(self, link: Link) -> Iterator[Message]:
-        """The messages of the child that were not read yet, up to MOST_HEARD. At the end of file the link is hung up.
+    def read_messages(self, link: Link) -> Iterator[Message]:
+        """The messages of the child that were not read yet, up to MAX_READ. At the end of file the link is hung up.
 
         Members are not trusted: the kernel tells which process has sent a message. Messages that such a process may not send are
         ignored, and so are those of other processes that hold its channel. When a process sends without end, its channel is
         closed, and the master then ends the process.
         """
-        for _ in range(MOST_HEARD):
+        for _ in range(MAX_READ):
             if link.channel.fileno() < 0:
                 return
             now = time.monotonic()
@@ -222,21 +222,21 @@ class Links:
                 log.error(f"process {link.pid or 'unknown'} sends messages without end: its channel is closed")
             if message is None or too_many:
                 link.ended_at = now
-                self.hang_up(link)
+                self.close_channel(link)
                 return
             if message is not _IGNORED:
                 yield message
 
-    def hang_up(self, link: Link) -> None:
+    def close_channel(self, link: Link) -> None:
         """Close the channel of a child that is dead, or is to end. Idempotent."""
         if link.channel.fileno() >= 0:
             self._poll.unregister(link.channel)
             link.channel.close()
             link.drop_unsent()
 
-    def remove(self, link: Link) -> None:
+    def remove_link(self, link: Link) -> None:
         """Hang up, and forget the child."""
-        self.hang_up(link)
+        self.close_channel(link)
         if link.stacks is not None:
             self._end_stacks(link.stacks)
         del self._links[link.number]

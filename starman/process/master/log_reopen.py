@@ -43,7 +43,7 @@ class LogReopen:
             # Trials, whose names are not positive, are short, and have no log of their own.
             if link.number > 0 and self._links.send(link, Reopen(), fds):
                 self._awaited[link.number] = self._awaited.get(link.number, 0) + 1
-        self._tell_if_done()
+        self._log_when_done()
 
     def on_reopened(self, number: int) -> None:
         """A child has followed an order."""
@@ -51,13 +51,13 @@ class LogReopen:
         if left > 0:
             self._awaited[number] = left
         elif left == 0:
-            self._tell_if_done()
+            self._log_when_done()
 
     def on_gone(self, number: int) -> None:
         """A child has ended, and writes no more."""
         if self._awaited.pop(number, 0):
-            self._tell_if_done()
+            self._log_when_done()
 
-    def _tell_if_done(self) -> None:
+    def _log_when_done(self) -> None:
         if not self._awaited:
             log.info("the logs are reopened")

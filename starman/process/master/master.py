@@ -20,11 +20,11 @@ from starman.process.master.links import Link, Links
 from starman.process.master.log_reopen import LogReopen
 from starman.process.master.reaper import Reaper
 from starman.process.master.reload import Reload, terms_of
-from starman.process.master.scoreboard_reader import Vigil
+from starman.process.master.scoreboard_reader import ScoreboardReader
 from starman.process.master.signals import SignalQueue
 from starman.process.master.stack_pipe import StackReports
 from starman.process.master.trial import Trial
-from starman.process.master.upgrade import Upgrade, scoreboard_of, take_over
+from starman.process.master.upgrade import Upgrade, open_scoreboard, take_over
 from starman.process.messages import Doomed, Draining, Failed, Loaded, Ready, Recycle, Reopened, Spawned
 from starman.process.scoreboard import Scoreboard
 from starman.process.status import Observers, Phase
@@ -58,9 +58,9 @@ class Master:
     """One server, from its first fork to its last worker's end."""
 
     __slots__ = (
-        *("_spec", "_deaths", "_signals", "_embedded", "_error_log", "_failure", "_handover", "_links", "_observers"),
-        *("_orders", "_performers", "_reaper", "_reload", "_reopening", "_supervisor", "_stacks", "_told", "_trials", "_upgrade"),
-        "_vigil",
+        *("_deaths", "_embedded", "_error_log", "_failure", "_handover", "_links", "_log_reopen", "_logged_failures"),
+        *("_observers", "_orders", "_performers", "_reader", "_reaper", "_reload", "_signals", "_spec", "_stacks"),
+        *("_supervisor", "_trials", "_upgrade"),
     )
 
     def __init__(self, spec: WorkerSpec, error_log: ErrorLog, handover: Handover | None = None) -> None:
@@ -76,7 +76,7 @@ class Master:
         self._deaths: list[tuple[int, str]] = []
         self._failure: actions.FailStart | None = None
         # The kinds of actions that have failed, and how: each is logged once.
-        self._told: set[str] = set()
+        self._logged_failures: set[str] = set()
         self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
             actions.LogReady: self._announce,
             actions.LogLine: say,
@@ -104,19 +104,19 @@ class Master:
         raise_descriptor_limit()
         with contextlib.ExitStack() as taken:
             try:
-                self._take(taken)
+                self._set_up_process(taken)
             except OSError as error:
                 raise StartError(f"the master cannot take what it needs: {error.strerror}") from None
-            self._equip()
+            self._set_up_parts()
             # The trials before the links, through which they are ended.
             taken.callback(self._cancel_trials)
-            status = self._supervise()
+            status = self._run_loop()
         if self._failure is not None:
             raise StartError(self._failure.reason, self._failure.details)
         log.info(f"starman {VERSION} has ended{'; requests were cut' if status else ''}")
         return status
 
-    def _take(self, taken: contextlib.ExitStack) -> None:
+    def _set_up_process(self, taken: contextlib.ExitStack) -> None:
         """Take what belongs to the whole process. At the end all of it is given back, the last first, so that nothing is left
         behind in the calling program. Raises OSError without memory or descriptors."""
         for listener in self._spec.listeners:
@@ -126,18 +126,18 @@ class Master:
         taken.callback(self._reaper.close)
         if self._reaper.adopts:
             parent_death.arm()
-        self._spec.scoreboard = Scoreboard.create() if self._handover is None else scoreboard_of(self._handover)
+        self._spec.scoreboard = Scoreboard.create() if self._handover is None else open_scoreboard(self._handover)
         taken.callback(self._spec.scoreboard.close)
         self._signals = SignalQueue()
         taken.callback(self._signals.close, ending=not self._embedded)
         self._links = Links(self._signals)
         taken.callback(self._links.close)
 
-    def _equip(self) -> None:
+    def _set_up_parts(self) -> None:
         """Make those who do the work, and have them go on with what an older image has left."""
-        self._vigil = Vigil(self._spec.scoreboard, self._links)
-        self._orders = orders = Orders(self._links, self._vigil, self._reaper, self._died)
-        births = Births(self._spec, self._links, self._vigil, self._abandon, self._born, self._died)
+        self._reader = ScoreboardReader(self._spec.scoreboard, self._links)
+        self._orders = orders = Orders(self._links, self._reader, self._reaper, self._on_exit)
+        births = Births(self._spec, self._links, self._reader, self._abandon, self._on_spawned, self._on_exit)
         self._performers |= {
             actions.ForkMold: births.fork_mold,
             actions.SpawnMold: births.spawn_mold,
@@ -150,8 +150,8 @@ class Master:
             actions.RetireMold: orders.retire_mold,
             actions.Forget: self._forget,
         }
-        self._stacks = StackReports(self._links, self._vigil.serving)
-        self._reopening = LogReopen(self._links, self._error_log)
+        self._stacks = StackReports(self._links, self._reader.describe_requests)
+        self._log_reopen = LogReopen(self._links, self._error_log)
         reading = Trial(_READING, self._links, self._reaper, self._abandon)
         self._reload = Reload(self._spec, self._supervisor, reading)
         trying = Trial(_TRYING, self._links, self._reaper, self._abandon)
@@ -160,28 +160,28 @@ class Master:
         if self._handover is not None:
             take_over(self._handover, self._supervisor, self._links, self._reaper)
             if self._handover.reopening:
-                self._reopening.begin()
+                self._log_reopen.begin()
             if self._handover.restarting:
                 self._reload.begin()
 
-    def _supervise(self) -> int:
+    def _run_loop(self) -> int:
         while True:
             try:
-                self._reap()
-                self._take_signals()
+                self._reap_children()
+                self._handle_signals()
                 if self._supervisor.phase is Phase.STOPPING:
                     self._cancel_trials()
-                if self._reload.settle(time.monotonic()):
+                if self._reload.check_trial(time.monotonic()):
                     self._upgrade.on_restart()
-                self._upgrade.settle(time.monotonic())
-                status = self._act()
+                self._upgrade.check_trial(time.monotonic())
+                status = self._perform_plan()
                 if status is not None:
                     return status
                 log.retry()
                 # After all else, for what was begun must not be forgotten, nor a HUP whose settings are being read.
                 if not self._reload.busy:
-                    self._upgrade.proceed(reopening=self._reopening.busy)
-                self._sleep()
+                    self._upgrade.exec_when_ready(reopening=self._log_reopen.busy)
+                self._wait()
             except Exception:
                 import traceback
 
@@ -189,37 +189,37 @@ class Master:
                 log.error(f"the master failed, and goes on\n{traceback.format_exc()}")
                 time.sleep(_ERROR_PAUSE)
 
-    def _reap(self) -> None:
+    def _reap_children(self) -> None:
         """Hazard 6: dead is who was reaped, or whose channel is at its end, whichever comes first."""
         now = time.monotonic()
         for pid, how in self._reaper.reap(now):
-            link = self._links.find_pid(pid)
+            link = self._links.find_link_by_pid(pid)
             if link is not None:
                 # Its last words may still be in the channel.
-                self._listen(link)
-                self._bury(link, how)
+                self._handle_messages(link)
+                self._remove_child(link, how)
         for link in self._links:
             if link.ended_at is not None and (not self._reaper.adopts or now - link.ended_at >= STATUS_SLACK):
-                lives = self._reaper.adopts and link.pid is not None and self._reaper.has(link.pid)
+                lives = self._reaper.adopts and link.pid is not None and self._reaper.has_child(link.pid)
                 if lives:
                     # Without its channel nobody can look after it.
                     self._orders.kill(link.number, signal.SIGKILL)
-                self._bury(link, "closed its channel" if lives else "ended")
+                self._remove_child(link, "closed its channel" if lives else "ended")
         deaths, self._deaths = self._deaths, []
         for number, how in deaths:
-            link = self._links.find(number)
+            link = self._links.find_link(number)
             if link is not None:
-                self._bury(link, how)
+                self._remove_child(link, how)
             else:
                 self._supervisor.on_gone(number, how, now)
 
-    def _take_signals(self) -> None:
-        for signum in self._signals.take():
+    def _handle_signals(self) -> None:
+        for signum in self._signals.take_signals():
             now = time.monotonic()
             if signum == signal.SIGHUP:
                 self._reload.begin()
             elif signum == signal.SIGUSR1:
-                self._reopening.begin()
+                self._log_reopen.begin()
             elif signum == signal.SIGTTIN:
                 self._supervisor.grow()
             elif signum == signal.SIGTTOU:
@@ -229,10 +229,10 @@ class Master:
             else:
                 self._supervisor.stop(now)
 
-    def _act(self) -> int | None:
+    def _perform_plan(self) -> int | None:
         """Carry the plan out; the exit status when it is the last one."""
         self._orders.look(time.monotonic())
-        self._supervisor.watch.look(self._vigil.beats(), time.monotonic())
+        self._supervisor.watch.look(self._reader.read_beats(), time.monotonic())
         for action in self._supervisor.plan(time.monotonic()):
             if isinstance(action, actions.Exit):
                 return action.status
@@ -247,13 +247,13 @@ class Master:
         import traceback
 
         kind = f"{type(action).__name__}: {type(error).__name__}"
-        if kind not in self._told:
-            self._told.add(kind)
+        if kind not in self._logged_failures:
+            self._logged_failures.add(kind)
             log.error(f"the master could not carry out {kind}: {error}\n{traceback.format_exc()}")
         if isinstance(action, actions.ForkMold | actions.SpawnMold | actions.SpawnWorker):
-            self._died(action.child, f"could not be forked ({error})")
+            self._on_exit(action.child, f"could not be forked ({error})")
 
-    def _sleep(self) -> None:
+    def _wait(self) -> None:
         """Until something happens or the supervisor wants to be asked; then hear what there is."""
         now = time.monotonic()
         self._observers.see(self._supervisor.server_status(), now)
@@ -267,18 +267,18 @@ class Master:
         if log.pending():
             instants.append(now + _LOG_RETRY)
         timeout = 0.0 if self._deaths else max(0.0, min(instants) - now) if instants else None
-        for link in self._links.wait(timeout):
-            self._listen(link)
-        self._stacks.tell(time.monotonic())
+        for link in self._links.wait_for_messages(timeout):
+            self._handle_messages(link)
+        self._stacks.log_finished(time.monotonic())
 
-    def _listen(self, link: Link) -> None:
+    def _handle_messages(self, link: Link) -> None:
         """Tell the supervisor what a child has said."""
-        for message in self._links.hear(link):
+        for message in self._links.read_messages(link):
             now = time.monotonic()
             if link.number in self._trials:
                 self._trials[link.number].on_message(message)
             elif isinstance(message, Spawned):
-                self._born(link, message.pid)
+                self._on_spawned(link, message.pid)
             elif isinstance(message, Ready | Loaded):
                 self._supervisor.on_ready(link.number, now)
             elif isinstance(message, Recycle):
@@ -288,16 +288,16 @@ class Master:
             elif isinstance(message, Doomed):
                 self._supervisor.on_doomed(link.number, message.reason, now)
             elif isinstance(message, Reopened):
-                self._reopening.on_reopened(link.number)
+                self._log_reopen.on_reopened(link.number)
             elif isinstance(message, Failed):
                 self._supervisor.on_failed(link.number, message.message, message.details, now)
 
-    def _born(self, link: Link, pid: int) -> None:
+    def _on_spawned(self, link: Link, pid: int) -> None:
         if link.pid is not None:
             return
-        if self._links.find_pid(pid) is None and self._reaper.owns(pid):
+        if self._links.find_link_by_pid(pid) is None and self._reaper.owns_process(pid):
             link.pid = pid
-            self._reaper.watch(pid, link.opened_at)
+            self._reaper.track(pid, link.opened_at)
             self._supervisor.on_spawned(link.number, pid)
         else:
             log.error(f"process {pid} does not belong to this server, and is ignored")
@@ -312,26 +312,26 @@ class Master:
         for trial in self._trials.values():
             trial.cancel()
 
-    def _died(self, number: int, how: str) -> None:
+    def _on_exit(self, number: int, how: str) -> None:
         self._deaths.append((number, how))
 
-    def _bury(self, link: Link, how: str) -> None:
+    def _remove_child(self, link: Link, how: str) -> None:
         now = time.monotonic()
-        self._stacks.tell_last(link, now)
-        how += self._vigil.serving(link, now)
-        self._links.remove(link)
+        self._stacks.log_last(link, now)
+        how += self._reader.describe_requests(link, now)
+        self._links.remove_link(link)
         if link.number in self._trials:
             self._trials[link.number].on_gone(how)
             return
-        self._reopening.on_gone(link.number)
+        self._log_reopen.on_gone(link.number)
         self._supervisor.on_gone(link.number, how, now)
 
     # How each action is performed.
 
     def _forget(self, action: actions.Forget) -> None:
-        link = self._links.find(action.child)
+        link = self._links.find_link(action.child)
         if link is not None:
-            self._bury(link, "was killed")
+            self._remove_child(link, "was killed")
 
     def _announce(self, action: actions.LogReady) -> None:
         threads = self._spec.settings.threads

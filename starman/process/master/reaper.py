@@ -39,17 +39,17 @@ class Reaper:
             somebody else, and only the end of their channel tells that they have ended.
     """
 
-    __slots__ = ("_early", "_everything", "_was_subreaper", "_watched", "adopts")
+    __slots__ = ("_early", "_everything", "_tracked", "_was_subreaper", "adopts")
 
     def __init__(self, *, everything: bool) -> None:
         """`everything`: reap unknown children too, which is right only when nobody else in this process waits for any."""
         self._everything = everything
-        self._watched: set[int] = set()
+        self._tracked: set[int] = set()
         self._early: dict[int, tuple[int, float]] = {}
         self._was_subreaper = _is_subreaper()
         self.adopts = _set_subreaper(True)
 
-    def watch(self, pid: int, since: float = float("-inf")) -> None:
+    def track(self, pid: int, since: float = float("-inf")) -> None:
         """`pid` is ours. It may have ended, and have been reaped, already.
 
         since: the process was made after this instant, such as that of the order to fork it. A status that was reaped earlier
@@ -57,16 +57,16 @@ class Reaper:
         """
         if pid in self._early and self._early[pid][1] < since:
             del self._early[pid]
-        self._watched.add(pid)
+        self._tracked.add(pid)
 
     def reap(self, now: float) -> Iterator[tuple[int, str]]:
         """The watched processes that have ended since the last call, and how: "exited with status 1"."""
         if self._everything:
             self._reap_all(now)
         else:
-            self._reap_watched(now)
-        for pid in [pid for pid in self._early if pid in self._watched]:
-            self._watched.discard(pid)
+            self._reap_tracked(now)
+        for pid in [pid for pid in self._early if pid in self._tracked]:
+            self._tracked.discard(pid)
             yield pid, describe(self._early.pop(pid)[0])
         # Hazard 6: a status may come before its process has said its number, so it is kept, but briefly: numbers return.
         for pid in [pid for pid, (_, since) in self._early.items() if now - since > KEPT_SECONDS]:
@@ -83,8 +83,8 @@ class Reaper:
         except ChildProcessError:
             return
 
-    def _reap_watched(self, now: float) -> None:
-        for pid in self._watched:
+    def _reap_tracked(self, now: float) -> None:
+        for pid in self._tracked:
             try:
                 found, status = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
@@ -93,7 +93,7 @@ class Reaper:
                 self._early[pid] = status, now
 
     @staticmethod
-    def has(pid: int) -> bool:
+    def has_child(pid: int) -> bool:
         """Whether `pid` is a child of this process that is not reaped yet. If not, the number may be another process's by now."""
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -103,7 +103,7 @@ class Reaper:
             return True  # the system does not tell
         return True
 
-    def owns(self, pid: int) -> bool:
+    def owns_process(self, pid: int) -> bool:
         """Whether `pid` is a process of ours, a child's child included, so that it may be signalled and waited for.
 
         Where orphans are not given to this process, every process of the same session counts.
@@ -113,7 +113,7 @@ class Reaper:
         if not self.adopts:
             return _same_session(pid)
         # The process in between, its parent, may have ended between the two looks.
-        return pid in self._early or self.has(pid) or _descends(pid) or self.has(pid)
+        return pid in self._early or self.has_child(pid) or _descends(pid) or self.has_child(pid)
 
     def close(self) -> None:
         """Put the process back as it was."""

@@ -68,7 +68,7 @@ class Reload:
         else:
             self._trial.start(self._read, _READ_SECONDS)
 
-    def settle(self, now: float) -> bool:
+    def check_trial(self, now: float) -> bool:
         """Draw the consequence when the settings have been read; whether a restart on them was granted."""
         outcome = self._trial.take_outcome(now)
         if isinstance(outcome, Approved):

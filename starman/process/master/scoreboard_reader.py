@@ -1,4 +1,4 @@
-"""The vigil: what the master learns of its workers from the scoreboard, by link. Decides nothing."""
+"""The reader: what the master learns of its workers from the scoreboard, by link. Decides nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from starman.process.scoreboard import Glance
 
 
-class Vigil:
+class ScoreboardReader:
     """The master's eye on the scoreboard. Its loop alone calls."""
 
     __slots__ = ("_beats", "_links", "_scoreboard")
@@ -24,14 +24,14 @@ class Vigil:
         # The last beats that can be, by the worker's number.
         self._beats: dict[int, float] = {}
 
-    def assign(self, number: int) -> int:
+    def assign_place(self, number: int) -> int:
         """Give the worker `number`, which is about to be forked, a place until its link goes; 0 when there is none left."""
-        link = self._links.find(number)
+        link = self._links.find_link(number)
         assert link is not None
         link.place = self._scoreboard.assign({other.place for other in self._links})
         return link.place
 
-    def beats(self) -> dict[int, float]:
+    def read_beats(self) -> dict[int, float]:
         """When the loop of each worker that has a place was last alive, by the worker's number.
 
         An impossible beat (in the future, before the last one, or not a number) is ignored: an application can write to the
@@ -45,7 +45,7 @@ class Vigil:
         self._beats = found
         return found
 
-    def serving(self, link: Link | None, now: float) -> str:
+    def describe_requests(self, link: Link | None, now: float) -> str:
         """What a worker, or all workers together (None), are serving, or a worker was when it died: " while serving GET /x (for
         2.1 s)"; "" for nothing. Those that drain have also counted the requests that no thread runs: " and 2 more"."""
         glances = self._glances() if link is None else [self._scoreboard.read(link.place)]
@@ -56,7 +56,7 @@ class Vigil:
                 others += max(0, _in_flight(glance) - len(glance.requests))
         return named(requests, now, others)
 
-    def in_flight(self) -> int:
+    def count_in_flight(self) -> int:
         """How many requests all workers have in flight. Of a worker that has not counted: how many its threads run."""
         return sum(map(_in_flight, self._glances()))
 

@@ -43,7 +43,7 @@ class SignalQueue:
         self._noted.append(signum)
 
     @property
-    def noted(self) -> bool:
+    def has_signals(self) -> bool:
         """Whether `take` has something to give."""
         return bool(self._noted)
 
@@ -51,11 +51,11 @@ class SignalQueue:
         """The descriptor to poll."""
         return self._read_fd
 
-    def clear(self) -> None:
+    def clear_wakeups(self) -> None:
         """Empty the descriptor, which a poll has found readable."""
         os.read(self._read_fd, 65_536)
 
-    def take(self) -> list[int]:
+    def take_signals(self) -> list[int]:
         """The signals that arrived since the last call, SIGCHLD apart, in their order."""
         # What is noted from here on stays for the next call: its byte in the descriptor will end the poll before it.
         noted, self._noted = self._noted, []

@@ -60,7 +60,7 @@ class StackReader:
             self.due = min(now + _QUIET, self._begun + _LONGEST)
         return bool(data)
 
-    def take(self) -> str:
+    def take_text(self) -> str:
         """What was read since the last call."""
         text = self._data.decode("utf-8", "replace")
         self._data.clear()
@@ -106,13 +106,13 @@ class StackReports:
         """When dumps will be over."""
         return [link.stacks.due for link in self._links if link.stacks is not None and link.stacks.due is not None]
 
-    def tell(self, now: float) -> None:
+    def log_finished(self, now: float) -> None:
         """Log the dumps that are over."""
         for link in self._links:
             if link.stacks is not None and link.stacks.due is not None and link.stacks.due <= now:
                 self._log(link, now)
 
-    def tell_last(self, link: Link, now: float) -> None:
+    def log_last(self, link: Link, now: float) -> None:
         """The child has ended: log what it has written last."""
         if link.stacks is not None:
             link.stacks.read()
@@ -121,7 +121,7 @@ class StackReports:
 
     def _log(self, link: Link, now: float) -> None:
         assert link.stacks is not None
-        text = arranged(link.stacks.take())
+        text = arranged(link.stacks.take_text())
         if text:
             write = log.error if text.startswith("Fatal") else log.info
             write(f"stacks of {link.title}{self._serving(link, now)}\n{text}")
@@ -140,7 +140,7 @@ def log_own_stacks(title: str) -> None:
     try:
         faulthandler.dump_traceback(writing)
         reader.read()
-        log.info(f"stacks of {title}\n{arranged(reader.take())}")
+        log.info(f"stacks of {title}\n{arranged(reader.take_text())}")
     finally:
         os.close(writing)
         reader.close()

@@ -51,7 +51,7 @@ class Trial:
         self.cancel()
         self._assembly = Assembly()
         try:
-            channel = self._links.open(self.number, FROM_TRIAL)
+            channel = self._links.open_link(self.number, FROM_TRIAL)
         except OSError as error:
             self._outcome = Failed(f"no channel can be made: {error.strerror}")
             return
@@ -64,16 +64,16 @@ class Trial:
             self._outcome = Failed(f"no process can be made: {error.strerror}")
             return
         if pid == 0:
-            self._be_the_child(channel, play)
+            self._run_child(channel, play)
         channel.close()
-        link = self._links.find(self.number)
+        link = self._links.find_link(self.number)
         assert link is not None
         link.pid = pid
-        self._reaper.watch(pid, link.opened_at)
+        self._reaper.track(pid, link.opened_at)
         for part in [] if text is None else split(text):
             self._links.send(link, part)
 
-    def _be_the_child(self, channel: Channel, play: Callable[[Channel], Message]) -> NoReturn:
+    def _run_child(self, channel: Channel, play: Callable[[Channel], Message]) -> NoReturn:
         try:
             self._abandon()
             take_signals(stop_ends=True)
@@ -119,12 +119,12 @@ class Trial:
     def cancel(self) -> None:
         """End the trial that is under way, and forget it."""
         self.deadline = self._outcome = None
-        link = self._links.find(self.number)
+        link = self._links.find_link(self.number)
         if link is None:
             return
         if link.pid is not None:
             # Gone already: a program that embeds us may have reaped it. Or it has changed its user, and ends by itself.
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                if self._reaper.owns(link.pid):
+                if self._reaper.owns_process(link.pid):
                     os.kill(link.pid, signal.SIGKILL)
-        self._links.remove(link)
+        self._links.remove_link(link)

@@ -75,13 +75,13 @@ class Upgrade:
         self._supervisor.hold(on=False)
         log.info("upgrading: the installed version is tried first")
         running = self._supervisor.terms.settings or encode_settings(self._spec.settings)
-        self._trial.start(self._try, self._supervisor.terms.boot_timeout, running)
+        self._trial.start(self._exec_trial, self._supervisor.terms.boot_timeout, running)
 
     def on_restart(self) -> None:
         """A restart begins, or waits, on settings that the trial may have read before they were changed."""
         self._restarting = True
 
-    def settle(self, now: float) -> None:
+    def check_trial(self, now: float) -> None:
         """Draw the consequence when the trial is over."""
         outcome = self._trial.take_outcome(now)
         if isinstance(outcome, Approved):
@@ -96,7 +96,7 @@ class Upgrade:
             details = f"\n{outcome.details}" if outcome.details else ""
             log.error(f"upgrade given up, nothing has changed: {outcome.message}{details}")
 
-    def proceed(self, *, reopening: bool) -> None:
+    def exec_when_ready(self, *, reopening: bool) -> None:
         """Take the last step, if it is time: this program is another then. `reopening`: whether somebody has still to open the
         logs again."""
         if self._settings is not None and self._supervisor.settled:
@@ -111,7 +111,7 @@ class Upgrade:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
         file = -1
         try:
-            if self._signals.noted:
+            if self._signals.has_signals:
                 return
             text = encode(handover)
             if len(text) > MOST_IN_VARIABLE:
@@ -134,7 +134,7 @@ class Upgrade:
                 os.close(file)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def _try(self, channel: Channel) -> Message:
+    def _exec_trial(self, channel: Channel) -> Message:
         """In the child of a trial: be the installed version, which answers by itself (`starman.takeover`)."""
         os.set_inheritable(channel.fileno(), True)
         # The new program unblocks these signals when it has handlers (`starman.takeover`).
@@ -153,7 +153,7 @@ class Upgrade:
         veterans = []
         slots, children = self._supervisor.inventory()
         for worker in children:
-            link = self._links.find(worker.number)
+            link = self._links.find_link(worker.number)
             # One without channel is dead, and its exit status all that is left of it.
             if link is not None and link.pid is not None and link.channel.fileno() >= 0 and worker.ready_at is not None:
                 deadline = 0.0 if worker.ready or worker.deadline is None else worker.deadline
@@ -167,7 +167,7 @@ class Upgrade:
         return handover
 
 
-def scoreboard_of(handover: Handover) -> Scoreboard:
+def open_scoreboard(handover: Handover) -> Scoreboard:
     """In the new image: the scoreboard of the old one, or another when it is none of this version, or not to be had: then nobody
     watches the workers of before for the short time that they have left. Raises OSError when there is no other."""
     try:
@@ -184,8 +184,8 @@ def take_over(handover: Handover, supervisor: Supervisor, links: Links, reaper: 
     """In the new image: look after the workers of the old one, and replace them. Its molds end by themselves."""
     supervisor.take_over(handover.slots, handover.workers)
     for veteran in handover.veterans:
-        links.adopt(supervisor.adopt(veteran), veteran)
-        reaper.watch(veteran.pid)
+        links.adopt_link(supervisor.adopt(veteran), veteran)
+        reaper.track(veteran.pid)
     log.info(f"starman {VERSION} has taken over, and replaces the {len(handover.veterans)} workers of before")
 
 

@@ -21,7 +21,7 @@ from tests.unit.process.forked import run_forked
 
 
 @pytest.fixture
-def door() -> Iterator[SignalQueue]:
+def signals() -> Iterator[SignalQueue]:
     opened = SignalQueue()
     yield opened
     opened.close()
@@ -31,21 +31,21 @@ def blocked() -> set[int]:
     return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
-def test_signals_are_noted_in_their_order_and_wake_the_poll(door: SignalQueue) -> None:
+def test_signals_are_noted_in_their_order_and_wake_the_poll(signals: SignalQueue) -> None:
     for signum in (signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP, signal.SIGCHLD):
         signal.raise_signal(signum)
-    assert select.select([door], [], [], 0)[0] == [door]
-    door.clear()
-    assert select.select([door], [], [], 0)[0] == []
-    assert door.take() == [signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP]
-    assert door.take() == []
+    assert select.select([signals], [], [], 0)[0] == [signals]
+    signals.clear_wakeups()
+    assert select.select([signals], [], [], 0)[0] == []
+    assert signals.take_signals() == [signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP]
+    assert signals.take_signals() == []
 
 
-def test_a_flood_of_signals_neither_blocks_nor_warns(door: SignalQueue) -> None:
+def test_a_flood_of_signals_neither_blocks_nor_warns(signals: SignalQueue) -> None:
     for _ in range(70_000):
         signal.raise_signal(signal.SIGHUP)
-    door.clear()
-    assert len(door.take()) == 70_000
+    signals.clear_wakeups()
+    assert len(signals.take_signals()) == 70_000
 
 
 def test_the_callers_signals_are_given_back() -> None:
@@ -53,22 +53,22 @@ def test_the_callers_signals_are_given_back() -> None:
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)
     previous = signal.set_wakeup_fd(write_fd)
-    door = SignalQueue()
+    signals = SignalQueue()
     assert {signum: signal.getsignal(signum) for signum in HANDLED} != before
-    door.close()
+    signals.close()
     assert {signum: signal.getsignal(signum) for signum in HANDLED} == before
     assert signal.set_wakeup_fd(previous) == write_fd
     os.close(read_fd)
     os.close(write_fd)
 
 
-def test_hazard_08_signals_around_fork(door: SignalQueue) -> None:
+def test_hazard_08_signals_around_fork(signals: SignalQueue) -> None:
     """A child begins with the signals blocked and without its parent's wakeup descriptor; the parent's mask stays."""
     before = blocked()
 
     def in_child() -> str:
         assert blocked() >= HANDLED
-        # Sent to the child before its handlers stand: neither lost nor deadly, nor in the parent's door.
+        # Sent to the child before its handlers stand: neither lost nor deadly, nor in the parent's queue.
         for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             os.kill(os.getpid(), signum)
         assert {signal.SIGTERM, signal.SIGHUP, signal.SIGINT} <= signal.sigpending()
@@ -80,7 +80,7 @@ def test_hazard_08_signals_around_fork(door: SignalQueue) -> None:
 
     assert run_forked(in_child) == "fine"
     assert blocked() == before
-    assert door.take() == []
+    assert signals.take_signals() == []
 
 
 def test_hazard_08_a_stop_that_came_before_the_handlers_ends_a_booting_worker() -> None:

@@ -15,8 +15,8 @@ from starman.process.channel import Channel
 from starman.process.long_text import PART_CHARACTERS, Assembly
 from starman.process.master import links as module
 from starman.process.master.births import Births
-from starman.process.master.links import MOST_SENT, Link, Links
-from starman.process.master.scoreboard_reader import Vigil
+from starman.process.master.links import MAX_SENT, Link, Links
+from starman.process.master.scoreboard_reader import ScoreboardReader
 from starman.process.master.signals import SignalQueue
 from starman.process.messages import (
     Approved,
@@ -50,17 +50,17 @@ class Held:
     def __init__(self) -> None:
         self.before = descriptors()
         self.died: list[tuple[int, str]] = []
-        self.door = SignalQueue()
-        self.links = Links(self.door)
-        self.theirs = self.links.open(MOLD)
+        self.signals = SignalQueue()
+        self.links = Links(self.signals)
+        self.theirs = self.links.open_link(MOLD)
         self.board = Scoreboard.create()
-        vigil = Vigil(self.board, self.links)
+        reader = ScoreboardReader(self.board, self.links)
         spec = WorkerSpec(Settings.of(), [], Program(lambda _: lambda *_: []), import_service)
         spec.scoreboard = self.board
-        self.births = Births(spec, self.links, vigil, lambda: None, lambda *_: None, lambda *death: self.died.append(death))
+        self.births = Births(spec, self.links, reader, lambda: None, lambda *_: None, lambda *death: self.died.append(death))
 
     def link(self, number: int) -> Link:
-        link = self.links.find(number)
+        link = self.links.find_link(number)
         assert link is not None
         return link
 
@@ -81,7 +81,7 @@ class Held:
             except BlockingIOError:
                 if not self.link(MOLD).unsent:
                     return found
-                self.links.wait(10)
+                self.links.wait_for_messages(10)
                 continue
             assert received is not None
             found.append(received)
@@ -89,7 +89,7 @@ class Held:
     def close(self) -> None:
         self.theirs.close()
         self.links.close()
-        self.door.close()
+        self.signals.close()
         self.board.close()
         assert descriptors() == self.before
 
@@ -117,7 +117,7 @@ def test_what_a_mold_has_no_room_for_is_sent_when_it_reads_on(held: Held) -> Non
         os.close(board)
         channel.send(Ready())
         channel.close()
-        assert list(held.links.hear(held.link(number))) == [Ready()]
+        assert list(held.links.read_messages(held.link(number))) == [Ready()]
         assert held.link(number).ended_at is not None
 
 
@@ -165,22 +165,22 @@ def test_hazard_07_a_fork_closes_what_waits(held: Held) -> None:
 
     # Both ends of its own pipe to the test.
     assert run_forked(in_child) == "2"
-    held.links.remove(held.link(MOLD))
+    held.links.remove_link(held.link(MOLD))
 
 
 def test_with_a_mold_that_never_reads_again_its_orders_end(held: Held) -> None:
     numbers = held.ask_for_workers()
     held.theirs.close()
-    held.links.remove(held.link(MOLD))
+    held.links.remove_link(held.link(MOLD))
     for number in numbers:
-        assert list(held.links.hear(held.link(number))) == []
+        assert list(held.links.read_messages(held.link(number))) == []
         assert held.link(number).ended_at is not None
 
 
 def test_nothing_is_sent_to_who_is_gone(held: Held) -> None:
     held.theirs.close()
     assert not held.links.send(held.link(MOLD), Reopen())
-    held.links.hang_up(held.link(MOLD))
+    held.links.close_channel(held.link(MOLD))
     assert not held.links.send(held.link(MOLD), Reopen())
 
 
@@ -202,21 +202,21 @@ class Talking:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reports: list[str] = []
         monkeypatch.setattr(module.log, "error", self.reports.append)
-        self.door = SignalQueue()
-        self.links = Links(self.door)
-        self.theirs = self.links.open(WORKER)
-        link = self.links.find(WORKER)
+        self.signals = SignalQueue()
+        self.links = Links(self.signals)
+        self.theirs = self.links.open_link(WORKER)
+        link = self.links.find_link(WORKER)
         assert link is not None
         self.link = link
 
     def heard(self) -> list[Message]:
         """What the master takes in one round."""
-        return list(self.links.hear(self.link))
+        return list(self.links.read_messages(self.link))
 
     def close(self) -> None:
         self.theirs.close()
         self.links.close()
-        self.door.close()
+        self.signals.close()
 
 
 @pytest.fixture
@@ -318,21 +318,21 @@ def test_ignored_messages_are_counted_until_the_log_tells_of_them(talking: Talki
 
 
 def test_one_process_has_no_more_than_its_turn(talking: Talking, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_HEARD", 5)
+    monkeypatch.setattr(module, "MAX_READ", 5)
     for _ in range(7):
         talking.theirs.send(Ready())
     assert talking.heard() == [Ready()] * 5
-    assert talking.links.wait(0) == [talking.link]
+    assert talking.links.wait_for_messages(0) == [talking.link]
     assert talking.heard() == [Ready()] * 2
 
 
 def test_a_process_that_sends_without_end_loses_its_channel(talking: Talking) -> None:
     heard = 0
-    for _ in range(2 * MOST_SENT // 100):
+    for _ in range(2 * MAX_SENT // 100):
         for _ in range(100):
             talking.theirs.send(Recycle("x"))
         heard += len(talking.heard())
-    assert heard == MOST_SENT
+    assert heard == MAX_SENT
     assert talking.link.ended_at is not None
     assert talking.reports == ["process unknown sends messages without end: its channel is closed"]
     assert not talking.theirs.send(Ready())

@@ -225,7 +225,7 @@ def test_a_fault_of_the_masters_own_does_not_end_it(monkeypatch: pytest.MonkeyPa
 
     def in_child() -> str:
         master = make_master()
-        act = Master._act
+        act = Master._perform_plan
         rounds = []
 
         def fail_once(self: Master) -> int | None:
@@ -234,7 +234,7 @@ def test_a_fault_of_the_masters_own_does_not_end_it(monkeypatch: pytest.MonkeyPa
                 raise KeyError("a fault")
             return act(self)
 
-        monkeypatch.setattr(Master, "_act", fail_once)
+        monkeypatch.setattr(Master, "_perform_plan", fail_once)
         assert master.run() == 0
         assert pauses == [1.0]
         assert len(reports) == 1
@@ -289,9 +289,9 @@ def test_a_killed_worker_that_is_forgotten_opens_no_logs_any_more(monkeypatch: p
         announce(self, action)
         # As if this worker had been told to, then frozen so that not even SIGKILL ends it.
         link = next(link for link in self._links if link.place)
-        self._reopening._awaited[link.number] = 1
+        self._log_reopen._awaited[link.number] = 1
         self._performers[actions.Forget](actions.Forget(link.number))
-        awaited.append(self._reopening.busy)
+        awaited.append(self._log_reopen.busy)
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Master, "_announce", announce_and_forget)
@@ -314,9 +314,9 @@ def test_a_process_that_is_not_the_children_is_not_taken_for_it(monkeypatch: pyt
         assert other.pid is not None
         lies = [0, 1, os.getpid(), os.getppid(), other.pid]
         for lie in lies:
-            self._born(one, lie)
+            self._on_spawned(one, lie)
             taken.append(one.pid)
-        self._born(one, pid)
+        self._on_spawned(one, pid)
         taken.append(one.pid)
         expected.extend([*([None] * len(lies)), pid])
         reports[:] = [report.split(" ", 2)[2] for report in reports]
@@ -340,7 +340,7 @@ def test_a_stop_ends_the_trials_that_are_under_way(monkeypatch: pytest.MonkeyPat
         announce(self, action)
         for trial in self._trials.values():
             trial.start(lambda _: time.sleep(10), 60)  # type: ignore[arg-type, return-value]
-            link = self._links.find(trial.number)
+            link = self._links.find_link(trial.number)
             assert link is not None
             assert link.pid is not None
             tried.append(link.pid)
@@ -389,12 +389,12 @@ def test_a_message_that_is_none_is_reported_and_the_next_is_heard(monkeypatch: p
     monkeypatch.setattr(links.log, "error", reports.append)
     signals = module.SignalQueue()
     held = links.Links(signals)
-    theirs = held.open(1)
+    theirs = held.open_link(1)
     theirs._socket.send(b"what?")
     theirs.send(Spawned(os.getpid()))
     theirs.close()
-    (link,) = held.wait(5)
-    assert list(held.hear(link)) == [Spawned(os.getpid())]
+    (link,) = held.wait_for_messages(5)
+    assert list(held.read_messages(link)) == [Spawned(os.getpid())]
     assert link.ended_at is not None
     assert len(reports) == 1
     held.close()

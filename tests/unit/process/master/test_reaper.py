@@ -63,7 +63,7 @@ def test_hazard_17_many_ends_are_all_reaped_at_once() -> None:
         reaper = Reaper(everything=True)
         pids = [child() for _ in range(20)]
         for pid in pids:
-            reaper.watch(pid)
+            reaper.track(pid)
         assert sorted(pid for pid, _ in reaper.reap(0.0)) == sorted(pids)
         return "fine"
 
@@ -75,10 +75,10 @@ def test_hazard_06_a_status_that_comes_before_its_process_is_known_is_kept_brief
         reaper = Reaper(everything=True)
         early, forgotten = child(3), child()
         assert list(reaper.reap(100.0)) == []
-        reaper.watch(early, since=99.5)
+        reaper.track(early, since=99.5)
         assert list(reaper.reap(101.0)) == [(early, "exited with status 3")]
         assert list(reaper.reap(100.0 + KEPT_SECONDS + 1)) == []
-        reaper.watch(forgotten)
+        reaper.track(forgotten)
         assert list(reaper.reap(100.0 + KEPT_SECONDS + 2)) == []
         return "fine"
 
@@ -90,7 +90,7 @@ def test_a_status_from_before_the_order_to_fork_is_that_of_an_earlier_process_of
         reaper = Reaper(everything=True)
         reused = child(3)
         assert list(reaper.reap(100.0)) == []
-        reaper.watch(reused, since=100.5)
+        reaper.track(reused, since=100.5)
         assert list(reaper.reap(101.0)) == []
         return "fine"
 
@@ -103,7 +103,7 @@ def test_orphans_come_to_the_reaper(everything: bool) -> None:
         reaper = Reaper(everything=everything)
         assert reaper.adopts
         pid = orphan()
-        reaper.watch(pid)
+        reaper.track(pid)
         deadline = time.monotonic() + 10
         while not (found := list(reaper.reap(0.0))):
             assert time.monotonic() < deadline
@@ -139,9 +139,9 @@ def test_the_process_is_put_back_as_it_was() -> None:
 def test_whether_a_number_is_still_that_of_a_child() -> None:
     def in_child() -> str:
         pid = child()
-        assert Reaper.has(pid)
+        assert Reaper.has_child(pid)
         os.waitpid(pid, 0)
-        return str(Reaper.has(pid))
+        return str(Reaper.has_child(pid))
 
     assert run_forked(in_child) == "False"
 
@@ -161,14 +161,14 @@ def test_which_processes_are_its_own() -> None:
             signal.pause()
         grandchild = int(os.read(read_fd, 20))
         try:
-            assert reaper.owns(alive)
-            assert reaper.owns(grandchild)
+            assert reaper.owns_process(alive)
+            assert reaper.owns_process(grandchild)
             gone = child(3)
-            assert reaper.owns(gone), "a zombie"
+            assert reaper.owns_process(gone), "a zombie"
             assert list(reaper.reap(0.0)) == []
-            assert reaper.owns(gone), "reaped, and not watched yet"
+            assert reaper.owns_process(gone), "reaped, and not watched yet"
             for pid in (-1, 0, 1, os.getpid(), os.getppid(), 1 << 22):
-                assert not reaper.owns(pid), pid
+                assert not reaper.owns_process(pid), pid
         finally:
             os.kill(grandchild, signal.SIGKILL)
             os.kill(alive, signal.SIGKILL)

@@ -7,24 +7,24 @@ from collections.abc import Iterator
 import pytest
 
 from starman.process.master.links import Links
-from starman.process.master.scoreboard_reader import Vigil
+from starman.process.master.scoreboard_reader import ScoreboardReader
 from starman.process.master.signals import SignalQueue
 from starman.process.scoreboard import Place, Scoreboard
 
 
 class Board:
-    """A scoreboard with a vigil over the links of two workers, 7 and 8."""
+    """A scoreboard with a reader over the links of two workers, 7 and 8."""
 
     def __init__(self) -> None:
         self.scoreboard = Scoreboard.create()
-        self.door = SignalQueue()
-        self.links = Links(self.door)
-        self.vigil = Vigil(self.scoreboard, self.links)
-        self.theirs = [self.links.open(number) for number in (7, 8)]
+        self.signals = SignalQueue()
+        self.links = Links(self.signals)
+        self.reader = ScoreboardReader(self.scoreboard, self.links)
+        self.theirs = [self.links.open_link(number) for number in (7, 8)]
 
     def begin(self, number: int) -> Place:
         """Let the worker of that number begin."""
-        place = self.scoreboard.place(self.vigil.assign(number))
+        place = self.scoreboard.place(self.reader.assign_place(number))
         assert place is not None
         place.begin(100 + number, 1, 50.0)
         return place
@@ -33,7 +33,7 @@ class Board:
         for channel in self.theirs:
             channel.close()
         self.links.close()
-        self.door.close()
+        self.signals.close()
         self.scoreboard.close()
 
 
@@ -51,72 +51,72 @@ def serve(place: Place, thread: int, target: bytes, since: float) -> None:
 
 
 def test_each_worker_has_a_place_of_its_own_which_its_end_makes_free(board: Board) -> None:
-    assert [board.vigil.assign(number) for number in (7, 8)] == [1, 2]
-    link = board.links.find(7)
+    assert [board.reader.assign_place(number) for number in (7, 8)] == [1, 2]
+    link = board.links.find_link(7)
     assert link is not None
-    board.links.remove(link)
-    board.theirs.append(board.links.open(9))
-    assert board.vigil.assign(9) == 1
+    board.links.remove_link(link)
+    board.theirs.append(board.links.open_link(9))
+    assert board.reader.assign_place(9) == 1
 
 
 def test_beats_are_known_of_those_that_have_a_place(board: Board) -> None:
-    assert board.vigil.beats() == {}
+    assert board.reader.read_beats() == {}
     board.begin(8).beat(51.5, 1, 2, 3, False)
-    assert board.vigil.beats() == {8: 51.5}
+    assert board.reader.read_beats() == {8: 51.5}
 
 
 def test_what_is_served_is_named_the_oldest_first_and_not_without_end(board: Board) -> None:
-    link = board.links.find(7)
+    link = board.links.find_link(7)
     assert link is not None
-    assert board.vigil.serving(link, 60.0) == ""
+    assert board.reader.describe_requests(link, 60.0) == ""
     place = board.begin(7)
-    assert board.vigil.serving(link, 60.0) == ""
+    assert board.reader.describe_requests(link, 60.0) == ""
     serve(place, 0, b"/a", 59.5)
     serve(place, 1, b"/b", 58.0)
-    assert board.vigil.serving(link, 60.0) == " while serving GET /b (for 2.0 s), GET /a (for 0.5 s)"
+    assert board.reader.describe_requests(link, 60.0) == " while serving GET /b (for 2.0 s), GET /a (for 0.5 s)"
     for thread in range(2, 12):
         serve(place, thread, b"/c", 60.0)
-    assert board.vigil.serving(link, 60.0).endswith(", GET /c (for 0.0 s) and 4 more")
+    assert board.reader.describe_requests(link, 60.0).endswith(", GET /c (for 0.0 s) and 4 more")
 
 
 def test_requests_are_counted_by_workers_that_drain(board: Board) -> None:
     """Of another worker, those are counted that its threads run."""
-    assert board.vigil.all_have_counted()
-    assert board.vigil.in_flight() == 0
+    assert board.reader.all_have_counted()
+    assert board.reader.count_in_flight() == 0
     first, second = board.begin(7), board.begin(8)
     serve(first, 0, b"/a", 59.0)
     serve(second, 0, b"/b", 58.0)
     first.count(4)
-    assert not board.vigil.all_have_counted()
-    assert board.vigil.in_flight() == 5
-    link = board.links.find(7)
-    assert board.vigil.serving(link, 60.0) == " while serving GET /a (for 1.0 s) and 3 more"
-    assert board.vigil.serving(None, 60.0) == " while serving GET /b (for 2.0 s), GET /a (for 1.0 s) and 3 more"
+    assert not board.reader.all_have_counted()
+    assert board.reader.count_in_flight() == 5
+    link = board.links.find_link(7)
+    assert board.reader.describe_requests(link, 60.0) == " while serving GET /a (for 1.0 s) and 3 more"
+    assert board.reader.describe_requests(None, 60.0) == " while serving GET /b (for 2.0 s), GET /a (for 1.0 s) and 3 more"
     second.count(0)
-    assert board.vigil.all_have_counted()
-    assert board.vigil.in_flight() == 4
+    assert board.reader.all_have_counted()
+    assert board.reader.count_in_flight() == 4
 
 
 @pytest.mark.parametrize("beat", [float("inf"), float("nan"), float("-inf"), -1.0, 1e300])
 def test_a_beat_that_cannot_be_is_ignored(board: Board, beat: float) -> None:
     place = board.begin(8)
     place.beat(51.5, 1, 2, 3, False)
-    assert board.vigil.beats() == {8: 51.5}
+    assert board.reader.read_beats() == {8: 51.5}
     place.beat(beat, 1, 2, 3, False)
-    assert board.vigil.beats() == {8: 51.5}
+    assert board.reader.read_beats() == {8: 51.5}
     place.beat(52.0, 1, 2, 3, False)
-    assert board.vigil.beats() == {8: 52.0}
+    assert board.reader.read_beats() == {8: 52.0}
     place.beat(51.0, 1, 2, 3, False)
-    assert board.vigil.beats() == {8: 52.0}
+    assert board.reader.read_beats() == {8: 52.0}
 
 
 def test_ages_that_cannot_be(board: Board) -> None:
-    link = board.links.find(7)
+    link = board.links.find_link(7)
     assert link is not None
     place = board.begin(7)
     for thread, since in enumerate((float("nan"), float("inf"), 99.0, 58.0, float("-inf"))):
         serve(place, thread, b"/%d" % thread, since)
-    assert board.vigil.serving(link, 60.0) == (
+    assert board.reader.describe_requests(link, 60.0) == (
         " while serving GET /4 (for an unknown time), GET /3 (for 2.0 s), GET /2 (for 0.0 s), "
         "GET /0 (for an unknown time), GET /1 (for an unknown time)"
     )

@@ -34,22 +34,22 @@ class Supervision:
         deadline = time.monotonic() + SECONDS
         while (now := time.monotonic()) < deadline:
             for pid, how in self.reaper.reap(now):
-                link = self.links.find_pid(pid)
+                link = self.links.find_link_by_pid(pid)
                 if link is not None:
                     self.hear()
-                    self.links.remove(link)
+                    self.links.remove_link(link)
                     self.trial.on_gone(how)
             outcome = self.trial.take_outcome(now)
             if outcome is not None:
                 return outcome
-            self.links.wait(0.01)
+            self.links.wait_for_messages(0.01)
             self.hear()
         raise AssertionError("the trial has no outcome")
 
     def hear(self) -> None:
-        link = self.links.find(0)
+        link = self.links.find_link(0)
         if link is not None:
-            for message in self.links.hear(link):
+            for message in self.links.read_messages(link):
                 self.trial.on_message(message)
 
 
@@ -133,5 +133,5 @@ def test_no_process_and_no_channel_can_be_made(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "fork", refuse)
     refused = Failed("no process can be made: Resource temporarily unavailable")
     assert tried(lambda _: Approved("")) == repr(refused)
-    monkeypatch.setattr(Links, "open", lambda *_: refuse())
+    monkeypatch.setattr(Links, "open_link", lambda *_: refuse())
     assert tried(lambda _: Approved("")) == repr(Failed("no channel can be made: Resource temporarily unavailable"))

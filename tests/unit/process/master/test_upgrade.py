@@ -50,8 +50,8 @@ class Ship:
     """A server of two workers that is to be upgraded."""
 
     def __init__(self) -> None:
-        self.door = SignalQueue()
-        self.links = Links(self.door)
+        self.signals = SignalQueue()
+        self.links = Links(self.signals)
         self.board = Scoreboard.create()
         self.trial = FakeTrial()
         self.supervisor = Supervisor(Terms(2, boot_timeout=60, graceful_timeout=30))
@@ -59,7 +59,7 @@ class Ship:
         self.numbers = self.perform()
         spec = WorkerSpec(SETTINGS, [], Program(lambda _: lambda *_: []), import_service)
         spec.scoreboard = self.board
-        self.upgrade = Upgrade(spec, self.supervisor, self.links, self.door, self.trial)  # type: ignore[arg-type]
+        self.upgrade = Upgrade(spec, self.supervisor, self.links, self.signals, self.trial)  # type: ignore[arg-type]
 
     def perform(self) -> list[int]:
         """Do what the supervisor plans, until there is nothing left; the numbers of the new workers."""
@@ -72,20 +72,20 @@ class Ship:
                     self.supervisor.on_ready(action.child, NOW)
                 if isinstance(action, SpawnWorker):
                     numbers.append(action.child)
-                    self.links.open(action.child).close()
-                    link = self.links.find(action.child)
+                    self.links.open_link(action.child).close()
+                    link = self.links.find_link(action.child)
                     assert link is not None
                     link.pid = self.pids
         return numbers
 
     def settle(self, outcome: Approved | Failed | None = None) -> None:
         self.trial.outcome = outcome
-        self.upgrade.settle(NOW)
-        self.upgrade.proceed(reopening=False)
+        self.upgrade.check_trial(NOW)
+        self.upgrade.exec_when_ready(reopening=False)
 
     def close(self) -> None:
         self.links.close()
-        self.door.close()
+        self.signals.close()
         self.board.close()
 
 
@@ -183,7 +183,7 @@ def test_a_scoreboard_that_is_not_to_be_had_is_made_anew(said: list[str]) -> Non
         handover = Handover("", 1, 1, [], [Veteran(500, 9, 1, 7, NOW, 0.0)])
         handover.scoreboard = fd
         before = descriptors()
-        board = module.scoreboard_of(handover)
+        board = module.open_scoreboard(handover)
         assert handover.veterans[0].place == 0
         assert reason in said[-1]
         board.close()

@@ -126,7 +126,7 @@ def test_a_real_dump() -> None:
     os.close(writing)
     assert not reader.read()
     reader.close()
-    text = arranged(reader.take())
+    text = arranged(reader.take_text())
     assert "waiting for work: 1 thread of an executor" in text
     assert f'File "{__file__}"' in text
     assert "_bootstrap" not in text
@@ -143,21 +143,21 @@ def test_a_dump_is_logged_as_one_entry_when_nothing_more_comes(capfd: pytest.Cap
     assert reports.instants() == []
     link.stacks.read()
     (due,) = reports.instants()
-    reports.tell(now)
+    reports.log_finished(now)
     os.write(writing, dump([frame("/srv/app.py", "second"), *RUNNING]).encode())
     link.stacks.read()
     assert link.stacks.due is not None
     assert link.stacks.due >= due
-    reports.tell(link.stacks.due)
+    reports.log_finished(link.stacks.due)
     assert reports.instants() == []
-    reports.tell_last(link, now)
+    reports.log_last(link, now)
     entry = capfd.readouterr().err
     assert entry.count("[INFO] stacks of worker 3 (4712) while serving GET /1\n  Thread 0x") == 1
     assert "app.py" in entry
     assert all(line.startswith(("[", "  ")) for line in entry.splitlines())
     os.write(writing, b"Fatal Python error: Aborted\n")
     os.close(writing)
-    reports.tell_last(link, now)
+    reports.log_last(link, now)
     assert "[ERROR] stacks of worker 3 (4712) while serving GET /1\n  Fatal Python error: Aborted\n" in capfd.readouterr().err
     link.stacks.close()
     ours.close()
@@ -174,7 +174,7 @@ def test_a_process_that_writes_without_end_fills_no_memory(monkeypatch: pytest.M
         reader.read()
         now += 0.09
     assert reader.due == begun + module._LONGEST, "although there was no pause"
-    assert len(reader.take()) == 10_000
+    assert len(reader.take_text()) == 10_000
     os.close(writing)
     reader.close()
 
