@@ -32,7 +32,7 @@ class NoLoop(asyncio.AbstractEventLoop):
 def abandon_clients(context: ServiceContext) -> None:
     """Make each call under way end at its next send, read or return. Changes private attributes, because methods take locks."""
     context.access_log = None
-    context.pool._loop = NoLoop()  # type: ignore[abstract]
+    context.executor._loop = NoLoop()  # type: ignore[abstract]
     for client in context.connections:
         # A handshake, or a connection that is lost, has none.
         writer: Any = getattr(client, "_writer", None)

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final, cast
 
 from starman.errors import ProtocolError
 from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.request import RequestParser
 from starman.serving.body.receiver import LARGE_READ, BodyReceiver
-from starman.serving.body.stream import BodyStream
 from starman.serving.body.streamed import StreamedExchange, StreamedUpload
 from starman.serving.body.upload import Upload
 from starman.serving.context import ServiceContext
 from starman.serving.disconnection import has_left
 from starman.serving.ending import LINGERING, OPEN, Ending
-from starman.serving.exchange import Exchange
+from starman.serving.exchange import Body
+from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.lingering import shut_down, unacknowledged
 from starman.serving.progress import Progress
 from starman.serving.sending.loop_side import Rest
 from starman.serving.sending.send_queue import SendQueue
 from starman.serving.sending.writer import Writer
 from starman.serving.sending.writer_state import ENDING, FREE, LOOP_WRITES
-from starman.wsgi.body import RequestBody
 from starman.wsgi.environ import Environ
 
 # How many requests of one connection may wait behind the one that runs, before its socket is left unread. With a body: one.
@@ -55,7 +55,7 @@ class Connection(Ending):
         self._base = base
         self._fd = fd
         self._parser = RequestParser(context.limits, context.field_splitter)
-        self._writer = Writer(self, context.pool.post)
+        self._writer = Writer(self, context.executor.post)
         self._phase = OPEN
         self._send_queue = None  # most connections never have one
         self._upload = self._refusal = None
@@ -155,7 +155,7 @@ class Connection(Ending):
             return
         if not head.persistent:
             self._parser.close()
-        self.offer(head, None, self._context.exchange)
+        self.offer(head, None, self._context.make_exchange)
         if head.upgrade and self._writer.wake_when_done():
             # What follows may be of another protocol: that shows when this request is answered.
             self.pause()
@@ -169,17 +169,17 @@ class Connection(Ending):
         elif upload.head.upgrade and self._writer.wake_when_done():
             self.pause()  # as behind a head without a body
 
-    def offer(self, head: RequestHead, body: RequestBody | BodyStream | None, kind: type[Exchange]) -> None:
+    def offer(self, head: RequestHead, body: Body | None, make_exchange: Callable[..., QueuedRequest]) -> None:
         """A request is complete, or streams: it runs now, or when those before it are answered."""
         writer = self._writer
-        exchange = kind(self._context, writer, self._base, head, body)
+        exchange = make_exchange(self._context, writer, self._base, head, body)
         try:
             now = writer.offer(exchange, self._fd, self._transport.get_write_buffer_size() > 0)
         except OSError as error:  # no descriptor is left for the duplicate: the loop sends, as on TLS
             self._context.shortages.add("no descriptor is left for a thread to send a response, so the loop sends it", str(error))
             now = writer.offer(exchange, -1, self._transport.get_write_buffer_size() > 0)
         if now:
-            self._context.pool.put(exchange)
+            self._context.executor.put(exchange)
         elif (body is not None or writer.pending_count >= _MOST_PENDING) and writer.wake_when_done():
             self.pause()
 
@@ -282,7 +282,7 @@ class Connection(Ending):
         """What was handed over is written: the next exchange may run. Returns False if more is on its way."""
         complete, following = self._writer.drained(taken)
         if following is not None:
-            self._context.pool.put(following)
+            self._context.executor.put(following)
         return complete
 
     # Time

@@ -14,7 +14,6 @@ from starman.proto.response import refusal
 from starman.serving.accesslog import AccessLog
 from starman.serving.clients import Clients
 from starman.serving.dates import StampCache
-from starman.serving.executors.pool import Pool
 from starman.serving.refusallog import RefusalLog
 from starman.serving.sending.response_memory import ResponseMemory
 from starman.serving.sending.spool import SpoolLimits
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starman.config.settings import Settings
+    from starman.serving.executors.executor import Executor
+    from starman.serving.executors.queued_request import QueuedRequest
     from starman.serving.sending.writer import Writer
     from starman.wsgi.call import Application
 
@@ -53,7 +54,7 @@ class ServiceContext:
         "doomed",
         "doomed_at",
         "draining",
-        "exchange",
+        "executor",
         "field_splitter",
         "handshake_timeout",
         "header_timeout",
@@ -62,11 +63,11 @@ class ServiceContext:
         "keepalive_timeout",
         "limits",
         "lost",
+        "make_exchange",
         "max_connections",
         "min_body_rate",
         "min_send_rate",
         "on_harakiri",
-        "pool",
         "refusals",
         "shortages",
         "spool_limits",
@@ -80,16 +81,19 @@ class ServiceContext:
         self,
         application: Application,
         settings: Settings,
-        pool: Pool,
+        executor: Executor,
+        make_exchange: Callable[..., QueuedRequest],
         in_thread: Callable[[Callable[[], None], Callable[[Exception | None], None]], None],
         on_harakiri: Callable[[], None] | None = None,
     ) -> None:
-        """`in_thread(job, done)` is `Jobs.start`. `on_harakiri`, called in the loop, drains this process; None: an application
-        cannot end it. Raises SettingError when the access log cannot be opened."""
+        """`make_exchange`: the class of exchange that `executor` runs. `in_thread(job, done)`: `Jobs.start`. `on_harakiri`:
+        called in the loop to drain this process; None: an application cannot end the process.
+
+        Raises SettingError when the access log cannot be opened."""
         self.application = application
         self.in_thread = in_thread
-        self.pool = pool
-        self.exchange = pool.exchange
+        self.executor = executor
+        self.make_exchange = make_exchange
         self.stamps = StampCache("" if settings.server_header == "off" else settings.server_header)
         self.access_log = (
             None if settings.access_log in (None, "off") else AccessLog(settings.access_log, in_loop=not settings.threads)
@@ -136,7 +140,7 @@ class ServiceContext:
         if self.on_harakiri is not None and self.doomed_at is None:
             self.doomed_at = monotonic()
             self.doomed = self.draining = True
-            self.pool.post(self.on_harakiri)
+            self.executor.post(self.on_harakiri)
 
     def spare(self, now: float) -> bool:
         """Go on as before if no drain has begun SPARED_SECONDS after the application has asked for it: too many other workers

@@ -7,7 +7,7 @@ import os
 from functools import partial
 from io import BytesIO
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from starman import application_forks, log
 from starman.log.tracebacks import formatted, relieve
@@ -15,19 +15,18 @@ from starman.proto.events import RequestHead
 from starman.proto.response import RequestFacts, Stamp, refusal
 from starman.serving.detaching.detached import Detached
 from starman.serving.detaching.rawsocket import RawSocket
+from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.sending.corking import LARGEST
 from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.pace import Pace
 from starman.serving.sending.writer_state import DEAD, THREAD
 from starman.serving.shortage import refusal_for
-from starman.wsgi.body import RequestBody
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
 from starman.wsgi.failure import described
 from starman.wsgi.gone import ClientGone
 
 if TYPE_CHECKING:
-    from starman.serving.body.stream import BodyStream
     from starman.serving.context import ServiceContext
     from starman.serving.sending.writer import Writer
 
@@ -39,27 +38,43 @@ _FACTS: Final = (RequestFacts(0, False), RequestFacts(1, False))
 _HEAD_FACTS: Final = (RequestFacts(0, True), RequestFacts(1, True))
 
 
-class Exchange:
-    """One request on its way: made by the loop, then owned by the thread that runs it. It is the Output of its Call.
+class Body(Protocol):
+    """The body of a request, as an exchange uses it: complete (`RequestBody`), or still arriving (`BodyStream`).
 
-    queued_at: when the request was complete, monotonic.
+    length: in bytes; None when the client has not declared it. trailers: (name, value); None when there are none.
     """
 
-    __slots__ = ("_base", "_body", "_context", "_pace", "_writer", "head", "queued_at")
+    @property
+    def length(self) -> int | None: ...
 
-    def __init__(
-        self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | BodyStream | None
-    ) -> None:
-        """`base` is the environ of the connection; `body` is complete or comes as it is read, None when there is none."""
+    @property
+    def trailers(self) -> list[tuple[str, str]] | None: ...
+
+    def reader(self) -> BinaryIO:
+        """The `wsgi.input` of the request. Raises OSError when a spool file cannot be read."""
+
+    def close(self) -> bool:
+        """The application has returned. Returns whether the client failed to send the whole body."""
+
+    def discard(self) -> None:
+        """The request will not run."""
+
+
+class Exchange(QueuedRequest):
+    """One request and its response: made by the loop, then owned by the thread that runs it. It is the Output of its Call."""
+
+    __slots__ = ("_base", "_body", "_context", "_pace", "_writer")
+
+    def __init__(self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: Body | None) -> None:
+        """`base`: the environ of the connection. `body`: None when the request has none."""
+        super().__init__(head)
         self._context = context
         self._writer = writer
         self._base = base
-        self.head = head
         self._body = body
         self._pace: Pace | None = None  # of the blocks of a response that has several
-        self.queued_at = monotonic()
 
-    def run(self) -> Exchange | None:
+    def run(self) -> QueuedRequest | None:
         """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""
         head, writer, context = self.head, self._writer, self._context
         now = monotonic()
@@ -94,7 +109,7 @@ class Exchange:
     def _new_call(self, facts: RequestFacts, stamp: Stamp) -> Call:
         return Call(facts, self, stamp)
 
-    def _finish(self, call: Call, environ: Environ) -> Exchange | None:
+    def _finish(self, call: Call, environ: Environ) -> QueuedRequest | None:
         """The application has returned. Returns what `run` returns."""
         writer, body, access_log = self._writer, self._body, self._context.access_log
         if call.broken:
@@ -106,7 +121,7 @@ class Exchange:
         # Last of all: a defect before this is answered by a reset of the connection, one behind it would lose the next exchange.
         return writer.release(self, call.persistent)
 
-    def _refuse(self, status: int, reason: str) -> Exchange | None:
+    def _refuse(self, status: int, reason: str) -> QueuedRequest | None:
         """Answer in the application's place, which is not called, and let the connection end."""
         context = self._context
         with contextlib.suppress(ClientGone):
@@ -192,22 +207,22 @@ class Exchange:
 
     def _hold(self, head: bytes, data: bytes, *, last: bool) -> bool:
         """Whether this is held back: somebody looks after it, meanwhile."""
-        writer, pool = self._writer, self._context.pool
+        writer, executor = self._writer, self._context.executor
         if last:
-            held = len(head) + len(data) <= LARGEST and pool.holds_back(writer) and writer.hold(self, head + data) > 0
+            held = len(head) + len(data) <= LARGEST and executor.holds_back(writer) and writer.hold(self, head + data) > 0
             if held:
-                pool.gathered(writer)
+                executor.gathered(writer)
             return held
         now = monotonic()
         if head or self._pace is None:
             self._pace = Pace(now)
             return False
         # A look at whose turn it is, so that the loop is not asked in vain.
-        if not self._pace.is_rapid(now) or writer.turn is not THREAD or writer.thread_socket.fd < 0 or not pool.looks_after():
+        if not self._pace.is_rapid(now) or writer.turn is not THREAD or writer.thread_socket.fd < 0 or not executor.looks_after():
             return False
         pieces = writer.hold(self, data)
         if pieces == 1:
-            pool.gathered(writer)
+            executor.gathered(writer)
         return pieces > 0
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
@@ -244,11 +259,11 @@ class Exchange:
 
     def _hold_up(self, rest: memoryview) -> bool:
         """Leave the loop a rest, and go on when it is written. False: too many threads wait. Raises ClientGone, OSError."""
-        pool = self._context.pool
-        if not pool.may_wait():
+        executor = self._context.executor
+        if not executor.begin_wait():
             return False
         try:
             self._writer.hand_over(self, rest, last=False)
         finally:
-            pool.has_waited()
+            executor.end_wait()
         return True

@@ -20,7 +20,9 @@ from starman.serving.application_child import abandon_clients, descriptors_of
 from starman.serving.clients import Client
 from starman.serving.context import ServiceContext
 from starman.serving.detaching.rawsocket import taken_over
-from starman.serving.executors.inline import Inline
+from starman.serving.exchange import Exchange
+from starman.serving.executors.executor import Executor
+from starman.serving.executors.inline import Inline, InlineExchange
 from starman.serving.executors.pool import Pool
 from starman.serving.health.requests_in_flight import count, forget_lost, in_flight
 from starman.serving.health.spinning_loop import SpinWatch
@@ -100,7 +102,7 @@ class Service:
         what is in flight.
         """
         self._drain_begun = anyio.Event()
-        pool, context = self._prepare()
+        executor, context = self._prepare()
         acceptor = Acceptor(
             context,
             threads=self._settings.threads,
@@ -110,7 +112,7 @@ class Service:
         )
         self._running = asyncio.get_running_loop(), context, acceptor
         try:
-            _start(pool)
+            _start(executor)
             async with anyio.create_task_group() as tasks:
                 self._jobs.begin(tasks)
                 acceptor.start(self._listeners)
@@ -135,18 +137,22 @@ class Service:
                 # The loop closes sockets in its next rounds, and a relay's second one behind its first.
                 for _ in range(_CLOSING_ROUNDS):
                     await anyio.sleep(0)
-            pool.stop()
+            executor.stop()
             context.refusals.close()
             context.shortages.close()
             await _close_log(context.access_log)
             self._running = None
 
-    def _prepare(self) -> tuple[Pool, ServiceContext]:
+    def _prepare(self) -> tuple[Executor, ServiceContext]:
         loop, threads, monitor = asyncio.get_running_loop(), self._settings.threads, self._monitor
         line = (lambda _: None) if monitor is None else monitor.line
-        pool = Pool(threads, loop, takes_turns=self._owns_loop, line=line) if threads else Inline(loop, line=line)
+        executor: Executor
+        if threads:
+            executor, make_exchange = Pool(threads, loop, takes_turns=self._owns_loop, line=line), Exchange
+        else:
+            executor, make_exchange = Inline(loop, line=line), InlineExchange
         on_harakiri = None if monitor is None else monitor.harakiri
-        return pool, ServiceContext(self._application, self._settings, pool, self._jobs.start, on_harakiri)
+        return executor, ServiceContext(self._application, self._settings, executor, make_exchange, self._jobs.start, on_harakiri)
 
     @property
     def requests(self) -> int:
@@ -206,13 +212,13 @@ class Service:
                 await anyio.sleep(_DRAIN_TICK)
                 if self._monitor is not None:
                     self._monitor.in_flight(count(context))
-                if not (context.connections or acceptor.busy or context.pool.busy):
+                if not (context.connections or acceptor.busy or context.executor.busy):
                     break
                 since = time.monotonic() - _DRAIN_LINGER
                 if since >= begun_at:
                     for connection in list(context.connections):
                         connection.close_if_idle(since)
-        if context.connections or context.pool.busy:
+        if context.connections or context.executor.busy:
             self._say_what_is_cut(context)
 
     def _say_what_is_cut(self, context: ServiceContext) -> None:
@@ -221,7 +227,7 @@ class Service:
         if context.connections:
             log.warning(f"{why}: {counted(len(context.connections), 'connection', 'are')} reset{in_flight(context)}")
         else:
-            threads = counted(max(1, context.pool.awake), "thread", "are")
+            threads = counted(max(1, context.executor.awake), "thread", "are")
             log.warning(f"{why}: {threads} left in a request whose client has gone")
 
     async def _tick(self, context: ServiceContext, acceptor: Acceptor) -> None:
@@ -241,10 +247,10 @@ class Service:
     def _look(self, context: ServiceContext, acceptor: Acceptor, spin_watch: SpinWatch, stuck_watch: StuckWatch) -> list[Client]:
         """Do what each tick does. Returns the connections whose timeouts are due."""
         if self._monitor is not None:
-            spins = spin_watch.look(time.monotonic(), time.thread_time(), context.pool.finished + acceptor.accepted)
-            if spins is not None and (self._settings.threads or not context.pool.busy):
+            spins = spin_watch.look(time.monotonic(), time.thread_time(), context.executor.finished + acceptor.accepted)
+            if spins is not None and (self._settings.threads or not context.executor.busy):
                 spin_watch.report(spins, self._monitor.give_up)
-            self._monitor.tick(context.pool.finished, len(context.connections), context.pool.awake)
+            self._monitor.tick(context.executor.finished, len(context.connections), context.executor.awake)
         acceptor.tick()
         log.retry()
         standard_streams.restore()
@@ -269,10 +275,10 @@ class Service:
                 await anyio.sleep(_TICK)
 
 
-def _start(pool: Pool) -> None:
+def _start(executor: Executor) -> None:
     try:
         keep_reserve()
-        pool.start()
+        executor.start()
     except (RuntimeError, MemoryError) as error:
         reason = str(error) or "out of memory"
         raise StartError(

@@ -113,11 +113,11 @@ class Acceptor:
         """Begin to accept. The listeners' sockets stay the caller's: duplicates are used."""
         if self._siblings is not None and exclusive.available:
             try:
-                self._watch = ExclusiveWatch(self._accept_in_turn, self._context.pool.post, partial(self._give_up, _NO_WAIT))
+                self._watch = ExclusiveWatch(self._accept_in_turn, self._context.executor.post, partial(self._give_up, _NO_WAIT))
             except (OSError, RuntimeError, MemoryError) as error:
                 log.warning(f"connections are spread over the workers less evenly: {error}")
             else:
-                self._context.pool.on_backlog = partial(self._review_in, _CROWDED)
+                self._context.executor.on_backlog = partial(self._review_in, _CROWDED)
         for listener in listeners:
             sock = ListeningSocket(fileno=listener.socket.dup().detach())
             sock.setblocking(False)
@@ -249,7 +249,7 @@ class Acceptor:
         """Have the loop make a connection of a socket. By hand: a task for that takes 27,000 instructions on 3.11, a twelfth
         of all that a connection of one request does."""
         self._pending += 1
-        self._context.pool.welcome()
+        self._context.executor.welcome()
         self._go_on(self._loop.connect_accepted_socket(factory, sock), sock)
 
     def _go_on(self, making: Coroutine[Any, Any, object], sock: socket.socket, _made: object = None) -> None:
@@ -296,7 +296,7 @@ class Acceptor:
 
     @property
     def _crowded(self) -> bool:
-        return self._context.pool.longest_wait(time.monotonic()) >= _CROWDED
+        return self._context.executor.longest_wait(time.monotonic()) >= _CROWDED
 
     def _queue_up(self, descriptors: Iterable[int], *, accepted: bool = False) -> None:
         """Wait for the next turn, or let siblings go first for a while: when this worker is crowded, or has just `accepted` and

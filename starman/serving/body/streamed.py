@@ -24,6 +24,7 @@ from starman.wsgi.gone import ClientGone, gone
 
 if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
+    from starman.serving.executors.queued_request import QueuedRequest
     from starman.serving.sending.writer import Writer
     from starman.wsgi.environ import Environ
 
@@ -87,7 +88,7 @@ class StreamedUpload:
     def _demand(self) -> None:
         """The application waits, or the buffer is low again. Thread."""
         with contextlib.suppress(RuntimeError):  # the loop is gone; then so is the connection
-            self._context.pool.post(self._source.on_demand, self)
+            self._context.executor.post(self._source.on_demand, self)
 
 
 class _Response(Enum):
@@ -111,7 +112,7 @@ class StreamedExchange(Exchange):
         # Nothing can follow a body that may not be read to its end.
         head.upgrade = False
 
-    def run(self) -> Exchange | None:
+    def run(self) -> QueuedRequest | None:
         """As of any exchange; not if the body has failed already."""
         if self._stream.failed:
             self.drop()

@@ -16,8 +16,10 @@ from starman.serving.shortage import refusal_for
 from starman.wsgi.body import RequestBody
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starman.serving.context import ServiceContext
-    from starman.serving.exchange import Exchange
+    from starman.serving.executors.queued_request import QueuedRequest
     from starman.serving.progress import Progress
 
 # So many bytes have to be missing for the rest of a body to be read past the parser: to change the way costs something, too.
@@ -36,7 +38,7 @@ class Source(Protocol):
     def resume(self) -> None:
         """Read on."""
 
-    def offer(self, head: RequestHead, body: RequestBody | None, kind: type[Exchange]) -> None:
+    def offer(self, head: RequestHead, body: RequestBody | None, make_exchange: Callable[..., QueuedRequest]) -> None:
         """The request is complete."""
 
     def refuse(self, error: ProtocolError) -> None:
@@ -102,7 +104,7 @@ class Upload:
         """The body is complete."""
         if end.trailers:
             self.body.trailers = decoded(end.trailers)
-        self._source.offer(self.head, self.body, self._context.exchange)
+        self._source.offer(self.head, self.body, self._context.make_exchange)
 
     def interim(self) -> bytes:
         """100 Continue, unless some of the body came without it (RFC 9110 §10.1.1), or it has been said."""

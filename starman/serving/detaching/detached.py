@@ -46,7 +46,7 @@ class Detached:
             connection.close()
             if relay is not None:
                 relay.socket.close()
-                context.pool.post(relay.cut)
+                context.executor.post(relay.cut)
             raise
         self.facts = self.socket if relay is None else connection
         self._kept = ours
@@ -65,7 +65,7 @@ class Detached:
         with contextlib.suppress(OSError):
             self._kept.shutdown(socket.SHUT_WR)
         try:
-            self._context.pool.post(self._linger)
+            self._context.executor.post(self._linger)
         except RuntimeError:  # the loop is gone
             self._close()
 

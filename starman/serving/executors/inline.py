@@ -20,8 +20,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from starman import application_forks
-from starman.serving.exchange import Exchange
-from starman.serving.executors.pool import Pool
+from starman.serving.exchange import Body, Exchange
+from starman.serving.executors.executor import Executor
 from starman.serving.monitor import Line, nowhere
 from starman.serving.sending.corking import LONGEST
 from starman.serving.sending.spool import kept_block
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from starman.proto.events import RequestHead
     from starman.proto.response import RequestFacts, Stamp
     from starman.serving.context import ServiceContext
+    from starman.serving.executors.queued_request import QueuedRequest
     from starman.serving.sending.writer import Writer
-    from starman.wsgi.body import RequestBody
     from starman.wsgi.environ import Environ
 
 # After so long (seconds) the loop looks at its sockets, though requests of other connections wait still.
@@ -62,9 +62,7 @@ class InlineExchange(Exchange):
 
     _environ: Environ
 
-    def __init__(
-        self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: RequestBody | None
-    ) -> None:
+    def __init__(self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: Body | None) -> None:
         super().__init__(context, writer, base, head, body)
         self._call: PiecemealCall | None = None
         # Empty, as that of a new thread.
@@ -74,12 +72,12 @@ class InlineExchange(Exchange):
         # No other protocol: the application would speak it with the loop's time, and wait for a loop that waits for it.
         head.upgrade = False
 
-    def run(self) -> Exchange | None:
+    def run(self) -> QueuedRequest | None:
         """Call the application, or go on with its response. Returns what is to be run next of this connection: this exchange
         again, if it has had its time; None also if its client has to read first."""
         return self._own_context.run(self._run)
 
-    def _run(self) -> Exchange | None:
+    def _run(self) -> QueuedRequest | None:
         self._until = time.monotonic() + _LONGEST_PIECE
         call = self._call
         if call is not None:
@@ -102,7 +100,7 @@ class InlineExchange(Exchange):
         if self._writer.turn is DEAD:
             raise ClientGone
 
-    def _finish(self, call: Call, environ: Environ) -> Exchange | None:
+    def _finish(self, call: Call, environ: Environ) -> QueuedRequest | None:
         if isinstance(call, PiecemealCall) and call.paused:
             application_forks.end_child()
             self._call, self._environ = call, environ
@@ -112,7 +110,7 @@ class InlineExchange(Exchange):
             return self
         # They lead to each other: without a circle all is free at once.
         self._call, self._environ = None, {}
-        self._context.pool.finished += 1
+        self._context.executor.finished += 1
         return super()._finish(call, environ)
 
     def _hold_up(self, rest: memoryview) -> bool:
@@ -131,26 +129,21 @@ class InlineExchange(Exchange):
     def _on_room(self) -> None:
         """All is written, or the client has gone."""
         self.queued_at = time.monotonic()
-        self._context.pool.put(self)
+        self._context.executor.put(self)
 
 
-class Inline(Pool):
-    """The pool without threads: the loop works its queue down itself. All is the loop's, but `post`."""
+class Inline(Executor):
+    """Runs requests in the loop, without threads. Loop only, except `post`."""
 
     __slots__ = ("_ident", "_interval", "_line", "_wary_until")
 
     def __init__(self, loop: AbstractEventLoop, *, line: Callable[[int], Line | None] = lambda _: None) -> None:
         """In the thread of the loop. `line(0)`: where it notes what it runs."""
-        super().__init__(0, loop, takes_turns=True)
+        super().__init__(loop)
         self._line = line(0) or nowhere()
         self._ident = get_ident()
         self._interval = _SWITCH_INTERVAL
         self._wary_until = 0.0
-
-    @property
-    def exchange(self) -> type[Exchange]:
-        """Requests that can be left and taken up again."""
-        return InlineExchange
 
     def start(self) -> None:
         """Let other threads come in between pieces of responses: the interval is the process's."""
@@ -162,6 +155,29 @@ class Inline(Pool):
         while self._queue:
             self._run_some(len(self._queue))
         sys.setswitchinterval(self._interval)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits: the loop itself can only ask between two requests."""
+        return bool(self._queue)
+
+    @property
+    def awake(self) -> int:
+        """0: there are no threads."""
+        return 0
+
+    def put(self, request: QueuedRequest) -> None:
+        """Queue a request, or one whose response goes on."""
+        self._queue.append(request)
+        if not self._turn_due:
+            self._schedule_turn(polls=0)
+
+    def begin_wait(self) -> bool:
+        """False: the loop must not wait."""
+        return False
+
+    def end_wait(self) -> None:
+        """Not called, because `begin_wait` gives no permission."""
 
     def holds_back(self, writer: Writer) -> bool:
         """Whether small responses are to be held back: others are next, and quick as far as anybody knows."""
@@ -184,14 +200,14 @@ class Inline(Pool):
 
     def _take_turn(self) -> None:
         """The events of a poll are parsed: run a request of each connection that has one, or as many as there is time for."""
-        if self._put_off():
+        if self._waits_for_arrivals():
             return
         try:
             self._run_some(len(self._queue), time.monotonic() + _LONGEST_TURN)
         finally:  # an application's signal handler may raise in there
             self._turn_due = False
             if self._queue:
-                self._expect_turn(polls=0)
+                self._schedule_turn(polls=0)
         if self._queue and self.on_backlog is not None:
             self.on_backlog()
 

@@ -18,45 +18,38 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starman import log
 from starman.log.tracebacks import formatted
-from starman.serving.exchange import Exchange
+from starman.serving.executors.executor import MOST_POLLS, Executor
 from starman.serving.executors.idle_thread import IdleThread
-from starman.serving.executors.schedule import ARRIVAL_POLLS, MOST_POLLS, SLICE, Mode, Schedule, Verdict
+from starman.serving.executors.schedule import SLICE, Mode, Schedule, Verdict
 from starman.serving.monitor import Line, nowhere
-from starman.serving.sending.corking import LONGEST, Corking
+from starman.serving.sending.corking import LONGEST
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
+    from starman.serving.executors.queued_request import QueuedRequest
     from starman.serving.sending.writer import Writer
 
 # How many pipelined requests of one connection a thread takes in a row before others have their turn.
 _MOST_IN_A_ROW: Final = 16
 
 
-class Pool:
+class Pool(Executor):
     """A fixed number of daemon threads, and the loop that feeds them."""
 
     __slots__ = (
-        "_arriving",
         "_asked",
         "_gate",
         "_idle",
-        "_loop",
-        "_may_wait",
         "_parked",
-        "_polls",
+        "_permits",
         "_posted",
-        "_queue",
         "_schedule",
         "_seen",
         "_stopped",
         "_takes_turns",
         "_threads",
-        "_turn_due",
-        "corking",
-        "finished",
-        "on_backlog",
     )
 
     def __init__(
@@ -69,21 +62,15 @@ class Pool:
     ) -> None:
         """`takes_turns` False: the loop is not ours alone, so it never parks. `line`: where the thread of that number, from 0,
         notes what it runs."""
-        self._loop = loop
+        super().__init__(loop)
         self._takes_turns = takes_turns
         self._schedule = Schedule()
-        self._queue: deque[Exchange] = deque()
         self._threads = [IdleThread(line(number) or nowhere()) for number in range(size)]
         self._idle = self._threads[::-1]
         self._stopped = False
-        self.corking = Corking(loop)
         # A permit for each thread that may wait for a slow reader. Taken and put back without a lock: a deque's pop is atomic.
-        self._may_wait = deque([None] * max(1, size - 1))
-        # Of the loop: whether a turn is to be taken when this poll's events are parsed, and what the last polls brought.
-        self._turn_due = False
-        self._polls = 0
-        self._seen = 0
-        self._arriving = 0  # how many polls it is to wait for requests of connections that were accepted
+        self._permits = deque([None] * max(1, size - 1))
+        self._seen = 0  # the length of the queue after the last poll
         # Between the two. Parked: the loop sets it, any thread takes it back and opens the gate. Asked: the loop sets it while it
         # parks, and takes it back. Posted: any thread sets it, the loop takes it back.
         self._gate = threading.Lock()
@@ -91,10 +78,6 @@ class Pool:
         self._parked = False
         self._asked = False
         self._posted = False
-        # How many exchanges were finished. Threads add without a lock: a lost one only looks like no progress.
-        self.finished = 0
-        # Called in the loop when requests are left in the queue although all was done that could be.
-        self.on_backlog: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Start the threads. After the loop's signals are unblocked: threads inherit the mask (hazard 8)."""
@@ -110,11 +93,6 @@ class Pool:
             pass
 
     @property
-    def exchange(self) -> type[Exchange]:
-        """What requests are to be, to be run here."""
-        return Exchange
-
-    @property
     def busy(self) -> bool:
         """Whether an exchange waits or runs; its client may have gone. A look: it may be over at once."""
         return bool(self._queue) or len(self._idle) < len(self._threads)
@@ -124,25 +102,13 @@ class Pool:
         """How many threads are not asleep. A look."""
         return len(self._threads) - len(self._idle)
 
-    def longest_wait(self, now: float) -> float:
-        """How long (seconds) the oldest request in the queue has waited; 0.0 when it is empty. Loop. `now` is monotonic."""
-        try:
-            return now - self._queue[0].queued_at
-        except IndexError:
-            return 0.0
-
-    def put(self, exchange: Exchange) -> None:
+    def put(self, request: QueuedRequest) -> None:
         """Queue an exchange. Loop."""
-        self._queue.append(exchange)
+        self._queue.append(request)
         if not self._takes_turns:
             self._wake()
         elif not self._turn_due:
-            self._expect_turn(polls=0)
-
-    def welcome(self) -> None:
-        """A connection was accepted. Its first request, which is likely to be in the kernel already, is to be among those of the
-        next turn: else it would wait for two of them, and others for one (hazard 9). Loop."""
-        self._arriving = ARRIVAL_POLLS
+            self._schedule_turn(polls=0)
 
     def holds_back(self, writer: Writer) -> bool:
         """Whether a small response is to be held back: others are next, and the loop looks after it. A thread of the pool, which
@@ -161,20 +127,20 @@ class Pool:
         if not (self._parked or self.corking.watched):
             self.corking.flush()
 
-    def may_wait(self) -> bool:
-        """Ask to wait until a client has read. A thread of the pool, which then calls `has_waited`, unless the answer is False.
+    def begin_wait(self) -> bool:
+        """Ask to wait until a client has read. A thread of the pool, which then calls `end_wait`, unless the answer is False.
 
         All but one may wait at the same time, so that slow readers never hold the last; where there is but one, that one may.
         """
         try:
-            self._may_wait.pop()
+            self._permits.pop()
         except IndexError:
             return False
         return True
 
-    def has_waited(self) -> None:
+    def end_wait(self) -> None:
         """The wait is over. The thread that asked for it."""
-        self._may_wait.append(None)
+        self._permits.append(None)
 
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call something: the one door to it (hazard 10), but for looks at the corking. Any thread.
@@ -186,30 +152,20 @@ class Pool:
 
     # The loop's side
 
-    def _expect_turn(self, polls: int) -> None:
-        self._turn_due = True
-        self._polls = polls
-        # What was posted until now is called before that turn.
+    def _schedule_turn(self, polls: int) -> None:
+        # The loop calls everything that was posted until now before the turn.
         self._posted = False
-        self._loop.call_soon(self._take_turn)
-
-    def _put_off(self) -> bool:
-        """Whether the turn comes a poll later, for somebody who is about to be here."""
-        if not self._arriving or self._polls >= MOST_POLLS + ARRIVAL_POLLS:
-            return False
-        self._arriving -= 1
-        self._expect_turn(self._polls + 1)
-        return True
+        super()._schedule_turn(polls)
 
     def _take_turn(self) -> None:
         """The events of a poll are parsed: let the threads run, and park meanwhile, if that is the mode."""
-        if self._put_off():
+        if self._waits_for_arrivals():
             return
         queued = len(self._queue)
         if queued > self._seen and self._polls < MOST_POLLS:
             # Hazard 9: more may be there. The fuller the queue, the fewer turns.
             self._seen = queued
-            self._expect_turn(self._polls + 1)
+            self._schedule_turn(self._polls + 1)
             return
         self._turn_due = False
         self._seen = 0
@@ -248,7 +204,7 @@ class Pool:
             self._asked = False
             # After that: a thread that has still seen the question sleeps, and left the queue to us. One poll, then it is woken.
             if self._queue and not blocked:
-                self._expect_turn(MOST_POLLS)
+                self._schedule_turn(MOST_POLLS)
         return blocked
 
     def _wake(self) -> bool:
@@ -320,7 +276,7 @@ class Pool:
             self._unpark()
         idle_thread.bell.acquire()
 
-    def _run(self, idle_thread: IdleThread, exchange: Exchange) -> None:
+    def _run(self, idle_thread: IdleThread, exchange: QueuedRequest) -> None:
         note, busy = idle_thread.line
         for _ in range(_MOST_IN_A_ROW):
             try:
@@ -342,7 +298,7 @@ class Pool:
         # Nobody is woken for it: this thread is awake.
         self._queue.append(exchange)
 
-    def _settle(self, following: Exchange | None) -> None:
+    def _settle(self, following: QueuedRequest | None) -> None:
         """Write what is held back, unless another request runs at once."""
         goes_on = self._parked and (following is not None or self._queue) and not self._asked
         if not goes_on or time.monotonic() >= self.corking.until:

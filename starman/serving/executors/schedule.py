@@ -22,10 +22,6 @@ LONGEST_REQUEST: Final = 0.01
 # After blocked threads were seen, the loop does not park for so long: twice as long each time, until a park has had progress.
 SHORTEST_POOL: Final = 0.002
 LONGEST_POOL: Final = 0.04
-# How many polls may bring requests before the loop parks all the same.
-MOST_POLLS: Final = 1
-# And how many more when connections were accepted: they are made before the first, and their requests are read by the second.
-ARRIVAL_POLLS: Final = 2
 
 
 class Mode(Enum):

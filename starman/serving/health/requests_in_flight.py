@@ -111,5 +111,5 @@ def waiting(context: ServiceContext) -> int:
 
 def _queue(context: ServiceContext) -> list[Exchange]:
     """A copy: threads take from it."""
-    pool: Any = context.pool
-    return list(pool._queue.copy())
+    executor: Any = context.executor
+    return list(executor._queue.copy())

@@ -35,16 +35,17 @@ class StuckWatch:
 
     def look(self, context: ServiceContext, now: float) -> None:
         """Log the beginning or the end. `now` is monotonic."""
-        pool = context.pool
-        waits = pool.longest_wait(now)
-        if pool.finished != self._finished or not waits:
+        executor = context.executor
+        waits = executor.longest_wait(now)
+        if executor.finished != self._finished or not waits:
             if self._stuck:
                 self._stuck = False
                 log.info(f"requests are being finished again, after {now - self._since:.1f} s")
-            self._finished, self._since = pool.finished, now
+            self._finished, self._since = executor.finished, now
         elif min(waits, now - self._since) >= STUCK_SECONDS and not self._stuck and now - self._told_at >= QUIET_SECONDS:
             self._stuck, self._told_at = True, now
             log.warning(
-                f"all threads of this worker ({pool.awake}) are busy{named(running(context), now)}: none has finished a request "
-                f"for {now - self._since:.1f} s, and {counted(waiting(context), 'request', 'are')} waiting"
+                f"all threads of this worker ({executor.awake}) are busy{named(running(context), now)}: "
+                f"none has finished a request for {now - self._since:.1f} s, "
+                f"and {counted(waiting(context), 'request', 'are')} waiting"
             )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starman.proto.events import RequestHead
-    from starman.serving.exchange import Exchange
+    from starman.serving.executors.queued_request import QueuedRequest
     from starman.serving.sending.writer_state import WriterState
 
 
@@ -63,8 +63,8 @@ class Writer:
         self._lock = threading.Lock()
         self.turn = FREE
         self.thread_socket = ThreadSocket()
-        self._exchange: Exchange | None = None
-        self._pending: list[Exchange] = []  # few, and a deque is 600 bytes
+        self._exchange: QueuedRequest | None = None
+        self._pending: list[QueuedRequest] = []  # few, and a deque is 600 bytes
         self._persistent = True
         self._on_room: OnRoom | None = None  # called under the lock, when there is room again, or when there will be none
         self._wake_loop = False
@@ -75,7 +75,7 @@ class Writer:
 
     # The loop's side. For each request the lock is taken by hand: a `with` makes two bound methods, 0.2 µs on 3.11.
 
-    def offer(self, exchange: Exchange, fd: int, buffered: bool) -> bool:
+    def offer(self, exchange: QueuedRequest, fd: int, buffered: bool) -> bool:
         """Queue an exchange of this connection. Loop. True: its turn is now, give it to the pool.
         `fd`: the transport's descriptor, open during its callbacks; -1 on TLS. `buffered`: the transport has unsent bytes."""
         self._lock.acquire()
@@ -97,7 +97,7 @@ class Writer:
         exchange.drop()
         return False
 
-    def drained(self, taken: int) -> tuple[bool, Exchange | None]:
+    def drained(self, taken: int) -> tuple[bool, QueuedRequest | None]:
         """All that the loop has taken over is written, and the transport's buffer is empty (hazard 4). Loop.
         `taken`: how many parts the loop has taken over. Returns whether these are all, and an exchange for the pool to run."""
         with self._lock:
@@ -148,7 +148,7 @@ class Writer:
 
     # The thread's side
 
-    def send(self, exchange: Exchange, head: bytes, data: bytes) -> memoryview | None:
+    def send(self, exchange: QueuedRequest, head: bytes, data: bytes) -> memoryview | None:
         """Write what the socket takes now. Thread. Returns what it does not take, None when it has all; raises ClientGone."""
         self._lock.acquire()
         try:
@@ -161,7 +161,7 @@ class Writer:
             self._lock.release()
         return self.send(exchange, head, data) if self._notices_room(exchange) else memoryview(head + data)
 
-    def hold(self, exchange: Exchange, data: bytes) -> int:
+    def hold(self, exchange: QueuedRequest, data: bytes) -> int:
         """Hold back, until `flush`, or until more is written. Thread. How many pieces are held then; 0: not this one, send it."""
         self._lock.acquire()
         try:
@@ -170,7 +170,7 @@ class Writer:
         finally:
             self._lock.release()
 
-    def send_file(self, exchange: Exchange, rest: FileRange) -> None:
+    def send_file(self, exchange: QueuedRequest, rest: FileRange) -> None:
         """Let the kernel send of a file what the socket takes now, and move `rest` on. Thread. Raises ClientGone, OSError."""
         with self._lock:
             if not self._may_write(exchange) or self.thread_socket.fd < 0:
@@ -181,7 +181,7 @@ class Writer:
                 self._failed()
                 raise ClientGone from None
 
-    def hand_over(self, exchange: Exchange, rest: Rest, *, last: bool) -> None:
+    def hand_over(self, exchange: QueuedRequest, rest: Rest, *, last: bool) -> None:
         """Let the loop write the rest. Thread. Waits until that is done, unless it is the `last` of the response. The loop bounds
         the wait: it cuts a connection that takes nothing for write_timeout. Raises ClientGone."""
         if last:
@@ -193,11 +193,11 @@ class Writer:
         with self._lock:
             self._check(exchange)
 
-    def stream(self, exchange: Exchange, rest: Rest, on_room: OnRoom) -> None:
+    def stream(self, exchange: QueuedRequest, rest: Rest, on_room: OnRoom) -> None:
         """As `hand_over`, but does not wait: `on_room` is called, once, when that is done or the connection is lost."""
         self._give(exchange, rest, STREAMING, None, on_room)
 
-    def keep(self, exchange: Exchange, rest: memoryview, limits: SpoolLimits, *, last: bool) -> None:
+    def keep(self, exchange: QueuedRequest, rest: memoryview, limits: SpoolLimits, *, last: bool) -> None:
         """Let the loop write the rest, from memory or a file, as `limits` say, and do not wait. Thread. Raises ClientGone, and
         OSError if it cannot be kept: then the response has lost a piece, and is to be abandoned."""
         spool = self._spool or Spool(limits)
@@ -207,7 +207,7 @@ class Writer:
             if self._spool is not spool:
                 spool.close()
 
-    def release(self, exchange: Exchange, persistent: bool) -> Exchange | None:
+    def release(self, exchange: QueuedRequest, persistent: bool) -> QueuedRequest | None:
         """The application has returned. Thread. Returns the exchange to run next on this connection."""
         self._lock.acquire()
         try:
@@ -230,7 +230,7 @@ class Writer:
             spool.close()
         return following
 
-    def abandon(self, exchange: Exchange) -> None:
+    def abandon(self, exchange: QueuedRequest) -> None:
         """The response broke off in its middle: reset the connection, so that the client sees it. Thread."""
         with self._lock:
             if self._exchange is not exchange:
@@ -241,13 +241,13 @@ class Writer:
             elif self.turn is not DEAD:  # the loop writes, perhaps a file to the duplicate: the closing is the loop's, too
                 self._call_loop(self._loop_side.cut)
 
-    def duplicate(self, exchange: Exchange) -> int:
+    def duplicate(self, exchange: QueuedRequest) -> int:
         """Another descriptor of the connection, to look at it. Thread, which closes it soon. Raises ClientGone, OSError."""
         with self._lock:
             self._check(exchange)
             return self.thread_socket.duplicate()
 
-    def detach(self, exchange: Exchange) -> tuple[int, RelayAnswer]:
+    def detach(self, exchange: QueuedRequest) -> tuple[int, RelayAnswer]:
         """Take the connection from the server: its descriptor, and what `let_go` puts in between. Thread. Raises ClientGone."""
         with self._lock:
             self._write_held()
@@ -263,7 +263,7 @@ class Writer:
         with self._lock:
             return self.turn is DEAD or self.thread_socket.is_reset()
 
-    def _notices_room(self, exchange: Exchange) -> bool:
+    def _notices_room(self, exchange: QueuedRequest) -> bool:
         """Whether the loop has caught up with what was kept, so that the thread may write again. Raises ClientGone."""
         with self._lock:
             if not self._may_write(exchange) or self.turn is THREAD:
@@ -275,7 +275,7 @@ class Writer:
         return True
 
     def _give(
-        self, exchange: Exchange, rest: Rest | None, then: WriterState, spool: Spool | None, on_room: OnRoom | None
+        self, exchange: QueuedRequest, rest: Rest | None, then: WriterState, spool: Spool | None, on_room: OnRoom | None
     ) -> None:
         """`rest` None: what was added to the file of `spool`."""
         with self._lock:
@@ -317,17 +317,17 @@ class Writer:
         elif self.turn is RETURNED:
             self._next()
 
-    def _may_write(self, exchange: Exchange) -> bool:
+    def _may_write(self, exchange: QueuedRequest) -> bool:
         """Whether the socket is the thread's now. False: the loop writes, and the thread may add to that. Raises ClientGone."""
         if self._exchange is exchange and self.turn in (THREAD, SPOOLED, SPOOLING):
             return self.turn is not SPOOLING
         raise gone()
 
-    def _check(self, exchange: Exchange) -> None:
+    def _check(self, exchange: QueuedRequest) -> None:
         if self._exchange is not exchange or self.turn is not THREAD:
             raise gone()
 
-    def _next(self) -> Exchange | None:
+    def _next(self) -> QueuedRequest | None:
         if not self._persistent:
             if self.thread_socket.held:
                 self.turn = RETURNED

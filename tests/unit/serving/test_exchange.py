@@ -59,14 +59,14 @@ class FakePool:
     def gathered(self, writer: Writer) -> None:
         self.corking.writers.append(writer)
 
-    def may_wait(self) -> bool:
+    def begin_wait(self) -> bool:
         self.permits -= 1
         if self.permits < 0:
             self.permits = 0
             return False
         return True
 
-    def has_waited(self) -> None:
+    def end_wait(self) -> None:
         self.permits += 1
 
 
@@ -87,7 +87,7 @@ class FakeShared:
         self.access_log = FakeLog()
         self.keepalive = True
         self.draining = False
-        self.pool = FakePool(Corking(loop))
+        self.executor = FakePool(Corking(loop))
         self.spool_limits = SpoolLimits(1 << 20, 1 << 20)
         self.shortages = FakeShortages()
 
@@ -225,7 +225,7 @@ QUICK = [0.0] * 9
 def test_blocks_that_come_at_once_are_gathered(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
     assert gathering.run(stage) == [b"0", b"1", b"2", b"3", b"", b"", b"", b"", b"45678", b"", b""]
-    assert list(gathering.stage.context.pool.corking.writers) == [gathering.stage.writer], "told of once"
+    assert list(gathering.stage.context.executor.corking.writers) == [gathering.stage.writer], "told of once"
 
 
 def test_one_that_had_to_be_waited_for_takes_those_before_along_at_once(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +250,7 @@ def test_the_loop_is_not_asked_in_vain(stage: Make, monkeypatch: pytest.MonkeyPa
     gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
     asked: list[None] = []
     monkeypatch.setattr(FakePool, "looks_after", lambda self: asked.append(None))
-    monkeypatch.setattr(FakePool, "may_wait", lambda self: False)
+    monkeypatch.setattr(FakePool, "begin_wait", lambda self: False)
     monkeypatch.setattr(ThreadSocket, "open", lambda self, fd: None)
     gathering.run(stage)
     assert asked == []
@@ -272,7 +272,7 @@ def test_what_is_gathered_at_the_end_of_a_connection_is_left_to_the_corking(stag
     # Without a length and chunks, nothing is written behind the last block.
     gathering = Gathering(monkeypatch, QUICK)
     assert gathering.run(stage)[-1] == b""
-    gathering.stage.context.pool.corking.flush()
+    gathering.stage.context.executor.corking.flush()
     assert gathering.stage.received() == b"45678"
     assert gathering.stage.writer.turn is WriterState.ENDING
 

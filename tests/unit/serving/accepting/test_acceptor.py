@@ -59,7 +59,7 @@ def crowded_acceptor(
     """Its requests wait long for a thread, and so do its siblings'; unless told otherwise. `own`: how many connections it has."""
     pool = SimpleNamespace(longest_wait=lambda now: wait, welcome=lambda: None)
     context = SimpleNamespace(
-        pool=pool,
+        executor=pool,
         connections=set(range(own)),
         doomed=False,
         draining=False,

@@ -271,13 +271,13 @@ class Model:
                     yield to(at="loop" if state.turn_due else "expect", polls=state.polls if state.turn_due else 0, **put)  # type: ignore[arg-type]
             case "wake before put":
                 yield to(at="put", idle=state.idle[:-1], threads=rung(state)) if state.idle else to(at="put")
-            # _expect_turn
-            case "expect":  # self._turn_due = True; self._posted = False
+            # _schedule_turn
+            case "expect":  # self._posted = False; self._turn_due = True
                 yield to(at="call soon", turn_due=True, posted=False)
             case "call soon":  # self._loop.call_soon(self._take_turn)
                 yield to(at="loop", ready=(*state.ready, "turn"))
             # _take_turn
-            case "turn":  # if self._put_off(); queued = len(self._queue)
+            case "turn":  # if self._waits_for_arrivals(); queued = len(self._queue)
                 if state.polls < MOST_FOR_ARRIVALS:
                     yield to(at="expect", polls=state.polls + 1)
                 queued = len(state.queue)
@@ -340,7 +340,7 @@ class Model:
                     yield to(at="expect" if state.polls else "loop", asked=False)
                 else:
                     yield to(at="look at the queue", asked=False)
-            case "look at the queue":  # if self._queue and not blocked: self._expect_turn(MOST_POLLS)
+            case "look at the queue":  # if self._queue and not blocked: self._schedule_turn(MOST_POLLS)
                 expects = bool(state.queue) and not state.blocked and mistake is not Mistake.FORGETS_THE_QUEUE_AFTER_A_PARK
                 polls = MOST_POLLS if expects else 0
                 if mistake is Mistake.LOOKS_BEFORE_IT_STOPS_ASKING:

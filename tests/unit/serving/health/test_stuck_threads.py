@@ -27,7 +27,7 @@ class Worker:
         )
         connections = SimpleNamespace(awake=lambda: [SimpleNamespace(_writer=writer) for writer in (running, queued)])
         self.pool = SimpleNamespace(finished=0, awake=2, longest_wait=self.longest_wait, _queue=deque([queued._exchange]))
-        self.context = cast("ServiceContext", SimpleNamespace(pool=self.pool, connections=connections, lost=[gone]))
+        self.context = cast("ServiceContext", SimpleNamespace(executor=self.pool, connections=connections, lost=[gone]))
         self.watch = StuckWatch(self.now)
 
     @staticmethod

@@ -496,7 +496,7 @@ def test_a_response_that_is_held_back_as_a_park_ends_does_not_wait_for_its_close
     def late(self: Writer, exchange: Any, data: bytes) -> int:
         held = hold(self, exchange, data)
         if held and data.endswith(b"first"):
-            assert wait_until(lambda: not exchange._context.pool._parked, SECONDS)
+            assert wait_until(lambda: not exchange._context.executor._parked, SECONDS)
             time.sleep(0.05)  # the loop empties the corking
             races.set()
         return held

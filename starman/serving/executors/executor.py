@@ -1,0 +1,131 @@
+"""The interface of what runs requests: threads (`executors.pool`), or the event loop itself (`executors.inline`).
+
+Must not import an implementation or the context of a service.
+
+A base class, not a Protocol: mypyc calls its methods through a vtable.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from starman.serving.sending.corking import Corking
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from starman.serving.executors.queued_request import QueuedRequest
+    from starman.serving.sending.writer import Writer
+
+# How many polls of the loop may bring requests before a turn begins all the same.
+MOST_POLLS: Final = 1
+# How many polls more while a connection is new: the first poll creates it, and the second one reads its request.
+ARRIVAL_POLLS: Final = 2
+
+
+class Executor:
+    """Runs requests in the order in which they were queued, in turns: the requests that one poll of the loop brings run together.
+
+    corking: the responses and blocks that wait a moment to be written together.
+    finished: how many requests have ended. Threads add without a lock: a lost one only looks like no progress.
+    on_backlog: called in the loop when requests are left in the queue at the end of a turn; None: not called.
+    """
+
+    __slots__ = ("_arriving", "_loop", "_polls", "_queue", "_turn_due", "corking", "finished", "on_backlog")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue: deque[QueuedRequest] = deque()
+        # Loop only: whether a turn is due when the events of this poll are parsed, and how many polls it has been put off.
+        self._turn_due = False
+        self._polls = 0
+        self._arriving = 0  # how many polls a turn has still to wait for the requests of new connections
+        self.corking = Corking(loop)
+        self.finished = 0
+        self.on_backlog: Callable[[], None] | None = None
+
+    # Of each implementation
+
+    def start(self) -> None:
+        """Get ready to run requests. Loop."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End when every queued request has run. Does not block. Loop."""
+        raise NotImplementedError
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits or runs; its client may have gone. Any thread; the answer may change at once."""
+        raise NotImplementedError
+
+    @property
+    def awake(self) -> int:
+        """How many threads are not idle. Any thread; the answer may change at once."""
+        raise NotImplementedError
+
+    def put(self, request: QueuedRequest) -> None:
+        """Queue a request. Loop."""
+        raise NotImplementedError
+
+    def post(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Have the loop call `callback` soon. Any thread. Raises RuntimeError when the loop is closed."""
+        raise NotImplementedError
+
+    def begin_wait(self) -> bool:
+        """Ask for permission to wait until a client has read. The thread of a request, which calls `end_wait` after the wait.
+
+        False: too many threads wait already, or the loop runs the request and must not wait.
+        """
+        raise NotImplementedError
+
+    def end_wait(self) -> None:
+        """The wait is over. The thread that called `begin_wait`."""
+        raise NotImplementedError
+
+    def holds_back(self, writer: Writer) -> bool:
+        """Whether to hold a small response of `writer` back. The thread of a request, which then calls `gathered`."""
+        raise NotImplementedError
+
+    def looks_after(self) -> bool:
+        """Whether to hold blocks of a response back. The thread of a request, which then calls `gathered`."""
+        raise NotImplementedError
+
+    def gathered(self, writer: Writer) -> None:
+        """`writer` holds a response, or the first block of one. The thread of the request."""
+        raise NotImplementedError
+
+    def _take_turn(self) -> None:
+        raise NotImplementedError
+
+    # Shared
+
+    def longest_wait(self, now: float) -> float:
+        """How long (seconds) the oldest request in the queue has waited; 0.0 when it is empty. Loop. `now` is monotonic."""
+        try:
+            return now - self._queue[0].queued_at
+        except IndexError:
+            return 0.0
+
+    def welcome(self) -> None:
+        """A connection was accepted: wait for its first request before the next turn. Loop.
+
+        The request is likely to be in the kernel already. Without this wait it would run a turn later (hazard 9).
+        """
+        self._arriving = ARRIVAL_POLLS
+
+    def _schedule_turn(self, polls: int) -> None:
+        """Take a turn after the events of this poll; `polls`: how many polls the turn has been put off."""
+        self._turn_due = True
+        self._polls = polls
+        self._loop.call_soon(self._take_turn)
+
+    def _waits_for_arrivals(self) -> bool:
+        """Whether the turn is put off by a poll, because a new connection is about to bring a request."""
+        if not self._arriving or self._polls >= MOST_POLLS + ARRIVAL_POLLS:
+            return False
+        self._arriving -= 1
+        self._schedule_turn(self._polls + 1)
+        return True

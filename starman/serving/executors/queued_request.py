@@ -1,0 +1,37 @@
+"""The base class of an `Exchange`: what the sending side and the executors need of a request that waits or runs.
+
+Must not import anything of serving/. A base class, not a Protocol: mypyc calls its methods through a vtable.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starman.proto.events import RequestHead
+
+
+class QueuedRequest:
+    """A request that waits for an executor or runs in one.
+
+    queued_at: when the request was complete, monotonic.
+    """
+
+    __slots__ = ("head", "queued_at")
+
+    def __init__(self, head: RequestHead) -> None:
+        self.head = head
+        self.queued_at = monotonic()
+
+    def run(self) -> QueuedRequest | None:
+        """Call the application and send its response. Returns the connection's next request, if one waits. Thread."""
+        raise NotImplementedError
+
+    def abandon(self, error: BaseException) -> None:
+        """`run` failed by a defect of the server or for lack of memory: reset the connection. Never raises. Thread."""
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """The request will not run, because the client is gone: free its body. Does not block. Either side."""
+        raise NotImplementedError
