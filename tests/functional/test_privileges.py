@@ -341,7 +341,7 @@ def test_a_body_is_refused_while_the_system_starts_no_thread(place: Place, accou
     assert server.stop() == 0
 
 
-SPINNING = (Path(__file__).parent / "descriptors.py").read_text()
+SPINNING = (Path(__file__).parent / "support" / "descriptors.py").read_text()
 CHANGED = "os.setgid({gid})\nos.setuid({uid})\n"
 CHANGED_LATER = "@hooks.after_fork\ndef change() -> None:\n    os.setgid({gid})\n    os.setuid({uid})\n"
 

@@ -305,7 +305,7 @@ def test_a_stalled_handshake_is_cut_in_time_and_disturbs_nobody(server: Server, 
         with contextlib.suppress(ConnectionResetError):
             assert sock.recv(1) == b""
         sock.close()
-    assert 1 < time.monotonic() - began < 10  # 1.5 s, on a machine that does nothing else
+    assert 1 < time.monotonic() - began < 30  # 1.5 s, on a machine that does nothing else
     if said:
         server.wait_for(r"TLS handshake with 127\.0\.0\.1 failed: it was not done in time")
 

@@ -92,6 +92,11 @@ class Connection(Client):
     """A connection that knows the worker at its other end, from the first head of an answer on."""
 
     worker: int | None = None
+    # The time (seconds) from the end of the previous request to the moment at which the kernel had the first bytes of the last
+    # one. The server has seen the connection idle for less than this: when it sent its answer is not known here.
+    idle_for = 0.0
+    is_new_request = True
+    _asked_at: float | None = None
 
     def __init__(self, address: Address | Secure) -> None:
         self.opened = time.monotonic()
@@ -108,6 +113,15 @@ class Connection(Client):
             assert self.worker in (None, int(worker)), "a connection has changed its worker"
             self.worker = int(worker)
         return head
+
+    def send(self, data: bytes) -> None:
+        try:
+            super().send(data)
+        finally:
+            if self.is_new_request and self._asked_at is not None:
+                self.idle_for = time.monotonic() - self._asked_at
+            self.is_new_request = False
+            self._asked_at = time.monotonic()
 
     def is_over(self, seconds: float) -> bool:
         """Whether the server ends the connection within `seconds`. What it sends without a question is an error."""
@@ -232,7 +246,7 @@ class _Visit:
                     continue
                 self._ask(self._connection)
             except Exception as error:
-                self._judge(error, idle, opened)
+                self._judge(error, opened)
         self._hang_up()
 
     def _ask(self, connection: Connection) -> None:
@@ -251,6 +265,7 @@ class _Visit:
             head = encode_request("POST", target, [*fields, ("Transfer-Encoding", "chunked")])
             self._send_in_pieces(connection, head + encode_chunks(body[at : at + 50_000] for at in range(0, len(body), 50_000)))
         response = connection.read()
+        connection.is_new_request = True
         assert (response.status, response.body) == (200, body), f"another answer: {response.status} {response.body[:100]!r}"
         assert not response.persistent or keeps
         self._crowd.answered(self._number, self._name, len(body))
@@ -268,14 +283,15 @@ class _Visit:
         """A client that thinks; nothing is waited for."""
         time.sleep(self._chance.random() * most)
 
-    def _judge(self, error: Exception, idle: float, opened: float) -> None:
+    def _judge(self, error: Exception, opened: float) -> None:
         """A request has failed, or its connection: note it, and begin with a new one."""
         connection = self._connection
         worker = None if connection is None else connection.worker
         ended = isinstance(
             error, (NoResponseError, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
         )
-        crossed = worker is not None and idle > LINGER and ended
+        # The time that has passed, not the one that was to pass: a busy machine may stop this thread just before it sends.
+        crossed = connection is not None and worker is not None and connection.idle_for > LINGER and ended
         opened = opened if connection is None else connection.opened
         self._crowd.failed(Failure(self._name, worker, opened, time.monotonic(), repr(error), crossed))
         self._hang_up()
