@@ -12,9 +12,8 @@ from typing import BinaryIO
 
 from starman import standard_streams
 from starman.background import close_elsewhere
-from starman.wsgi.body_memory import FREE_BYTES, BodyMemory
+from starman.wsgi.body_memory import FREE_BYTES, BodyMemory, uncleared
 from starman.wsgi.spool_space import UNLIMITED, SpoolLease, SpoolSpace
-from starman.wsgi.uncleared import uncleared
 
 # What is gathered in memory before it is worth a trip to the disk (bytes).
 SPOOL_BATCH_BYTES = 262_144
@@ -120,7 +119,7 @@ class RequestBody:
             most = each
         wanted = min(most, needed + _STEP_BYTES if expected is None else expected)
         more = max(wanted - FREE_BYTES - self._taken, 0)
-        if not more or self._memory.take(more):
+        if not more or self._memory.reserve(more):
             self._taken += more
             self._granted = max(self._granted, wanted)
         return needed <= self._granted
@@ -178,7 +177,7 @@ class RequestBody:
         self._forget()
         taken, self._taken = self._taken, 0
         if taken:
-            self._memory.give_back(taken)
+            self._memory.release(taken)
         file, self._file = self._file, None
         lease, self._lease = self._lease, None
         return file, lease

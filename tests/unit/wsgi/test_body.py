@@ -123,9 +123,9 @@ def test_bodies_share_the_memory_of_their_worker(plans: list[tuple[int, bool, in
             body.write(content[body.length : body.length + piece])
         if body.wants_spooling:
             body.spool()
-        assert memory.left >= 0
+        assert memory.available >= 0
         in_memory = sum(other._buffer.tell() for other in bodies)
-        assert in_memory <= total - memory.left + 2 * FREE_BYTES * len(bodies)
+        assert in_memory <= total - memory.available + 2 * FREE_BYTES * len(bodies)
         if body.length == len(content):
             arriving.discard(number)
         elif data.draw(st.integers(0, 9), label="given up") == 0:
@@ -142,7 +142,7 @@ def test_bodies_share_the_memory_of_their_worker(plans: list[tuple[int, bool, in
         file.close()
         body.close()
         body.discard()
-    assert memory.left == total
+    assert memory.available == total
 
 
 def test_a_body_whose_length_is_known_is_not_copied() -> None:
@@ -187,7 +187,7 @@ def test_without_memory_a_body_goes_to_the_disk_in_small_batches() -> None:
             body.spool()
             batches += 1
     assert batches == 500_000 // FREE_BYTES
-    assert memory.left == 1000
+    assert memory.available == 1000
     assert body.reader().read() == b"".join(bytes([n % 256]) * FREE_BYTES for n in range(31))[:500_000]
 
 

@@ -55,7 +55,7 @@ def echo(environ: dict[str, Any], start_response: Start) -> list[bytes]:
 def left(running: Running, memory: BodyMemory) -> int:
     """How much is left, as the loop sees it."""
     found: list[int] = []
-    running.call(lambda: found.append(memory.left))
+    running.call(lambda: found.append(memory.available))
     assert wait_until(lambda: bool(found))
     return found[0]
 
