@@ -69,15 +69,14 @@ class RequestBody:
             return
         self._ask(gathered + self.missing)
         self._size = min(max(self._granted, gathered + FREE_BYTES), gathered + self.missing)
-        # Nobody else has these bytes, so what is written, and a view, is to them and not to a copy. What has not come is read by
-        # nobody: `spool` takes what is in front of the position, and `reader` is for a whole body, which is as long as they are.
+        # The buffer alone holds the bytes: with a variable for them, the first write would copy all of them. Bytes that have not
+        # come are never read: `spool` takes what is in front of the position, and `reader` is for a whole body.
         try:
-            room = uncleared(self._size)
+            buffer = io.BytesIO(uncleared(self._size))
         except MemoryError:
             # The settings grant more than the machine has: the body goes to a spool file, part by part.
             self._size = max(SPOOL_BATCH_BYTES, gathered + FREE_BYTES)
-            room = uncleared(self._size)
-        buffer = io.BytesIO(room)
+            buffer = io.BytesIO(uncleared(self._size))
         buffer.write(self._buffer.getbuffer()[:gathered])
         self._buffer = buffer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,21 @@ def gathered(data: bytes, memory_bytes: int, piece: int = 1000) -> RequestBody:
         if body.wants_spooling:
             body.spool()
     return body
+
+
+def test_a_body_is_not_copied_when_its_buffer_gets_its_size() -> None:
+    """The first bytes of the body have come with the head."""
+    body = RequestBody(BodyMemory(1 << 20, PLENTY), 1_000_000)
+    _made.append(body)
+    body.write(b"x" * 1000)
+    tracemalloc.start()
+    try:
+        body.make_room()
+        body.room()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 1_100_000
 
 
 @pytest.mark.parametrize("memory_bytes", [1 << 20, 0])

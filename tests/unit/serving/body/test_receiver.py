@@ -66,7 +66,7 @@ BOUNDS = (FREE_BYTES, 65_536, SPOOL_BATCH_BYTES, MEBIBYTE, MEBIBYTE + SPOOL_BATC
 @pytest.mark.parametrize("body_memory", ["64M", "300K", 0])
 def test_bodies_of_lengths_around_every_bound(body_memory: object, options: dict[str, Any], memories: list[BodyMemory]) -> None:
     with Running(echo, body_memory=body_memory, **options) as running, running.client() as client:
-        total = memories[0].left
+        total = memories[0].available
         for size in (bound + more for bound in BOUNDS for more in (-1, 0, 1)):
             assert client.request("POST", "/", body=LARGE[:size]).body == LARGE[:size]
         blocks = [LARGE[:100_000], LARGE[:1], LARGE[:MEBIBYTE], LARGE[:5]]
@@ -79,7 +79,7 @@ def test_pipelined_bodies_in_pieces_of_any_size(options: dict[str, Any], memorie
     sizes = [200_000, 10, 1_500_000, 0, 700_000, 66_000]
     wire = b"".join(encode_request("POST", "/", body=LARGE[:size]) + encode_request("HEAD", "/") for size in sizes)
     with Running(echo, **options) as running, running.client() as client:
-        total = memories[0].left
+        total = memories[0].available
 
         def send() -> None:
             at, piece = 0, 1
@@ -108,7 +108,7 @@ def test_what_ends_a_body_on_its_way_gives_its_memory_back(
 ) -> None:
     settings = {"header_timeout": 0.3} if end == "too slow" else {"graceful_timeout": 0.2} if end == "drain" else {}
     with Running(echo, body_memory=body_memory, **settings, **options) as running:
-        total = memories[0].left
+        total = memories[0].available
         client = running.client()
         begin(client)
         assert wait_until(lambda: left(running, memories[0]) < total)
@@ -128,7 +128,7 @@ def test_what_ends_a_body_on_its_way_gives_its_memory_back(
             running.call(running.service.cut)
             running.join()
         if running.ended:
-            assert wait_until(lambda: memories[0].left == total)
+            assert wait_until(lambda: memories[0].available == total)
         else:
             assert wait_until(lambda: left(running, memories[0]) == total)
 
@@ -148,10 +148,10 @@ def test_what_ends_a_request_gives_its_memory_back(options: dict[str, Any], memo
         return [b"%d" % left_then(memories[0])]
 
     def left_then(memory: BodyMemory) -> int:
-        return memory._left + sum(memory._returned)
+        return memory._available + sum(memory._released)
 
     with Running(application, max_body="2M", **options) as running:
-        total = memories[0].left
+        total = memories[0].available
         for path, status in (("/", 200), ("/raises", 500), ("/closes", 200), ("/keeps", 200)):
             response = running.client().request("POST", path, body=LARGE[:500_000])
             assert response.status == status
@@ -180,7 +180,7 @@ def test_a_client_that_is_gone_before_its_turn(memories: list[BodyMemory]) -> No
         return [b""]
 
     with Running(application, threads=1) as running:
-        total = memories[0].left
+        total = memories[0].available
         first, second = running.client(), running.client()
         first.send(encode_request("GET", "/"))
         assert entered.wait(SECONDS)
