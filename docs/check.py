@@ -45,11 +45,15 @@ COMMAND = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:starman-uv|python -m starman)
 # A line of prose is shorter than this (columns). Tables and fenced blocks may be wider.
 WIDTH = 120
 # Pages that are still to be wrapped.
-WIDE = {"CHANGES.md", "README.md"} | {
+WIDE = {"CHANGES.md"} | {
     f"docs/{name}.md"
     for name in (
-        *("bench", "deployment", "embedding", "getting-started", "hooks", "limits", "performance", "security"),
-        *("settings", "signals", "workers", "wsgi"),
+        *("bench", "deployment", "embedding", "hooks", "limits", "performance", "security"),
+        *(
+            "settings",
+            "signals",
+            "workers",
+        ),
     )
 }
 
