@@ -50,7 +50,7 @@ def check(settings: Settings) -> int:
         child = os.fork()
         parent_death.untie_next()
     except OSError as error:
-        return report(StartError(f"no process can be made to load the application: {error.strerror}"))
+        return report(StartError(f"cannot create a process to load the application: {error.strerror}"))
     except StarmanError as error:
         return report(error)
     if child == 0:

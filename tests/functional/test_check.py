@@ -99,7 +99,7 @@ def test_without_another_process_nothing_can_be_loaded(site: Path) -> None:
     )
     done = run([sys.executable, "-c", code], site)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "starman: no process can be made to load the application: Resource temporarily unavailable\n"
+    assert done.stderr == "starman: cannot create a process to load the application: Resource temporarily unavailable\n"
 
 
 def test_an_import_that_hangs_ends_with_its_stacks_at_the_boot_deadline(site: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_loop_that_spins_is_found_and_its_worker_replaced(threads: str) -> Non
         with server.client() as client:
             pid = client.get("/spin").body.decode()
         server.wait_for(
-            rf"\[{pid}\] \[ERROR\] this worker cannot go on, and finishes its requests: its loop has used \d+ % of a CPU "
+            rf"\[{pid}\] \[ERROR\] this worker cannot continue, and finishes its requests: its loop has used \d+ % of a CPU "
             r"for \d+ s, and it has done almost nothing\n",
             timeout=60,
         )

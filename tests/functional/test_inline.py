@@ -314,7 +314,7 @@ def test_a_lost_loop_and_the_wish_to_end_behind_a_stream(server_env: dict[str, s
         with open_slow(server) as client:
             begin(client, "/harakiri")
             assert rest_of(client) == pattern(65_536) * 100
-        server.wait_for(rf"worker 1 \({first}\) is replaced: its application wishes so \(starman\.harakiri\)")
+        server.wait_for(rf"worker 1 \({first}\) is replaced: its application has asked for it \(starman\.harakiri\)")
         assert wait_until(lambda: first not in (pids := server.worker_pids()) and len(pids) == 1)
         (second,) = server.worker_pids()
         with open_slow(server) as streamed, server.client() as client:

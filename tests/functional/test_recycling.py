@@ -142,7 +142,7 @@ def load(server: Server, *targets: str) -> Iterator[Load]:
         (["--max-requests", "100", "--max-requests-jitter", "50"], ["/"], r"it has served \d+ requests \(max_requests\)"),
         (["--max-worker-lifetime", "1"], ["/"], r"it is near the age of 1 s \(max_worker_lifetime\)"),
         (["--max-worker-memory", "1M"], ["/"], r"it holds \d+\.\d MiB \(max_worker_memory\)"),
-        ([], ["/"] * 40 + ["/harakiri"], r"its application wishes so \(starman\.harakiri\)"),
+        ([], ["/"] * 40 + ["/harakiri"], r"its application has asked for it \(starman\.harakiri\)"),
     ],
     ids=["requests", "lifetime", "memory", "harakiri"],
 )

@@ -71,14 +71,14 @@ def daemonize() -> Daemon:
     """Go on in a child that has no terminal, whose standard streams are /dev/null. The calling process never returns: it waits
     until the server is ready, or has failed, prints why, and ends with that status.
 
-    Raises StartError when no process can be made. Main thread only.
+    Raises StartError when no process can be created. Main thread only.
     """
     ours, theirs = os.pipe()
     flush()
     try:
         child = os.fork()
     except OSError as error:
-        raise StartError(f"daemonize: no process can be made: {error.strerror}") from None
+        raise StartError(f"daemonize: cannot create a process: {error.strerror}") from None
     if child:
         os.close(theirs)
         _wait(ours, child)
@@ -90,7 +90,7 @@ def daemonize() -> Daemon:
         if os.fork():
             os._exit(0)
     except OSError as error:
-        daemon.failed(StartError(f"daemonize: no process can be made: {error.strerror}"))
+        daemon.failed(StartError(f"daemonize: cannot create a process: {error.strerror}"))
         os._exit(1)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):

@@ -61,7 +61,7 @@ class Trial:
         except OSError as error:
             channel.close()
             self.cancel()
-            self._outcome = Failed(f"no process can be made: {error.strerror}")
+            self._outcome = Failed(f"cannot create a process: {error.strerror}")
             return
         if pid == 0:
             self._run_child(channel, play)

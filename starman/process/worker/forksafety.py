@@ -1,7 +1,8 @@
-"""Fork safety: what a mold that has loaded the application holds, and that no fork hands on whole: threads, sockets, databases.
+"""Finds what a preloaded application holds and a fork breaks: threads, sockets, and connections to SQLite databases.
 
-Names them for the error log; repairs nothing, which the application's hooks do (docs/hooks.md). Sockets and files are found by
-/proc, which Linux alone has; elsewhere only Python's threads are. Main thread of a mold.
+The findings go to the error log. Nothing is repaired here: the application does so in its hooks (docs/hooks.md).
+Native threads, sockets and files are found by /proc, so on Linux only; Python's threads are found everywhere. Main
+thread of a mold.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTORS = "/proc/self/fd"
 _SQLITE_MAGIC = b"SQLite format 3\0"
-# Whom a connection leads to: by the port of its peer, and by a part of its peer's path.
+# The product at the other end of a connection, by the peer's port, and by a part of the peer's path.
 _PORTS = {
     5432: "PostgreSQL", 6432: "PgBouncer", 3306: "MySQL", 33060: "MySQL", 1433: "SQL Server", 1521: "Oracle",
     6379: "Redis", 27017: "MongoDB", 11211: "memcached", 5672: "AMQP", 9092: "Kafka", 9042: "Cassandra",
@@ -27,18 +28,19 @@ _PATHS = {".s.PGSQL.": "PostgreSQL", "mysql": "MySQL", "mariadb": "MySQL", "redi
 
 
 def open_sockets() -> frozenset[str]:
-    """The sockets that this process has open now, by the kernel's names for them. None are found where there is no /proc."""
+    """The kernel's names ("socket:[4711]") of all sockets that this process has open. Empty where there is no
+    /proc."""
     return frozenset(target for _, target in _descriptors() if target.startswith("socket:"))
 
 
 def socket_names(fds: list[int]) -> frozenset[str]:
-    """The kernel's names for these descriptors of sockets."""
+    """The kernel's names of the sockets with these descriptors. Empty where there is no /proc."""
     return frozenset(target for fd, target in _descriptors() if fd in fds)
 
 
 def fork_hazards(known: Set[str]) -> list[str]:
-    """A line for each thread, socket and database that workers would inherit, and what to do about it. `known` sockets, as
-    `sockets` gives them, are ours."""
+    """A log line, with advice, for each thread, socket and database that workers would inherit. `known`: the server's
+    own sockets, as `open_sockets` names them; they are left out."""
     return [*_threads(), *_sockets_and_databases(known)]
 
 
@@ -65,18 +67,18 @@ def _sockets_and_databases(known: Set[str]) -> Iterator[str]:
 
 
 def _descriptors() -> Iterator[tuple[int, str]]:
-    """The descriptors above the standard streams, and what each is."""
+    """The open descriptors above 2, with the target of each link in /proc."""
     for name in _listed(_DESCRIPTORS):
         if int(name) > 2:
             try:
                 yield int(name), os.readlink(f"{_DESCRIPTORS}/{name}")
-            except OSError:  # the one that this listing had
+            except OSError:  # the descriptor that `listdir` used
                 continue
 
 
 def _describe(fd: int) -> str:
-    """A socket in words: its kind, its address, and whom it leads to. "" for one that a thread has closed meanwhile, or that is
-    something else by now."""
+    """A socket in words: its kind, and its address or its peer's. "" if a thread has closed the descriptor meanwhile,
+    or it is not a socket any more."""
     import socket
 
     try:
@@ -95,7 +97,7 @@ def _describe(fd: int) -> str:
     except OSError:
         return ""
     finally:
-        # It is the application's.
+        # The descriptor belongs to the application.
         sock.detach()
 
 
@@ -124,7 +126,8 @@ def _shown(address: object) -> str:
 
 
 def _is_sqlite(fd: int) -> bool:
-    """Read by the descriptor itself: to open and close the file once more would take SQLite's locks on it away (fcntl(2))."""
+    """Whether the file is an SQLite database. Reads through the descriptor itself: opening and closing the file again
+    would release SQLite's locks on it (fcntl(2))."""
     try:
         return os.pread(fd, len(_SQLITE_MAGIC), 0) == _SQLITE_MAGIC
     except OSError:

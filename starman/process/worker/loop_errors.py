@@ -1,7 +1,7 @@
-"""Sends reports of a worker's event loop, such as an exception in a callback, to the error log.
+"""Writes errors of a worker's event loop, such as an exception in a callback, to the error log.
 
-By default asyncio logs them with the logging package, which prints to standard error and may wait for its reader. A worker's loop
-must not wait. If the application has configured logging, its handlers get the reports as usual.
+By default, asyncio logs them with the logging package, which writes to standard error and blocks while its reader is
+slow. A worker's loop must not block. If the application has configured logging, its handlers get the errors as usual.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from starman.log.tracebacks import formatted
 
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An exception handler, for `loop.set_exception_handler`. Loop only."""
+    """Log one error. For `loop.set_exception_handler`. Loop only."""
     if logging.getLogger("asyncio").hasHandlers():
         loop.default_exception_handler(context)
         return

@@ -1,7 +1,7 @@
-"""The mold: a process that has imported what every worker needs, and forks workers (or another mold) on command.
+"""The mold: a process that has imported all that a worker needs, and forks workers (or another mold) for the master.
 
-It has no loop and no thread when it forks, for both make a fork unsafe. Never imports asyncio by itself; the spec's imports
-do.
+It has no event loop and no other thread when it forks, because either makes a fork unsafe. This module must not import
+asyncio; the imports of `spec.import_service` do.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
     from starman.process.spec import MakeService, WorkerSpec
     from starman.wsgi.call import Application
 
-# How often (seconds) lines that the error log did not take at once are tried again.
+# How often (milliseconds) to try again to write lines that the error log did not take at once.
 _RETRY_MILLISECONDS = 200
 
 
 def run_mold(channel: Channel, spec: WorkerSpec, *, preload: bool) -> NoReturn:
-    """Be a mold, from a fresh fork with its signals blocked until the master closes its end of `channel`.
+    """Run a mold until the master closes its end of `channel`. Call it in a fresh fork with all signals blocked.
 
-    With `preload` the application is loaded before the first fork. Never returns. Main thread only.
+    `preload`: load the application before the first fork. Never returns. Main thread only.
     """
     status = 1
     prefix = "the mold failed: "
     try:
-        # Said before anything can go wrong or take long.
+        # First of all, before anything can fail or take long.
         channel.announce()
         take_signals(stop_ends=False)
         show_stacks(channel.stacks)
         spec.title("mold")
         mold = _Mold(channel, spec, preload=preload)
         channel.send(Loaded())
-        prefix = ""  # the master says from now on that it has failed
+        prefix = ""  # from now on, the master's own line says that the mold has failed
         mold.run_orders()
         status = 0
     except StarmanError as error:
@@ -60,7 +60,8 @@ def run_mold(channel: Channel, spec: WorkerSpec, *, preload: bool) -> NoReturn:
     except BaseException as error:  # SystemExit too: an application's module may call sys.exit
         channel.send(Failed(f"{prefix}{named(error)}", formatted(error)))
     finally:
-        # Hazard 16: a mold is a copy of the process that it came from; what that would do at its end is not its business.
+        # Hazard 16: a mold is a copy of the process that forked it, and must not run what that process runs at its
+        # end.
         if preload:
             end_unserved(status)
         flush()
@@ -69,10 +70,13 @@ def run_mold(channel: Channel, spec: WorkerSpec, *, preload: bool) -> NoReturn:
 
 
 def become_mold(channel: Channel, spec: WorkerSpec, abandon: Callable[[], None]) -> NoReturn:
-    """Be the pristine mold, in a fresh fork of the master, which `abandon`s what it has inherited of it."""
+    """Run the pristine mold in a fresh fork of the master. `abandon` closes what the fork has inherited of the master.
+
+    A pristine mold has not loaded the application. Never returns.
+    """
     try:
         abandon()
-        # What the calling program registered is to happen once, at its own end, not at each worker's.
+        # Functions that the calling program registered run once, at its own end, and not at the end of each worker.
         import atexit
 
         atexit._clear()
@@ -85,10 +89,10 @@ def become_mold(channel: Channel, spec: WorkerSpec, abandon: Callable[[], None])
 
 
 class _Mold:
-    """A mold's life: it loads, settles, then forks on command.
+    """Loads what workers share, prepares the memory for forks, then forks on orders from the master.
 
-    application: None when the workers load it. known: the sockets that do not belong to the application. master: the master's
-    process id.
+    application: None if the workers load it. known: the sockets that do not belong to the application. master: the
+    master's process id.
     """
 
     __slots__ = ("_application", "_channel", "_checked", "_known", "_master", "_spec")
@@ -101,7 +105,7 @@ class _Mold:
         self._master = os.getppid()
         make_service = spec.import_service()
         self._known = open_sockets() if preload else _own_sockets(channel, spec)
-        # They stay this process's as long as it lives.
+        # Registered as long as the process lives.
         ServerResources(spec.listeners, channel)
         if preload:
             self._application = spec.load_application()
@@ -113,7 +117,7 @@ class _Mold:
         settle()
 
     def run_orders(self) -> None:
-        """Fork what the master asks for, until it closes its end."""
+        """Carry out the master's orders until it closes its end of the channel."""
         assembly = Assembly()
         while (received := self._next_order()) is not None:
             message, fds = received
@@ -129,12 +133,13 @@ class _Mold:
                 adopt_error_log(fds)
                 self._channel.send(Reopened())
             else:
-                log.error(f"a mold cannot do anything with {message!r}")
+                log.error(f"the mold (the process that forks workers) ignores an unexpected message: {message!r}")
                 for fd in fds:
                     os.close(fd)
 
     def _next_order(self) -> tuple[Message, list[int]] | None:
-        """Wait for the next order, or the end of file (None); meanwhile write what the error log has not taken yet."""
+        """Wait for the next order; None at the end of file. Meanwhile, write lines that the error log has not taken
+        yet."""
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLIN)
         while log.pending() and not poll.poll(_RETRY_MILLISECONDS):
@@ -142,8 +147,8 @@ class _Mold:
         return self._channel.receive()
 
     def _fork_child(self, order: Spawn, child_channel: Channel, scoreboard_fd: int) -> None:
-        """Fork twice: the process in between ends at once, so that its child becomes one of the master (a child subreaper),
-        which alone is to reap it."""
+        """Fork twice. The intermediate process exits at once, so the kernel makes its child a child of the master (a
+        child subreaper), and only the master reaps it."""
         try:
             if self._application is not None:
                 hooks.run_before_fork()
@@ -155,7 +160,8 @@ class _Mold:
             return
         if between:
             child_channel.close()
-            # Its status says nothing. ECHILD: the application ignores SIGCHLD, or waits for every child of its process.
+            # The status does not matter. ECHILD: the application ignores SIGCHLD, or waits for every child of its
+            # process.
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(between, 0)
             return
@@ -167,16 +173,17 @@ class _Mold:
             os._exit(1)
 
     def _run_intermediate(self, order: Spawn, child_channel: Channel, scoreboard_fd: int) -> NoReturn:
-        """Hazard 16: the process in between only forks and exits. Signals are blocked all the time."""
+        """Hazard 16: the intermediate process only forks and exits. All signals are blocked in it."""
         parent_death.tie(self._master)
         child = application_forks.fork()
         if child:
-            # Sent here, because the application may block the child at the fork, and the master needs its process id to kill it.
+            # Sent from here, because a hook of the application may block the child right after the fork, and the
+            # master needs the process id to kill it.
             if not child_channel.send(Spawned(child)):
-                os.kill(child, signal.SIGKILL)  # it was cut before it existed
+                os.kill(child, signal.SIGKILL)  # the master has closed the channel already
             os._exit(0)
-        # Hazard 7: the new process must not hold the mold's end: the mold ends when it, and nobody else, is at its end of file.
-        show_stacks(child_channel.stacks)  # before the mold's descriptor for them is closed
+        # Hazard 7: close the mold's own channel, or the master would get no end of file when the mold dies.
+        show_stacks(child_channel.stacks)  # before the mold's descriptor for stacks is closed
         self._channel.abandon()
         if self._application is None:
             self._spec.program.workdir.enter()
@@ -189,13 +196,14 @@ class _Mold:
         try:
             place = spec.scoreboard.place(order.place, scoreboard_fd)
         except OSError as error:
-            log.warning(f"worker {order.slot} has no place on the scoreboard, so its loop is not watched: {error.strerror}")
+            log.warning(f"the watchdog cannot check worker {order.slot}, which has no page of the scoreboard: {error.strerror}")
         if scoreboard_fd >= 0:
             os.close(scoreboard_fd)
         run_worker(child_channel, order.slot, place, spec, self._application)
 
     def _warn_of_hazards(self, child_channel: Channel) -> None:
-        """Before the first fork, when the application's hooks have done what they do: warn of what a worker would inherit."""
+        """Before the first fork, after the application's before_fork hooks: log what workers would inherit and should
+        not."""
         if not self._checked:
             self._checked = True
             for line in fork_hazards(self._known | socket_names([child_channel.fileno()])):
@@ -203,27 +211,29 @@ class _Mold:
 
 
 def _own_sockets(channel: Channel, spec: WorkerSpec) -> frozenset[str]:
-    """Of a mold that has not loaded the application itself: all others are the calling program's, and shared with workers."""
+    """The server's sockets, in a mold that has not loaded the application. All other sockets belong to the calling
+    program, and workers would share them."""
     return socket_names([channel.fileno(), *(listener.socket.fileno() for listener in spec.listeners)])
 
 
 def _rehearse(make_service: MakeService, threads: int) -> None:
-    """Raises RuntimeError if threads of it are left: a lock that one holds would be held in each worker for ever."""
+    """Run the rehearsal. Raises RuntimeError if one of its threads is still there: a lock that it holds would stay
+    locked in each worker."""
     import threading
 
     try:
         make_service.rehearse(threads)
     except Exception as error:
-        # The workers are larger without, and serve as well.
-        log.warning(f"the rehearsal failed, so each worker takes about 1 MB more\n{formatted(error)}")
+        # Workers need more memory without the rehearsal, but serve as well.
+        log.warning(f"the rehearsal before the first fork failed, so each worker takes about 1 MB more\n{formatted(error)}")
     if threading.active_count() > 1:
-        raise RuntimeError("threads of the rehearsal have not ended, and a process with threads is not to be forked")
+        raise RuntimeError("threads of the rehearsal have not ended, and a process with threads must not be forked")
 
 
 def _failed(error: BaseException) -> Failed:
-    """What the master is told when a member could not be forked."""
+    """The message to the master when a worker or mold could not be forked."""
     if isinstance(error, StarmanError):
         return Failed(str(error), error.details)
     if isinstance(error, OSError):
-        return Failed(f"no process can be made: {error.strerror}")
+        return Failed(f"cannot create a process: {error.strerror}")
     return Failed(named(error), formatted(error))

@@ -1,4 +1,9 @@
-"""Reports a worker's state to its master: writes to the scoreboard, and says when the worker should be replaced."""
+"""Reports a worker's state to the master: writes the worker's page of the scoreboard, and requests the worker's
+replacement.
+
+Also does the work of a quiet moment: unblocks signals, and gives free memory back to the system. Implements
+`serving.monitor`.
+"""
 
 from __future__ import annotations
 
@@ -24,22 +29,24 @@ if TYPE_CHECKING:
     from starman.process.channel import Channel
     from starman.process.scoreboard import Place
 
-# How often (seconds) the memory is measured at most, and what part of the time may go into that: 200 MB take 5 ms.
+# The memory is measured once in this many seconds, or less often, so that it takes at most this share of the time. The
+# kernel needs 5 ms for 200 MB.
 MEASURE_SECONDS = 1.0
 _MEASURE_SHARE = 0.005
 
-# A worker that has finished no request for so many ticks, and runs none, gives back what memory it has kept for the next ones.
+# A worker without requests for this many ticks gives the memory that it keeps for the next requests back to the
+# system.
 _IDLE_TICKS = 10
 
-# What the master tells a worker by signals. Other signals may be blocked: a thread of the application may wait for them.
+# The signals that the master sends to workers. Others may stay blocked: a thread of the application may wait for them.
 _NEEDED = frozenset({signal.SIGQUIT, signal.SIGTERM, STACKS})
 
 
 class WorkerMonitor:
-    """The `Monitor` of a worker's service. All methods are the loop's.
+    """The `Monitor` of a worker's service. Call all methods in the loop, unless they say otherwise.
 
-    on_harakiri: called when the application asks for the end of the worker. on_give_up: called with the reason when the loop
-    cannot go on. draining: whether the worker drains already.
+    on_harakiri: called when the application requests the end of the worker. on_give_up: called with a reason when the
+    loop cannot continue. draining: whether the worker drains already.
     """
 
     __slots__ = (
@@ -59,7 +66,7 @@ class WorkerMonitor:
     )
 
     def __init__(self, channel: Channel, slot: int, place: Place | None, settings: Settings) -> None:
-        """The worker is that of `slot`; `place` is None when the scoreboard is full."""
+        """`slot`: the worker's number. `place`: its page of the scoreboard; None if it has none."""
         self._channel = channel
         self._slot = slot
         self._place = place
@@ -75,7 +82,7 @@ class WorkerMonitor:
         self.on_give_up: Callable[[str], None] = _nothing
 
     def start(self) -> None:
-        """The worker is ready: from now on it is worn, and watched."""
+        """The worker is ready: begin to count requests and age, and let the master's watchdog check the loop."""
         now = time.monotonic()
         self._recycling = Recycling(self._settings, now, random.SystemRandom().random)
         if self._place is not None:
@@ -83,11 +90,11 @@ class WorkerMonitor:
             self._place.beat(now, 0, 0, 0, self.draining)
 
     def line(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview] | None:
-        """Where a thread notes the requests that it runs."""
+        """Where a thread of that number records the requests that it runs. None: nowhere."""
         return None if self._place is None else self._place.line(thread)
 
     def tick(self, finished: int, connections: int, busy: int) -> None:
-        """Show that the loop is alive, look whether the worker is spent, and whether it has nothing to do."""
+        """Write a heartbeat, check the limits of `Recycling`, and free memory if the worker is idle."""
         now = time.monotonic()
         self._unblock_signals()
         self._free_memory_when_idle(finished, busy)
@@ -99,7 +106,8 @@ class WorkerMonitor:
                 self._recycle_sent = self._channel.send(Recycle(reason))
 
     def _unblock_signals(self) -> None:
-        """Unblock what the application has blocked in the main thread: a worker that does not hear a stop would be killed."""
+        """Unblock the signals that the application has blocked in the main thread: a worker that does not react to a
+        stop signal is killed in the end."""
         blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, _NEEDED) & _NEEDED
         if blocked and not self._signals_logged:
             self._signals_logged = True
@@ -107,7 +115,8 @@ class WorkerMonitor:
             log.warning(f"the application has blocked signals that this worker needs, which are unblocked: {names}")
 
     def in_flight(self, requests: int) -> None:
-        """Show how many requests are in flight, because the worker is to drain or drains. The loop, or a signal handler."""
+        """Write the number of requests in flight to the scoreboard, for a worker that drains. Loop, or a signal
+        handler."""
         if self._place is not None:
             self._place.count(requests)
 
@@ -121,28 +130,30 @@ class WorkerMonitor:
             give_back_free_pages()
 
     def note(self, connections: int, *, crowded: bool) -> None:
-        """Let the siblings know how this worker is."""
+        """Publish the number of connections, and whether the worker is crowded, for the other workers to balance
+        by."""
         if self._place is not None:
             self._place.note(connections, crowded=crowded)
 
     def fewest(self) -> int | None:
-        """How many connections the least busy sibling has."""
+        """The fewest connections that another worker has, of those that accept and are not crowded. None: there is
+        none."""
         return None if self._place is None else self._place.fewest(time.monotonic())
 
     def alone(self) -> bool:
-        """Whether this worker is the only one, as far as the scoreboard tells."""
+        """Whether the scoreboard shows no other worker."""
         return self._place is not None and self._place.alone(time.monotonic())
 
     def give_up(self, reason: str) -> None:
-        """The loop cannot go on: have the worker replaced."""
+        """The loop cannot continue: have the worker replaced."""
         self.on_give_up(reason)
 
     def harakiri(self) -> None:
-        """The application wishes that this process ends."""
+        """The application requests the end of this worker."""
         self.on_harakiri()
 
     async def measure_memory(self) -> None:
-        """Measure the worker's memory now and then, in a thread, if that is bounded; until it is cancelled."""
+        """With max_worker_memory, measure the memory again and again, in a thread, until cancelled."""
         logged = False
         while self._settings.max_worker_memory:
             began = time.monotonic()
@@ -150,9 +161,9 @@ class WorkerMonitor:
                 self._memory_bytes = await anyio.to_thread.run_sync(used_bytes, abandon_on_cancel=True)
                 logged = False
             except OSError as error:
-                log.error(f"the memory of this worker cannot be measured, and is not bounded (max_worker_memory): {error}")
+                log.error(f"the memory of this worker cannot be measured, so max_worker_memory has no effect: {error}")
                 return
-            except (RuntimeError, MemoryError) as error:  # no thread can be started for it
+            except (RuntimeError, MemoryError) as error:  # cannot start a thread
                 if not logged:
                     log.error(f"the memory of this worker cannot be measured for now (max_worker_memory): {error}")
                 logged = True

@@ -1,7 +1,8 @@
-"""Native threads of this process, named by the library whose code they run. Linux only: all of it comes from /proc. Main thread.
+"""Finds native threads of this process, and names the library that started each. Linux only: it reads /proc. Main
+thread.
 
-Most libraries leave their threads the name of the process, so the name says nothing. The stack of a waiting thread does: above
-the frames of the C library are those of the library that has started the thread.
+Most libraries leave their threads the name of the process, so the thread's name does not help. The stack of a waiting
+thread does: above the frames of the C library, it has frames of the library that started the thread.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# By a part of a library's file name: its usual name, and the variable that keeps it from starting threads.
+# By a part of a library's file name: the product, and the environment variable that keeps it from starting threads.
 _KNOWN = {
     "openblas": ("OpenBLAS", "OPENBLAS_NUM_THREADS=1"),
     "mkl_": ("Intel MKL", "MKL_NUM_THREADS=1"),
@@ -28,11 +29,11 @@ _KNOWN = {
     "libtorch": ("PyTorch", ""),
     "uvloop": ("libuv", ""),
 }
-# What every thread runs, whichever library has started it.
+# Libraries that are on the stack of every thread, whichever library started it.
 _COMMON = ("ld-linux", "ld-musl", "libc.", "libc-", "libpthread", "libstdc++", "libgcc_s", "libpython", "[")
-# How much of a stack is searched, in bytes: a thread that waits is a few frames deep.
+# How many bytes of a stack are searched: a thread that waits is a few frames deep.
 _SEARCHED_BYTES = 16_384
-# How long all threads together are given to wait for something, in seconds: those of OpenBLAS look for work in a loop at first.
+# How long (seconds), for all threads together, to wait until they block: OpenBLAS's threads spin for a while at first.
 _PATIENCE = 0.5
 _PAUSE = 0.01
 
@@ -40,9 +41,9 @@ _PAUSE = 0.01
 class NativeThread:
     """A thread that Python has not started.
 
-    library: the file name of the library whose code it runs, and what that is called, if it is well known: "libgomp.so.1
-    (OpenMP)"; where that cannot be told, the thread's own name. remedy: a setting of the environment that keeps the library from
-    starting threads ("OMP_NUM_THREADS=1"), or "".
+    library: the file name of the library that started it, with the product if it is known: "libgomp.so.1 (OpenMP)". If
+    the library cannot be found, the thread's own name.
+    remedy: an environment variable that keeps the library from starting threads ("OMP_NUM_THREADS=1"), or "".
     """
 
     __slots__ = ("library", "remedy")
@@ -53,7 +54,7 @@ class NativeThread:
 
 
 def native_threads() -> list[NativeThread]:
-    """The threads of this process that Python does not know, in the order of their start. Takes half a second at most."""
+    """The threads of this process that Python has not started, oldest first. Takes half a second at most."""
     threading = sys.modules.get("threading")
     known = {os.getpid()}
     if threading is not None:
@@ -71,7 +72,7 @@ def _tasks() -> list[int]:
 
 
 def _describe(task: int, libraries: list[tuple[int, int, str]], until: float) -> NativeThread:
-    """A thread, which may have to wait for something first, until that instant (monotonic)."""
+    """Describe one thread. Waits until the thread blocks, at most until the instant `until` (monotonic)."""
     while _read(f"/proc/self/task/{task}/syscall").startswith(b"running") and time.monotonic() < until:
         time.sleep(_PAUSE)
     name = next(_names_on_stack(task, libraries), None)
@@ -84,7 +85,8 @@ def _describe(task: int, libraries: list[tuple[int, int, str]], until: float) ->
 
 
 def _libraries() -> list[tuple[int, int, str]]:
-    """Where code is mapped in this process: start, end, and the file's name; not what every thread runs, nor the interpreter."""
+    """The code that is mapped in this process, as (start, end, file name), without `_COMMON` libraries and the
+    interpreter."""
     found = []
     interpreter = os.path.basename(os.path.realpath(sys.executable))
     for line in _read("/proc/self/maps").decode("utf-8", "surrogateescape").splitlines():
@@ -99,8 +101,9 @@ def _libraries() -> list[tuple[int, int, str]]:
 
 
 def _names_on_stack(task: int, libraries: list[tuple[int, int, str]]) -> Iterator[str]:
-    """The names of the libraries that the stack of a waiting thread leads back to, the innermost first."""
-    # proc(5): number, six arguments, stack pointer, program counter; "running" for a thread that does not wait.
+    """The libraries with return addresses on the stack of a waiting thread, the innermost frame first."""
+    # proc(5): the system call's number, six arguments, stack pointer, program counter; "running" for a thread that
+    # does not wait.
     fields = _read(f"/proc/self/task/{task}/syscall").split()
     if len(fields) != 9:
         return
@@ -111,7 +114,8 @@ def _names_on_stack(task: int, libraries: list[tuple[int, int, str]]) -> Iterato
 
 
 def _stack(pointer: int) -> bytes:
-    """The memory at a stack pointer, in whole words of 8 bytes: less near the end of the stack, none where it cannot be read."""
+    """The memory at a stack pointer, in whole words of 8 bytes. Shorter near the end of the stack, empty if not
+    readable."""
     try:
         memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -119,7 +123,7 @@ def _stack(pointer: int) -> bytes:
     found = b""
     try:
         while len(found) < _SEARCHED_BYTES:
-            # One page at a time: the next may not be there.
+            # One page at a time: the next one may not be mapped.
             part = os.pread(memory, 4096 - (pointer + len(found)) % 4096, pointer + len(found))
             if not part:
                 break

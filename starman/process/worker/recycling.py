@@ -1,6 +1,6 @@
-"""Recycling: how much a worker may be used before another takes its place, by requests, by age and by memory. Runs in workers.
+"""Decides when a worker is replaced by a new one: after a number of requests, at an age, or above an amount of memory.
 
-Decides and measures; who is told, and what follows, is not its business.
+Runs in workers. Only measures and decides: `monitor` sends the decision to the master.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
     from starman.config.settings import Settings
 
-# The part of its greatest age at which a worker may already go, so that those that were started together do not go together.
+# A worker may be replaced this part of max_worker_lifetime earlier, so that workers started together are not replaced
+# together.
 LIFETIME_SPREAD = 0.1
 
 _OWN = re.compile(rb"^(?:Private_\w+|SwapPss): +(\d+) kB$", re.MULTILINE)
 
 
 class Recycling:
-    """The bounds of one worker."""
+    """The limits of one worker."""
 
     __slots__ = ("_memory_bytes", "_requests", "_settings", "_until")
 
     def __init__(self, settings: Settings, now: float, chance: Callable[[], float]) -> None:
-        """Begins to count at the instant `now`. `chance` gives numbers from 0 to 1, which decide how much earlier or later than
-        its siblings this worker goes."""
+        """`now`: when the worker's age starts (monotonic). `chance` returns random numbers from 0 to 1, which spread
+        the limits, so that workers are not all replaced at once."""
         self._settings = settings
         self._requests = settings.max_requests and settings.max_requests + round(settings.max_requests_jitter * chance())
         lifetime = settings.max_worker_lifetime
@@ -36,7 +37,9 @@ class Recycling:
         self._memory_bytes = settings.max_worker_memory
 
     def reason(self, finished: int, now: float, memory_bytes: int = 0) -> str | None:
-        """Why another worker should take this one's place, to complete "it is replaced: ..."; None as long as it need not."""
+        """Why the worker should be replaced, as the end of "worker 1 is replaced: ..."; None if no limit is reached.
+
+        finished: requests that the worker has served. now: monotonic."""
         if 0 < self._requests <= finished:
             return f"it has served {finished} requests (max_requests)"
         if now >= self._until:
@@ -47,11 +50,11 @@ class Recycling:
 
 
 def used_bytes() -> int:
-    """The memory that this process alone costs the machine: its private pages, and in proportion to those that share it what is
-    swapped out. A page that others share counts nothing: its part of that (Pss) would be large whenever the others are few, as
-    at the start. Blocks while the kernel counts. Any thread.
+    """The memory that this process alone uses: its private pages, and its share of the swapped ones (SwapPss).
 
-    Where the kernel does not say (macOS, some sandboxes of Linux): the most that has been resident at once, shared pages whole.
+    Shared pages do not count: their share (Pss) would be large while few processes share them, as at the start. Blocks
+    while the kernel counts. Any thread. Where the kernel does not tell (macOS, some sandboxes on Linux), the result is
+    the peak resident size, with shared pages in full.
     """
     try:
         with open("/proc/self/smaps_rollup", "rb") as file:

@@ -1,4 +1,8 @@
-"""The descriptors and signal handlers of a process of the server that a child forked by its application must give up."""
+"""Releases the server's descriptors and signal handlers in a child that the application forks.
+
+Such a child inherits the listeners, the connections, the channel to the master and the signal handlers. It must not
+serve, and it must not react to the server's signals. See `application_forks`.
+"""
 
 from __future__ import annotations
 
@@ -19,28 +23,29 @@ if TYPE_CHECKING:
     from starman.process.host.listeners import Listener
 
     class Abandonable(Protocol):
-        """A service, as a child sees it."""
+        """The service, as far as such a child uses it."""
 
         def abandon(self) -> tuple[list[int], list[int]]:
             """See `Service.abandon`."""
 
 
-# Where the system lists the descriptors of the process that looks: Linux, and others.
+# Where the system lists a process's own descriptors: on Linux, and elsewhere.
 _LISTINGS = ("/proc/self/fd", "/dev/fd")
 _ANY_HOST = ("0.0.0.0", "::")
 
 
 class ServerResources:
-    """Registered with `appfork`: in a child of the application, all of it is given up.
+    """What a process of the server owns. `application_forks` calls `abandon` in each child that the application forks.
 
-    service: the service that uses these descriptors; None before there is one. With `signals`, the signal handlers that
-    `forking` installs, and those that were noted, are given up too.
+    service: the service that uses the descriptors; None before it exists.
     """
 
     __slots__ = ("_channel", "_handlers", "_names", "_signals", "service")
 
     def __init__(self, listeners: Sequence[Listener], channel: Channel | None = None, *, signals: bool = True) -> None:
-        """`channel` leads to the master. The listeners' addresses are read now: listeners may be closed by the time of a fork."""
+        """`channel` leads to the master. `signals`: also reset the signal handlers that `forking` installs, and those
+        given to `note_handler`. The listeners' addresses are read now, because listeners may be closed by the time of
+        a fork."""
         self._names = [listener.socket.getsockname() for listener in listeners]
         self._channel = channel
         self._signals = signals
@@ -49,16 +54,17 @@ class ServerResources:
         application_forks.watch(self.abandon)
 
     def note_handler(self, signum: int) -> None:
-        """The present handler of that signal is ours. Main thread."""
+        """Have a child reset the present handler of this signal. Main thread."""
         self._handlers.append((signum, signal.getsignal(signum)))
 
     def release(self) -> None:
-        """Stop watching: nothing is given up in later children."""
+        """Unregister: later children keep everything."""
         application_forks.unwatch(self.abandon)
 
     def abandon(self) -> None:
-        """Call in a child that the application has forked: restore the system's default for each signal whose handler is ours,
-        and point each descriptor of ours at /dev/null. Every step is taken, even if another one fails."""
+        """Restore the default action of each signal that has one of our handlers, and point each of our descriptors at
+        /dev/null. A step that fails does not prevent the others. Call it in a child that the application has
+        forked."""
         signal.set_wakeup_fd(-1)
         if self._signals:
             for signum in signal.valid_signals():
@@ -66,7 +72,7 @@ class ServerResources:
                     if self._is_ours(signum):
                         signal.signal(signum, signal.SIG_DFL)
         if self._channel is not None and self._channel.stacks >= 0:
-            # The master would take the child's stacks for those of this process.
+            # On this descriptor, the master would take the child's stacks for those of its parent, the worker.
             with contextlib.suppress(OSError):
                 os.dup2(2, self._channel.stacks, inheritable=False)
         kept: list[int] = []
@@ -84,15 +90,15 @@ class ServerResources:
 
 
 def server_sockets(names: Sequence[Any], kept: Iterable[int] = ()) -> list[int]:
-    """The descriptors of this process that are listeners bound to these addresses, or connections accepted there, including all
-    duplicates, but not `kept` ones and their duplicates."""
+    """The descriptors of listeners that are bound to these addresses, and of connections that were accepted there.
+    Duplicates are included. The descriptors in `kept` and their duplicates are left out."""
     spared = {_identity(fd) for fd in kept}
     return [fd for fd in _descriptors() if _is_at(fd, names) and _identity(fd) not in spared]
 
 
 def point_nowhere(fds: Iterable[int]) -> None:
-    """Point each of these descriptors at /dev/null. They stay open, because an object may still hold such a number and close it,
-    when it would otherwise be another file's."""
+    """Point each of these descriptors at /dev/null. They stay open: an object may still hold such a number and close
+    it later, when the number could already belong to another file."""
     null = -1
     for fd in fds:
         if fd < 0:
@@ -102,7 +108,7 @@ def point_nowhere(fds: Iterable[int]) -> None:
                 null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, fd, inheritable=False)
         except OSError:
-            # No descriptor is left, or there is no /dev/null here.
+            # No descriptor is free, or there is no /dev/null.
             with contextlib.suppress(OSError):
                 os.close(fd)
     if null >= 0:
@@ -118,13 +124,14 @@ def _descriptors() -> list[int]:
 
 def _is_at(fd: int, names: Sequence[Any]) -> bool:
     try:
-        # The family that is claimed does not matter: that of a UNIX socket has room for the name of any.
+        # AF_UNIX, whatever the socket is: the family only sets the size of the buffer for the name, and any name fits
+        # into that.
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
     except OSError:
         return False
     try:
         name = stream.getsockname()
-    except OSError:  # no socket
+    except OSError:  # not a socket
         return False
     finally:
         stream.detach()
@@ -140,6 +147,6 @@ def _matches(name: Any, listener: Any) -> bool:
 def _identity(fd: int) -> tuple[int, int] | None:
     try:
         found = os.fstat(fd)
-    except OSError:  # it is closed
+    except OSError:  # closed meanwhile
         return None
     return found.st_dev, found.st_ino

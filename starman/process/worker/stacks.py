@@ -1,5 +1,7 @@
-"""Stacks of all threads of a process, as `faulthandler` writes them, made readable: what the application does comes first, and
-threads that wait for work are one line. Pure: text in, text out.
+"""Makes a dump of all threads' stacks by `faulthandler` readable.
+
+The threads that run application code come first, and all threads that wait for work are one line. Pure: text in, text
+out.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ _THREAD = re.compile(r"(?:Current thread|Thread) (0x[0-9a-f]+).*")
 _FRAME = re.compile(r'  File "(?P<path>.*)", line (?:\d+|\?\?\?) in (?P<function>.*)')
 _OWN = os.path.abspath(__file__).removesuffix(os.path.join("process", "worker", "stacks.py"))
 
-# The frames below an application's, and those of threads that have nothing to do: modules of ours and of what we run on.
+# The modules of frames that call the application, and of threads that wait for work.
 _BELOW = re.compile(r"(?:^|/)(?:threading|queue|selectors|runpy)\.py$|/(?:asyncio|anyio|uvloop|concurrent/futures)/|^<frozen ")
-# Frames that only wait on behalf of their callers.
+# Frames that only wait for their callers.
 _WAITING = re.compile(
     r"(?:^|/)(?:threading|queue|selectors)\.py$|starman/process/(?:channel|master/signals|master/stack_pipe)\.py$"
 )
-# Threads that wait for work: the end of the path of such a frame, functions there (None: any), name of one thread, of several.
+# Threads that wait for work: the end of the frame's path, functions in that file (None: any), and the words for one
+# thread and for several.
 _IDLE: tuple[tuple[str, set[str] | None, str, str], ...] = (
     ("/asyncio/runners.py", {"run"}, "the event loop (waiting, or in native code)", "event loops"),
     ("/anyio/_core/_eventloop.py", {"run"}, "the event loop (waiting, or in native code)", "event loops"),
@@ -38,7 +41,7 @@ _IDLE: tuple[tuple[str, set[str] | None, str, str], ...] = (
 
 
 class _Thread:
-    """One thread of a dump. head: its first line. frames: the others, the innermost call first."""
+    """One thread of a dump. head: its first line. frames: its other lines, the innermost call first."""
 
     __slots__ = ("frames", "head")
 
@@ -47,7 +50,8 @@ class _Thread:
         self.frames: list[str] = []
 
     def idle(self) -> tuple[str, str] | None:
-        """The name of one such thread, and of several, if it waits for work; None: it does something, or may do so."""
+        """The words for one such thread, and for several, if the thread waits for work. None: it works, or may
+        work."""
         places = [(found["path"], found["function"]) for found in map(_FRAME.fullmatch, self.frames) if found]
         while len(places) > 1 and _WAITING.search(places[0][0]):
             del places[0]
@@ -58,12 +62,12 @@ class _Thread:
             if path.endswith(end) and (functions is None or function in functions):
                 return one, several
         if all(os.path.basename(path) == "threading.py" for path, _ in places):
-            # Compiled code has no frames.
+            # Compiled modules have no frames.
             return "1 thread without Python frames", "{} threads without Python frames"
         return None
 
     def application_frames(self) -> int:
-        """The number of frames up to the outermost one of the application; 0: there is none."""
+        """How many frames there are up to the outermost one of the application; 0: none is the application's."""
         count = 0
         for number, frame in enumerate(self.frames, 1):
             found = _FRAME.fullmatch(frame)
@@ -72,14 +76,14 @@ class _Thread:
         return count
 
     def lines(self) -> list[str]:
-        """Its first line and its frames, without starman's frames below the application."""
+        """The thread's lines, without the frames of starman that call the application."""
         count = self.application_frames()
         return [self.head, *(self.frames[:count] if count else self.frames)]
 
 
 def arranged(dump: str) -> str:
-    """The stacks in `dump`: lines that belong to no thread, then threads that run application code, then others, then one line
-    about threads that wait for work. If `dump` holds several dumps, the last stack of each thread is shown."""
+    """The stacks in `dump`, arranged: lines outside a thread, threads that run application code, other threads, and
+    one line for the threads that wait for work. If `dump` has several stacks of a thread, the last one is used."""
     others: list[str] = []
     threads: dict[str, _Thread] = {}
     thread: _Thread | None = None

@@ -1,6 +1,6 @@
-"""The worker process: from the fork to its exit. Loads the application unless its mold has, runs the service, obeys signals.
+"""Runs a worker process from its fork to its exit: loads the application, runs the service, stops on signals.
 
-What is served, and how, is the service's; this module never sees a connection.
+The service handles connections and requests; this module must not. Imports the serving side for type checks only.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ if TYPE_CHECKING:
 
 
 def run_worker(channel: Channel, slot: int, place: Place | None, spec: WorkerSpec, application: Application | None) -> NoReturn:
-    """Be the worker of `slot`, from a fresh fork with its signals blocked to its end. `place` is its page of the scoreboard, if
-    there is one left.
+    """Run the worker of `slot` until its exit. Call it in a fresh fork with all signals blocked.
 
-    `application` is what the mold has loaded; None: load it. The master learns over `channel` how far it is, and its end of file
-    tells that the master is gone: the worker then finishes its requests and ends. Never returns. Main thread only.
+    `place`: the worker's page of the scoreboard; None if it has none. `application`: what the mold has loaded; None:
+    load it here. `channel` reports progress to the master. At its end of file, the master is gone, and the worker
+    finishes its requests and exits. Never returns. Main thread only.
     """
     channel.announce()
-    # Hazard 8: handlers first, then unblock, and only then what may start a thread: a thread that started with signals
-    # blocked would hand the mask on to the programs that it starts.
+    # Hazard 8: install the handlers, unblock signals, and only then start threads. A thread that started with signals
+    # blocked would pass the mask on to the programs that it starts.
     take_signals(stop_ends=True)
     thread_io.keep_open()
     status = 1
@@ -66,7 +66,8 @@ def run_worker(channel: Channel, slot: int, place: Place | None, spec: WorkerSpe
             application = spec.load_application()
             hooks.run_after_fork()
             spec.warm_up(application)
-            # As the mold does with what it has loaded: a collection of all generations then takes no 27 ms of Flask's hello.
+            # As a mold does after preloading. Without it, a collection of all generations takes 27 ms (hello on
+            # Flask).
             gc.collect()
             gc.freeze()
         else:
@@ -95,9 +96,10 @@ def run_worker(channel: Channel, slot: int, place: Place | None, spec: WorkerSpe
 
 
 class _Lifetime:
-    """One run of a service under its loop: what signals, the master's end and harakiri mean to it. All methods are the loop's.
+    """One run of the service: reacts to signals, the master's messages and end, and harakiri. All methods run in the
+    loop.
 
-    ready: whether it has accepted connections.
+    ready: whether the worker has accepted connections.
     """
 
     __slots__ = (
@@ -133,13 +135,14 @@ class _Lifetime:
         self.ready = False
 
     async def run(self) -> None:
-        """Run the service until it has drained."""
+        """Run the service until it has drained, or was stopped at once."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(report)
         keep_free_pages()
-        give_back_zeros(loop)  # 250 kB for reading, of which most rounds use the first few
+        give_back_zeros(loop)  # the buffer for reading has 250 kB, of which most reads use the first few
         for signum in (signal.SIGQUIT, signal.SIGTERM):
-            # From here on a stop drains. Before, it ended the process (`take_signals`), so there is no moment without a handler.
+            # From here on, a stop signal drains. Before, it ended the process (`take_signals`): a handler is always
+            # installed.
             loop.add_signal_handler(signum, self._on_stop_signal)
             self._report_requests_at_signal(signum)
             self._resources.note_handler(signum)
@@ -149,27 +152,27 @@ class _Lifetime:
             await self._service.run(self._on_started)
         finally:
             measuring.cancel()
-            # The loop takes its handlers with it when it closes; a stop signal then would kill the process while it runs
-            # what is registered with atexit.
+            # The loop removes its handlers when it closes. A stop signal would then kill the process while it runs
+            # functions registered with atexit.
             signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
             loop.remove_reader(self._channel.fileno())
 
     def seconds_left(self) -> float:
-        """How long (seconds) the exit functions may take after the service has ended: the rest of graceful_timeout."""
+        """How long (seconds) exit functions may take after the service has ended: what is left of graceful_timeout."""
         if self._stopped_at is None or self._stop_now:
             return LEAST_SECONDS
         return max(LEAST_SECONDS, self._stopped_at + self._graceful_timeout - time.monotonic())
 
     def _on_started(self) -> None:
         self.ready = True
-        # It may have a request by now, and hears of the master's end by its channel.
+        # From now on the worker may have requests to finish. It notices the master's end by the channel.
         parent_death.untie()
         hooks.run_worker_ready()
         self._monitor.start()
         self._channel.send(Ready())
 
     def _on_stop_signal(self) -> None:
-        """QUIT or TERM: drain; a second one: cut."""
+        """QUIT or TERM: drain. A second signal stops the service at once."""
         if self._stopped_at is None:
             self._drain()
         elif time.monotonic() - self._stopped_at >= SECOND_STOP:
@@ -177,8 +180,8 @@ class _Lifetime:
             self._service.cut()
 
     def _report_requests_at_signal(self, signum: int) -> None:
-        """Have the requests counted as soon as the signal comes. The loop's own handler has to wait while the loop runs the
-        application (`--threads 0`)."""
+        """Write the number of requests to the scoreboard as soon as the signal comes. The loop's own handler waits
+        while the loop runs the application (`--threads 0`)."""
         loop_handler: Any = signal.getsignal(signum)
 
         def report_then_stop(signum: int, frame: FrameType | None) -> None:
@@ -189,8 +192,9 @@ class _Lifetime:
         signal.siginterrupt(signum, False)
 
     def _report_requests(self) -> None:
-        """Let the master know how many requests are in flight. Loop, or a signal handler."""
-        # An error would be raised in the application. Without a count, the master counts the requests that threads run.
+        """Write the number of requests in flight to the scoreboard, for the master. Loop, or a signal handler."""
+        # From a signal handler, an error would be raised in the application. Without this number, the master uses the
+        # number of requests that threads run.
         with contextlib.suppress(Exception):
             self._monitor.in_flight(self._service.requests)
 
@@ -198,16 +202,17 @@ class _Lifetime:
         self._channel.send(Reopened())
 
     def _on_harakiri(self) -> None:
-        """The master decides when: others may be draining. Without a word of it, the service goes on."""
-        if self._stopped_at is None and not self._channel.send(Doomed("its application wishes so (starman.harakiri)")):
+        """Request the end of this worker. The master decides when, because other workers may be draining; until then,
+        the service goes on. Without a master, drain now."""
+        if self._stopped_at is None and not self._channel.send(Doomed("its application has asked for it (starman.harakiri)")):
             self._drain()
 
     def _on_give_up(self, reason: str) -> None:
-        """The loop cannot go on: have the master replace this worker."""
+        """The loop cannot continue: have the master replace this worker. Without a master, drain now."""
         if not self.ready:
             raise StartError(reason)
         if self._stopped_at is None:
-            log.error(f"this worker cannot go on, and finishes its requests: {reason}")
+            log.error(f"this worker cannot continue, and finishes its requests: {reason}")
             if not self._channel.send(Doomed(reason)):
                 self._drain()
 
@@ -217,14 +222,14 @@ class _Lifetime:
         self._report_requests()
         self._channel.send(Draining())
         self._service.drain()
-        # The service accepts on duplicates, which it closes. As long as anybody holds this one, the kernel would take
-        # connections that nobody serves.
+        # The service accepts on duplicates of the listeners, which it closes. If the whole server stops, the kernel
+        # goes on to accept connections, which no process serves, until all descriptors of a listener are closed.
         for listener in self._listeners:
-            with contextlib.suppress(OSError):  # the application has closed its descriptor
+            with contextlib.suppress(OSError):  # the application has closed the descriptor
                 listener.close()
 
     def _read_channel(self) -> None:
-        """The order to open the logs again, or the end of file when the master is gone."""
+        """Read the channel: an order to open the logs again, or the end of file when the master is gone."""
         try:
             received = self._channel.poll()
         except (BlockingIOError, InterruptedError):
@@ -237,6 +242,6 @@ class _Lifetime:
         else:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             if self._stopped_at is None:
-                show_stacks()  # nobody reads the pipe any more
-                log.warning("the master is gone: this worker finishes what it has, and ends")
+                show_stacks()  # to the error log: the pipe has no reader any more
+                log.warning("the master is gone: this worker finishes its requests and exits")
             self._on_stop_signal()

@@ -263,7 +263,7 @@ def test_what_another_process_says_is_ignored(talking: Talking) -> None:
 
 def test_the_mold_may_say_that_a_worker_cannot_be(talking: Talking) -> None:
     """As long as there is no process of it."""
-    failed = Failed("no process can be made")
+    failed = Failed("cannot create a process")
 
     def in_child() -> str:
         talking.theirs.send(failed)

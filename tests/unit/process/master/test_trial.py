@@ -131,7 +131,7 @@ def test_no_process_and_no_channel_can_be_made(monkeypatch: pytest.MonkeyPatch) 
         raise OSError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(module, "fork", refuse)
-    refused = Failed("no process can be made: Resource temporarily unavailable")
+    refused = Failed("cannot create a process: Resource temporarily unavailable")
     assert tried(lambda _: Approved("")) == repr(refused)
     monkeypatch.setattr(Links, "open_link", lambda *_: refuse())
     assert tried(lambda _: Approved("")) == repr(Failed("no channel can be made: Resource temporarily unavailable"))

@@ -856,14 +856,14 @@ def test_a_worker_that_wishes_its_end_is_replaced_at_once_and_was_no_failure() -
     desk = Desk(workers=1)
     (worker,) = desk.start()
     for _ in range(20):
-        desk.supervisor.on_doomed(worker, "its application wishes so", desk.now)
+        desk.supervisor.on_doomed(worker, "its application has asked for it", desk.now)
         actions = desk.plan(after=0.01)
         assert only(actions, Drain).child == worker
         spawn = only(actions, SpawnWorker)
         desk.ready(spawn.child)
         desk.gone(worker, "exited with status 0")
         worker = spawn.child
-    assert desk.said().count("is replaced: its application wishes so") == 20
+    assert desk.said().count("is replaced: its application has asked for it") == 20
     assert "ERROR" not in desk.said()
 
 
@@ -1153,7 +1153,7 @@ def test_a_start_whose_mold_hangs_fails_and_says_so() -> None:
 # Workers that finish do not pile up.
 
 
-def crowd(desk: Desk, reason: str = "its application wishes so") -> list[int]:
+def crowd(desk: Desk, reason: str = "its application has asked for it") -> list[int]:
     """Have workers replaced until there is no room for more; those that still finish."""
     for _ in range(20):
         serving = [worker.number for worker in desk.supervisor._children.workers() if worker.ready]
