@@ -100,7 +100,7 @@ def test_an_inherited_unix_socket_stays_its_owners(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("fd://0", "that descriptor is no socket"),
+        ("fd://0", "that descriptor is not a socket"),
         ("fd://99", "no such descriptor was inherited"),
         ("203.0.113.1:0", "no interface of this machine has that address"),
         ("/nonexistent/server.sock", "its directory does not exist"),

@@ -153,7 +153,7 @@ def test_ports_in_every_form(site: Site, ending: Callable[[Process], Process], f
 
 def test_without_a_port_it_listens_by_itself(site: Site, ending: Callable[[Process], Process]) -> None:
     server = ending(site.start([], ["--listen", site.socket]))
-    server.wait_for(r"\[WARNING\] start_server has opened no socket, so a HUP cannot work: give it --port or --path\n")
+    server.wait_for(r"\[WARNING\] start_server has opened no socket, so a HUP cannot work: give start_server --port or --path\n")
     assert body(Client(site.socket)) == "one"
     assert server.stop(signal.SIGTERM) == 0
     assert not os.path.exists(site.socket)
@@ -178,14 +178,17 @@ def test_listen_elsewhere_is_refused(site: Site) -> None:
         place = f"127.0.0.1:{passed.getsockname()[1]}"
         done = refused(site, passed, "--listen", "127.0.0.1:5999")
     assert done.returncode == 2
-    assert done.stderr == f"starman: --listen: 127.0.0.1:5999 is none of the sockets that start_server has opened ({place})\n"
+    assert done.stderr == f"starman: --listen: 127.0.0.1:5999 is not among the sockets that start_server has opened ({place})\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--daemonize"], "starman: --daemonize: start_server would start another at once; it has its own --daemonize\n"),
-        (["--pid", "x.pid"], "starman: --pid: two generations cannot share one; start_server has its own --pid-file\n"),
+        (["--daemonize"], "starman: --daemonize: start_server would start another server at once: use its own --daemonize\n"),
+        (
+            ["--pid", "x.pid"],
+            "starman: --pid: two generations of the server cannot share a pid file: use start_server's own --pid-file\n",
+        ),
     ],
 )
 def test_what_cannot_be_under_start_server(site: Site, arguments: list[str], reason: str) -> None:

@@ -1,4 +1,7 @@
-"""A server in the background: two forks, a session of its own, and a pipe on which the command waits that has started it."""
+"""Runs the server in the background: two forks, a new session, and a pipe for the result of the start.
+
+The command that was started waits at the pipe until the server is ready or has failed, and exits with that status.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _READY = b"\0"
 
 
 class Daemon:
-    """In the daemon: its end of the pipe. An observer of the master, which tells once that the server is ready."""
+    """The daemon's end of the pipe. An observer of the master: it reports once that the server is ready."""
 
     __slots__ = ("_fd",)
 
@@ -30,12 +33,12 @@ class Daemon:
         self._fd = fd
 
     def see(self, server_status: ServerStatus, now: float) -> None:
-        """Let the command go that waits, with status 0, when the server is ready."""
+        """See `Observer`. As soon as the server is ready, have the waiting command exit with status 0."""
         if self._fd >= 0 and server_status.phase is Phase.RUNNING:
             self._tell(_READY)
 
     def failed(self, error: BaseException) -> None:
-        """Let it go with the error, if it still waits."""
+        """Have the command print the error and exit with its status, if it still waits."""
         if self._fd < 0:
             return
         if isinstance(error, StarmanError):
@@ -50,26 +53,27 @@ class Daemon:
         return None
 
     def abandon(self) -> None:
-        """See `Observer`: as long as anybody holds the pipe, the command would not see that the server has died."""
+        """See `Observer`. While a process holds the pipe, the command cannot see that the server has died."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def close(self) -> None:
-        """See `Observer`: the command may still wait for the error."""
+        """See `Observer`. The pipe stays open, because the command may still wait for an error."""
 
     def _tell(self, message: bytes) -> None:
         try:
             while message:
                 message = message[os.write(self._fd, message) :]
         except OSError:
-            pass  # it was interrupted, and waits no more
+            pass  # the command was interrupted
         self.abandon()
 
 
 def daemonize() -> Daemon:
-    """Go on in a child that has no terminal, whose standard streams are /dev/null. The calling process never returns: it waits
-    until the server is ready, or has failed, prints why, and ends with that status.
+    """Return in a child that has no terminal, and whose standard streams are /dev/null. The calling process never
+    returns: it waits until the server is ready or has failed, prints the reason of a failure, and exits with that
+    status.
 
     Raises StartError when no process can be created. Main thread only.
     """
@@ -84,7 +88,8 @@ def daemonize() -> Daemon:
         _wait(ours, child)
     os.close(ours)
     daemon = Daemon(theirs)
-    # Without a terminal of its own, and, not being the leader of its session, unable to get one.
+    # The new session has no terminal. After the second fork, the process does not lead the session, so it cannot get
+    # one.
     os.setsid()
     try:
         if os.fork():
@@ -102,10 +107,10 @@ def daemonize() -> Daemon:
 
 
 def _wait(pipe: int, child: int) -> NoReturn:
-    """In the command that was started: wait for the daemon's word, and end."""
+    """In the command that was started: wait for the daemon's result, and exit."""
     status, message = 1, b""
     try:
-        # Its status says nothing. ECHILD: SIGCHLD is ignored here, or the program that embeds us waits for every child.
+        # The status does not matter. ECHILD: SIGCHLD is ignored here, or the calling program waits for every child.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(child, 0)
         with open(pipe, "rb") as reader:
@@ -113,7 +118,7 @@ def _wait(pipe: int, child: int) -> NoReturn:
         if message == _READY:
             status = 0
         else:
-            # Without a word it was killed.
+            # Without a result, the daemon was killed.
             message = message or b"\1the server ended before it was ready"
             print(f"starman: {message[1:].decode('utf-8', 'replace')}", file=sys.stderr)
             status = message[0]

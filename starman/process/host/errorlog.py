@@ -1,6 +1,7 @@
-"""The file of the error log: descriptor 2 points at it, in the master and in all that descends from it.
+"""Points descriptor 2 at the file of the error log, in the master and so in all processes that it forks.
 
-Whatever writes to standard error is then in it: the application, a C library, the interpreter at its worst moment.
+The file then has all that is written to standard error: by the application, by a C library, and by a crashing
+interpreter.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from starman.log.output import open_for_appending
 class ErrorLog:
     """Points descriptor 2 at a file until the end of a `with` block. The master's main thread calls."""
 
-    __slots__ = ("_kept", "_opened", "_path", "_written")
+    __slots__ = ("_given_path", "_opened", "_path", "_saved")
 
     def __init__(self, path: str | None, *, opened: bool = False, directory: str | None = None) -> None:
-        """`path` None: standard error is the error log, and nothing is changed. `opened`: descriptor 2 points at it already.
-        `directory`: what `path` is relative to, by name; None: the working directory."""
-        self._written = path
-        # As it is meant now, wherever the process may be when it is opened again.
+        """`path` None: standard error is the error log, and stays as it is. `opened`: descriptor 2 points at the file
+        already.
+        `directory`: the base of a relative `path`; None: the working directory."""
+        self._given_path = path
+        # Absolute, so that a later change of the working directory does not move it.
         self._path = None if path is None else os.path.join(directory or os.getcwd(), path)
         self._opened = opened
-        self._kept = -1
+        self._saved = -1
 
     def __enter__(self) -> ErrorLog:
         """Raises SettingError when the file cannot be written."""
@@ -32,19 +34,20 @@ class ErrorLog:
             try:
                 fd = open_for_appending(self._path)
             except OSError as error:
-                raise SettingError(f"error_log: cannot write {self._written}: {error.strerror}") from None
-            self._kept = os.dup(2)
+                raise SettingError(f"error_log: cannot write {self._given_path}: {error.strerror}") from None
+            self._saved = os.dup(2)
             _point_at(fd)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._kept >= 0:
-            _point_at(self._kept)
+        if self._saved >= 0:
+            _point_at(self._saved)
 
     def reopen(self) -> bool:
-        """Point descriptor 2 at the file that the path leads to now. False: there is no file, so nothing was done.
+        """Point descriptor 2 at the file that now has the path. False: the error log is not a file, and nothing was
+        done.
 
-        Raises OSError when it cannot be opened; the old file stays in use.
+        Raises OSError when the file cannot be opened; the old file stays in use.
         """
         if self._path is None:
             return False
@@ -53,7 +56,7 @@ class ErrorLog:
 
 
 def _point_at(fd: int) -> None:
-    """Point descriptor 2, and the log's own, at the file of `fd`, then close `fd`."""
+    """Point descriptor 2, and the descriptor that `log` writes to, at the file of `fd`. Closes `fd`."""
     os.dup2(fd, 2)
     os.close(fd)
     log.renew_own()

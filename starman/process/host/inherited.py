@@ -1,6 +1,7 @@
-"""Listening sockets that a supervisor has opened for us: start_server (Server::Starter) or systemd. Adopts none itself.
+"""Finds listening sockets that start_server (Server::Starter) or systemd has opened for the server.
 
-What was passed is read from the environment here, and brought together with the settings; `listeners.py` adopts the descriptors.
+Reads the environment variables of both protocols, and matches the sockets with the settings. `listeners` adopts the
+descriptors. In this module, a *supervisor* is the program that has started the server, not `process.supervision`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ FIRST_FD = 3
 
 
 class InheritedSockets:
-    """What a supervisor has passed.
+    """The sockets that a supervisor has passed to this process.
 
-    passed_by: START_SERVER, SYSTEMD, both joined by "and", or "" when this process has no such supervisor.
-    fds: the descriptors of the sockets, in their order, and what the supervisor calls each.
-    generation: start_server's count of our predecessors and us, from "1"; "" without it.
-    warnings: what was passed and is not used, a line each.
+    passed_by: START_SERVER, SYSTEMD, both joined by "and", or "" without such a supervisor.
+    fds: the descriptors, in their order, with the supervisor's name of each socket.
+    generation: the number of this start under start_server, from "1"; "" without start_server.
+    warnings: log lines about variables that are not used.
     """
 
     __slots__ = ("fds", "generation", "passed_by", "warnings")
@@ -43,11 +44,11 @@ class InheritedSockets:
 
     @classmethod
     def from_environ(cls, environ: MutableMapping[str, str]) -> InheritedSockets:
-        """Read the variables of both protocols, and take them away: the descriptors are ours, not those of programs that the
-        application starts. SERVER_STARTER_GENERATION stays, for applications that show it.
+        """Read the variables of both protocols and remove them, because programs that the application starts do not
+        inherit the descriptors. SERVER_STARTER_GENERATION stays, for applications that show it.
 
-        Call it in the process that was started, before it forks: systemd's variables name its process id. Raises SettingError
-        for a variable that cannot be understood.
+        Call it in the process that was started, before it forks: systemd's variables hold its process id. Raises
+        SettingError for a malformed variable.
         """
         supervisors = []
         fds: dict[int, str] = {}
@@ -57,7 +58,7 @@ class InheritedSockets:
             supervisors.append(START_SERVER)
             fds.update(_server_starter(ports))
             if not fds:
-                warnings.append("start_server has opened no socket, so a HUP cannot work: give it --port or --path")
+                warnings.append("start_server has opened no socket, so a HUP cannot work: give start_server --port or --path")
         count, pid, names = (environ.pop(name, "") for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"))
         environ.pop("LISTEN_PIDFDID", None)
         if count and pid == str(os.getpid()):
@@ -69,21 +70,24 @@ class InheritedSockets:
         return cls(" and ".join(supervisors), fds, generation, warnings)
 
     def check(self, settings: Settings) -> None:
-        """Raises SettingError for settings that cannot be beside this supervisor."""
+        """Raises SettingError for settings that do not work under this supervisor."""
         if START_SERVER not in self.passed_by:
             return
         if settings.daemonize:
             raise SettingError(
-                f"{settings.source('daemonize')}: start_server would start another at once; it has its own --daemonize"
+                f"{settings.source('daemonize')}: start_server would start another server at once: use its own --daemonize"
             )
         if settings.pid is not None:
-            raise SettingError(f"{settings.source('pid')}: two generations cannot share one; start_server has its own --pid-file")
+            raise SettingError(
+                f"{settings.source('pid')}: two generations of the server cannot share a pid file: "
+                "use start_server's own --pid-file"
+            )
 
     def addresses(self, settings: Settings) -> tuple[Address, ...]:
-        """Where to listen: on all inherited sockets, if there are any, else where `settings` say.
+        """The addresses to listen at: all inherited sockets if there are any, else the addresses in `settings`.
 
-        Addresses that were given beside inherited sockets must name some of them, and say which speak TLS. Raises SettingError
-        for one that names none.
+        With inherited sockets, each address in `settings` must be that of one of them; it chooses TLS for that socket.
+        Raises SettingError for another address.
         """
         if not self.fds:
             return settings.addresses()
@@ -102,24 +106,30 @@ class InheritedSockets:
     def _not_passed(self, address: Address, settings: Settings, opened: Iterable[_BoundSocket]) -> str:
         source = next(name for name in ("listen", "socket", "host", "port") if settings.source(name) != "default")
         passed = ", ".join(place.text for place in opened)
-        return f"{settings.source(source)}: {address} is none of the sockets that {self.passed_by} has opened ({passed})"
+        return f"{settings.source(source)}: {address} is not among the sockets that {self.passed_by} has opened ({passed})"
 
     def describe(self, urls: Iterable[str]) -> str:
-        """A line for the log: whose sockets they are. `urls` are those of the listeners."""
+        """A log line that lists the sockets and the supervisor. `urls`: those of the listeners, in the order of
+        `fds`."""
         names = [f" ({name})" if self.passed_by == SYSTEMD and name else "" for name in self.fds.values()]
         generation = f", generation {self.generation}" if self.generation else ""
         return f"sockets of {self.passed_by}{generation}: {', '.join(map(str.__add__, urls, names))}"
 
 
 class _BoundSocket:
-    """Where an inherited socket is bound. text: the same for people; "fd://N" if it is no socket: who adopts it says so."""
+    """The address at which an inherited socket is bound.
+
+    text: the address for messages; "fd://N" if the descriptor is not a socket, for which `listeners` reports an error
+    later.
+    """
 
     __slots__ = ("_dual", "_host", "_path", "_port", "fd", "text")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.text = f"fd://{fd}"
-        # Of TCP: the numeric host and the port, and whether it takes IPv4 too. Of UNIX: the path, or NUL and an abstract name.
+        # TCP: the numeric host, the port, and whether the socket accepts IPv4 as well as IPv6. UNIX: the path, or NUL
+        # and an abstract name.
         self._host, self._port, self._dual = "", -1, False
         self._path = b""
         try:
@@ -144,13 +154,13 @@ class _BoundSocket:
         self.text = url_of(opened, "tcp").removeprefix("tcp://")
 
     def is_at(self, address: Address) -> bool:
-        """Whether a listener at `address` would be this one. Raises gaierror when its name does not resolve."""
+        """Whether the socket is bound at `address`. Raises gaierror when the host name does not resolve."""
         if address.kind is AddressKind.FD:
             return self.fd == address.fd
         if address.kind is AddressKind.ABSTRACT:
             return self._path == b"\0" + os.fsencode(address.path)
         if address.kind is AddressKind.UNIX:
-            # It may have been bound by a relative path.
+            # The socket may have been bound by a relative path.
             return self._path[:1] not in (b"", b"\0") and _absolute(self._path) == _absolute(address.path)
         if self._port != address.port:
             return False
@@ -164,8 +174,8 @@ def _absolute(path: str | bytes) -> bytes:
 
 
 def _server_starter(ports: str) -> dict[int, str]:
-    """SERVER_STARTER_PORT: "ADDRESS=FD", several joined by ";". The address of a UNIX socket is its path, which may have both
-    characters in it."""
+    """Parse SERVER_STARTER_PORT: "ADDRESS=FD", several joined by ";". The address of a UNIX socket is a path, which
+    may contain both characters."""
     fds = {}
     begun = ""
     for piece in ports.split(";") if ports else ():
@@ -181,8 +191,8 @@ def _server_starter(ports: str) -> dict[int, str]:
 
 
 def _systemd(count: str, names: str) -> dict[int, str]:
-    """LISTEN_FDS, how many there are from FIRST_FD on, and LISTEN_FDNAMES, their names joined by ":"."""
+    """Parse LISTEN_FDS, the number of descriptors from FIRST_FD on, and LISTEN_FDNAMES, their names joined by ":"."""
     if not (count.isascii() and count.isdigit() and len(count) < 6):
-        raise SettingError(f"LISTEN_FDS: {count!r} is no number of descriptors")
+        raise SettingError(f"LISTEN_FDS: {count!r} is not a number of descriptors")
     named = names.split(":") if names else []
     return {FIRST_FD + n: named[n] if n < len(named) else "" for n in range(int(count))}

@@ -1,6 +1,6 @@
-"""Listeners: the listening sockets, opened once by the master and inherited by its molds and workers.
+"""Opens and closes the listening sockets. The master opens them once; molds and workers inherit them.
 
-Never imports the serving side: nothing is accepted here. No locks: one thread opens and closes.
+Accepts no connections, and must not import the serving side. No locks: only one thread opens and closes.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from starman.config.settings import Settings
     from starman.process.handover import HandedListener
 
-# What an operator reads for the usual errors; the system's own words for all others.
+# The reasons in error messages. Other errors are described in the system's words.
 _REASONS = {
     errno.EADDRINUSE: "address already in use",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.EADDRNOTAVAIL: "no interface of this machine has that address",
-    errno.EAFNOSUPPORT: "this machine does not speak that protocol family",
+    errno.EAFNOSUPPORT: "this machine does not support that address family",
     errno.ENOENT: "its directory does not exist",
 }
-# An address that a name resolves to but that this machine lacks: "localhost" has ::1 in containers without IPv6.
+# A name may resolve to an address that this machine does not have: "localhost" to ::1 in containers without IPv6.
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 class Listener:
     """One listening socket.
 
-    socket: non-blocking and close-on-exec. Never shut it down: shutdown(2) would refuse connections for every process
-            that shares it (hazard 12).
-    address: what was asked for. secure: whether TLS is spoken there. url: where it is, as announced: http://127.0.0.1:5000,
-             https://[::1]:5443, unix:/run/app.sock, unix:@name.
-    file: a UNIX socket's absolute path, device and inode, when the file is ours to remove.
+    socket: non-blocking and close-on-exec. Never shut it down: shutdown(2) would stop the socket in all processes that
+            share it (hazard 12).
+    address: the address in the settings. secure: whether clients must use TLS. url: the address as it is logged:
+             http://127.0.0.1:5000, https://[::1]:5443, unix:/run/app.sock, unix:@name.
+    file: a UNIX socket's absolute path, device and inode, if this server is to remove the file; otherwise None.
     """
 
     __slots__ = ("_owner", "address", "file", "secure", "socket", "url")
@@ -50,7 +50,8 @@ class Listener:
         self.socket = opened
         self.address = address
         self.secure = address.secure and opened.family != socket.AF_UNIX
-        # A UNIX socket may have been bound elsewhere, and been moved to its path.
+        # The kernel's name of a UNIX socket may differ: `unix_socket` may have bound it elsewhere and then moved the
+        # file.
         self.url = url_of(opened, "https" if self.secure else "http") if file is None else f"unix:{file[0]}"
         self.file = file
         self._owner = os.getpid()
@@ -61,9 +62,9 @@ class Listener:
     def close(self) -> None:
         """Close this process's descriptor. Idempotent.
 
-        The file of a UNIX socket is removed too, but only by the process that bound it (hazard 12: a worker that
-        removed it made the whole server unreachable), and only if the path still leads to it: by now another server may
-        have bound its own there.
+        Only the process that bound a UNIX socket also removes its file (hazard 12: a worker that removed it would make
+        the whole server unreachable), and only if the path still leads to that file: another server may have bound its
+        own there.
         """
         if self.file is not None and os.getpid() == self._owner:
             path, device, inode = self.file
@@ -75,16 +76,16 @@ class Listener:
 def open_listeners(
     addresses: Iterable[Address], settings: Settings, owner: tuple[int, int] = (-1, -1), *, listens: bool = True
 ) -> list[Listener]:
-    """Open a listener for every address; a host name that resolves to several addresses gets one for each.
+    """Open the listeners at `addresses`. A host name that resolves to several addresses gets a listener for each.
 
-    Uses backlog, socket_mode and socket_group of `settings`. `owner`: the uid and gid that the files of UNIX sockets are given
-    to, -1 leaves one as it is; socket_group comes before that gid. `listens`: False binds only, so that no client connects.
-    Raises ListenError, one line, for the first that cannot be opened, with those before it closed again.
+    Uses backlog, socket_mode and socket_group of `settings`. `owner`: the uid and gid of the files of UNIX sockets,
+    where -1 leaves one as it is; socket_group overrides the gid. `listens` False: only bind, so that no client can
+    connect. Raises ListenError (one line) for the first address that fails, after closing the listeners before it.
     """
     opened: list[Listener] = []
     try:
         for address in addresses:
-            # One by one, so that those of a name that fails half-way are closed as well.
+            # One by one: if a name fails at its second address, the listener of the first is closed as well.
             for listener in _open(address, settings, owner, settings.backlog if listens else None):
                 opened.append(listener)
     except BaseException:
@@ -95,7 +96,7 @@ def open_listeners(
 
 
 def take_over_listeners(handed: Iterable[HandedListener]) -> list[Listener]:
-    """The listeners that an older image of this process has left open."""
+    """The listeners that the program before an upgrade has left open in this process."""
     listeners = []
     for old in handed:
         opened = socket.socket(fileno=old.fd)
@@ -134,7 +135,8 @@ def _refusal(address: Address, reason: str) -> ListenError:
 
 
 def _open_tcp(address: Address, backlog: int | None) -> Iterator[Listener]:
-    """One listener for each address of this machine that the host resolves to; of the two for "*", the first there is."""
+    """One listener for each address of this machine that the host resolves to. For "*", one for both families, or else
+    for IPv4."""
     opened = 0
     absent: OSError | None = None
     for family, host in resolve(address):
@@ -154,7 +156,8 @@ def _open_tcp(address: Address, backlog: int | None) -> Iterator[Listener]:
 
 
 def resolve(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
-    """Families and socket addresses of a TCP address, each once, in the resolver's order. Raises gaierror."""
+    """Resolve a TCP address to families and socket addresses, without duplicates, in the resolver's order. Raises
+    gaierror."""
     if address.host == ALL_DUAL_STACK:
         return [(socket.AF_INET6, ("::", address.port)), (socket.AF_INET, ("0.0.0.0", address.port))]
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -164,10 +167,10 @@ def resolve(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
 def _bind_tcp(address: Address, family: int, host: tuple[Any, ...], backlog: int | None) -> Listener:
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # So that a restarted server can bind while connections of its predecessor are in TIME_WAIT.
+        # A restarted server can then bind while connections of the previous one are in TIME_WAIT.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # "*" takes both families with one socket; every other IPv6 address leaves IPv4 to its own listener.
+            # "*" serves both families with one socket. At other IPv6 addresses, IPv4 has a listener of its own.
             only = 0 if address.host == ALL_DUAL_STACK else 1
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
         opened.bind(host)
@@ -227,11 +230,11 @@ def _open_abstract(address: Address, backlog: int | None) -> Listener:
 
 
 def _adopt(address: Address, backlog: int | None) -> Listener:
-    """A descriptor that we were started with. Its file, if any, is not ours to remove."""
+    """Adopt a descriptor that the server was started with. The file of a UNIX socket stays: its opener removes it."""
     try:
         opened = socket.socket(fileno=address.fd)
     except OSError as error:
-        reason = "no such descriptor was inherited" if error.errno == errno.EBADF else "that descriptor is no socket"
+        reason = "no such descriptor was inherited" if error.errno == errno.EBADF else "that descriptor is not a socket"
         raise _refusal(address, reason) from None
     try:
         if opened.type != socket.SOCK_STREAM or opened.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
@@ -242,13 +245,13 @@ def _adopt(address: Address, backlog: int | None) -> Listener:
             return Listener(opened, address)
         return _listen(opened, address, backlog)
     except BaseException:
-        # Whose it was, closes it.
+        # The descriptor stays open: it is not ours to close.
         opened.detach()
         raise
 
 
 def url_of(opened: socket.socket, scheme: str) -> str:
-    """Where a bound socket is; `scheme` for those of TCP."""
+    """The URL of a bound socket. `scheme`: for TCP sockets."""
     name = opened.getsockname()
     if opened.family == socket.AF_INET:
         return f"{scheme}://{name[0]}:{name[1]}"

@@ -1,10 +1,10 @@
 """The pid file: says which process the master is. It belongs to the process whose number stands in it.
 
-So nothing about it has to be remembered: a new program that the master executes in its own process finds its own number, and a
-fork that ends does not remove it.
+So nothing about it has to be remembered: a new program that the master executes in its own process finds its own
+number, and a fork that ends does not remove it.
 
-When root starts the server, the file stays root's, though the server then runs as another user: root's scripts send signals
-to the process id in it (`kill $(cat server.pid)`), so that user must not be able to write another one there.
+When root starts the server, the file stays root's, though the server then runs as another user: root's scripts send
+signals to the process id in it (`kill $(cat server.pid)`), so that user must not be able to write another one there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-# How much later (seconds) than the file a process may seem to have been started that has written it: clocks are rounded.
+# How much later (seconds) than the file a process may seem to have been started that has written it: clocks are
+# rounded.
 _SLACK = 2.0
 
 
@@ -38,7 +39,8 @@ class PidFile:
         self._path = None if path is None else os.path.abspath(path)
 
     def __enter__(self) -> PidFile:
-        """Write the process id. A file that is there already stays if it is this process's, and is replaced if it is stale.
+        """Write the process id. A file that is there already stays if it is this process's, and is replaced if it is
+        stale.
 
         Raises StartError when the process in it is alive, SettingError when the file cannot be written.
         """
@@ -50,7 +52,8 @@ class PidFile:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Remove the file if it is still this process's. It stays, and is stale, in a directory where this user may not write."""
+        """Remove the file if it is still this process's. It stays, and is stale, in a directory where this user may
+        not write."""
         if self._path is None:
             return
         with contextlib.suppress(OSError):
@@ -58,7 +61,8 @@ class PidFile:
                 os.unlink(self._path)
 
     def _claim(self, path: str) -> None:
-        # Complete before it has its name, so that nobody ever reads half of it; and never through a link of somebody else's.
+        # Complete before it has its name, so that nobody ever reads half of it; and never through a link of somebody
+        # else's.
         draft = f"{path}.{os.getpid()}"
         try:
             self._write(draft)
@@ -88,8 +92,8 @@ class PidFile:
 
 
 def replaceable_in(path: str, uid: int, gids: Collection[int]) -> str | None:
-    """The directory of `path`, or one above it, in which the user `uid`, a member of the groups `gids`, could replace `path` by
-    another file. None if there is no such directory."""
+    """The directory of `path`, or one above it, in which the user `uid`, a member of the groups `gids`, could replace
+    `path` by another file. None if there is no such directory."""
     directory = os.path.realpath(os.path.dirname(os.path.abspath(path)))
     while True:
         found = os.stat(directory)
@@ -132,8 +136,8 @@ def _read(path: str) -> int | None:
 
 
 def _is_writer(pid: int, path: str) -> bool:
-    """Whether process `pid` is alive and may have written the file: after a crash its number may have come to somebody else,
-    as it does in a container that is started anew."""
+    """Whether process `pid` is alive and may have written the file: after a crash its number may have come to somebody
+    else, as it does in a container that is started anew."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -19,8 +19,8 @@ _UCRED = struct.Struct("3i")
 
 
 def listens(pid: int, address: Address) -> bool:
-    """Whether process `pid` listens at `address`. For TCP only the port is compared, not the interface. Also True when the
-    process lives and this user may not inspect it; False where the kernel does not tell."""
+    """Whether process `pid` listens at `address`. For TCP only the port is compared, not the interface. Also True when
+    the process lives and this user may not inspect it; False where the kernel does not tell."""
     if address.kind is not AddressKind.TCP:
         return _peer(address) == pid
     try:
@@ -33,7 +33,8 @@ def listens(pid: int, address: Address) -> bool:
 
 
 def _peer(address: Address) -> int | None:
-    """The process that has called listen(2) on a UNIX socket; None when the kernel does not tell. Connects for a moment."""
+    """The process that has called listen(2) on a UNIX socket; None when the kernel does not tell. Connects for a
+    moment."""
     name = b"\0" + os.fsencode(address.path) if address.kind is AddressKind.ABSTRACT else os.fsencode(address.path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:

@@ -1,7 +1,8 @@
-"""Identity: which user and group the server runs as. The master itself changes, for good, once it has bound its listeners.
+"""Identity: which user and group the server runs as. The master itself changes, for good, once it has bound its
+listeners.
 
-So no process of the server has privileges while it talks to anybody: neither the master, which hears its workers, nor the mold,
-which imports the application.
+So no process of the server has privileges while it talks to anybody: neither the master, which hears its workers, nor
+the mold, which imports the application.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _SET_DUMPABLE = 4
 class Account:
     """A user and group to become.
 
-    uid, gid: their numbers; uid None: the user stays. name: the user's name in the password database, None if it has none.
+    uid, gid: their numbers; uid None: the user stays. name: the user's name in the password database, None if it has
+    none.
     """
 
     __slots__ = ("gid", "name", "uid")
@@ -67,7 +69,8 @@ class Account:
     def create_file(self, path: str) -> None:
         """Create an empty file at `path` that is its own, if there is none. Raises OSError.
 
-        It is opened later, as that user: in a directory where others may put links, what root writes to could be any file.
+        It is opened later, as that user: in a directory where others may put links, what root writes to could be any
+        file.
         """
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -81,8 +84,8 @@ class Account:
     def drop_privileges(self) -> None:
         """Become it, with the supplementary groups of the user and no others. There is no way back.
 
-        Raises SettingError when the system refuses, or that user could not even read Python's own modules; StartError when the
-        way back is open all the same. The calling program's threads change as well.
+        Raises SettingError when the system refuses, or that user could not even read Python's own modules; StartError
+        when the way back is open all the same. The calling program's threads change as well.
         """
         try:
             # In this order: who is no longer root may change no group.
@@ -118,8 +121,9 @@ def _check_no_way_back() -> None:
 
 
 def _allow_to_look_at_itself() -> None:
-    """Linux gives the files in /proc of a process that has changed its user to root: it could neither set its title, nor read
-    the memory figures of its workers. What it knew as root, settings and listeners, is no secret from its own user."""
+    """Linux gives the files in /proc of a process that has changed its user to root: it could neither set its title,
+    nor read the memory figures of its workers. What it knew as root, settings and listeners, is no secret from its own
+    user."""
     if sys.platform == "linux":
         try:
             # The reaper loads it anyway.
@@ -131,7 +135,8 @@ def _allow_to_look_at_itself() -> None:
 
 
 def _user(user: str | int, source: str) -> tuple[int, int | None, str | None]:
-    """uid, gid of its primary group, and name; the latter two None for a number that the password database does not have."""
+    """uid, gid of its primary group, and name; the latter two None for a number that the password database does not
+    have."""
     import pwd
 
     try:

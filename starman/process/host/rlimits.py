@@ -1,4 +1,5 @@
-"""What the master makes of the process that it was started in: its limit of descriptors, its memory, the threads in it."""
+"""What the master makes of the process that it was started in: its limit of descriptors, its memory, the threads in
+it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ MOST_DESCRIPTORS = 1_048_576
 
 
 def raise_descriptor_limit() -> None:
-    """Hazard 17: raise the soft limit of open descriptors to the hard one, at most to MOST_DESCRIPTORS. Workers inherit it."""
+    """Hazard 17: raise the soft limit of open descriptors to the hard one, at most to MOST_DESCRIPTORS. Workers
+    inherit it."""
     import resource
 
     try:
@@ -29,7 +31,8 @@ def raise_descriptor_limit() -> None:
 
 
 def release_memory() -> None:
-    """Give free pages of the heap back to the system: 0.7 MB of 6.4 are free when the imports and the start are over."""
+    """Give free pages of the heap back to the system: 0.7 MB of 6.4 are free when the imports and the start are
+    over."""
     if sys.platform == "linux":
         try:
             # The reaper has loaded it already.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from starman.process.status import ServerStatus
 
-# Loops beat twice a second. However short systemd's time is, a worker is taken to be alive for so long (seconds) after a beat.
+# Loops beat twice a second. However short systemd's time is, a worker is taken to be alive for so long (seconds) after
+# a beat.
 _LIVELY = 2.0
 # When systemd's queue is full, how long (seconds) to wait before the next attempt.
 _RETRY = 0.1
@@ -43,7 +44,8 @@ class SystemdNotifier:
 
     @classmethod
     def from_environ(cls, environ: MutableMapping[str, str]) -> SystemdNotifier:
-        """Read VARIABLES and take them away. Call it in the process that was started, before it forks: one names its id."""
+        """Read VARIABLES and take them away. Call it in the process that was started, before it forks: one names its
+        id."""
         return cls({name: environ.pop(name) for name in VARIABLES if name in environ})
 
     def see(self, server_status: ServerStatus, now: float) -> None:
@@ -99,8 +101,8 @@ def is_down(server_status: ServerStatus) -> bool:
 
 
 def is_heard(server_status: ServerStatus, since: float) -> bool:
-    """Whether the loop of a worker that serves has been alive since then, as far as that is known. That the master runs
-    is shown by the call."""
+    """Whether the loop of a worker that serves has been alive since then, as far as that is known. That the master
+    runs is shown by the call."""
     return server_status.phase is not Phase.RUNNING or server_status.heard is None or server_status.heard >= since
 
 

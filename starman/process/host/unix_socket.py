@@ -1,7 +1,8 @@
-"""The file of a listening UNIX socket: bind it, give it its mode and owner, remove a stale one. Master, or the caller of `serve`.
+"""The file of a listening UNIX socket: bind it, give it its mode and owner, remove a stale one. Master, or the caller
+of `serve`.
 
-Nothing here changes mode or owner by a path after the file is made. Another user who may write in the directory could put a link
-in its place at that moment, and root would change the mode or owner of any file.
+Nothing here changes mode or owner by a path after the file is made. Another user who may write in the directory could
+put a link in its place at that moment, and root would change the mode or owner of any file.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def remove(path: str, file: tuple[int, int]) -> None:
 
 
 def _bind_with_mode(opened: socket.socket, path: str, mode: int | None) -> os.stat_result:
-    """Bind, with the mode that the file is to have from its first moment: a socket is made with 0777, less the umask."""
+    """Bind, with the mode that the file is to have from its first moment: a socket is made with 0777, less the
+    umask."""
     if mode is None:
         opened.bind(path)
     else:
@@ -99,7 +101,8 @@ def _bind_in_private(opened: socket.socket, path: str, mode: int | None, owner: 
 
 
 def _check_private(inside: int) -> None:
-    """Raises PermissionError unless only this user may change the directory: another may have been put in its place."""
+    """Raises PermissionError unless only this user may change the directory: another may have been put in its
+    place."""
     found = os.fstat(inside)
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise PermissionError(errno.EPERM, "its directory was changed while the socket was bound")

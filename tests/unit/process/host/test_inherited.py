@@ -60,7 +60,7 @@ def test_systemd(count: str, names: str, fds: dict[int, str]) -> None:
 
 def test_systemd_misunderstood() -> None:
     for count in ("some", "-1", "²", "1000000"):
-        with pytest.raises(SettingError, match=r"^LISTEN_FDS: .* is no number of descriptors$"):
+        with pytest.raises(SettingError, match=r"^LISTEN_FDS: .* is not a number of descriptors$"):
             take(LISTEN_FDS=count, LISTEN_PID=str(os.getpid()))
 
 
@@ -163,7 +163,7 @@ def test_unix_sockets_are_named_by_path(passed: Passed, tmp_path: Path, monkeypa
     names = ["./relative.sock", str(tmp_path / "relative.sock"), "unix:absolute.sock", f"@starman-test-{os.getpid()}"]
     for name in [*names, *(f"fd://{opened.fileno()}" for opened in passed.sockets)]:
         assert passed.addresses(listen=name) == [(0, False), (1, False), (2, False)]
-    with pytest.raises(SettingError, match="is none of the sockets"):
+    with pytest.raises(SettingError, match="is not among the sockets"):
         passed.addresses(listen="@relative.sock")
 
 
@@ -194,7 +194,7 @@ def test_an_address_that_names_none_is_an_error(
     with pytest.raises(SettingError) as refused:
         passed.addresses(**{name: value.format(port)})
     assert str(refused.value).startswith(f"Settings.of({name}=...): ")
-    assert str(refused.value).endswith(f" is none of the sockets that systemd has opened (127.0.0.1:{port})")
+    assert str(refused.value).endswith(f" is not among the sockets that systemd has opened (127.0.0.1:{port})")
 
 
 def test_what_is_no_socket_is_left_to_who_adopts_it() -> None:

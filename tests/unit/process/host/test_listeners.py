@@ -292,7 +292,7 @@ def test_descriptors_that_are_no_listeners(opened: Open) -> None:
     with pytest.raises(ListenError, match=r"^cannot listen on fd://999999: no such descriptor was inherited$"):
         opened("fd://999999")
     with open("/dev/null", "rb") as file:
-        with pytest.raises(ListenError, match="that descriptor is no socket"):
+        with pytest.raises(ListenError, match="that descriptor is not a socket"):
             opened(f"fd://{file.fileno()}")
         os.fstat(file.fileno())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
