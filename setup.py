@@ -44,7 +44,7 @@ MODULES = (
     "starman/wsgi/call.py",
     "starman/wsgi/environ.py",
     "starman/wsgi/output.py",
-    "starman/wsgi/piecemeal.py",
+    "starman/wsgi/resumable_call.py",
 )
 COMPILER = ["mypy>=2.4"]
 

@@ -28,7 +28,7 @@ from starman.serving.sending.spool import kept_block
 from starman.serving.sending.writer_state import DEAD, STREAMING
 from starman.wsgi.call import Call
 from starman.wsgi.gone import ClientGone
-from starman.wsgi.piecemeal import PiecemealCall
+from starman.wsgi.resumable_call import PiecemealCall
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
