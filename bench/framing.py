@@ -87,7 +87,7 @@ def by_ours(reads: list[bytes], requests: int) -> None:
     heads = 0
     pieces: list[bytes] = []
     for data in reads:
-        parser.receive(data)
+        parser.receive_data(data)
         while (event := parser.next_event()) is not None:
             if isinstance(event, bytes):
                 pieces.append(event)

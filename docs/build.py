@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from starman.config.settings import SETTINGS, Setting  # noqa: E402 - the checkout's own starman, installed or not
-from starman.config.sources import off_flag  # noqa: E402
+from starman.config.settings import OPTIONS, Option  # noqa: E402 - the checkout's own starman, installed or not
+from starman.config.sources import negative_flag  # noqa: E402
 
 PACKAGE = ROOT / "starman"
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
@@ -105,7 +105,7 @@ def settings_page() -> str:
     """The text of docs/settings.md."""
     parts = [HEAD]
     group = ""
-    for setting in SETTINGS.values():
+    for setting in OPTIONS.values():
         if setting.group != group:
             group = setting.group
             parts.append(f"\n## {group}\n")
@@ -113,7 +113,7 @@ def settings_page() -> str:
     return "".join(parts)
 
 
-def _entry(setting: Setting) -> str:
+def _entry(setting: Option) -> str:
     rows = [("Command line", _flags(setting)), ("Environment", f"`{setting.variable}`"), ("TOML, keyword", f"`{setting.name}`")]
     rows += [("Takes", _escaped(setting.kind.valid)), ("Default", f"`{_escaped(setting.default_text)}`")]
     if setting.kind.unit:
@@ -125,12 +125,12 @@ def _entry(setting: Setting) -> str:
     return f"\n### {setting.name}\n\n{_escaped(setting.help)}{repeatable}\n\n| | |\n|---|---|\n{table}"
 
 
-def _flags(setting: Setting) -> str:
+def _flags(setting: Option) -> str:
     if setting.positional:
         return "the bare argument"
     written = [f"{flag} {setting.kind.metavar}".rstrip() for flag in setting.all_flags]
     if setting.boolean:
-        written.append(off_flag(setting))
+        written.append(negative_flag(setting))
     return ", ".join(f"`{flag}`" for flag in written)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from starman.config.option import SETTINGS  # noqa: E402 - the checkout's own starman, installed or not
+from starman.config.option import OPTIONS  # noqa: E402 - the checkout's own starman, installed or not
 from starman.config.sources import flags, from_arguments, from_command_line  # noqa: E402
 from starman.errors import SettingError  # noqa: E402
 
@@ -213,7 +213,7 @@ def promises_without_tests(page: Page) -> Iterator[str]:
 def missing_settings() -> Iterator[str]:
     """Settings that the settings page leaves out."""
     text = SETTINGS_PAGE.read_text("utf-8") if SETTINGS_PAGE.exists() else ""
-    for name, setting in SETTINGS.items():
+    for name, setting in OPTIONS.items():
         for part in (f"### {name}\n", f"`{setting.variable}`"):
             if part not in text:
                 yield f"docs/settings.md: {name} is missing; `make docs` writes the page"
@@ -253,7 +253,7 @@ def wrong_toml(text: str) -> Iterator[str]:
         return
     table = document.get("tool", {}).get("starman", document)
     for key, value in table.items():
-        setting = SETTINGS.get(key.replace("-", "_"))
+        setting = OPTIONS.get(key.replace("-", "_"))
         if setting is None:
             yield f"no setting is called {key}"
             continue

@@ -97,9 +97,9 @@ def _status(error: BaseException | None) -> int:
     if error is None:
         return 0
     if not isinstance(error, SystemExit):
-        from starman.log.tracebacks import formatted
+        from starman.log.tracebacks import format_exception
 
-        log.error(f"a child that the application has forked ends, because its call failed\n{formatted(error)}")
+        log.error(f"a child that the application has forked ends, because its call failed\n{format_exception(error)}")
         return 1
     if error.code is None or isinstance(error.code, int):
         return (error.code or 0) & 0xFF

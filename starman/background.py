@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def close_elsewhere(close: Callable[..., object], *arguments: object) -> None:
+def close_in_background(close: Callable[..., object], *arguments: object) -> None:
     """Call `close` in another thread, which nobody waits for; here, if there can be no further thread. Any thread."""
     try:
         threading.Thread(target=close, args=arguments, name="starman-close", daemon=True).start()

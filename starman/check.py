@@ -13,7 +13,7 @@ import time
 
 from starman.config import service_links, temporary_directory
 from starman.config.addresses import AddressKind
-from starman.config.option import SETTINGS
+from starman.config.option import OPTIONS
 from starman.errors import ListenError, StarmanError, StartError
 
 TYPE_CHECKING = False
@@ -130,7 +130,7 @@ def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pip
     from starman.process import parent_death
     from starman.process.forking import show_stacks
     from starman.process.host.privileges import Account
-    from starman.server import enter, try_out
+    from starman.server import enter_directory, try_settings
 
     status = 1
     parent = os.getppid()
@@ -138,20 +138,20 @@ def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pip
     try:
         show_stacks(2)
         account = Account.of(settings)
-        located = settings.located(enter(settings).absolute)
+        located = settings.with_absolute_paths(enter_directory(settings).absolute)
         bound, notes = _bind(settings, inherited_sockets, (-1, -1) if account is None else account.owner)
         if account is not None:
             account.drop_privileges()
             parent_death.retie(parent)
         try:
-            try_out(located, entered=True)
+            try_settings(located, entered=True)
         finally:
             sys.stdout, sys.stderr = streams  # the application may have replaced them
         warnings = (*settings.warnings(), *inherited_sockets.warnings, temporary_directory.warning(settings, os.environ))
         for line in (*notes, *warnings, service_links.notice(os.environ)):
             if line is not None:
                 print(f"starman: {line}", file=sys.stderr)
-        sources = [settings.source(name) for name in SETTINGS if settings.source(name) != "default"]
+        sources = [settings.source(name) for name in OPTIONS if settings.source(name) != "default"]
         print(f"application  {describe(settings)}: loaded")
         print(f"listening    {', '.join(bound) or 'nothing could be tried'}")
         print(f"settings     valid; given: {', '.join(sources) or 'none'}")

@@ -11,11 +11,11 @@ import sys
 
 from starman import log, standard_streams
 from starman.check import INTERRUPTED, check, report
-from starman.config.option import SETTINGS, Setting
-from starman.config.sources import Action, from_arguments, from_command_line, off_flag
+from starman.config.option import OPTIONS, Option
+from starman.config.sources import Action, from_arguments, from_command_line, negative_flag
 from starman.config.working_directory import started_in
 from starman.errors import StarmanError
-from starman.takeover import answer_trial, handed_over, settings_after
+from starman.takeover import answer_trial, settings_of_handover, take_handover
 from starman.version import VERSION
 
 TYPE_CHECKING = False
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Errors of starman's are a line on standard error, and their details after it. Call it from the main thread.
     """
-    opened = log.open_own(standard_streams.open_missing())
+    opened = log.open_own_descriptor(standard_streams.open_missing())
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         # It may be inherited, as from a shell's `trap '' CHLD`. Then no child of ours would leave an exit status to wait for.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         log.finish()
         if opened:
-            log.close_own()
+            log.close_own_descriptor()
 
 
 def _is_compiled() -> bool:
@@ -77,7 +77,7 @@ def _is_compiled() -> bool:
 def _run(argv: list[str]) -> int:
     directory = started_in(os.environ)
     answer_trial(lambda: from_command_line(from_arguments(argv), os.environ, directory))
-    handover = handed_over()
+    handover = take_handover()
     line = from_arguments(argv)
     if line.action is Action.HELP:
         print(help_text())
@@ -89,7 +89,7 @@ def _run(argv: list[str]) -> int:
     def read() -> Settings:
         return from_command_line(line, os.environ, directory)
 
-    settings = read() if handover is None else settings_after(handover, read)
+    settings = read() if handover is None else settings_of_handover(handover, read)
     if line.action is Action.PRINT_CONFIG:
         print(config_text(settings))
         return 0
@@ -104,7 +104,7 @@ def _run(argv: list[str]) -> int:
 def config_text(settings: Settings) -> str:
     """Every setting, its value and where it was given, a line each, aligned."""
     rows = [
-        (name, " ".join(setting.show(settings.value(name)).split()), settings.source(name)) for name, setting in SETTINGS.items()
+        (name, " ".join(setting.show(settings.value(name)).split()), settings.source(name)) for name, setting in OPTIONS.items()
     ]
     first = max(len(name) for name, _, _ in rows)
     second = min(40, max(len(value) for _, value, _ in rows))
@@ -115,10 +115,10 @@ def help_text() -> str:
     """The text of --help: the settings by group, in at most 80 columns."""
     import textwrap
 
-    application = textwrap.fill(SETTINGS["app"].help, COLUMNS)
+    application = textwrap.fill(OPTIONS["app"].help, COLUMNS)
     lines = ABOUT.format(application=application).splitlines()
     groups: dict[str, list[tuple[str, str]]] = {}
-    for setting in SETTINGS.values():
+    for setting in OPTIONS.values():
         if not setting.positional:
             groups.setdefault(setting.group, []).append((_option(setting), f"{setting.help} {_default(setting)}"))
     groups["Other"] = list(OTHER_OPTIONS)
@@ -134,14 +134,14 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
-def _option(setting: Setting) -> str:
+def _option(setting: Option) -> str:
     """How a setting is written on the command line: "-l, --listen ADDRESS", "-D, --[no-]daemonize"."""
     flags = ", ".join(setting.all_flags)
     if setting.boolean:
-        return flags.replace(setting.flag, off_flag(setting).replace("--no-", "--[no-]", 1))
+        return flags.replace(setting.flag, negative_flag(setting).replace("--no-", "--[no-]", 1))
     return f"{flags} {setting.kind.metavar}"
 
 
-def _default(setting: Setting) -> str:
+def _default(setting: Option) -> str:
     again = "May be repeated. " if setting.repeatable else ""
     return f"{again}Default: {setting.default_text}."

@@ -12,7 +12,7 @@ import sys
 
 from starman import log
 from starman.errors import SettingError, StartError
-from starman.log.in_flight import stopping
+from starman.log.in_flight import stopping_line
 from starman.log.output import open_for_appending
 from starman.version import VERSION
 
@@ -34,14 +34,14 @@ def refuse_running_loop() -> None:
 def error_log(path: str | None, errors: int = 2) -> Iterator[None]:
     """Have the lines of the error log written to the file at `path`; None: to standard error, which is descriptor `errors`.
     Standard error itself is the caller's and stays as it is. Raises SettingError when the file cannot be written."""
-    opened = errors != 2 and path is None and log.open_own(errors)
+    opened = errors != 2 and path is None and log.open_own_descriptor(errors)
     if path is not None:
         try:
             fd = open_for_appending(path)
         except OSError as error:
             raise SettingError(f"error_log: cannot write {path}: {error.strerror}") from None
         try:
-            opened = log.open_own(fd)
+            opened = log.open_own_descriptor(fd)
         finally:
             os.close(fd)
         if not opened:
@@ -51,7 +51,7 @@ def error_log(path: str | None, errors: int = 2) -> Iterator[None]:
     finally:
         log.finish()
         if opened:
-            log.close_own()
+            log.close_own_descriptor()
 
 
 async def serve_until_cancelled(
@@ -69,7 +69,7 @@ async def serve_until_cancelled(
         await asyncio.shield(serving)
     except asyncio.CancelledError:
         if not serving.done():
-            log.info(stopping(service.requests, seconds, "a second cancellation"))
+            log.info(stopping_line(service.requests, seconds, "a second cancellation"))
         service.drain()
         close_listeners()
         try:

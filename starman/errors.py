@@ -57,3 +57,10 @@ class ProtocolError(StarmanError):
         super().__init__(message)
         self.status = status
         self.to_head = False
+
+
+class Disconnected(Exception):  # noqa: N818 - an event, no error: nothing is to be logged
+    """The client has closed or reset the connection, or the server has cut it: the rest of the response cannot be sent.
+
+    Not compiled: BodyError is an OSError as well, which a class compiled by mypyc cannot be combined with.
+    """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from starman import application_forks, log
 from starman.errors import HookError
-from starman.log.tracebacks import formatted, kind, named, shown
+from starman.log.tracebacks import class_name, exception_line, format_exception, safe_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,13 +96,13 @@ def _run(moment: str, hook: Callable[[], object]) -> None:
         application_forks.end_child()
     except BaseException as error:  # SystemExit, too: no hook ends a process past its own order of things
         application_forks.end_child(error)
-        details = formatted(error, lambda frames: frames and frames.tb_next)
-        raise HookError(f"the {moment} hook {_name(hook)} failed: {named(error)}", details) from error
+        details = format_exception(error, lambda frames: frames and frames.tb_next)
+        raise HookError(f"the {moment} hook {_name(hook)} failed: {exception_line(error)}", details) from error
 
 
 def _name(hook: Callable[[], object]) -> str:
     """The name of a hook for the error log. Never raises: a hook may be any callable object."""
     try:
-        return f"{shown(hook.__module__)}.{shown(hook.__qualname__)}"
+        return f"{safe_text(hook.__module__)}.{safe_text(hook.__qualname__)}"
     except BaseException:
-        return kind(hook)
+        return class_name(hook)

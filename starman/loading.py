@@ -14,7 +14,7 @@ from starman.application_check import check_application, kind_of
 from starman.config.settings import nearest
 from starman.discovery import find_application
 from starman.errors import LoadError
-from starman.log.tracebacks import formatted, kind, shown, type_name
+from starman.log.tracebacks import class_name, format_exception, safe_text, short_class_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def describe(settings: Settings, application: object = None) -> str:
             named = application if hasattr(application, "__qualname__") else type(application)
             return f"{getattr(named, '__module__', None) or 'built-in'}:{named.__qualname__}"
         except Exception:  # a proxy that is not bound yet, for example
-            return kind(application)
+            return class_name(application)
     if settings.eval is not None:
         expression = " ".join(settings.eval.split())
         return f"-e {expression if len(expression) <= 60 else expression[:59] + '…'}"
@@ -77,7 +77,7 @@ def application_traceback(error: BaseException) -> str:
     try:
         return _application_traceback(error)
     except BaseException:
-        return formatted(error).rstrip("\n")
+        return format_exception(error).rstrip("\n")
 
 
 def _application_traceback(error: BaseException) -> str:
@@ -245,11 +245,11 @@ def _run_application_code(code: Callable[[], Result], what: str) -> Result:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        words = (shown(error).strip() or "without a message").splitlines()[0]
+        words = (safe_text(error).strip() or "without a message").splitlines()[0]
         details = application_traceback(error)
         if "\n" not in details:  # no frame is the application's: a factory called with the wrong arguments, say
             details = ""
-        raise LoadError(f"cannot load {what}: {type_name(error)}: {words}", details) from error
+        raise LoadError(f"cannot load {what}: {short_class_name(error)}: {words}", details) from error
 
 
 def _application_ran(error: BaseException) -> bool:
@@ -274,8 +274,8 @@ def _places() -> str:
     # The entries in front of the working directory were put into sys.path for the application.
     own = places.index(here) + 1 if here in places else 0
     places = [*places[:own], *sorted(places[own:], key=_rank)]
-    shown = ", ".join(places[:4])
-    return shown if len(places) <= 4 else f"{shown}, and {len(places) - 4} more of sys.path"
+    first = ", ".join(places[:4])
+    return first if len(places) <= 4 else f"{first}, and {len(places) - 4} more of sys.path"
 
 
 def _rank(path: str) -> int:

@@ -10,7 +10,7 @@ from functools import partial
 
 from starman import application_forks, log, standard_streams
 from starman.config import service_links, temporary_directory
-from starman.config.working_directory import Workdir, started_in
+from starman.config.working_directory import WorkingDirectory, started_in
 from starman.errors import SettingError, StartError
 from starman.log.in_flight import counted
 
@@ -60,13 +60,13 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     chosen = read()
     application = app if callable(app) else None
     mounted = None if application is None else _mounted(application, chosen, "run(app)")
-    opened = log.open_own(errors)
+    opened = log.open_own_descriptor(errors)
     try:
         _run(chosen, Program(_load, mounted, lambda current: describe(current, application), read), embedded=True)
     finally:
         log.finish()
         if opened:
-            log.close_own()
+            log.close_own_descriptor()
 
 
 def run_master(settings: Settings, reread: Callable[[], Settings], handover: Handover | None = None) -> int:
@@ -101,8 +101,8 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
     from starman.serving.service import Service
 
     errors = standard_streams.open_missing()
-    workdir = Workdir(started_in(os.environ))
-    chosen = from_keywords(app, settings, os.environ, workdir.start).located(workdir.absolute)
+    working_directory = WorkingDirectory(started_in(os.environ))
+    chosen = from_keywords(app, settings, os.environ, working_directory.start).with_absolute_paths(working_directory.absolute)
     with error_log(chosen.error_log, errors):
         inherited_sockets = InheritedSockets.from_environ(os.environ)
         _log_notes(chosen, inherited_sockets.warnings)
@@ -137,7 +137,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     program.variables = notifier.variables
     inherited_sockets.check(settings)
     account = Account.of(settings)
-    program.workdir = enter(settings)
+    program.working_directory = enter_directory(settings)
     if not settings.daemonize:
         return _be_master(settings, program, inherited_sockets, account, Observers([notifier]), embedded=embedded)
 
@@ -166,14 +166,14 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
 
     notifier = SystemdNotifier.from_environ(os.environ)
     program.variables = notifier.variables
-    program.workdir = enter(settings)
-    error_log = ErrorLog(settings.error_log, opened=True, directory=program.workdir.base)
+    program.working_directory = enter_directory(settings)
+    error_log = ErrorLog(settings.error_log, opened=True, directory=program.working_directory.base)
     with PidFile(settings.pid, claimed=True), error_log:
         spec = WorkerSpec(settings, take_over_listeners(handover.listeners), program, import_service)
         return Master(spec, error_log, handover).run(observers=Observers([notifier]))
 
 
-def enter(settings: Settings) -> Workdir:
+def enter_directory(settings: Settings) -> WorkingDirectory:
     """Change to the directory of the settings, before any relative path is used and any file made. Returns it by name.
 
     Raises SettingError; StartError when the working directory has been removed.
@@ -186,19 +186,19 @@ def enter(settings: Settings) -> Workdir:
             os.chdir(settings.chdir)
         except OSError as error:
             raise SettingError(f"{settings.source('chdir')}: cannot change to {settings.chdir}: {error.strerror}") from None
-    return Workdir(start, settings.chdir)
+    return WorkingDirectory(start, settings.chdir)
 
 
-def try_out(settings: Settings, *, entered: bool = False) -> None:
+def try_settings(settings: Settings, *, entered: bool = False) -> None:
     """Do everything that has to succeed before a worker of these settings can serve. Call it in a separate child, because an
-    application may start threads that never end. `entered`: `enter` was called, and the paths are absolute.
+    application may start threads that never end. `entered`: `enter_directory` was called, and the paths are absolute.
     Raises StarmanError, and any exception of our own imports."""
     from starman.process.worker.server_resources import ServerResources
     from starman.process.worker.service_import import import_service
 
     import_service()
     if not entered:
-        settings = settings.located(enter(settings).absolute)
+        settings = settings.with_absolute_paths(enter_directory(settings).absolute)
     # A child that the application forks must not go on with the trial.
     ServerResources([], signals=False)
     application = _load(settings)
@@ -238,7 +238,7 @@ def _be_master(
             if account is not None:
                 _create_logs(settings, account)
                 account.drop_privileges()
-            with ErrorLog(settings.error_log, directory=program.workdir.base) as error_log:
+            with ErrorLog(settings.error_log, directory=program.working_directory.base) as error_log:
                 _log_notes(settings, warnings)
                 if inherited_sockets.fds:
                     log.info(inherited_sockets.describe([listener.url for listener in listeners]))

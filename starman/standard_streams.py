@@ -49,7 +49,7 @@ def restore() -> None:
             _reopen(fd, name)
 
 
-def out_of_the_way(fd: int) -> int:
+def move_descriptor_up(fd: int) -> int:
     """Move a new descriptor that is below 3, because an application has closed that number: returns a duplicate with a higher
     number, and restores the standard descriptor. `fd` is closed in any case. Raises OSError when no descriptor is left."""
     try:

@@ -6,9 +6,9 @@ import os
 import sys
 
 from starman import log
-from starman.config.revision import decode as decode_settings
+from starman.config.revision import decode_settings
 from starman.errors import StarmanError
-from starman.log.tracebacks import formatted, named
+from starman.log.tracebacks import exception_line, format_exception
 from starman.process.handover import FORMAT, HANDOVER_VARIABLE, IN_FILE, TRIAL_VARIABLE, Handover, decode
 from starman.process.host.text_file import load_text
 from starman.version import VERSION
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starman.process.messages import Message
 
 
-def handed_over() -> Handover | None:
+def take_handover() -> Handover | None:
     """What an older image of this process has left to us; None when this is an ordinary start. Takes the variable away.
 
     Raises ValueError for what it cannot have left, and OSError.
@@ -33,7 +33,7 @@ def handed_over() -> Handover | None:
     return None if text is None else decode(text)
 
 
-def settings_after(handover: Handover, read: Callable[[], Settings]) -> Settings:
+def settings_of_handover(handover: Handover, read: Callable[[], Settings]) -> Settings:
     """The settings that the trial has approved, for a file may have changed since; if they are of no use, those of `read`."""
     try:
         return decode_settings(handover.settings)
@@ -69,10 +69,10 @@ def answer_trial(read: Callable[[], Settings]) -> None:
 
 
 def _tried(number: str, channel: Channel, read: Callable[[], Settings]) -> Message:
-    from starman.config.revision import encode, recall, revise
+    from starman.config.revision import decode_known_settings, encode_settings, revise_settings
     from starman.process.long_text import receive_text
     from starman.process.messages import Approved, Failed
-    from starman.server import try_out
+    from starman.server import try_settings
 
     version = f"starman {VERSION} on Python {'.'.join(map(str, sys.version_info[:3]))}"
     try:
@@ -81,10 +81,10 @@ def _tried(number: str, channel: Channel, read: Callable[[], Settings]) -> Messa
         running = receive_text(channel)
         found = read()
         # What cannot change in a running server cannot change by an upgrade either: its listeners, its user.
-        settings, refused = revise(recall(running, found), found)
-        try_out(settings)
-        return Approved(encode(settings), "\n".join([version, *refused]))
+        settings, refused = revise_settings(decode_known_settings(running, found), found)
+        try_settings(settings)
+        return Approved(encode_settings(settings), "\n".join([version, *refused]))
     except StarmanError as error:
         return Failed(f"{version}: {error}", error.details)
     except BaseException as error:
-        return Failed(f"{version}: {named(error)}", formatted(error))
+        return Failed(f"{version}: {exception_line(error)}", format_exception(error))

@@ -30,7 +30,7 @@ SIZE_SUFFIXES = {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g"
 AUTO = -1
 
 
-class Kind:
+class ValueKind:
     """One kind of value.
 
     `read(value)` returns the checked value, or raises ValueError: bare, or with the reason as its text.
@@ -61,13 +61,13 @@ class Kind:
         self.repeatable = repeatable
         self.most = None
 
-    def up_to(self, most: float) -> Kind:
+    def up_to(self, most: float) -> ValueKind:
         """The same kind, of numbers of which `most` is the largest."""
         self.most = most
         return self
 
 
-def whole(least: int, most: int | None = None, metavar: str = "N", unit: str = "") -> Kind:
+def whole(least: int, most: int | None = None, metavar: str = "N", unit: str = "") -> ValueKind:
     """A whole number from `least` to `most` (None: LARGEST)."""
 
     def read(value: object) -> int:
@@ -82,10 +82,10 @@ def whole(least: int, most: int | None = None, metavar: str = "N", unit: str = "
         return number
 
     bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-    return Kind(read, f"a whole number, {bounds}", metavar, unit).up_to(LARGEST if most is None else most)
+    return ValueKind(read, f"a whole number, {bounds}", metavar, unit).up_to(LARGEST if most is None else most)
 
 
-def size(least: int) -> Kind:
+def size(least: int) -> ValueKind:
     """A number of bytes, at least `least`; as text also with a suffix: 64K, 1M, 1G, 64KiB, 1MiB, 1GiB."""
 
     def read(value: object) -> int:
@@ -94,12 +94,12 @@ def size(least: int) -> Kind:
             raise ValueError
         return number
 
-    return Kind(read, f"a number of bytes, at least {least}, or with a suffix: 64K, 1M, 1G", "BYTES", "bytes", show_size).up_to(
-        LARGEST
-    )
+    return ValueKind(
+        read, f"a number of bytes, at least {least}, or with a suffix: 64K, 1M, 1G", "BYTES", "bytes", show_size
+    ).up_to(LARGEST)
 
 
-def or_auto(kind: Kind) -> Kind:
+def or_auto(kind: ValueKind) -> ValueKind:
     """As `kind`, or "auto", which is read as AUTO."""
 
     def read(value: object) -> object:
@@ -108,10 +108,10 @@ def or_auto(kind: Kind) -> Kind:
     def show(value: object) -> str:
         return "auto" if value == AUTO else kind.show(value)
 
-    return Kind(read, f'{kind.valid}, or "auto"', kind.metavar, kind.unit, show)
+    return ValueKind(read, f'{kind.valid}, or "auto"', kind.metavar, kind.unit, show)
 
 
-def seconds(zero: bool) -> Kind:
+def seconds(zero: bool) -> ValueKind:
     """A finite number of seconds, as a float. `zero` says whether 0 is valid."""
 
     def read(value: object) -> float:
@@ -121,12 +121,12 @@ def seconds(zero: bool) -> Kind:
         return number
 
     bounds = "at least 0" if zero else "more than 0"
-    return Kind(read, f"a number of seconds, {bounds}", "SECONDS", "seconds", lambda value: f"{value:g}").up_to(math.inf)
+    return ValueKind(read, f"a number of seconds, {bounds}", "SECONDS", "seconds", lambda value: f"{value:g}").up_to(math.inf)
 
 
-def text(valid: str, metavar: str) -> Kind:
+def text(valid: str, metavar: str) -> ValueKind:
     """Any text that is not empty and has no control characters. A path object counts as its text."""
-    return Kind(read_text, valid, metavar)
+    return ValueKind(read_text, valid, metavar)
 
 
 def read_field_value(value: object) -> str:
@@ -136,7 +136,7 @@ def read_field_value(value: object) -> str:
     return read
 
 
-def many(kind: Kind) -> Kind:
+def many(kind: ValueKind) -> ValueKind:
     """Several values of `kind`, as a tuple. One value alone stands for a tuple of one."""
 
     def read(value: object) -> tuple[object, ...]:
@@ -146,7 +146,7 @@ def many(kind: Kind) -> Kind:
     def show(value: object) -> str:
         return ", ".join(kind.show(item) for item in value) if isinstance(value, tuple) else str(value)
 
-    return Kind(read, kind.valid, kind.metavar, kind.unit, show, repeatable=True)
+    return ValueKind(read, kind.valid, kind.metavar, kind.unit, show, repeatable=True)
 
 
 def read_flag(value: object) -> bool:
@@ -312,25 +312,25 @@ def read_workers(value: object) -> object:
     return _SOME_WORKERS.read(value)
 
 
-FLAG = Kind(read_flag, "true or false", "", show=lambda value: "true" if value else "false")
-WORKERS = Kind(read_workers, f'a whole number, from 1 to {MOST_WORKERS}, or "auto"', "N", "processes").up_to(MOST_WORKERS)
+FLAG = ValueKind(read_flag, "true or false", "", show=lambda value: "true" if value else "false")
+WORKERS = ValueKind(read_workers, f'a whole number, from 1 to {MOST_WORKERS}, or "auto"', "N", "processes").up_to(MOST_WORKERS)
 THREADS = whole(0, MOST_THREADS, unit="threads")
 # listen(2) takes an int of C.
 BACKLOG = whole(1, (1 << 31) - 1, unit="connections")
-LISTEN = Kind(
+LISTEN = ValueKind(
     read_address, "HOST:PORT, :PORT, [IPv6]:PORT, *:PORT (each also with :ssl), a UNIX path, @NAME or fd://N", "ADDRESS"
 )
-MODE = Kind(read_mode, "permission bits in octal, as 0660", "MODE", show=show_mode)
-USER = Kind(read_account, "a user's name or number", "USER")
-GROUP = Kind(read_account, "a group's name or number", "GROUP")
-EXPRESSION = Kind(read_expression, "a Python expression", "EXPR")
-PREFIX = Kind(read_prefix, 'a path that begins with "/"', "PREFIX")
-PATHS = many(Kind(read_path, 'a path that begins with "/"', "PATH"))
-ERROR_LOG = Kind(read_log, 'a file, or "-" for standard error', "FILE")
+MODE = ValueKind(read_mode, "permission bits in octal, as 0660", "MODE", show=show_mode)
+USER = ValueKind(read_account, "a user's name or number", "USER")
+GROUP = ValueKind(read_account, "a group's name or number", "GROUP")
+EXPRESSION = ValueKind(read_expression, "a Python expression", "EXPR")
+PREFIX = ValueKind(read_prefix, 'a path that begins with "/"', "PREFIX")
+PATHS = many(ValueKind(read_path, 'a path that begins with "/"', "PATH"))
+ERROR_LOG = ValueKind(read_log, 'a file, or "-" for standard error', "FILE")
 ACCESS_LOG = text('a file, "-" for standard output, or "off"', "FILE")
-SERVER_HEADER = Kind(read_field_value, 'a product such as "starman", or "off"', "PRODUCT")
+SERVER_HEADER = ValueKind(read_field_value, 'a product such as "starman", or "off"', "PRODUCT")
 DIRECTORIES = many(text("a directory", "DIR"))
-TARGETS = many(Kind(read_target, 'a path that begins with "/", percent-encoded, with or without a query', "PATH"))
+TARGETS = many(ValueKind(read_target, 'a path that begins with "/", percent-encoded, with or without a query', "PATH"))
 MODULES = many(text("the name of a module", "MODULE"))
 ANY_SECONDS = seconds(zero=True)
 SOME_SECONDS = seconds(zero=False)

@@ -1,6 +1,6 @@
 """How a setting is declared, and what is known of it: its names, default, kind and help. Declares none itself.
 
-`table.py` declares them, in the body of a class; `SETTINGS` collects them in that order. Imported by the master.
+`table.py` declares them, in the body of a class; `OPTIONS` collects them in that order. Imported by the master.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Protocol
 
-    from starman.config.kinds import Kind
+    from starman.config.kinds import ValueKind
 
     class HasValues(Protocol):
         """What a class with settings in its body must offer."""
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 DEFAULT_SOURCE = "default"
-SETTINGS: dict[str, Setting] = {}
+OPTIONS: dict[str, Option] = {}
 
 
-class Setting:
+class Option:
     """One setting of the table; on an instance of the class that declares it, it gives that instance's value.
 
     name: its name in TOML and Python; `flag` and `variable` are its other names.
@@ -40,7 +40,7 @@ class Setting:
         self,
         default: object,
         group: str,
-        kind: Kind,
+        kind: ValueKind,
         help: str,  # noqa: A002
         flags: tuple[str, ...],
         fixed: bool,
@@ -55,7 +55,7 @@ class Setting:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
-        SETTINGS[name] = self
+        OPTIONS[name] = self
 
     def __get__(self, settings: HasValues | None, owner: type) -> object:
         return self if settings is None else settings.value(self.name)
@@ -127,7 +127,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:100]}…{text[-20:]}"
 
 
-class Given:
+class GivenValue:
     """A value that somebody gave for a setting, not yet checked, and where: "--workers", "STARMAN_WORKERS",
     "starman.toml: workers", "run(workers=...)"."""
 
@@ -138,16 +138,16 @@ class Given:
         self.source = source
 
 
-def setting(
+def option(
     default: object,
     group: str,
-    kind: Kind,
+    kind: ValueKind,
     help: str,  # noqa: A002
     flags: tuple[str, ...] = (),
     fixed: bool = False,
 ) -> Any:
     """Declare a setting in the body of a class. Any, so that the annotation there is the type of the value."""
-    return Setting(default, group, kind, help, flags, fixed)
+    return Option(default, group, kind, help, flags, fixed)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

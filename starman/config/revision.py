@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import marshal
 
-from starman.config.option import DEFAULT_SOURCE, SETTINGS
+from starman.config.option import DEFAULT_SOURCE, OPTIONS
 from starman.config.settings import Settings
 from starman.errors import SettingError
 
-# The longest text of `encode`. A file of settings of the size that is read (`starman.config.sources`) has a shorter one.
+# The longest text of `encode_settings`. A file of settings of the size that is read (`starman.config.sources`) has a shorter one.
 MOST_CHARACTERS = 24_000_000
 
 
-def revise(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
+def revise_settings(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
     """The settings to go on with when `read` stands in the sources now, and a line for each that is refused.
 
     What is fixed stays as it is in `running`; everything else is as in `read`. Raises SettingError when the two do not
@@ -23,7 +23,7 @@ def revise(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
     """
     values, sources = read.snapshot()
     refused = []
-    for name, setting in SETTINGS.items():
+    for name, setting in OPTIONS.items():
         if not setting.fixed:
             continue
         if values[name] != running.value(name):
@@ -35,22 +35,22 @@ def revise(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
         sources.pop(name, None)
         if running.source(name) != DEFAULT_SOURCE:
             sources[name] = running.source(name)
-    return Settings.restored(values, sources), refused
+    return Settings.from_snapshot(values, sources), refused
 
 
-def recall(text: str, read: Settings) -> Settings:
+def decode_known_settings(text: str, read: Settings) -> Settings:
     """The settings that another version may have encoded, as far as this one knows them; what they lack is as in `read`."""
     values, sources = read.snapshot()
     try:
         known, origins = marshal.loads(bytes.fromhex(text))
-        values.update((name, value) for name, value in known.items() if name in SETTINGS)
-        sources.update((name, origin) for name, origin in origins.items() if name in SETTINGS)
+        values.update((name, value) for name, value in known.items() if name in OPTIONS)
+        sources.update((name, origin) for name, origin in origins.items() if name in OPTIONS)
     except (ValueError, EOFError, TypeError, AttributeError):
         return read
-    return Settings.restored(values, sources)
+    return Settings.from_snapshot(values, sources)
 
 
-def encode(settings: Settings) -> str:
+def encode_settings(settings: Settings) -> str:
     """`settings` as text, for processes of the same version of starman and Python. Raises SettingError if it is too long."""
     text = marshal.dumps(settings.snapshot()).hex()
     if len(text) > MOST_CHARACTERS:
@@ -58,12 +58,12 @@ def encode(settings: Settings) -> str:
     return text
 
 
-def decode(text: str) -> Settings:
-    """The settings that `encode` was given. Raises ValueError for any other text."""
+def decode_settings(text: str) -> Settings:
+    """The settings that `encode_settings` was given. Raises ValueError for any other text."""
     try:
         values, sources = marshal.loads(bytes.fromhex(text))
     except (EOFError, TypeError) as error:
         raise ValueError(f"no settings: {error}") from None
-    if not isinstance(values, dict) or values.keys() != SETTINGS.keys():
+    if not isinstance(values, dict) or values.keys() != OPTIONS.keys():
         raise ValueError("no settings of this version")
-    return Settings.restored(values, sources)
+    return Settings.from_snapshot(values, sources)

@@ -6,15 +6,15 @@ Reads no argv, environment or file (`sources.py` does). Imported by the master.
 from __future__ import annotations
 
 from starman.config.addresses import Address, parse_address, tcp_address, unix_address
-from starman.config.option import DEFAULT_SOURCE, SETTINGS, Given, Setting, nearest
-from starman.config.options import DEFAULT_PORT, Table
+from starman.config.option import DEFAULT_SOURCE, OPTIONS, GivenValue, Option, nearest
+from starman.config.options import DEFAULT_PORT, Options
 from starman.errors import SettingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["DEFAULT_PORT", "DEFAULT_SOURCE", "SETTINGS", "Given", "Setting", "Settings", "nearest"]
+__all__ = ["DEFAULT_PORT", "DEFAULT_SOURCE", "OPTIONS", "GivenValue", "Option", "Settings", "nearest"]
 
 # Settings that are paths, and are used by processes that run the application. The master opens the others before it is loaded.
 PATHS = ("include", "ssl_cert", "ssl_key", "access_log")
@@ -22,7 +22,7 @@ PATHS = ("include", "ssl_cert", "ssl_key", "access_log")
 _NO_FILES = ("-", "off")
 
 
-class Settings(Table):
+class Settings(Options):
     """The values of every setting, checked and frozen. Any thread may read them.
 
     Construction raises SettingError for an unknown name, an invalid value, or two settings that exclude each other.
@@ -33,26 +33,26 @@ class Settings(Table):
     _sources: dict[str, str]
     _values: dict[str, object]
 
-    def __init__(self, given: Mapping[str, Given]) -> None:
+    def __init__(self, given: Mapping[str, GivenValue]) -> None:
         """Check `given` (at most one value a setting); what it lacks has its default."""
         for name, item in given.items():
-            if name not in SETTINGS:
-                raise SettingError(f"{item.source}: no setting is called {name!r}{nearest(name, SETTINGS)}")
+            if name not in OPTIONS:
+                raise SettingError(f"{item.source}: no setting is called {name!r}{nearest(name, OPTIONS)}")
         if "app" in given and "eval" in given and given["eval"].value is not None:
             raise SettingError(f"{given['app'].source} and {given['eval'].source}: give one application, not two")
         # Past the frozen attributes, by the only door there is.
         object.__setattr__(self, "_sources", {name: item.source for name, item in given.items()})
         parsed = {}
-        for name, declared in SETTINGS.items():
-            item = given.get(name) or Given(declared.default, DEFAULT_SOURCE)
+        for name, declared in OPTIONS.items():
+            item = given.get(name) or GivenValue(declared.default, DEFAULT_SOURCE)
             parsed[name] = declared.parse(item.value, item.source)
         _check_warm_up(parsed, given)
         if parsed["keepalive_timeout"] == 0:
             parsed["disable_keepalive"] = True
         object.__setattr__(self, "_values", parsed)
-        self._agree()
+        self._check_consistency()
 
-    def _agree(self) -> None:
+    def _check_consistency(self) -> None:
         """Raise SettingError for values that cannot be together."""
         # A host that is none shows here, not when the master is about to listen.
         secured = next((address for address in self.addresses() if address.secure), None)
@@ -68,18 +68,18 @@ class Settings(Table):
     @classmethod
     def of(cls, **given: object) -> Settings:
         """Settings with these values, and defaults for all others. For tests and for callers without other sources."""
-        return cls({name: Given(value, f"Settings.of({name}=...)") for name, value in given.items()})
+        return cls({name: GivenValue(value, f"Settings.of({name}=...)") for name, value in given.items()})
 
     @classmethod
-    def restored(cls, values: Mapping[str, object], sources: Mapping[str, str]) -> Settings:
+    def from_snapshot(cls, values: Mapping[str, object], sources: Mapping[str, str]) -> Settings:
         """Settings from `snapshot`s. Raises SettingError for values that cannot be together."""
         settings = cls.__new__(cls)
         object.__setattr__(settings, "_sources", dict(sources))
         object.__setattr__(settings, "_values", dict(values))
-        settings._agree()
+        settings._check_consistency()
         return settings
 
-    def located(self, absolute: Callable[[str], str]) -> Settings:
+    def with_absolute_paths(self, absolute: Callable[[str], str]) -> Settings:
         """These settings with the paths in PATHS made absolute, so that they stay valid when the application changes the
         working directory. For processes that load the application; paths that are shown or handed on stay as written."""
         values, sources = self.snapshot()
@@ -89,7 +89,7 @@ class Settings(Table):
                 values[name] = tuple(map(absolute, value))
             elif isinstance(value, str) and value not in _NO_FILES:
                 values[name] = absolute(value)
-        return Settings.restored(values, sources)
+        return Settings.from_snapshot(values, sources)
 
     def snapshot(self) -> tuple[dict[str, object], dict[str, str]]:
         """The value of every setting, plain data, and where those were written that are no defaults. Copies."""
@@ -128,12 +128,12 @@ class Settings(Table):
                     return (tcp_address(self.host or "", DEFAULT_PORT if self.port is None else self.port),)
             except SettingError as error:
                 name = "host" if self.socket is None else "socket"
-                raise SettingError(f"{self.source(name)}: {error}; {name} takes {SETTINGS[name].kind.valid}") from None
+                raise SettingError(f"{self.source(name)}: {error}; {name} takes {OPTIONS[name].kind.valid}") from None
         return tuple(dict.fromkeys(parse_address(text) for text in self.listen))
 
     def warnings(self) -> tuple[str, ...]:
         """What was given and has no effect, a line each, for the error log."""
-        found = list(self._overruled())
+        found = list(self._overridden())
         if not any(address.secure for address in self.addresses()):
             unused = [self.source(name) for name in ("ssl_cert", "ssl_key") if self.value(name) is not None]
             unused += [self.source("enable_ssl")] if self.enable_ssl else []
@@ -143,7 +143,7 @@ class Settings(Table):
             found.append(f"{self.source('stream_body_path')} has no effect beside {self.source('stream_body')}")
         return tuple(found)
 
-    def _overruled(self) -> tuple[str, ...]:
+    def _overridden(self) -> tuple[str, ...]:
         for winner, losers in (("listen", ("socket", "host", "port")), ("socket", ("host", "port"))):
             ignored = [self.source(name) for name in losers if self.value(name) is not None]
             if self.source(winner) != DEFAULT_SOURCE and ignored:
@@ -152,7 +152,7 @@ class Settings(Table):
         return ()
 
 
-def _check_warm_up(parsed: Mapping[str, object], given: Mapping[str, Given]) -> None:
+def _check_warm_up(parsed: Mapping[str, object], given: Mapping[str, GivenValue]) -> None:
     """Raises SettingError for a path that the mounted application would never be asked for."""
     prefix, targets = str(parsed["path"]), parsed["warm_up"]
     assert isinstance(targets, tuple)

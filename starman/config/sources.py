@@ -12,7 +12,7 @@ import os
 import select
 import stat
 
-from starman.config.option import SETTINGS, Given, Setting, nearest
+from starman.config.option import OPTIONS, GivenValue, Option, nearest
 from starman.config.service_links import is_service_link
 from starman.config.settings import Settings
 from starman.errors import SettingError
@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    Layer = dict[str, Given]
+    Layer = dict[str, GivenValue]
 
 PREFIX = "STARMAN_"
 FILE_NAME = "starman.toml"
@@ -73,9 +73,9 @@ def from_keywords(app: object, keywords: Mapping[str, object], environ: Mapping[
     """
     if not (app is None or isinstance(app, str) or callable(app)):
         raise SettingError(f"run(app): {app!r} is neither a WSGI application, which is a callable, nor the text of one's name")
-    given = {name: Given(value, f"run({name}=...)") for name, value in keywords.items()}
+    given = {name: GivenValue(value, f"run({name}=...)") for name, value in keywords.items()}
     if app is not None:
-        given["app"] = Given(app if isinstance(app, str) else None, "run(app)")
+        given["app"] = GivenValue(app if isinstance(app, str) else None, "run(app)")
     return Settings(merge([given, from_environment(environ), from_file(None, directory)]))
 
 
@@ -98,7 +98,7 @@ def from_environment(environ: Mapping[str, str]) -> Layer:
 
     Service links of Kubernetes are left out. Raises SettingError for any other STARMAN_* variable that is no setting.
     """
-    known = {setting.variable: setting for setting in SETTINGS.values()}
+    known = {setting.variable: setting for setting in OPTIONS.values()}
     layer = {}
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
         if is_service_link(variable, environ[variable]):
@@ -109,7 +109,7 @@ def from_environment(environ: Mapping[str, str]) -> Layer:
         value = environ[variable]
         if value:
             items = [item.strip() for item in value.split(",") if item.strip()]
-            layer[setting.name] = Given(items if setting.repeatable else value, variable)
+            layer[setting.name] = GivenValue(items if setting.repeatable else value, variable)
     return layer
 
 
@@ -161,12 +161,12 @@ def _from_toml(name: str, path: str) -> Layer:
     table, place = _table(name, path)
     layer: Layer = {}
     for key, value in table.items():
-        setting = SETTINGS.get(key.replace("-", "_"))
+        setting = OPTIONS.get(key.replace("-", "_"))
         if setting is None:
-            raise SettingError(f"{name}: no setting is called {place + key!r}{nearest(key.replace('-', '_'), SETTINGS)}")
+            raise SettingError(f"{name}: no setting is called {place + key!r}{nearest(key.replace('-', '_'), OPTIONS)}")
         if setting.name in layer:
             raise SettingError(f"{name}: {place + setting.name!r} is there twice, with - and with _")
-        layer[setting.name] = Given(value, f"{name}: {place}{key}")
+        layer[setting.name] = GivenValue(value, f"{name}: {place}{key}")
     return layer
 
 
@@ -208,7 +208,7 @@ def from_arguments(argv: Sequence[str]) -> CommandLine:
 
     Not by argparse: it would stay in the master, 1.4 MB of it, for as long as the server runs.
     """
-    options = _options()
+    options = _flags()
     line = CommandLine(Action.SERVE, None, {})
     words = iter(argv)
     for word in words:
@@ -232,17 +232,17 @@ def from_arguments(argv: Sequence[str]) -> CommandLine:
     return line
 
 
-class _Option:
+class _Flag:
     """What a flag of the command line does: an action, the file of settings, or a setting and the value that it means."""
 
     __slots__ = ("flag", "meaning", "takes_value", "value")
 
-    def __init__(self, flag: str, meaning: Action | Setting | None, value: bool | None = None) -> None:
+    def __init__(self, flag: str, meaning: Action | Option | None, value: bool | None = None) -> None:
         """`meaning` None: --config. `value`: what a boolean setting's flag stands for."""
         self.flag = flag
         self.meaning = meaning
         self.value = value
-        self.takes_value = meaning is None or (isinstance(meaning, Setting) and not meaning.boolean)
+        self.takes_value = meaning is None or (isinstance(meaning, Option) and not meaning.boolean)
 
     def take(self, line: CommandLine, value: str | None) -> None:
         """Note in `line` that the flag was given, with `value` if it takes one. Raises SettingError."""
@@ -254,14 +254,14 @@ class _Option:
                 raise SettingError(f"{self.flag}: not allowed with argument {line.action.value}; --help lists the options")
             line.action = meaning
         elif meaning.boolean:
-            line.given[meaning.name] = Given(self.value, self.flag)
+            line.given[meaning.name] = GivenValue(self.value, self.flag)
         elif meaning.repeatable and meaning.name in line.given:
-            line.given[meaning.name] = Given([*line.given[meaning.name].value, value], self.flag)  # type: ignore[misc]
+            line.given[meaning.name] = GivenValue([*line.given[meaning.name].value, value], self.flag)  # type: ignore[misc]
         else:
-            line.given[meaning.name] = Given([value] if meaning.repeatable else value, self.flag)
+            line.given[meaning.name] = GivenValue([value] if meaning.repeatable else value, self.flag)
 
 
-def _split(word: str, options: Mapping[str, _Option]) -> tuple[str, str | None]:
+def _split(word: str, options: Mapping[str, _Flag]) -> tuple[str, str | None]:
     """A word that begins with a dash: the flag, and the value that is written in the same word (--flag=value, -fvalue)."""
     if word.startswith("--"):
         flag, equals, value = word.partition("=")
@@ -274,29 +274,29 @@ def _split(word: str, options: Mapping[str, _Option]) -> tuple[str, str | None]:
 def _take_application(line: CommandLine, word: str) -> None:
     if "app" in line.given:
         raise SettingError(f"{word!r}: one application at a time, and {line.given['app'].value!r} is one already")
-    line.given["app"] = Given(word, SETTINGS["app"].flag)
+    line.given["app"] = GivenValue(word, OPTIONS["app"].flag)
 
 
-def _options() -> dict[str, _Option]:
+def _flags() -> dict[str, _Flag]:
     """Every flag of the command line."""
-    options = {"--config": _Option("--config", None)}
+    options = {"--config": _Flag("--config", None)}
     for action in Action:
         if action is not Action.SERVE:
-            options[action.value] = _Option(action.value, action)
+            options[action.value] = _Flag(action.value, action)
     options["-h"], options["-v"] = options[Action.HELP.value], options[Action.VERSION.value]
-    for setting in SETTINGS.values():
+    for setting in OPTIONS.values():
         if not setting.positional:
-            options |= {flag: _Option(setting.flag, setting, True if setting.boolean else None) for flag in setting.all_flags}
+            options |= {flag: _Flag(setting.flag, setting, True if setting.boolean else None) for flag in setting.all_flags}
         if setting.boolean:
-            options[off_flag(setting)] = _Option(off_flag(setting), setting, False)
+            options[negative_flag(setting)] = _Flag(negative_flag(setting), setting, False)
     return options
 
 
 def flags() -> list[str]:
     """Every flag of the command line."""
-    return list(_options())
+    return list(_flags())
 
 
-def off_flag(setting: Setting) -> str:
+def negative_flag(setting: Option) -> str:
     """The flag that turns a boolean setting off."""
     return "--no-" + setting.flag.removeprefix("--")

@@ -17,7 +17,7 @@ _DIRECTORIES = ("/tmp", "/var/tmp", "/usr/tmp")
 _TRIES = 100
 
 
-class Search:
+class DirectorySearch:
     """What a search has found. directory: where files can be created; "" when that is nowhere.
 
     refused: the places that were tried before it, each with the reason. wished: whether a variable names one of them.
@@ -33,9 +33,9 @@ class Search:
         self.last_resort = False
 
 
-def find(environ: Mapping[str, str]) -> Search:
+def find_directory(environ: Mapping[str, str]) -> DirectorySearch:
     """Look for the directory as `tempfile` does: create and remove a file in each. As the user of this process."""
-    search = Search()
+    search = DirectorySearch()
     working = _working_directory()
     wishes = [(f"{name}={environ[name]}", os.path.join(working, environ[name])) for name in _VARIABLES if environ.get(name)]
     last = (f"the working directory {working}", working)
@@ -55,7 +55,7 @@ def find(environ: Mapping[str, str]) -> Search:
 
 def warning(settings: Settings, environ: Mapping[str, str]) -> str | None:
     """A line for the log when temporary files cannot be where they should be; None when all is well."""
-    search = find(environ)
+    search = find_directory(environ)
     refused = ", ".join(search.refused)
     if not search.directory:
         return (

@@ -34,7 +34,7 @@ def started_in(environ: Mapping[str, str]) -> str:
         raise StartError(f"the working directory cannot be used: {error.strerror}") from None
 
 
-class Workdir:
+class WorkingDirectory:
     """The directory in which the server was started, and its base: `chdir`, relative to that directory. Both by name."""
 
     __slots__ = ("_real", "base", "start")

@@ -37,7 +37,7 @@ def error(text: str) -> None:
     _write("ERROR", text)
 
 
-class _Escapes(dict[int, int | str]):
+class _EscapeTable(dict[int, int | str]):
     """For `str.translate`: the visible form of every character that a terminal or an editor acts on, or that is invisible.
 
     Escaped: control characters, formatting characters (bidirectional overrides, zero-width characters, tags, soft hyphens), line
@@ -52,17 +52,17 @@ class _Escapes(dict[int, int | str]):
 
 
 # The lines of one event are indented, all but the first, so that none of them can pass for an event.
-_ESCAPES = _Escapes({ord("\t"): ord("\t"), ord("\n"): "\n  "})
+_ESCAPE_TABLE = _EscapeTable({ord("\t"): ord("\t"), ord("\n"): "\n  "})
 # Printable by their category but invisible: joiners, fillers and variation selectors.
 _UNSEEN = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
-_ESCAPES.update((code, f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}") for code in _UNSEEN)
+_ESCAPE_TABLE.update((code, f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}") for code in _UNSEEN)
 
 
 def escaped(text: str) -> str:
     """`text` in a form that is safe to show: an exception's message may hold text from a client. Never raises."""
     if text.isascii() and text.isprintable():
         return text
-    return text.translate(_ESCAPES)
+    return text.translate(_ESCAPE_TABLE)
 
 
 def _write(level: str, text: str) -> None:
@@ -70,7 +70,7 @@ def _write(level: str, text: str) -> None:
     # When there is no memory for all of it: its first characters have what matters.
     for part in (slice(None), slice(_SHORT)):
         with contextlib.suppress(Exception):
-            _queue.put(_line(level, text[part]).encode("utf-8", "backslashreplace"))
+            _queue.put_lines(_line(level, text[part]).encode("utf-8", "backslashreplace"))
             break
 
 
@@ -91,7 +91,7 @@ def _line(level: str, text: str) -> str:
 def raw(text: str) -> None:
     """Write `text`, whole lines, as it is. Never raises: a full disk or a closed terminal must not take the server down."""
     with contextlib.suppress(OSError, ValueError, MemoryError):
-        _queue.put(text.encode("utf-8", "backslashreplace"))
+        _queue.put_lines(text.encode("utf-8", "backslashreplace"))
 
 
 def _lost(count: int, reason: str) -> bytes:
@@ -102,23 +102,23 @@ def _lost(count: int, reason: str) -> bytes:
 _queue = LogQueue(_lost)
 
 
-def open_own(fd: int = 2) -> bool:
+def open_own_descriptor(fd: int = 2) -> bool:
     """Write to the file that `fd` leads to now, by a descriptor of the log's own, which applications do not close by accident.
 
-    True: call `close_own` at the end. False: the log has a descriptor of its own already, or no descriptor is left.
+    True: call `close_own_descriptor` at the end. False: the log has a descriptor of its own already, or no descriptor is left.
     From then on descriptor 2 may be closed or pointed elsewhere. Main thread.
     """
-    return _queue.open(fd)
+    return _queue.open_output(fd)
 
 
-def renew_own() -> None:
+def renew_own_descriptor() -> None:
     """Follow descriptor 2, which has been pointed at another file. Main thread."""
-    _queue.renew()
+    _queue.renew_output()
 
 
-def close_own() -> None:
+def close_own_descriptor() -> None:
     """Write to descriptor 2 again. Main thread."""
-    _queue.close()
+    _queue.close_output()
 
 
 def fileno() -> int:
@@ -127,15 +127,15 @@ def fileno() -> int:
 
 
 def pending() -> bool:
-    """Whether lines wait to be written: call `retry` soon."""
+    """Whether lines wait to be written: call `write_pending` soon."""
     return _queue.pending
 
 
-def retry() -> None:
+def write_pending() -> None:
     """Write waiting lines, as many as are taken at once. Never waits."""
-    _queue.retry()
+    _queue.write_pending()
 
 
 def finish() -> None:
     """Call before the process ends: give the reader up to a second to take all lines."""
-    _queue.finish(_LAST_LINES)
+    _queue.finish_writing(_LAST_LINES)

@@ -23,7 +23,7 @@ def counted(number: int, noun: str, verb: str = "") -> str:
     return f"{words} {'is' if number == 1 else 'are'}" if verb else words
 
 
-def stopping(count: int, seconds: float, second: str) -> str:
+def stopping_line(count: int, seconds: float, second: str) -> str:
     """The line of the log when a server begins to stop with `count` requests in flight. `second`: what would cut them."""
     if not count:
         return "stopping: no request is in flight"
@@ -31,7 +31,7 @@ def stopping(count: int, seconds: float, second: str) -> str:
     return f"stopping: {counted(count, 'request', 'are')} in flight and may take {seconds:g} s to finish; {second} cuts {them}"
 
 
-def named(requests: Sequence[tuple[str, float]], now: float, others: int = 0) -> str:
+def while_serving(requests: Sequence[tuple[str, float]], now: float, others: int = 0) -> str:
     """` while serving GET /x (for 2.1 s), GET /y (for 0.3 s)`; "" for none.
 
     Each request is its line and the instant at which it began, on the same clock as `now`. At most MOST_NAMED are named.

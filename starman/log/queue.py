@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 1_048_576
 # The critical section only makes calls that do not wait. A signal handler that logs in the middle of it must not wait for ever.
 _LOCK_SECONDS = 1.0
-# How often (seconds) `finish` tries again.
+# How often (seconds) `finish_writing` tries again.
 _PAUSE = 0.02
 # A full disk is like a full pipe: it may have room again.
 _NOT_NOW = (errno.EAGAIN, errno.ENOSPC, errno.EDQUOT)
@@ -33,7 +33,7 @@ _NOT_FIRST, _MASK = 0x80, 0xC0
 
 
 class LogQueue:
-    """Any thread may call `put`, `retry` and `finish`; the others are for the main thread."""
+    """Any thread may call `put_lines`, `write_pending` and `finish_writing`; the others are for the main thread."""
 
     __slots__ = ("_bytes", "_lock", "_lost", "_notice", "_output", "_pieces", "_reason", "_sent")
 
@@ -56,7 +56,7 @@ class LogQueue:
 
     @property
     def pending(self) -> bool:
-        """Whether lines wait, so that `retry` should be called in a moment."""
+        """Whether lines wait, so that `write_pending` should be called in a moment."""
         return bool(self._pieces)
 
     @property
@@ -64,7 +64,7 @@ class LogQueue:
         """The log's own descriptor; None: lines go to descriptor 2, whatever it leads to."""
         return self._output
 
-    def open(self, fd: int = 2) -> bool:
+    def open_output(self, fd: int = 2) -> bool:
         """Write to the file that `fd` leads to now, by a descriptor of our own. False: there is one already, or none is left."""
         if self._output is not None:
             return False
@@ -74,7 +74,7 @@ class LogQueue:
             return False
         return True
 
-    def renew(self) -> None:
+    def renew_output(self) -> None:
         """Follow descriptor 2, which now leads elsewhere, with the log's own descriptor, if any. Waiting lines go there too."""
         if self._output is not None and self._acquire():
             try:
@@ -87,13 +87,13 @@ class LogQueue:
                 self._sent = 0
                 self._lock.release()
 
-    def close(self) -> None:
+    def close_output(self) -> None:
         """Give our own descriptor back; lines go to descriptor 2 from now on."""
         if self._output is not None:
             self._output.close()
             self._output = None
 
-    def put(self, entry: bytes) -> None:
+    def put_lines(self, entry: bytes) -> None:
         """Write whole lines, now or as soon as they are taken."""
         if not self._acquire():
             self._lost += entry.count(b"\n")
@@ -114,7 +114,7 @@ class LogQueue:
         finally:
             self._lock.release()
 
-    def retry(self) -> None:
+    def write_pending(self) -> None:
         """Write waiting lines, as many as are taken at once."""
         if self._pieces and self._acquire():
             try:
@@ -122,13 +122,13 @@ class LogQueue:
             finally:
                 self._lock.release()
 
-    def finish(self, seconds: float) -> None:
+    def finish_writing(self, seconds: float) -> None:
         """Call before the process ends: give the reader so many seconds to take the waiting lines."""
         deadline = time.monotonic() + seconds
-        self.retry()
+        self.write_pending()
         while self._pieces and time.monotonic() < deadline:
             time.sleep(_PAUSE)
-            self.retry()
+            self.write_pending()
 
     def _acquire(self) -> bool:
         return self._lock.acquire(True, _LOCK_SECONDS)

@@ -26,15 +26,15 @@ _RESERVE_BLOCKS = 160
 _reserve: list[bytes] = []
 
 
-def shown(value: object) -> str:
+def safe_text(value: object) -> str:
     """`str(value)`; the name of its class in angle brackets if that fails. Always a plain str, not of a subclass."""
     try:
         return "".join((str(value),))
     except BaseException:  # SystemExit, too: an application's `__str__` can raise anything
-        return f"<{kind(value)}>"
+        return f"<{class_name(value)}>"
 
 
-def kind(value: object) -> str:
+def class_name(value: object) -> str:
     """The name of the class of `value`, with its module unless that is `builtins`."""
     try:
         cls = type(value)
@@ -45,18 +45,18 @@ def kind(value: object) -> str:
         return "object"
 
 
-def named(error: BaseException) -> str:
+def exception_line(error: BaseException) -> str:
     """The exception in one line, as at the end of a traceback: `ValueError: too large`."""
-    lines = shown(error)[:_MOST_CHARACTERS].splitlines()
-    return f"{type_name(error)}: {lines[0]}" if lines else type_name(error)
+    lines = safe_text(error)[:_MOST_CHARACTERS].splitlines()
+    return f"{short_class_name(error)}: {lines[0]}" if lines else short_class_name(error)
 
 
-def type_name(error: BaseException) -> str:
+def short_class_name(error: BaseException) -> str:
     """The name of the class of `error`, without its module."""
-    return kind(error).rpartition(".")[2]
+    return class_name(error).rpartition(".")[2]
 
 
-def formatted(error: BaseException, trim: Trim | None = None) -> str:
+def format_exception(error: BaseException, trim: Trim | None = None) -> str:
     """The traceback of `error`, as Python prints it, with its chain of causes and contexts.
 
     trim: returns the interesting part of a traceback; each exception of the chain then keeps that part only. If the exception
@@ -70,12 +70,12 @@ def formatted(error: BaseException, trim: Trim | None = None) -> str:
             return "".join(traceback.format_exception(error))
         return _in_part(error, "its class has attributes of its own")
     except MemoryError:
-        return f"{kind(error)} (there is no memory to show its traceback)\n"
+        return f"{class_name(error)} (there is no memory to show its traceback)\n"
     except BaseException as failure:
-        return _in_part(error, type_name(failure))
+        return _in_part(error, short_class_name(failure))
 
 
-def relieve(error: BaseException) -> None:
+def free_frames_of(error: BaseException) -> None:
     """If `error` comes from lack of memory, clear the variables of its frames, which may hold all of the memory.
 
     The traceback can be shown afterwards. Does nothing for any other error. Never raises.
@@ -84,12 +84,12 @@ def relieve(error: BaseException) -> None:
         if issubclass(type(error), MemoryError):
             _reserve.clear()
         _relieve(error)
-        keep_reserve()
+        keep_memory_reserve()
     except MemoryError:  # the next error tries again
         return
 
 
-def keep_reserve() -> None:
+def keep_memory_reserve() -> None:
     """Keep some memory for a moment without memory. Raises MemoryError."""
     if not _reserve:
         # Small blocks, of the size of most objects, can be freed without an allocation.
@@ -163,4 +163,4 @@ def _in_part(error: BaseException, why: str) -> str:
         stack = f"Traceback (most recent call last):\n{frames}" if frames else ""
     except BaseException:
         stack = ""
-    return f"{stack}{named(error)} (it cannot be shown whole: {why})\n"
+    return f"{stack}{exception_line(error)} (it cannot be shown whole: {why})\n"

@@ -10,7 +10,7 @@ import sys
 import time
 
 from starman import log
-from starman.log.tracebacks import formatted
+from starman.log.tracebacks import format_exception
 from starman.process.forking import flush
 
 TYPE_CHECKING = False
@@ -121,4 +121,4 @@ def _run(functions: Iterable[Callable[[], object]]) -> None:
         try:
             function()
         except BaseException as error:
-            log.error(f"an exit function failed\n{formatted(error)}")
+            log.error(f"an exit function failed\n{format_exception(error)}")

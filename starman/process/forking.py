@@ -203,7 +203,7 @@ def adopt_error_log(fds: list[int]) -> None:
     for fd in fds:
         os.dup2(fd, 2)
         os.close(fd)
-        log.renew_own()
+        log.renew_own_descriptor()
 
 
 def flush() -> None:

@@ -5,7 +5,7 @@ Imports the serving side only when asked to, in a mold: the master holds the spe
 
 from __future__ import annotations
 
-from starman.config.working_directory import Workdir
+from starman.config.working_directory import WorkingDirectory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ class Program:
     application: the callable, when the calling program has it already; `load` is not called then.
     describe: what is served, in a few words, for titles ("app:app").
     reread: reads the settings again from where they were read at the start, in a child; raises SettingError. None: they stay.
-    workdir: the directories in which the server was started and works. variables: environment variables that were removed from
-    this process, for the program that an upgrade executes.
+    working_directory: the directories in which the server was started and works.
+    variables: environment variables that were removed from this process, for the program that an upgrade executes.
     """
 
-    __slots__ = ("application", "describe", "load", "reread", "variables", "workdir")
+    __slots__ = ("application", "describe", "load", "reread", "variables", "working_directory")
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Program:
         self.application = application
         self.describe = describe
         self.reread = reread
-        self.workdir = Workdir(".")
+        self.working_directory = WorkingDirectory(".")
         self.variables: dict[str, str] = {}
 
 
@@ -121,10 +121,10 @@ class WorkerSpec:
     def revised(self, settings: str) -> WorkerSpec:
         """The spec with these settings, as `config.revision` encodes them, in place of its own; "": with its own. All paths
         become absolute. Call it in a process that runs the application, before the application is loaded."""
-        from starman.config.revision import decode
+        from starman.config.revision import decode_settings
 
-        chosen = decode(settings) if settings else self.settings
-        located = chosen.located(self.program.workdir.absolute)
+        chosen = decode_settings(settings) if settings else self.settings
+        located = chosen.with_absolute_paths(self.program.working_directory.absolute)
         revised = WorkerSpec(located, self.listeners, self.program, self.import_service)
         revised.scoreboard = self.scoreboard
         return revised

@@ -11,30 +11,30 @@ from typing import Final
 
 from starman.errors import ProtocolError
 from starman.proto.events import LONGEST_BODY, Limits
-from starman.proto.syntax import CHUNK_LINE, FIELD_LINE, PLAIN_CHUNK_LINE, UNFINISHED_CHUNK_LINE, UNFINISHED_FIELD_LINE
+from starman.proto.syntax import CHUNK_LINE, FIELD_LINE, INCOMPLETE_CHUNK_LINE, INCOMPLETE_FIELD_LINE, PLAIN_CHUNK_LINE
 
 
-class _Expect(Enum):
+class _Part(Enum):
     """What the next byte belongs to."""
 
-    SIZE = auto()
-    DATA = auto()
-    DATA_END = auto()
-    TRAILER = auto()
-    NOTHING = auto()
+    CHUNK_SIZE = auto()
+    CHUNK_DATA = auto()
+    CHUNK_END = auto()
+    TRAILER_FIELD = auto()
+    COMPLETE = auto()
 
 
 # As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
-_SIZE: Final = _Expect.SIZE
-_DATA: Final = _Expect.DATA
-_DATA_END: Final = _Expect.DATA_END
-_TRAILER: Final = _Expect.TRAILER
-_NOTHING: Final = _Expect.NOTHING
+_CHUNK_SIZE: Final = _Part.CHUNK_SIZE
+_CHUNK_DATA: Final = _Part.CHUNK_DATA
+_CHUNK_END: Final = _Part.CHUNK_END
+_TRAILER_FIELD: Final = _Part.TRAILER_FIELD
+_COMPLETE: Final = _Part.COMPLETE
 
 
 # Chunks up to this size (bytes) are put together, so many at a time; larger ones are passed on without another copy.
-_SMALL: Final = 4096
-_MOST_SMALL: Final = 256
+_SMALL_CHUNK_BYTES: Final = 4096
+_MAX_SMALL_CHUNKS: Final = 256
 
 
 class ChunkedDecoder:
@@ -43,14 +43,14 @@ class ChunkedDecoder:
     `trailers` is complete once `decode` has said that the body is.
     """
 
-    __slots__ = ("_body_left", "_expect", "_extra_left", "_left", "_most_trailers", "trailers")
+    __slots__ = ("_body_bytes_left", "_chunk_bytes_left", "_extra_bytes_left", "_max_trailers", "_part", "trailers")
 
     def __init__(self, limits: Limits) -> None:
-        self._expect = _SIZE
-        self._left = 0
-        self._body_left = limits.body_bytes or LONGEST_BODY
-        self._extra_left = limits.extra_bytes
-        self._most_trailers = limits.fields
+        self._part = _CHUNK_SIZE
+        self._chunk_bytes_left = 0
+        self._body_bytes_left = limits.body_bytes or LONGEST_BODY
+        self._extra_bytes_left = limits.extra_bytes
+        self._max_trailers = limits.fields
         self.trailers: list[tuple[bytes, bytes]] = []
 
     def decode(self, buffer: bytes, at: int) -> tuple[bytes, int, bool]:
@@ -60,101 +60,101 @@ class ChunkedDecoder:
         more bytes are needed: feed what was not used again, with more behind it.
         Raises ProtocolError: 400 for bad syntax, 413 when the body passes its limit, 431 for too many trailers.
         """
-        while self._expect is not _DATA:
-            if self._expect is _SIZE:
-                data, at = self._small_chunks(buffer, at)
+        while self._part is not _CHUNK_DATA:
+            if self._part is _CHUNK_SIZE:
+                data, at = self._decode_small_chunks(buffer, at)
                 if data:
                     return data, at, False
             end_of_line = buffer.find(b"\r\n", at)
             if end_of_line < 0:
-                self._check_unfinished(buffer[at:])
+                self._check_incomplete_line(buffer[at:])
                 return b"", at, False
-            self._line(buffer[at:end_of_line])
+            self._read_line(buffer[at:end_of_line])
             at = end_of_line + 2
-            if self._expect is _NOTHING:
+            if self._part is _COMPLETE:
                 return b"", at, True
-        data = buffer[at : at + self._left]
-        self._left -= len(data)
-        if not self._left:
-            self._expect = _DATA_END
+        data = buffer[at : at + self._chunk_bytes_left]
+        self._chunk_bytes_left -= len(data)
+        if not self._chunk_bytes_left:
+            self._part = _CHUNK_END
         return data, at + len(data), False
 
-    def _small_chunks(self, buffer: bytes, at: int) -> tuple[bytes, int]:
+    def _decode_small_chunks(self, buffer: bytes, at: int) -> tuple[bytes, int]:
         """The data of the small chunks that are whole and plain, up to the first that is not, and the position behind them.
 
         Nothing is refused here. A client that sends chunks of a byte has 40,000 of them read at once: one by one they took 0.3 s,
         and all together would still be too long a piece for the caller, who looks at the clock between pieces.
         """
         pieces: list[bytes] = []
-        body_left, match = self._body_left, PLAIN_CHUNK_LINE.match
-        while len(pieces) < _MOST_SMALL and (line := match(buffer, at)) is not None:
+        body_left, match = self._body_bytes_left, PLAIN_CHUNK_LINE.match
+        while len(pieces) < _MAX_SMALL_CHUNKS and (line := match(buffer, at)) is not None:
             size, begin = int(line[1], 16), line.end()
             end = begin + size
-            if not 0 < size <= _SMALL or size > body_left or buffer[end : end + 2] != b"\r\n":
+            if not 0 < size <= _SMALL_CHUNK_BYTES or size > body_left or buffer[end : end + 2] != b"\r\n":
                 break
             pieces.append(buffer[begin:end])
             body_left -= size
             at = end + 2
-        self._body_left = body_left
+        self._body_bytes_left = body_left
         return b"".join(pieces), at
 
-    def _line(self, line: bytes) -> None:
-        if self._expect is _SIZE:
-            self._size(line)
-        elif self._expect is _DATA_END:
+    def _read_line(self, line: bytes) -> None:
+        if self._part is _CHUNK_SIZE:
+            self._read_chunk_size(line)
+        elif self._part is _CHUNK_END:
             if line:
                 raise _longer_than_its_size()
-            self._expect = _SIZE
+            self._part = _CHUNK_SIZE
         elif line:
-            self._trailer(line)
+            self._read_trailer(line)
         else:
-            self._expect = _NOTHING
+            self._part = _COMPLETE
 
-    def _size(self, line: bytes) -> None:
+    def _read_chunk_size(self, line: bytes) -> None:
         match = CHUNK_LINE.fullmatch(line)
         if match is None:
             raise ProtocolError(400, "a chunk size or extension is malformed")
-        self._spend(len(match[2]))
-        self._left = int(match[1], 16)
-        self._body_left -= self._left
-        if self._body_left < 0:
+        self._count_extra_bytes(len(match[2]))
+        self._chunk_bytes_left = int(match[1], 16)
+        self._body_bytes_left -= self._chunk_bytes_left
+        if self._body_bytes_left < 0:
             raise ProtocolError(413, "the body is longer than max_body")
-        self._expect = _DATA if self._left else _TRAILER
+        self._part = _CHUNK_DATA if self._chunk_bytes_left else _TRAILER_FIELD
 
-    def _trailer(self, line: bytes) -> None:
+    def _read_trailer(self, line: bytes) -> None:
         match = FIELD_LINE.fullmatch(line)
         if match is None:
             raise ProtocolError(400, "a trailer field is malformed")
-        self._spend(len(line) + 2)
-        if len(self.trailers) == self._most_trailers:
+        self._count_extra_bytes(len(line) + 2)
+        if len(self.trailers) == self._max_trailers:
             raise ProtocolError(431, "there are more trailers than limit_request_fields")
         self.trailers.append((match[1], match[2].strip(b"\t ")))
 
-    def _check_unfinished(self, line: bytes) -> None:
+    def _check_incomplete_line(self, line: bytes) -> None:
         """Refuse at once what no further byte can mend, and what grows without an end."""
-        if self._expect is _SIZE:
-            match = UNFINISHED_CHUNK_LINE.fullmatch(line)
+        if self._part is _CHUNK_SIZE:
+            match = INCOMPLETE_CHUNK_LINE.fullmatch(line)
             if match is None:
                 raise ProtocolError(400, "a chunk size or extension is malformed")
             extra_bytes = len(match[1] or b"")
-        elif self._expect is _DATA_END:
+        elif self._part is _CHUNK_END:
             if line not in (b"", b"\r"):
                 raise _longer_than_its_size()
             return
         else:
-            if UNFINISHED_FIELD_LINE.fullmatch(line) is None:
+            if INCOMPLETE_FIELD_LINE.fullmatch(line) is None:
                 raise ProtocolError(400, "a trailer field is malformed")
             extra_bytes = len(line.removesuffix(b"\r"))
-        if extra_bytes > self._extra_left:
+        if extra_bytes > self._extra_bytes_left:
             raise self._too_much_extra()
 
-    def _spend(self, extra_bytes: int) -> None:
-        self._extra_left -= extra_bytes
-        if self._extra_left < 0:
+    def _count_extra_bytes(self, extra_bytes: int) -> None:
+        self._extra_bytes_left -= extra_bytes
+        if self._extra_bytes_left < 0:
             raise self._too_much_extra()
 
     def _too_much_extra(self) -> ProtocolError:
-        if self._expect is _SIZE:
+        if self._part is _CHUNK_SIZE:
             return ProtocolError(400, "the chunk extensions are too long")
         return ProtocolError(431, "the trailers are too long")
 

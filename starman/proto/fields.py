@@ -29,7 +29,7 @@ class FieldSplitter:
         self.fields: list[tuple[bytes, bytes]] = []
         self._parser: httptools.HttpResponseParser | None = None
 
-    def split(self, lines: bytes) -> list[tuple[bytes, bytes]]:
+    def split_head(self, lines: bytes) -> list[tuple[bytes, bytes]]:
         """The fields of a whole head: its field lines, each with the CRLF before it, and the CRLFCRLF at its end.
 
         Raises ProtocolError (400). Made once, llhttp's parser takes one head after the other: to make it is half of the work.
@@ -47,16 +47,16 @@ class FieldSplitter:
                 return fields
         return self._split_anew(lines)
 
-    def forget(self) -> None:
+    def drop_parser(self) -> None:
         """Let go of llhttp's parser, which leads back here: what it remembers of the last head is not to meet another."""
         self._parser = None
 
     def _split_anew(self, lines: bytes) -> list[tuple[bytes, bytes]]:
         self.fields = []
-        self.feed(lines)
+        self.feed_lines(lines)
         return self.fields
 
-    def feed(self, lines: bytes) -> None:
+    def feed_lines(self, lines: bytes) -> None:
         """The first or the next part of the field lines of one head. Raises ProtocolError (400); feed no more then."""
         parser, start = self._parser, b""
         if parser is None:

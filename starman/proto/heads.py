@@ -22,12 +22,12 @@ from starman.proto.syntax import (
 
 _HOST: Final = b"host"
 _NOTHING: Final = b""
-_DECISIVE: Final = {name: name for name in (_HOST, b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")}
+_RELEVANT: Final = {name: name for name in (_HOST, b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")}
 _MOST_SPELLINGS: Final = 1024
 _LONGEST_SPELLING: Final = 64
 # What most clients say of the connection, if they say anything.
-_KEPT: Final = [b"keep-alive"]
-_CLOSED: Final = [b"close"]
+_KEEP_ALIVE: Final = [b"keep-alive"]
+_CLOSE: Final = [b"close"]
 
 
 # By field name as received: its lower case where the field decides something here, else b"", and no copies of these. A spelling
@@ -35,12 +35,12 @@ _CLOSED: Final = [b"close"]
 _spellings: Final[dict[bytes, bytes]] = {}
 
 
-def _learn(name: bytes) -> bytes:
-    decisive = _DECISIVE.get(name.lower(), _NOTHING)
+def _classify_name(name: bytes) -> bytes:
+    relevant = _RELEVANT.get(name.lower(), _NOTHING)
     # The table stops growing before a client can make it large.
     if len(_spellings) < _MOST_SPELLINGS and len(name) <= _LONGEST_SPELLING:
-        _spellings[name] = decisive
-    return decisive
+        _spellings[name] = relevant
+    return relevant
 
 
 # Hosts that were found valid: a server gets the same few again and again. Bounded like the spellings. An empty Host is valid too:
@@ -106,18 +106,18 @@ def _read_other_target(head: RequestHead) -> None:
     head.path = path or b"/"
 
 
-def decide(head: RequestHead) -> None:
+def interpret_fields(head: RequestHead) -> None:
     """Fill in what the fields of `head` decide. Raises ProtocolError: 400, 417, 501."""
     host: bytes | None = None
     others: dict[bytes, list[bytes]] = {}
     for name, value in head.fields:
-        decisive = _spellings.get(name)
-        if decisive is None:
-            decisive = _learn(name)
-        if decisive is _HOST and host is None:
+        relevant = _spellings.get(name)
+        if relevant is None:
+            relevant = _classify_name(name)
+        if relevant is _HOST and host is None:
             host = value
-        elif decisive:
-            others.setdefault(decisive, []).append(value)
+        elif relevant:
+            others.setdefault(relevant, []).append(value)
     if host not in _valid_hosts or others:
         _check_host(head, host, _HOST in others)
     # RFC 9112 §3.2.2: an absolute-form target overrules Host.
@@ -128,7 +128,7 @@ def decide(head: RequestHead) -> None:
     head.body_length = 0
     head.expects_continue = False
     if others:
-        _decide_others(head, others)
+        _interpret_other_fields(head, others)
 
 
 def _check_host(head: RequestHead, host: bytes | None, repeated: bool) -> None:
@@ -146,11 +146,11 @@ def _check_host(head: RequestHead, host: bytes | None, repeated: bool) -> None:
             _valid_hosts.add(host)
 
 
-def _decide_others(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
+def _interpret_other_fields(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
     """What the fields but Host decide, by name in lower case."""
     connection = found.get(b"connection")
-    if connection in (_KEPT, _CLOSED):
-        head.persistent = connection == _KEPT
+    if connection in (_KEEP_ALIVE, _CLOSE):
+        head.persistent = connection == _KEEP_ALIVE
     elif connection is not None:
         options = tokens(connection)
         if options is None:
@@ -162,12 +162,12 @@ def _decide_others(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
         _check_codings(found[b"transfer-encoding"], head.minor, lengths is not None)
         head.body_length = None
     elif lengths is not None:
-        head.body_length = _length(lengths)
+        head.body_length = _read_content_length(lengths)
     if b"expect" in found:
         head.expects_continue = _expects_continue(head, found[b"expect"])
 
 
-def _length(values: list[bytes]) -> int:
+def _read_content_length(values: list[bytes]) -> int:
     """RFC 9112 §6.3: a list of equal lengths may be taken for one of them, and is not."""
     if len(values) > 1 or CONTENT_LENGTH.fullmatch(values[0]) is None:
         raise ProtocolError(400, "the Content-Length is malformed")

@@ -13,8 +13,8 @@ from starman.errors import ProtocolError
 from starman.proto.chunked import ChunkedDecoder
 from starman.proto.events import EndOfBody, Limits, RequestHead
 from starman.proto.fields import FieldSplitter
-from starman.proto.heads import decide, malformed_request_line, read_request_line
-from starman.proto.syntax import UNFINISHED_REQUEST_LINE
+from starman.proto.heads import interpret_fields, malformed_request_line, read_request_line
+from starman.proto.syntax import INCOMPLETE_REQUEST_LINE
 
 Event = RequestHead | bytes | EndOfBody
 
@@ -38,7 +38,7 @@ _CHUNKED: Final = _Phase.CHUNKED
 _CLOSED: Final = _Phase.CLOSED
 
 
-class _Unfinished:
+class _IncompleteHead:
     """What is known of a head whose end is still to come. `seen`: how many of its bytes were looked at."""
 
     __slots__ = ("head", "seen", "splitter")
@@ -52,14 +52,14 @@ class _Unfinished:
 class RequestParser:
     """Parses the requests of one connection, in order. One thread at a time (the loop).
 
-    `receive` bytes, then ask for `next_event` until it answers None: a head, pieces of its body as bytes, the end of the body
-    (only after a head whose `body_length` is not 0), the next head, and so on.
+    Pass bytes to `receive_data`, then call `next_event` until it returns None. The events are a head; if its `body_length`
+    is not 0, pieces of its body as bytes and the end of the body; then the next head, and so on.
 
-    exhausted: whether a head has just come with which all ends that was received, so that there is no need to ask.
+    exhausted: whether the last event was a head with which the received bytes end, so that `next_event` need not be called.
     """
 
     __slots__ = (
-        *("_at", "_body_left", "_buffer", "_chunked", "_leading_lines", "_limits", "_phase", "_splitter", "_unfinished"),
+        *("_at", "_body_left", "_buffer", "_chunked", "_leading_lines", "_limits", "_phase", "_splitter", "_incomplete"),
         "exhausted",
     )
 
@@ -73,10 +73,10 @@ class RequestParser:
         self._body_left = 0
         self._chunked: ChunkedDecoder | None = None
         self._leading_lines = 0
-        self._unfinished: _Unfinished | None = None
+        self._incomplete: _IncompleteHead | None = None
         self.exhausted = False
 
-    def receive(self, data: bytes) -> None:
+    def receive_data(self, data: bytes) -> None:
         """Take what the connection brought. After a ProtocolError, or `close`, it is thrown away."""
         if self._phase is _CLOSED:
             return
@@ -91,10 +91,10 @@ class RequestParser:
         self._buffer = b""
         self._at = 0
         self._chunked = None
-        self._end_unfinished()
+        self._drop_incomplete_head()
 
-    def pass_over(self, count: int) -> None:
-        """So many bytes of the body have come another way, in front of all that `receive` brings: no event tells of them.
+    def skip_body_bytes(self, count: int) -> None:
+        """So many bytes of the body have come another way, in front of all that `receive_data` brings: no event tells of them.
 
         Only of a body whose length is known, no more than is missing of it, and when no event is due.
         """
@@ -117,7 +117,7 @@ class RequestParser:
         return self._phase is _HEAD and self._buffer.startswith(b"HEAD ", self._at)
 
     @property
-    def at_start(self) -> bool:
+    def between_messages(self) -> bool:
         """Whether the peer is between messages: nothing of the next one has come."""
         return self._phase is _CLOSED or (self._phase is _HEAD and self._at == len(self._buffer))
 
@@ -135,11 +135,11 @@ class RequestParser:
             if self._phase is _HEAD:
                 return self._next_head() if self._at < len(self._buffer) else None
             if self._phase is _BODY:
-                return self._next_of_body()
+                return self._next_body_event()
             if self._phase is _CHUNKED:
-                return self._next_of_chunked()
+                return self._next_chunked_event()
         except ProtocolError as error:
-            self._splitter.forget()
+            self._splitter.drop_parser()
             error.to_head = self.begins_head_request
             self.close()
             raise
@@ -147,7 +147,7 @@ class RequestParser:
 
     # Bodies
 
-    def _next_of_body(self) -> Event | None:
+    def _next_body_event(self) -> Event | None:
         if not self._body_left:
             self._phase = _HEAD
             return EndOfBody([])
@@ -159,7 +159,7 @@ class RequestParser:
         self._body_left -= len(data)
         return data
 
-    def _next_of_chunked(self) -> Event | None:
+    def _next_chunked_event(self) -> Event | None:
         assert self._chunked is not None
         data, self._at, complete = self._chunked.decode(self._buffer, self._at)
         if complete:
@@ -177,11 +177,11 @@ class RequestParser:
             if not self._skip_leading_lines():
                 return None
             at = self._at
-        if self._unfinished is not None:
-            return self._next_unfinished_head(self._unfinished)
+        if self._incomplete is not None:
+            return self._next_incomplete_head(self._incomplete)
         end = buffer.find(b"\r\n\r\n", at) + 4
         if end < 4:
-            self._read_unfinished_head(_Unfinished())
+            self._read_incomplete_head(_IncompleteHead())
             return None
         line_end = buffer.find(b"\r\n", at)
         limits = self._limits
@@ -191,20 +191,20 @@ class RequestParser:
         if end - at > limits.unmeasured_bytes:
             self._check_sizes(line_end + 2, end)
         lines = buffer[line_end:end]
-        head.fields = fields = self._splitter.split(lines)
-        return self._end_of_head(head, fields, lines, end)
+        head.fields = fields = self._splitter.split_head(lines)
+        return self._complete_head(head, fields, lines, end)
 
-    def _end_of_head(self, head: RequestHead, fields: list[tuple[bytes, bytes]], lines: bytes, end: int) -> RequestHead:
+    def _complete_head(self, head: RequestHead, fields: list[tuple[bytes, bytes]], lines: bytes, end: int) -> RequestHead:
         """All of a head is here, up to `end`. `lines` are its last field lines, all that `fields` could have white space from."""
         if len(fields) > self._limits.fields:
             raise _too_many_fields()
         # Not `in`, which takes its left side for a number first, and makes an error of that: three times as long on 3.11.
         if lines.partition(b" \r\n")[1] or lines.partition(b"\t\r\n")[1]:
             head.fields = [(name, value.rstrip(b"\t ")) for name, value in fields]
-        decide(head)
+        interpret_fields(head)
         if head.body_length != 0 or not head.persistent:
             # The next head may be another client's: only what asks nothing of the parser leaves it as it is.
-            self._splitter.forget()
+            self._splitter.drop_parser()
         self.exhausted = head.body_length == 0 and end == len(self._buffer)
         if head.body_length != 0:
             self._begin_body(head.body_length)
@@ -234,59 +234,59 @@ class RequestParser:
             raise ProtocolError(400, "bare line breaks or too many empty lines before the request")
         return following not in (b"", b"\r")
 
-    def _next_unfinished_head(self, unfinished: _Unfinished) -> RequestHead | None:
+    def _next_incomplete_head(self, incomplete: _IncompleteHead) -> RequestHead | None:
         """The same when a part of it was looked at already."""
         buffer, at = self._buffer, self._at
-        end = buffer.find(b"\r\n\r\n", max(at, at + unfinished.seen - 3)) + 4
+        end = buffer.find(b"\r\n\r\n", max(at, at + incomplete.seen - 3)) + 4
         if end < 4:
-            self._read_unfinished_head(unfinished)
+            self._read_incomplete_head(incomplete)
             return None
-        head, unfed = unfinished.head, at + unfinished.seen
+        head, unfed = incomplete.head, at + incomplete.seen
         if head is None:
             unfed = buffer.find(b"\r\n", at)
             self._check_line_length(buffer[at:unfed])
             head = read_request_line(buffer, at, unfed)
         fields_at = buffer.find(b"\r\n", at) + 2
         self._check_sizes(fields_at, end)
-        unfinished.splitter.feed(buffer[unfed:end])
-        head.fields = unfinished.splitter.fields
-        self._end_unfinished()
-        return self._end_of_head(head, head.fields, buffer[fields_at:end], end)
+        incomplete.splitter.feed_lines(buffer[unfed:end])
+        head.fields = incomplete.splitter.fields
+        self._drop_incomplete_head()
+        return self._complete_head(head, head.fields, buffer[fields_at:end], end)
 
-    def _end_unfinished(self) -> None:
-        if self._unfinished is not None:
-            self._unfinished.splitter.forget()
-            self._unfinished = None
+    def _drop_incomplete_head(self) -> None:
+        if self._incomplete is not None:
+            self._incomplete.splitter.drop_parser()
+            self._incomplete = None
 
-    def _read_unfinished_head(self, unfinished: _Unfinished) -> None:
+    def _read_incomplete_head(self, incomplete: _IncompleteHead) -> None:
         """Read what there is of a head, to refuse at once what no further byte can mend, and what grows without an end."""
-        self._unfinished = unfinished
+        self._incomplete = incomplete
         buffer, at = self._buffer, self._at
-        unfed = at + unfinished.seen
-        if unfinished.head is None:
+        unfed = at + incomplete.seen
+        if incomplete.head is None:
             unfed = buffer.find(b"\r\n", at)
             if unfed >= 0:
                 self._check_line_length(buffer[at:unfed])
-                unfinished.head = read_request_line(buffer, at, unfed)
-        unfinished.seen = len(buffer) - at
-        if unfinished.head is None:
+                incomplete.head = read_request_line(buffer, at, unfed)
+        incomplete.seen = len(buffer) - at
+        if incomplete.head is None:
             line = buffer[at:]
             self._check_line_length(line)
-            if UNFINISHED_REQUEST_LINE.fullmatch(line) is None:
+            if INCOMPLETE_REQUEST_LINE.fullmatch(line) is None:
                 raise malformed_request_line(line)
             self._check_head_length(len(buffer))
             return
         self._check_sizes(buffer.rfind(b"\n", at, unfed + 2) + 1, len(buffer))
-        unfinished.splitter.feed(buffer[unfed:])
-        if len(unfinished.splitter.fields) > self._limits.fields:
+        incomplete.splitter.feed_lines(buffer[unfed:])
+        if len(incomplete.splitter.fields) > self._limits.fields:
             raise _too_many_fields()
 
     def _check_line_length(self, line: bytes) -> None:
-        """`line` may be unfinished. What is wrong with its beginning is said before its length is."""
+        """`line` may be incomplete. What is wrong with its beginning is said before its length is."""
         limit = self._limits.line_bytes
         if len(line) <= limit or (len(line) == limit + 1 and line.endswith(b"\r")):
             return
-        if UNFINISHED_REQUEST_LINE.fullmatch(line, 0, limit) is None:
+        if INCOMPLETE_REQUEST_LINE.fullmatch(line, 0, limit) is None:
             raise malformed_request_line(line)
         if b" " not in line[:limit]:
             raise ProtocolError(400, "the method is too long")

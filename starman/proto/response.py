@@ -13,23 +13,23 @@ from typing import Any, Final
 from starman.proto.syntax import FIELD_NAME_TEXT, STATUS
 
 
-class Framing(Enum):
+class BodyFraming(Enum):
     """How the end of a response's body is told (RFC 9112 §6.3)."""
 
     NO_BODY = auto()
-    LENGTH = auto()
+    CONTENT_LENGTH = auto()
     CHUNKED = auto()
-    CLOSE = auto()
+    CLOSE_DELIMITED = auto()
 
 
 # As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
-NO_BODY: Final = Framing.NO_BODY
-LENGTH: Final = Framing.LENGTH
-CHUNKED: Final = Framing.CHUNKED
-CLOSE: Final = Framing.CLOSE
+NO_BODY: Final = BodyFraming.NO_BODY
+CONTENT_LENGTH: Final = BodyFraming.CONTENT_LENGTH
+CHUNKED: Final = BodyFraming.CHUNKED
+CLOSE_DELIMITED: Final = BodyFraming.CLOSE_DELIMITED
 
 
-class _Role(Enum):
+class _FieldRole(Enum):
     """What a response field means to framing."""
 
     PLAIN = auto()
@@ -42,27 +42,27 @@ class _Role(Enum):
 
 
 # As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
-_PLAIN: Final = _Role.PLAIN
-_CONTENT_LENGTH: Final = _Role.CONTENT_LENGTH
-_CONNECTION: Final = _Role.CONNECTION
-_HOP_BY_HOP: Final = _Role.HOP_BY_HOP
-_UPGRADE: Final = _Role.UPGRADE
-_DATE: Final = _Role.DATE
-_SERVER: Final = _Role.SERVER
+_PLAIN_FIELD: Final = _FieldRole.PLAIN
+_CONTENT_LENGTH_FIELD: Final = _FieldRole.CONTENT_LENGTH
+_CONNECTION_FIELD: Final = _FieldRole.CONNECTION
+_HOP_BY_HOP_FIELD: Final = _FieldRole.HOP_BY_HOP
+_UPGRADE_FIELD: Final = _FieldRole.UPGRADE
+_DATE_FIELD: Final = _FieldRole.DATE
+_SERVER_FIELD: Final = _FieldRole.SERVER
 
 
 # RFC 9110 §7.6.1: fields about one connection are the server's to write. PEP 3333 forbids them to applications.
 _ROLES: Final = {
-    "content-length": _CONTENT_LENGTH,
-    "connection": _CONNECTION,
-    "keep-alive": _HOP_BY_HOP,
-    "proxy-connection": _HOP_BY_HOP,
-    "te": _HOP_BY_HOP,
-    "trailer": _HOP_BY_HOP,
-    "transfer-encoding": _HOP_BY_HOP,
-    "upgrade": _UPGRADE,
-    "date": _DATE,
-    "server": _SERVER,
+    "content-length": _CONTENT_LENGTH_FIELD,
+    "connection": _CONNECTION_FIELD,
+    "keep-alive": _HOP_BY_HOP_FIELD,
+    "proxy-connection": _HOP_BY_HOP_FIELD,
+    "te": _HOP_BY_HOP_FIELD,
+    "trailer": _HOP_BY_HOP_FIELD,
+    "transfer-encoding": _HOP_BY_HOP_FIELD,
+    "upgrade": _UPGRADE_FIELD,
+    "date": _DATE_FIELD,
+    "server": _SERVER_FIELD,
 }
 _MOST_SPELLINGS: Final = 1024
 
@@ -73,16 +73,16 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 # By field name as the application spells it: what it means to framing. By status as it writes it: its code, and the status line.
 # Each is checked and learned once.
-_spellings: Final[dict[object, _Role]] = {}
+_spellings: Final[dict[object, _FieldRole]] = {}
 _statuses: Final[dict[object, tuple[int, str]]] = {}
 
 
-def _learn_name(name: object) -> _Role:
+def _learn_name(name: object) -> _FieldRole:
     if not isinstance(name, str):
         raise TypeError(f"a field name must be a str, not {type(name).__name__}")
     if FIELD_NAME_TEXT.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not a field name")
-    role = _ROLES.get(name.lower(), _PLAIN)
+    role = _ROLES.get(name.lower(), _PLAIN_FIELD)
     # The table stops growing before an application can make it large.
     if len(_spellings) < _MOST_SPELLINGS:
         _spellings[name] = role
@@ -124,7 +124,7 @@ class ResponseHead:
             role = _spellings.get(name) or _learn_name(name)
             if not isinstance(value, str):
                 raise TypeError(f"the value of {name} must be a str, not {type(value).__name__}")
-            if role is _PLAIN or self._keep(role, value, lines):
+            if role is _PLAIN_FIELD or self._note_field(role, value, lines):
                 lines.append(name + ": " + value)  # not formatted: a str that is a member of an Enum would give its name
         try:
             encoded = "".join(lines).encode("latin-1")
@@ -134,9 +134,9 @@ class ResponseHead:
             raise ValueError(_control_character(lines))
         self._text = "\r\n".join(lines)
 
-    def _keep(self, role: _Role, value: str, lines: list[str]) -> bool:
+    def _note_field(self, role: _FieldRole, value: str, lines: list[str]) -> bool:
         """Take note of a field that means something to us; whether it is passed on as the application wrote it."""
-        if role is _CONTENT_LENGTH:
+        if role is _CONTENT_LENGTH_FIELD:
             if self.content_length is not None:
                 raise ValueError("there are two Content-Length fields")
             digits = value.strip(" \t")
@@ -146,17 +146,17 @@ class ResponseHead:
             # What it says itself, as a rule: to make it of the number again would take longer than all the rest here.
             self._length_line = "\r\nContent-Length: " + (digits.lstrip("0") or "0" if digits[0] == "0" else digits)
             return False
-        if role is _CONNECTION:
+        if role is _CONNECTION_FIELD:
             self.close = self.close or "close" in [option.strip(" \t").lower() for option in value.split(",")]
             return False
-        if role is _UPGRADE and self.status_code == 426:
+        if role is _UPGRADE_FIELD and self.status_code == 426:
             # RFC 9110 §15.5.22: a 426 says in Upgrade which protocol is required. §7.8: Connection has to name Upgrade too.
             if _UPGRADE_OPTION not in lines:
                 lines.append(_UPGRADE_OPTION)
             return True
-        self.has_date = self.has_date or role is _DATE
-        self.has_server = self.has_server or role is _SERVER
-        return role is _DATE or role is _SERVER
+        self.has_date = self.has_date or role is _DATE_FIELD
+        self.has_server = self.has_server or role is _SERVER_FIELD
+        return role is _DATE_FIELD or role is _SERVER_FIELD
 
     def field_lines(self) -> bytes:
         """The fields alone, without the status line, each with the CRLF before it."""
@@ -165,7 +165,7 @@ class ResponseHead:
 
     def finish(
         self, request: RequestFacts, known_length: int | None, persistent: bool, stamp: Stamp
-    ) -> tuple[bytes, Framing, bool]:
+    ) -> tuple[bytes, BodyFraming, bool]:
         """The head's bytes, the body's framing, and whether the connection persists after it (RFC 9112 §6, §9.3).
 
         `known_length` is the body's length in bytes where the server knows it and the application did not say; `persistent`
@@ -183,16 +183,16 @@ class ResponseHead:
                 own = self._length_line
         else:
             if length is not None:
-                framing = LENGTH
+                framing = CONTENT_LENGTH
                 own = self._length_line
             elif known_length is not None:
-                framing = LENGTH
+                framing = CONTENT_LENGTH
                 own = f"\r\nContent-Length: {known_length}"
             elif request.minor:
                 framing = CHUNKED
                 own = "\r\nTransfer-Encoding: chunked"
             else:
-                framing = CLOSE
+                framing = CLOSE_DELIMITED
                 persistent = False
         if not persistent:
             own += "\r\nConnection: close"

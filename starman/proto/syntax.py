@@ -20,7 +20,7 @@ _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x
 FIELD_LINE: Final = re.compile(rb"([%b]+):([\t\x20-\x7e\x80-\xff]*)" % _TCHAR)
 
 # What a trailer's line may look like while its end is still to come.
-UNFINISHED_FIELD_LINE: Final = re.compile(rb"(?:[%b]+(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)?" % _TCHAR)
+INCOMPLETE_FIELD_LINE: Final = re.compile(rb"(?:[%b]+(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)?" % _TCHAR)
 
 # RFC 9112 §6.2      Content-Length = 1*DIGIT
 CONTENT_LENGTH: Final = re.compile(rb"[0-9]+")
@@ -44,7 +44,7 @@ ORIGIN_REQUEST_LINE: Final = re.compile(rb"([%b]+) ((/%b)(?:\?(%b))?) (HTTP/1\.(
 ANY_REQUEST_LINE: Final = re.compile(rb"([%b]+) ([\x21-\x7e]+) (HTTP/([0-9])\.([0-9]))" % _TCHAR)
 
 # What a request line may look like while its end is still to come.
-UNFINISHED_REQUEST_LINE: Final = re.compile(
+INCOMPLETE_REQUEST_LINE: Final = re.compile(
     rb"[%b]+(?: (?:[\x21-\x7e]+(?: (?:H(?:T(?:T(?:P(?:/(?:[0-9](?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?)?)?" % _TCHAR
 )
 
@@ -88,7 +88,7 @@ CHUNK_LINE: Final = re.compile(
 PLAIN_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 
 # What a chunk line may look like while its end is still to come.
-UNFINISHED_CHUNK_LINE: Final = re.compile(rb"(?:[0-9A-Fa-f]{1,16}([\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?)\r?)?")
+INCOMPLETE_CHUNK_LINE: Final = re.compile(rb"(?:[0-9A-Fa-f]{1,16}([\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?)\r?)?")
 
 # RFC 9110 §15       status-code = 3DIGIT, reason-phrase = 1*( HTAB / SP / VCHAR / obs-text )    (an application's, so text)
 STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")

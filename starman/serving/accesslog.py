@@ -18,7 +18,7 @@ import time
 from starman import log
 from starman.errors import SettingError
 from starman.log.output import Output, open_for_appending
-from starman.log.tracebacks import shown
+from starman.log.tracebacks import safe_text
 from starman.serving.dates import MONTHS
 from starman.wsgi.environ import Environ
 
@@ -259,7 +259,7 @@ def _escaped(environ: Environ, stamp: str, status: int, size: int | str) -> byte
 
     def text(key: str) -> str:
         try:
-            return shown(environ.get(key, "-"))
+            return safe_text(environ.get(key, "-"))
         except BaseException:  # it has a key that cannot be compared
             return "-"
 

@@ -82,7 +82,7 @@ class Connection(Ending):
             if self._rests:
                 self._rests = False
                 self._context.connections.wake(self)
-            self._parser.receive(data)
+            self._parser.receive_data(data)
             if not self._paused:
                 if len(data) < LARGE_READ:
                     self._advance()
@@ -244,7 +244,7 @@ class Connection(Ending):
         elif self._paused:
             if not self._yields:
                 self.resume()
-        elif self._eof and not self._parser.at_start:
+        elif self._eof and not self._parser.between_messages:
             self.refuse(ProtocolError(400, "the request is incomplete"))
         elif self._eof:
             self.linger()
@@ -309,7 +309,7 @@ class Connection(Ending):
     def _check_receiving(self, now: float) -> None:
         if self._refusal is not None:
             self._progress.forget()
-        elif not self._parser.at_start:
+        elif not self._parser.between_messages:
             if self._progress.is_slow(self._heads, 0, now, timeout=self._context.header_timeout):
                 self.refuse(ProtocolError(408, "the request head did not arrive in time"))
         else:
@@ -330,14 +330,14 @@ class Connection(Ending):
         """
         if self._phase is not OPEN or self._upload is not None or self._refusal is not None or self._transport.is_closing():
             return None
-        since, at_start = self._writer.idle_since, self._parser.at_start
+        since, at_start = self._writer.idle_since, self._parser.between_messages
         if self._writer.turn is not FREE or now - since < (_JUST_NOW if at_start else IDLE_SECONDS):
             return None
         return None if self._is_asked() or unacknowledged(self._transport) else (1 if at_start else 2, since)
 
     def evict(self) -> None:
         """Close this connection to make room for another one. Only if it is `expendable`."""
-        if not self._parser.at_start:
+        if not self._parser.between_messages:
             error = ProtocolError(503, "there are too many connections, and this request is not complete")
             self._transport.write(self._context.refuse(error, self._base["REMOTE_ADDR"], quietly=False))
         shut_down(self._transport)

@@ -105,7 +105,7 @@ class Ending:
     def close_if_idle(self, since: float) -> None:
         """The worker drains: close, unless a request is under way, or was until after `since` (monotonic)."""
         writer = self._writer
-        if self._phase is OPEN and writer.turn is FREE and self._parser.at_start and writer.idle_since <= since:
+        if self._phase is OPEN and writer.turn is FREE and self._parser.between_messages and writer.idle_since <= since:
             if self._is_asked():
                 return
             if unacknowledged(self._transport):

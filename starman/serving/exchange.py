@@ -10,7 +10,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from starman import application_forks, log
-from starman.log.tracebacks import formatted, relieve
+from starman.errors import Disconnected
+from starman.log.tracebacks import format_exception, free_frames_of
 from starman.proto.events import RequestHead
 from starman.proto.response import RequestFacts, Stamp, refusal
 from starman.serving.detaching.detached import Detached
@@ -24,7 +25,6 @@ from starman.serving.shortage import refusal_for
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
 from starman.wsgi.failure import described
-from starman.wsgi.gone import ClientGone
 
 if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
@@ -124,7 +124,7 @@ class Exchange(QueuedRequest):
     def _refuse(self, status: int, reason: str) -> QueuedRequest | None:
         """Answer in the application's place, which is not called, and let the connection end."""
         context = self._context
-        with contextlib.suppress(ClientGone):
+        with contextlib.suppress(Disconnected):
             to_head = self.head.method == b"HEAD"
             Exchange.send(self, refusal(status, reason, context.stamps.at(monotonic()), to_head=to_head), last=True)
         if context.access_log is not None:
@@ -153,7 +153,7 @@ class Exchange(QueuedRequest):
 
     def abandon(self, error: BaseException) -> None:
         """The exchange failed by a defect of ours, or lack of memory: reset its connection, and log it. Thread. Never raises."""
-        relieve(error)
+        free_frames_of(error)
         for step in (self._reset, self.drop, lambda: self._log_defect(error)):
             try:
                 step()
@@ -168,7 +168,7 @@ class Exchange(QueuedRequest):
 
     def _log_defect(self, error: BaseException) -> None:
         request = f"{self.head.method.decode('latin-1')} {self.head.target.decode('latin-1')}"
-        log.error(f"an exchange failed inside starman: {request}\n{formatted(error)}")
+        log.error(f"an exchange failed inside starman: {request}\n{format_exception(error)}")
 
     def drop(self) -> None:
         """It will not be run: its client is gone. Either side; does not block."""
@@ -189,11 +189,11 @@ class Exchange(QueuedRequest):
     def nothing_yet(self, sent: int) -> None:
         """The application has nothing to send at the moment: let the loop see whether the client is still there."""
         if self._writer.turn is DEAD:
-            raise ClientGone
+            raise Disconnected
         self._writer.empty_block = (self.head, sent)
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
-        """Write straight to the socket; what it does not take is the loop's. Raises ClientGone.
+        """Write straight to the socket; what it does not take is the loop's. Raises Disconnected.
 
         Waits for that unless it is the `last` of the response, or too many threads wait already: then it is kept for the client.
         The last of a response may be held back while other requests wait, and blocks that come at once one after the other
@@ -227,7 +227,7 @@ class Exchange(QueuedRequest):
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
         """Send a head and a part of a file, and end the response. What the socket does not take, the loop sends from a
-        descriptor of its own, so the application may close its file at once. Raises ClientGone."""
+        descriptor of its own, so the application may close its file at once. Raises Disconnected."""
         rest: FileRange | None = None
         try:
             rest = FileRange(os.dup(fd), offset, count)
@@ -240,13 +240,13 @@ class Exchange(QueuedRequest):
                 rest = None  # the loop's now
         except (OSError, EOFError) as error:
             log.error(f"a file could not be sent whole: {error}")
-            raise ClientGone from None
+            raise Disconnected from None
         finally:
             if rest is not None:
                 rest.close()
 
     def _leave(self, rest: memoryview, *, last: bool, may_wait: bool) -> None:
-        """Leave the loop what the socket did not take. Raises ClientGone."""
+        """Leave the loop what the socket did not take. Raises Disconnected."""
         try:
             if may_wait and self._hold_up(rest):
                 return
@@ -255,10 +255,10 @@ class Exchange(QueuedRequest):
             details = f"{self._base['REMOTE_ADDR']}, {error}"
             self._context.shortages.add("a client that reads slowly is cut, because its response cannot be kept", details)
             self._writer.abandon(self)
-            raise ClientGone from None
+            raise Disconnected from None
 
     def _hold_up(self, rest: memoryview) -> bool:
-        """Leave the loop a rest, and go on when it is written. False: too many threads wait. Raises ClientGone, OSError."""
+        """Leave the loop a rest, and go on when it is written. False: too many threads wait. Raises Disconnected, OSError."""
         executor = self._context.executor
         if not executor.begin_wait():
             return False

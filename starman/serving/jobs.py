@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from starman import log
-from starman.log.tracebacks import formatted
+from starman.log.tracebacks import format_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,4 +103,4 @@ def _finish(done: Callable[[Exception | None], None], error: Exception | None) -
     try:
         done(error)
     except Exception as failure:  # a defect of ours must not end the group, and with it the worker
-        log.error(f"the callback of a job failed\n{formatted(failure)}")
+        log.error(f"the callback of a job failed\n{format_exception(failure)}")

@@ -12,7 +12,7 @@ import anyio
 from starman import log, standard_streams
 from starman.errors import StartError
 from starman.log.in_flight import counted
-from starman.log.tracebacks import formatted, keep_reserve
+from starman.log.tracebacks import format_exception, keep_memory_reserve
 from starman.serving.accepting.acceptor import Acceptor
 from starman.serving.accepting.listening import Listening
 from starman.serving.accesslog import AccessLog
@@ -252,7 +252,7 @@ class Service:
                 spin_watch.report(spins, self._monitor.give_up)
             self._monitor.tick(context.executor.finished, len(context.connections), context.executor.awake)
         acceptor.tick()
-        log.retry()
+        log.write_pending()
         standard_streams.restore()
         now = time.monotonic()
         if context.doomed and not self._drain_asked and context.spare(now):
@@ -277,7 +277,7 @@ class Service:
 
 def _start(executor: Executor) -> None:
     try:
-        keep_reserve()
+        keep_memory_reserve()
         executor.start()
     except (RuntimeError, MemoryError) as error:
         reason = str(error) or "out of memory"
@@ -297,7 +297,7 @@ def _check(context: ServiceContext, due: list[Client]) -> None:
             try:
                 client.check(now)
             except Exception as error:
-                log.error(f"a connection is cut, because its check failed\n{formatted(error)}")
+                log.error(f"a connection is cut, because its check failed\n{format_exception(error)}")
                 client.cut()
 
 

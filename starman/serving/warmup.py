@@ -66,7 +66,7 @@ def _head(target: str) -> RequestHead:
     size = len(target) + 100
     parser = RequestParser(Limits(line_bytes=size, fields=10, field_bytes=size, head_bytes=2 * size, body_bytes=0))
     try:
-        parser.receive(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % target.encode("ascii"))
+        parser.receive_data(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % target.encode("ascii"))
         head = parser.next_event()
     except ProtocolError as error:
         raise WarmUpError(f"there can be no warm-up request for {target}: {error}") from None

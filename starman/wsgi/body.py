@@ -11,7 +11,7 @@ import tempfile
 from typing import BinaryIO
 
 from starman import standard_streams
-from starman.background import close_elsewhere
+from starman.background import close_in_background
 from starman.wsgi.body_memory import FREE_BYTES, BodyMemory, uncleared
 from starman.wsgi.spool_space import UNLIMITED, SpoolLease, SpoolSpace
 
@@ -170,7 +170,7 @@ class RequestBody:
         """As `close`, when nobody has read it: does not block. May be called more than once."""
         file, lease = self._release()
         if lease is not None:
-            close_elsewhere(_close, file, lease)
+            close_in_background(_close, file, lease)
 
     def _release(self) -> tuple[BinaryIO | None, SpoolLease | None]:
         self._forget()

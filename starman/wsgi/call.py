@@ -1,6 +1,6 @@
 """One call of a WSGI application: `start_response`, `write`, the iterable, `close`, and what happens when any of them goes wrong.
 
-The call does not know where its bytes go: an `Output` takes them, and says by ClientGone that nobody wants them any more.
+The call does not know where its bytes go: an `Output` takes them, and says by Disconnected that nobody wants them any more.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from starman import application_forks, log
-from starman.log.tracebacks import relieve
+from starman.errors import Disconnected
+from starman.log.tracebacks import free_frames_of
 from starman.proto.response import (
     CHUNKED,
-    CLOSE,
+    CLOSE_DELIMITED,
+    CONTENT_LENGTH,
     LAST_CHUNK,
-    LENGTH,
     NO_BODY,
     RequestFacts,
     ResponseHead,
@@ -27,7 +28,6 @@ from starman.proto.response import (
 from starman.wsgi.environ import Environ
 from starman.wsgi.failure import described, log_failure, not_bytes
 from starman.wsgi.filewrapper import SMALL_FILE, FileWrapper, read_part
-from starman.wsgi.gone import ClientGone
 from starman.wsgi.output import Output
 
 _NO_ENVIRON: Final[Environ] = {}
@@ -140,7 +140,7 @@ class Call:
                 self._respond(iterable)
             finally:
                 self._close(iterable, environ)
-        except ClientGone:
+        except Disconnected:
             self.persistent = False
             if not self.body_sent:
                 self.status_code = 0
@@ -189,7 +189,7 @@ class Call:
             self._output.harakiri()
         persistent = self._output.may_persist()
         encoded, self._framing, self.persistent = head.finish(self._facts, self._known_length, persistent, self._stamp)
-        if self._framing is LENGTH:
+        if self._framing is CONTENT_LENGTH:
             self._left = head.content_length if head.content_length is not None else self._known_length or 0
         self.status_code = head.status_code
         self._state = _BEGUN
@@ -227,7 +227,7 @@ class Call:
                 self._output.send(encoded, last=True)
             return
         complete = False
-        if framing is LENGTH:
+        if framing is CONTENT_LENGTH:
             data = self._cut_to_length(data)
             complete = not self._left
         if encoded or data:
@@ -237,7 +237,7 @@ class Call:
 
     def _cut_to_length(self, data: bytes) -> bytes:
         """Never more than Content-Length: the rest would be read as the next response."""
-        if self._framing is LENGTH:
+        if self._framing is CONTENT_LENGTH:
             if len(data) > self._left:
                 data = data[: self._left]
                 if not self._excess:
@@ -256,7 +256,7 @@ class Call:
                 raise AssertionError("the application returned without calling start_response")
             self._known_length = 0
             encoded = self._begin()
-        if self._framing is LENGTH and self._left:
+        if self._framing is CONTENT_LENGTH and self._left:
             self._fell_short()
         if self._framing is CHUNKED:
             encoded += LAST_CHUNK
@@ -290,7 +290,7 @@ class Call:
             return True
         self._known_length = available
         encoded = self._begin()
-        if self._framing is not LENGTH:
+        if self._framing is not CONTENT_LENGTH:
             self._output.send(encoded, last=True)
             self._end()
             return True
@@ -323,12 +323,12 @@ class Call:
         application_forks.end_child(error)
         if self._detached and issubclass(type(error), (StopIteration, ConnectionError)):
             return  # flask-sock's and Flask-SocketIO's way to say that no response follows
-        relieve(error)
+        free_frames_of(error)
         what = "the application failed"
         if self._state is _ENDED:
             what += " after its response"
         elif self._state is _BEGUN:
-            self.persistent, self.broken = False, self._framing is CLOSE
+            self.persistent, self.broken = False, self._framing is CLOSE_DELIMITED
         else:
             self._answer_failure()
         # Logged after the answer: showing an exception can take long, and runs code of the application.
@@ -342,5 +342,5 @@ class Call:
             self.body_sent = len(b"Internal Server Error\n")
         try:
             self._output.send(refusal(500, "Internal Server Error", self._stamp, to_head=self._facts.is_head), last=True)
-        except ClientGone:
+        except Disconnected:
             self.status_code = self.body_sent = 0

@@ -6,14 +6,14 @@ import contextlib
 from types import TracebackType
 
 from starman import log
-from starman.log.tracebacks import formatted, shown
+from starman.log.tracebacks import format_exception, safe_text
 from starman.wsgi.environ import Environ
 
 
 def log_failure(error: BaseException, environ: Environ, what: str) -> None:
     """One entry in the error log: the request, and the traceback from the application's first frame on. Never raises."""
     with contextlib.suppress(MemoryError):
-        log.error(f"{what}: {described(environ)}\n{formatted(error, _from_the_application_on)}")
+        log.error(f"{what}: {described(environ)}\n{format_exception(error, _from_the_application_on)}")
 
 
 def _from_the_application_on(frames: TracebackType | None) -> TracebackType | None:
@@ -29,7 +29,7 @@ def described(environ: Environ) -> str:
         method, target = environ.get("REQUEST_METHOD", "?"), environ.get("REQUEST_URI", "?")
     except BaseException:
         return "? ?"
-    return f"{shown(method)} {shown(target)}"
+    return f"{safe_text(method)} {safe_text(target)}"
 
 
 def not_bytes(block: object) -> TypeError:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from starman import application_forks
+from starman.errors import Disconnected
+
 
 class Output(Protocol):
-    """Where a call's bytes go. Both sends may block. Both, and `nothing_yet`, raise ClientGone."""
+    """Where a call's bytes go. Both sends may block. Both, and `nothing_yet`, raise Disconnected."""
 
     def harakiri(self) -> None:
         """The application asks for the end of its process (`starman.harakiri`). May be called more than once."""
@@ -22,3 +25,10 @@ class Output(Protocol):
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
         """Send `head`, then `count` bytes of the file, and end the response. The descriptor is the caller's."""
+
+
+def client_disconnected() -> Disconnected:
+    """The exception to raise when a send fails because the client has disconnected. Does not return in a child that the
+    application has forked: such a child ends here (`starman.application_forks`)."""
+    application_forks.end_child()
+    return Disconnected()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starman.wsgi.environ import Environ
 
 
-class Pausable(Output, Protocol):
+class ResumableOutput(Output, Protocol):
     """Where the bytes of such a call go.
 
     may_pause: set while a block of the iterable is sent, for the call can stop behind it; not behind what the application writes.
@@ -26,23 +26,23 @@ class Pausable(Output, Protocol):
         """Whether the call is to stop behind the block that was sent last."""
 
     def resume(self) -> None:
-        """The call goes on. Raises ClientGone."""
+        """The call goes on. Raises Disconnected."""
 
 
-class PiecemealCall(Call):
-    """As Call, but `run` may return before the response is complete: `paused` says so, and `go_on` is then due."""
+class ResumableCall(Call):
+    """As Call, but `run` may return before the response is complete: `paused` says so, and `resume_call` is then due."""
 
     __slots__ = ("_iterable", "_pausable", "_rest", "paused")
 
     def __init__(self, facts: RequestFacts, output: Output, stamp: Stamp) -> None:
-        """`output` is a Pausable."""
+        """`output` is a ResumableOutput."""
         super().__init__(facts, output, stamp)
         self.paused = False
-        self._pausable = cast("Pausable", output)
+        self._pausable = cast("ResumableOutput", output)
         self._iterable: Any = None
         self._rest: Iterator[object] | None = None
 
-    def go_on(self, environ: Environ) -> None:
+    def resume_call(self, environ: Environ) -> None:
         """Go on where it has stopped, as if the application had just returned its iterable; as `run`, it may stop again."""
         # Kept by nobody meanwhile: an iterable often leads back to its environ, and that one to us.
         iterable, self._iterable = self._iterable, None

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from starman.config.kinds import LARGEST
-from starman.config.settings import SETTINGS, Setting
+from starman.config.settings import OPTIONS, Option
 from tests.functional.support.certificates import Pair, TlsClient
 from tests.functional.support.commands import starman
 from tests.functional.support.harness import APPLICATION, Server
 from tests.functional.support.wire import encode_request
 
-NUMBERS = [setting for setting in SETTINGS.values() if setting.kind.most is not None]
+NUMBERS = [setting for setting in OPTIONS.values() if setting.kind.most is not None]
 TIMES = [setting for setting in NUMBERS if setting.kind.unit == "seconds"]
 COUNTS = [setting for setting in NUMBERS if setting.kind.unit != "seconds"]
 # A server with so many would use up the machine, or cannot be told where it is.
@@ -74,7 +74,7 @@ def test_all_counts_at_once_as_large_as_they_may_be(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)
-def test_what_is_too_large_is_refused_by_name(setting: Setting, tmp_path: Path) -> None:
+def test_what_is_too_large_is_refused_by_name(setting: Option, tmp_path: Path) -> None:
     too_large = "1" + "0" * (400 if setting in TIMES else 30)
     for value in (too_large, "9" * 5000):
         done = starman(setting.flag, value, "--print-config")

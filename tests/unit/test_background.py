@@ -7,12 +7,12 @@ from queue import SimpleQueue
 
 import pytest
 
-from starman.background import close_elsewhere
+from starman.background import close_in_background
 
 
 def test_closing_is_left_to_another_thread() -> None:
     closed: SimpleQueue[tuple[int, str]] = SimpleQueue()
-    close_elsewhere(lambda number: closed.put((number, threading.current_thread().name)), 7)
+    close_in_background(lambda number: closed.put((number, threading.current_thread().name)), 7)
     assert closed.get(timeout=10.0) == (7, "starman-close")
 
 
@@ -22,5 +22,5 @@ def test_where_there_can_be_no_other_thread_it_is_closed_all_the_same(monkeypatc
 
     monkeypatch.setattr(threading.Thread, "start", start)
     closed: list[int] = []
-    close_elsewhere(closed.append, 7)
+    close_in_background(closed.append, 7)
     assert closed == [7]

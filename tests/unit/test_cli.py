@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from starman import cli
-from starman.config.settings import SETTINGS, Settings
+from starman.config.settings import OPTIONS, Settings
 from starman.errors import LoadError, StartError
 from starman.version import VERSION
 
@@ -43,7 +43,7 @@ def test_help_is_grouped_and_fits_a_terminal(capsys: pytest.CaptureFixture[str])
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     flat = " ".join(text.split())
-    for setting in SETTINGS.values():
+    for setting in OPTIONS.values():
         assert f"\n{setting.group}:\n" in text
         assert " ".join(setting.help.split()) in flat
         if not setting.positional:
@@ -73,7 +73,7 @@ def test_print_config_shows_values_and_sources(
     assert cli.main(["--print-config", "--workers", "3", "-l", ":80", "-l", "@x", "-e", "f(\n1)"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in lines}
-    assert list(rows) == list(SETTINGS)
+    assert list(rows) == list(OPTIONS)
     assert rows["workers"] == ["3", "--workers"]
     assert rows["threads"] == ["7", "STARMAN_THREADS"]
     assert rows["max_body"] == ["64M", "starman.toml:", "max-body"]

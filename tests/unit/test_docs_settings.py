@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from starman.config.settings import SETTINGS
+from starman.config.settings import OPTIONS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -27,7 +27,7 @@ def test_the_settings_page_is_up_to_date() -> None:
 
 def test_the_settings_page_has_every_setting_with_all_its_names() -> None:
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
-    for setting in SETTINGS.values():
+    for setting in OPTIONS.values():
         assert f"\n### {setting.name}\n" in page
         assert f"`{setting.variable}`" in page
         if not setting.positional:

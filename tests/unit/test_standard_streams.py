@@ -71,7 +71,7 @@ def in_child_with_log(function: Callable[[], object], numbers: tuple[int, ...]) 
     def in_child() -> str:
         os.dup2(writing, 2)
         os.close(writing)
-        assert log.open_own()
+        assert log.open_own_descriptor()
         function()
         assert all(target(fd) == os.devnull for fd in (0, 1) if fd in numbers)
         assert target(2) == target(reading)

@@ -11,7 +11,7 @@ import sys
 
 from starman import log
 from starman.errors import StarmanError, StartError
-from starman.log.tracebacks import formatted, named
+from starman.log.tracebacks import exception_line, format_exception
 from starman.process.forking import flush
 from starman.process.status import Phase
 
@@ -44,7 +44,7 @@ class Daemon:
         if isinstance(error, StarmanError):
             status, text, details = error.exit_status, str(error), error.details
         else:
-            status, text, details = 1, named(error), formatted(error)
+            status, text, details = 1, exception_line(error), format_exception(error)
         message = f"{text}\n{details}" if details else text
         self._tell(bytes([status]) + message.encode("utf-8", "backslashreplace"))
 
@@ -102,7 +102,7 @@ def daemonize() -> Daemon:
         os.dup2(null, fd)
     if null > 2:
         os.close(null)
-    log.renew_own()
+    log.renew_own_descriptor()
     return daemon
 
 

@@ -59,4 +59,4 @@ def _point_at(fd: int) -> None:
     """Point descriptor 2, and the descriptor that `log` writes to, at the file of `fd`. Closes `fd`."""
     os.dup2(fd, 2)
     os.close(fd)
-    log.renew_own()
+    log.renew_own_descriptor()

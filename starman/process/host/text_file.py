@@ -32,4 +32,4 @@ def _create() -> int:
         return os.memfd_create("starman-handover", os.MFD_CLOEXEC)
     except (AttributeError, OSError):
         # Not on this system, or a sandbox forbids it.
-        return temporary_directory.create_unnamed(temporary_directory.find(os.environ).directory)
+        return temporary_directory.create_unnamed(temporary_directory.find_directory(os.environ).directory)

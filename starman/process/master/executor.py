@@ -7,7 +7,7 @@ import signal
 import time
 
 from starman import log
-from starman.log.in_flight import stopping
+from starman.log.in_flight import stopping_line
 from starman.process.forking import STACKS
 from starman.process.supervision import actions
 from starman.process.supervision.actions import Level
@@ -63,7 +63,7 @@ class Orders:
             seconds, latest = self._stopping
             if now >= latest or self._reader.all_have_counted():
                 self._stopping = None
-                log.info(stopping(self._reader.count_in_flight(), seconds, "a second signal"))
+                log.info(stopping_line(self._reader.count_in_flight(), seconds, "a second signal"))
 
     def instants(self) -> list[float]:
         """When to look, whether something happens or not."""

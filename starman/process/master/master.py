@@ -177,7 +177,7 @@ class Master:
                 status = self._perform_plan()
                 if status is not None:
                     return status
-                log.retry()
+                log.write_pending()
                 # After all else, for what was begun must not be forgotten, nor a HUP whose settings are being read.
                 if not self._reload.busy:
                     self._upgrade.exec_when_ready(reopening=self._log_reopen.busy)

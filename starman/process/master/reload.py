@@ -6,7 +6,7 @@ The master itself reads no file: what that takes (tomllib, difflib) would stay i
 from __future__ import annotations
 
 from starman import log
-from starman.config.revision import decode, encode, revise
+from starman.config.revision import decode_settings, encode_settings, revise_settings
 from starman.errors import StarmanError
 from starman.process.messages import Approved, Failed
 from starman.process.status import Phase
@@ -74,7 +74,7 @@ class Reload:
         if isinstance(outcome, Approved):
             for line in outcome.notes.splitlines():
                 log.warning(line)
-            settings = decode(outcome.settings)
+            settings = decode_settings(outcome.settings)
             loads = self._spec.application is None
             self._supervisor.restart(terms_of(settings, loads=loads, text=outcome.settings))
         elif outcome is not None:
@@ -85,12 +85,12 @@ class Reload:
     def _read(self, channel: Channel) -> Message:
         """In the child."""
         in_use = self._supervisor.terms.settings
-        running = decode(in_use) if in_use else self._spec.settings
+        running = decode_settings(in_use) if in_use else self._spec.settings
         reread = self._spec.program.reread
         assert reread is not None
         try:
-            settings, refused = revise(running, reread())
+            settings, refused = revise_settings(running, reread())
             warnings = [line for line in settings.warnings() if line not in running.warnings()]
-            return Approved(encode(settings), "\n".join([*refused, *warnings]))
+            return Approved(encode_settings(settings), "\n".join([*refused, *warnings]))
         except StarmanError as error:
             return Failed(str(error), error.details)

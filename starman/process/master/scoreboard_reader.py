@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from starman.log.in_flight import named
+from starman.log.in_flight import while_serving
 from starman.process.scoreboard import Scoreboard
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ class ScoreboardReader:
             if glance is not None:
                 requests += [(request.line, request.since) for request in glance.requests]
                 others += max(0, _in_flight(glance) - len(glance.requests))
-        return named(requests, now, others)
+        return while_serving(requests, now, others)
 
     def count_in_flight(self) -> int:
         """How many requests all workers have in flight. Of a worker that has not counted: how many its threads run."""

@@ -8,7 +8,7 @@ import signal
 import time
 
 from starman import log
-from starman.log.tracebacks import formatted, named
+from starman.log.tracebacks import exception_line, format_exception
 from starman.process.forking import fork, take_signals
 from starman.process.long_text import Assembly, answer, split
 from starman.process.messages import FROM_TRIAL, Approved, Failed, Part
@@ -79,7 +79,7 @@ class Trial:
             take_signals(stop_ends=True)
             answer(channel, play(channel))
         except BaseException as error:
-            channel.send(Failed(named(error), formatted(error)))
+            channel.send(Failed(exception_line(error), format_exception(error)))
         finally:
             log.finish()
             os._exit(0)

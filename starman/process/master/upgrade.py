@@ -11,7 +11,7 @@ import signal
 import sys
 
 from starman import log
-from starman.config.revision import encode as encode_settings
+from starman.config.revision import encode_settings
 from starman.process.forking import GUARDED, flush
 from starman.process.handover import (
     FORMAT,
@@ -191,7 +191,7 @@ def take_over(handover: Handover, supervisor: Supervisor, links: Links, reaper: 
 
 def _become(program: Program, variables: dict[str, str]) -> NoReturn:
     """Exec this program anew, where it was started, from what is installed now, with `variables` more. Raises OSError."""
-    start = program.workdir.start
+    start = program.working_directory.start
     # By a descriptor: the current directory may have been removed.
     before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
     try:

@@ -11,7 +11,7 @@ import logging
 from typing import Any
 
 from starman import log
-from starman.log.tracebacks import formatted
+from starman.log.tracebacks import format_exception
 
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -20,5 +20,5 @@ def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
         return
     error = context.get("exception")
-    details = "" if error is None else f"\n{formatted(error)}"
+    details = "" if error is None else f"\n{format_exception(error)}"
     log.error(f"the event loop reports: {context.get('message', 'an error')}{details}")

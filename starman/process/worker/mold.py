@@ -13,7 +13,7 @@ import signal
 
 from starman import application_forks, hooks, log
 from starman.errors import HookError, StarmanError
-from starman.log.tracebacks import formatted, named
+from starman.log.tracebacks import exception_line, format_exception
 from starman.process import parent_death
 from starman.process.channel import Channel
 from starman.process.exiting import end_unserved
@@ -58,7 +58,7 @@ def run_mold(channel: Channel, spec: WorkerSpec, *, preload: bool) -> NoReturn:
     except StarmanError as error:
         channel.send(Failed(str(error), error.details))
     except BaseException as error:  # SystemExit too: an application's module may call sys.exit
-        channel.send(Failed(f"{prefix}{named(error)}", formatted(error)))
+        channel.send(Failed(f"{prefix}{exception_line(error)}", format_exception(error)))
     finally:
         # Hazard 16: a mold is a copy of the process that forked it, and must not run what that process runs at its
         # end.
@@ -82,7 +82,7 @@ def become_mold(channel: Channel, spec: WorkerSpec, abandon: Callable[[], None])
         atexit._clear()
         run_mold(channel, spec, preload=False)
     except BaseException as error:
-        log.error(f"the mold failed\n{formatted(error)}")
+        log.error(f"the mold failed\n{format_exception(error)}")
     finally:
         log.finish()
         os._exit(1)
@@ -143,7 +143,7 @@ class _Mold:
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLIN)
         while log.pending() and not poll.poll(_RETRY_MILLISECONDS):
-            log.retry()
+            log.write_pending()
         return self._channel.receive()
 
     def _fork_child(self, order: Spawn, child_channel: Channel, scoreboard_fd: int) -> None:
@@ -186,7 +186,7 @@ class _Mold:
         show_stacks(child_channel.stacks)  # before the mold's descriptor for stacks is closed
         self._channel.abandon()
         if self._application is None:
-            self._spec.program.workdir.enter()
+            self._spec.program.working_directory.enter()
         spec = self._spec.revised(order.settings)
         if order.role is Role.MOLD:
             run_mold(child_channel, spec, preload=True)
@@ -225,7 +225,9 @@ def _rehearse(make_service: MakeService, threads: int) -> None:
         make_service.rehearse(threads)
     except Exception as error:
         # Workers need more memory without the rehearsal, but serve as well.
-        log.warning(f"the rehearsal before the first fork failed, so each worker takes about 1 MB more\n{formatted(error)}")
+        log.warning(
+            f"the rehearsal before the first fork failed, so each worker takes about 1 MB more\n{format_exception(error)}"
+        )
     if threading.active_count() > 1:
         raise RuntimeError("threads of the rehearsal have not ended, and a process with threads must not be forked")
 
@@ -236,4 +238,4 @@ def _failed(error: BaseException) -> Failed:
         return Failed(str(error), error.details)
     if isinstance(error, OSError):
         return Failed(f"cannot create a process: {error.strerror}")
-    return Failed(named(error), formatted(error))
+    return Failed(exception_line(error), format_exception(error))

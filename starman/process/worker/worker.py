@@ -15,7 +15,7 @@ import anyio
 
 from starman import hooks, log, standard_streams, thread_io
 from starman.errors import StarmanError, StartError
-from starman.log.tracebacks import formatted, named
+from starman.log.tracebacks import exception_line, format_exception
 from starman.process import parent_death
 from starman.process.exiting import LEAST_SECONDS, disown_children, leave
 from starman.process.forking import (
@@ -87,9 +87,9 @@ def run_worker(channel: Channel, slot: int, place: Place | None, spec: WorkerSpe
         channel.send(Failed(str(error), error.details))
     except BaseException as error:  # SystemExit too: an application's module may call sys.exit
         if lifetime is None or not lifetime.ready:
-            channel.send(Failed(named(error), formatted(error)))
+            channel.send(Failed(exception_line(error), format_exception(error)))
         else:
-            log.error(f"worker {slot} failed\n{formatted(error)}")
+            log.error(f"worker {slot} failed\n{format_exception(error)}")
     if lifetime is not None and lifetime.ready:
         leave(status, lifetime.seconds_left(), first=hooks.run_worker_exit)
     leave(status)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, cast
 
 from starman import log
-from starman.log.tracebacks import formatted
+from starman.log.tracebacks import format_exception
 from starman.serving.accepting import exclusive
 from starman.serving.accepting.connection_limit import ConnectionLimit
 from starman.serving.accepting.exclusive import ExclusiveWatch
@@ -266,7 +266,7 @@ class Acceptor:
             if error.errno in _FOR_EVER - {errno.EINVAL}:  # EINVAL: a client has gone again (macOS)
                 self._give_up("its event loop takes no connections", error)
         except Exception as error:  # a defect of ours must cost no more than this one
-            log.error(f"a connection could not be made\n{formatted(error)}")
+            log.error(f"a connection could not be made\n{format_exception(error)}")
             sock.close()
         finally:
             if not waits:

@@ -8,7 +8,7 @@ import socket
 from typing import Protocol
 
 from starman.log.output import FIRST_FREE
-from starman.standard_streams import out_of_the_way
+from starman.standard_streams import move_descriptor_up
 
 
 class Listening(Protocol):
@@ -35,7 +35,7 @@ class ListeningSocket(socket.socket):
     def accept(self) -> tuple[socket.socket, object]:
         descriptor, address = self._accept()  # type: ignore[attr-defined]
         if descriptor < FIRST_FREE:
-            descriptor = out_of_the_way(descriptor)
+            descriptor = move_descriptor_up(descriptor)
         return ListeningSocket(self.family, self.type, self.proto, descriptor), address
 
 

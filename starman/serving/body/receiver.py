@@ -57,7 +57,7 @@ class BodyReceiver(asyncio.BufferedProtocol):
             self._transport.set_protocol(cast("asyncio.Protocol", self._connection))
             self._connection.data_received(bytes(nbytes))
             return
-        self._parser.pass_over(nbytes)
+        self._parser.skip_body_bytes(nbytes)
         if self._upload.filled(nbytes):
             connection = self._connection
             self._transport.set_protocol(cast("asyncio.Protocol", connection))

@@ -12,7 +12,7 @@ import time
 from enum import Enum, auto
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from starman.wsgi.gone import ClientGone
+from starman.errors import Disconnected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,10 +30,10 @@ _INPUT_BYTES = 65_536
 MOST_DROPPED = 65_536
 
 
-class BodyError(ClientGone, OSError):
+class BodyError(Disconnected, OSError):
     """`wsgi.input` cannot be read to its end; the text says why: the client has gone, was too slow, or sent what is no body.
 
-    An OSError, because applications and frameworks expect one. A ClientGone as well: what the application sends after it goes
+    An OSError, because applications and frameworks expect one. A Disconnected as well: what the application sends after it goes
     nowhere, and if it does not catch it nothing is logged.
     """
 

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from starman.errors import ProtocolError
+from starman.errors import Disconnected, ProtocolError
 from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.response import interim, refusal
 from starman.serving.body.stream import BodyStream
@@ -20,7 +20,7 @@ from starman.serving.body.upload import decoded
 from starman.serving.exchange import Exchange
 from starman.serving.progress import Progress
 from starman.wsgi.call import Call
-from starman.wsgi.gone import ClientGone, gone
+from starman.wsgi.output import client_disconnected
 
 if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
@@ -127,34 +127,34 @@ class StreamedExchange(Exchange):
         return self._stream.will_end and super().may_persist()
 
     def nothing_yet(self, sent: int) -> None:
-        """As of any exchange; raises ClientGone once the body has failed."""
+        """As of any exchange; raises Disconnected once the body has failed."""
         if self._stream.failed:
-            raise ClientGone
+            raise Disconnected
         super().nothing_yet(sent)
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
-        """As of any exchange; raises ClientGone once the body has failed."""
+        """As of any exchange; raises Disconnected once the body has failed."""
         self._begin()
         super().send(data, head=head, last=last)
         if last:
             self._response = _Response.COMPLETE
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
-        """As of any exchange; raises ClientGone once the body has failed."""
+        """As of any exchange; raises Disconnected once the body has failed."""
         self._begin()
         super().send_file(head, fd, offset, count)
         self._response = _Response.COMPLETE
 
     def _begin(self) -> None:
         if self._stream.failed:
-            raise gone()
+            raise client_disconnected()
         if self._response is _Response.DUE:
             self._response = _Response.BEGUN
 
     def _continue(self) -> None:
         """Ask for the body with 100 Continue, which comes before a response (RFC 9110 §15.2)."""
         if self._response is _Response.NONE:
-            with contextlib.suppress(ClientGone):  # the read that wants to wait will say so
+            with contextlib.suppress(Disconnected):  # the read that wants to wait will say so
                 Exchange.send(self, b"", head=interim(100), last=False)
 
     def _break_off(self, call: Call) -> None:
@@ -167,6 +167,6 @@ class StreamedExchange(Exchange):
             call.status_code = failure.status
             to_head = self.head.method == b"HEAD"
             call.body_sent = 0 if to_head else len(str(failure).encode()) + 1
-            with contextlib.suppress(ClientGone):
+            with contextlib.suppress(Disconnected):
                 stamp = self._context.stamps.at(monotonic())
                 Exchange.send(self, refusal(failure.status, str(failure), stamp, to_head=to_head), last=True)

@@ -13,7 +13,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from starman.wsgi.gone import ClientGone
+from starman.errors import Disconnected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def taken_over() -> list[int]:
     return [raw.descriptor for raw in list(_taken)]
 
 
-class NotConnectedError(ClientGone, ConnectionAbortedError):
+class NotConnectedError(Disconnected, ConnectionAbortedError):
     """The client is gone, or the request has ended. An application can treat this exception as a socket error."""
 
 
@@ -48,7 +48,7 @@ class RawSocket:
 
     def __init__(self, detach: Callable[[], Detached], duplicate: Callable[[], int]) -> None:
         """`detach` takes the connection from the server; `duplicate` gives a descriptor to look at it, which the caller closes.
-        Both raise ClientGone."""
+        Both raise Disconnected."""
         self._detach = detach
         self._duplicate = duplicate
         self._lock = threading.Lock()
@@ -146,7 +146,7 @@ class RawSocket:
     def _look(self, name: str, *arguments: Any, **named: Any) -> Any:
         try:
             descriptor = self._duplicate()
-        except ClientGone:
+        except Disconnected:
             raise NotConnectedError("the client is gone, or the request has ended") from None
         with socket.socket(fileno=descriptor) as duplicate:
             found = getattr(duplicate, name)
@@ -159,7 +159,7 @@ class RawSocket:
                     raise NotConnectedError("the request has ended, and its connection was not taken before")
                 try:
                     self._taken = self._detach()
-                except ClientGone:
+                except Disconnected:
                     raise NotConnectedError("the client is gone") from None
                 _taken.add(self)
             return self._taken

@@ -20,6 +20,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from starman import application_forks
+from starman.errors import Disconnected
 from starman.serving.exchange import Body, Exchange
 from starman.serving.executors.executor import Executor
 from starman.serving.monitor import Line, nowhere
@@ -27,8 +28,7 @@ from starman.serving.sending.corking import LONGEST
 from starman.serving.sending.spool import kept_block
 from starman.serving.sending.writer_state import DEAD, STREAMING
 from starman.wsgi.call import Call
-from starman.wsgi.gone import ClientGone
-from starman.wsgi.resumable_call import PiecemealCall
+from starman.wsgi.resumable_call import ResumableCall
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -64,7 +64,7 @@ class InlineExchange(Exchange):
 
     def __init__(self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: Body | None) -> None:
         super().__init__(context, writer, base, head, body)
-        self._call: PiecemealCall | None = None
+        self._call: ResumableCall | None = None
         # Empty, as that of a new thread.
         self._own_context = Context()
         self._until = 0.0
@@ -81,7 +81,7 @@ class InlineExchange(Exchange):
         self._until = time.monotonic() + _LONGEST_PIECE
         call = self._call
         if call is not None:
-            call.go_on(self._environ)
+            call.resume_call(self._environ)
             return self._finish(call, self._environ)
         if self._writer.turn is DEAD:
             self.drop()
@@ -89,19 +89,19 @@ class InlineExchange(Exchange):
         return super().run()
 
     def _new_call(self, facts: RequestFacts, stamp: Stamp) -> Call:
-        return PiecemealCall(facts, self, stamp)
+        return ResumableCall(facts, self, stamp)
 
     def must_pause(self) -> bool:
         """Whether the client has to read first, or others have their turn."""
         return self._writer.turn is STREAMING or time.monotonic() >= self._until
 
     def resume(self) -> None:
-        """Go on, unless the client has gone meanwhile. Raises ClientGone."""
+        """Go on, unless the client has gone meanwhile. Raises Disconnected."""
         if self._writer.turn is DEAD:
-            raise ClientGone
+            raise Disconnected
 
     def _finish(self, call: Call, environ: Environ) -> QueuedRequest | None:
-        if isinstance(call, PiecemealCall) and call.paused:
+        if isinstance(call, ResumableCall) and call.paused:
             application_forks.end_child()
             self._call, self._environ = call, environ
             if self._writer.turn is STREAMING:
@@ -121,7 +121,7 @@ class InlineExchange(Exchange):
         block = kept_block(rest, self._context.spool_limits)
         try:
             self._writer.stream(self, block, self._on_room)
-        except ClientGone:
+        except Disconnected:
             block.close()
             raise
         return True

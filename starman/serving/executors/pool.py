@@ -17,7 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from starman import log
-from starman.log.tracebacks import formatted
+from starman.log.tracebacks import format_exception
 from starman.serving.executors.executor import MOST_POLLS, Executor
 from starman.serving.executors.idle_thread import IdleThread
 from starman.serving.executors.schedule import SLICE, Mode, Schedule, Verdict
@@ -239,7 +239,7 @@ class Pool(Executor):
         with contextlib.suppress(ValueError):
             self._idle.remove(idle_thread)
         idle_thread.line[1][0] = 0
-        log.error(f"a thread of the pool was interrupted, and goes on\n{formatted(error)}")
+        log.error(f"a thread of the pool was interrupted, and goes on\n{format_exception(error)}")
         return IdleThread(idle_thread.line, awake=True)
 
     def _work_down(self, idle_thread: IdleThread) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from starman.log.in_flight import counted, named, printable
+from starman.log.in_flight import counted, printable, while_serving
 from starman.serving.sending.writer_state import RETURNED
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def in_flight(context: ServiceContext) -> str:
             arriving.append(_line(client._upload.head))
         if writer.turn is RETURNED:
             sending += 1
-    parts = [named(requests, monotonic())]
+    parts = [while_serving(requests, monotonic())]
     if arriving:
         parts.append(
             f", while the {'body' if len(arriving) == 1 else 'bodies'} of {', '.join(sorted(arriving)[:8])} still arrived"

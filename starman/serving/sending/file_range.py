@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from starman import log
-from starman.background import close_elsewhere
+from starman.background import close_in_background
 
 if TYPE_CHECKING:
     from starman.wsgi.spool_space import SpoolLease
@@ -57,7 +57,7 @@ class FileRange:
         if self._lease is None:
             os.close(fd)
         elif self.end > _SMALL_SPOOL:
-            close_elsewhere(_close_spool, fd, self._lease)
+            close_in_background(_close_spool, fd, self._lease)
         else:
             _close_spool(fd, self._lease)
 

@@ -12,7 +12,7 @@ from starman.log.output import FIRST_FREE
 from starman.serving.sending.corking import MOST
 from starman.serving.sending.file_range import send_some
 from starman.serving.sending.socket_state import is_reset
-from starman.standard_streams import out_of_the_way
+from starman.standard_streams import move_descriptor_up
 
 if TYPE_CHECKING:
     from starman.serving.sending.file_range import FileRange
@@ -51,7 +51,7 @@ class ThreadSocket:
         """Duplicate the connection's own descriptor, unless that was done, or is -1 (TLS). Raises OSError when none is left."""
         if self.fd < 0 <= fd:
             duplicate = os.dup(fd)
-            self.fd = duplicate if duplicate > _STANDARD_ERROR else out_of_the_way(duplicate)
+            self.fd = duplicate if duplicate > _STANDARD_ERROR else move_descriptor_up(duplicate)
 
     def hold(self, data: bytes) -> int:
         """Hold back, unless that were too much. How many pieces are held then; 0: not this one."""

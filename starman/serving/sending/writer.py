@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from starman.errors import Disconnected
 from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.loop_side import LoopSide, OnRoom, RelayAnswer, Rest
 from starman.serving.sending.spool import Spool, SpoolLimits
@@ -33,7 +34,7 @@ from starman.serving.sending.writer_state import (
     THREAD,
     WRITTEN,
 )
-from starman.wsgi.gone import ClientGone, gone
+from starman.wsgi.output import client_disconnected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,14 +150,14 @@ class Writer:
     # The thread's side
 
     def send(self, exchange: QueuedRequest, head: bytes, data: bytes) -> memoryview | None:
-        """Write what the socket takes now. Thread. Returns what it does not take, None when it has all; raises ClientGone."""
+        """Write what the socket takes now. Thread. Returns what it does not take, None when it has all; raises Disconnected."""
         self._lock.acquire()
         try:
             if self._exchange is exchange and self.turn is THREAD and self.thread_socket.fd >= 0:
                 return self.thread_socket.write(head, data)
         except OSError:
             self._failed()
-            raise ClientGone from None
+            raise Disconnected from None
         finally:
             self._lock.release()
         return self.send(exchange, head, data) if self._notices_room(exchange) else memoryview(head + data)
@@ -171,7 +172,7 @@ class Writer:
             self._lock.release()
 
     def send_file(self, exchange: QueuedRequest, rest: FileRange) -> None:
-        """Let the kernel send of a file what the socket takes now, and move `rest` on. Thread. Raises ClientGone, OSError."""
+        """Let the kernel send of a file what the socket takes now, and move `rest` on. Thread. Raises Disconnected, OSError."""
         with self._lock:
             if not self._may_write(exchange) or self.thread_socket.fd < 0:
                 return
@@ -179,11 +180,11 @@ class Writer:
                 self.thread_socket.send_file(rest)
             except (BrokenPipeError, ConnectionError):
                 self._failed()
-                raise ClientGone from None
+                raise Disconnected from None
 
     def hand_over(self, exchange: QueuedRequest, rest: Rest, *, last: bool) -> None:
         """Let the loop write the rest. Thread. Waits until that is done, unless it is the `last` of the response. The loop bounds
-        the wait: it cuts a connection that takes nothing for write_timeout. Raises ClientGone."""
+        the wait: it cuts a connection that takes nothing for write_timeout. Raises Disconnected."""
         if last:
             self._give(exchange, rest, FINISHING, None, None)
             return
@@ -198,7 +199,7 @@ class Writer:
         self._give(exchange, rest, STREAMING, None, on_room)
 
     def keep(self, exchange: QueuedRequest, rest: memoryview, limits: SpoolLimits, *, last: bool) -> None:
-        """Let the loop write the rest, from memory or a file, as `limits` say, and do not wait. Thread. Raises ClientGone, and
+        """Let the loop write the rest, from memory or a file, as `limits` say, and do not wait. Thread. Raises Disconnected, and
         OSError if it cannot be kept: then the response has lost a piece, and is to be abandoned."""
         spool = self._spool or Spool(limits)
         try:
@@ -212,7 +213,7 @@ class Writer:
         self._lock.acquire()
         try:
             if self._exchange is not exchange:
-                gone()
+                client_disconnected()
                 return None
             self._exchange = None
             self._persistent = self._persistent and persistent
@@ -223,7 +224,7 @@ class Writer:
             if self.turn is FINISHING or self.turn is SPOOLING:
                 self.turn = RETURNED
             elif self.turn is DEAD:
-                gone()
+                client_disconnected()
         finally:
             self._lock.release()
         if spool is not None:
@@ -242,13 +243,13 @@ class Writer:
                 self._call_loop(self._loop_side.cut)
 
     def duplicate(self, exchange: QueuedRequest) -> int:
-        """Another descriptor of the connection, to look at it. Thread, which closes it soon. Raises ClientGone, OSError."""
+        """Another descriptor of the connection, to look at it. Thread, which closes it soon. Raises Disconnected, OSError."""
         with self._lock:
             self._check(exchange)
             return self.thread_socket.duplicate()
 
     def detach(self, exchange: QueuedRequest) -> tuple[int, RelayAnswer]:
-        """Take the connection from the server: its descriptor, and what `let_go` puts in between. Thread. Raises ClientGone."""
+        """Take the connection from the server: its descriptor, and what `let_go` puts in between. Thread. Raises Disconnected."""
         with self._lock:
             self._write_held()
             self._check(exchange)
@@ -264,7 +265,7 @@ class Writer:
             return self.turn is DEAD or self.thread_socket.is_reset()
 
     def _notices_room(self, exchange: QueuedRequest) -> bool:
-        """Whether the loop has caught up with what was kept, so that the thread may write again. Raises ClientGone."""
+        """Whether the loop has caught up with what was kept, so that the thread may write again. Raises Disconnected."""
         with self._lock:
             if not self._may_write(exchange) or self.turn is THREAD:
                 return False
@@ -318,14 +319,14 @@ class Writer:
             self._next()
 
     def _may_write(self, exchange: QueuedRequest) -> bool:
-        """Whether the socket is the thread's now. False: the loop writes, and the thread may add to that. Raises ClientGone."""
+        """Whether the socket is the thread's now. False: the loop writes, and the thread may add to that. Raises Disconnected."""
         if self._exchange is exchange and self.turn in (THREAD, SPOOLED, SPOOLING):
             return self.turn is not SPOOLING
-        raise gone()
+        raise client_disconnected()
 
     def _check(self, exchange: QueuedRequest) -> None:
         if self._exchange is not exchange or self.turn is not THREAD:
-            raise gone()
+            raise client_disconnected()
 
     def _next(self) -> QueuedRequest | None:
         if not self._persistent:

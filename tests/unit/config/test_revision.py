@@ -6,50 +6,52 @@ import marshal
 
 import pytest
 
-from starman.config.option import SETTINGS, Given
-from starman.config.revision import MOST_CHARACTERS, decode, encode, revise
+from starman.config.option import OPTIONS, GivenValue
+from starman.config.revision import MOST_CHARACTERS, decode_settings, encode_settings, revise_settings
 from starman.config.settings import Settings
 from starman.errors import SettingError
 
 CHANGED = Settings(
     {
-        "workers": Given(7, "starman.toml: workers"),
-        "listen": Given([":80", "/run/x.sock"], "--listen"),
-        "graceful_timeout": Given(2.5, "STARMAN_GRACEFUL_TIMEOUT"),
-        "preload_app": Given(True, "--preload-app"),
+        "workers": GivenValue(7, "starman.toml: workers"),
+        "listen": GivenValue([":80", "/run/x.sock"], "--listen"),
+        "graceful_timeout": GivenValue(2.5, "STARMAN_GRACEFUL_TIMEOUT"),
+        "preload_app": GivenValue(True, "--preload-app"),
     }
 )
 
 
 @pytest.mark.parametrize("settings", [Settings.of(), CHANGED], ids=["defaults", "changed"])
 def test_settings_survive_their_journey(settings: Settings) -> None:
-    found = decode(encode(settings))
-    for name in SETTINGS:
+    found = decode_settings(encode_settings(settings))
+    for name in OPTIONS:
         assert (found.value(name), found.source(name)) == (settings.value(name), settings.source(name))
     assert found.addresses() == settings.addresses()
 
 
-@pytest.mark.parametrize("text", ["", "xyz", "00", marshal.dumps(({}, {})).hex(), marshal.dumps(3).hex(), encode(CHANGED)[:-20]])
+@pytest.mark.parametrize(
+    "text", ["", "xyz", "00", marshal.dumps(({}, {})).hex(), marshal.dumps(3).hex(), encode_settings(CHANGED)[:-20]]
+)
 def test_what_are_no_settings_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        decode(text)
+        decode_settings(text)
 
 
 def test_settings_that_fit_no_packet_are_refused() -> None:
     with pytest.raises(SettingError, match=f"too long to be handed on .* of {MOST_CHARACTERS}"):
-        encode(Settings.of(eval="app" + " " * MOST_CHARACTERS))
+        encode_settings(Settings.of(eval="app" + " " * MOST_CHARACTERS))
 
 
 def test_what_is_fixed_stays_and_is_named() -> None:
-    running = Settings({"port": Given(80, "--port")})
+    running = Settings({"port": GivenValue(80, "--port")})
     read = Settings(
         {
-            "port": Given(81, "starman.toml: port"),
-            "backlog": Given(9, "starman.toml: backlog"),
-            "workers": Given(9, "starman.toml: workers"),
+            "port": GivenValue(81, "starman.toml: port"),
+            "backlog": GivenValue(9, "starman.toml: backlog"),
+            "workers": GivenValue(9, "starman.toml: workers"),
         }
     )
-    found, refused = revise(running, read)
+    found, refused = revise_settings(running, read)
     assert (found.port, found.source("port"), found.backlog, found.source("backlog")) == (80, "--port", 2048, "default")
     assert (found.workers, found.source("workers")) == (9, "starman.toml: workers")
     assert refused == [
@@ -59,7 +61,7 @@ def test_what_is_fixed_stays_and_is_named() -> None:
 
 
 def test_the_same_value_from_elsewhere_is_no_change() -> None:
-    found, refused = revise(Settings.of(), Settings({"backlog": Given("2048", "STARMAN_BACKLOG")}))
+    found, refused = revise_settings(Settings.of(), Settings({"backlog": GivenValue("2048", "STARMAN_BACKLOG")}))
     assert refused == []
     assert found.source("backlog") == "default"
 
@@ -67,10 +69,10 @@ def test_the_same_value_from_elsewhere_is_no_change() -> None:
 def test_a_certificate_that_goes_while_its_listener_stays_is_refused() -> None:
     running = Settings.of(listen=[":443:ssl"], ssl_cert="cert.pem")
     with pytest.raises(SettingError, match="needs a certificate"):
-        revise(running, Settings.of(listen=[":80"]))
+        revise_settings(running, Settings.of(listen=[":80"]))
 
 
 def test_listeners_and_logs_are_fixed_and_what_workers_do_is_not() -> None:
-    fixed = {name for name, setting in SETTINGS.items() if setting.fixed}
+    fixed = {name for name, setting in OPTIONS.items() if setting.fixed}
     assert fixed >= {"listen", "host", "port", "socket", "socket_mode", "socket_group", "backlog", "enable_ssl", "error_log"}
     assert not fixed & {"app", "workers", "threads", "graceful_timeout", "preload_app", "max_body", "access_log", "ssl_cert"}

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from starman.config.options import Table
-from starman.config.settings import DEFAULT_SOURCE, SETTINGS, Given, Setting, Settings, nearest
+from starman.config.options import Options
+from starman.config.settings import DEFAULT_SOURCE, OPTIONS, GivenValue, Option, Settings, nearest
 from starman.errors import SettingError
 
 DEFAULTS = {
@@ -92,20 +92,20 @@ WRONG = [
 def test_every_default() -> None:
     settings = Settings.of()
     assert settings.workers >= 2
-    assert {name: settings.value(name) for name in SETTINGS if name != "workers"} == DEFAULTS
-    assert all(settings.source(name) == DEFAULT_SOURCE for name in SETTINGS)
+    assert {name: settings.value(name) for name in OPTIONS if name != "workers"} == DEFAULTS
+    assert all(settings.source(name) == DEFAULT_SOURCE for name in OPTIONS)
 
 
 def test_the_table_is_complete_and_consistent() -> None:
-    assert {name for name, _, _ in WRONG} == set(SETTINGS)
-    assert next(iter(SETTINGS)) == "app"
-    flags = [flag for setting in SETTINGS.values() for flag in setting.all_flags]
+    assert {name for name, _, _ in WRONG} == set(OPTIONS)
+    assert next(iter(OPTIONS)) == "app"
+    flags = [flag for setting in OPTIONS.values() for flag in setting.all_flags]
     assert len(flags) == len(set(flags))
-    for name, setting in SETTINGS.items():
-        assert isinstance(setting, Setting)
+    for name, setting in OPTIONS.items():
+        assert isinstance(setting, Option)
         assert setting.name == name
         assert getattr(Settings, name) is setting
-        assert name in Table.__annotations__
+        assert name in Options.__annotations__
         assert setting.help.endswith((".", '".'))
         assert setting.group
         assert setting.kind.valid
@@ -116,7 +116,7 @@ def test_the_table_is_complete_and_consistent() -> None:
 def test_a_wrong_value_names_its_source_itself_and_what_is_valid(name: str, value: object, valid: str) -> None:
     shown = value[0] if isinstance(value, list) else value
     with pytest.raises(SettingError) as caught:
-        Settings({name: Given(value, "the source")})
+        Settings({name: GivenValue(value, "the source")})
     message = str(caught.value)
     assert message.startswith("the source: ")
     assert repr(shown) in message
@@ -148,7 +148,7 @@ def test_text_and_natural_values_are_the_same(name: str, text: str, natural: obj
 
 def test_what_is_shown_reads_back() -> None:
     settings = Settings.of(socket_mode=0o640, max_body=3 << 20, write_timeout=0.25, preload_app=True, workers=3)
-    for name, setting in SETTINGS.items():
+    for name, setting in OPTIONS.items():
         if settings.value(name) not in (None, (), ""):
             assert setting.parse(setting.show(settings.value(name)), "again") == settings.value(name)
         else:
@@ -162,7 +162,7 @@ def test_none_is_a_value_only_where_it_is_the_default() -> None:
 
 
 def test_settings_know_where_a_value_is_from() -> None:
-    settings = Settings({"threads": Given("2", "STARMAN_THREADS")})
+    settings = Settings({"threads": GivenValue("2", "STARMAN_THREADS")})
     assert settings.threads == 2
     assert settings.source("threads") == "STARMAN_THREADS"
     assert settings.source("workers") == "default"
@@ -226,7 +226,7 @@ def test_addresses(given: dict[str, object], addresses: list[str]) -> None:
 @pytest.mark.parametrize(("name", "value"), [("host", "a b"), ("socket", "/" + "x" * 200)])
 def test_a_wrong_host_or_socket_shows_at_once(name: str, value: str) -> None:
     with pytest.raises(SettingError) as caught:
-        Settings({name: Given(value, f"--{name}")})
+        Settings({name: GivenValue(value, f"--{name}")})
     assert str(caught.value).startswith(f"--{name}: ")
     assert f"{name} takes" in str(caught.value)
 
@@ -234,7 +234,7 @@ def test_a_wrong_host_or_socket_shows_at_once(name: str, value: str) -> None:
 def test_warnings_name_what_has_no_effect() -> None:
     assert Settings.of(listen=":80").warnings() == ()
     assert Settings.of(host="a", port=80).warnings() == ()
-    (warning,) = Settings({"listen": Given(":80", "--listen"), "port": Given("81", "--port")}).warnings()
+    (warning,) = Settings({"listen": GivenValue(":80", "--listen"), "port": GivenValue("81", "--port")}).warnings()
     assert warning == "--port has no effect beside --listen"
     (warning,) = Settings.of(socket="/s", host="a", port=80).warnings()
     assert warning == "Settings.of(host=...), Settings.of(port=...) have no effect beside Settings.of(socket=...)"
@@ -243,18 +243,18 @@ def test_warnings_name_what_has_no_effect() -> None:
 
 
 def test_names_of_a_setting() -> None:
-    setting = SETTINGS["header_timeout"]
+    setting = OPTIONS["header_timeout"]
     assert setting.flag == "--header-timeout"
     assert setting.all_flags == ("--header-timeout", "--read-timeout")
-    assert SETTINGS["listen"].all_flags == ("-l", "--listen")
+    assert OPTIONS["listen"].all_flags == ("-l", "--listen")
     assert setting.variable == "STARMAN_HEADER_TIMEOUT"
     assert setting.default_text == "30 seconds"
-    assert SETTINGS["max_body"].default_text == "1G"
-    assert SETTINGS["workers"].default_text == "auto"
-    assert SETTINGS["host"].default_text == "none"
-    assert SETTINGS["app"].positional
-    assert SETTINGS["preload_app"].boolean
-    assert SETTINGS["listen"].repeatable
+    assert OPTIONS["max_body"].default_text == "1G"
+    assert OPTIONS["workers"].default_text == "auto"
+    assert OPTIONS["host"].default_text == "none"
+    assert OPTIONS["app"].positional
+    assert OPTIONS["preload_app"].boolean
+    assert OPTIONS["listen"].repeatable
 
 
 # TLS

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starman.config.settings import SETTINGS, Given, Settings
+from starman.config.settings import OPTIONS, GivenValue, Settings
 from starman.config.sources import (
     Action,
     flags,
@@ -22,7 +22,7 @@ from starman.config.sources import (
     from_file,
     from_keywords,
     merge,
-    off_flag,
+    negative_flag,
 )
 from starman.errors import SettingError
 
@@ -72,7 +72,7 @@ def test_short_flags_and_aliases() -> None:
 
 
 def test_every_setting_has_its_flag() -> None:
-    for name, setting in SETTINGS.items():
+    for name, setting in OPTIONS.items():
         argv = [setting.flag] if setting.boolean else ["1"] if setting.positional else [setting.flag, "1"]
         assert list(from_arguments(argv).given) == [name]
         for flag in setting.flags:
@@ -83,7 +83,7 @@ def test_a_boolean_can_be_turned_off() -> None:
     settings = command_line(["--no-preload-app"], {"STARMAN_PRELOAD_APP": "1"})
     assert settings.preload_app is False
     assert settings.source("preload_app") == "--no-preload-app"
-    assert off_flag(SETTINGS["disable_keepalive"]) == "--no-disable-keepalive"
+    assert negative_flag(OPTIONS["disable_keepalive"]) == "--no-disable-keepalive"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_the_environment() -> None:
 
 
 def test_every_setting_has_its_variable() -> None:
-    assert set(from_environment({setting.variable: "1" for setting in SETTINGS.values()})) == set(SETTINGS)
+    assert set(from_environment({setting.variable: "1" for setting in OPTIONS.values()})) == set(OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_which_application_is_one_question() -> None:
 
 
 def test_merge_leaves_the_layers_alone() -> None:
-    high, low = {"app": Given("a", "1")}, {"eval": Given("b", "2"), "threads": Given(1, "2")}
+    high, low = {"app": GivenValue("a", "1")}, {"eval": GivenValue("b", "2"), "threads": GivenValue(1, "2")}
     assert set(merge([high, low])) == {"app", "threads"}
     assert set(low) == {"eval", "threads"}
 

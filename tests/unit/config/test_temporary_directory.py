@@ -27,7 +27,7 @@ def test_the_directory_is_the_one_of_tempfile(
     for name in names:
         monkeypatch.setenv(name, wished if wished in ("relative", "") else str(tmp_path / wished))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    search = temporary_directory.find(os.environ)
+    search = temporary_directory.find_directory(os.environ)
     assert search.directory == tempfile.gettempdir()
     assert not search.last_resort
     assert search.wished == (bool(names) and wished in ("missing", "file"))
@@ -45,7 +45,7 @@ def test_a_disk_that_is_full_is_of_no_use(monkeypatch: pytest.MonkeyPatch) -> No
     assert found is not None
     assert found.startswith("there is no usable temporary directory: /tmp (No space left on device), ")
     with pytest.raises(FileNotFoundError, match="there is no usable temporary directory"):
-        temporary_directory.create_unnamed(temporary_directory.find({}).directory)
+        temporary_directory.create_unnamed(temporary_directory.find_directory({}).directory)
     assert len(os.listdir("/proc/self/fd")) == files
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from starman.config.option import SETTINGS
+from starman.config.option import OPTIONS
 from starman.config.settings import PATHS, Settings
-from starman.config.working_directory import Workdir, started_in
+from starman.config.working_directory import WorkingDirectory, started_in
 from starman.errors import SettingError
 from tests.unit.process.forked import run_forked
 
@@ -37,22 +37,22 @@ def test_the_start_is_known_by_the_shells_name(link: Path) -> None:
 @pytest.mark.parametrize("chdir", [None, "lib"])
 def test_where_the_name_leads_now_is_entered(link: Path, chdir: str | None) -> None:
     def in_child() -> str:
-        workdir = Workdir(str(link), chdir)
+        working_directory = WorkingDirectory(str(link), chdir)
         old = str(link.resolve())
         sys.path[:] = [old, f"{old}/lib", f"{old}0", "/elsewhere"]
-        workdir.enter()
+        working_directory.enter()
         assert sys.path == [old, f"{old}/lib", f"{old}0", "/elsewhere"]
         link.unlink()
         link.symlink_to(link.parent / "2")
-        workdir.enter()
+        working_directory.enter()
         new = str(link.resolve())
         assert sys.path == [new, f"{new}/lib", f"{old}0", "/elsewhere"]
         assert os.getcwd() == os.path.join(new, chdir or "").rstrip("/")
-        assert workdir.absolute("a") == os.path.join(link, chdir or "", "a")
-        assert workdir.absolute("/a") == "/a"
+        assert working_directory.absolute("a") == os.path.join(link, chdir or "", "a")
+        assert working_directory.absolute("/a") == "/a"
         link.unlink()
         with pytest.raises(SettingError, match=r"cannot change to .*current.*: No such file or directory"):
-            workdir.enter()
+            working_directory.enter()
         return "fine"
 
     assert run_forked(in_child) == "fine"
@@ -65,22 +65,22 @@ def test_where_the_user_may_not_go_the_server_stays(tmp_path: Path) -> None:
 
     def in_child() -> str:
         os.chdir(closed)
-        workdir = Workdir(str(closed))
+        working_directory = WorkingDirectory(str(closed))
         os.setuid(65534)
-        workdir.enter()
+        working_directory.enter()
         return "fine"
 
     assert run_forked(in_child) == "fine"
 
 
 def test_every_path_is_made_absolute_or_opened_by_the_master() -> None:
-    paths = {name for name, setting in SETTINGS.items() if setting.kind.metavar in ("FILE", "DIR")}
+    paths = {name for name, setting in OPTIONS.items() if setting.kind.metavar in ("FILE", "DIR")}
     assert paths == {*PATHS, "error_log", "pid", "chdir"}
 
 
 def test_located_settings() -> None:
     settings = Settings.of(include=["a", "/b"], ssl_cert="c", access_log="d", chdir="/base", pid="p", error_log="e")
-    located = settings.located(lambda path: os.path.join("/base", path))
+    located = settings.with_absolute_paths(lambda path: os.path.join("/base", path))
     assert (located.include, located.ssl_cert, located.ssl_key, located.access_log) == (
         ("/base/a", "/b"),
         "/base/c",
@@ -90,4 +90,4 @@ def test_located_settings() -> None:
     assert (located.pid, located.error_log, located.chdir) == ("p", "e", "/base")
     assert located.source("include") == settings.source("include")
     for value in ("-", "off"):
-        assert Settings.of(access_log=value).located(lambda _: "elsewhere").access_log == value
+        assert Settings.of(access_log=value).with_absolute_paths(lambda _: "elsewhere").access_log == value

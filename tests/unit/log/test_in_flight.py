@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from starman.log.in_flight import MOST_NAMED, counted, named, printable, stopping
+from starman.log.in_flight import MOST_NAMED, counted, printable, stopping_line, while_serving
 
 
 def test_requests_are_named_the_oldest_first() -> None:
-    assert named([("GET /new", 9.5), ("POST /old", 1.0)], 10.04) == " while serving POST /old (for 9.0 s), GET /new (for 0.5 s)"
-    assert named([], 10.0) == ""
+    assert (
+        while_serving([("GET /new", 9.5), ("POST /old", 1.0)], 10.04)
+        == " while serving POST /old (for 9.0 s), GET /new (for 0.5 s)"
+    )
+    assert while_serving([], 10.0) == ""
 
 
 def test_no_more_are_named_than_a_line_can_have() -> None:
-    text = named([(f"GET /{number}", float(number)) for number in range(MOST_NAMED + 2)], 100.0)
+    text = while_serving([(f"GET /{number}", float(number)) for number in range(MOST_NAMED + 2)], 100.0)
     assert text.endswith("GET /7 (for 93.0 s) and 2 more")
     assert "/8" not in text
 
 
 def test_requests_that_no_thread_runs_are_counted() -> None:
-    assert named([("GET /a", 9.0)], 10.0, 2) == " while serving GET /a (for 1.0 s) and 2 more"
-    assert named([], 10.0, 1) == " with 1 request in flight"
-    text = named([(f"GET /{number}", float(number)) for number in range(MOST_NAMED + 2)], 100.0, 5)
+    assert while_serving([("GET /a", 9.0)], 10.0, 2) == " while serving GET /a (for 1.0 s) and 2 more"
+    assert while_serving([], 10.0, 1) == " with 1 request in flight"
+    text = while_serving([(f"GET /{number}", float(number)) for number in range(MOST_NAMED + 2)], 100.0, 5)
     assert text.endswith("GET /7 (for 93.0 s) and 7 more")
 
 
@@ -43,4 +46,4 @@ def test_counts_are_english() -> None:
     ],
 )
 def test_a_stop_says_what_it_waits_for(count: int, said: str) -> None:
-    assert stopping(count, 30.0, "a second signal") == said
+    assert stopping_line(count, 30.0, "a second signal") == said

@@ -31,10 +31,10 @@ def standard_error(fd: int) -> Iterator[LogQueue]:
     os.dup2(fd, 2)
     queue = LogQueue(notice)
     try:
-        assert queue.open()
+        assert queue.open_output()
         yield queue
     finally:
-        queue.close()
+        queue.close_output()
         os.dup2(kept, 2)
         os.close(kept)
 
@@ -85,13 +85,13 @@ def test_a_reader_that_does_not_read_holds_up_nobody(
     with standard_error(writing) as queue:
         count = 3 * MOST_BYTES // 1000
         for number in range(count):
-            queue.put(b"%06d %s\n" % (number, b"x" * 990))
+            queue.put_lines(b"%06d %s\n" % (number, b"x" * 990))
         assert os.get_blocking(writing), "the file is not ours alone"
         assert queue.pending
         received = b""
         while queue.pending:
             received += read_all(reading)
-            queue.retry()
+            queue.write_pending()
         received += read_all(reading)
         os.close(reading)
         os.close(writing)
@@ -108,13 +108,13 @@ def test_a_loss_is_told_before_the_next_line_that_is_taken() -> None:
     reading, writing = os.pipe()
     with standard_error(writing) as queue:
         while queue._lost < 3:
-            queue.put(b"x" * 4000 + b"\n")
+            queue.put_lines(b"x" * 4000 + b"\n")
         read_all(reading)
-        queue.put(b"next\n")
+        queue.put_lines(b"next\n")
         while queue.pending:
             read_all(reading)
-            queue.retry()
-        queue.put(b"again\n")
+            queue.write_pending()
+        queue.put_lines(b"again\n")
         assert read_all(reading).endswith(b"x\n3 lost: nothing read them in time\nnext\nagain\n")
     os.close(reading)
     os.close(writing)
@@ -127,11 +127,11 @@ def test_a_reader_that_is_gone_costs_the_lines_and_nothing_else(tmp_path: Path) 
     writing = open_for_appending(str(path))
     with standard_error(writing) as queue:
         os.close(reading)
-        queue.put(b"first\nsecond\n")
-        queue.put(b"third\n")
+        queue.put_lines(b"first\nsecond\n")
+        queue.put_lines(b"third\n")
         assert not queue.pending
         reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        queue.put(b"fourth\n")
+        queue.put_lines(b"fourth\n")
         assert read_all(reading) == notice(3, os.strerror(errno.EPIPE)) + b"fourth\n"
     os.close(reading)
     os.close(writing)
@@ -149,11 +149,11 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
         write = Output.write
         monkeypatch.setattr(Output, "write", full)
-        queue.put(b"first\n")
-        queue.put(b"second\n")
+        queue.put_lines(b"first\n")
+        queue.put_lines(b"second\n")
         assert queue.pending
         monkeypatch.undo()
-        queue.retry()
+        queue.write_pending()
         assert not queue.pending
     os.close(writing)
     assert (tmp_path / "log").read_bytes() == b"first\nsecond\n"
@@ -163,14 +163,14 @@ def test_lines_that_wait_follow_the_log_to_its_new_file(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with standard_error(writing) as queue:
         while not queue.pending:
-            queue.put(b"x" * 1000 + b"\n")
+            queue.put_lines(b"x" * 1000 + b"\n")
         read_all(reading)
         assert queue.output is not None
         number = queue.output.fd
         os.dup2(open_for_appending(str(tmp_path / "log")), 2)
-        queue.renew()
+        queue.renew_output()
         assert queue.output.fd == number
-        queue.put(b"next\n")
+        queue.put_lines(b"next\n")
     assert (tmp_path / "log").read_bytes().endswith(b"x\nnext\n")
     assert read_all(reading) == b""
     os.close(reading)
@@ -188,12 +188,12 @@ def test_a_line_of_which_a_part_was_written_is_whole_in_the_new_file(tmp_path: P
             return write(self, data[:2])
 
         monkeypatch.setattr(Output, "write", write_two_bytes)
-        queue.put(b"first\n")
+        queue.put_lines(b"first\n")
         assert queue.pending
         monkeypatch.undo()
         os.dup2(new, 2)
-        queue.renew()
-        queue.put(b"second\n")
+        queue.renew_output()
+        queue.put_lines(b"second\n")
     os.close(old)
     os.close(new)
     assert (tmp_path / "old").read_bytes() == b"fi"
@@ -204,7 +204,7 @@ def test_the_queue_of_a_fork_is_empty_and_its_lock_is_free() -> None:
     reading, writing = os.pipe()
     with standard_error(writing) as queue:
         while not queue.pending:
-            queue.put(b"x" * 1000 + b"\n")
+            queue.put_lines(b"x" * 1000 + b"\n")
         with queue._lock:
             assert run_forked(lambda: f"{queue.pending} {queue._lock.acquire(False)}") == "False True"
         assert queue.pending
@@ -223,7 +223,7 @@ def test_threads_lose_no_line_and_cut_none() -> None:
 
     def write(number: int) -> None:
         for turn in range(200):  # all of them have room in the queue, should the reader be late
-            queue.put(f"{number} {turn} {'x' * (turn * 37 % 2000)}\n".encode())
+            queue.put_lines(f"{number} {turn} {'x' * (turn * 37 % 2000)}\n".encode())
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -233,7 +233,7 @@ def test_threads_lose_no_line_and_cut_none() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        queue.finish(10.0)
+        queue.finish_writing(10.0)
         assert not queue.pending
     os.close(writing)
     reader.join()
@@ -274,11 +274,11 @@ def test_a_descriptor_that_an_application_has_closed_is_had_again_or_never_used(
     with standard_error(writing) as queue:
         assert queue.output is not None
         os.dup2(others, queue.output.fd)  # closed, and somebody else's by now
-        queue.put(b"by descriptor 2\n")
+        queue.put_lines(b"by descriptor 2\n")
         assert read_all(reading) == b"by descriptor 2\n"
         os.dup2(others, queue.output.fd)
         os.dup2(others, 2)
-        queue.put(b"nowhere\n")
+        queue.put_lines(b"nowhere\n")
         assert not queue.pending
         assert read_all(victim) == b""
         os.close(queue.output.fd)

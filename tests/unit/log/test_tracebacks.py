@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from starman import log
-from starman.log.tracebacks import formatted, kind, named, relieve, shown
+from starman.log.tracebacks import class_name, exception_line, format_exception, free_frames_of, safe_text
 
 
 class UnprintableError(Exception):
@@ -50,13 +50,13 @@ def raised(error: BaseException) -> BaseException:
     ],
 )
 def test_an_exception_in_a_line(error: BaseException, line: str) -> None:
-    assert named(error) == line
+    assert exception_line(error) == line
 
 
 def test_what_is_shown_is_plain() -> None:
-    assert type(shown(Text("x"))) is str
-    assert shown(UnprintableError()) == f"<{__name__}.UnprintableError>"
-    assert (kind(1), kind(Text())) == ("int", f"{__name__}.Text")
+    assert type(safe_text(Text("x"))) is str
+    assert safe_text(UnprintableError()) == f"<{__name__}.UnprintableError>"
+    assert (class_name(1), class_name(Text())) == ("int", f"{__name__}.Text")
 
 
 HARD = [SyntaxError("x", ("f", 1, "a", "text")), UnprintableError(), OddTextError(), EndlessError()]
@@ -64,7 +64,7 @@ HARD = [SyntaxError("x", ("f", 1, "a", "text")), UnprintableError(), OddTextErro
 
 @pytest.mark.parametrize("error", [*HARD, ExceptionGroup("g", [OddTextError()])])
 def test_a_traceback_has_the_stack_and_the_class(error: BaseException) -> None:
-    text = formatted(raised(error))
+    text = format_exception(raised(error))
     assert "in raised" in text
     assert type(error).__name__ in text
 
@@ -78,9 +78,9 @@ def test_an_ordinary_traceback_is_that_of_python() -> None:
 
     with pytest.raises(ValueError, match="second") as caught:
         fail()
-    assert formatted(caught.value).splitlines()[-1] == "ValueError: second"
-    assert "KeyError" not in formatted(caught.value)
-    assert formatted(caught.value, lambda frames: None) == "ValueError: second\n"
+    assert format_exception(caught.value).splitlines()[-1] == "ValueError: second"
+    assert "KeyError" not in format_exception(caught.value)
+    assert format_exception(caught.value, lambda frames: None) == "ValueError: second\n"
 
 
 def test_a_want_of_memory_frees_what_the_frames_hold() -> None:
@@ -97,10 +97,10 @@ def test_a_want_of_memory_frees_what_the_frames_hold() -> None:
     for error, freed in ((MemoryError, True), (ValueError, False)):
         with pytest.raises(error) as caught:
             fail(error)
-        relieve(caught.value)
+        free_frames_of(caught.value)
         gc.collect()
         assert (kept[-1]() is None) is freed
-        assert "in fail" in formatted(caught.value)
+        assert "in fail" in format_exception(caught.value)
 
 
 def test_a_want_of_memory_while_another_is_handled_frees_what_either_holds() -> None:
@@ -124,7 +124,7 @@ def test_a_want_of_memory_while_another_is_handled_frees_what_either_holds() -> 
 
     with pytest.raises(MemoryError) as caught:
         clear_up()
-    relieve(caught.value)
+    free_frames_of(caught.value)
     gc.collect()
     assert [large() for large in kept] == [None, None]
 

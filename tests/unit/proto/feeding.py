@@ -54,7 +54,7 @@ def feed(pieces: Iterable[bytes], limits: Limits = NO_LIMITS) -> Outcome:
     parser = RequestParser(limits)
     outcome = Outcome([])
     for piece in pieces:
-        parser.receive(piece)
+        parser.receive_data(piece)
         try:
             _drain(parser, outcome.requests, most_events=10 + 2 * parser.unread_bytes)
         except ProtocolError as error:
@@ -88,9 +88,9 @@ def _drain(parser: RequestParser, requests: list[Request], most_events: int) -> 
 
 
 def _check_closed(parser: RequestParser) -> None:
-    parser.receive(FOLLOWING)
+    parser.receive_data(FOLLOWING)
     assert parser.next_event() is None
-    assert (parser.unread_bytes, parser.at_start, in_body(parser)) == (0, True, False)
+    assert (parser.unread_bytes, parser.between_messages, in_body(parser)) == (0, True, False)
 
 
 def one_by_one(data: bytes) -> list[bytes]:
@@ -114,7 +114,7 @@ def refused_after(data: bytes, limits: Limits = NO_LIMITS) -> int | None:
     """After how many bytes, fed one by one, `data` is refused. None when it is not."""
     parser = RequestParser(limits)
     for count, byte in enumerate(one_by_one(data), 1):
-        parser.receive(byte)
+        parser.receive_data(byte)
         try:
             while parser.next_event() is not None:
                 pass

@@ -28,7 +28,7 @@ heads = st.lists(lines, max_size=4).map(lambda some: b"".join(b"\r\n" + line for
 
 def outcome(splitter: FieldSplitter, head: bytes) -> Fields | None:
     try:
-        return splitter.split(head)
+        return splitter.split_head(head)
     except ProtocolError:
         return None
 
@@ -39,7 +39,7 @@ def test_a_splitter_that_has_split_says_the_same_as_a_new_one(written: list[byte
     for head in written:
         assert outcome(used, head) == outcome(FieldSplitter(), head)
         if forgets:
-            used.forget()
+            used.drop_parser()
 
 
 @pytest.mark.parametrize("before", LINES)
@@ -54,8 +54,8 @@ def test_every_line_behind_every_other(before: bytes, line: bytes) -> None:
 
 def test_what_was_split_is_not_changed_by_what_comes_next() -> None:
     used = FieldSplitter()
-    fields = used.split(b"\r\nA: b\r\n\r\n")
-    used.split(b"\r\nC: d\r\nE: f\r\n\r\n")
+    fields = used.split_head(b"\r\nA: b\r\n\r\n")
+    used.split_head(b"\r\nC: d\r\nE: f\r\n\r\n")
     outcome(used, b"\r\nbroken\r\n\r\n")
     assert fields == [(b"A", b"b")]
 
@@ -63,10 +63,10 @@ def test_what_was_split_is_not_changed_by_what_comes_next() -> None:
 def test_a_head_in_parts() -> None:
     splitter = FieldSplitter()
     for part in (b"\r\nHo", b"st:", b" a", b"\r\nB: c\r", b"\n\r\n"):
-        splitter.feed(part)
+        splitter.feed_lines(part)
     assert splitter.fields == [(b"Host", b"a"), (b"B", b"c")]
     with pytest.raises(ProtocolError) as caught:
-        FieldSplitter().feed(b"\r\nA\x00")
+        FieldSplitter().feed_lines(b"\r\nA\x00")
     assert caught.value.status == 400
 
 
@@ -86,7 +86,7 @@ def test_only_a_plain_head_leaves_its_parser_to_the_next_client(line: bytes, kep
     shared = FieldSplitter()
     for _ in range(2):
         parser = RequestParser(Limits(), shared)
-        parser.receive(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n")
+        parser.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n")
         try:
             parser.next_event()
         except ProtocolError:
@@ -102,13 +102,13 @@ def test_a_head_in_parts_leaves_nothing_to_the_garbage_collector(end: bytes | No
     try:
         parser = RequestParser(Limits(), shared)
         for part in (b"GET / HTTP/1.1\r\nHost: a\r\n", b"A"):
-            parser.receive(part)
+            parser.receive_data(part)
             assert parser.next_event() is None
         try:
             if end is None:
                 parser.close()
             else:
-                parser.receive(end)
+                parser.receive_data(end)
                 assert parser.next_event() is not None
         except ProtocolError:
             pass

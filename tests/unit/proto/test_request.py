@@ -249,19 +249,19 @@ def test_what_the_parser_says_of_itself() -> None:
     parser = RequestParser(Limits())
 
     def state() -> tuple[bool, bool, int]:
-        return parser.at_start, in_body(parser), parser.unread_bytes
+        return parser.between_messages, in_body(parser), parser.unread_bytes
 
     assert state() == (True, False, 0)
-    parser.receive(b"\r\n")
+    parser.receive_data(b"\r\n")
     assert parser.next_event() is None
     assert state() == (True, False, 0)
-    parser.receive(b"GET / HT")
+    parser.receive_data(b"GET / HT")
     assert parser.next_event() is None
     assert state() == (False, False, 8)
-    parser.receive(b"TP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+    parser.receive_data(b"TP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
     assert isinstance(parser.next_event(), RequestHead)
     assert state() == (False, True, 0)
-    parser.receive(b"xyz")
+    parser.receive_data(b"xyz")
     assert parser.next_event() == b"xy"
     assert state() == (False, True, 1)
     assert isinstance(parser.next_event(), EndOfBody)
@@ -272,22 +272,22 @@ def test_what_the_parser_says_of_itself() -> None:
 
 def test_what_was_not_read_can_be_taken_by_another_protocol() -> None:
     parser = RequestParser(Limits())
-    parser.receive(get(b"GET / HTTP/1.1", b"Connection: upgrade", b"Upgrade: x") + b"\x81\x05hello")
+    parser.receive_data(get(b"GET / HTTP/1.1", b"Connection: upgrade", b"Upgrade: x") + b"\x81\x05hello")
     head = parser.next_event()
     assert isinstance(head, RequestHead)
     assert head.upgrade
     assert parser.take_unread() == b"\x81\x05hello"
-    parser.receive(FOLLOWING)
+    parser.receive_data(FOLLOWING)
     assert parser.next_event() is None
     assert parser.take_unread() == b""
 
 
 def test_a_body_of_one_piece_is_passed_on_without_a_copy() -> None:
     parser = RequestParser(Limits())
-    parser.receive(post(b"Content-Length: 5"))
+    parser.receive_data(post(b"Content-Length: 5"))
     parser.next_event()
     piece = b"hello"
-    parser.receive(piece)
+    parser.receive_data(piece)
     assert parser.next_event() is piece
 
 
@@ -301,18 +301,18 @@ def test_empty_lines_are_counted_for_each_request() -> None:
 
 def test_a_client_cannot_make_the_table_of_spellings_large() -> None:
     before = len(heads._spellings)
-    assert heads._learn(b"x" * 65) == b""
+    assert heads._classify_name(b"x" * 65) == b""
     assert len(heads._spellings) == before
     for number in range(3000):
-        assert heads._learn(b"X-%d" % number) == b""
+        assert heads._classify_name(b"X-%d" % number) == b""
     assert len(heads._spellings) <= 1024
     # Full or not, what decides is found in any spelling.
-    assert heads._learn(b"cOnNeCtIoN") == b"connection"
+    assert heads._classify_name(b"cOnNeCtIoN") == b"connection"
 
 
 def test_a_field_that_is_too_long_is_refused_though_the_next_has_begun() -> None:
     parser = RequestParser(Limits())
-    parser.receive(b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"b" * 9000 + b"\r\nC: ")
+    parser.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"b" * 9000 + b"\r\nC: ")
     with pytest.raises(ProtocolError) as caught:
         parser.next_event()
     assert caught.value.status == 431
@@ -326,7 +326,7 @@ def test_a_refusal_knows_that_it_answers_a_head(method: bytes, whole: bool) -> N
 
     def read() -> None:
         for piece in [data] if whole else [data[at : at + 1] for at in range(len(data))]:
-            parser.receive(piece)
+            parser.receive_data(piece)
             parser.next_event()
 
     with pytest.raises(ProtocolError) as caught:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from starman.proto.response import (
     LAST_CHUNK,
     REASONS,
-    Framing,
+    BodyFraming,
     RequestFacts,
     ResponseHead,
     Stamp,
@@ -35,19 +35,19 @@ def finish(status: str = "200 OK", *fields: tuple[str, str], known_length: int |
     return data[:-4].split(b"\r\n")
 
 
-# Framing: minor version, HEAD, status, Content-Length by the application, length known to us, wish to persist →
+# BodyFraming: minor version, HEAD, status, Content-Length by the application, length known to us, wish to persist →
 # framing, Content-Length sent, whether Transfer-Encoding is sent, Connection sent.
 
 
 def expected_framing(
     minor: int, is_head: bool, code: int, said: int | None, known: int | None
-) -> tuple[Framing, int | None, bool]:
+) -> tuple[BodyFraming, int | None, bool]:
     """RFC 9112 §6.3 and RFC 9110 §8.6, as a reader would decide: framing, Content-Length, whether it ends the connection."""
     if code in (204, 205, 304) or is_head:
-        return Framing.NO_BODY, {204: None, 205: 0}.get(code, said), False
+        return BodyFraming.NO_BODY, {204: None, 205: 0}.get(code, said), False
     if said is not None or known is not None:
-        return Framing.LENGTH, known if said is None else said, False
-    return (Framing.CHUNKED, None, False) if minor else (Framing.CLOSE, None, True)
+        return BodyFraming.CONTENT_LENGTH, known if said is None else said, False
+    return (BodyFraming.CHUNKED, None, False) if minor else (BodyFraming.CLOSE_DELIMITED, None, True)
 
 
 @pytest.mark.parametrize("minor", [0, 1])
@@ -66,32 +66,32 @@ def test_framing(minor: int, is_head: bool, code: int, said: int | None, known: 
     assert [line for line in lines if line.startswith(b"Content-Length")] == (
         [] if length is None else [b"Content-Length: %d" % length]
     )
-    assert (b"Transfer-Encoding: chunked" in lines) is (framing is Framing.CHUNKED)
+    assert (b"Transfer-Encoding: chunked" in lines) is (framing is BodyFraming.CHUNKED)
     connection = [line for line in lines if line.startswith(b"Connection")]
     assert connection == ([b"Connection: close"] if not kept else [] if minor else [b"Connection: keep-alive"])
     check_by_h11(data, framing, length, is_head)
 
 
-def check_by_h11(data: bytes, framing: Framing, length: int | None, is_head: bool) -> None:
+def check_by_h11(data: bytes, framing: BodyFraming, length: int | None, is_head: bool) -> None:
     """A client frames the response as we do, and stands before the next one where we do."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="HEAD" if is_head else "GET", target="/", headers=[("Host", "a")]))
     client.send(h11.EndOfMessage())
     body = {
-        Framing.NO_BODY: b"",
-        Framing.LENGTH: b"b" * (length or 0),
-        Framing.CHUNKED: chunk(b"bcd") + chunk(b"e") + LAST_CHUNK,
-        Framing.CLOSE: b"bcd",
+        BodyFraming.NO_BODY: b"",
+        BodyFraming.CONTENT_LENGTH: b"b" * (length or 0),
+        BodyFraming.CHUNKED: chunk(b"bcd") + chunk(b"e") + LAST_CHUNK,
+        BodyFraming.CLOSE_DELIMITED: b"bcd",
     }[framing]
     client.receive_data(data + body)
-    if framing is Framing.CLOSE:
+    if framing is BodyFraming.CLOSE_DELIMITED:
         client.receive_data(b"")
     events = [client.next_event()]
     while not isinstance(events[-1], h11.EndOfMessage):
         assert events[-1] is not h11.NEED_DATA
         events.append(client.next_event())
     received = b"".join(bytes(event.data) for event in events if isinstance(event, h11.Data))
-    assert received == {Framing.CHUNKED: b"bcde"}.get(framing, body)
+    assert received == {BodyFraming.CHUNKED: b"bcde"}.get(framing, body)
     assert client.trailing_data[0] == b""
 
 
@@ -328,7 +328,7 @@ def test_all_else_is_in_a_value() -> None:
 def test_a_205_has_no_content_and_says_so(fields: list[tuple[str, str]], is_head: bool, minor: int) -> None:
     """RFC 9110 §15.3.6. Unlike 204 it is not empty by itself."""
     head, framing, persistent = ResponseHead("205 Reset Content", fields).finish(RequestFacts(minor, is_head), 5, True, STAMP)
-    assert framing is Framing.NO_BODY
+    assert framing is BodyFraming.NO_BODY
     assert persistent
     assert head.count(b"Content-Length") == head.count(b"Content-Length: 0\r\n") == 1
     assert b"Transfer-Encoding" not in head
@@ -373,7 +373,7 @@ def test_whatever_an_application_says_is_one_head_or_an_error(reason: str, field
     assert b"\0" not in data
     names = [line.partition(b":")[0].lower() for line in data[:-4].split(b"\r\n")[1:]]
     assert names.count(b"content-length") + names.count(b"transfer-encoding") == 1
-    assert (b"transfer-encoding" in names) is (framing is Framing.CHUNKED)
+    assert (b"transfer-encoding" in names) is (framing is BodyFraming.CHUNKED)
 
 
 def test_an_application_cannot_make_the_table_of_spellings_large() -> None:

@@ -67,14 +67,14 @@ def test_tokens_has_a_bound() -> None:
 
 
 FINISHED = {
-    "UNFINISHED_REQUEST_LINE": [
+    "INCOMPLETE_REQUEST_LINE": [
         b"GET / HTTP/1.1\r",
         b"OPTIONS * HTTP/1.0\r",
         b"GET http://a:1/b?c HTTP/1.1\r",
         b"!#$%&'*+-.^_`|~ x HTTP/2.0\r",
     ],
-    "UNFINISHED_CHUNK_LINE": [b"0\r", b"FFFFFFFFFFFFFFFF\r", b'5 \t;\ta="b\\"\xff" ; c = d\r'],
-    "UNFINISHED_FIELD_LINE": [b"\r", b"A:\r", b"A: \tb\xff c\t\r"],
+    "INCOMPLETE_CHUNK_LINE": [b"0\r", b"FFFFFFFFFFFFFFFF\r", b'5 \t;\ta="b\\"\xff" ; c = d\r'],
+    "INCOMPLETE_FIELD_LINE": [b"\r", b"A:\r", b"A: \tb\xff c\t\r"],
 }
 
 
@@ -87,17 +87,17 @@ def test_every_beginning_of_a_line_is_one_that_may_be_finished(name: str, line: 
 # Linear time. What each expression is pumped behind, so that the pump reaches every repetition in it.
 BEGINNINGS: dict[str, list[str]] = {
     "FIELD_LINE": ["", "A", "A:", "A: b"],
-    "UNFINISHED_FIELD_LINE": ["", "A:"],
+    "INCOMPLETE_FIELD_LINE": ["", "A:"],
     "CONTENT_LENGTH": [""],
     "TRANSFER_CODING": ["", "a", "a;", "a;b", "a;b=", 'a;b="', 'a;b="c"'],
     "ORIGIN_REQUEST_LINE": ["", "GET /", "GET /?", "GET /%41", "GET / HTTP/1.1"],
     "ANY_REQUEST_LINE": ["", "GET ", "GET / HTTP/1.1"],
-    "UNFINISHED_REQUEST_LINE": ["", "GET ", "GET / H"],
+    "INCOMPLETE_REQUEST_LINE": ["", "GET ", "GET / H"],
     "HOST": ["", "a", "a:", "[", "[1:", "[::", "[1::", "[v1.", "[v", "%41"],
     "ABSOLUTE_TARGET": ["http://", "http://a", "http://a:", "http://[1:", "http://a/", "http://a/?", "http://%41/%41?%41"],
     "CHUNK_LINE": ["", "1", "1;", "1;a", "1;a=", '1;a="', '1;a="b"', "1 "],
     "PLAIN_CHUNK_LINE": ["", "1"],
-    "UNFINISHED_CHUNK_LINE": ["", "1", "1;"],
+    "INCOMPLETE_CHUNK_LINE": ["", "1", "1;"],
     "STATUS": ["", "200 "],
     "FIELD_NAME_TEXT": [""],
 }

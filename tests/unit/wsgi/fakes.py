@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from starman.errors import Disconnected
 from starman.proto.response import RequestFacts, Stamp
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ
-from starman.wsgi.gone import ClientGone
 
 STAMP = Stamp("Sun, 06 Nov 1994 08:49:37 GMT", "fake")
 
@@ -60,7 +60,7 @@ class FakeOutput:
 
     def nothing_yet(self, sent: int) -> None:
         if self.sends_left == 0:
-            raise ClientGone
+            raise Disconnected
         self.silences.append(sent)
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
@@ -70,7 +70,7 @@ class FakeOutput:
         assert data
         if self.sends_left is not None:
             if not self.sends_left:
-                raise ClientGone
+                raise Disconnected
             self.sends_left -= 1
         self.sent.append(data)
         self.ended = last

@@ -12,7 +12,7 @@ from starman.proto.request import RequestParser
 def request(data: bytes) -> tuple[RequestHead, BinaryIO, int | None]:
     """The first request in `data`: its head, a reader of its body, and the body's length (None without a body)."""
     parser = RequestParser(Limits())
-    parser.receive(data)
+    parser.receive_data(data)
     head = parser.next_event()
     assert isinstance(head, RequestHead)
     body = b""

@@ -250,7 +250,7 @@ def test_close_without_a_spool_file() -> None:
 
 def test_discard_has_another_thread_close_the_spool_file(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[Any] = []
-    monkeypatch.setattr(module, "close_elsewhere", lambda close, *arguments: closed.append((close, *arguments)))
+    monkeypatch.setattr(module, "close_in_background", lambda close, *arguments: closed.append((close, *arguments)))
     body = gathered(b"x" * 100, 0)
     file = body.reader()
     body.discard()

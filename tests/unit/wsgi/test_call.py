@@ -15,10 +15,10 @@ from wsgiref.validate import validator
 
 import pytest
 
+from starman.errors import Disconnected
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build, for_connection, template
 from starman.wsgi.filewrapper import FileWrapper
-from starman.wsgi.gone import ClientGone
 from tests.unit.wsgi.fakes import Blocks, FakeOutput, answering, new_call, respond
 from tests.unit.wsgi.heads import request
 
@@ -730,7 +730,7 @@ def test_an_application_that_swallows_the_news_is_told_again() -> None:
     def application(environ: Environ, start_response: Start) -> list[bytes]:
         write = start_response("200 OK", [])
         for _ in range(3):
-            with pytest.raises(ClientGone):
+            with pytest.raises(Disconnected):
                 write(b"x")
         return [b"more"]
 

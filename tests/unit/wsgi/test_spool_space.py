@@ -116,7 +116,7 @@ def test_threads_take_and_release_at_the_same_time() -> None:
 
 @pytest.mark.parametrize("end", ["close", "discard"])
 def test_a_body_gives_its_space_back(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_module, "close_elsewhere", lambda close, *arguments: close(*arguments))
+    monkeypatch.setattr(body_module, "close_in_background", lambda close, *arguments: close(*arguments))
     space = SpoolSpace(1000)
     body = RequestBody(BodyMemory(0, 1 << 20), None, space)
     body.write(b"x" * 600)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from starman.config.revision import encode
+from starman.config.revision import encode_settings
 from starman.config.settings import Settings
 from starman.process.master.reload import Reload, terms_of
 from starman.process.messages import Approved
@@ -20,7 +20,7 @@ def test_a_warning_is_given_when_it_is_news_beside_the_settings_in_use() -> None
 
     def notes(start: Settings, in_use: Settings, read: Settings) -> str:
         program = Program(lambda _: nothing, reread=lambda: read)
-        supervisor = Supervisor(terms_of(in_use, loads=True, text=encode(in_use)))
+        supervisor = Supervisor(terms_of(in_use, loads=True, text=encode_settings(in_use)))
         found = Reload(WorkerSpec(start, [], program, import_service), supervisor, nothing)._read(nothing)
         assert isinstance(found, Approved)
         return found.notes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from starman.config.revision import decode as decode_settings
+from starman.config.revision import decode_settings
 from starman.config.settings import Settings
 from starman.process.handover import HANDOVER_VARIABLE, IN_FILE, MOST_IN_VARIABLE, Handover, Veteran, decode
 from starman.process.master import upgrade as module

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starman.errors import ProtocolError
+from starman.errors import Disconnected, ProtocolError
 from starman.serving.body.stream import FULL_BYTES, MOST_DROPPED, BodyError, BodyStream
-from starman.wsgi.gone import ClientGone
 from tests.unit.serving.fakes import SECONDS
 
 
@@ -176,10 +175,10 @@ def test_what_came_before_a_failure_is_not_given_out() -> None:
 
 
 def test_the_error_is_what_frameworks_and_calls_look_for() -> None:
-    """Werkzeug and Django expect an OSError; a Call ends quietly on ClientGone."""
+    """Werkzeug and Django expect an OSError; a Call ends quietly on Disconnected."""
     error = BodyError("why")
     assert isinstance(error, OSError)
-    assert isinstance(error, ClientGone)
+    assert isinstance(error, Disconnected)
     assert (str(error), error.args) == ("why", ("why",))
 
 

@@ -20,12 +20,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from starman.errors import Disconnected
 from starman.serving.sending.corking import MOST
 from starman.serving.sending.file_range import FileRange, send_some
 from starman.serving.sending.spool import SpoolLimits
 from starman.serving.sending.writer import Writer
 from starman.serving.sending.writer_state import TRANSITIONS, WriterState
-from starman.wsgi.gone import ClientGone
 from tests.functional.support.harness import wait_until
 from tests.unit.serving.fakes import SECONDS, Bridge, FakeExchange, bridge
 from tests.unit.serving.running import descriptors
@@ -297,7 +297,7 @@ class World(RuleBasedStateMachine):
         adds = self.writer.turn is WriterState.SPOOLING
         try:
             rest = self.writer.send(self.running, data[:7], data[7:])
-        except ClientGone:
+        except Disconnected:
             assert not may
             return
         assert may
@@ -348,12 +348,12 @@ class World(RuleBasedStateMachine):
     @rule()
     def a_stale_exchange_gets_nowhere(self) -> None:
         stale: Any = FakeExchange()
-        with pytest.raises(ClientGone):
+        with pytest.raises(Disconnected):
             self.writer.send(stale, b"", b"forged")
         assert self.writer.hold(stale, b"forged") == 0
-        with pytest.raises(ClientGone):
+        with pytest.raises(Disconnected):
             self.writer.hand_over(stale, memoryview(b"forged"), last=True)
-        with pytest.raises(ClientGone):
+        with pytest.raises(Disconnected):
             self.writer.keep(stale, memoryview(b"forged"), LIMITS, last=True)
         assert self.writer.release(stale, False) is None
         self.writer.abandon(stale)
@@ -381,7 +381,7 @@ class World(RuleBasedStateMachine):
             assert len(outcome) == 1, "the thread was not woken"
             (error,) = outcome
             assert (error is None) is (self.writer.turn is WriterState.THREAD)
-            assert error is None or isinstance(error, ClientGone)
+            assert error is None or isinstance(error, Disconnected)
             self.stream = None
 
     @invariant()
@@ -623,7 +623,7 @@ def test_nothing_is_dropped_under_the_lock(end: str) -> None:
         b.connection.lose()
     elif end == "failed":
         b.client.close()
-        with pytest.raises(ClientGone):
+        with pytest.raises(Disconnected):
             b.writer.send(exchange, b"", b"x")
     elif end == "detached":
         thread, outcome = in_thread(lambda: os.close(b.writer.detach(exchange)[0]))
@@ -698,7 +698,7 @@ def test_a_file_to_a_dead_client(path: Path) -> None:
     with bridge() as b:
         exchange, rest = b.offer(), opened(path)
         b.client.close()
-        with pytest.raises(ClientGone):
+        with pytest.raises(Disconnected):
             b.writer.send_file(exchange, rest)
         assert b.writer.turn is WriterState.DEAD
         b.loop.run_all()
@@ -735,9 +735,9 @@ def test_hazard_01_write_half_is_revocable() -> None:
         exchange = b.offer()
         assert b.writer.send(exchange, b"", b"begun") is None
         b.connection.lose()  # while the application computes
-        with pytest.raises(ClientGone):
+        with pytest.raises(Disconnected):
             b.writer.send(exchange, b"", b"more")
-        with pytest.raises(ClientGone):
+        with pytest.raises(Disconnected):
             b.writer.hand_over(exchange, memoryview(b"more"), last=True)
         assert b.writer.release(exchange, True) is None
         b.connection.socket.close()
@@ -750,7 +750,7 @@ def test_hazard_01_a_thread_that_waits_for_room_is_woken_by_the_loss() -> None:
         b.connection.lose()
         thread.join(SECONDS)
         assert len(outcome) == 1
-        assert isinstance(outcome[0], ClientGone)
+        assert isinstance(outcome[0], Disconnected)
 
 
 def test_hazard_01_the_loss_may_come_between_the_room_and_the_thread() -> None:
@@ -776,7 +776,7 @@ def test_hazard_02_fd_is_never_closed_under_a_write() -> None:
             while True:
                 b.writer.send(exchange, b"", b"response")
                 written[0] += 1
-        except ClientGone:
+        except Disconnected:
             pass
 
     until = time.monotonic() + 1.0
@@ -824,7 +824,7 @@ def test_hazard_04_a_thread_gets_the_write_half_only_with_nothing_buffered() -> 
         b.connection.buffer += b"HTTP/1.1 100 Continue\r\n\r\n"
         exchange = b.offer(buffered=True)
         assert b.writer.turn is WriterState.RETURNED
-        with pytest.raises(ClientGone):
+        with pytest.raises(Disconnected):
             b.writer.send(exchange, b"", b"too early")
         assert b.connection.flush()
         assert b.connection.drained() is exchange
@@ -874,12 +874,12 @@ def test_a_file_of_what_is_kept_goes_when_the_client_does() -> None:
         b.loop.run_all()
         assert kept_files() == before + 2  # each side has a descriptor
         b.connection.lose()
-        with pytest.raises(ClientGone):
+        with pytest.raises(Disconnected):
             b.writer.keep(exchange, memoryview(MUCH), LIMITS, last=False)
         b.writer.release(exchange, False)
         assert wait_until(lambda: kept_files() == before)  # a large one is closed in a thread of its own
         late = FakeExchange()
-        with pytest.raises(ClientGone):
+        with pytest.raises(Disconnected):
             b.writer.keep(late, memoryview(MUCH), LIMITS, last=True)  # type: ignore[arg-type]
         assert kept_files() == before
 
@@ -970,7 +970,7 @@ def test_hazard_05_a_failed_send_tells_the_loop() -> None:
     with bridge() as b:
         exchange, waiting = b.offer(), b.offer()
         b.client.close()
-        with pytest.raises(ClientGone):
+        with pytest.raises(Disconnected):
             b.writer.send(exchange, b"", b"x")
         assert b.writer.turn is WriterState.DEAD
         b.loop.run_all()
@@ -986,7 +986,7 @@ def test_a_loop_that_is_gone_does_not_keep_a_thread_from_failing() -> None:
     exchange: Any = FakeExchange()
     writer.offer(exchange, b.connection.socket.fileno(), False)
     b.client.close()
-    with pytest.raises(ClientGone):
+    with pytest.raises(Disconnected):
         writer.send(exchange, b"", b"x")
     assert writer.turn is WriterState.DEAD
     b.close()
@@ -1040,7 +1040,7 @@ def test_hazard_11_handing_over_races_with_the_loss() -> None:
                 each.join(SECONDS)
                 assert not each.is_alive(), "a thread waits for ever"
             answers.add(type(outcome[0]))
-    assert answers <= {type(None), ClientGone}
+    assert answers <= {type(None), Disconnected}
 
 
 # Detaching
@@ -1060,7 +1060,7 @@ def test_a_detached_connection_is_the_applications() -> None:
     assert waiting.drops == 1
     os.write(fd, b"mine")
     assert b.client.recv(10) == b"mine"
-    with pytest.raises(ClientGone):
+    with pytest.raises(Disconnected):
         b.writer.detach(exchange)
     os.close(fd)
     b.close()
