@@ -48,12 +48,8 @@ WIDTH = 120
 WIDE = {"CHANGES.md"} | {
     f"docs/{name}.md"
     for name in (
-        *("bench", "deployment", "embedding", "hooks", "limits", "performance", "security"),
-        *(
-            "settings",
-            "signals",
-            "workers",
-        ),
+        *("bench", "performance", "security"),
+        *("settings",),
     )
 }
 
