@@ -75,9 +75,6 @@ NEVER = {
 # Imports that still go up, and modules that import each other in a circle: to be opened.
 UPWARD: dict[str, set[str]] = {}
 CIRCULAR = {
-    "starman.process.master.links",
-    "starman.process.master.signals",
-    "starman.process.master.stack_pipe",
     "starman.serving.sending.corking",
     "starman.serving.sending.thread_socket",
     "starman.serving.sending.writer",

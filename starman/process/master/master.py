@@ -22,7 +22,7 @@ from starman.process.master.reaper import Reaper
 from starman.process.master.reload import Reload, terms_of
 from starman.process.master.scoreboard_reader import ScoreboardReader
 from starman.process.master.signals import SignalQueue
-from starman.process.master.stack_pipe import StackReports
+from starman.process.master.stack_reports import StackReports
 from starman.process.master.trial import Trial
 from starman.process.master.upgrade import Upgrade, open_scoreboard, take_over
 from starman.process.messages import Doomed, Draining, Failed, Loaded, Ready, Recycle, Reopened, Spawned

@@ -18,7 +18,8 @@ import starman
 from starman.process.channel import Channel
 from starman.process.master import stack_pipe as module
 from starman.process.master.links import Link
-from starman.process.master.stack_pipe import StackReports, log_own_stacks, open_pipe
+from starman.process.master.stack_pipe import log_own_stacks, open_pipe
+from starman.process.master.stack_reports import StackReports
 from starman.process.worker.stacks import arranged
 
 OWN = os.path.dirname(starman.__file__)
