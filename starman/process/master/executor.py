@@ -1,103 +1,202 @@
-"""Orders to children that exist, by a signal or by hanging up, and to the log. Performs what the supervisor has decided."""
+"""Performs the supervisor's actions: forks, signals, closes channels and logs. Decides nothing.
+
+Never imports the serving side.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
 
 from starman import log
-from starman.log.in_flight import stopping_line
-from starman.process.forking import STACKS
+from starman.log.in_flight import counted, stopping_line
+from starman.process.forking import STACKS, fork
+from starman.process.host.rlimits import release_memory
+from starman.process.long_text import prepared
+from starman.process.messages import FROM_MOLD, FROM_WORKER, Role, Spawn
 from starman.process.supervision import actions
 from starman.process.supervision.actions import Level
+from starman.process.worker.mold import become_mold
+from starman.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
-    from starman.process.master.links import Links
+    from starman.process.channel import Channel
+    from starman.process.master.links import Link, Links
     from starman.process.master.reaper import Reaper
     from starman.process.master.scoreboard_reader import ScoreboardReader
+    from starman.process.messages import Message
+    from starman.process.spec import WorkerSpec
+
+    class ChildEvents(Protocol):
+        """What the executor reports to the master about a child."""
+
+        def on_spawned(self, link: Link, pid: int) -> None:
+            """The child of `link` exists, as process `pid`."""
+
+        def on_exit(self, number: int, how: str) -> None:
+            """The child with this number is dead, or could not be forked. `how` completes a sentence."""
+
+        def remove_child(self, link: Link, how: str) -> None:
+            """Remove the child of `link` now. `how` completes a sentence."""
 
 
-def say(action: actions.LogLine) -> None:
-    """Log what the supervisor has to say."""
-    write = {Level.INFO: log.info, Level.WARNING: log.warning, Level.ERROR: log.error}
-    write[action.level](action.text)
-
-
-# How long (seconds) workers that are to drain may take to count their requests, before the log says how many there are.
+# How long (seconds) draining workers may take to count their requests before the log gives the count without them.
 COUNT_SECONDS = 0.5
 
 
-class Orders:
-    """The master's way to its children. Its loop alone calls."""
+class Executor:
+    """Performs one action at a time. Only the master's loop calls.
 
-    __slots__ = ("_links", "_on_exit", "_reader", "_reaper", "_stopping")
+    start_failure: why the first start failed; None if it has not failed.
+    """
 
-    def __init__(self, links: Links, reader: ScoreboardReader, reaper: Reaper, died: Callable[[int, str], None]) -> None:
-        """`died` is called with the number of a child that has just been found dead, and the cause of its death."""
+    __slots__ = (
+        *("_abandon", "_events", "_links", "_logged_failures", "_reader", "_reaper", "_spec", "_stop_to_log"),
+        "start_failure",
+    )
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        links: Links,
+        reader: ScoreboardReader,
+        reaper: Reaper,
+        abandon: Callable[[], None],
+        events: ChildEvents,
+    ) -> None:
+        """`abandon` closes, in a fresh fork, the descriptors that belong to the master."""
+        self._spec = spec
         self._links = links
         self._reader = reader
         self._reaper = reaper
-        self._on_exit = died
-        # The seconds that a stop may take, and the instant at which the log says so at the latest; None: it has nothing to say.
-        self._stopping: tuple[float, float] | None = None
+        self._abandon = abandon
+        self._events = events
+        self.start_failure: actions.FailStart | None = None
+        # Each kind of action that failed, with its kind of error: each pair is logged once.
+        self._logged_failures: set[str] = set()
+        # A stop that is not logged yet: the seconds that it may take, and the instant at which it is logged at the
+        # latest.
+        self._stop_to_log: tuple[float, float] | None = None
 
-    def log_kill(self, action: actions.LogKill) -> None:
-        now = time.monotonic()
+    def perform(self, action: actions.Action) -> None:
+        """Perform `action`. Never raises: an error is logged, and the next action can be performed all the same.
+
+        A child that could not be forked is reported as dead. Any other child whose action failed ends at its deadline.
+        """
+        try:
+            self._perform(action)
+        except Exception as error:
+            import traceback
+
+            kind = f"{type(action).__name__}: {type(error).__name__}"
+            if kind not in self._logged_failures:
+                self._logged_failures.add(kind)
+                log.error(f"the master could not carry out {kind}: {error}\n{traceback.format_exc()}")
+            if isinstance(action, actions.ForkMold | actions.SpawnMold | actions.SpawnWorker):
+                self._events.on_exit(action.child, f"could not be forked ({error})")
+
+    def _perform(self, action: actions.Action) -> None:  # noqa: C901 - a case for each action
+        match action:
+            case actions.ForkMold():
+                self._fork_mold(action)
+            case actions.SpawnMold():
+                self._spawn(action.origin, action.child, Spawn(Role.MOLD, 0, settings=action.settings))
+            case actions.SpawnWorker():
+                self._spawn(action.mold, action.child, Spawn(Role.WORKER, action.slot, settings=action.settings))
+            case actions.Drain():
+                self.send_signal(action.child, signal.SIGQUIT)
+            case actions.Kill():
+                self._kill(action)
+            case actions.DumpStacks():
+                self._dump_stacks(action)
+            case actions.RetireMold():
+                self._retire_mold(action)
+            case actions.Forget():
+                self._forget(action)
+            case actions.LogReady():
+                self._log_ready(action)
+            case actions.LogStopping():
+                self._log_stopping(action)
+            case actions.LogKill():  # a subclass of LogLine, so its case comes first
+                self._log_kill(action)
+            case actions.LogLine():
+                _write_line(action.level, action.text)
+            case actions.CloseListeners():
+                for listener in self._spec.listeners:
+                    listener.close()
+            case actions.FailStart():
+                self.start_failure = action
+            case _:
+                raise TypeError("this action is unknown")
+
+    # Children that are to be forked.
+
+    def _fork_mold(self, action: actions.ForkMold) -> None:
+        channel = self._open_link(action.child, FROM_MOLD)
+        if channel is None:
+            return
+        # The mold's garbage collector then does not write to the headers of inherited objects, so their pages stay
+        # shared.
+        gc.freeze()
+        try:
+            pid = fork()
+        except OSError as error:
+            gc.unfreeze()
+            channel.close()
+            self._events.on_exit(action.child, f"could not be forked ({error.strerror})")
+            return
+        if pid == 0:
+            become_mold(channel, self._spec, self._abandon)
+        gc.unfreeze()
+        channel.close()
         link = self._links.find_link(action.child)
-        serving = self._reader.describe_requests(link, now) if link is not None or not action.child else ""
-        say(actions.LogLine(action.level, action.text + serving))
+        assert link is not None
+        self._events.on_spawned(link, pid)
 
-    def log_stopping(self, action: actions.LogStopping) -> None:
-        """Log it when all workers, which are about to be told to drain, have counted their requests."""
-        now = time.monotonic()
-        self._stopping = action.seconds, now + COUNT_SECONDS
-        self.look(now)
+    def _spawn(self, mold: int, number: int, order: Spawn) -> None:
+        """Have a mold fork the child `number`. The child's end of the channel is sent with the order."""
+        channel = self._open_link(number, FROM_WORKER if order.role is Role.WORKER else FROM_MOLD)
+        if channel is None:
+            return
+        if order.role is Role.WORKER:
+            order.place = self._reader.assign_place(number)
+        child_link, mold_link = self._links.find_link(number), self._links.find_link(mold)
+        assert child_link is not None
+        child_link.slot = order.slot
+        board = self._spec.scoreboard.fd
+        fds = [*channel.fds(), board] if order.place and board >= 0 else channel.fds()
+        sent = mold_link is not None and self._send_order(mold_link, order, fds)
+        channel.close()
+        if not sent:
+            self._events.on_exit(number, "could not be forked (its mold does not answer)")
 
-    def look(self, now: float) -> None:
-        """Call in each round: log that a stop has begun, as soon as it is known how many requests are in flight."""
-        if self._stopping is not None:
-            seconds, latest = self._stopping
-            if now >= latest or self._reader.all_have_counted():
-                self._stopping = None
-                log.info(stopping_line(self._reader.count_in_flight(), seconds, "a second signal"))
+    def _send_order(self, link: Link, order: Spawn, fds: list[int]) -> bool:
+        parts, order.settings = prepared(order.settings)
+        for part in parts:
+            self._links.send(link, part)
+        return self._links.send(link, order, fds)
 
-    def instants(self) -> list[float]:
-        """When to look, whether something happens or not."""
-        return [] if self._stopping is None else [self._stopping[1]]
+    def _open_link(self, number: int, kinds: tuple[type[Message], ...]) -> Channel | None:
+        """The child's end of a new link. None without descriptors: the child is then reported as dead."""
+        try:
+            return self._links.open_link(number, kinds)
+        except OSError as error:
+            self._events.on_exit(number, f"could not be forked ({error.strerror})")
+            return None
 
-    def drain(self, action: actions.Drain) -> None:
-        self.kill(action.child, signal.SIGQUIT)
+    # Children that exist.
 
-    def kill_child(self, action: actions.Kill) -> None:
-        link = self._links.find_link(action.child)
-        if link is not None and link.pid is None:
-            # Should it ever come to be, it finds its channel at the end of file.
-            self._on_exit(action.child, "was cut before it existed")
-        else:
-            self.kill(action.child, signal.SIGKILL)
+    def send_signal(self, number: int, signum: int) -> None:
+        """Send a signal to the child with this number, if its process is known and still belongs to this server.
 
-    def dump_stacks(self, action: actions.DumpStacks) -> None:
-        link = self._links.find_link(action.child)
-        if link is not None:
-            log.error(f"{action.line}{self._reader.describe_requests(link, time.monotonic())}; its stacks follow")
-            self.kill(action.child, STACKS)
-
-    def retire_mold(self, action: actions.RetireMold) -> None:
-        link = self._links.find_link(action.child)
-        if link is not None:
-            self._links.close_channel(link)
-            if not self._reaper.adopts:
-                self._on_exit(action.child, "was retired")
-
-    def kill(self, number: int, signum: int) -> None:
-        """Send a signal to the child of that number, if its process is known, and still ours.
-
-        A process that may not be signalled, because its application has changed its user, loses its channel: then it finishes
-        what it has, and ends.
+        If the application has changed the user of its process, the master may not signal it. The master then closes
+        the channel of the process, which finishes its requests and ends.
         """
         link = self._links.find_link(number)
         if link is None or link.pid is None or not self._reaper.owns_process(link.pid):
@@ -112,4 +211,69 @@ class Orders:
                 log.error(f"process {link.pid} may not be signalled ({name}): its channel is closed, and it ends by itself")
                 self._links.close_channel(link)
                 if not self._reaper.adopts:
-                    self._on_exit(number, "may not be signalled")
+                    self._events.on_exit(number, "may not be signalled")
+
+    def _kill(self, action: actions.Kill) -> None:
+        link = self._links.find_link(action.child)
+        if link is not None and link.pid is None:
+            # If the process comes to exist after all, it finds its channel closed, and ends.
+            self._events.on_exit(action.child, "was killed before its process existed")
+        else:
+            self.send_signal(action.child, signal.SIGKILL)
+
+    def _dump_stacks(self, action: actions.DumpStacks) -> None:
+        link = self._links.find_link(action.child)
+        if link is not None:
+            log.error(f"{action.line}{self._reader.describe_requests(link, time.monotonic())}; its stacks follow")
+            self.send_signal(action.child, STACKS)
+
+    def _retire_mold(self, action: actions.RetireMold) -> None:
+        link = self._links.find_link(action.child)
+        if link is not None:
+            self._links.close_channel(link)
+            if not self._reaper.adopts:
+                self._events.on_exit(action.child, "was retired")
+
+    def _forget(self, action: actions.Forget) -> None:
+        link = self._links.find_link(action.child)
+        if link is not None:
+            self._events.remove_child(link, "was killed")
+
+    # The error log.
+
+    def log_stop_when_counted(self, now: float) -> None:
+        """Log that a stop has begun, once the number of requests in flight is known. Call it in each round of the
+        loop."""
+        if self._stop_to_log is not None:
+            seconds, latest = self._stop_to_log
+            if now >= latest or self._reader.all_have_counted():
+                self._stop_to_log = None
+                log.info(stopping_line(self._reader.count_in_flight(), seconds, "a second signal"))
+
+    def instants(self) -> list[float]:
+        """The monotonic instants at which `log_stop_when_counted` is to be called even if nothing happens."""
+        return [] if self._stop_to_log is None else [self._stop_to_log[1]]
+
+    def _log_stopping(self, action: actions.LogStopping) -> None:
+        now = time.monotonic()
+        self._stop_to_log = action.seconds, now + COUNT_SECONDS
+        self.log_stop_when_counted(now)
+
+    def _log_kill(self, action: actions.LogKill) -> None:
+        link = self._links.find_link(action.child)
+        found = link is not None or not action.child
+        requests = self._reader.describe_requests(link, time.monotonic()) if found else ""
+        _write_line(action.level, action.text + requests)
+
+    def _log_ready(self, action: actions.LogReady) -> None:
+        threads = self._spec.settings.threads
+        urls = ", ".join(listener.url for listener in self._spec.listeners)
+        log.info(
+            f"starman {VERSION} ready: {counted(action.workers, 'worker')} × {counted(threads, 'thread')} on {urls}"  # noqa: RUF001
+        )
+        release_memory()
+
+
+def _write_line(level: Level, text: str) -> None:
+    write = {Level.INFO: log.info, Level.WARNING: log.warning, Level.ERROR: log.error}
+    write[level](text)

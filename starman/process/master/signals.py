@@ -1,4 +1,4 @@
-"""Queues the signals that arrive at the master until its loop takes them. A handler only adds its signal to the queue."""
+"""Queues the signals that arrive at the master. Handlers only add a signal to the queue; the loop takes them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class SignalQueue:
     """Takes HANDLED over from the calling program until `close`, and makes `fileno()` readable when a signal arrives.
 
-    The signals in UNUSED do nothing, and STACKS writes the stacks of this process to the error log. If the calling program has
-    installed a handler for one of these, its handler stays. Main thread only: Python runs signal handlers in no other.
+    The signals in UNUSED do nothing, and STACKS writes the stacks of this process to the error log. If the calling
+    program has installed a handler for one of these, its handler stays. Main thread only: Python runs signal handlers
+    in no other.
     """
 
     __slots__ = ("_defaults", "_mask", "_noted", "_previous", "_previous_fd", "_read_fd", "_write_fd")
@@ -28,13 +29,15 @@ class SignalQueue:
         self._read_fd, self._write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
-        # Without the wakeup descriptor, a signal that arrives after `take_signals` and before the poll would wait for another event.
+        # Without the wakeup descriptor, a signal that arrives after `take_signals` and before the poll would wait for
+        # another event.
         self._previous_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._previous: dict[int, Any] = {
             signum: signal.signal(signum, nothing if signum == signal.SIGCHLD else self._note) for signum in HANDLED
         }
         self._defaults = take_default(UNUSED, nothing) + ignore_failing_writes()
-        # Not with `faulthandler.register`: the stack that it sets up for signal handlers is too small for many signals at once.
+        # Not with `faulthandler.register`: the stack that it sets up for signal handlers is too small for many signals
+        # at once.
         self._defaults += take_default([STACKS], _show_stack)
         # A program may be started with a stop signal blocked, and could then not be stopped.
         self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, GUARDED)
@@ -57,14 +60,16 @@ class SignalQueue:
 
     def take_signals(self) -> list[int]:
         """The signals that arrived since the last call, without SIGCHLD, in order."""
-        # A signal that arrives from here on stays for the next call. Its byte in the descriptor ends the next poll at once.
+        # A signal that arrives from here on stays for the next call. Its byte in the descriptor ends the next poll at
+        # once.
         noted, self._noted = self._noted, []
         return noted
 
     def close(self, *, ending: bool = False) -> None:
         """Give the signals back to the calling program.
 
-        ending: the process is about to end. The signals then stay blocked, so that a second stop signal cannot change how it ends.
+        ending: the process is about to end. The signals then stay blocked, so that a second stop signal cannot change
+        how it ends.
         """
         if ending:
             self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED) | GUARDED

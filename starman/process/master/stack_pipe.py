@@ -1,7 +1,8 @@
-"""Pipes that carry the stacks of workers and molds to the master, which writes each dump to the error log as one entry.
+"""Pipes that carry the stacks of workers and molds to the master.
 
-`faulthandler` writes line by line, and does not name the process. If several processes wrote to the error log at the same time,
-their stacks could not be told apart. Imports no other module of the master.
+`faulthandler` writes line by line, and does not name the process. If several processes wrote to the error log at the
+same time, their stacks could not be told apart. So the master logs each dump as one entry. Imports no other module of
+the master.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from starman.process.worker.stacks import arranged
 # A dump has no end mark. It is finished when nothing has arrived for _QUIET seconds, or after _LONGEST seconds.
 _QUIET = 0.1
 _LONGEST = 1.0
-# The longest part of a dump (bytes) that is kept, and the capacity of the pipe: it holds that much while the master is busy.
+# The longest part of a dump (bytes) that is kept, and the capacity of the pipe: it holds that much while the master is
+# busy.
 _MOST_BYTES = 262_144
 
 
 class StackReader:
     """The master's end of one process's pipe. Only the master's loop calls.
 
-    fd: -1 once the other end is closed. due: the monotonic instant at which to log what was read; None if nothing was read.
+    fd: -1 once the other end is closed. due: the monotonic instant at which to log what was read; None if nothing was
+    read.
     """
 
     __slots__ = ("_begun", "_data", "due", "fd")

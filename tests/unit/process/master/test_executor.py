@@ -1,4 +1,4 @@
-"""starman.process.master.executor: when the master says that a stop has begun."""
+"""starman.process.master.executor: what it logs of a stop, and of workers that are about to be killed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from starman.process.master.executor import COUNT_SECONDS, Orders
+from starman.process.master.executor import COUNT_SECONDS, Executor
 from starman.process.supervision import actions
 from starman.process.supervision.actions import Level
 
 
-class ScoreboardReader:
-    """What the scoreboard would tell."""
+class FakeReader:
+    """The scoreboard's reader: three requests are in flight. `described` has the links whose requests were described."""
 
     def __init__(self) -> None:
         self.counted = False
-        self.asked: list[object] = []
+        self.described: list[object] = []
 
     def all_have_counted(self) -> bool:
         return self.counted
@@ -26,54 +26,71 @@ class ScoreboardReader:
         return 3
 
     def describe_requests(self, link: object, now: float) -> str:
-        self.asked.append(link)
+        self.described.append(link)
         return " while serving"
 
 
-def orders_of(reader: ScoreboardReader) -> Orders:
-    links: Any = type("Links", (), {"find_link": lambda _, number: "link" if number == 7 else None})()
-    of_reader: Any = reader
+class FakeLinks:
+    """Links with one, of the child 7."""
+
+    def find_link(self, number: int) -> str | None:
+        return "link" if number == 7 else None
+
+
+def executor_of(reader: FakeReader) -> Executor:
+    """An executor with `reader`, and without children."""
+    fakes: Any = reader, FakeLinks()
     unused: Any = None
-    return Orders(links, of_reader, unused, lambda number, how: None)
+    return Executor(unused, fakes[1], fakes[0], unused, lambda: None, unused)
 
 
-SAID = "stopping: 3 requests are in flight and may take 30 s to finish; a second signal cuts them\n"
+LOGGED = "stopping: 3 requests are in flight and may take 30 s to finish; a second signal cuts them\n"
 
 
-def test_the_stop_message_waits_until_all_have_counted(capfd: pytest.CaptureFixture[str]) -> None:
-    reader = ScoreboardReader()
-    orders = orders_of(reader)
-    assert orders.instants() == []
-    orders.log_stopping(actions.LogStopping(30.0))
-    orders.look(time.monotonic())
+def test_the_stop_is_logged_when_all_workers_have_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    reader = FakeReader()
+    executor = executor_of(reader)
+    assert executor.instants() == []
+    executor.perform(actions.LogStopping(30.0))
+    executor.log_stop_when_counted(time.monotonic())
     assert "stopping" not in capfd.readouterr().err
     reader.counted = True
     for _ in range(2):
-        orders.look(time.monotonic())
-    assert capfd.readouterr().err.count(SAID) == 1
-    assert orders.instants() == []
+        executor.log_stop_when_counted(time.monotonic())
+    assert capfd.readouterr().err.count(LOGGED) == 1
+    assert executor.instants() == []
 
 
-def test_the_stop_message_does_not_wait_for_long(capfd: pytest.CaptureFixture[str]) -> None:
-    orders = orders_of(ScoreboardReader())
-    orders.log_stopping(actions.LogStopping(30.0))
-    (instant,) = orders.instants()
+def test_the_stop_is_logged_soon_although_a_worker_has_not_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    executor = executor_of(FakeReader())
+    executor.perform(actions.LogStopping(30.0))
+    (instant,) = executor.instants()
     assert 0 <= instant - time.monotonic() <= COUNT_SECONDS
-    orders.look(instant - 0.001)
+    executor.log_stop_when_counted(instant - 0.001)
     assert capfd.readouterr().err == ""
-    orders.look(instant)
-    assert capfd.readouterr().err.count(SAID) == 1
+    executor.log_stop_when_counted(instant)
+    assert capfd.readouterr().err.count(LOGGED) == 1
 
 
-def test_the_stop_message_is_logged_at_once_if_nothing_is_to_be_counted(capfd: pytest.CaptureFixture[str]) -> None:
-    reader = ScoreboardReader()
+def test_the_stop_is_logged_at_once_if_no_worker_has_to_count(capfd: pytest.CaptureFixture[str]) -> None:
+    reader = FakeReader()
     reader.counted = True
-    orders_of(reader).log_stopping(actions.LogStopping(30.0))
-    assert SAID in capfd.readouterr().err
+    executor_of(reader).perform(actions.LogStopping(30.0))
+    assert LOGGED in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(("child", "asked"), [(0, [None]), (7, ["link"]), (8, [])])
-def test_what_is_cut_is_that_of_the_worker_or_of_all(child: int, asked: list[object]) -> None:
-    reader = ScoreboardReader()
-    orders_of(reader).log_kill(actions.LogKill(Level.WARNING, "it is cut", child))
-    assert reader.asked == asked
+@pytest.mark.parametrize(("child", "described"), [(0, [None]), (7, ["link"]), (8, [])])
+def test_a_kill_is_logged_with_the_requests_of_one_worker_or_of_all(
+    child: int, described: list[object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    reader = FakeReader()
+    executor_of(reader).perform(actions.LogKill(Level.WARNING, "it is killed", child))
+    assert reader.described == described
+    assert ("it is killed while serving\n" in capfd.readouterr().err) == bool(described)
+
+
+def test_an_unknown_action_is_logged_once(capfd: pytest.CaptureFixture[str]) -> None:
+    executor = executor_of(FakeReader())
+    for _ in range(2):
+        executor.perform(actions.Action())
+    assert capfd.readouterr().err.count("the master could not carry out Action: TypeError: this action is unknown\n") == 1

@@ -7,6 +7,7 @@ import os
 import selectors
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from starman.config.settings import Settings
 from starman.process.channel import Channel
 from starman.process.long_text import PART_CHARACTERS, Assembly
 from starman.process.master import links as module
-from starman.process.master.births import Births
+from starman.process.master.executor import Executor
 from starman.process.master.links import MAX_SENT, Link, Links
 from starman.process.master.scoreboard_reader import ScoreboardReader
 from starman.process.master.signals import SignalQueue
@@ -57,7 +58,17 @@ class Held:
         reader = ScoreboardReader(self.board, self.links)
         spec = WorkerSpec(Settings.of(), [], Program(lambda _: lambda *_: []), import_service)
         spec.scoreboard = self.board
-        self.births = Births(spec, self.links, reader, lambda: None, lambda *_: None, lambda *death: self.died.append(death))
+        reaper: Any = None
+        self.executor = Executor(spec, self.links, reader, reaper, lambda: None, self)
+
+    def on_spawned(self, link: Link, pid: int) -> None:
+        raise AssertionError("no child is forked here")
+
+    def on_exit(self, number: int, how: str) -> None:
+        self.died.append((number, how))
+
+    def remove_child(self, link: Link, how: str) -> None:
+        raise AssertionError("no child is removed here")
 
     def link(self, number: int) -> Link:
         link = self.links.find_link(number)
@@ -68,7 +79,7 @@ class Held:
         """Order so many as no socket's buffer takes; their numbers."""
         numbers = range(MOLD + 1, MOLD + 1 + WORKERS)
         for number in numbers:
-            self.births.spawn(actions.SpawnWorker(number, number - MOLD, 2, MOLD, settings))
+            self.executor.perform(actions.SpawnWorker(number, number - MOLD, 2, MOLD, settings))
         assert self.link(MOLD).unsent
         return numbers
 

@@ -1,4 +1,4 @@
-"""starman.process.master.master, in a child of the test's process: what the functional tests cannot provoke."""
+"""starman.process.master.master, in a child of the test's process: cases that the functional tests cannot provoke."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from starman.process.forking import GUARDED
 from starman.process.host import rlimits
 from starman.process.host.errorlog import ErrorLog
 from starman.process.host.listeners import Listener
-from starman.process.master import births, executor, links, reaper, signals
+from starman.process.master import executor, links, reaper, signals
 from starman.process.master import master as module
+from starman.process.master.executor import Executor
 from starman.process.master.links import Links
 from starman.process.master.master import Master
 from starman.process.messages import Spawned
@@ -34,7 +35,7 @@ from tests.unit.process.forked import run_forked
 
 
 class FakeService:
-    """Ready at once; ends when told."""
+    """A service that is ready at once, and ends when it drains."""
 
     @classmethod
     def rehearse(cls, threads: int) -> None:
@@ -74,24 +75,31 @@ def make_master(
     return Master(WorkerSpec(chosen, listeners, program, import_service), ErrorLog(None))
 
 
+def when_ready(monkeypatch: pytest.MonkeyPatch, act: Callable[[Master], None]) -> None:
+    """Have `act` called with the master as soon as the log says that the server is ready."""
+    log_ready = Executor._log_ready
+
+    def log_ready_and_act(self: Executor, action: actions.LogReady) -> None:
+        log_ready(self, action)
+        master = self._events
+        assert isinstance(master, Master)
+        act(master)
+
+    monkeypatch.setattr(Executor, "_log_ready", log_ready_and_act)
+
+
 def stop_when_ready(monkeypatch: pytest.MonkeyPatch, signum: signal.Signals = signal.SIGTERM) -> None:
-    """Have the server stop as soon as it has announced itself."""
-    announce = Master._announce
-
-    def announce_and_stop(self: Master, action: Any) -> None:
-        announce(self, action)
-        os.kill(os.getpid(), signum)
-
-    monkeypatch.setattr(Master, "_announce", announce_and_stop)
+    """Have the server stop as soon as it is ready."""
+    when_ready(monkeypatch, lambda _: os.kill(os.getpid(), signum))
 
 
 def failure(master: Master) -> str:
-    """Why its start fails."""
+    """Why the start of `master` fails."""
     try:
         master.run()
     except StartError as error:
         return f"{error}|{error.details}"
-    return "it did not fail"
+    return "the start did not fail"
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +118,7 @@ def test_a_whole_life_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPat
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         assert make_master(preload_app=preload).run() == 0
         assert {signum: signal.getsignal(signum) for signum in signal.Signals} == handlers
-        # Its own process would end now: nothing that arrives may change how.
+        # The process of a real master ends next. The signals stay blocked, so that none can change how it ends.
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask | GUARDED
         assert set(os.listdir("/proc/self/fd")) == descriptors
         with pytest.raises(ChildProcessError):
@@ -121,7 +129,7 @@ def test_a_whole_life_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("embedded_by", ["callable", "argument"])
-def test_embedded_it_reaps_no_children_of_the_program(monkeypatch: pytest.MonkeyPatch, embedded_by: str) -> None:
+def test_an_embedded_master_reaps_no_children_of_the_program(monkeypatch: pytest.MonkeyPatch, embedded_by: str) -> None:
     stop_when_ready(monkeypatch)
 
     def in_child() -> str:
@@ -136,7 +144,7 @@ def test_embedded_it_reaps_no_children_of_the_program(monkeypatch: pytest.Monkey
     assert run_forked(in_child) == "42"
 
 
-def test_threads_of_an_embedding_program_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_warns_of_threads_of_an_embedding_program(monkeypatch: pytest.MonkeyPatch) -> None:
     warnings: list[str] = []
     monkeypatch.setattr(rlimits.log, "warning", warnings.append)
     stop = threading.Event()
@@ -149,7 +157,7 @@ def test_threads_of_an_embedding_program_are_warned_of(monkeypatch: pytest.Monke
     assert "threads; they do not exist in the workers" in warnings[0]
 
 
-def test_the_application_that_cannot_be_loaded_is_the_reason() -> None:
+def test_the_start_fails_with_an_application_that_cannot_be_loaded() -> None:
     def broken() -> Any:
         raise LoadError("there is no app", "Traceback...")
 
@@ -157,7 +165,7 @@ def test_the_application_that_cannot_be_loaded_is_the_reason() -> None:
     assert run_forked(lambda: failure(make_master(broken, preload_app=True))) == "there is no app|Traceback..."
 
 
-def test_a_mold_that_cannot_import_the_serving_side_is_the_reason() -> None:
+def test_the_start_fails_with_a_mold_that_cannot_import_the_serving_side() -> None:
     def broken() -> Any:
         raise ImportError("no uvloop")
 
@@ -165,27 +173,27 @@ def test_a_mold_that_cannot_import_the_serving_side_is_the_reason() -> None:
     assert reason.startswith("the mold failed: ImportError: no uvloop|Traceback")
 
 
-def test_no_process_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_start_fails_without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> int:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     master = make_master()
 
     def in_child() -> str:
-        monkeypatch.setattr(births, "fork", refuse)
+        monkeypatch.setattr(executor, "fork", refuse)
         return failure(master)
 
     assert "the mold could not be forked (Resource temporarily unavailable) before it was ready" in run_forked(in_child)
 
 
-def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_start_fails_without_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = Channel.pair
 
     def in_child() -> str:
         made = []
 
         def pair() -> Any:
-            # The mold has one, the workers none.
+            # One for the mold, none for the workers.
             if made:
                 raise OSError(errno.EMFILE, "Too many open files")
             made.append(1)
@@ -198,7 +206,7 @@ def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("missing", [(scoreboard.Scoreboard, "create"), (signals.os, "pipe")])
-def test_a_master_that_cannot_be_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, missing: tuple[Any, str]) -> None:
+def test_a_failed_start_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, missing: tuple[Any, str]) -> None:
     def refuse() -> None:
         raise OSError(errno.ENFILE, "Too many open files in system")
 
@@ -213,10 +221,10 @@ def test_a_master_that_cannot_be_leaves_the_process_as_it_was(monkeypatch: pytes
         assert state() == before
         return reason
 
-    assert run_forked(in_child) == "the master cannot take what it needs: Too many open files in system|"
+    assert run_forked(in_child) == "the master process cannot start: Too many open files in system|"
 
 
-def test_a_fault_of_the_masters_own_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_the_loop_does_not_end_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
     stop_when_ready(monkeypatch)
     reports: list[str] = []
     pauses: list[float] = []
@@ -244,25 +252,25 @@ def test_a_fault_of_the_masters_own_does_not_end_it(monkeypatch: pytest.MonkeyPa
     assert run_forked(in_child) == "fine"
 
 
-def test_an_action_that_fails_does_not_keep_the_others_from_being_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_action_that_fails_does_not_keep_the_others_from_being_performed(monkeypatch: pytest.MonkeyPatch) -> None:
     stop_when_ready(monkeypatch)
     reports: list[str] = []
     pauses: list[float] = []
-    drained: list[int] = []
-    drain = executor.Orders.drain
+    signalled: list[int] = []
+    send_signal = Executor.send_signal
     monkeypatch.setattr(module.log, "error", reports.append)
     monkeypatch.setattr(module.time, "sleep", pauses.append)
 
-    def refuse_then_drain(self: executor.Orders, action: actions.Drain) -> None:
-        drained.append(action.child)
-        drain(self, action)
+    def send_then_refuse(self: Executor, number: int, signum: int) -> None:
+        signalled.append(signum)
+        send_signal(self, number, signum)
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(executor.Orders, "drain", refuse_then_drain)
+    monkeypatch.setattr(Executor, "send_signal", send_then_refuse)
 
     def in_child() -> str:
         assert make_master().run() == 0
-        assert len(drained) == 2
+        assert signalled == [signal.SIGQUIT] * 2
         assert len(reports) == 1, "each kind of failure once"
         assert reports[0].startswith("the master could not carry out Drain: PermissionError: ")
         assert pauses == []
@@ -271,8 +279,8 @@ def test_an_action_that_fails_does_not_keep_the_others_from_being_done(monkeypat
     assert run_forked(in_child) == "fine"
 
 
-def test_a_worker_that_cannot_be_asked_for_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not only when its deadline has come."""
+def test_a_worker_that_cannot_be_ordered_counts_as_dead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only at its deadline."""
 
     def refuse(self: Links, *_: object) -> bool:
         raise MemoryError("no memory")
@@ -281,48 +289,44 @@ def test_a_worker_that_cannot_be_asked_for_is_dead(monkeypatch: pytest.MonkeyPat
     assert "worker 1 could not be forked (no memory)" in run_forked(lambda: failure(make_master(boot_timeout=600)))
 
 
-def test_a_killed_worker_that_is_forgotten_opens_no_logs_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_that_is_forgotten_reopens_no_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     awaited: list[bool] = []
-    announce = Master._announce
 
-    def announce_and_forget(self: Master, action: Any) -> None:
-        announce(self, action)
-        # As if this worker had been told to, then frozen so that not even SIGKILL ends it.
-        link = next(link for link in self._links if link.place)
-        self._log_reopen._awaited[link.number] = 1
-        self._performers[actions.Forget](actions.Forget(link.number))
-        awaited.append(self._log_reopen.busy)
+    def forget_a_worker(master: Master) -> None:
+        # As if this worker had been ordered to reopen its logs, then frozen so that not even SIGKILL ends it.
+        link = next(link for link in master._links if link.place)
+        master._log_reopen._awaited[link.number] = 1
+        master._executor.perform(actions.Forget(link.number))
+        awaited.append(master._log_reopen.busy)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Master, "_announce", announce_and_forget)
+    when_ready(monkeypatch, forget_a_worker)
     assert run_forked(lambda: (make_master(graceful_timeout=1).run(), awaited)) == "(0, [False])"
 
 
-def test_a_process_that_is_not_the_children_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a process of the system's, nor the master itself, nor another worker: the master would signal it."""
+def test_a_process_id_that_is_not_a_childs_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of the system, the master itself, or another worker: the master would signal it."""
     reports: list[str] = []
     taken: list[object] = []
     expected: list[object] = []
-    announce = Master._announce
     monkeypatch.setattr(module.log, "error", reports.append)
 
-    def announce_and_lie(self: Master, action: Any) -> None:
-        announce(self, action)
-        one, other = (link for link in self._links if link.place)
+    def report_wrong_processes(master: Master) -> None:
+        one, other = (link for link in master._links if link.place)
         pid, one.pid = one.pid, None
         assert pid is not None
         assert other.pid is not None
-        lies = [0, 1, os.getpid(), os.getppid(), other.pid]
-        for lie in lies:
-            self._on_spawned(one, lie)
+        wrong = [0, 1, os.getpid(), os.getppid(), other.pid]
+        for wrong_pid in wrong:
+            master.on_spawned(one, wrong_pid)
             taken.append(one.pid)
-        self._on_spawned(one, pid)
+        master.on_spawned(one, pid)
         taken.append(one.pid)
-        expected.extend([*([None] * len(lies)), pid])
+        expected.extend([*([None] * len(wrong)), pid])
         reports[:] = [report.split(" ", 2)[2] for report in reports]
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Master, "_announce", announce_and_lie)
+    when_ready(monkeypatch, report_wrong_processes)
 
     def in_child() -> str:
         assert make_master().run() == 0
@@ -334,19 +338,17 @@ def test_a_process_that_is_not_the_children_is_not_taken_for_it(monkeypatch: pyt
 
 def test_a_stop_ends_the_trials_that_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
-    announce = Master._announce
 
-    def announce_and_try(self: Master, action: Any) -> None:
-        announce(self, action)
-        for trial in self._trials.values():
+    def start_trials(master: Master) -> None:
+        for trial in master._trials.values():
             trial.start(lambda _: time.sleep(10), 60)  # type: ignore[arg-type, return-value]
-            link = self._links.find_link(trial.number)
+            link = master._links.find_link(trial.number)
             assert link is not None
             assert link.pid is not None
             tried.append(link.pid)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Master, "_announce", announce_and_try)
+    when_ready(monkeypatch, start_trials)
 
     def in_child() -> str:
         assert make_master().run() == 0
@@ -356,7 +358,7 @@ def test_a_stop_ends_the_trials_that_are_under_way(monkeypatch: pytest.MonkeyPat
 
 
 def end_of(pid: int) -> int:
-    """How a child has ended; one that was reaped already, by SIGKILL: the master has seen it end."""
+    """How a child has ended. If the master has reaped it already: by SIGKILL."""
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except ChildProcessError:
@@ -364,27 +366,25 @@ def end_of(pid: int) -> int:
 
 
 def test_an_upgrade_that_takes_too_long_ends_while_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    announce = Master._announce
     found: list[tuple[str, bool]] = []
 
-    def announce_and_upgrade(self: Master, action: Any) -> None:
+    def try_an_upgrade(master: Master) -> None:
         def note(text: str) -> None:
-            found.append((text, self._reload.busy))
+            found.append((text, master._reload.busy))
             os.kill(os.getpid(), signal.SIGTERM)
 
-        announce(self, action)
-        reading, trying = self._trials[module._READING], self._trials[module._TRYING]
+        reading, trying = master._trials[module._READING], master._trials[module._TRYING]
         monkeypatch.setattr(module.log, "error", note)
         reading.deadline = time.monotonic() + 5
         trying.start(lambda _: time.sleep(10), 0.1)  # type: ignore[arg-type, return-value]
 
-    monkeypatch.setattr(Master, "_announce", announce_and_upgrade)
+    when_ready(monkeypatch, try_an_upgrade)
     assert run_forked(lambda: (make_master().run(), found)) == str(
         (0, [("upgrade given up, nothing has changed: it took too long to try it", True)])
     )
 
 
-def test_a_message_that_is_none_is_reported_and_the_next_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_message_is_logged_and_the_next_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     reports: list[str] = []
     monkeypatch.setattr(links.log, "error", reports.append)
     signals = module.SignalQueue()
