@@ -1,7 +1,7 @@
-"""The one table of settings: each one's name, type, default, group, valid values, help and short option.
+"""The table of settings: the name, type, default, group, valid values, help and flags of each.
 
-The command line, the STARMAN_* variables, the TOML file, `run(**settings)`, `--help` and docs/settings.md are all derived from
-this class body. Imported by the master.
+The command line, the STARMAN_* variables, the TOML file, `run(**settings)`, `--help` and docs/settings.md are all derived
+from the body of `Options`. The master imports this module.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ DEFAULT_PORT = 5000
 
 
 class Options:
-    """The declarations; what is given for them is in `Settings`."""
+    """Declares every setting. `Settings` has the values."""
 
     __slots__ = ()
 
@@ -21,39 +21,41 @@ class Options:
         None,
         "Application",
         kinds.text("module:app, module, module:factory() or a file", "APPLICATION"),
-        "The WSGI application: module:app, module, module:factory(), or a file (dir/file.py:app). "
-        "Without one: app.py, wsgi.py, or the Django project of the working directory.",
+        "Serve this WSGI application: module:app, module, module:factory(), or a file (dir/file.py:app). "
+        "Without one: app.py, wsgi.py, or the Django project in the working directory.",
     )
     eval: str | None = option(
         None,
         "Application",
         kinds.EXPRESSION,
-        "An inline application: a Python expression, with the modules of --modules in its reach.",
+        "Serve the application that this Python expression gives. It can use the modules named by --modules.",
         ("-e",),
     )
-    include: tuple[str, ...] = option((), "Application", kinds.DIRECTORIES, "Put a directory first on sys.path.", ("-I",))
-    modules: tuple[str, ...] = option((), "Application", kinds.MODULES, "Import a module before the application.", ("-M",))
-    path: str = option("", "Application", kinds.PREFIX, "Mount the application under this prefix (its SCRIPT_NAME).")
+    include: tuple[str, ...] = option((), "Application", kinds.DIRECTORIES, "Put this directory first on sys.path.", ("-I",))
+    modules: tuple[str, ...] = option((), "Application", kinds.MODULES, "Import this module before the application.", ("-M",))
+    path: str = option(
+        "", "Application", kinds.PREFIX, "Mount the application under this URL prefix, which becomes its SCRIPT_NAME."
+    )
     preload_app: bool = option(
         False,
         "Application",
         kinds.FLAG,
-        "Load the application once, before the workers are forked: they share its memory, and start at once.",
+        "Load the application once, before the workers are forked. They share its memory and start quickly.",
     )
     warm_up: tuple[str, ...] = option(
         (),
         "Application",
         kinds.TARGETS,
-        "Ask the application for this path, as a client would, before its workers serve: with --preload-app once, where it is "
-        "loaded, else in each worker. An answer of 500 or above fails the start.",
+        "Send the application a GET request for this path before its workers serve: once with --preload-app, else in each "
+        "worker. A status of 500 or above fails the start.",
     )
 
     listen: tuple[str, ...] = option(
         (f":{DEFAULT_PORT}",),
         "Listening",
         kinds.many(kinds.LISTEN),
-        "Where to listen: HOST:PORT, :PORT (every IPv4 interface), [IPv6]:PORT, *:PORT (IPv4 and IPv6), each also with "
-        ":ssl behind it (TLS); a UNIX path, @NAME (abstract), or fd://N (inherited).",
+        "Listen on this address: HOST:PORT, :PORT (every IPv4 interface), [IPv6]:PORT or *:PORT (IPv4 and IPv6), each "
+        "with :ssl appended for TLS; the path of a UNIX socket, @NAME (abstract), or fd://N (inherited).",
         ("-l",),
         fixed=True,
     )
@@ -61,7 +63,7 @@ class Options:
         None,
         "Listening",
         kinds.text("a host name or an IP address", "HOST"),
-        "The interface to listen on, without --listen.",
+        "Listen on this interface. Ignored with --listen or --socket.",
         ("-o",),
         fixed=True,
     )
@@ -69,7 +71,8 @@ class Options:
         None,
         "Listening",
         kinds.whole(0, 65535, "PORT"),
-        f"The port to listen on, without --listen: {DEFAULT_PORT} if only --host is given. 0: the system chooses.",
+        f"Listen on this port; {DEFAULT_PORT} if only --host is given. 0: the system chooses one. Ignored with --listen or "
+        "--socket.",
         ("-p",),
         fixed=True,
     )
@@ -77,7 +80,7 @@ class Options:
         None,
         "Listening",
         kinds.text("the path of a UNIX socket", "PATH"),
-        "The UNIX socket to listen on, without --listen.",
+        "Listen on this UNIX socket. Ignored with --listen.",
         ("-S",),
         fixed=True,
     )
@@ -85,203 +88,236 @@ class Options:
         2048,
         "Listening",
         kinds.BACKLOG,
-        "Connections that wait to be accepted, for each listener. The kernel may allow fewer.",
+        "Queue at most this many connections per listener until a worker accepts them. The kernel may allow fewer.",
         fixed=True,
     )
     socket_mode: int | None = option(
-        None, "Listening", kinds.MODE, "Permissions of UNIX sockets. None: as the umask says.", fixed=True
+        None, "Listening", kinds.MODE, "Set the permissions of UNIX sockets (octal). None: by the umask.", fixed=True
     )
     socket_group: str | int | None = option(
-        None, "Listening", kinds.GROUP, "Group of UNIX sockets. None: the process's own.", fixed=True
+        None, "Listening", kinds.GROUP, "Set the group of UNIX sockets. None: the group of the process.", fixed=True
     )
 
     ssl_cert: str | None = option(
         None,
         "TLS",
         kinds.text("a file in PEM format", "FILE"),
-        "The certificate of TLS listeners, and behind it those that lead to a known authority. SIGHUP has it read again.",
+        "Use this certificate for TLS listeners. Intermediate certificates follow it in the file. SIGHUP reads it again.",
     )
     ssl_key: str | None = option(
         None,
         "TLS",
         kinds.text("a file in PEM format", "FILE"),
-        "The private key of the certificate, without a passphrase. None: it is in the certificate's file.",
+        "Use this private key for the certificate. It must have no passphrase. None: the key is in the file of the certificate.",
     )
     enable_ssl: bool = option(
-        False, "TLS", kinds.FLAG, "Speak TLS on every TCP listener, as if each had :ssl behind it.", fixed=True
+        False, "TLS", kinds.FLAG, "Use TLS on every TCP listener, as if each address ended in :ssl.", fixed=True
     )
     ssl_handshake_timeout: float = option(
-        10, "TLS", kinds.SOME_SECONDS, "How long a TLS handshake may take, from the connect to its end."
+        10, "TLS", kinds.SOME_SECONDS, "Close a connection whose TLS handshake takes longer than this (seconds)."
     )
 
     workers: int = option(
-        "auto", "Workers", kinds.WORKERS, "Worker processes. auto: the CPUs this container may use, at least 2."
+        "auto",
+        "Workers",
+        kinds.WORKERS,
+        "Run this many worker processes. auto: one for each available CPU, at least 2; CPU quotas of containers count.",
     )
     threads: int = option(
         4,
         "Workers",
         kinds.THREADS,
-        "Threads of each worker that run the application. 0: its event loop runs it, so it must be fast and never block.",
+        "Run the application in this many threads per worker. 0: in the event loop, so it must be fast and never block.",
     )
     graceful_timeout: float = option(
         30,
         "Workers",
         kinds.ANY_SECONDS,
-        "How long a stopping worker may take to finish what is in flight. 0: it is cut at once.",
+        "Give a stopping worker this long to finish the requests in flight (seconds). 0: abort them at once.",
     )
     restart_batch: int = option(
-        1, "Workers", kinds.whole(1, unit="workers"), "How many workers a restart (SIGHUP) replaces at a time."
+        1, "Workers", kinds.whole(1, unit="workers"), "Replace this many workers at a time in a restart (SIGHUP)."
     )
     boot_timeout: float = option(
-        60, "Workers", kinds.SOME_SECONDS, "How long a worker may take to load the application and be ready."
+        60,
+        "Workers",
+        kinds.SOME_SECONDS,
+        "Kill a worker that needs longer than this to load the application and be ready (seconds).",
     )
     worker_timeout: float = option(
         30,
         "Workers",
         kinds.ANY_SECONDS,
-        "How long a worker's event loop may be silent before the worker is killed and replaced, its stacks in the error log. "
-        "Requests may take longer: they run in threads, unless there are 0. 0: for ever.",
+        "Kill and replace a worker whose event loop does not run for this long (seconds), and write its stacks to the error "
+        "log. Requests may take longer, because they run in threads; with --threads 0 they may not. 0: never.",
     )
     max_requests: int = option(
-        0, "Workers", kinds.whole(0, unit="requests"), "Replace a worker that has served this many requests. 0: no limit."
+        0, "Workers", kinds.whole(0, unit="requests"), "Replace a worker after it has served this many requests. 0: never."
     )
     max_requests_jitter: int = option(
         0,
         "Workers",
         kinds.whole(0, unit="requests"),
-        "Add a random number up to this to --max-requests, for each worker another, so that they do not all go together.",
+        "Add a random number of requests, up to this one, to --max-requests in each worker, so that workers are not replaced "
+        "all at once.",
     )
     max_worker_lifetime: float = option(
         0,
         "Workers",
         kinds.ANY_SECONDS,
-        "Replace a worker before it reaches this age, at random in the last tenth of it. 0: no limit.",
+        "Replace a worker before it reaches this age (seconds), at a random moment in the last tenth of it. 0: never.",
     )
     max_worker_memory: int = option(
         "0",
         "Workers",
         kinds.size(0),
-        "Replace a worker that holds this much memory of its own: what it shares with other workers does not count. 0: no limit.",
+        "Replace a worker that uses this much memory (bytes). Memory shared with other workers does not count. 0: never.",
     )
 
     max_connections: int = option(
         "auto",
         "Connections",
         kinds.or_auto(kinds.whole(1, unit="connections")),
-        "The most connections of a worker. Beyond that, a new connection replaces the one that has been idle longest; if none "
-        "is idle, it waits. auto: the limit of open files less a reserve for the application, at most 65536.",
+        "Keep at most this many connections open per worker. Beyond that, a new connection replaces the one that has been "
+        "idle longest; if none is idle, it waits. auto: the limit of open files minus a reserve for the application, at most "
+        "65536.",
     )
     keepalive_timeout: float = option(
         65,
         "Connections",
         kinds.ANY_SECONDS,
-        "How long an idle connection is kept for its next request. 0: as --disable-keepalive.",
+        "Close a connection that stays idle this long between requests (seconds). 0: same as --disable-keepalive.",
     )
-    disable_keepalive: bool = option(False, "Connections", kinds.FLAG, "Close every connection after one response.")
+    disable_keepalive: bool = option(False, "Connections", kinds.FLAG, "Close each connection after one response.")
     header_timeout: float = option(
         30,
         "Connections",
         kinds.SOME_SECONDS,
-        "How long a request's head may take, from its first byte to its last.",
+        "Answer 408 if the head of a request takes longer than this from its first byte to its last (seconds).",
         ("--read-timeout",),
     )
-    write_timeout: float = option(60, "Connections", kinds.SOME_SECONDS, "How long a response may make no progress.")
+    write_timeout: float = option(
+        60, "Connections", kinds.SOME_SECONDS, "Close a connection whose response makes no progress for this long (seconds)."
+    )
     min_body_rate: int = option(
         "500",
         "Connections",
         kinds.size(0),
-        "How fast a request's body must come on average, each second, once 10 s have passed. 0: as slow as it likes.",
+        "Answer 408 if the body of a request arrives slower than this on average after the first 10 s (bytes per second). 0: no "
+        "minimum.",
     )
     min_send_rate: int = option(
         "500",
         "Connections",
         kinds.size(0),
-        "How fast a client must read a response that waits for it, each second, once 10 s have passed. 0: as slow as it likes.",
+        "Close a connection whose client reads a waiting response slower than this on average after the first 10 s (bytes per "
+        "second). 0: no minimum.",
     )
     body_buffer: int = option(
-        "1M", "Connections", kinds.size(0), "Request bodies up to this size stay in memory; larger ones go to a temporary file."
+        "1M",
+        "Connections",
+        kinds.size(0),
+        "Keep request bodies up to this size in memory (bytes); write larger ones to temporary files.",
     )
     body_memory: int = option(
         "64M",
         "Connections",
         kinds.size(0),
-        "How much memory the request bodies of a worker may take together; when it is used up, they go to temporary files.",
+        "Limit the memory that all request bodies of a worker use together (bytes). Bodies beyond it are written to temporary "
+        "files.",
     )
     response_buffer: int = option(
-        "1M", "Connections", kinds.size(0), "What is left of a response stays in memory up to this size; more goes to a file."
+        "1M",
+        "Connections",
+        kinds.size(0),
+        "Keep the unsent part of a response in memory up to this size (bytes); write a larger one to a temporary file.",
     )
     response_memory: int = option(
         "64M",
         "Connections",
         kinds.size(0),
-        "The most memory that the unread responses of a worker may take together; further ones go to temporary files.",
+        "Limit the memory that the unsent responses of a worker use together (bytes). Responses beyond it are written to "
+        "temporary files.",
     )
     response_spool: int = option(
-        "1G", "Connections", kinds.size(0), "How large the file of a response that goes on may become before its client is cut."
+        "1G",
+        "Connections",
+        kinds.size(0),
+        "Limit the temporary file of a response that the application is still producing (bytes). Beyond it, the connection is "
+        "reset.",
     )
     spool_limit: int = option(
         "auto",
         "Connections",
         kinds.or_auto(kinds.size(0)),
-        "The most disk that the temporary files of a worker may take together, for bodies and responses. A body that needs more "
-        "gets a 503, and a response that needs more is cut. auto: as much as they leave free. 0: no limit.",
+        "Limit the disk space that the temporary files of a worker use together (bytes). A request body that needs more is "
+        "refused with 503; for a response that needs more, the connection is reset. auto: as much as remains free. 0: no limit.",
     )
     stream_body: bool = option(
         False,
         "Connections",
         kinds.FLAG,
-        "Call the application when a request's head is there, and let it read the body as it comes. "
-        "A slow client then holds a thread.",
+        "Call the application when the head of a request is complete, and let it read the body as it arrives. "
+        "A slow client then occupies a thread.",
     )
     stream_body_path: tuple[str, ...] = option(
         (),
         "Connections",
         kinds.PATHS,
-        "As --stream-body, for requests of this path and of all below it. The path is that of the URL, --path included.",
+        "Do the same as --stream-body for requests of this URL path and all paths below it. It includes the prefix of --path.",
     )
 
     server_header: str = option(
         "starman",
         "Connections",
         kinds.SERVER_HEADER,
-        "The Server field of responses that bring none of their own. off: no such field.",
+        "Send this Server field in responses that have none. off: send none.",
     )
 
-    limit_request_line: int = option(8190, "Limits", kinds.size(1), "Longest request line.")
-    limit_request_fields: int = option(100, "Limits", kinds.whole(1, unit="fields"), "Most fields in a request's head.")
-    limit_request_field_size: int = option(8190, "Limits", kinds.size(1), "Longest field of a request: its name and value.")
-    limit_request_head: int = option(65536, "Limits", kinds.size(1), "Largest head of a request, in all.")
-    max_body: int = option("1G", "Limits", kinds.size(0), "Largest body of a request. 0: no limit.")
+    limit_request_line: int = option(8190, "Limits", kinds.size(1), "Refuse a longer request line with 414 (bytes).")
+    limit_request_fields: int = option(
+        100, "Limits", kinds.whole(1, unit="fields"), "Refuse a request with more fields with 431."
+    )
+    limit_request_field_size: int = option(
+        8190, "Limits", kinds.size(1), "Refuse a request with a longer field line with 431 (bytes)."
+    )
+    limit_request_head: int = option(65536, "Limits", kinds.size(1), "Refuse a request with a larger head with 431 (bytes).")
+    max_body: int = option("1G", "Limits", kinds.size(0), "Refuse a request with a larger body with 413 (bytes). 0: no limit.")
 
     error_log: str | None = option(
         None,
         "Logs",
         kinds.ERROR_LOG,
-        "File to append errors and events to. None, or -: standard error.",
+        "Append errors and events to this file. None or -: standard error.",
         fixed=True,
     )
-    access_log: str = option("off", "Logs", kinds.ACCESS_LOG, "File for the access log, in combined format. -: standard output.")
+    access_log: str = option(
+        "off", "Logs", kinds.ACCESS_LOG, "Append an access log in combined format to this file. -: standard output."
+    )
 
     chdir: str | None = option(
         None,
         "Process",
         kinds.text("a directory", "DIR"),
-        "Change to this directory first: what is relative means in there, but for --config and the file of settings.",
+        "Change to this directory first. Relative paths refer to it, except --config and the default settings file.",
         fixed=True,
     )
-    umask: int | None = option(None, "Process", kinds.MODE, "Permissions that new files lack. None: as it is.", fixed=True)
+    umask: int | None = option(
+        None, "Process", kinds.MODE, "Set this umask (octal): permissions that new files do not get. None: unchanged.", fixed=True
+    )
     pid: str | None = option(
         None,
         "Process",
         kinds.text("a file", "FILE"),
-        "File for the master's process id. One of a live process ends the start; it is removed at the end.",
+        "Write the process id of the master to this file, and remove the file at the end. Do not start if it holds the id of a "
+        "live process.",
         fixed=True,
     )
     daemonize: bool = option(
         False,
         "Process",
         kinds.FLAG,
-        "Run in the background, without a terminal. The command returns when the server is ready, or has failed.",
+        "Run in the background, without a terminal. The command returns when the server is ready or has failed.",
         ("-D",),
         fixed=True,
     )
@@ -289,10 +325,10 @@ class Options:
         None,
         "Process",
         kinds.USER,
-        "Run as this user, with the groups it is in. Privileges are dropped once the listeners are bound. None: as it is.",
+        "Run as this user, with the groups of the user, after the listeners are bound. None: unchanged.",
         fixed=True,
     )
     group: str | int | None = option(
-        None, "Process", kinds.GROUP, "Run as this group. None: the user's own, or as it is.", fixed=True
+        None, "Process", kinds.GROUP, "Run as this group. None: the primary group of --user, or unchanged.", fixed=True
     )
-    disable_proctitle: bool = option(False, "Process", kinds.FLAG, "Leave the titles of the processes alone.", fixed=True)
+    disable_proctitle: bool = option(False, "Process", kinds.FLAG, "Do not set the titles of the processes.", fixed=True)
