@@ -48,7 +48,7 @@ WIDTH = 120
 WIDE = {"CHANGES.md"} | {
     f"docs/{name}.md"
     for name in (
-        *("bench", "performance", "security"),
+        *("performance", "security"),
         *("settings",),
     )
 }
@@ -57,7 +57,7 @@ WIDE = {"CHANGES.md"} | {
 PEOPLE = re.compile(r"\b(?:who|whoever|whom|whose|somebody|nobody|anybody|everybody|someone|anyone|everyone)\b", re.IGNORECASE)
 WORD = re.compile(r"[A-Za-z][\w'-]*")
 CODE = ("starman", "tests", "bench", "docs")
-LIMITS = {"docstrings and comments": 5.3, "pages": 2.3}
+LIMITS = {"docstrings and comments": 5.0, "pages": 1.3}
 
 
 @dataclass(frozen=True, slots=True)
