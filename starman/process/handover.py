@@ -39,11 +39,11 @@ class Veteran(Record):
     scoreboard.
 
     ready_at and deadline are monotonic instants, valid on this machine. deadline: when a worker that is ending is killed; 0 for a
-    worker that serves. spent: whether the worker has said that it is to be replaced, which it says once. stacks: the descriptor
-    from which its stacks are read; -1: none.
+    worker that serves. to_replace: whether the worker has asked to be replaced, which it does once. stacks: the descriptor from
+    which its stacks are read; -1: none.
     """
 
-    __slots__ = ("deadline", "fd", "pid", "place", "ready_at", "slot", "spent", "stacks")
+    __slots__ = ("deadline", "fd", "pid", "place", "ready_at", "slot", "stacks", "to_replace")
 
     def __init__(self, pid: int, fd: int, slot: int, place: int, ready_at: float, deadline: float) -> None:
         self.pid = pid
@@ -52,7 +52,7 @@ class Veteran(Record):
         self.place = place
         self.ready_at = ready_at
         self.deadline = deadline
-        self.spent = False
+        self.to_replace = False
         self.stacks = -1
 
 
@@ -93,7 +93,7 @@ def encode(handover: Handover) -> str:
         address = os.fsencode(listener.address).hex()
         lines.append(f"listener {listener.fd} {address} {int(listener.secure)} {device} {inode} {os.fsencode(path).hex()}")
     for worker in handover.veterans:
-        life = f"{worker.ready_at!r} {worker.deadline!r} {int(worker.spent)} {worker.stacks}"
+        life = f"{worker.ready_at!r} {worker.deadline!r} {int(worker.to_replace)} {worker.stacks}"
         lines.append(f"worker {worker.pid} {worker.fd} {worker.slot} {worker.place} {life}")
     lines += ["reopening"] if handover.reopening else []
     lines += ["restarting"] if handover.restarting else []
@@ -119,9 +119,9 @@ def decode(text: str) -> Handover:
             file = (_text(path), int(device), int(inode)) if path else None
             handover.listeners.append(HandedListener(int(fd), _text(address), secure=secure == "1", file=file))
         elif kind == "worker":
-            pid, fd, slot, place, ready_at, deadline, spent, stacks = fields
+            pid, fd, slot, place, ready_at, deadline, to_replace, stacks = fields
             veteran = Veteran(int(pid), int(fd), int(slot), int(place), float(ready_at), float(deadline))
-            veteran.spent, veteran.stacks = spent == "1", int(stacks)
+            veteran.to_replace, veteran.stacks = to_replace == "1", int(stacks)
             handover.veterans.append(veteran)
         else:
             _take_wish(handover, kind)

@@ -40,13 +40,13 @@ class ServerStatus(Record):
 
     phase: starting, running or stopping. restarting: whether workers are being replaced by a restart.
     ready: workers that serve. wanted: how many there should be.
-    heard: when the loop of one of those that serve was last alive (monotonic); None: nobody can tell.
+    alive_at: when the loop of one of those that serve was last alive (monotonic); None: nobody can tell.
     """
 
-    __slots__ = ("heard", "phase", "ready", "restarting", "wanted")
+    __slots__ = ("alive_at", "phase", "ready", "restarting", "wanted")
 
-    def __init__(self, phase: Phase, *, restarting: bool, ready: int, wanted: int, heard: float | None = None) -> None:
-        self.heard = heard
+    def __init__(self, phase: Phase, *, restarting: bool, ready: int, wanted: int, alive_at: float | None = None) -> None:
+        self.alive_at = alive_at
         self.phase = phase
         self.restarting = restarting
         self.ready = ready

@@ -103,7 +103,7 @@ def is_down(server_status: ServerStatus) -> bool:
 def is_heard(server_status: ServerStatus, since: float) -> bool:
     """Whether the loop of a worker that serves has been alive since then, as far as that is known. That the master
     runs is shown by the call."""
-    return server_status.phase is not Phase.RUNNING or server_status.heard is None or server_status.heard >= since
+    return server_status.phase is not Phase.RUNNING or server_status.alive_at is None or server_status.alive_at >= since
 
 
 def _state(server_status: ServerStatus) -> tuple[object, ...]:

@@ -192,7 +192,7 @@ class Master:
             if link is not None:
                 self.remove_child(link, how)
             else:
-                self._supervisor.on_gone(number, how, now)
+                self._supervisor.on_exit(number, how, now)
 
     def _handle_signals(self) -> None:
         for signum in self._signals.take_signals():
@@ -213,7 +213,7 @@ class Master:
     def _perform_plan(self) -> int | None:
         """Perform the supervisor's plan. Returns the exit status if the plan ends the server, else None."""
         self._executor.log_stop_when_counted(time.monotonic())
-        self._supervisor.watch.look(self._reader.read_beats(), time.monotonic())
+        self._supervisor.watchdog.check(self._reader.read_beats(), time.monotonic())
         for action in self._supervisor.plan(time.monotonic()):
             if isinstance(action, actions.Exit):
                 return action.status
@@ -288,7 +288,7 @@ class Master:
             self._trials[link.number].on_gone(how)
             return
         self._log_reopen.on_gone(link.number)
-        self._supervisor.on_gone(link.number, how, now)
+        self._supervisor.on_exit(link.number, how, now)
 
     def _abandon(self) -> None:
         """In a fresh fork: close what belongs to the master."""

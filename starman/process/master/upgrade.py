@@ -99,7 +99,7 @@ class Upgrade:
     def exec_when_ready(self, *, reopening: bool) -> None:
         """Take the last step, if it is time: this program is another then. `reopening`: whether somebody has still to open the
         logs again."""
-        if self._settings is not None and self._supervisor.settled:
+        if self._settings is not None and self._supervisor.nothing_starting:
             handover = self._handover(self._settings)
             handover.reopening = reopening
             handover.restarting = self._restarting
@@ -151,7 +151,7 @@ class Upgrade:
             for listener in self._spec.listeners
         ]
         veterans = []
-        slots, children = self._supervisor.inventory()
+        slots, children = self._supervisor.slots_and_workers()
         for worker in children:
             link = self._links.find_link(worker.number)
             # One without channel is dead, and its exit status all that is left of it.
@@ -159,7 +159,7 @@ class Upgrade:
                 deadline = 0.0 if worker.ready or worker.deadline is None else worker.deadline
                 fd = link.channel.fileno()
                 veteran = Veteran(link.pid, fd, worker.slot, link.place, worker.ready_at, deadline)
-                veteran.spent = worker.spent
+                veteran.to_replace = worker.to_replace
                 veteran.stacks = -1 if link.stacks is None else link.stacks.fd
                 veterans.append(veteran)
         handover = Handover(settings, slots, self._supervisor.terms.workers, listeners, veterans)
@@ -184,7 +184,7 @@ def take_over(handover: Handover, supervisor: Supervisor, links: Links, reaper: 
     """In the new image: look after the workers of the old one, and replace them. Its molds end by themselves."""
     supervisor.take_over(handover.slots, handover.workers)
     for veteran in handover.veterans:
-        links.adopt_link(supervisor.adopt(veteran), veteran)
+        links.adopt_link(supervisor.adopt_worker(veteran), veteran)
         reaper.track(veteran.pid)
     log.info(f"starman {VERSION} has taken over, and replaces the {len(handover.veterans)} workers of before")
 

@@ -24,7 +24,7 @@ class Backoff:
     per wait, however many workers it should have. (Starman in Perl logged 1178 errors in 8 s.)
     """
 
-    __slots__ = ("counted_at", "failures", "not_before", "tripped")
+    __slots__ = ("counted_at", "failing", "failures", "not_before")
 
     def __init__(self) -> None:
         self.reset()
@@ -32,29 +32,29 @@ class Backoff:
     def reset(self) -> None:
         """All is well again."""
         self.failures = 0
-        self.tripped = False
+        self.failing = False
         self.counted_at = float("-inf")
         self.not_before = float("-inf")
 
-    def failed(self, asked_at: float, now: float) -> bool:
-        """A child asked for at `asked_at` has died at boot. False when its death was counted with an earlier one's:
+    def failed(self, requested_at: float, now: float) -> bool:
+        """A child asked for at `requested_at` has died at boot. False when its death was counted with an earlier one's:
         both were on their way at the same time."""
-        if self.tripped and asked_at <= self.counted_at:
+        if self.failing and requested_at <= self.counted_at:
             return False
         wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self.failures, 16))
         self.failures += 1
-        self.tripped = True
+        self.failing = True
         self.counted_at = now
         self.not_before = now + wait
         return True
 
-    def passed(self) -> None:
+    def succeeded(self) -> None:
         """An attempt has become ready. Whether it survives is to be seen, so the count of failures stays."""
-        self.tripped = False
+        self.failing = False
 
     def allows(self, now: float, starting: int) -> bool:
         """Whether an attempt may be made while `starting` others are on their way."""
-        return now >= self.not_before and (starting == 0 or not self.tripped)
+        return now >= self.not_before and (starting == 0 or not self.failing)
 
 
 class CrashLog:
@@ -67,29 +67,29 @@ class CrashLog:
         self._workers = workers
         self._molds = molds
 
-    def report(self, child: Child, how: str, now: float) -> None:
+    def log_exit(self, child: Child, how: str, now: float) -> None:
         """`child` has died; `how` completes a sentence."""
-        reason, details = child.reason(how)
-        if child.lived(now) >= PROVEN:
+        reason, details = child.exit_reason(how)
+        if child.seconds_ready(now) >= PROVEN:
             self._backoff_of(child).reset()
-        if child.lived(now) >= YOUNG and child.failure is None:
-            self._children.say(Level.WARNING, f"{reason}; it is replaced")
+        if child.seconds_ready(now) >= YOUNG and child.failure is None:
+            self._children.log(Level.WARNING, f"{reason}; it is replaced")
             return
         counted, wait = self._count(child, now)
-        self._children.say(Level.ERROR, f"{reason}; next attempt in {wait:.1f} s", details if counted else "")
+        self._children.log(Level.ERROR, f"{reason}; next attempt in {wait:.1f} s", details if counted else "")
 
-    def left(self, worker: Worker, now: float) -> None:
+    def count_early_drain(self, worker: Worker, now: float) -> None:
         """`worker` drains, though nobody of ours has decided it: soon after its boot, that is as bad as a death."""
-        if worker.lived(now) < YOUNG:
+        if worker.seconds_ready(now) < YOUNG:
             self._count(worker, now)
 
     def _count(self, child: Child, now: float) -> tuple[bool, float]:
         """Whether it was counted, and how many seconds to wait."""
         backoff = self._backoff_of(child)
         alike = [other for other in self._children if type(other) is type(child)]
-        if any(other.lived(now) >= PROVEN and other.asked_at > backoff.counted_at for other in alike):
+        if any(other.seconds_ready(now) >= PROVEN and other.requested_at > backoff.counted_at for other in alike):
             backoff.reset()
-        counted = backoff.failed(child.asked_at, now)
+        counted = backoff.failed(child.requested_at, now)
         return counted, max(0.0, backoff.not_before - now)
 
     def _backoff_of(self, child: Child) -> Backoff:

@@ -8,20 +8,20 @@ from enum import Enum
 class State(Enum):
     """The life of a worker or mold, as its master knows it."""
 
-    ASKED = "asked"  # a mold was told to fork it; it has not said its process id yet
+    REQUESTED = "requested"  # a mold was told to fork it; it has not said its process id yet
     BOOTING = "booting"
     READY = "ready"  # a worker accepts connections, a mold can fork
     DRAINING = "draining"  # a worker finishes its requests, a retired mold is on its way out
-    CUT = "cut"  # SIGKILL was sent
+    KILLED = "killed"  # SIGKILL was sent
     GONE = "gone"
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.ASKED: frozenset({State.BOOTING, State.DRAINING, State.CUT, State.GONE}),
-    State.BOOTING: frozenset({State.READY, State.DRAINING, State.CUT, State.GONE}),
-    State.READY: frozenset({State.DRAINING, State.CUT, State.GONE}),
-    State.DRAINING: frozenset({State.CUT, State.GONE}),
-    State.CUT: frozenset({State.GONE}),
+    State.REQUESTED: frozenset({State.BOOTING, State.DRAINING, State.KILLED, State.GONE}),
+    State.BOOTING: frozenset({State.READY, State.DRAINING, State.KILLED, State.GONE}),
+    State.READY: frozenset({State.DRAINING, State.KILLED, State.GONE}),
+    State.DRAINING: frozenset({State.KILLED, State.GONE}),
+    State.KILLED: frozenset({State.GONE}),
     State.GONE: frozenset(),
 }
 
@@ -29,37 +29,37 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 class Child:
     """What workers and molds have in common.
 
-    name: what the error log calls it. number: how supervisor and master call it; never used twice. generation: the roll-out whose
-    code it runs. asked_at, ready_at: instants; ready_at is None until it was ready. deadline: the instant at which its present
-    state has lasted too long; None for no limit. failure: why it cannot start, or (a mold) cannot go on, and details; None as
-    long as it can. origin: the number of the mold that forks it; None when the master does.
+    name: the name in the error log. number: identifies the child to supervisor and master; never used twice. generation: the
+    roll-out whose code it runs. requested_at: when it was requested (instant). ready_at: when it became ready; None until then.
+    deadline: when its present state has lasted too long; None: no limit. forked_by: the number of the mold that forks it; None:
+    the master does. failure: why it cannot start or, for a mold, cannot go on (one line), and details; None: it has not failed.
     """
 
-    __slots__ = ("asked_at", "deadline", "failure", "generation", "name", "number", "origin", "pid", "ready_at", "state")
+    __slots__ = ("deadline", "failure", "forked_by", "generation", "name", "number", "pid", "ready_at", "requested_at", "state")
 
-    def __init__(self, name: str, number: int, generation: int, asked_at: float, deadline: float) -> None:
+    def __init__(self, name: str, number: int, generation: int, requested_at: float, deadline: float) -> None:
         self.name = name
         self.number = number
         self.generation = generation
-        self.asked_at = asked_at
+        self.requested_at = requested_at
         self.deadline: float | None = deadline
-        self.state = State.ASKED
-        self.origin: int | None = None
+        self.state = State.REQUESTED
+        self.forked_by: int | None = None
         self.pid: int | None = None
         self.ready_at: float | None = None
         self.failure: tuple[str, str] | None = None
 
-    def move(self, state: State, deadline: float | None = None) -> None:
+    def set_state(self, state: State, deadline: float | None = None) -> None:
         """Enter `state` until `deadline`. Raises ValueError when the table of transitions does not allow it."""
         if state not in TRANSITIONS[self.state]:
-            raise ValueError(f"{self.title()} cannot go from {self.state.value} to {state.value}")
+            raise ValueError(f"{self.log_name()} cannot go from {self.state.value} to {state.value}")
         self.state = state
         self.deadline = deadline
 
     @property
     def starting(self) -> bool:
         """Whether it is still to become ready."""
-        return self.state in (State.ASKED, State.BOOTING)
+        return self.state in (State.REQUESTED, State.BOOTING)
 
     @property
     def ready(self) -> bool:
@@ -69,20 +69,20 @@ class Child:
     @property
     def ending(self) -> bool:
         """Whether its end has been ordered, or has begun."""
-        return self.state in (State.DRAINING, State.CUT, State.GONE)
+        return self.state in (State.DRAINING, State.KILLED, State.GONE)
 
-    def lived(self, now: float) -> float:
+    def seconds_ready(self, now: float) -> float:
         """Seconds since it became ready; -1 when it never did."""
         return -1.0 if self.ready_at is None else now - self.ready_at
 
-    def reason(self, how: str) -> tuple[str, str]:
+    def exit_reason(self, how: str) -> tuple[str, str]:
         """Why it has ended, in a line, and details. `how` completes a sentence, and counts when it did not say itself why."""
         if self.failure is not None:
             verb = "could not start" if self.ready_at is None else "has failed"
-            return f"{self.title()} {verb}: {self.failure[0]}", self.failure[1]
-        return f"{self.title()} {how}{' before it was ready' if self.ready_at is None else ''}", ""
+            return f"{self.log_name()} {verb}: {self.failure[0]}", self.failure[1]
+        return f"{self.log_name()} {how}{' before it was ready' if self.ready_at is None else ''}", ""
 
-    def title(self) -> str:
+    def log_name(self) -> str:
         """How the error log calls it: by its name, and its process id once that is known."""
         return self.name if self.pid is None else f"{self.name} ({self.pid})"
 
@@ -95,13 +95,13 @@ class Worker(Child):
     excused_until: the instant until which its present silence counts as the machine's; None when nobody has excused it.
     """
 
-    __slots__ = ("beat", "excused_until", "silent", "slot", "spent")
+    __slots__ = ("alive_at", "excused_until", "silent", "slot", "to_replace")
 
-    def __init__(self, number: int, generation: int, slot: int, asked_at: float, deadline: float) -> None:
-        super().__init__(f"worker {slot}", number, generation, asked_at, deadline)
+    def __init__(self, number: int, generation: int, slot: int, requested_at: float, deadline: float) -> None:
+        super().__init__(f"worker {slot}", number, generation, requested_at, deadline)
         self.slot = slot
-        self.spent = False
-        self.beat: float | None = None
+        self.to_replace = False
+        self.alive_at: float | None = None
         self.excused_until: float | None = None
         self.silent = False
 
@@ -111,5 +111,5 @@ class Mold(Child):
 
     __slots__ = ()
 
-    def __init__(self, number: int, generation: int, asked_at: float, deadline: float) -> None:
-        super().__init__("the mold", number, generation, asked_at, deadline)
+    def __init__(self, number: int, generation: int, requested_at: float, deadline: float) -> None:
+        super().__init__("the mold", number, generation, requested_at, deadline)

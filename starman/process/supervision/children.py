@@ -22,7 +22,7 @@ MOLD_SLACK = 5.0
 KILL_SLACK = 5.0
 # Workers asked for and not yet forked, at most: descriptors in flight have limits of their own, and all have one deadline while
 # a mold forks them one after the other.
-MOST_ASKED = 32
+MOST_REQUESTED = 32
 
 
 class Children:
@@ -44,7 +44,7 @@ class Children:
     def __len__(self) -> int:
         return len(self._children)
 
-    def find(self, number: int) -> Child | None:
+    def find_child(self, number: int) -> Child | None:
         """The child of that number; None when it is gone."""
         return self._children.get(number)
 
@@ -53,19 +53,19 @@ class Children:
         return [child for child in self._children.values() if isinstance(child, Worker)]
 
     @property
-    def room(self) -> int:
+    def spawn_room(self) -> int:
         """How many more workers may be asked for now."""
-        return MOST_ASKED - sum(worker.state is State.ASKED for worker in self.workers())
+        return MOST_REQUESTED - sum(worker.state is State.REQUESTED for worker in self.workers())
 
-    def order(self, action: Action) -> None:
+    def add_action(self, action: Action) -> None:
         """Have `action` in the next plan."""
         self._actions.append(action)
 
-    def say(self, level: Level, line: str, details: str = "") -> None:
+    def log(self, level: Level, line: str, details: str = "") -> None:
         """Have a line, and details below it, in the error log."""
-        self.order(LogLine(level, f"{line}\n{details}" if details else line))
+        self.add_action(LogLine(level, f"{line}\n{details}" if details else line))
 
-    def take_orders(self) -> list[Action]:
+    def take_actions(self) -> list[Action]:
         """The actions since the last call."""
         actions, self._actions = self._actions, []
         return actions
@@ -76,59 +76,59 @@ class Children:
         self._children[mold.number] = mold
         return mold
 
-    def spawn(self, slot: Slot, generation: int, mold: Mold, now: float) -> Worker:
+    def spawn_worker(self, slot: Slot, generation: int, mold: Mold, now: float) -> Worker:
         """Order a worker for `slot` from `mold`."""
         # The deadline stands before the fork, so that a worker that never says anything has one too.
         terms = self._terms_of(generation)
         worker = Worker(self._next_number(), generation, slot.number, now, now + terms.boot_timeout)
-        worker.origin = mold.number
+        worker.forked_by = mold.number
         self._children[worker.number] = worker
-        self.order(SpawnWorker(worker.number, slot.number, generation, mold.number, terms.settings))
+        self.add_action(SpawnWorker(worker.number, slot.number, generation, mold.number, terms.settings))
         return worker
 
-    def adopt(self, veteran: Veteran, generation: int) -> Worker:
+    def adopt_worker(self, veteran: Veteran, generation: int) -> Worker:
         """A worker that was ready before there was this supervisor, and may be ending."""
         worker = Worker(self._next_number(), generation, veteran.slot, veteran.ready_at, veteran.ready_at)
-        worker.pid, worker.ready_at, worker.spent = veteran.pid, veteran.ready_at, veteran.spent
-        worker.move(State.BOOTING)
-        worker.move(State.READY)
+        worker.pid, worker.ready_at, worker.to_replace = veteran.pid, veteran.ready_at, veteran.to_replace
+        worker.set_state(State.BOOTING)
+        worker.set_state(State.READY)
         if veteran.deadline:
-            worker.move(State.DRAINING, veteran.deadline)
+            worker.set_state(State.DRAINING, veteran.deadline)
         self._children[worker.number] = worker
         return worker
 
-    def drain(self, worker: Worker, now: float) -> None:
+    def drain_worker(self, worker: Worker, now: float) -> None:
         """Order `worker` to finish what it has, unless it is ending already."""
         if worker.ending:
             return
         worker.failure = None  # no longer of interest
         # One that is silent cannot hear of it, so the end that it is to have stays.
-        deadline = worker.deadline if worker.silent else self.drained_by(worker, now)
-        worker.move(State.DRAINING, now + BOOT_SLACK if worker.starting else deadline)
-        self.order(Drain(worker.number))
+        deadline = worker.deadline if worker.silent else self.drain_deadline(worker, now)
+        worker.set_state(State.DRAINING, now + BOOT_SLACK if worker.starting else deadline)
+        self.add_action(Drain(worker.number))
 
-    def drained_by(self, worker: Child, now: float) -> float:
+    def drain_deadline(self, worker: Child, now: float) -> float:
         """When a worker that begins to drain now must have ended."""
         return now + self._terms_of(worker.generation).graceful_timeout + SLACK
 
-    def retire(self, mold: Mold, now: float) -> None:
+    def retire_mold(self, mold: Mold, now: float) -> None:
         """Order `mold` to end, unless it is ending already."""
         hangs, mold.failure = mold.failure is not None, None  # no longer of interest
         if mold.starting:
             # It is busy with the application's import, and would not see its channel closed.
-            self.cut(mold, now)
+            self.kill(mold, now)
         elif not mold.ending:
-            mold.move(State.DRAINING, mold.deadline if hangs else now + MOLD_SLACK)
-            self.order(RetireMold(mold.number))
+            mold.set_state(State.DRAINING, mold.deadline if hangs else now + MOLD_SLACK)
+            self.add_action(RetireMold(mold.number))
 
-    def cut(self, child: Child, now: float) -> None:
+    def kill(self, child: Child, now: float) -> None:
         """Order the process of `child` killed; it must not have been cut before."""
-        child.move(State.CUT, now + KILL_SLACK)
-        self.order(Kill(child.number))
+        child.set_state(State.KILLED, now + KILL_SLACK)
+        self.add_action(Kill(child.number))
 
-    def dismiss(self, child: Child) -> None:
+    def remove(self, child: Child) -> None:
         """`child` is gone."""
-        child.move(State.GONE)
+        child.set_state(State.GONE)
         del self._children[child.number]
 
     def next_deadline(self) -> float | None:

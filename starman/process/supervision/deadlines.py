@@ -22,35 +22,35 @@ if TYPE_CHECKING:
 class BootDeadlines:
     """The deadlines of one children."""
 
-    __slots__ = ("_asked_until", "_children", "_terms_of")
+    __slots__ = ("_children", "_stacks_until", "_terms_of")
 
     def __init__(self, children: Children, terms_of: Callable[[int], Terms]) -> None:
         """`terms_of` gives the terms of a generation."""
         self._children = children
         self._terms_of = terms_of
-        self._asked_until = float("-inf")
+        self._stacks_until = float("-inf")
 
     def extend(self, child: Child, now: float) -> bool:
         """The deadline of `child`, which is not ready, has passed. Sets its failure; returns whether it gets a little longer."""
         if child.failure is not None:
             return False  # it was extended before, or has said itself why it cannot start, and should have ended
         timeout = f"within {self._terms_of(child.generation).boot_timeout:g} s (boot_timeout)"
-        if child.state is State.ASKED:
+        if child.state is State.REQUESTED:
             child.failure = f"its mold did not fork it {timeout}", ""
-            mold = None if child.origin is None else self._children.find(child.origin)
+            mold = None if child.forked_by is None else self._children.find_child(child.forked_by)
             if isinstance(mold, Mold) and mold.ready and mold.failure is None:
                 mold.failure = f"it did not fork {child.name} {timeout}", ""
                 mold.deadline = now + STACKS_SLACK
-                self._ask(mold, now)
+                self._request_stacks(mold, now)
             return False
         child.failure = f"it was not ready {timeout}", ""
         child.deadline = now + STACKS_SLACK
         # Members that start together hang in the same place, so the stacks of one are enough.
-        if now >= self._asked_until:
-            self._ask(child, now)
+        if now >= self._stacks_until:
+            self._request_stacks(child, now)
         return True
 
-    def _ask(self, child: Child, now: float) -> None:
+    def _request_stacks(self, child: Child, now: float) -> None:
         assert child.failure is not None
-        self._asked_until = now + STACKS_SLACK
-        self._children.order(DumpStacks(child.number, f"{child.title()} is cut: {child.failure[0]}"))
+        self._stacks_until = now + STACKS_SLACK
+        self._children.add_action(DumpStacks(child.number, f"{child.log_name()} is cut: {child.failure[0]}"))

@@ -28,24 +28,24 @@ class Molds:
         self._backoff = backoff
         self._molds: dict[int, Mold] = {}
 
-    def leave(self, child: Child) -> bool:
+    def remove_mold(self, child: Child) -> bool:
         """`child` is gone; whether it was one of these."""
         if self._molds.get(child.generation) is not child:
             return False
         del self._molds[child.generation]
         return True
 
-    def of(self, generation: int) -> Mold | None:
+    def mold_for(self, generation: int) -> Mold | None:
         """The mold to fork a worker of that generation from; None when it cannot fork now."""
         mold = self._molds.get(generation if self._rollout.terms_of(generation).preload else PRISTINE)
         return mold if mold is not None and mold.ready and mold.failure is None else None
 
-    def plan(self, slots: Iterable[Slot], now: float) -> None:
+    def plan_molds(self, slots: Iterable[Slot], now: float) -> None:
         """Order those made that workers of `slots` may need, and the others retired."""
-        generations = self._rollout.wanted(slots)
+        generations = self._rollout.used_generations(slots)
         wanted = {PRISTINE, *(number for number in generations if self._rollout.terms_of(number).preload)}
         for generation in self._molds.keys() - wanted:
-            self._children.retire(self._molds.pop(generation), now)
+            self._children.retire_mold(self._molds.pop(generation), now)
         pristine = self._molds.get(PRISTINE)
         for generation in sorted(wanted - self._molds.keys()):
             starting = sum(mold.starting for mold in self._molds.values())
@@ -53,9 +53,9 @@ class Molds:
                 return
             if generation == PRISTINE:
                 self._molds[generation] = mold = self._children.add_mold(generation, now)
-                self._children.order(ForkMold(mold.number))
+                self._children.add_action(ForkMold(mold.number))
             elif pristine is not None and pristine.ready and pristine.failure is None:
                 self._molds[generation] = mold = self._children.add_mold(generation, now)
-                mold.origin = pristine.number
+                mold.forked_by = pristine.number
                 settings = self._rollout.terms_of(generation).settings
-                self._children.order(SpawnMold(mold.number, generation, pristine.number, settings))
+                self._children.add_action(SpawnMold(mold.number, generation, pristine.number, settings))

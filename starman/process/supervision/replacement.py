@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 WORKERS_A_SLOT = 2
 # A wait is logged when it lasts longer than this (seconds).
-PATIENCE = 1.0
+LOG_AFTER = 1.0
 # How often the log says that replacement waits. Seconds.
-SAY_AGAIN = 60.0
+LOG_INTERVAL = 60.0
 
 
 class Replacement:
@@ -35,69 +35,69 @@ class Replacement:
     for room only.
     """
 
-    __slots__ = ("_backoff", "_children", "_deaths", "_molds", "_rollout", "_said_at", "_waits_since")
+    __slots__ = ("_backoff", "_children", "_crash_backoff", "_logged_at", "_molds", "_rollout", "_waiting_since")
 
-    def __init__(self, children: Children, rollout: Rollout, molds: Molds, deaths: Backoff) -> None:
-        """`deaths`: when a worker may be started again after one that has died."""
+    def __init__(self, children: Children, rollout: Rollout, molds: Molds, crash_backoff: Backoff) -> None:
+        """`crash_backoff`: when a worker may be started again after one that has died."""
         self._children = children
         self._rollout = rollout
         self._molds = molds
-        self._deaths = deaths
+        self._crash_backoff = crash_backoff
         self._backoff = Backoff()
-        self._said_at = float("-inf")
+        self._logged_at = float("-inf")
         # Since when a worker is to be replaced, or a slot to be filled, without room for it; None: nothing waits.
-        self._waits_since: float | None = None
+        self._waiting_since: float | None = None
 
-    def room(self, slots: Slots) -> int:
+    def spawn_room(self, slots: Slots) -> int:
         """How many more workers may be asked for now."""
-        return min(self._children.room, self._left(slots))
+        return min(self._children.spawn_room, self._capacity_left(slots))
 
     def allows(self, slots: Slots, now: float) -> bool:
         """Whether a worker that serves may make room for another now."""
-        return self._left(slots) > 0 and self._backoff.allows(now, 0)
+        return self._capacity_left(slots) > 0 and self._backoff.allows(now, 0)
 
-    def fill(self, slots: Slots, now: float) -> None:
+    def fill_slots(self, slots: Slots, now: float) -> None:
         """Order workers for the slots that have none, then for those whose worker is spent, the oldest first, as far as there is
         room and molds can fork. Log a warning when this waits."""
-        room = self.room(slots)
+        room = self.spawn_room(slots)
         starting = sum(worker.starting for worker in self._children.workers())
-        for slot in sorted(slots, key=_turn):
-            if slot.wants and slot.generation == ADOPTED:
+        for slot in sorted(slots, key=_fill_order):
+            if slot.needs_worker and slot.generation == ADOPTED:
                 if slot.current is not None and self._rollout.target is not None:
                     continue  # spent: the roll-out replaces it in its turn
                 slot.generation = self._rollout.target or self._rollout.generation
-            mold = self._molds.of(slot.generation)
-            if mold is None or not slot.wants:
+            mold = self._molds.mold_for(slot.generation)
+            if mold is None or not slot.needs_worker:
                 continue
-            if room <= 0 or not self._deaths.allows(now, starting):
+            if room <= 0 or not self._crash_backoff.allows(now, starting):
                 break
             if slot.current is not None and not self.allows(slots, now):
                 break  # so are those behind it
-            slot.expect(self._children.spawn(slot, slot.generation, mold, now))
+            slot.add_worker(self._children.spawn_worker(slot, slot.generation, mold, now))
             room -= 1
             starting += 1
-        self._look(slots, now)
+        self._log_wait(slots, now)
 
-    def _look(self, slots: Slots, now: float) -> None:
+    def _log_wait(self, slots: Slots, now: float) -> None:
         """Call after as many workers as possible were replaced: note since when others wait for room."""
-        if self._left(slots) > 0 or not (self._rollout.next_slots(slots) or any(slot.wants for slot in slots)):
-            self._waits_since = None
+        if self._capacity_left(slots) > 0 or not (self._rollout.next_slots(slots) or any(slot.needs_worker for slot in slots)):
+            self._waiting_since = None
             return
-        if self._waits_since is None:
-            self._waits_since = now
-        if now - self._waits_since < PATIENCE or now < self._backoff.not_before:
+        if self._waiting_since is None:
+            self._waiting_since = now
+        if now - self._waiting_since < LOG_AFTER or now < self._backoff.not_before:
             return
         if now - self._backoff.not_before >= PROVEN:
             self._backoff.reset()
         self._backoff.failed(now, now)
-        self._backoff.passed()
-        if now - self._said_at >= SAY_AGAIN:
-            self._said_at = now
+        self._backoff.succeeded()
+        if now - self._logged_at >= LOG_INTERVAL:
+            self._logged_at = now
             finishing = counted(
                 sum(worker.state is State.DRAINING for worker in self._children.workers()), "replaced worker", "are"
             )
             seconds = self._rollout.terms.graceful_timeout
-            self._children.say(
+            self._children.log(
                 Level.WARNING,
                 f"replacing workers waits: {finishing} still finishing requests, and no more may do so at once; "
                 f"let workers live longer, lower graceful_timeout ({seconds:g} s), or raise min_send_rate",
@@ -106,15 +106,15 @@ class Replacement:
     def next_instant(self, now: float) -> float | None:
         """When to look again even if nothing happens; None for never."""
         instants = [self._backoff.not_before]
-        instants += [] if self._waits_since is None else [self._waits_since + PATIENCE]
+        instants += [] if self._waiting_since is None else [self._waiting_since + LOG_AFTER]
         return min((instant for instant in instants if instant > now), default=None)
 
-    def _left(self, slots: Slots) -> int:
-        alive = [worker.slot for worker in self._children.workers() if worker.state is not State.CUT]
+    def _capacity_left(self, slots: Slots) -> int:
+        alive = [worker.slot for worker in self._children.workers() if worker.state is not State.KILLED]
         # A slot that is gone counts as long as its worker finishes: room does not shrink with the number of slots.
         return WORKERS_A_SLOT * max(len(slots), max(alive, default=0)) - len(alive)
 
 
-def _turn(slot: Slot) -> tuple[float, int]:
+def _fill_order(slot: Slot) -> tuple[float, int]:
     """In which order slots are filled: first those without a worker, then those of the oldest workers."""
-    return (float("-inf"), slot.number) if slot.current is None else (slot.current.asked_at, slot.number)
+    return (float("-inf"), slot.number) if slot.current is None else (slot.current.requested_at, slot.number)

@@ -45,13 +45,13 @@ class Rollout:
     generation: that of new slots. target: that which all slots are to have; None when there is no roll-out.
     """
 
-    __slots__ = ("_newest", "_terms", "_wish", "generation", "target")
+    __slots__ = ("_newest", "_requested", "_terms", "generation", "target")
 
     def __init__(self, terms: Terms) -> None:
         self.generation = 1
         self.target: int | None = None
         self._newest = 1
-        self._wish: Terms | None = None
+        self._requested: Terms | None = None
         self._terms = {1: terms}
 
     def terms_of(self, generation: int) -> Terms:
@@ -64,21 +64,21 @@ class Rollout:
         return self._terms[self.generation]
 
     @property
-    def wished(self) -> bool:
+    def requested(self) -> bool:
         """Whether a roll-out was asked for that has not begun yet."""
-        return self._wish is not None
+        return self._requested is not None
 
-    def wish(self, terms: Terms | None) -> None:
+    def request(self, terms: Terms | None) -> None:
         """Ask for a new generation on these terms; None: on those that are newest."""
-        self._wish = terms or self._wish or self.terms_of(self._newest)
+        self._requested = terms or self._requested or self.terms_of(self._newest)
 
     def begin(self) -> bool:
         """Make the generation that was asked for the target, in place of any other. False when none was."""
-        if self._wish is None:
+        if self._requested is None:
             return False
         self._newest += 1
         self.target = self._newest
-        self._terms[self._newest], self._wish = self._wish, None
+        self._terms[self._newest], self._requested = self._requested, None
         return True
 
     def finish(self) -> int | None:
@@ -104,7 +104,7 @@ class Rollout:
         self._terms[ADOPTED] = Terms(workers, boot_timeout=ours.boot_timeout, graceful_timeout=ours.graceful_timeout)
         self.generation, self.target = ADOPTED, 1
 
-    def wanted(self, slots: Iterable[Slot]) -> set[int]:
+    def used_generations(self, slots: Iterable[Slot]) -> set[int]:
         """The generations that a worker may have to be forked for. All others are forgotten."""
         wanted = {self.generation, self.target or self.generation}
         wanted.update(slot.generation for slot in slots)
@@ -113,10 +113,10 @@ class Rollout:
 
     def next_slots(self, slots: Iterable[Slot]) -> list[Slot]:
         """The slots whose workers are to be replaced next: so many that no more than a batch are on their way."""
-        if self.target is None or self.wished:
+        if self.target is None or self.requested:
             return []
         slots = list(slots)
-        room = self._terms[self.target].batch - sum(slot.rolls for slot in slots)
+        room = self._terms[self.target].batch - sum(slot.rolling_out for slot in slots)
         # A worker that is starting is waited for, so that no slot ever has two on their way.
         ready = [slot for slot in slots if slot.incoming is None and (slot.current is None or slot.current.ready)]
         return [slot for slot in ready if slot.generation != self.target][: max(0, room)]

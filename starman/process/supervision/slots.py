@@ -24,7 +24,7 @@ class Slot:
         self.current: Worker | None = None
         self.incoming: Worker | None = None
 
-    def leave(self, worker: Worker) -> None:
+    def remove_worker(self, worker: Worker) -> None:
         """`worker` is in charge here no longer, if it was."""
         if self.current is worker:
             self.current = None
@@ -32,16 +32,16 @@ class Slot:
             self.incoming = None
 
     @property
-    def wants(self) -> bool:
+    def needs_worker(self) -> bool:
         """Whether a worker of its generation is to be started: nobody is on the way, and nobody is here, or one who is spent."""
-        return self.incoming is None and (self.current is None or (self.current.spent and self.current.ready))
+        return self.incoming is None and (self.current is None or (self.current.to_replace and self.current.ready))
 
     @property
-    def rolls(self) -> bool:
+    def rolling_out(self) -> bool:
         """Whether a worker of another generation is on its way: the step of a roll-out."""
         return self.incoming is not None and self.incoming.generation != self.generation
 
-    def expect(self, worker: Worker) -> None:
+    def add_worker(self, worker: Worker) -> None:
         """`worker` was ordered for this slot."""
         if self.current is None:
             self.current = worker
@@ -64,20 +64,20 @@ class Slots:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def find(self, number: int) -> Slot | None:
+    def find_slot(self, number: int) -> Slot | None:
         """The slot of that number; None when there is none any more."""
         return self._slots.get(number)
 
-    def add(self, generation: int) -> None:
+    def add_slot(self, generation: int) -> None:
         """One more, empty, for a worker of that generation."""
         number = len(self._slots) + 1
         self._slots[number] = Slot(number, generation)
 
-    def pop(self) -> Slot:
+    def remove_last(self) -> Slot:
         """One less: the last."""
         return self._slots.pop(len(self._slots))
 
     @property
-    def ready(self) -> int:
+    def ready_count(self) -> int:
         """How many have a worker that serves."""
         return sum(slot.current is not None and slot.current.ready for slot in self)

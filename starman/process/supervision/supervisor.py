@@ -28,7 +28,7 @@ from starman.process.supervision.molds import Molds
 from starman.process.supervision.replacement import Replacement
 from starman.process.supervision.rollout import ADOPTED, PRISTINE, Rollout, Terms
 from starman.process.supervision.slots import Slots
-from starman.process.supervision.watchdog import Watch
+from starman.process.supervision.watchdog import Watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,10 +40,20 @@ class Supervisor:
     """The bookkeeping of one server's workers and molds."""
 
     __slots__ = (
-        *("_backoff", "_boot_deadlines", "_children", "_deaths", "_held", "_mold_backoff", "_molds", "_replacement", "_rollout"),
+        *(
+            "_worker_backoff",
+            "_boot_deadlines",
+            "_children",
+            "_crash_log",
+            "_held",
+            "_mold_backoff",
+            "_molds",
+            "_replacement",
+            "_rollout",
+        ),
         *("_released", "_slots", "_status", "_stopped_at"),
         "phase",
-        "watch",
+        "watchdog",
     )
 
     def __init__(self, terms: Terms) -> None:
@@ -51,14 +61,14 @@ class Supervisor:
         self.phase = Phase.STARTING
         self._rollout = Rollout(terms)
         self._children = Children(self._rollout.terms_of)
-        self.watch = Watch(self._children, terms.worker_timeout)
+        self.watchdog = Watchdog(self._children, terms.worker_timeout)
         self._boot_deadlines = BootDeadlines(self._children, self._rollout.terms_of)
-        self._backoff = Backoff()
+        self._worker_backoff = Backoff()
         self._mold_backoff = Backoff()
-        self._deaths = CrashLog(self._children, self._backoff, self._mold_backoff)
+        self._crash_log = CrashLog(self._children, self._worker_backoff, self._mold_backoff)
         self._slots = Slots(terms.workers, 1)
         self._molds = Molds(self._children, self._rollout, self._mold_backoff)
-        self._replacement = Replacement(self._children, self._rollout, self._molds, self._backoff)
+        self._replacement = Replacement(self._children, self._rollout, self._molds, self._worker_backoff)
         self._held = False
         self._released = False
         self._stopped_at = 0.0
@@ -68,116 +78,116 @@ class Supervisor:
 
     def on_spawned(self, number: int, pid: int) -> None:
         """The child exists, as process `pid`."""
-        child = self._children.find(number)
+        child = self._children.find_child(number)
         if child is None:
             return
         child.pid = pid
-        if child.state is State.ASKED:
-            child.move(State.BOOTING, child.deadline)
+        if child.state is State.REQUESTED:
+            child.set_state(State.BOOTING, child.deadline)
         elif child.state is State.DRAINING:
             # The order to drain came before there was a process to give it to.
-            self._children.order(Drain(number))
+            self._children.add_action(Drain(number))
 
     def on_ready(self, number: int, now: float) -> None:
         """A worker accepts connections, or a mold has loaded what it should."""
-        child = self._children.find(number)
+        child = self._children.find_child(number)
         if child is None:
             return
         if child.state is State.DRAINING:
             # It became ready before it saw the order to drain, so it may have requests to finish after all.
-            child.deadline = self._children.drained_by(child, now)
+            child.deadline = self._children.drain_deadline(child, now)
         if child.state is not State.BOOTING:
             return
-        child.move(State.READY)
+        child.set_state(State.READY)
         child.ready_at, child.failure = now, None
         if isinstance(child, Worker):
-            self._backoff.passed()
-            self._take_charge(child, now)
+            self._worker_backoff.succeeded()
+            self._activate_worker(child, now)
         else:
-            self._mold_backoff.passed()
+            self._mold_backoff.succeeded()
 
-    def _take_charge(self, worker: Worker, now: float) -> None:
+    def _activate_worker(self, worker: Worker, now: float) -> None:
         """Only now that the new worker is ready does the old one go."""
-        slot = self._slots.find(worker.slot)
+        slot = self._slots.find_slot(worker.slot)
         if slot is not None and slot.incoming is worker:
             old, slot.current, slot.incoming = slot.current, worker, None
             slot.generation = worker.generation
             if old is not None:
-                self._children.drain(old, now)
+                self._children.drain_worker(old, now)
 
     def on_recycle(self, number: int, reason: str) -> None:
         """A worker is to be replaced, and serves until another is ready. `reason` completes a sentence."""
-        worker = self._children.find(number)
-        if isinstance(worker, Worker) and worker.ready and not worker.spent:
-            worker.spent = True
-            self._children.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
+        worker = self._children.find_child(number)
+        if isinstance(worker, Worker) and worker.ready and not worker.to_replace:
+            worker.to_replace = True
+            self._children.log(Level.INFO, f"{worker.log_name()} is replaced: {reason}")
 
     def on_doomed(self, number: int, reason: str, now: float) -> None:
         """A worker is to be replaced, and should serve no more from now on. It drains at once if there is room for another one,
         else it is replaced as one that is spent."""
-        worker = self._children.find(number)
+        worker = self._children.find_child(number)
         if isinstance(worker, Worker) and worker.ready:
             if not self._held and self._replacement.allows(self._slots, now):
-                self._children.drain(worker, now)
-                self._leave(worker)
-            if not worker.spent:
-                worker.spent = True
-                self._children.say(Level.INFO, f"{worker.title()} is replaced: {reason}")
+                self._children.drain_worker(worker, now)
+                self._remove_from_slot(worker)
+            if not worker.to_replace:
+                worker.to_replace = True
+                self._children.log(Level.INFO, f"{worker.log_name()} is replaced: {reason}")
 
     def on_draining(self, number: int, now: float) -> None:
         """A worker has begun to drain; when it was not told to, its slot gets another at once."""
-        worker = self._children.find(number)
+        worker = self._children.find_child(number)
         if isinstance(worker, Worker) and worker.ready:
-            worker.move(State.DRAINING, self._children.drained_by(worker, now))
-            self._leave(worker)
-            self._deaths.left(worker, now)
+            worker.set_state(State.DRAINING, self._children.drain_deadline(worker, now))
+            self._remove_from_slot(worker)
+            self._crash_log.count_early_drain(worker, now)
 
     def on_failed(self, number: int, message: str, details: str, now: float) -> None:
         """A child cannot start, or a mold that was ready cannot go on, and has said so. Its end follows."""
-        child = self._children.find(number)
+        child = self._children.find_child(number)
         if child is not None and not child.ending:
             child.failure = message, details
             if self.phase is Phase.STARTING:
-                self._give_up(message, details, now)
+                self._fail_start(message, details, now)
 
-    def on_gone(self, number: int, how: str, now: float) -> None:
+    def on_exit(self, number: int, how: str, now: float) -> None:
         """The process has ended; `how` completes a sentence: "was killed by SIGKILL"."""
-        child = self._children.find(number)
+        child = self._children.find_child(number)
         if child is None:
             return
         expected = child.ending and child.failure is None
-        self._children.dismiss(child)
-        fatal = self._leave(child)
+        self._children.remove(child)
+        fatal = self._remove_from_slot(child)
         if self.phase is Phase.STOPPING or expected:
             return
         if self.phase is Phase.STARTING:
-            self._give_up(*child.reason(how), now)
+            self._fail_start(*child.exit_reason(how), now)
         elif fatal:
-            self._abandon(*child.reason(how), now)
+            self._give_up_rollout(*child.exit_reason(how), now)
         else:
-            self._deaths.report(child, how, now)
+            self._crash_log.log_exit(child, how, now)
 
-    def _leave(self, child: Child) -> bool:
+    def _remove_from_slot(self, child: Child) -> bool:
         """Take `child` from its place. True when a roll-out depends on it."""
         if isinstance(child, Worker):
-            slot = self._slots.find(child.slot)
+            slot = self._slots.find_slot(child.slot)
             if slot is None:
                 return False
-            rolls = slot.rolls and slot.incoming is child
-            slot.leave(child)
+            rolls = slot.rolling_out and slot.incoming is child
+            slot.remove_worker(child)
             return rolls
         # The pristine one counts as well, as long as it cannot be made: all others are forked from it.
         needed = self._rollout.target is not None and child.generation in (PRISTINE, self._rollout.target)
-        return self._molds.leave(child) and needed and child.ready_at is None
+        return self._molds.remove_mold(child) and needed and child.ready_at is None
 
-    def _abandon(self, reason: str, details: str, now: float) -> None:
+    def _give_up_rollout(self, reason: str, details: str, now: float) -> None:
         """Give the roll-out up: what of it is still on its way must not take charge any more."""
         self._rollout.give_up()
         for slot in self._slots:
-            if slot.rolls and slot.incoming is not None:
-                self._children.drain(slot.incoming, now)
+            if slot.rolling_out and slot.incoming is not None:
+                self._children.drain_worker(slot.incoming, now)
                 slot.incoming = None
-        self._children.say(Level.ERROR, f"restart given up, the old workers stay: {reason}", details)
+        self._children.log(Level.ERROR, f"restart given up, the old workers stay: {reason}", details)
 
     # What an operator wishes.
 
@@ -185,49 +195,49 @@ class Supervisor:
         """Roll out fresh code on these terms (None: as they are), a batch of workers at a time; during a roll-out: begin anew
         after its current step."""
         if self.phase is not Phase.STOPPING:
-            self._rollout.wish(terms)
+            self._rollout.request(terms)
 
     def grow(self) -> None:
         """One worker more."""
         if self.phase is not Phase.STOPPING:
-            self._slots.add(self._rollout.generation)
-            self._children.say(Level.INFO, f"one worker more: {len(self._slots)}")
+            self._slots.add_slot(self._rollout.generation)
+            self._children.log(Level.INFO, f"one worker more: {len(self._slots)}")
 
     def shrink(self, now: float) -> None:
         """One worker less, the last; never below one."""
         if self.phase is Phase.STOPPING:
             return
         if len(self._slots) == 1:
-            self._children.say(Level.WARNING, "one worker is the least")
+            self._children.log(Level.WARNING, "one worker is the least")
             return
         self._drop_last_slot(now)
-        self._children.say(Level.INFO, f"one worker less: {len(self._slots)}")
+        self._children.log(Level.INFO, f"one worker less: {len(self._slots)}")
 
     def _drop_last_slot(self, now: float) -> None:
-        slot = self._slots.pop()
+        slot = self._slots.remove_last()
         for worker in (slot.current, slot.incoming):
             if worker is not None:
-                self._children.drain(worker, now)
+                self._children.drain_worker(worker, now)
 
     def stop(self, now: float) -> None:
         """End gracefully; asked again a second later, at once."""
         if self.phase is not Phase.STOPPING:
             seconds = self._rollout.terms.graceful_timeout
-            self._children.order(LogStopping(seconds))
+            self._children.add_action(LogStopping(seconds))
             self._begin_stop(now)
         elif now - self._stopped_at >= SECOND_STOP:
-            if any(worker.state is not State.CUT for worker in self._children.workers()):
-                self._children.order(LogKill(Level.WARNING, "stopping at once: all workers are killed"))
+            if any(worker.state is not State.KILLED for worker in self._children.workers()):
+                self._children.add_action(LogKill(Level.WARNING, "stopping at once: all workers are killed"))
                 self._status = 1
             for child in self._children:
-                if child.state is not State.CUT:
-                    self._children.cut(child, now)
+                if child.state is not State.KILLED:
+                    self._children.kill(child, now)
 
     def server_status(self) -> ServerStatus:
         """How the server is."""
-        restarting = self._rollout.target is not None or self._rollout.wished
-        ready, heard = self._slots.ready, self.watch.heard()
-        return ServerStatus(self.phase, restarting=restarting, ready=ready, wanted=len(self._slots), heard=heard)
+        restarting = self._rollout.target is not None or self._rollout.requested
+        ready, alive_at = self._slots.ready_count, self.watchdog.last_alive()
+        return ServerStatus(self.phase, restarting=restarting, ready=ready, wanted=len(self._slots), alive_at=alive_at)
 
     # An upgrade in place.
 
@@ -238,7 +248,7 @@ class Supervisor:
         self._held = on
 
     @property
-    def settled(self) -> bool:
+    def nothing_starting(self) -> bool:
         """Whether the server runs, and no worker is on its way to be ready."""
         return self.phase is Phase.RUNNING and not any(worker.starting for worker in self._children.workers())
 
@@ -247,7 +257,7 @@ class Supervisor:
         """The terms in use: as long as a roll-out is not over, those from before it."""
         return self._rollout.terms
 
-    def inventory(self) -> tuple[int, list[Worker]]:
+    def slots_and_workers(self) -> tuple[int, list[Worker]]:
         """How many workers there shall be, and all that are not gone."""
         return len(self._slots), self._children.workers()
 
@@ -257,10 +267,10 @@ class Supervisor:
         self._rollout.take_over(workers)
         self._slots = Slots(slots, ADOPTED)
 
-    def adopt(self, veteran: Veteran) -> int:
+    def adopt_worker(self, veteran: Veteran) -> int:
         """A worker of the older image; its number."""
-        worker = self._children.adopt(veteran, ADOPTED)
-        slot = self._slots.find(worker.slot)
+        worker = self._children.adopt_worker(veteran, ADOPTED)
+        slot = self._slots.find_slot(worker.slot)
         if slot is not None and worker.ready:
             slot.current = worker
         return worker.number
@@ -271,94 +281,94 @@ class Supervisor:
         """What follows, at the instant `now`, from all that was reported. Each action is returned once, and is to be
         performed in order."""
         self._released = False
-        self._expire(now)
+        self._check_deadlines(now)
         if self.phase is not Phase.STOPPING:
             # Before the roll-outs: one that was asked for during the start begins in this very plan, not at the next event.
-            if self.phase is Phase.STARTING and self._slots.ready == len(self._slots):
+            if self.phase is Phase.STARTING and self._slots.ready_count == len(self._slots):
                 self.phase = Phase.RUNNING
-                self._children.order(LogReady(len(self._slots)))
+                self._children.add_action(LogReady(len(self._slots)))
             # The first start is never held: it is settled only when all workers are ready.
             if not self._held or self.phase is Phase.STARTING:
-                self._molds.plan(self._slots, now)
+                self._molds.plan_molds(self._slots, now)
                 self._plan_rollout(now)
-                self._replacement.fill(self._slots, now)
+                self._replacement.fill_slots(self._slots, now)
         elif not self._children:
-            self._children.order(Exit(self._status))
-        return self._children.take_orders()
+            self._children.add_action(Exit(self._status))
+        return self._children.take_actions()
 
     def next_instant(self, now: float) -> float | None:
         """When to call `plan` again even if nothing happens; None: never."""
         if self._released:
             return now
-        instants = [backoff.not_before for backoff in (self._backoff, self._mold_backoff) if backoff.not_before > now]
+        instants = [backoff.not_before for backoff in (self._worker_backoff, self._mold_backoff) if backoff.not_before > now]
         instants += [
             instant
-            for instant in (self._children.next_deadline(), self.watch.next_instant(), self._replacement.next_instant(now))
+            for instant in (self._children.next_deadline(), self.watchdog.next_instant(), self._replacement.next_instant(now))
             if instant is not None
         ]
         return min(instants, default=None)
 
-    def _expire(self, now: float) -> None:
+    def _check_deadlines(self, now: float) -> None:
         """Deal with the children whose state has lasted too long."""
         for child in self._children:
             if child.deadline is None or child.deadline > now:
                 continue
-            if child.state is State.CUT:
-                self._children.order(Forget(child.number))
-                self.on_gone(child.number, "was killed", now)
+            if child.state is State.KILLED:
+                self._children.add_action(Forget(child.number))
+                self.on_exit(child.number, "was killed", now)
                 continue
             if child.starting and self._boot_deadlines.extend(child, now):
                 continue
             if isinstance(child, Worker) and not child.starting:
                 late = "is not heard again" if child.silent else "did not end in time"
-                self._children.order(LogKill(Level.WARNING, f"{child.title()} {late}: it is killed", child.number))
+                self._children.add_action(LogKill(Level.WARNING, f"{child.log_name()} {late}: it is killed", child.number))
                 if self.phase is Phase.STOPPING:
                     self._status = 1
-            self._children.cut(child, now)
+            self._children.kill(child, now)
             if child.failure is not None and self.phase is Phase.STARTING:
-                self._give_up(*child.reason(""), now)
+                self._fail_start(*child.exit_reason(""), now)
 
     def _plan_rollout(self, now: float) -> None:
         """Take the next step of a roll-out: workers of the new code must be ready before the next slots have their turn."""
-        under_way = any(slot.rolls for slot in self._slots)
+        under_way = any(slot.rolling_out for slot in self._slots)
         if not under_way and self.phase is Phase.RUNNING and self._rollout.begin():
             # Fresh code deserves a fresh attempt.
             self._mold_backoff.reset()
-            self._molds.plan(self._slots, now)
+            self._molds.plan_molds(self._slots, now)
         target = self._rollout.target
         if target is None:
             return
         if all(slot.generation == target for slot in self._slots):
             self._finish_rollout(now)
-        elif (mold := self._molds.of(target)) is not None:
-            for slot in self._rollout.next_slots(self._slots)[: max(0, self._replacement.room(self._slots))]:
-                slot.incoming = self._children.spawn(slot, target, mold, now)
+        elif (mold := self._molds.mold_for(target)) is not None:
+            for slot in self._rollout.next_slots(self._slots)[: max(0, self._replacement.spawn_room(self._slots))]:
+                slot.incoming = self._children.spawn_worker(slot, target, mold, now)
 
     def _finish_rollout(self, now: float) -> None:
         wanted = self._rollout.finish()
-        self.watch.timeout = self._rollout.terms.worker_timeout
+        self.watchdog.timeout = self._rollout.terms.worker_timeout
         count = len(self._slots)
-        self._children.say(Level.INFO, f"restarted: {counted(count, 'worker', 'are')} new")
+        self._children.log(Level.INFO, f"restarted: {counted(count, 'worker', 'are')} new")
         if wanted is not None and wanted != count:
-            self._children.say(Level.INFO, f"the number of workers changes from {count} to {wanted}")
+            self._children.log(Level.INFO, f"the number of workers changes from {count} to {wanted}")
             for _ in range(wanted, count):
                 self._drop_last_slot(now)
             for _ in range(count, wanted):
-                self._slots.add(self._rollout.generation)
-        self._molds.plan(self._slots, now)
+                self._slots.add_slot(self._rollout.generation)
+        self._molds.plan_molds(self._slots, now)
 
     def _begin_stop(self, now: float) -> None:
         self.phase = Phase.STOPPING
         self._stopped_at = now
-        self._children.order(CloseListeners())
+        self._children.add_action(CloseListeners())
         for child in self._children:
             if isinstance(child, Worker):
-                self._children.drain(child, now)
+                self._children.drain_worker(child, now)
             elif isinstance(child, Mold):
-                self._children.retire(child, now)
+                self._children.retire_mold(child, now)
 
-    def _give_up(self, reason: str, details: str, now: float) -> None:
+    def _fail_start(self, reason: str, details: str, now: float) -> None:
         """Only once: further failures of the same start come in the phase STOPPING, and say nothing new."""
         self._status = 1
-        self._children.order(FailStart(reason, details))
+        self._children.add_action(FailStart(reason, details))
         self._begin_stop(now)

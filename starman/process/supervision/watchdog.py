@@ -25,7 +25,7 @@ STACKS_SLACK = 2.0
 LATE = 0.25
 
 
-class Watch:
+class Watchdog:
     """The watch of one supervisor, over its children."""
 
     __slots__ = ("_children", "timeout")
@@ -35,47 +35,52 @@ class Watch:
         self._children = children
         self.timeout = timeout
 
-    def look(self, beats: Mapping[int, float], now: float) -> None:
+    def check(self, beats: Mapping[int, float], now: float) -> None:
         """`beats` has the instant at which each worker's loop was last alive, by the number of the worker. Those that are ready
         are looked at: others have deadlines of their own."""
         for worker in self._children.workers():
             if worker.number in beats and worker.ready_at is not None:
                 beat = max(beats[worker.number], worker.ready_at)
-                if beat != worker.beat:
-                    worker.beat, worker.excused_until = beat, None
+                if beat != worker.alive_at:
+                    worker.alive_at, worker.excused_until = beat, None
                 if not self.timeout:
                     continue
                 seconds = now - beat
                 if worker.silent and seconds < self.timeout:
-                    self._pardon(worker, now)
-                elif worker.ready and not worker.silent and seconds >= self.timeout and not self._excuses(worker, now):
-                    self._ask(worker, seconds, now)
+                    self._clear_silence(worker, now)
+                elif (
+                    worker.ready
+                    and not worker.silent
+                    and seconds >= self.timeout
+                    and not self._allows_for_late_check(worker, now)
+                ):
+                    self._request_stacks(worker, seconds, now)
 
-    def _excuses(self, worker: Worker, now: float) -> bool:
+    def _allows_for_late_check(self, worker: Worker, now: float) -> bool:
         """Whether a worker that has been silent for too long is given the time by which this look is late: once in a silence."""
-        assert worker.beat is not None
-        late = now - worker.beat - self.timeout
+        assert worker.alive_at is not None
+        late = now - worker.alive_at - self.timeout
         if worker.excused_until is None and late >= LATE:
             worker.excused_until = now + min(late, self.timeout)
         return worker.excused_until is not None and now < worker.excused_until
 
-    def _ask(self, worker: Worker, seconds: float, now: float) -> None:
-        worker.silent = worker.spent = True
+    def _request_stacks(self, worker: Worker, seconds: float, now: float) -> None:
+        worker.silent = worker.to_replace = True
         worker.deadline = now + STACKS_SLACK
         reason = f"its loop has been silent for {seconds:.1f} s (worker_timeout)"
-        self._children.order(DumpStacks(worker.number, f"{worker.title()} is replaced: {reason}"))
+        self._children.add_action(DumpStacks(worker.number, f"{worker.log_name()} is replaced: {reason}"))
 
-    def _pardon(self, worker: Worker, now: float) -> None:
+    def _clear_silence(self, worker: Worker, now: float) -> None:
         worker.silent = False
         if worker.state is State.READY:
             worker.deadline = None
         elif worker.state is State.DRAINING:
-            worker.deadline = self._children.drained_by(worker, now)
-        self._children.say(Level.WARNING, f"{worker.title()} is heard again")
+            worker.deadline = self._children.drain_deadline(worker, now)
+        self._children.log(Level.WARNING, f"{worker.log_name()} is heard again")
 
-    def heard(self) -> float | None:
+    def last_alive(self) -> float | None:
         """When the loop of any worker that serves was last alive; None if none serves, or one does whose beats are not known."""
-        beats = [worker.beat for worker in self._children.workers() if worker.ready]
+        beats = [worker.alive_at for worker in self._children.workers() if worker.ready]
         known = [beat for beat in beats if beat is not None]
         return max(known) if known and len(known) == len(beats) else None
 
@@ -85,5 +90,6 @@ class Watch:
             return None
         watched = [worker for worker in self._children.workers() if worker.ready and not worker.silent]
         return min(
-            (worker.excused_until or worker.beat + self.timeout for worker in watched if worker.beat is not None), default=None
+            (worker.excused_until or worker.alive_at + self.timeout for worker in watched if worker.alive_at is not None),
+            default=None,
         )

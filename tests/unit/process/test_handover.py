@@ -16,7 +16,7 @@ WHOLE = Handover(
     ],
     [Veteran(4711, 7, 1, 5, 12.5, 0.0), Veteran(4712, 8, 1, 0, 1 / 3, 1e9 + 0.1)],
 )
-WHOLE.veterans[0].spent = True
+WHOLE.veterans[0].to_replace = True
 WHOLE.veterans[1].stacks = 10
 
 

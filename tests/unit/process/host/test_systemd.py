@@ -51,9 +51,9 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def server_status(
-    phase: Phase = Phase.RUNNING, *, restarting: bool = False, ready: int = 2, heard: float | None = None
+    phase: Phase = Phase.RUNNING, *, restarting: bool = False, ready: int = 2, alive_at: float | None = None
 ) -> ServerStatus:
-    return ServerStatus(phase, restarting=restarting, ready=ready, wanted=2, heard=heard)
+    return ServerStatus(phase, restarting=restarting, ready=ready, wanted=2, alive_at=alive_at)
 
 
 def test_the_life_of_a_server(systemd: Systemd) -> None:
@@ -176,11 +176,11 @@ def test_it_is_not_fed_without_a_worker_that_serves(systemd: Systemd) -> None:
 
 def test_it_is_not_fed_while_every_loop_is_silent_and_beats_are_no_news(systemd: Systemd) -> None:
     notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "10000000"})
-    notifier.see(server_status(heard=99.9), 100.0)
+    notifier.see(server_status(alive_at=99.9), 100.0)
     assert [text.partition("=")[0] for text in systemd.heard()] == ["READY", "WATCHDOG"]
     fed = []
     for now in range(101, 141):
-        notifier.see(server_status(heard=float(now) if now >= 131 else min(now, 104.0)), now)
+        notifier.see(server_status(alive_at=float(now) if now >= 131 else min(now, 104.0)), now)
         fed += [(now, text) for text in systemd.heard()]
         instant = notifier.next_instant()
         assert instant is not None
@@ -191,7 +191,7 @@ def test_it_is_not_fed_while_every_loop_is_silent_and_beats_are_no_news(systemd:
 def test_a_short_time_is_no_reason_to_call_a_loop_silent(systemd: Systemd) -> None:
     notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "200000"})
     for now, fed in ((100.0, True), (101.9, True), (102.1, False)):
-        notifier.see(server_status(heard=100.0), now)
+        notifier.see(server_status(alive_at=100.0), now)
         assert ("WATCHDOG=1" in "".join(systemd.heard())) is fed
 
 

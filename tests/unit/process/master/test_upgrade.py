@@ -128,7 +128,7 @@ def test_everybody_is_handed_on_with_what_is_known_of_them(ship: Ship, handed: l
     ship.settle(Approved("00ff", "version"))
     (handover,) = handed
     assert (handover.settings, handover.slots, handover.workers, handover.scoreboard) == ("00ff", 2, 2, ship.board.fd)
-    assert [(veteran.pid, veteran.slot, veteran.spent) for veteran in handover.veterans] == [
+    assert [(veteran.pid, veteran.slot, veteran.to_replace) for veteran in handover.veterans] == [
         (1002, 1, False),
         (1003, 2, True),
     ]

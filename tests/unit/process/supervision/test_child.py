@@ -14,19 +14,19 @@ def test_every_state_has_its_transitions_and_gone_is_the_end() -> None:
 
 
 def test_a_transition_that_the_table_lacks_is_an_error() -> None:
-    worker = Worker(1, 1, slot=3, asked_at=0.0, deadline=60.0)
-    worker.move(State.BOOTING)
-    worker.move(State.READY)
+    worker = Worker(1, 1, slot=3, requested_at=0.0, deadline=60.0)
+    worker.set_state(State.BOOTING)
+    worker.set_state(State.READY)
     with pytest.raises(ValueError, match="worker 3 cannot go from ready to booting"):
-        worker.move(State.BOOTING)
+        worker.set_state(State.BOOTING)
 
 
 def test_titles() -> None:
-    worker = Worker(1, 1, slot=3, asked_at=0.0, deadline=60.0)
-    assert worker.title() == "worker 3"
+    worker = Worker(1, 1, slot=3, requested_at=0.0, deadline=60.0)
+    assert worker.log_name() == "worker 3"
     worker.pid = 77
-    assert worker.title() == "worker 3 (77)"
-    mold = Mold(2, 0, asked_at=0.0, deadline=60.0)
-    assert mold.title() == "the mold"
+    assert worker.log_name() == "worker 3 (77)"
+    mold = Mold(2, 0, requested_at=0.0, deadline=60.0)
+    assert mold.log_name() == "the mold"
     mold.pid = 78
-    assert mold.title() == "the mold (78)"
+    assert mold.log_name() == "the mold (78)"

@@ -25,7 +25,7 @@ from starman.process.supervision.actions import (
     SpawnMold,
     SpawnWorker,
 )
-from starman.process.supervision.children import MOST_ASKED
+from starman.process.supervision.children import MOST_REQUESTED
 from starman.process.supervision.rollout import Terms
 from starman.process.supervision.supervisor import Supervisor
 from starman.process.supervision.watchdog import STACKS_SLACK
@@ -73,7 +73,7 @@ class Desk:
         self.supervisor.on_ready(number, self.now)
 
     def gone(self, number: int, how: str = "was killed by SIGKILL") -> None:
-        self.supervisor.on_gone(number, how, self.now)
+        self.supervisor.on_exit(number, how, self.now)
 
     def start(self) -> list[int]:
         """Bring everything up; the numbers of the workers, by slot."""
@@ -188,10 +188,10 @@ def test_boot_deadline_stands_before_the_fork() -> None:
 
 
 def test_only_so_many_forks_are_asked_for_at_a_time() -> None:
-    desk = Desk(workers=MOST_ASKED + 5)
+    desk = Desk(workers=MOST_REQUESTED + 5)
     desk.plan()
     desk.ready(1)
-    assert len([action for action in desk.plan() if isinstance(action, SpawnWorker)]) == MOST_ASKED
+    assert len([action for action in desk.plan() if isinstance(action, SpawnWorker)]) == MOST_REQUESTED
     assert desk.plan() == []
     desk.born(2)
     assert len([action for action in desk.plan() if isinstance(action, SpawnWorker)]) == 1
@@ -594,11 +594,11 @@ def test_restart_replaces_a_batch_at_a_time() -> None:
 
 
 def test_a_restart_asks_for_only_so_many_workers_at_a_time_however_large_its_batch() -> None:
-    desk = Desk(workers=MOST_ASKED + 3, batch=100)
+    desk = Desk(workers=MOST_REQUESTED + 3, batch=100)
     old = desk.start()
     desk.supervisor.restart()
     first, *others = new = [spawn.child for spawn in desk.plan() if isinstance(spawn, SpawnWorker)]
-    assert len(new) == MOST_ASKED
+    assert len(new) == MOST_REQUESTED
     desk.born(first)
     new.append(only(desk.plan(), SpawnWorker).child)
     for number in [*others, new[-1]]:
@@ -696,10 +696,10 @@ def test_held_it_begins_nothing_new_and_is_settled_when_nobody_starts() -> None:
     desk.supervisor.restart()
     new = only(desk.plan(), SpawnWorker).child
     desk.supervisor.hold(on=True)
-    assert not desk.supervisor.settled
+    assert not desk.supervisor.nothing_starting
     desk.ready(new)
     assert desk.plan() == [Drain(first)]
-    assert desk.supervisor.settled
+    assert desk.supervisor.nothing_starting
     desk.gone(new)
     assert not has(desk.plan(), SpawnWorker)
     desk.now += 10
@@ -712,21 +712,21 @@ def test_held_it_begins_nothing_new_and_is_settled_when_nobody_starts() -> None:
 
 @pytest.mark.parametrize("preload", [False, True])
 def test_the_first_start_is_not_held(preload: bool) -> None:
-    desk = Desk(workers=MOST_ASKED + 1, preload=preload)
+    desk = Desk(workers=MOST_REQUESTED + 1, preload=preload)
     desk.supervisor.hold(on=True)
     desk.start()
     assert len(desk.all(LogReady)) == 1
-    assert desk.supervisor.settled
+    assert desk.supervisor.nothing_starting
     desk.supervisor.restart()
     assert not desk.plan()
 
 
 def test_it_is_not_settled_before_it_runs_and_when_it_stops() -> None:
     desk = Desk(workers=1)
-    assert not desk.supervisor.settled
+    assert not desk.supervisor.nothing_starting
     desk.start()
     desk.supervisor.stop(desk.now)
-    assert not desk.supervisor.settled
+    assert not desk.supervisor.nothing_starting
 
 
 def taken_over(ready: int, slots: int, workers: int = 2) -> tuple[Desk, list[int]]:
@@ -734,7 +734,7 @@ def taken_over(ready: int, slots: int, workers: int = 2) -> tuple[Desk, list[int
     desk = Desk(workers=2)
     desk.supervisor.take_over(slots, workers)
     veterans = [Veteran(500 + slot, 9, slot, 0, desk.now - 50, 0.0) for slot in range(1, ready + 1)]
-    return desk, [desk.supervisor.adopt(veteran) for veteran in [*veterans, Veteran(600, 9, 2, 0, 1.0, desk.now + 7)]]
+    return desk, [desk.supervisor.adopt_worker(veteran) for veteran in [*veterans, Veteran(600, 9, 2, 0, 1.0, desk.now + 7)]]
 
 
 def test_a_new_image_replaces_the_workers_of_the_old_one() -> None:
@@ -763,7 +763,7 @@ def test_a_new_image_keeps_what_ttin_has_added_unless_the_setting_has_changed(sa
     desk, _ = taken_over(ready=3, slots=3, workers=said)
     desk.ready(only(desk.plan(), ForkMold).child)
     roll(desk)
-    assert desk.supervisor.inventory()[0] == left
+    assert desk.supervisor.slots_and_workers()[0] == left
 
 
 def test_a_new_image_whose_workers_fail_leaves_the_old_ones_and_replaces_who_dies() -> None:
@@ -783,8 +783,8 @@ def test_a_new_image_whose_workers_fail_leaves_the_old_ones_and_replaces_who_die
 def test_a_spent_worker_of_the_old_image_is_replaced_even_if_the_restart_is_given_up() -> None:
     desk, _ = taken_over(ready=1, slots=2)
     veteran = Veteran(502, 9, 2, 0, desk.now - 50, 0.0)
-    veteran.spent = True
-    spent = desk.supervisor.adopt(veteran)
+    veteran.to_replace = True
+    spent = desk.supervisor.adopt_worker(veteran)
     desk.ready(only(desk.plan(), ForkMold).child)
     # First it is the turn of the roll-out, which alone may fail.
     first = only(desk.plan(), SpawnWorker)

@@ -37,7 +37,7 @@ class Process:
         self.failed = False
         self.told_to_end = False
         self.doomed = False
-        self.cut = False
+        self.killed = False
         self.frozen = False
         self.beat = 0.0
 
@@ -80,7 +80,7 @@ class World(RuleBasedStateMachine):
         for process in self.alive.values():
             process.beat = process.beat if process.frozen else self.now
         beats = {number: process.beat for number, process in self.alive.items() if process.slot and process.ready}
-        self.supervisor.watch.look(beats, self.now)
+        self.supervisor.watchdog.check(beats, self.now)
         for action in self.supervisor.plan(self.now):
             self.perform(action)
         if self.status is None:
@@ -109,7 +109,7 @@ class World(RuleBasedStateMachine):
             assert process.frozen or process.starting or not process.slot, "only of those that are silent or late"
         elif isinstance(action, Kill):
             process = self.alive[action.child]
-            process.told_to_end = process.cut = True
+            process.told_to_end = process.killed = True
         elif isinstance(action, Forget):
             del self.alive[action.child]
         else:
@@ -189,7 +189,7 @@ class World(RuleBasedStateMachine):
 
     def die(self, number: int) -> None:
         del self.alive[number]
-        self.supervisor.on_gone(number, "was killed by SIGKILL", self.now)
+        self.supervisor.on_exit(number, "was killed by SIGKILL", self.now)
 
     @precondition(lambda self: any(process.serving and process.slot for process in self.alive.values()))
     @rule(data=st.data())
@@ -256,7 +256,7 @@ class World(RuleBasedStateMachine):
     @invariant()
     def workers_that_finish_do_not_pile_up(self) -> None:
         """At most two of each slot: also after workers that were told to end by others, and while slots come and go."""
-        slots = [process.slot for process in self.alive.values() if process.slot and not process.cut]
+        slots = [process.slot for process in self.alive.values() if process.slot and not process.killed]
         assert len(slots) <= 2 * max([self.workers, *slots]), slots
 
     @invariant()
@@ -285,7 +285,7 @@ class World(RuleBasedStateMachine):
 
     def settle(self) -> None:
         # Nothing freezes any more, so nobody needs to be watched, which never comes to rest.
-        self.supervisor.watch.timeout = self.terms.worker_timeout = 0
+        self.supervisor.watchdog.timeout = self.terms.worker_timeout = 0
         for _ in range(400):
             for number, process in list(self.alive.items()):
                 if process.told_to_end or process.failed:

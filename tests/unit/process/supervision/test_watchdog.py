@@ -12,7 +12,7 @@ from tests.unit.process.supervision.test_supervisor import Desk, has, only
 def watched(timeout: float = 30.0) -> tuple[Desk, int]:
     """A desk with one worker, which has been ready for 100 s, and the worker's number."""
     desk = Desk(workers=1)
-    desk.supervisor.watch.timeout = timeout
+    desk.supervisor.watchdog.timeout = timeout
     (worker,) = desk.start()
     desk.now += 100
     return desk, worker
@@ -21,7 +21,7 @@ def watched(timeout: float = 30.0) -> tuple[Desk, int]:
 def test_who_beats_in_time_is_left_alone() -> None:
     desk, worker = watched()
     for _ in range(10):
-        desk.supervisor.watch.look({worker: desk.now - 29.9}, desk.now)
+        desk.supervisor.watchdog.check({worker: desk.now - 29.9}, desk.now)
         assert desk.plan() == []
         assert desk.supervisor.next_instant(desk.now) == desk.now - 29.9 + 30
         desk.now += 7
@@ -29,15 +29,15 @@ def test_who_beats_in_time_is_left_alone() -> None:
 
 def test_who_is_silent_is_asked_then_killed_and_a_successor_starts_at_once() -> None:
     desk, worker = watched()
-    desk.supervisor.watch.look({worker: desk.now - 30}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now - 30}, desk.now)
     ask, spawn = desk.plan()
     assert ask == DumpStacks(worker, "worker 1 (102) is replaced: its loop has been silent for 30.0 s (worker_timeout)")
     assert isinstance(spawn, SpawnWorker)
-    desk.supervisor.watch.look({worker: desk.now - 30}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now - 30}, desk.now)
     assert desk.plan() == []
     assert desk.supervisor.next_instant(desk.now) == desk.now + STACKS_SLACK
     desk.now += STACKS_SLACK
-    desk.supervisor.watch.look({worker: desk.now - 32}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now - 32}, desk.now)
     assert only(desk.plan(), Kill) == Kill(worker)
     assert "worker 1 (102) is not heard again: it is killed" in desk.said()
     desk.gone(worker)
@@ -48,11 +48,11 @@ def test_who_is_silent_is_asked_then_killed_and_a_successor_starts_at_once() -> 
 
 def test_who_is_heard_again_is_not_killed_but_replaced() -> None:
     desk, worker = watched()
-    desk.supervisor.watch.look({worker: desk.now - 30}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now - 30}, desk.now)
     successor = only(desk.plan(), SpawnWorker).child
     desk.now += 0.5
-    desk.supervisor.watch.look({worker: desk.now}, desk.now)
-    desk.supervisor.watch.look({worker: desk.now}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now}, desk.now)
     assert not has(desk.plan(), Kill)
     assert desk.said().count("worker 1 (102) is heard again") == 1
     assert not has(desk.plan(after=STACKS_SLACK), Kill)
@@ -63,17 +63,17 @@ def test_who_is_heard_again_is_not_killed_but_replaced() -> None:
 
 def test_who_is_silent_has_no_time_to_drain_unless_it_is_heard_again() -> None:
     desk, worker = watched()
-    desk.supervisor.watch.look({worker: desk.now - 30}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now - 30}, desk.now)
     desk.ready(only(desk.plan(), SpawnWorker).child)
     assert desk.plan() == [Drain(worker)]
     assert not has(desk.plan(after=STACKS_SLACK - 0.1), Kill)
     assert has(desk.plan(after=0.1), Kill)
 
     desk, worker = watched()
-    desk.supervisor.watch.look({worker: desk.now - 30}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now - 30}, desk.now)
     desk.ready(only(desk.plan(), SpawnWorker).child)
     assert desk.plan() == [Drain(worker)]
-    desk.supervisor.watch.look({worker: desk.now}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now}, desk.now)
     assert not has(desk.plan(after=29), Kill)
     assert has(desk.plan(after=10), Kill)
 
@@ -81,11 +81,11 @@ def test_who_is_silent_has_no_time_to_drain_unless_it_is_heard_again() -> None:
 def test_who_stood_still_together_with_the_master_is_left_alone() -> None:
     desk, worker = watched()
     # Due 12 s ago: the master has just woken up.
-    desk.supervisor.watch.look({worker: desk.now - 42}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now - 42}, desk.now)
     assert desk.plan() == []
     assert desk.supervisor.next_instant(desk.now) == desk.now + 12
     desk.now += 0.5
-    desk.supervisor.watch.look({worker: desk.now}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now}, desk.now)
     assert desk.plan() == []
     assert desk.supervisor.next_instant(desk.now) == desk.now + 30
 
@@ -95,13 +95,13 @@ def test_a_master_that_comes_late_excuses_a_silence_once_and_for_no_longer_than_
     desk, worker = watched()
     beat = desk.now
     desk.now += 30 + late
-    desk.supervisor.watch.look({worker: beat}, desk.now)
+    desk.supervisor.watchdog.check({worker: beat}, desk.now)
     assert desk.plan() == []
     given = min(late, 30.0)
     assert desk.supervisor.next_instant(desk.now) == desk.now + given
     # It is late this time, too: a busy machine always is.
     desk.now += given + late
-    desk.supervisor.watch.look({worker: beat}, desk.now)
+    desk.supervisor.watchdog.check({worker: beat}, desk.now)
     assert has(desk.plan(), DumpStacks)
 
 
@@ -109,34 +109,34 @@ def test_each_silence_is_excused_anew_and_a_look_in_time_excuses_nothing() -> No
     desk, worker = watched()
     for _ in range(3):
         desk.now += 100
-        desk.supervisor.watch.look({worker: desk.now - 42}, desk.now)
+        desk.supervisor.watchdog.check({worker: desk.now - 42}, desk.now)
         assert desk.plan() == []
     desk.now += 100
-    desk.supervisor.watch.look({worker: desk.now - 30 - LATE / 2}, desk.now)
+    desk.supervisor.watchdog.check({worker: desk.now - 30 - LATE / 2}, desk.now)
     assert has(desk.plan(), DumpStacks)
 
 
 def test_silence_counts_from_the_moment_a_worker_was_ready() -> None:
     desk, worker = watched()
     desk.now -= 100
-    desk.supervisor.watch.look({worker: 0.0}, desk.now)
+    desk.supervisor.watchdog.check({worker: 0.0}, desk.now)
     assert desk.plan() == []
     desk.now += 29
-    desk.supervisor.watch.look({worker: 0.0}, desk.now)
+    desk.supervisor.watchdog.check({worker: 0.0}, desk.now)
     assert desk.plan() == []
 
 
 def test_who_has_no_place_or_drains_or_when_nobody_is_to_be_watched() -> None:
     desk, worker = watched()
-    desk.supervisor.watch.look({}, desk.now)
+    desk.supervisor.watchdog.check({}, desk.now)
     assert desk.plan() == []
     assert desk.supervisor.next_instant(desk.now) is None
     desk.supervisor.on_draining(worker, desk.now)
-    desk.supervisor.watch.look({worker: 0.0}, desk.now)
+    desk.supervisor.watchdog.check({worker: 0.0}, desk.now)
     assert not has(desk.plan(), DumpStacks)
 
     desk, worker = watched(timeout=0.0)
-    desk.supervisor.watch.look({worker: 0.0}, desk.now)
+    desk.supervisor.watchdog.check({worker: 0.0}, desk.now)
     assert desk.plan() == []
     assert desk.supervisor.next_instant(desk.now) is None
 
@@ -144,13 +144,13 @@ def test_who_has_no_place_or_drains_or_when_nobody_is_to_be_watched() -> None:
 def test_the_server_status_says_who_was_heard_last_watched_or_not() -> None:
     for timeout in (30.0, 0.0):
         desk = Desk(workers=2)
-        desk.supervisor.watch.timeout = timeout
-        assert desk.supervisor.server_status().heard is None, "nobody serves"
+        desk.supervisor.watchdog.timeout = timeout
+        assert desk.supervisor.server_status().alive_at is None, "nobody serves"
         first, second = desk.start()
         desk.now += 100
-        desk.supervisor.watch.look({first: desk.now - 3}, desk.now)
-        assert desk.supervisor.server_status().heard is None, "nobody knows of the second"
-        desk.supervisor.watch.look({first: desk.now - 3, second: desk.now - 5}, desk.now)
-        assert desk.supervisor.server_status().heard == desk.now - 3
+        desk.supervisor.watchdog.check({first: desk.now - 3}, desk.now)
+        assert desk.supervisor.server_status().alive_at is None, "nobody knows of the second"
+        desk.supervisor.watchdog.check({first: desk.now - 3, second: desk.now - 5}, desk.now)
+        assert desk.supervisor.server_status().alive_at == desk.now - 3
         desk.gone(first)
-        assert desk.supervisor.server_status().heard == desk.now - 5
+        assert desk.supervisor.server_status().alive_at == desk.now - 5
