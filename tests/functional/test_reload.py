@@ -97,7 +97,7 @@ def test_a_worker_that_is_forked_later_has_the_settings_of_the_restart(site: Con
         assert wait_until(lambda: len(molds(server)) == made and len(server.worker_pids()) == 2, 30)
         for mold in molds(server):
             os.kill(mold, signal.SIGKILL)
-        server.wait_for(r"the mold \(\d+\) was killed by SIGKILL", count=made)
+        server.wait_for(r"the mold \(\d+\), which forks workers, was killed by SIGKILL", count=made)
         workers = server.worker_pids()
         for worker in workers:
             os.kill(worker, signal.SIGKILL)

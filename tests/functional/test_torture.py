@@ -37,7 +37,9 @@ OPTIONS = ["--workers", str(WORKERS), "--max-requests", "200", "--max-requests-j
 
 RESTARTED = r"restarted: \d+ workers? (is|are) new"
 # What must never be said: a master in trouble, a worker that had to be cut, an error that nobody foresaw.
-DEFECTS = re.compile(r"the master failed|the mold failed|inside starman|Exception in callback|never awaited|is cut|that is none")
+DEFECTS = re.compile(
+    r"the master failed|the mold failed|inside starman|Exception in callback|never awaited|is killed: it|that is none"
+)
 
 # What the allocator of the master may keep. A leak of 1 KiB an event would be more in the long run.
 MOST_GROWTH = 768 * 1024

@@ -9,19 +9,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.process.supervision.children import Children
 
-# A worker that was ready for less than this died at boot; one that lives this long shows that its code is sound. Seconds.
+# A child that was ready for less than this has died at boot (seconds).
 YOUNG = 1.0
+# A child that was ready for this long shows that its code works (seconds).
 PROVEN = 10.0
-# The first wait after a death at boot; it doubles with each further one, up to the longest. Seconds.
+# The wait after the first failure at boot. It doubles with each further failure, up to the longest (seconds).
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 60.0
 
 
 class Backoff:
-    """When the next attempt may be made after deaths at boot.
+    """When the next start may be attempted after children that died at boot.
 
-    Exponential, and one attempt at a time until one of them becomes ready: a broken application costs one traceback
-    per wait, however many workers it should have. (Starman in Perl logged 1178 errors in 8 s.)
+    The wait grows exponentially, and only one attempt runs at a time until one becomes ready. So a broken application
+    costs one traceback per wait, whatever the number of workers. (Starman in Perl logged 1178 errors in 8 s.)
     """
 
     __slots__ = ("counted_at", "failing", "failures", "not_before")
@@ -30,15 +31,15 @@ class Backoff:
         self.reset()
 
     def reset(self) -> None:
-        """All is well again."""
+        """Forget all failures."""
         self.failures = 0
         self.failing = False
         self.counted_at = float("-inf")
         self.not_before = float("-inf")
 
     def failed(self, requested_at: float, now: float) -> bool:
-        """A child asked for at `requested_at` has died at boot. False when its death was counted with an earlier one's:
-        both were on their way at the same time."""
+        """A child requested at `requested_at` has died at boot. Returns False when the failure was already counted
+        with another one, because both children were starting at the same time."""
         if self.failing and requested_at <= self.counted_at:
             return False
         wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self.failures, 16))
@@ -49,16 +50,17 @@ class Backoff:
         return True
 
     def succeeded(self) -> None:
-        """An attempt has become ready. Whether it survives is to be seen, so the count of failures stays."""
+        """A child has become ready. The count of failures stays until one has proved that it survives."""
         self.failing = False
 
     def allows(self, now: float, starting: int) -> bool:
-        """Whether an attempt may be made while `starting` others are on their way."""
+        """Whether a child may be started now, while `starting` others are starting."""
         return now >= self.not_before and (starting == 0 or not self.failing)
 
 
 class CrashLog:
-    """The deaths of one children, and the waits that follow from them: `workers` for its workers, `molds` for its molds."""
+    """Log unexpected exits, and set the waits that follow. `workers` and `molds` are the back-offs of the two kinds of
+    children."""
 
     __slots__ = ("_children", "_molds", "_workers")
 
@@ -68,7 +70,8 @@ class CrashLog:
         self._molds = molds
 
     def log_exit(self, child: Child, how: str, now: float) -> None:
-        """`child` has died; `how` completes a sentence."""
+        """Log that `child` has exited unexpectedly, and when it is replaced. `how` completes a sentence ("was killed
+        by SIGKILL")."""
         reason, details = child.exit_reason(how)
         if child.seconds_ready(now) >= PROVEN:
             self._backoff_of(child).reset()
@@ -79,12 +82,12 @@ class CrashLog:
         self._children.log(Level.ERROR, f"{reason}; next attempt in {wait:.1f} s", details if counted else "")
 
     def count_early_drain(self, worker: Worker, now: float) -> None:
-        """`worker` drains, though nobody of ours has decided it: soon after its boot, that is as bad as a death."""
+        """A worker has begun to drain without an order. Soon after its boot this counts as a failure."""
         if worker.seconds_ready(now) < YOUNG:
             self._count(worker, now)
 
     def _count(self, child: Child, now: float) -> tuple[bool, float]:
-        """Whether it was counted, and how many seconds to wait."""
+        """Returns whether the failure was counted, and how many seconds to wait."""
         backoff = self._backoff_of(child)
         alike = [other for other in self._children if type(other) is type(child)]
         if any(other.seconds_ready(now) >= PROVEN and other.requested_at > backoff.counted_at for other in alike):

@@ -1,4 +1,4 @@
-"""The children of a supervisor: workers and molds with their lives as data. Pure."""
+"""The children of a supervisor: workers and molds, with their life cycles as data. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from enum import Enum
 
 
 class State(Enum):
-    """The life of a worker or mold, as its master knows it."""
+    """The life cycle of a worker or mold, as the master sees it."""
 
-    REQUESTED = "requested"  # a mold was told to fork it; it has not said its process id yet
+    REQUESTED = "requested"  # its mold is to fork it; the process id is not known yet
     BOOTING = "booting"
-    READY = "ready"  # a worker accepts connections, a mold can fork
-    DRAINING = "draining"  # a worker finishes its requests, a retired mold is on its way out
+    READY = "ready"  # a worker accepts connections; a mold can fork
+    DRAINING = "draining"  # a worker finishes its requests; a retired mold exits
     KILLED = "killed"  # SIGKILL was sent
     GONE = "gone"
 
@@ -50,7 +50,8 @@ class Child:
         self.failure: tuple[str, str] | None = None
 
     def set_state(self, state: State, deadline: float | None = None) -> None:
-        """Enter `state` until `deadline`. Raises ValueError when the table of transitions does not allow it."""
+        """Enter `state`, until `deadline` at most. Raises ValueError for a transition that TRANSITIONS does not
+        allow."""
         if state not in TRANSITIONS[self.state]:
             raise ValueError(f"{self.log_name()} cannot go from {self.state.value} to {state.value}")
         self.state = state
@@ -58,41 +59,43 @@ class Child:
 
     @property
     def starting(self) -> bool:
-        """Whether it is still to become ready."""
+        """Whether the child has yet to become ready."""
         return self.state in (State.REQUESTED, State.BOOTING)
 
     @property
     def ready(self) -> bool:
-        """Whether it can do its work."""
+        """Whether the child does its work."""
         return self.state is State.READY
 
     @property
     def ending(self) -> bool:
-        """Whether its end has been ordered, or has begun."""
+        """Whether the child has been told to exit, or is exiting by itself."""
         return self.state in (State.DRAINING, State.KILLED, State.GONE)
 
     def seconds_ready(self, now: float) -> float:
-        """Seconds since it became ready; -1 when it never did."""
+        """Seconds since the child became ready; -1 if it never did."""
         return -1.0 if self.ready_at is None else now - self.ready_at
 
     def exit_reason(self, how: str) -> tuple[str, str]:
-        """Why it has ended, in a line, and details. `how` completes a sentence, and counts when it did not say itself why."""
+        """Why the child has exited, in one line, and details. `how` completes a sentence ("was killed by SIGKILL") and
+        is used when the child has not reported a failure."""
         if self.failure is not None:
             verb = "could not start" if self.ready_at is None else "has failed"
             return f"{self.log_name()} {verb}: {self.failure[0]}", self.failure[1]
         return f"{self.log_name()} {how}{' before it was ready' if self.ready_at is None else ''}", ""
 
     def log_name(self) -> str:
-        """How the error log calls it: by its name, and its process id once that is known."""
+        """The name for the error log, with the process id once that is known."""
         return self.name if self.pid is None else f"{self.name} ({self.pid})"
 
 
 class Worker(Child):
     """A worker.
 
-    slot: the number of its slot, from 1. spent: whether another is to take its place. beat: the instant at which its loop was
-    last known to be alive; None when nobody watches it. silent: whether that was too long ago, so that it will be killed.
-    excused_until: the instant until which its present silence counts as the machine's; None when nobody has excused it.
+    slot: the number of its slot, from 1. to_replace: whether another worker is to take its slot. alive_at: the instant
+    at which its event loop was last known to run; None: not known. silent: whether the loop has been silent for too
+    long, so that the worker will be killed. excused_until: until this instant its present silence does not count,
+    because the master itself was late; None: it counts.
     """
 
     __slots__ = ("alive_at", "excused_until", "silent", "slot", "to_replace")
@@ -107,9 +110,13 @@ class Worker(Child):
 
 
 class Mold(Child):
-    """A mold: the pristine one, or one that has loaded the application for its generation."""
+    """A mold: the pristine one, or one that has loaded the application of its generation."""
 
     __slots__ = ()
 
     def __init__(self, number: int, generation: int, requested_at: float, deadline: float) -> None:
         super().__init__("the mold", number, generation, requested_at, deadline)
+
+    def log_name(self) -> str:
+        """The name for the error log. Says what a mold is, because the documentation for users hardly mentions molds."""
+        return "the mold, which forks workers," if self.pid is None else f"the mold ({self.pid}), which forks workers,"

@@ -1,4 +1,4 @@
-"""The molds that may still be asked to fork, by generation, and which of them there have to be. Pure; part of the supervisor."""
+"""The molds that can fork, by generation: which are needed, and which are retired. Pure; part of the supervisor."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 
 class Molds:
-    """One pristine mold, and one for each generation that preloads. The children has the retired ones too."""
+    """One pristine mold, and one for each generation that preloads. `Children` also contains the retired molds."""
 
     __slots__ = ("_backoff", "_children", "_molds", "_rollout")
 
     def __init__(self, children: Children, rollout: Rollout, backoff: Backoff) -> None:
-        """`backoff`: when one may be made again."""
+        """`backoff` decides when a mold may be started again."""
         self._children = children
         self._rollout = rollout
         self._backoff = backoff
         self._molds: dict[int, Mold] = {}
 
     def remove_mold(self, child: Child) -> bool:
-        """`child` is gone; whether it was one of these."""
+        """Remove `child`, which has exited. Returns whether it was one of these molds."""
         if self._molds.get(child.generation) is not child:
             return False
         del self._molds[child.generation]
         return True
 
     def mold_for(self, generation: int) -> Mold | None:
-        """The mold to fork a worker of that generation from; None when it cannot fork now."""
+        """The mold that forks workers of this generation; None when it cannot fork now."""
         mold = self._molds.get(generation if self._rollout.terms_of(generation).preload else PRISTINE)
         return mold if mold is not None and mold.ready and mold.failure is None else None
 
     def plan_molds(self, slots: Iterable[Slot], now: float) -> None:
-        """Order those made that workers of `slots` may need, and the others retired."""
+        """Start the molds that workers of `slots` may need, and retire the others."""
         generations = self._rollout.used_generations(slots)
         wanted = {PRISTINE, *(number for number in generations if self._rollout.terms_of(number).preload)}
         for generation in self._molds.keys() - wanted:

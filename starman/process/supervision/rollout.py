@@ -1,4 +1,8 @@
-"""Roll-outs: which generations of code and settings there are, and the way from one to the next. Pure; part of the supervisor."""
+"""Roll-outs: the generations of code and settings, and the steps from one to the next. Pure; part of the supervisor.
+
+A generation is the code and settings that a start or a restart brings. A roll-out replaces all workers by workers of a
+newer generation, a batch at a time.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,18 @@ if TYPE_CHECKING:
 
     from starman.process.supervision.slots import Slot
 
-# The generation of the pristine mold; those of workers count from 1.
+# The generation of the pristine mold. Generations of workers count from 1.
 PRISTINE = 0
-# That of workers which an older image of the master has left: nobody can fork another of it.
+# The generation of workers from before an upgrade of the master: no mold can fork another one.
 ADOPTED = -1
 
 
 class Terms(Record):
-    """What the supervisor has to know of a generation's settings. Times are in seconds.
+    """The settings of one generation that the supervisor needs. Times are in seconds.
 
-    workers: how many, at least 1. preload: whether it has a mold that has loaded the application.
-    batch: how many workers a roll-out of it replaces at a time. settings: all of them, for its workers (`config.revision`).
-    worker_timeout: how long a loop may be silent; 0: for ever.
+    workers: how many, at least 1. preload: whether the generation has a mold that has loaded the application. batch:
+    how many workers its roll-out replaces at a time. settings: all settings, encoded for its workers
+    (`config.revision`). worker_timeout: how long an event loop may be silent; 0: no limit.
     """
 
     __slots__ = ("batch", "boot_timeout", "graceful_timeout", "preload", "settings", "worker_timeout", "workers")
@@ -29,7 +33,7 @@ class Terms(Record):
     def __init__(
         self, workers: int, *, boot_timeout: float, graceful_timeout: float, preload: bool = False, batch: int = 1
     ) -> None:
-        """`settings` and `worker_timeout` are set by who knows them."""
+        """The caller sets `settings` and `worker_timeout` afterwards."""
         self.workers = workers
         self.preload = preload
         self.boot_timeout = boot_timeout
@@ -40,9 +44,10 @@ class Terms(Record):
 
 
 class Rollout:
-    """The generation in use, the one that a roll-out leads to, and their terms.
+    """The generation in use, the target of a roll-out, and the terms of both.
 
-    generation: that of new slots. target: that which all slots are to have; None when there is no roll-out.
+    generation: the one of new slots. target: the generation that all slots are to have; None: no roll-out is under
+    way.
     """
 
     __slots__ = ("_newest", "_requested", "_terms", "generation", "target")
@@ -55,25 +60,25 @@ class Rollout:
         self._terms = {1: terms}
 
     def terms_of(self, generation: int) -> Terms:
-        """The terms of a generation; those in use for one that has none of its own (the pristine mold's)."""
+        """The terms of a generation. The pristine mold has no terms of its own: its terms are those in use."""
         return self._terms.get(generation) or self._terms[self.generation]
 
     @property
     def terms(self) -> Terms:
-        """The terms in use: as long as a roll-out is not over, those from before it."""
+        """The terms in use: until a roll-out has finished, the terms from before it."""
         return self._terms[self.generation]
 
     @property
     def requested(self) -> bool:
-        """Whether a roll-out was asked for that has not begun yet."""
+        """Whether a roll-out was requested that has not begun."""
         return self._requested is not None
 
     def request(self, terms: Terms | None) -> None:
-        """Ask for a new generation on these terms; None: on those that are newest."""
+        """Request a new generation on these terms; None: on the newest terms."""
         self._requested = terms or self._requested or self.terms_of(self._newest)
 
     def begin(self) -> bool:
-        """Make the generation that was asked for the target, in place of any other. False when none was."""
+        """Make the requested generation the target, in place of any other. Returns False when none was requested."""
         if self._requested is None:
             return False
         self._newest += 1
@@ -82,9 +87,9 @@ class Rollout:
         return True
 
     def finish(self) -> int | None:
-        """All slots have the target: it is in use from now on. How many workers there shall be; None: as many as there are.
+        """Put the target into use: all slots have it. Returns the new number of workers; None: the number stays.
 
-        What TTIN and TTOU have made of their number stays, unless the setting itself has changed.
+        A number that TTIN and TTOU have changed stays, unless the setting itself has changed.
         """
         assert self.target is not None
         before = self.terms.workers
@@ -92,31 +97,32 @@ class Rollout:
         return self.terms.workers if self.terms.workers != before else None
 
     def give_up(self) -> None:
-        """The target is not to be had."""
+        """Drop the target: it cannot be started."""
         if self.generation == ADOPTED and self.target is not None:
-            # Who dies from now on is replaced by what there is.
+            # There is no mold of the old generation, so a worker that dies is replaced by one of the target.
             self.generation = self.target
         self.target = None
 
     def take_over(self, workers: int) -> None:
-        """The workers are those of an older image, whose settings said `workers`, and a roll-out leads to the first of ours."""
+        """Start a roll-out to this generation after an upgrade. The present workers come from before the upgrade, when
+        the settings said `workers`."""
         ours = self._terms[1]
         self._terms[ADOPTED] = Terms(workers, boot_timeout=ours.boot_timeout, graceful_timeout=ours.graceful_timeout)
         self.generation, self.target = ADOPTED, 1
 
     def used_generations(self, slots: Iterable[Slot]) -> set[int]:
-        """The generations that a worker may have to be forked for. All others are forgotten."""
+        """The generations that workers may be forked for. The terms of all others are dropped."""
         wanted = {self.generation, self.target or self.generation}
         wanted.update(slot.generation for slot in slots)
         self._terms = {number: terms for number, terms in self._terms.items() if number in wanted}
         return wanted
 
     def next_slots(self, slots: Iterable[Slot]) -> list[Slot]:
-        """The slots whose workers are to be replaced next: so many that no more than a batch are on their way."""
+        """The slots whose workers are replaced next, so that no more than a batch of workers are starting."""
         if self.target is None or self.requested:
             return []
         slots = list(slots)
         room = self._terms[self.target].batch - sum(slot.rolling_out for slot in slots)
-        # A worker that is starting is waited for, so that no slot ever has two on their way.
+        # Leave out slots with a starting worker, so that no slot ever has two of them.
         ready = [slot for slot in slots if slot.incoming is None and (slot.current is None or slot.current.ready)]
         return [slot for slot in ready if slot.generation != self.target][: max(0, room)]

@@ -1,4 +1,4 @@
-"""The slots of a supervisor: as many as there shall be workers, numbered from 1. Pure."""
+"""The slots of a supervisor: one for each worker that should run, numbered from 1. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Slot:
-    """A worker's place.
+    """A numbered place for one worker.
 
-    generation: what its next worker runs. current: the worker in charge, starting or ready. incoming: the starting worker that
-    takes over once it is ready, from a worker of old code (a roll-out) or from one that is spent.
+    generation: the code and settings of its next worker. current: the worker in charge, starting or ready. incoming: a
+    worker that starts and replaces `current` when it is ready: in a roll-out, or because `current` is to be replaced.
     """
 
     __slots__ = ("current", "generation", "incoming", "number")
@@ -25,7 +25,7 @@ class Slot:
         self.incoming: Worker | None = None
 
     def remove_worker(self, worker: Worker) -> None:
-        """`worker` is in charge here no longer, if it was."""
+        """Remove `worker` if it is in this slot."""
         if self.current is worker:
             self.current = None
         if self.incoming is worker:
@@ -33,16 +33,17 @@ class Slot:
 
     @property
     def needs_worker(self) -> bool:
-        """Whether a worker of its generation is to be started: nobody is on the way, and nobody is here, or one who is spent."""
+        """Whether to start a worker of this generation: none is starting, and the slot is empty or its worker is to be
+        replaced."""
         return self.incoming is None and (self.current is None or (self.current.to_replace and self.current.ready))
 
     @property
     def rolling_out(self) -> bool:
-        """Whether a worker of another generation is on its way: the step of a roll-out."""
+        """Whether a worker of another generation is starting: a step of a roll-out."""
         return self.incoming is not None and self.incoming.generation != self.generation
 
     def add_worker(self, worker: Worker) -> None:
-        """`worker` was ordered for this slot."""
+        """Add `worker`, which was requested for this slot."""
         if self.current is None:
             self.current = worker
         else:
@@ -55,7 +56,7 @@ class Slots:
     __slots__ = ("_slots",)
 
     def __init__(self, count: int, generation: int) -> None:
-        """So many empty ones, for workers of that generation."""
+        """Create `count` empty slots for workers of this generation."""
         self._slots = {number: Slot(number, generation) for number in range(1, count + 1)}
 
     def __iter__(self) -> Iterator[Slot]:
@@ -65,19 +66,19 @@ class Slots:
         return len(self._slots)
 
     def find_slot(self, number: int) -> Slot | None:
-        """The slot of that number; None when there is none any more."""
+        """The slot with this number; None if it was removed."""
         return self._slots.get(number)
 
     def add_slot(self, generation: int) -> None:
-        """One more, empty, for a worker of that generation."""
+        """Add an empty slot at the end, for a worker of this generation."""
         number = len(self._slots) + 1
         self._slots[number] = Slot(number, generation)
 
     def remove_last(self) -> Slot:
-        """One less: the last."""
+        """Remove the last slot and return it."""
         return self._slots.pop(len(self._slots))
 
     @property
     def ready_count(self) -> int:
-        """How many have a worker that serves."""
+        """How many slots have a worker that serves."""
         return sum(slot.current is not None and slot.current.ready for slot in self)

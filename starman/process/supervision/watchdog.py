@@ -1,10 +1,12 @@
-"""The watch over the loops of workers: which has been silent for too long, and what is ordered then. Pure, as the supervisor is.
+"""The watchdog: which event loops have been silent for too long, and what happens to their workers. Pure; part of the
+supervisor.
 
-A silent worker is first asked for the stacks of its threads, and killed a little later. If its loop is heard again meanwhile, it
-is not killed; but it is replaced in any case.
+A silent worker first writes the stacks of its threads, and is killed a little later. If its loop runs again meanwhile,
+the worker is not killed, but it is replaced in any case.
 
-A silence that the master itself has slept through says nothing: a whole machine stands still now and then, when it is suspended,
-moved or short of CPU, and everybody on it wakes up at the same time. So whoever looks late looks once more before it asks.
+A silence through which the master itself has slept says nothing: a whole machine stands still now and then, when it is
+suspended, moved or short of CPU, and all processes on it wake up at the same time. So a check that comes late gives a
+silent worker the same time again.
 """
 
 from __future__ import annotations
@@ -19,25 +21,25 @@ if TYPE_CHECKING:
     from starman.process.supervision.child import Worker
     from starman.process.supervision.children import Children
 
-# How long (seconds) a silent worker may take to write its stacks, or to be heard again, before it is killed.
+# How long (seconds) a silent worker may take to write its stacks, or to go on, before it is killed.
 STACKS_SLACK = 2.0
-# A look that comes so much later (seconds) than it was due was kept up by what may have kept up the workers as well.
+# A check that is late by this much (seconds) was delayed by something that may have delayed the workers, too.
 LATE = 0.25
 
 
 class Watchdog:
-    """The watch of one supervisor, over its children."""
+    """The watchdog over the workers of one supervisor."""
 
     __slots__ = ("_children", "timeout")
 
     def __init__(self, children: Children, timeout: float) -> None:
-        """`timeout`: seconds of silence; 0: nobody is watched."""
+        """`timeout`: how long (seconds) a loop may be silent; 0: no limit."""
         self._children = children
         self.timeout = timeout
 
     def check(self, beats: Mapping[int, float], now: float) -> None:
-        """`beats` has the instant at which each worker's loop was last alive, by the number of the worker. Those that are ready
-        are looked at: others have deadlines of their own."""
+        """Find silent workers. `beats` has the instant at which each loop was last alive, by the number of the worker.
+        Only workers that became ready are checked: others have boot deadlines."""
         for worker in self._children.workers():
             if worker.number in beats and worker.ready_at is not None:
                 beat = max(beats[worker.number], worker.ready_at)
@@ -57,7 +59,7 @@ class Watchdog:
                     self._request_stacks(worker, seconds, now)
 
     def _allows_for_late_check(self, worker: Worker, now: float) -> bool:
-        """Whether a worker that has been silent for too long is given the time by which this look is late: once in a silence."""
+        """Whether a silent worker still has the time by which this check is late. Granted once in a silence."""
         assert worker.alive_at is not None
         late = now - worker.alive_at - self.timeout
         if worker.excused_until is None and late >= LATE:
@@ -76,16 +78,17 @@ class Watchdog:
             worker.deadline = None
         elif worker.state is State.DRAINING:
             worker.deadline = self._children.drain_deadline(worker, now)
-        self._children.log(Level.WARNING, f"{worker.log_name()} is heard again")
+        self._children.log(Level.WARNING, f"{worker.log_name()} responds again")
 
     def last_alive(self) -> float | None:
-        """When the loop of any worker that serves was last alive; None if none serves, or one does whose beats are not known."""
+        """The latest instant at which the loop of any serving worker was alive; None if no worker serves, or the beats
+        of one are not known."""
         beats = [worker.alive_at for worker in self._children.workers() if worker.ready]
         known = [beat for beat in beats if beat is not None]
         return max(known) if known and len(known) == len(beats) else None
 
     def next_instant(self) -> float | None:
-        """When a worker will have been silent for too long, unless it is heard before; None for never."""
+        """When a worker will have been silent for too long, unless its loop runs before; None: never."""
         if not self.timeout:
             return None
         watched = [worker for worker in self._children.workers() if worker.ready and not worker.silent]

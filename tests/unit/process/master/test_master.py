@@ -183,7 +183,10 @@ def test_the_start_fails_without_processes(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(executor, "fork", refuse)
         return failure(master)
 
-    assert "the mold could not be forked (Resource temporarily unavailable) before it was ready" in run_forked(in_child)
+    assert (
+        "the mold, which forks workers, could not be forked (Resource temporarily unavailable) before it was ready"
+        in run_forked(in_child)
+    )
 
 
 def test_the_start_fails_without_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

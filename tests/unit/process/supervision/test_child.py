@@ -27,6 +27,6 @@ def test_titles() -> None:
     worker.pid = 77
     assert worker.log_name() == "worker 3 (77)"
     mold = Mold(2, 0, requested_at=0.0, deadline=60.0)
-    assert mold.log_name() == "the mold"
+    assert mold.log_name() == "the mold, which forks workers,"
     mold.pid = 78
-    assert mold.log_name() == "the mold (78)"
+    assert mold.log_name() == "the mold (78), which forks workers,"

@@ -172,7 +172,7 @@ def test_start_fails_when_a_worker_is_not_ready_in_time() -> None:
     worker = only(desk.plan(), SpawnWorker).child
     desk.born(worker)
     assert desk.supervisor.next_instant(desk.now) == desk.now + 60
-    assert desk.plan(after=60) == [DumpStacks(worker, "worker 1 (102) is cut: it was not ready within 60 s (boot_timeout)")]
+    assert desk.plan(after=60) == [DumpStacks(worker, "worker 1 (102) is killed: it was not ready within 60 s (boot_timeout)")]
     actions = desk.plan(after=STACKS_SLACK)
     assert only(actions, FailStart).reason == "worker 1 (102) could not start: it was not ready within 60 s (boot_timeout)"
     assert Kill(worker) in actions
@@ -342,7 +342,7 @@ def test_a_mold_that_cannot_load_any_more_backs_off_and_workers_stay() -> None:
         desk.born(mold)
         desk.supervisor.on_failed(mold, "broken", "Traceback...", desk.now)
         desk.gone(mold, "exited with status 1")
-        assert f"the mold ({desk.pids}) could not start: broken; next attempt in {wait} s" in only(desk.plan(), LogLine).text
+        assert f"could not start: broken; next attempt in {wait} s" in only(desk.plan(), LogLine).text
         assert not has(desk.plan(after=wait - 0.01), SpawnMold)
         desk.now += 0.01
     assert not desk.all(Drain)
@@ -450,7 +450,7 @@ def test_restart_is_given_up_when_the_pristine_mold_cannot_be_made(preload: bool
     assert desk.plan() == []
     desk.gone(mold, "could not be forked (Cannot allocate memory)")
     again = only(desk.plan(), ForkMold).child
-    reason = "the mold could not be forked (Cannot allocate memory) before it was ready"
+    reason = "the mold, which forks workers, could not be forked (Cannot allocate memory) before it was ready"
     assert f"restart given up, the old workers stay: {reason}" in desk.said()
     assert not desk.supervisor.server_status().restarting
     # It is tried again for those that may die, with growing pauses.
@@ -922,7 +922,7 @@ def test_never_below_one_worker() -> None:
     desk = Desk(workers=1)
     desk.start()
     desk.supervisor.shrink(desk.now)
-    assert desk.plan() == [LogLine(Level.WARNING, "one worker is the least")]
+    assert desk.plan() == [LogLine(Level.WARNING, "cannot go below one worker")]
 
 
 def test_shrink_takes_a_worker_that_is_still_starting_without_a_word_about_its_end() -> None:
@@ -1056,7 +1056,10 @@ def test_the_log_says_why_a_mold_that_was_ready_has_failed_and_the_next_attempt_
     desk.supervisor.on_failed(1, "ValueError: odd", "Traceback of it", desk.now)
     desk.gone(1, "exited with status 1")
     assert not has(desk.plan(), ForkMold)
-    assert "ERROR the mold (101) has failed: ValueError: odd; next attempt in 0.5 s\nTraceback of it" in desk.said()
+    assert (
+        "ERROR the mold (101), which forks workers, has failed: ValueError: odd; next attempt in 0.5 s\nTraceback of it"
+        in desk.said()
+    )
     assert has(desk.plan(0.5), ForkMold)
 
 
@@ -1111,14 +1114,15 @@ def test_a_worker_that_is_not_forked_in_time_costs_its_mold() -> None:
     actions = desk.plan(after=60)
     assert only(actions, Kill).child == asked
     assert only(actions, DumpStacks) == DumpStacks(
-        1, "the mold (101) is cut: it did not fork worker 1 within 60 s (boot_timeout)"
+        1, "the mold (101), which forks workers, is killed: it did not fork worker 1 within 60 s (boot_timeout)"
     )
     desk.gone(asked, "was cut before it existed")
     assert not has(desk.plan(after=1), SpawnWorker), "this mold is not asked once more"
     assert only(desk.plan(after=STACKS_SLACK - 1), Kill).child == 1
     desk.gone(1)
     desk.plan()
-    said = "the mold (101) has failed: it did not fork worker 1 within 60 s (boot_timeout); next attempt in 0.5 s"
+    failure = "it did not fork worker 1 within 60 s (boot_timeout)"
+    said = f"the mold (101), which forks workers, has failed: {failure}; next attempt in 0.5 s"
     assert f"ERROR {said}" in desk.said()
     mold = only(desk.plan(after=0.5), ForkMold).child
     desk.ready(mold)
@@ -1135,7 +1139,10 @@ def test_a_mold_that_is_not_forked_in_time_costs_the_pristine_one() -> None:
     assert only(actions, DumpStacks).child == 1
     desk.gone(asked, "was cut before it existed")
     desk.plan()
-    assert "restart given up, the old workers stay: the mold could not start: its mold did not fork it within 60 s" in desk.said()
+    assert (
+        "restart given up, the old workers stay: the mold, which forks workers, could not start: it was not forked within 60 s"
+        in desk.said()
+    )
     assert only(desk.plan(after=STACKS_SLACK), Kill).child == 1
 
 
@@ -1145,7 +1152,7 @@ def test_a_start_whose_mold_hangs_fails_and_says_so() -> None:
     desk.ready(1)
     asked = only(desk.plan(), SpawnWorker).child
     actions = desk.plan(after=60)
-    assert only(actions, FailStart).reason == "worker 1 could not start: its mold did not fork it within 60 s (boot_timeout)"
+    assert only(actions, FailStart).reason == "worker 1 could not start: it was not forked within 60 s (boot_timeout)"
     assert {action.child for action in actions if isinstance(action, Kill | DumpStacks | RetireMold)} == {asked, 1}
     assert only(desk.plan(after=STACKS_SLACK), Kill).child == 1
 

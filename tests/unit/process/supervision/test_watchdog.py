@@ -39,7 +39,7 @@ def test_who_is_silent_is_asked_then_killed_and_a_successor_starts_at_once() -> 
     desk.now += STACKS_SLACK
     desk.supervisor.watchdog.check({worker: desk.now - 32}, desk.now)
     assert only(desk.plan(), Kill) == Kill(worker)
-    assert "worker 1 (102) is not heard again: it is killed" in desk.said()
+    assert "worker 1 (102) is still silent: it is killed" in desk.said()
     desk.gone(worker)
     desk.ready(spawn.child)
     assert desk.plan() == []
@@ -54,7 +54,7 @@ def test_who_is_heard_again_is_not_killed_but_replaced() -> None:
     desk.supervisor.watchdog.check({worker: desk.now}, desk.now)
     desk.supervisor.watchdog.check({worker: desk.now}, desk.now)
     assert not has(desk.plan(), Kill)
-    assert desk.said().count("worker 1 (102) is heard again") == 1
+    assert desk.said().count("worker 1 (102) responds again") == 1
     assert not has(desk.plan(after=STACKS_SLACK), Kill)
     desk.ready(successor)
     assert desk.plan() == [Drain(worker)]
