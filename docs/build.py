@@ -43,7 +43,7 @@ FOLDERS = {
     "serving/executors": "A worker: its event loop and its threads",
     "wsgi": "A worker: its threads",
     "serving/sending": "A worker: its threads, then its event loop",
-    "serving/detaching": "A worker: its threads",
+    "serving/gunicorn_socket": "A worker: its threads",
     "serving/health": "A worker: its event loop",
 }
 

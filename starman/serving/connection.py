@@ -16,9 +16,9 @@ from starman.proto.request import RequestParser
 from starman.serving.body.receiver import LARGE_READ, BodyReceiver
 from starman.serving.body.streamed import StreamedExchange, StreamedUpload
 from starman.serving.body.upload import Upload
+from starman.serving.closing import LINGERING, OPEN, Ending
 from starman.serving.context import ServiceContext
 from starman.serving.disconnection import has_left
-from starman.serving.ending import LINGERING, OPEN, Ending
 from starman.serving.exchange import Body
 from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.lingering import shut_down, unacknowledged

@@ -14,9 +14,9 @@ from starman.errors import Disconnected
 from starman.log.tracebacks import format_exception, free_frames_of
 from starman.proto.events import RequestHead
 from starman.proto.response import RequestFacts, Stamp, refusal
-from starman.serving.detaching.detached import Detached
-from starman.serving.detaching.rawsocket import RawSocket
 from starman.serving.executors.queued_request import QueuedRequest
+from starman.serving.gunicorn_socket.detached import Detached
+from starman.serving.gunicorn_socket.rawsocket import RawSocket
 from starman.serving.sending.corking import LARGEST
 from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.pace import Pace

@@ -19,11 +19,11 @@ from starman.serving.accesslog import AccessLog
 from starman.serving.application_child import abandon_clients, descriptors_of
 from starman.serving.clients import Client
 from starman.serving.context import ServiceContext
-from starman.serving.detaching.rawsocket import taken_over
 from starman.serving.exchange import Exchange
 from starman.serving.executors.executor import Executor
 from starman.serving.executors.inline import Inline, InlineExchange
 from starman.serving.executors.pool import Pool
+from starman.serving.gunicorn_socket.rawsocket import taken_over
 from starman.serving.health.requests_in_flight import count, forget_lost, in_flight
 from starman.serving.health.spinning_loop import SpinWatch
 from starman.serving.health.stuck_threads import StuckWatch

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from starman.serving.accepting import exclusive
+from starman.serving.accepting import exclusive_epoll
 from tests.functional.support.harness import Server, wait_until
 from tests.functional.support.wire import Client, encode_request
 
-pytestmark = pytest.mark.skipif(not exclusive.available, reason="needs EPOLLEXCLUSIVE, which is Linux's")
+pytestmark = pytest.mark.skipif(not exclusive_epoll.available, reason="needs EPOLLEXCLUSIVE, which is Linux's")
 
 # Says who answers; /wait does so when a file is there, and says in another that it has begun.
 APPLICATION = """\

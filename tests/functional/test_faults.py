@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from starman.serving.accepting import exclusive
+from starman.serving.accepting import exclusive_epoll
 from tests.functional.support.certificates import Pair
 from tests.functional.support.faulty import SECRET, marked
 from tests.functional.support.harness import Server, wait_until
@@ -30,7 +30,7 @@ SEED = int(os.environ.get("FAULTS_SEED", random.SystemRandom().randrange(1 << 32
 VISITORS = 12
 APPLICATION_THREADS = 4
 # The loop's, the application's, the one that waits for connections (Linux), and the one that writes the access log.
-THREADS = 1 + APPLICATION_THREADS + exclusive.available + 1
+THREADS = 1 + APPLICATION_THREADS + exclusive_epoll.available + 1
 MEBIBYTE = 1024 * 1024
 
 # anyio keeps a thread that wrote a spool file for 10 s more; then it ends at the next use, which the access log is.

@@ -19,7 +19,7 @@ import requests
 
 import starman
 from starman.errors import SettingError
-from starman.serving.accepting import exclusive
+from starman.serving.accepting import exclusive_epoll
 from tests.functional.conftest import Events
 from tests.functional.support import commands
 from tests.functional.support.applications import digest, pattern
@@ -164,7 +164,7 @@ def test_no_threads_are_started(server_env: dict[str, str]) -> None:
             assert client.request("POST", "/digest", body=b"x" * 1000).body == digest(b"x" * 1000)
         names = [Path(f"/proc/{worker}/task/{task}/comm").read_text() for task in os.listdir(f"/proc/{worker}/task")]
         # The loop's, and the one that waits for connections (Linux).
-        assert len(names) == 1 + exclusive.available, names
+        assert len(names) == 1 + exclusive_epoll.available, names
 
 
 def test_it_runs_in_the_main_thread(server: Server) -> None:

@@ -28,7 +28,7 @@ _IDLE: tuple[tuple[str, set[str] | None, str, str], ...] = (
     ("starman/serving/executors/pool.py", {"_park"}, "the event loop (waiting for a thread)", "event loops"),
     ("starman/serving/executors/pool.py", {"_work", "_work_down", "_sleep"}, "1 thread of the pool", "{} threads of the pool"),
     (
-        "starman/serving/accepting/exclusive.py",
+        "starman/serving/accepting/exclusive_epoll.py",
         None,
         "the thread that waits for connections",
         "{} threads that wait for connections",

@@ -15,9 +15,9 @@ from typing import Any, cast
 
 from starman import log
 from starman.log.tracebacks import format_exception
-from starman.serving.accepting import exclusive
+from starman.serving.accepting import exclusive_epoll
 from starman.serving.accepting.connection_limit import ConnectionLimit
-from starman.serving.accepting.exclusive import ExclusiveWatch
+from starman.serving.accepting.exclusive_epoll import ExclusiveWatch
 from starman.serving.accepting.listening import Listening, ListeningSocket, waits
 from starman.serving.connection import Connection
 from starman.serving.context import SOFTWARE, ServiceContext
@@ -111,7 +111,7 @@ class Acceptor:
 
     def start(self, listeners: Sequence[Listening]) -> None:
         """Begin to accept. The listeners' sockets stay the caller's: duplicates are used."""
-        if self._siblings is not None and exclusive.available:
+        if self._siblings is not None and exclusive_epoll.available:
             try:
                 self._watch = ExclusiveWatch(self._accept_in_turn, self._context.executor.post, partial(self._give_up, _NO_WAIT))
             except (OSError, RuntimeError, MemoryError) as error:

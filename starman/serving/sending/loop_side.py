@@ -19,7 +19,7 @@ Rest = memoryview | UnsentMemory | FileRange
 
 
 class ApplicationRelay(Protocol):
-    """The methods of a `Relay` (`detaching.relay`) that the application's side of a detached connection calls.
+    """The methods of a `Relay` (`gunicorn_socket.relay`) that the application's side of a detached connection calls.
 
     socket: the application's end of the relay's pair of sockets.
     """

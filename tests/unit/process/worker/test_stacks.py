@@ -50,9 +50,8 @@ def test_application_frames_come_first_and_idle_threads_are_one_line() -> None:
         frame("/venv/flask/app.py", "__call__"),
     ]
     ours = [frame(f"{OWN}/serving/connection.py", "data_received"), *LOOP]
-    text = arranged(
-        dump(POOL, ours, POOL, [*application, *RUNNING], [frame(f"{OWN}/serving/accepting/exclusive.py", "_wait"), *BOOTSTRAP])
-    )
+    accepting = f"{OWN}/serving/accepting/exclusive_epoll.py"
+    text = arranged(dump(POOL, ours, POOL, [*application, *RUNNING], [frame(accepting, "_wait"), *BOOTSTRAP]))
     assert text.splitlines() == [
         "Thread 0x0000000000000003 (most recent call first):",
         *application,

@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from starman import log
-from starman.serving.detaching.relay import Relay
+from starman.serving.gunicorn_socket.relay import Relay
 from starman.serving.lingering import Lingering, close, half_close, reset_on_close, shut_down, unacknowledged
 from starman.serving.sending.loop_side import RelayAnswer
 from starman.serving.sending.socket_state import has_unread

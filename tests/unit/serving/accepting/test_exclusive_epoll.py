@@ -1,4 +1,4 @@
-"""starman.serving.accepting.exclusive: of several who wait on one listener, one is woken, and then the next one."""
+"""starman.serving.accepting.exclusive_epoll: of several who wait on one listener, one is woken, and then the next one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from starman.serving.accepting import exclusive
-from starman.serving.accepting.exclusive import ExclusiveWatch
+from starman.serving.accepting import exclusive_epoll
+from starman.serving.accepting.exclusive_epoll import ExclusiveWatch
 
-pytestmark = pytest.mark.skipif(not exclusive.available, reason="needs EPOLLEXCLUSIVE, which is Linux's")
+pytestmark = pytest.mark.skipif(not exclusive_epoll.available, reason="needs EPOLLEXCLUSIVE, which is Linux's")
 
 SECONDS = 20.0
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from starman.serving.detaching.detached import Detached
+    from starman.serving.gunicorn_socket.detached import Detached
 
 _METHODS: Final = frozenset(name for name in dir(socket.socket) if name[0] != "_" and callable(getattr(socket.socket, name)))
 _PROPERTIES: Final = frozenset(("family", "proto", "timeout", "type"))

@@ -1,4 +1,4 @@
-"""serving.detaching.detached and starman.serving.detaching.relay, in a real Service: connections that the application takes."""
+"""starman.serving.gunicorn_socket, in a real Service: connections that the application takes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from starman.serving.detaching import relay as relay_module
-from starman.serving.detaching.detached import Detached
+from starman.serving.gunicorn_socket import relay as relay_module
+from starman.serving.gunicorn_socket.detached import Detached
 from tests.functional.support.harness import wait_until
 from tests.unit.serving.running import SECONDS, Running, reset
 
