@@ -75,7 +75,7 @@ async def serve_until_cancelled(
         try:
             await asyncio.shield(serving)
         except asyncio.CancelledError:  # cancelled again: cut what is left
-            service.cut()
+            service.abort()
             await serving
         log.info(f"starman {VERSION} has ended")
         if not interrupted():

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         def drain(self) -> None:
             """Finish what is in flight, within graceful_timeout, then have `run` return. Idempotent."""
 
-        def cut(self) -> None:
+        def abort(self) -> None:
             """Have `run` return now."""
 
         def abandon(self) -> tuple[list[int], list[int]]:

@@ -1,6 +1,7 @@
-"""Where the loop meets the threads: connections, exchanges, the pool, listeners, time, the access log.
+"""Serves in a worker: connections in the event loop, exchanges in a pool of threads, listeners, timeouts, the access
+log.
 
-Each object says whose it is. The loop owns connections; a thread owns the exchange it runs; what both touch is in `writer` (one
-connection's sending side and its order of exchanges, under one lock) and in `pool` (the queue). Nothing here forks or handles
-signals.
+The event loop owns the connections; a thread owns the exchange that it runs. Both use `sending.writer`, which holds
+the sending side of one connection and the order of its exchanges under one lock, and `executors.pool`, which holds the
+queue. Nothing here forks or handles signals.
 """

@@ -1,9 +1,10 @@
-"""The access log, in the combined format: `host - user [time] "request" status bytes "referrer" "user agent"`.
+"""Writes the access log in the combined format: `host - user [time] "request" status bytes "referrer" "user agent"`.
 
-Threads format their lines and add them; a batch leaves in one write of whole lines. On a file opened for appending, the
-kernel keeps such writes of several workers apart; on a pipe it does so up to PIPE_BUF bytes, so other batches are cut there.
+Threads format lines and add them; a batch of whole lines is written at once. On a file that is opened for appending,
+the kernel keeps such writes of several workers apart. On a pipe it does so up to PIPE_BUF bytes, so batches are split
+there.
 
-Adding a line never waits for the reader of a pipe, terminal or socket: what is not taken at once is left to `flush`.
+Adding a line never waits for the reader of a pipe, terminal or socket: `flush` writes later what is not taken at once.
 """
 
 from __future__ import annotations
@@ -22,29 +23,30 @@ from starman.log.tracebacks import safe_text
 from starman.serving.dates import MONTHS
 from starman.wsgi.environ import Environ
 
-# A batch this large (bytes) is written at once; a smaller one waits for the next tick.
+# A batch of this size (bytes) is written at once; a smaller one waits for the next tick.
 _BATCH_BYTES = 32_768
 
-# What is kept (bytes) for a file or pipe that takes nothing; the lines beyond it are counted and lost, so memory has a bound.
+# At most this many bytes of lines wait for a file or pipe that takes nothing. Further lines are counted and lost.
 _MOST_BYTES = 8_388_608
 
-# How long (seconds) a flush, and the last flush, wait for a reader. How often (seconds) losses are logged at most.
+# How long (seconds) a flush waits for a reader, and how long the last flush does. How often (seconds) losses are
+# logged.
 _FLUSH_SECONDS = 1.0
 _LAST_SECONDS = 1.5
 _TELL_SECONDS = 10.0
 
 _NOT_TAKEN = "nothing read them in time"
 
-# What may be in a line as it is, and what is in each besides.
+# The bytes that a line may contain unescaped, and the quotes and the newline that every line has.
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 _OUR_OWN = b'""""""\n'
 
-# What could end a line, a quoted part of it, or a terminal's good mood.
+# Characters that could end a line or a quoted part of it, or control a terminal.
 _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 
 
 class AccessLog:
-    """One worker's end of the access log. Any thread may add and flush."""
+    """The access log of one worker. Any thread may add lines and flush."""
 
     __slots__ = (
         *("_batch_bytes", "_bytes", "_cached", "_full_batch", "_gathering", "_lines", "_lost", "_output", "_path", "_reason"),
@@ -52,17 +54,19 @@ class AccessLog:
     )
 
     def __init__(self, target: str, *, in_loop: bool = False) -> None:
-        """`target` is a file's path, or "-" for standard output. `in_loop`: whoever adds must not block, so only `flush` writes.
+        """`target` is the path of a file, or "-" for standard output. With `in_loop`, the loop's thread adds lines and
+        must not block, so only `flush` writes.
 
-        Raises SettingError when it cannot be written."""
-        # The path as it is meant now, wherever the process may be when it is opened again.
+        Raises SettingError when the log cannot be written.
+        """
+        # Absolute, because the working directory may be another one when the file is opened again.
         self._path = None if target == "-" else os.path.abspath(target)
         try:
-            # A descriptor of its own: an application may close standard output.
+            # A duplicate of the descriptor: an application may close standard output.
             self._output: Output | None = Output(1) if self._path is None else _open(self._path)
         except OSError as error:
             raise SettingError(f"access_log: cannot write {target}: {error.strerror}") from None
-        # Two locks, so that a slow disk keeps one thread waiting, and not all of them.
+        # Two locks, so that a slow disk delays one thread and not all of them.
         self._gathering = threading.Lock()
         self._writing = threading.Lock()
         self._lost = 0
@@ -70,7 +74,7 @@ class AccessLog:
         self._told_at = float("-inf")
         self._lines: list[bytes] = []
         self._bytes = 0
-        # Batches that a pipe has not taken yet, and how many bytes of the first it has taken.
+        # Batches that a pipe has not taken yet, and how many bytes of the first one it has taken.
         self._unsent: list[bytes] = []
         self._sent = 0
         self._full_batch = self._batch_bytes = 2 * _MOST_BYTES if in_loop else _BATCH_BYTES
@@ -78,12 +82,12 @@ class AccessLog:
 
     @property
     def own_descriptor(self) -> int:
-        """Its own descriptor, that it writes to; -1 when it is closed. For inspection."""
+        """The descriptor of the log; -1 when it is closed. For inspection only."""
         output = self._output
         return output.fd if output is not None and output.usable else -1
 
     def add(self, environ: Environ, status_code: int, body_bytes: int) -> None:
-        """Log an exchange. `status_code` 0 means the client went before it was sent anything: logged as 499."""
+        """Log an exchange. `status_code` 0 means that the client left before anything was sent: logged as 499."""
         stamp, status, size, get = self._time(), status_code or 499, body_bytes or "-", environ.get
         try:
             host, method, protocol = environ["REMOTE_ADDR"], environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"]
@@ -91,11 +95,11 @@ class AccessLog:
                 f'{host!s} - - [{stamp}] "{method!s} {environ["REQUEST_URI"]!s} {protocol!s}" {status} {size}'
                 f' "{get("HTTP_REFERER", "-")!s}" "{get("HTTP_USER_AGENT", "-")!s}"\n'
             ).encode("latin-1", "replace")
-            # Mostly nothing is to be escaped and nobody to be named. One look at the whole line shows it: but for our own quotes
-            # and the end, all is plain.
+            # Most lines need no escaping and have no user. Removing all plain characters shows it: only the quotes and
+            # the newline of the format are left.
             ordinary = line.translate(None, _PLAIN) == _OUR_OWN and "HTTP_AUTHORIZATION" not in environ
             ordinary = ordinary and type(host) is str and host != "" and " " not in host
-        except BaseException:  # the application may have put anything into its environ
+        except BaseException:  # the application may have put any object into its environ
             ordinary = False
         if not ordinary:
             line = _escaped(environ, stamp, status, size)
@@ -106,21 +110,24 @@ class AccessLog:
                 self._writing.release()
 
     def add_refusal(self, peer: str, status_code: int) -> None:
-        """Log a message that was refused before it was a request. The loop calls this, so nothing is written here."""
+        """Log a message that was refused before it became a request. Loop: so this only gathers the line, and writes
+        nothing."""
         self._append(f'{peer} - - [{self._time()}] "-" {status_code} - "-" "-"\n'.encode("latin-1", "replace"))
 
     def flush(self) -> None:
-        """Write the gathered lines. Waits for the disk, and up to a second for the reader of a pipe. Not in the loop's thread."""
+        """Write the gathered lines. Waits for the disk, and up to a second for a pipe's reader. Not in the loop's
+        thread."""
         with self._writing:
             self._write(_FLUSH_SECONDS)
 
     @property
     def behind(self) -> bool:
-        """Whether the reader of a pipe has left lines unwritten: flush again soon."""
+        """Whether a pipe's reader has left lines unread: flush again soon."""
         return bool(self._unsent)
 
     def _write(self, seconds: float = 0.0) -> bool:
-        """Write the gathered lines, waiting so many seconds for a reader. Returns whether all is written. `_writing` is held."""
+        """Write the gathered lines, waiting up to `seconds` for a reader. Return whether all are written. Needs
+        `_writing`."""
         output = self._output
         if output is None:
             return True
@@ -128,20 +135,20 @@ class AccessLog:
             lines, self._lines = self._lines, []
         try:
             if lines:
-                self._unsent += _cut(lines) if output.most_bytes else [b"".join(lines)]
+                self._unsent += _split(lines) if output.most_bytes else [b"".join(lines)]
         except MemoryError:
             self._lose(len(lines), "there is no memory")
             with self._gathering:
                 self._bytes -= sum(map(len, lines))
         done = self._send(output, time.monotonic() + seconds)
-        # Otherwise each request would try again to write what was not taken a moment ago.
+        # Without this, each request would try to write what was not taken a moment ago.
         self._batch_bytes = self._full_batch if done else 2 * _MOST_BYTES
         if self._lost and time.monotonic() - self._told_at >= _TELL_SECONDS:
             self._tell()
         return done
 
     def _send(self, output: Output, deadline: float) -> bool:
-        """Write batches until `deadline`. Returns whether all are written or lost."""
+        """Write batches until `deadline` (monotonic). Return whether all are written or lost."""
         unsent, index = self._unsent, 0
         try:
             while index < len(unsent):
@@ -169,14 +176,14 @@ class AccessLog:
             self._reason = reason
 
     def _tell(self) -> None:
-        """Say how many lines are lost. `_writing` is held."""
+        """Log how many lines are lost. Needs `_writing`."""
         with self._gathering:
             lost, self._lost = self._lost, 0
         self._told_at = time.monotonic()
         log.warning(f"{lost} lines of the access log are lost: {self._reason}")
 
     def close(self) -> None:
-        """Flush and close the file; lines that are added later are dropped. Waits as `flush` does. May be called again."""
+        """Flush and close the file. Later lines are dropped. Waits as `flush` does. May be called again."""
         with self._writing:
             output = self._output
             if output is None:
@@ -189,10 +196,11 @@ class AccessLog:
             output.close()
 
     def reopen(self) -> None:
-        """Write to the file that the path leads to now: when this returns, no line goes to another. Standard output stays.
+        """Switch to the file at the path: when this returns, no line goes to another file. Does nothing for standard
+        output.
 
-        Waits as `flush` does. When the file cannot be opened, the old one stays in use, and the error log says so. Behind
-        `close` nothing happens.
+        Waits as `flush` does. If the file cannot be opened, the old one stays in use, and the error log says so. Does nothing
+        after `close`.
         """
         if self._path is None:
             return
@@ -211,11 +219,12 @@ class AccessLog:
                 log.error(f"the access log stays as it is: {error.strerror}")
             finally:
                 os.close(opened)
-            # A batch of which only a part was written is whole in the new file.
+            # A batch that is partly written goes to the new file as a whole.
             self._sent = 0
 
     def _append(self, line: bytes) -> bool:
-        """Gather a line. Whether it is time to write. The lock is taken by hand, as in `Writer`: every request comes by."""
+        """Add a line. Return whether it is time to write. Takes the lock by hand, as `Writer` does: every request
+        calls this."""
         self._gathering.acquire()
         try:
             if self._bytes > _MOST_BYTES:
@@ -229,7 +238,7 @@ class AccessLog:
         return gathered >= self._batch_bytes
 
     def _time(self) -> str:
-        """Now, as `22/Nov/2026:16:52:06 +0000`; formatted once a second. English whatever the locale."""
+        """Return the time as `22/Nov/2026:16:52:06 +0000`, formatted once a second, in English whatever the locale."""
         now = time.time()
         second, text = self._cached
         if not 0 <= now - second < 1:
@@ -252,7 +261,7 @@ def _open(path: str) -> Output:
 
 
 def _escaped(environ: Environ, stamp: str, status: int, size: int | str) -> bytes:
-    """The line of any environ."""
+    """Return the line for any environ, escaped and with the user."""
 
     def get(key: str) -> str:
         return _safe(text(key))
@@ -271,19 +280,20 @@ def _escaped(environ: Environ, stamp: str, status: int, size: int | str) -> byte
 
 
 def _safe(text: str) -> str:
-    """`text` without what could break a line or a quote, or fool a terminal: escaped as \\xHH."""
+    """Return `text` with every character escaped as \\xHH that could end a line or a quoted part, or control a
+    terminal."""
     if _UNSAFE.search(text) is None:
         return text
     return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def _word(text: str) -> str:
-    """`text`, safe already, as one word: "-" for none."""
+    """Return escaped `text` as one word; "-" if it is empty."""
     return text.replace(" ", "\\x20") or "-"
 
 
 def _user(authorization: str) -> str:
-    """The user name of Basic credentials (RFC 7617), "-" without."""
+    """Return the user name of Basic credentials (RFC 7617); "-" if there is none."""
     if authorization[:6].lower() != "basic ":
         return "-"
     try:
@@ -293,8 +303,8 @@ def _user(authorization: str) -> str:
     return _word(_safe(name))
 
 
-def _cut(lines: list[bytes]) -> list[bytes]:
-    """Lines joined into batches of at most PIPE_BUF bytes; a longer line is a batch of its own."""
+def _split(lines: list[bytes]) -> list[bytes]:
+    """Join lines into batches of at most PIPE_BUF bytes; a longer line is a batch of its own."""
     batches: list[bytes] = []
     batch = b""
     for line in lines:

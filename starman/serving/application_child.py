@@ -1,7 +1,7 @@
-"""A service in a child that the application has forked: it has no clients there, and no loop.
+"""Disconnects a service in a child that the application has forked: there it has neither clients nor a loop.
 
-The child has one thread, the one that has forked. Locks that other threads held at that moment stay held. The loop belongs to the
-parent: its descriptors are context, so a call into it would act in the parent.
+The child has one thread, the one that called fork. Locks that other threads held at that moment stay locked. The loop
+belongs to the parent: its descriptors are shared, so a call of the loop in the child would act in the parent.
 """
 
 from __future__ import annotations
@@ -18,37 +18,38 @@ if TYPE_CHECKING:
 
 
 class NoLoop(asyncio.AbstractEventLoop):
-    """Replaces the loop, and drops all callbacks that are posted to it."""
+    """Replaces the loop, and ignores all callbacks."""
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        """Nothing."""
+        """Does nothing."""
 
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> Any:
-        """Nothing."""
+        """Does nothing."""
 
 
 def abandon_clients(context: ServiceContext) -> None:
-    """Make each call under way end at its next send, read or return. Changes private attributes, because methods take locks."""
+    """Make each running call end at its next send, read or return. Sets private attributes, because methods take
+    locks."""
     context.access_log = None
     context.executor._loop = NoLoop()  # type: ignore[abstract]
     for client in context.connections:
-        # A handshake, or a connection that is lost, has none.
+        # A TLS handshake and a lost connection have no writer.
         writer: Any = getattr(client, "_writer", None)
         if writer is None:
             continue
         writer._lock._at_fork_reinit()
-        # A streamed body: the loop does not feed it in the child.
+        # The loop does not feed a streamed body in the child.
         stream = getattr(writer._exchange, "_stream", None)
         if stream is not None:
-            stream.break_off()
+            stream.fail_after_fork()
         writer.turn = DEAD
         writer._exchange = None
 
 
 def descriptors_of(loop: Any) -> list[int]:
-    """The epoll or kqueue descriptor of `loop`."""
+    """Return the descriptor of the loop's epoll or kqueue."""
     if hasattr(loop, "_get_backend_id"):  # uvloop
         return [loop._get_backend_id()]
     selector: Any = getattr(loop, "_selector", None)

@@ -1,7 +1,7 @@
-"""The clients of one worker: who is connected, and whose timeouts are to be looked after at which tick. Loop only.
+"""The set of a worker's clients, and which of them a tick has to check for timeouts. Loop only.
 
-Of many connections most are idle, and of those nothing is due before the end of keepalive_timeout, unless the client sends
-something. They rest until then, and cost a tick nothing; the others are looked after at each.
+Most of many connections are idle: nothing is due for them before the end of keepalive_timeout, unless the client sends
+something. So a tick skips the idle clients, and checks the active ones.
 """
 
 from __future__ import annotations
@@ -12,69 +12,70 @@ from typing import Protocol
 
 
 class Client(Protocol):
-    """One client, as the service looks after it: a connection, or a handshake that is to become one."""
+    """A member of the set: a connection, or a protocol that comes before or after one (TLS handshake, relay,
+    lingering)."""
 
-    def check(self, now: float) -> None:
+    def check_timeouts(self, now: float) -> None:
         """Enforce the timeouts. `now` is monotonic."""
 
     def close_if_idle(self, since: float) -> None:
-        """The worker drains: close, unless something is under way, or was until after `since` (monotonic)."""
+        """Close if nothing is under way and nothing was after `since` (monotonic). Called while the worker drains."""
 
-    def cut(self) -> None:
-        """End it at once, with a reset."""
+    def reset(self) -> None:
+        """End the connection at once, with a reset."""
 
 
 class Clients:
-    """A set of clients, each awake or at rest."""
+    """A set of clients, each active or idle."""
 
-    __slots__ = ("_awake", "_resting")
+    __slots__ = ("_active", "_idle")
 
     def __init__(self) -> None:
-        self._awake: set[Client] = set()
-        # Each with the instant until which it rests. They begin to in the order of these instants, or nearly: all rest as long
-        # after their last response, and whether that has come is seen once a tick.
-        self._resting: dict[Client, float] = {}
+        self._active: set[Client] = set()
+        # Until when (monotonic) each client is idle. Nearly in order of that instant: every client is idle for the
+        # same time after its last response, and a tick notices the end of the response.
+        self._idle: dict[Client, float] = {}
 
     def __len__(self) -> int:
-        return len(self._awake) + len(self._resting)
+        return len(self._active) + len(self._idle)
 
     def __iter__(self) -> Iterator[Client]:
-        return chain(self._awake, self._resting)
+        return chain(self._active, self._idle)
 
     def __contains__(self, client: Client) -> bool:
-        return client in self._awake or client in self._resting
+        return client in self._active or client in self._idle
 
-    def awake(self) -> list[Client]:
-        """Those that are not at rest. A client at rest has no request in flight."""
-        return list(self._awake)
+    def active(self) -> list[Client]:
+        """Return the clients that are not idle. An idle client has no request in flight."""
+        return list(self._active)
 
     def add(self, client: Client) -> None:
-        """It has connected, and is awake."""
-        self._awake.add(client)
+        """Add a new client, as an active one."""
+        self._active.add(client)
 
     def discard(self, client: Client) -> None:
-        """It has gone, if it was there."""
-        self._awake.discard(client)
-        self._resting.pop(client, None)
+        """Remove a client, if it is in the set."""
+        self._active.discard(client)
+        self._idle.pop(client, None)
 
-    def rest(self, client: Client, until: float) -> None:
-        """Nothing is due of this one before `until` (monotonic), or before it wakes."""
-        if client in self._awake:
-            self._awake.remove(client)
-            self._resting[client] = until
+    def set_idle(self, client: Client, until: float) -> None:
+        """Skip `client` until `until` (monotonic), or until `set_active`."""
+        if client in self._active:
+            self._active.remove(client)
+            self._idle[client] = until
 
-    def wake(self, client: Client) -> None:
-        """Something has happened."""
-        if self._resting.pop(client, None) is not None:
-            self._awake.add(client)
+    def set_active(self, client: Client) -> None:
+        """Check `client` at each tick again: it has sent something."""
+        if self._idle.pop(client, None) is not None:
+            self._active.add(client)
 
     def due(self, now: float) -> list[Client]:
-        """Whose timeouts are to be looked after now: all who are awake, and who has rested long enough, which wakes them."""
+        """Return the clients to check now: the active ones, and the idle ones that are due, which become active."""
         rested = []
-        for client, until in self._resting.items():
+        for client, until in self._idle.items():
             if until > now:
                 break
             rested.append(client)
         for client in rested:
-            self.wake(client)
-        return self.awake()
+            self.set_active(client)
+        return self.active()

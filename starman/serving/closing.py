@@ -1,4 +1,7 @@
-"""How a connection ends: properly, so that its last response arrives, or at once, so that the client sees a break. Loop only."""
+"""Closes a connection: by lingering, by shutdown, by a reset, or by detaching it for the application. Loop only.
+
+This is the closing half of `Connection`, which inherits from `ClosableConnection`. Must not import `connection`.
+"""
 
 from __future__ import annotations
 
@@ -26,21 +29,21 @@ if TYPE_CHECKING:
 
 
 class Phase(Enum):
-    """Of a connection. OPEN → LINGERING (our last byte is sent) → CLOSED; or at once OPEN → CLOSED, when the peer is gone."""
+    """The phase of a connection: OPEN → LINGERING (our last byte is sent) → CLOSED; OPEN → CLOSED if the peer is gone."""
 
     OPEN = auto()
     LINGERING = auto()
     CLOSED = auto()
 
 
-# As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
+# Module globals, because reading an attribute of an Enum class costs 0.24 µs on 3.11.
 OPEN: Final = Phase.OPEN
 LINGERING: Final = Phase.LINGERING
 CLOSED: Final = Phase.CLOSED
 
 
-class Ending:
-    """The ends of a `Connection`, which inherits them and sets all attributes."""
+class ClosableConnection:
+    """The part of a `Connection` that closes it. `Connection` sets all attributes."""
 
     __deletable__ = ("_writer",)  # for mypyc
     __slots__ = (
@@ -68,7 +71,7 @@ class Ending:
     _writer: Writer
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone, in whatever way: let go of what belongs to it."""
+        """Release everything that belongs to the connection, which is closed for whatever reason."""
         self._phase = CLOSED
         self._parser.close()
         if self._send_queue is not None:
@@ -77,12 +80,13 @@ class Ending:
             self._context.lost.append(self._writer)
         if self._upload is not None:
             self._upload.discard()
-        # All of these refer back to this connection, a refusal by its traceback. Without the cycles everything is freed at once.
+        # These objects refer back to this connection (a refusal by its traceback). Breaking the cycles frees
+        # everything at once.
         self._send_queue = self._upload = self._refusal = None
         del self._writer
 
     def linger(self) -> None:
-        """Tell the client that nothing more will be sent, and read on until it has received everything (RFC 9112 §9.6)."""
+        """Begin a lingering close (RFC 9112 §9.6): send FIN, and read until the client has received everything."""
         self._phase = LINGERING
         self._parser.close()
         self._writer.lose()
@@ -91,22 +95,25 @@ class Ending:
         else:
             half_close(self._transport, paused=self._paused, done=self._writer.thread_socket.finished)
 
-    def linger_on(self) -> Lingering:
-        """Replace this connection by a Lingering, when the client has not closed at the next tick, or sends more."""
+    def become_lingering(self) -> Lingering:
+        """Let a `Lingering` take over the transport: the client has not closed by the next tick, or it sends more."""
         lingering = Lingering(self._transport, self._context)
         self.connection_lost(None)
         return lingering
 
-    def _is_asked(self) -> bool:
-        """Whether the client has sent something that the loop has still to read. After a pause of the whole process, timers come
-        before what has arrived meanwhile: a connection that seems idle may have a request waiting."""
+    def _has_unread(self) -> bool:
+        """Return whether bytes of the client wait in the kernel.
+
+        After a pause of the whole process, the loop runs timers before it reads: a connection that seems idle may have
+        a request waiting in its socket.
+        """
         return has_unread(self._transport.get_extra_info("socket").fileno())
 
     def close_if_idle(self, since: float) -> None:
-        """The worker drains: close, unless a request is under way, or was until after `since` (monotonic)."""
+        """Close if no request is under way and none was after `since` (monotonic). Called while the worker drains."""
         writer = self._writer
         if self._phase is OPEN and writer.turn is FREE and self._parser.between_messages and writer.idle_since <= since:
-            if self._is_asked():
+            if self._has_unread():
                 return
             if unacknowledged(self._transport):
                 self.linger()
@@ -115,9 +122,11 @@ class Ending:
                 writer.lose()
 
     def let_go(self, reply: SimpleQueue[RelayAnswer]) -> None:
-        """The application takes the connection: close the transport, and with the duplicate open no FIN is sent (hazard 3).
+        """Detach the connection from the loop, because the application takes it (`gunicorn.socket`).
 
-        Where something was received behind the request, the transport stays, and a Relay leads to it.
+        Put None into `reply` after closing the transport. The client sees no FIN, because the application's duplicate
+        of the descriptor stays open (hazard 3). If bytes were received after the request, keep the transport and put a
+        `Relay` that leads to it; put an OSError if the relay cannot be made.
         """
         unread = self._parser.take_unread()
         relay: RelayAnswer = None
@@ -128,17 +137,17 @@ class Ending:
         except OSError as error:
             log.error(f"a connection is dropped: {error}")
             relay = error
-            self.cut()
+            self.reset()
         finally:
             reply.put(relay)
         if self._phase is not CLOSED:
             self._phase = CLOSED
             self._transport.abort()
 
-    def cut(self) -> None:
-        """End the connection at once, with a reset. The thread that runs its exchange notices at the next send (hazard 1).
+    def reset(self) -> None:
+        """Reset the connection at once. A thread that runs its exchange notices at the next send (hazard 1).
 
-        Without a reset if the connection lingers and the kernel has everything: nothing of the response is missing.
+        No reset is sent if the connection is lingering and the kernel has all bytes: the response is complete.
         """
         if self._phase is CLOSED:
             return

@@ -86,7 +86,7 @@ class ServiceContext:
         in_thread: Callable[[Callable[[], None], Callable[[Exception | None], None]], None],
         on_harakiri: Callable[[], None] | None = None,
     ) -> None:
-        """`make_exchange`: the class of exchange that `executor` runs. `in_thread(job, done)`: `Jobs.start`. `on_harakiri`:
+        """`make_exchange`: the class of exchange that `executor` runs. `in_thread(job, done)`: `Jobs.start_job`. `on_harakiri`:
         called in the loop to drain this process; None: an application cannot end the process.
 
         Raises SettingError when the access log cannot be opened."""

@@ -1,5 +1,8 @@
-"""Whether a client has left while the application gives only empty blocks (PEP 3333, "Buffering and Streaming"), so that no write
-would notice it. Loop only, at its tick."""
+"""Detects that a client has left while its response sends nothing. Loop only, at the worker's tick.
+
+An application may yield empty blocks (PEP 3333, "Buffering and Streaming"): then no write fails and shows that the
+client is gone.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,18 @@ if TYPE_CHECKING:
     from starman.serving.progress import Progress
     from starman.serving.sending.writer import Writer
 
-# A client that has shut down its sending side may still wait for its response. But far more often it is gone, and the system
-# does not tell the two apart. So the client counts as gone when the response has sent nothing for so long (seconds).
+# A client that has shut down its sending side may still wait for its response, but far more often it is gone, and the
+# system does not tell the two apart. So it counts as gone when the response has sent nothing for this long (seconds).
 HALF_CLOSED_SECONDS: Final = 5.0
 
 
 def has_left(transport: asyncio.Transport, writer: Writer, progress: Progress, now: float, *, finished: bool) -> bool:
-    """Whether a connection whose response is being made can be given up: it was reset, or the client has finished sending and
-    the response has been silent for `HALF_CLOSED_SECONDS`; or a thread's callback that should end it is lost (`ENDS_WITHIN`).
+    """Return whether to give up a connection while its response is being made.
 
-    `progress` is of that response alone. `finished`: the loop has seen the client's FIN. `now` is monotonic.
+    True if the client has reset the connection, if it has ended its stream and the response has sent nothing for
+    HALF_CLOSED_SECONDS, or if the callback of a thread that should end the connection is lost (`ENDS_WITHIN`).
+
+    `progress` must measure nothing else. `finished` says whether the loop has seen the client's FIN. `now` is monotonic.
     """
     turn = writer.turn
     within = ENDS_WITHIN.get(turn)
@@ -34,12 +39,12 @@ def has_left(transport: asyncio.Transport, writer: Writer, progress: Progress, n
     if silence is None or fd < 0:
         progress.forget()
         return False
-    # The loop sees neither FIN nor reset of a connection that it leaves unread.
+    # The loop sees neither FIN nor reset on a connection that it leaves unread.
     if is_reset(fd):
         return True
     head, sent = silence
     if not progress.is_slow(head, sent, now, timeout=HALF_CLOSED_SECONDS):
         return False
-    # A client that has vanished sends nothing at all. While no data is on its way, only probes find it.
+    # A client that has vanished sends neither. While no data is on its way, only keepalive probes find it.
     send_keepalives(fd)
     return finished or has_finished(fd)

@@ -15,7 +15,7 @@ from starman.log.tracebacks import format_exception, free_frames_of
 from starman.proto.events import RequestHead
 from starman.proto.response import RequestFacts, Stamp, refusal
 from starman.serving.executors.queued_request import QueuedRequest
-from starman.serving.gunicorn_socket.detached import Detached
+from starman.serving.gunicorn_socket.detached import DetachedConnection
 from starman.serving.gunicorn_socket.rawsocket import RawSocket
 from starman.serving.sending.corking import LARGEST
 from starman.serving.sending.file_range import FileRange
@@ -142,14 +142,14 @@ class Exchange(QueuedRequest):
                 f"a response is dropped: the application has taken the connection (gunicorn.socket): {described(environ)}"
             )
 
-    def _detach(self, call: Call) -> Detached:
+    def _detach(self, call: Call) -> DetachedConnection:
         """Let the application have the connection: from here on it has no response."""
         descriptor, relay = self._writer.detach(self)
         if isinstance(relay, OSError):
             os.close(descriptor)
             raise relay
         call.detach()
-        return Detached(descriptor, relay, self._context)
+        return DetachedConnection(descriptor, relay, self._context)
 
     def abandon(self, error: BaseException) -> None:
         """The exchange failed by a defect of ours, or lack of memory: reset its connection, and log it. Thread. Never raises."""

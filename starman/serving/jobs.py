@@ -1,4 +1,4 @@
-"""Blocking work that the loop has done in threads of anyio's: a body's spool file, the access log. Loop only."""
+"""Runs blocking work of the loop in threads of anyio: writing spool files, switching the access log. Loop only."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
 
 class NoThreadError(Exception):
-    """The operating system starts no further thread: a limit is reached (RLIMIT_NPROC, pids.max of the cgroup), or memory."""
+    """No further thread can be started: a limit (RLIMIT_NPROC, pids.max of the cgroup) is reached, or memory is short."""
 
 
 class JobCancelledError(Exception):
-    """The service has ended: the job was not run, or nothing has waited for its result."""
+    """The service has ended: the job was not run, or its result was not waited for."""
 
 
 class Jobs:
-    """Runs the jobs that protocols and signal handlers ask for.
+    """Runs jobs for protocols and signal handlers.
 
-    A job is a task of the service's group, and only a task can ask the group for it: a callback of the loop is in no task, and
-    may run in the empty context of the thread that has posted it. anyio finds no event loop there if sniffio is installed.
+    A job is a task of the service's task group, started by another task of the group. A callback of the loop cannot
+    start it: a callback is in no task, and may run in the empty context of the thread that has posted it, in which
+    anyio finds no event loop if sniffio is installed.
     """
 
     __slots__ = ("_open", "_waiting", "_wanted")
@@ -39,19 +40,21 @@ class Jobs:
         self._waiting: deque[tuple[Callable[[], None], Callable[[Exception | None], None]]] = deque()
         self._wanted = asyncio.Event()
 
-    def begin(self, tasks: TaskGroup) -> None:
-        """From now on jobs are run, as tasks of `tasks`. Called by a task of the group."""
+    def accept_jobs(self, tasks: TaskGroup) -> None:
+        """Run jobs from now on, as tasks of `tasks`. A task of this group must make the call."""
         self._open = True
         tasks.start_soon(self._start_all, tasks)
 
-    def end(self) -> None:
-        """From now on `start` runs no job; jobs that were started before still run."""
+    def refuse_jobs(self) -> None:
+        """Run no new jobs from now on. Jobs that were started before still run."""
         self._open = False
         self._wanted.set()
 
-    def start(self, job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
-        """Run `job` in a thread, then call `done` in the loop with the exception of `job`, with NoThreadError, or with None
-        when all went well. If the group is cancelled or has ended, `done` gets JobCancelledError; the thread has finished then.
+    def start_job(self, job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
+        """Run `job` in a thread, then call `done` in the loop.
+
+        `done` gets None after success, else the exception of `job`, NoThreadError, or JobCancelledError if the task group is
+        cancelled or has ended. In each case the thread has finished by then.
         """
         if self._open:
             self._waiting.append((job, done))
@@ -73,9 +76,10 @@ class Jobs:
 
 
 async def run_in_thread(job: Callable[[], None], *, abandon: bool = False) -> Exception | None:
-    """Run `job` in a thread, and wait for it. Returns what it raised, NoThreadError if it was not run, None when all went well.
+    """Run `job` in a thread, and wait for it. Return its exception, NoThreadError if it was not run, or None after
+    success.
 
-    abandon: whether a cancellation ends the wait at once; the thread goes on.
+    With `abandon`, a cancellation ends the wait at once, and the thread goes on.
     """
 
     def attempt() -> Exception | None:
@@ -87,7 +91,7 @@ async def run_in_thread(job: Callable[[], None], *, abandon: bool = False) -> Ex
 
     try:
         return await anyio.to_thread.run_sync(attempt, abandon_on_cancel=abandon)
-    except (RuntimeError, MemoryError) as error:  # the thread cannot be started; exceptions of the job itself are returned
+    except (RuntimeError, MemoryError) as error:  # the thread cannot be started; `attempt` returns exceptions of the job
         return NoThreadError(str(error) or type(error).__name__)
 
 
@@ -102,5 +106,5 @@ async def _run(job: Callable[[], None], done: Callable[[Exception | None], None]
 def _finish(done: Callable[[Exception | None], None], error: Exception | None) -> None:
     try:
         done(error)
-    except Exception as failure:  # a defect of ours must not end the group, and with it the worker
+    except Exception as failure:  # a defect of starman must not end the group, and with it the worker
         log.error(f"the callback of a job failed\n{format_exception(failure)}")

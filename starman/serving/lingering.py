@@ -1,7 +1,7 @@
-"""Lingering close (RFC 9112 §9.6): read on after the last response until the client has it, so that no reset destroys it.
+"""Lingering close (RFC 9112 §9.6): read on after the last response until the client has received it. Loop only.
 
-If a connection is closed while input is unread, or input arrives after the close, the kernel sends a reset and throws away what
-the client has not acknowledged yet. So a connection that ends is closed in one direction only at first. Loop only.
+If a connection is closed while input is unread, or input arrives after the close, the kernel sends a reset and drops
+all bytes that the client has not acknowledged. So the sending direction is closed first, and the rest later.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from starman.serving.sending.socket_state import held_by_the_kernel
 if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
 
-# How long (seconds) a connection is still read after its client has acknowledged everything.
+# How long (seconds) a connection is read on after its client has acknowledged everything.
 LINGER_SECONDS = 2.0
 
-# How much (bytes) is read from a client and dropped between two ticks. The rest waits in the kernel, which then tells the client
-# to stop: a client that was refused cannot keep a worker busy with reading.
+# How many bytes of a client are read and dropped between two ticks. Further bytes wait in the kernel, which makes the
+# client stop: a client that was refused must not keep a worker busy with reading.
 MOST_DROPPED: Final = 1_048_576
 
 _ON_WITHOUT_DELAY: Final = struct.pack("ii", 1, 0)
 
 
 class Lingering(asyncio.Protocol):
-    """The protocol of a half-closed transport. It replaces the protocol that closed it, in `ServiceContext.connections` too."""
+    """The protocol of a half-closed transport. It takes the place of the connection, in `ServiceContext.connections`
+    too."""
 
     __slots__ = ("_context", "_dropped", "_left", "_paused", "_progress", "_since", "_transport")
 
@@ -40,22 +41,22 @@ class Lingering(asyncio.Protocol):
         self._transport = transport
         self._context = context
         self._progress = Progress()
-        self._left = -1  # how many bytes the client had not acknowledged at the last look; -1: nothing has looked yet
-        self._since = 0.0  # when that number was first seen, monotonic
+        self._left = -1  # how many bytes the client had not acknowledged at the last tick; -1 before the first tick
+        self._since = 0.0  # when `_left` last changed, monotonic
         self._dropped = 0
         self._paused = False
         transport.set_protocol(self)
         context.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """The client still sends."""
+        """Drop bytes of the client."""
         self._dropped += len(data)
         if self._dropped >= MOST_DROPPED and not self._paused:
             self._paused = True
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client will send no more, so that nothing can cause a reset."""
+        """Close: the client has ended its stream, so nothing can cause a reset any more."""
         self._transport.close()
         return True
 
@@ -63,10 +64,11 @@ class Lingering(asyncio.Protocol):
         """The connection is closed."""
         self._context.connections.discard(self)
 
-    # As one of ServiceContext.connections
+    # The methods of a client (`clients.Client`)
 
-    def check(self, now: float) -> None:
-        """Close when the client has had everything for LINGER_SECONDS; reset when it reads too slowly. `now` is monotonic."""
+    def check_timeouts(self, now: float) -> None:
+        """Close when the client has had everything for LINGER_SECONDS; reset if it reads too slowly. `now` is
+        monotonic."""
         transport, context = self._transport, self._context
         left = unacknowledged(transport)
         if left != self._left:
@@ -84,36 +86,37 @@ class Lingering(asyncio.Protocol):
                 transport.resume_reading()
 
     def close_if_idle(self, since: float) -> None:
-        """The worker drains: wait only for a client that goes on reading. For any other client, the kernel sends the rest."""
+        """Close if the client has stopped reading: the kernel sends what is left. Called while the worker drains."""
         idle = self._left >= 0 and time.monotonic() - self._since >= LINGER_SECONDS
         if idle and not self._transport.get_write_buffer_size():
             self._transport.abort()
 
-    def cut(self) -> None:
-        """End the connection at once; with a reset only if bytes are lost because the kernel has not taken them."""
+    def reset(self) -> None:
+        """Close at once. Send a reset only if bytes are lost, because the kernel has not taken them yet."""
         if self._transport.get_write_buffer_size():
             reset_on_close(self._transport)
         self._transport.abort()
 
 
 def unacknowledged(transport: asyncio.Transport) -> int:
-    """How many bytes the client has not acknowledged, the end of the stream included; 0 where the system does not tell."""
+    """Return how many bytes the client has not acknowledged (FIN counts as one); 0 where the system does not tell."""
     sock = transport.get_extra_info("socket")
     return transport.get_write_buffer_size() + held_by_the_kernel(cast("int", sock.fileno()))
 
 
 def half_close(transport: asyncio.Transport, *, paused: bool, done: bool = False) -> None:
-    """Send the end of the stream, unless that was `done`, and read on. `paused`: whether reading is paused."""
+    """Send FIN, unless that is `done`, and read on. `paused` says whether reading is paused."""
     if paused:
         transport.resume_reading()
     if done:
         return
-    with contextlib.suppress(OSError):  # asyncio's own loop shuts down at once, and the peer may be gone
+    with contextlib.suppress(OSError):  # asyncio's own loop calls shutdown(2) at once, and the peer may be gone
         transport.write_eof()
 
 
 def close(transport: asyncio.Transport) -> None:
-    """Close after everything is written. The client sees the end even if a child of the application has the socket too."""
+    """Close after everything is written, so that the client sees the end even if a child of the application has the
+    socket."""
     if has_forked():
         shut_down(transport)
     else:
@@ -123,11 +126,11 @@ def close(transport: asyncio.Transport) -> None:
 def shut_down(transport: asyncio.Transport) -> None:
     """Close by shutdown(2), so that the client sees the end even if a child of this process has the socket too.
 
-    While something is still to be written, `transport` closes after that instead.
+    If bytes are still to be written, only close the transport, which writes them first.
     """
-    secured = transport.get_extra_info("ssl_object") is not None  # `TlsTransport` does so after its close_notify
+    secured = transport.get_extra_info("ssl_object") is not None  # `TlsTransport` shuts down after its close_notify
     if not (secured or transport.get_write_buffer_size()) and (fd := transport.get_extra_info("socket").fileno()) >= 0:
-        # As in `ThreadSocket.finish`: the family does not matter.
+        # As in `ThreadSocket.finish`: the family of the socket does not matter for shutdown(2).
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
         with contextlib.suppress(OSError):  # the client is gone
             stream.shutdown(socket.SHUT_RDWR)
@@ -136,6 +139,6 @@ def shut_down(transport: asyncio.Transport) -> None:
 
 
 def reset_on_close(transport: asyncio.Transport) -> None:
-    """Make the close of the connection's last descriptor send a reset at once, even if bytes are still unsent."""
+    """Make the close of the connection's last descriptor send a reset at once, even if bytes are unsent."""
     with contextlib.suppress(OSError):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ON_WITHOUT_DELAY)

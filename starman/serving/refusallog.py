@@ -1,7 +1,7 @@
-"""What is said in the error log of clients that were refused: a line each, and of many at once only how many there were.
+"""Logs refused clients: one line each, and only their number when there are many. Loop only.
 
-A client decides how often it is refused, so it must not decide how much is written, nor what: it sends no byte that gets
-into the log as it is.
+A client decides how often it is refused. It must not decide how much is written to the log, nor what: every byte that
+it sends is escaped.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 from starman import log
 
-# How many lines may be written in so many seconds. What is beyond that is counted.
+# At most this many lines are written in this time (seconds). Further refusals are counted.
 MOST_LINES = 50
 PERIOD = 10.0
 
 
 class RefusalLog:
-    """The lines of one worker, at most MOST_LINES in PERIOD seconds, and behind them how many are missing. Loop only."""
+    """Logs the refusals of one worker: at most MOST_LINES lines in PERIOD seconds, then the number of further ones."""
 
     __slots__ = ("_clock", "_ends_at", "_missing", "_written")
 
@@ -28,9 +28,9 @@ class RefusalLog:
         self._missing = 0
 
     def add(self, text: str) -> None:
-        """Somebody was refused, and `text` says who and why. It may hold any character."""
+        """Log a refusal. `text` names the client and the reason; it may contain any character."""
         now = self._clock()
-        self.check(now)
+        self.write_due(now)
         if not self._written:
             self._ends_at = now + PERIOD
         if self._written < MOST_LINES:
@@ -39,20 +39,22 @@ class RefusalLog:
         else:
             self._missing += 1
 
-    def check(self, now: float) -> None:
-        """Say what is missing when the period is over, from the worker's tick. `now` is monotonic."""
+    def write_due(self, now: float) -> None:
+        """Log how many refusals were only counted, if the period is over. Called by the worker's tick. `now` is
+        monotonic."""
         if self._written and now >= self._ends_at:
             self.close()
 
     def close(self) -> None:
-        """Say what is missing now: the worker ends."""
+        """Log how many refusals were only counted: the worker ends."""
         if self._missing:
             log.info(f"and {self._missing} more were refused: {MOST_LINES} lines are logged in {PERIOD:g} s")
         self._written = self._missing = 0
 
 
 def escaped(text: str) -> str:
-    """`text` in one line, with what cannot be seen, or does something to a terminal, as Python writes it in a literal."""
+    """Return `text` as one line. Invisible characters and those that control a terminal are escaped as in a Python
+    literal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

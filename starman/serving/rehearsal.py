@@ -1,8 +1,8 @@
-"""Rehearsal: the mold plays a worker's whole life, before it forks any, with connections to nobody but itself.
+"""Rehearsal: before the mold forks workers, it serves requests of its own on a private socket. Linux only.
 
-What happens for the first time, happens there: modules that are imported when they are needed, bytecode that specialises itself,
-caches that fill. The workers share the outcome, where each would have had a copy of its own: 1.2 MB each (docs/performance.md).
-Nothing of it stays but that, also when it fails: the loop is closed, the threads have ended.
+Everything that happens only once happens here: lazy imports, bytecode that specialises itself, caches that fill. The
+workers share the resulting memory; without a rehearsal each would have a copy, of 1.2 MB (docs/performance.md).
+Nothing else remains, even after a failure: the loop is closed, and the threads have ended.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from starman.serving.monitor import Line
     from starman.wsgi.environ import Environ
 
-# What happens once in a life, as a thread's start, has to happen more than once for its bytecode to specialise itself.
+# Something that happens once per service, such as the start of a thread, must be repeated until its bytecode
+# specialises.
 _LIVES = 3
-# Bytecode has specialised itself after some tens of runs; a second connection meets what the first has left.
+# Bytecode specialises after some tens of runs. Later connections meet the state that the first one has left.
 _ROUNDS = 40
 _CONNECTIONS = 4
 _REQUEST = b"GET /?a=b HTTP/1.1\r\nHost: localhost\r\nUser-Agent: starman\r\nAccept: */*\r\n\r\n"
 _BODY = b"Hello, world!\n"
-# On a machine that is too busy it is given up. Seconds.
+# The rehearsal is given up after this time (seconds), on a machine that is too busy.
 _LONGEST = 5.0
 
 
@@ -47,10 +48,11 @@ class RehearsedService(Protocol):
 
 
 def rehearse(make_service: Callable[..., RehearsedService], threads: int) -> None:
-    """Play the life of a worker with so many `threads`, some times. Nothing elsewhere than on Linux. Main thread, no loop.
+    """Run a service a few times with this many `threads`, and send requests to it. Main thread, without a loop. Linux
+    only.
 
-    Its threads have ended behind it, unless the machine is so busy that they need seconds for that: who forks then has to look.
-    The application is not called, and nothing logged. Raises what goes wrong.
+    The application is not called, and nothing is logged. The threads have ended on return, unless the machine is so busy
+    that they need seconds to end: the caller has to check before it forks. Raises the exception of whatever fails.
     """
     if sys.platform != "linux":
         return
@@ -63,11 +65,11 @@ def rehearse(make_service: Callable[..., RehearsedService], threads: int) -> Non
 
 def _live(make_service: Callable[..., RehearsedService], threads: int) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
-        # Without a name: the kernel chooses an abstract one, in no directory, that nobody knows.
+        # An empty name: the kernel chooses an unused abstract one, which is in no directory.
         listener.bind("")
         listener.listen()
         settings = Settings.of(threads=threads)
-        service = make_service(_application, settings, [_Listener(listener)], multiprocess=True, monitor=_Nobody())
+        service = make_service(_application, settings, [_Listener(listener)], multiprocess=True, monitor=_NoMonitor())
         anyio.run(_play, service, listener.getsockname(), backend="asyncio", backend_options={"use_uvloop": True})
 
 
@@ -104,7 +106,7 @@ def _application(environ: Environ, start_response: Callable[..., object]) -> Ite
 
 
 class _Listener:
-    """What a service needs of a listener."""
+    """A listener, as far as a service needs one."""
 
     __slots__ = ("secure", "socket")
 
@@ -113,8 +115,8 @@ class _Listener:
         self.secure = False
 
 
-class _Nobody:
-    """The monitor of a life that nobody looks at, among siblings that have no connections."""
+class _NoMonitor:
+    """A monitor that does nothing, and reports no siblings."""
 
     def line(self, thread: int) -> Line | None:
         return None

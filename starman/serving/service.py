@@ -1,4 +1,4 @@
-"""One worker's serving, from its first accept to the end of its drain: the tasks of the loop and what they watch over."""
+"""Serves in one worker, from the first accept to the end of the drain: the loop's tasks, and the tick. Loop only."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from starman.serving.executors.inline import Inline, InlineExchange
 from starman.serving.executors.pool import Pool
 from starman.serving.gunicorn_socket.rawsocket import taken_over
 from starman.serving.health.requests_in_flight import count, forget_lost, in_flight
-from starman.serving.health.spinning_loop import SpinWatch
-from starman.serving.health.stuck_threads import StuckWatch
+from starman.serving.health.spinning_loop import SpinningLoopDetector
+from starman.serving.health.stuck_threads import StuckThreadsDetector
 from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
 from starman.serving.monitor import Monitor
 from starman.serving.rehearsal import rehearse
@@ -36,27 +36,27 @@ from starman.wsgi.call import Application
 if TYPE_CHECKING:
     from starman.config.settings import Settings
 
-# How often (seconds) timeouts are looked after and the access log is written.
+# How often (seconds) the tick checks timeouts, and the access log is written.
 _TICK = 0.5
 
-# How long (seconds) the loop looks after timeouts before others have their turn.
-_LONGEST_LOOK = 0.001
+# How long (seconds) timeouts are checked before the loop serves connections again.
+_CHECK_SLICE = 0.001
 
-# How long (seconds) idle connections are kept when a drain begins: a request may be on its way in them.
+# How long (seconds) idle connections are kept after a drain begins: a request may be on its way.
 _DRAIN_LINGER = 0.5
 
-# How often (seconds) a drain looks for connections that have become idle.
+# How often (seconds) a drain checks which connections have become idle.
 _DRAIN_TICK = 0.05
 
-# How many rounds of the loop the sockets of connections that are cut at the end may take to be closed.
+# How many rounds of the loop it may take to close the sockets of connections that are reset at the end.
 _CLOSING_ROUNDS = 4
 
-# How long (seconds) the last lines of the access log may take.
+# How long (seconds) writing the last lines of the access log may take.
 _LAST_LINES = 2.0
 
 
 class Service:
-    """Serves an application on listeners. All methods are the loop's."""
+    """Serves an application on listeners. All methods run in the loop."""
 
     def __init__(
         self,
@@ -68,11 +68,11 @@ class Service:
         owns_loop: bool = True,
         monitor: Monitor | None = None,
     ) -> None:
-        """`multiprocess` is what the application is told by `wsgi.multiprocess`: whether it has siblings; `owns_loop` whether the
-        loop runs nothing else, so that it may stand still while a thread works (`schedule`); `monitor` who looks after it, if
-        anybody does.
+        """`multiprocess` is the `wsgi.multiprocess` of the environ: whether the worker has siblings. `owns_loop` says
+        that the loop runs nothing else, so it may stand still while a thread works (`schedule`). `monitor` supervises
+        the worker; None if there is no supervisor.
 
-        Reads the certificate if a listener is secure: raises SettingError when it cannot be used.
+        Reads the certificate if a listener is secure; raises SettingError when it cannot be used.
         """
         self._tls = server_context(settings) if any(listener.secure for listener in listeners) else None
         self._application = application
@@ -85,21 +85,23 @@ class Service:
         self._access_log: AccessLog | None = None
         self._drain_begun: anyio.Event | None = None
         self._drain_scope: anyio.CancelScope | None = None
-        self._drain_asked = False
-        self._cut_asked = False
+        self._drain_requested = False
+        self._abort_requested = False
         self._running: tuple[asyncio.AbstractEventLoop, ServiceContext, Acceptor] | None = None
 
     @classmethod
     def rehearse(cls, threads: int) -> None:
-        """Serve nobody but ourselves for a moment, with so many threads; what is forked from this process shares the outcome.
-        Main thread, without a loop. Raises what goes wrong."""
+        """Serve requests of this process itself for a moment, so that forked processes share the memory (`rehearsal`).
+
+        Main thread, without a loop. Raises the exception of whatever fails.
+        """
         rehearse(cls, threads)
 
     async def run(self, started: Callable[[], None]) -> None:
-        """Serve. Calls `started` once connections are accepted, returns when a drain has ended.
+        """Serve. Call `started` once connections are accepted; return when a drain has ended.
 
-        Raises SettingError when the access log cannot be opened, StartError when a thread cannot be started. Cancelled, it cuts
-        what is in flight.
+        Raises SettingError when the access log cannot be opened, and StartError when a thread cannot be started. When
+        cancelled, resets the connections.
         """
         self._drain_begun = anyio.Event()
         executor, context = self._prepare()
@@ -114,27 +116,27 @@ class Service:
         try:
             _start(executor)
             async with anyio.create_task_group() as tasks:
-                self._jobs.begin(tasks)
+                self._jobs.accept_jobs(tasks)
                 acceptor.start(self._listeners)
                 tasks.start_soon(self._tick, context, acceptor)
                 if context.access_log is not None:
                     self._access_log = context.access_log
                     tasks.start_soon(self._flush, context.access_log)
                 started()
-                if not self._drain_asked:
+                if not self._drain_requested:
                     await self._drain_begun.wait()
                 await self._drain(context, acceptor)
                 tasks.cancel_scope.cancel()
         finally:
-            self._jobs.end()
+            self._jobs.refuse_jobs()
             self._access_log = None
             acceptor.stop()
             with anyio.CancelScope(shield=True):
-                await acceptor.settle()
+                await acceptor.wait_for_pending()
             for connection in list(context.connections):
-                connection.cut()
+                connection.reset()
             with anyio.CancelScope(shield=True):
-                # The loop closes sockets in its next rounds, and a relay's second one behind its first.
+                # The loop closes sockets in its next rounds, and the second socket of a relay after the first.
                 for _ in range(_CLOSING_ROUNDS):
                     await anyio.sleep(0)
             executor.stop()
@@ -152,29 +154,31 @@ class Service:
         else:
             executor, make_exchange = Inline(loop, line=line), InlineExchange
         on_harakiri = None if monitor is None else monitor.harakiri
-        return executor, ServiceContext(self._application, self._settings, executor, make_exchange, self._jobs.start, on_harakiri)
+        return executor, ServiceContext(
+            self._application, self._settings, executor, make_exchange, self._jobs.start_job, on_harakiri
+        )
 
     @property
     def requests(self) -> int:
-        """How many requests are in flight: see `count`. Also for a signal handler of the loop's thread."""
+        """How many requests are in flight (see `count`). A signal handler of the loop's thread may read this, too."""
         return 0 if self._running is None else count(self._running[1])
 
     def drain(self) -> None:
-        """Accept no more, finish what is in flight, within graceful_timeout; then `run` returns. May be called again."""
-        self._drain_asked = True
+        """Stop accepting, finish what is in flight within graceful_timeout; then `run` returns. May be called again."""
+        self._drain_requested = True
         if self._drain_begun is not None:
             self._drain_begun.set()
 
-    def cut(self) -> None:
-        """End now: what is in flight is reset."""
-        self._cut_asked = True
+    def abort(self) -> None:
+        """End now: reset all connections."""
+        self._abort_requested = True
         self.drain()
         if self._drain_scope is not None:
             self._drain_scope.cancel()
 
     def reopen_logs(self, done: Callable[[], None]) -> None:
-        """Write the access log to the file that its path leads to now; `done` is called once no line goes elsewhere, but for
-        the last ones of a service that ends."""
+        """Switch the access log to the file at its path, then call `done`. After that no line goes to the old file,
+        except for the last lines of a service that ends."""
         if self._access_log is None:
             done()
             return
@@ -185,13 +189,14 @@ class Service:
             else:
                 done()
 
-        self._jobs.start(self._access_log.reopen, reopened)
+        self._jobs.start_job(self._access_log.reopen, reopened)
 
     def abandon(self) -> tuple[list[int], list[int]]:
-        """Call in a child that the application has forked: stop serving clients there. Takes no lock.
+        """Stop serving clients in a child that the application has forked. Takes no lock.
 
-        Returns the descriptors that the child does not need, and those of connections that the application has taken over
-        (`gunicorn.socket`), which the child keeps. Listeners and clients' sockets are in neither list.
+        Return two lists of descriptors: those that the child does not need, and those of connections that the
+        application has taken over (`gunicorn.socket`), which the child keeps. Listeners and sockets of clients are in
+        neither list.
         """
         if self._running is None:
             return [], taken_over()
@@ -204,11 +209,12 @@ class Service:
         context.draining = True
         acceptor.stop()
         with anyio.move_on_after(self._settings.graceful_timeout) as self._drain_scope:
-            if self._cut_asked:
+            if self._abort_requested:
                 self._drain_scope.cancel()
             begun_at = time.monotonic()
             while True:
-                # First of all: what was accepted a moment ago becomes a connection in one of the next rounds of the loop.
+                # Sleep first: a socket that was just accepted becomes a connection in one of the next rounds of the
+                # loop.
                 await anyio.sleep(_DRAIN_TICK)
                 if self._monitor is not None:
                     self._monitor.in_flight(count(context))
@@ -219,11 +225,11 @@ class Service:
                     for connection in list(context.connections):
                         connection.close_if_idle(since)
         if context.connections or context.executor.busy:
-            self._say_what_is_cut(context)
+            self._log_resets(context)
 
-    def _say_what_is_cut(self, context: ServiceContext) -> None:
+    def _log_resets(self, context: ServiceContext) -> None:
         seconds = f"graceful_timeout is over ({self._settings.graceful_timeout:g} s)"
-        why = "the drain is cut short" if self._cut_asked else seconds
+        why = "the drain is cut short" if self._abort_requested else seconds
         if context.connections:
             log.warning(f"{why}: {counted(len(context.connections), 'connection', 'are')} reset{in_flight(context)}")
         else:
@@ -231,40 +237,49 @@ class Service:
             log.warning(f"{why}: {threads} left in a request whose client has gone")
 
     async def _tick(self, context: ServiceContext, acceptor: Acceptor) -> None:
-        """Look after the timeouts of all connections, and show that the loop is alive."""
-        spin_watch, stuck_watch = SpinWatch(inline=not self._settings.threads), StuckWatch(time.monotonic())
+        """Check timeouts and health every _TICK seconds."""
+        spinning_loop, stuck_threads = (
+            SpinningLoopDetector(inline=not self._settings.threads),
+            StuckThreadsDetector(time.monotonic()),
+        )
         while True:
-            spin_watch.leave(time.monotonic(), time.thread_time())
+            spinning_loop.end_tick(time.monotonic(), time.thread_time())
             await anyio.sleep(_TICK)
             try:
-                due = self._look(context, acceptor, spin_watch, stuck_watch)
-            except MemoryError:  # an application has it all for a moment: the next tick does what this one has left
+                due = self._run_checks(context, acceptor, spinning_loop, stuck_threads)
+            except MemoryError:  # the application uses all memory for a moment: the next tick does what this one has not
                 continue
             while due:
-                _check(context, due)
+                _check_clients(context, due)
                 await anyio.sleep(0)
 
-    def _look(self, context: ServiceContext, acceptor: Acceptor, spin_watch: SpinWatch, stuck_watch: StuckWatch) -> list[Client]:
-        """Do what each tick does. Returns the connections whose timeouts are due."""
+    def _run_checks(
+        self,
+        context: ServiceContext,
+        acceptor: Acceptor,
+        spinning_loop: SpinningLoopDetector,
+        stuck_threads: StuckThreadsDetector,
+    ) -> list[Client]:
+        """Do all that a tick does, except for checking timeouts. Return the clients to check for timeouts."""
         if self._monitor is not None:
-            spins = spin_watch.look(time.monotonic(), time.thread_time(), context.executor.finished + acceptor.accepted)
+            spins = spinning_loop.check(time.monotonic(), time.thread_time(), context.executor.finished + acceptor.accepted)
             if spins is not None and (self._settings.threads or not context.executor.busy):
-                spin_watch.report(spins, self._monitor.give_up)
+                spinning_loop.report(spins, self._monitor.give_up)
             self._monitor.tick(context.executor.finished, len(context.connections), context.executor.awake)
         acceptor.tick()
         log.write_pending()
         standard_streams.restore()
         now = time.monotonic()
-        if context.doomed and not self._drain_asked and context.spare(now):
+        if context.doomed and not self._drain_requested and context.spare(now):
             acceptor.resume()
-        stuck_watch.look(context, now)
+        stuck_threads.check(context, now)
         forget_lost(context)
-        context.refusals.check(now)
-        context.shortages.check(now)
+        context.refusals.write_due(now)
+        context.shortages.write_due(now)
         return context.connections.due(now)
 
     async def _flush(self, access_log: AccessLog) -> None:
-        """Write what the log has gathered. A task of its own: a pipe that nobody reads must not stop the timeouts."""
+        """Write the access log. A task of its own: a pipe without a reader must not delay the timeouts."""
         fails = False
         while True:
             error = await run_in_thread(access_log.flush, abandon=True)
@@ -286,23 +301,25 @@ def _start(executor: Executor) -> None:
         ) from error
 
 
-def _check(context: ServiceContext, due: list[Client]) -> None:
-    """Look after some of those whose timeouts are due, for a millisecond. A function of its own: as a variable of the task, the
-    last connection would live until the next tick, or longer."""
+def _check_clients(context: ServiceContext, due: list[Client]) -> None:
+    """Check some of the clients in `due`, for about a millisecond.
+
+    This is a function of its own because of its variables: in the task, the last client would live until the next tick.
+    """
     now = time.monotonic()
-    until = now + _LONGEST_LOOK
+    until = now + _CHECK_SLICE
     while due and time.monotonic() < until:
         client = due.pop()
-        if client in context.connections:  # it may have gone since
+        if client in context.connections:  # it may have been removed since
             try:
-                client.check(now)
+                client.check_timeouts(now)
             except Exception as error:
                 log.error(f"a connection is cut, because its check failed\n{format_exception(error)}")
-                client.cut()
+                client.reset()
 
 
 async def _close_log(access_log: AccessLog | None) -> None:
-    """Write the last lines, for as long as that may reasonably take, and close."""
+    """Write the last lines, within _LAST_LINES seconds, and close the log."""
     if access_log is None:
         return
     with anyio.move_on_after(_LAST_LINES, shield=True):

@@ -1,4 +1,4 @@
-"""Temporary shortages of a worker (disk, descriptors): the response to the client, and the lines of the error log."""
+"""Shortages of disk, memory and descriptors in a worker: the response to the client, and lines of the error log."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from collections.abc import Callable
 from starman import log
 from starman.errors import ProtocolError
 
-# For so long (seconds) after a line of one kind the next ones are counted.
+# After a line of one kind, further ones are only counted for this long (seconds).
 PERIOD = 10.0
 
-# Errors that pass as soon as other requests are answered. Others mean a defective installation, such as a missing directory.
+# Errors that pass when other requests are answered. Other errors mean a defective installation: a missing directory,
+# for example.
 _PASSING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 
 def refusal_for(error: Exception, *, to_head: bool) -> ProtocolError:
-    """The response to a client whose body cannot be written to a file: 503 if the error may pass, else 500. Any thread.
+    """Return the response if a body cannot be stored in a file: 503 if the error may pass, else 500. Any thread.
 
-    `to_head`: the request is a HEAD.
+    `to_head` says whether the request is a HEAD.
     """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING):
         refusal = ProtocolError(503, "there is no room for the body of the request now")
@@ -31,9 +32,10 @@ def refusal_for(error: Exception, *, to_head: bool) -> ProtocolError:
 
 
 class ShortageLog:
-    """The lines of one worker about shortages: of each kind one in PERIOD seconds, and then how many more there were.
+    """Logs shortages of one worker: one line of each kind in PERIOD seconds, then the number of further ones.
 
-    Any thread adds a line, and the loop writes it at its next tick. So no lock is needed and no thread waits for the log.
+    Any thread may add a shortage; the loop logs it at its next tick. So no lock is needed, and no thread waits for the
+    log.
     """
 
     __slots__ = ("_clock", "_kinds", "_news")
@@ -41,15 +43,16 @@ class ShortageLog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._news: deque[tuple[str, str]] = deque()
-        # By kind: when its period ends (monotonic), how many lines are missing, and the details of the last.
+        # For each kind: when its period ends (monotonic), how many shortages are not logged, and the details of the
+        # last one.
         self._kinds: dict[str, tuple[float, int, str]] = {}
 
     def add(self, kind: str, details: str = "") -> None:
-        """Note a shortage. `kind` is a whole sentence, the same each time; `details` follow it. Any thread."""
+        """Note a shortage. `kind` is a whole sentence, the same each time; `details` vary. Any thread."""
         self._news.append((kind, details))
 
-    def check(self, now: float) -> None:
-        """Write what is due, from the worker's tick. `now` is monotonic. Loop."""
+    def write_due(self, now: float) -> None:
+        """Log what is due. Called by the worker's tick. `now` is monotonic. Loop."""
         news = self._news
         while news:
             kind, details = news.popleft()
@@ -63,8 +66,8 @@ class ShortageLog:
                 self._end(kind, now)
 
     def close(self) -> None:
-        """The worker ends: write now how many more there were. Loop."""
-        self.check(self._clock())
+        """Log how many more shortages there were: the worker ends. Loop."""
+        self.write_due(self._clock())
         for kind in list(self._kinds):
             self._end(kind, self._clock())
 

@@ -1,6 +1,7 @@
-"""Warm-up: requests to the application that come from no client, so that its first real one meets it with everything loaded.
+"""Sends warm-up requests to the application before any client does, so that it has loaded and cached what it needs.
 
-They go the way of every request, from bytes to a whole response, except for connections and threads: nobody listens.
+A warm-up request goes the way of every request, from bytes to a whole response, but without connection and thread: the
+response is dropped.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ if TYPE_CHECKING:
     from starman.config.settings import Settings
     from starman.wsgi.call import Application
 
-# What the environ has set to True, so that an application can tell (to answer without side effects, for instance).
+# True in the environ of a warm-up request, so that an application can recognise it, to avoid side effects for example.
 MARK = "starman.warm_up"
 
 _LEAST_FAILURE = 500
 
 
 def warm_up(application: Application, settings: Settings) -> None:
-    """Have `application` answer a GET for each of the `warm_up` of `settings`, with `Host: localhost`; the answers are dropped.
+    """Call `application` with a GET request for each target of the setting `warm_up`, and drop the responses.
 
-    Raises WarmUpError for the first that is not answered whole, or with a status of 500 or above: what the application
-    raised is in the error log then. Main thread of a mold or worker, with neither loop nor threads yet.
+    The requests have `Host: localhost`. Raises WarmUpError for the first incomplete response, and for a status of 500
+    or above; the exception of the application is in the error log then. Main thread of a mold or worker, before the
+    loop and before any thread.
     """
     for target in settings.warm_up:
         output = _Nowhere()
@@ -75,7 +77,7 @@ def _head(target: str) -> RequestHead:
 
 
 class _Nowhere:
-    """The Output of a call that nobody has made. ended: whether the response was whole."""
+    """The Output of a warm-up call: drops the response. ended: whether the response is complete."""
 
     __slots__ = ("ended",)
 
@@ -86,7 +88,7 @@ class _Nowhere:
         return True
 
     def nothing_yet(self, sent: int) -> None:
-        """Does nothing: a warm-up request may take its time."""
+        """Does nothing: a warm-up request may take any time."""
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         self.ended = last
@@ -95,4 +97,4 @@ class _Nowhere:
         self.ended = True
 
     def harakiri(self) -> None:
-        """Not while nothing is served."""
+        """Does nothing: no client is served yet."""

@@ -177,7 +177,7 @@ class _Lifetime:
             self._drain()
         elif time.monotonic() - self._stopped_at >= SECOND_STOP:
             self._stop_now = True
-            self._service.cut()
+            self._service.abort()
 
     def _report_requests_at_signal(self, signum: int) -> None:
         """Write the number of requests to the scoreboard as soon as the signal comes. The loop's own handler waits

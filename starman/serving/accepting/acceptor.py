@@ -1,4 +1,4 @@
-"""New connections of one worker: accepts on the listeners it shares with its siblings, until the drain."""
+"""Accepts the connections of a worker on the listeners that it shares with its siblings, until the drain. Loop only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starman import log
 from starman.log.tracebacks import format_exception
 from starman.serving.accepting import exclusive_epoll
 from starman.serving.accepting.connection_limit import ConnectionLimit
-from starman.serving.accepting.exclusive_epoll import ExclusiveWatch
+from starman.serving.accepting.exclusive_epoll import ExclusiveEpoll
 from starman.serving.accepting.listening import Listening, ListeningSocket, waits
 from starman.serving.connection import Connection
 from starman.serving.context import SOFTWARE, ServiceContext
@@ -25,59 +25,63 @@ from starman.serving.monitor import Monitor
 from starman.serving.tls.handshake import Handshake
 from starman.wsgi.environ import for_connection, template
 
-# How many connections one wake-up accepts from a listener at most. Where siblings are woken in turn, as many as give no lead.
+# At most this many connections are accepted per wake-up and listener; with siblings, only while this worker gets no
+# lead.
 _MOST_AT_ONCE = 16
 
-# How long (seconds) a listener is left alone when no descriptor is left for a connection.
+# How long (seconds) a listener is not polled when no descriptor is left for a connection.
 _PAUSE = 0.5
 
-# The same (seconds) when all connections are busy, or an idle one was just closed for lack of a descriptor.
+# The same (seconds) when all connections are busy, or when an idle one was just closed to free a descriptor.
 _FULL_PAUSE = 0.05
 
-# A worker in which a request has waited this long (seconds) for a thread is crowded, and looks again after as long.
+# A worker is crowded when a request has waited this long (seconds) for a thread. It checks again after the same time.
 _CROWDED = 0.005
 
-# So many connections more than a sibling's are a lead; a worker that has it takes no more than one in this time (seconds).
+# A worker has a lead with this many connections more than a sibling. Then it accepts one connection in this time
+# (seconds).
 _LEAD = 3
 _LEAD_PAUSE = 0.002
 
-# Errors that come back with each connection, because a descriptor was closed, are logged once in this time (seconds).
+# Errors that return with each connection, because a descriptor was closed, are logged once in this time (seconds).
 _TELL_SECONDS = 10.0
 _NO_WAIT = "it cannot wait for connections"
 _FOR_EVER = frozenset((errno.EBADF, errno.EEXIST, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP))
 
-# For so many ticks a worker has to have been without siblings before it is alone: those that start with it may be slower.
+# A worker is alone after this many ticks without siblings: those that start together with it may be slower.
 _ALONE_TICKS = 4
 
-# Makes the protocol of a connection, of its socket and its client's address.
+# Makes the protocol of a connection from its socket and the address of its client.
 Factory = Callable[[socket.socket, object], asyncio.Protocol]
 
 
 class Acceptor:
-    """Accepts on all listeners of a worker. Loop only.
+    """Accepts connections on all listeners of a worker. Loop only.
 
-    By accept(2), not by create_server: that one's close unlinks a UNIX path which is shared (hazard 12), loses what it has just
-    accepted (asyncio's own loop), and says nothing of what is still in the kernel's queue (hazard 13). With siblings, each
-    accepts when it is its turn (`exclusive`), and a crowded one lets those go first that are not. A worker that is alone for now
-    has its loop look (`add_reader`): a thread less is woken for a connection.
+    It calls accept(2), because the loop's `create_server` does not fit: its close unlinks a UNIX path that is shared
+    (hazard 12), loses connections that were just accepted (asyncio's own loop), and leaves those in the kernel's queue
+    (hazard 13).
+
+    With siblings, an `ExclusiveEpoll` wakes one worker at a time, and a crowded worker lets other workers go first. A
+    worker without siblings polls with the loop itself (`add_reader`), which saves waking a thread for each connection.
     """
 
     __slots__ = (
         "_alone",
         "_context",
+        "_epoll",
         "_limit",
         "_listeners",
         "_loop",
         "_multiprocess",
         "_paused",
         "_pending",
-        "_review",
+        "_rebalance_timer",
         "_siblings",
         "_threads",
         "_ticks_alone",
         "_tls",
         "_told_at",
-        "_watch",
     )
 
     def __init__(
@@ -89,111 +93,118 @@ class Acceptor:
         tls: ssl.SSLContext | None,
         siblings: Monitor | None = None,
     ) -> None:
-        """`threads` and `multiprocess` are told to the application. `tls` is needed where a listener is secure. `siblings` knows
-        of the other workers on the same listeners, if there are any; None: nobody can tell."""
+        """`threads` and `multiprocess` are for the environ. `tls` is needed if a listener is secure. `siblings`
+        reports on the other workers on the same listeners; None if there can be none."""
         self._context = context
         self._limit = ConnectionLimit(context, context.max_connections)
         self._siblings = siblings
-        self._watch: ExclusiveWatch | None = None
-        self._alone = False  # as of the last tick
+        self._epoll: ExclusiveEpoll | None = None
+        self._alone = False  # whether there were no siblings at the last tick
         self._ticks_alone = 0
-        self._review: asyncio.TimerHandle | None = None
+        self._rebalance_timer: asyncio.TimerHandle | None = None
         self._threads = threads
         self._multiprocess = multiprocess
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[int, tuple[socket.socket, Factory]] = {}
-        # The listeners that are left alone, for a descriptor is lacking.
+        # The listeners that are not polled for a while, because no descriptor or no connection is free.
         self._paused: set[int] = set()
-        # How many accepted sockets are still to become connections.
+        # How many accepted sockets are not connections yet.
         self._pending = 0
         self._told_at = -_TELL_SECONDS
 
     def start(self, listeners: Sequence[Listening]) -> None:
-        """Begin to accept. The listeners' sockets stay the caller's: duplicates are used."""
+        """Begin to accept. Uses duplicates of the listeners' sockets: the caller keeps its own."""
         if self._siblings is not None and exclusive_epoll.available:
+            executor = self._context.executor
             try:
-                self._watch = ExclusiveWatch(self._accept_in_turn, self._context.executor.post, partial(self._give_up, _NO_WAIT))
+                self._epoll = ExclusiveEpoll(self._accept_when_woken, executor.post, partial(self._give_up, _NO_WAIT))
             except (OSError, RuntimeError, MemoryError) as error:
                 log.warning(f"connections are spread over the workers less evenly: {error}")
             else:
-                self._context.executor.on_backlog = partial(self._review_in, _CROWDED)
+                executor.on_backlog = partial(self._rebalance_in, _CROWDED)
         for listener in listeners:
             sock = ListeningSocket(fileno=listener.socket.dup().detach())
             sock.setblocking(False)
             self._listeners[sock.fileno()] = sock, self._factory(sock, listener.secure)
-            self._look_at(sock.fileno())
+            self._watch_listener(sock.fileno())
 
     def stop(self) -> None:
-        """Accept what the kernel already has for us, then no more: those clients may have sent their request (hazard 13).
-        A doomed process leaves them to the others."""
+        """Accept the connections in the kernel's queue, then no more: they may have sent a request already (hazard
+        13).
+
+        A doomed process leaves them to the other workers.
+        """
         listeners, self._listeners = self._listeners, {}
-        if self._review is not None:
-            self._review.cancel()
+        if self._rebalance_timer is not None:
+            self._rebalance_timer.cancel()
         for descriptor, (sock, factory) in listeners.items():
-            self._look_away(descriptor)
-            # If another connection has woken this worker, it is among these.
+            self._unwatch_listener(descriptor)
+            # A connection for which the kernel has woken this worker is accepted here, too.
             self._accept(sock, factory, 1 << 16)
-            with contextlib.suppress(OSError):  # the application has closed its descriptor
+            with contextlib.suppress(OSError):  # the application has closed the descriptor
                 sock.close()
-        if self._watch is not None:
-            self._watch.stop()
-            self._watch = None
+        if self._epoll is not None:
+            self._epoll.stop()
+            self._epoll = None
 
     def tick(self) -> None:
-        """Look whether siblings have come or gone; and for a connection that waits although nobody is awake for it: whom it had
-        woken was killed, or is doomed."""
+        """Check whether siblings have started or ended. Poll the listeners again in case a connection waits and no
+        worker will wake: the worker that the kernel has woken for it was killed, or is doomed."""
         self._limit.tick()
-        if self._watch is None or self._siblings is None:
+        if self._epoll is None or self._siblings is None:
             return
         self._ticks_alone = self._ticks_alone + 1 if self._siblings.alone() else 0
         alone = self._ticks_alone >= _ALONE_TICKS
-        if alone is self._alone and (alone or self._review is not None):
+        if alone is self._alone and (alone or self._rebalance_timer is not None):
             return
         for descriptor in self._listeners:
-            self._look_away(descriptor)
+            self._unwatch_listener(descriptor)
         self._alone = alone
-        self._queue_up(self._listeners)
+        self._rebalance(self._listeners)
 
     def descriptors(self) -> list[int]:
-        """What waits for connections in a thread of its own."""
-        return [] if self._watch is None else self._watch.descriptors()
+        """Return the descriptors of the epoll that waits for connections in a thread."""
+        return [] if self._epoll is None else self._epoll.descriptors()
 
     def resume(self) -> None:
-        """The process is no longer doomed: accept connections again."""
+        """Accept connections again: the process is not doomed any more."""
         for descriptor in self._listeners:
-            self._look_at(descriptor)
+            self._watch_listener(descriptor)
 
-    async def settle(self) -> None:
-        """Wait until all that was accepted are connections, or gone: a few rounds of the loop."""
+    async def wait_for_pending(self) -> None:
+        """Wait until every accepted socket is a connection, or closed. This takes a few rounds of the loop."""
         while self._pending:
             await asyncio.sleep(0)
 
     @property
     def busy(self) -> bool:
-        """Whether accepted sockets are still on their way to becoming connections."""
+        """Whether accepted sockets are not connections yet."""
         return self._pending > 0
 
-    def _look_at(self, descriptor: int) -> None:
-        """Be told when a connection waits; not while the listener is left alone."""
+    def _watch_listener(self, descriptor: int) -> None:
+        """Poll a listener, unless it is paused."""
         if descriptor in self._listeners and descriptor not in self._paused:
             try:
-                if self._watch is not None and not self._alone:
-                    self._watch.join(descriptor)
+                if self._epoll is not None and not self._alone:
+                    self._epoll.join_wait_queue(descriptor)
                 else:
                     self._loop.add_reader(descriptor, self._accept, *self._listeners[descriptor])
             except (OSError, ValueError) as error:
                 self._give_up(_NO_WAIT, error)
 
-    def _look_away(self, descriptor: int) -> None:
-        if self._watch is not None and not self._alone:
-            self._watch.leave(descriptor)
+    def _unwatch_listener(self, descriptor: int) -> None:
+        if self._epoll is not None and not self._alone:
+            self._epoll.leave_wait_queue(descriptor)
         else:
             self._loop.remove_reader(descriptor)
 
-    def _accept_in_turn(self, descriptor: int) -> None:
-        """A connection waits, and nobody else was woken for it: even who is crowded now takes it, but only this one, for a
-        sibling may have threads free in a moment. Else more, as far as this gives no lead over siblings."""
+    def _accept_when_woken(self, descriptor: int) -> None:
+        """Accept after the kernel has woken this worker, and no other one, for a connection.
+
+        A crowded worker accepts this connection only: a sibling may have free threads in a moment. Other workers
+        accept more, as long as they get no lead over their siblings.
+        """
         if descriptor in self._listeners and descriptor not in self._paused:
             assert self._siblings is not None
             fewest = self._siblings.fewest()
@@ -201,22 +212,24 @@ class Acceptor:
             if most < 1 or self._crowded:
                 most = 1
             if self._accept(*self._listeners[descriptor], most):
-                self._queue_up((descriptor,), accepted=True)
+                self._rebalance((descriptor,), accepted=True)
 
     def _accept(self, listener: socket.socket, factory: Factory, most: int = _MOST_AT_ONCE) -> bool:
-        """Take what waits. False: it must not be taken, for this process is doomed; or it cannot, as without a descriptor, and
-        the listener is left alone for a moment."""
+        """Accept up to `most` connections. Return False if the listener is not to be polled now.
+
+        That is the case when this process is doomed, and when no descriptor or connection is free, or accepting fails.
+        """
         for _ in range(most):
             if self._context.doomed:
                 if listener.fileno() in self._listeners:
-                    self._look_away(listener.fileno())  # level-triggered, it would spin the loop
+                    self._unwatch_listener(listener.fileno())  # polling is level-triggered: the loop would spin
                 return False
-            # A drain takes what the kernel has.
+            # A drain accepts everything in the kernel's queue, whatever the limit.
             if self._listeners and self._limit.is_reached(self._pending):
                 if not waits(listener):
                     return True
                 if not self._limit.make_room(self._pending):
-                    self._leave_alone(listener, _FULL_PAUSE)
+                    self._pause_listener(listener, _FULL_PAUSE)
                     return False
             try:
                 sock, peer = listener.accept()
@@ -228,44 +241,44 @@ class Acceptor:
                     return False
                 self._context.shortages.add("cannot accept a connection", str(error))
                 no_descriptor = error.errno in (errno.EMFILE, errno.ENFILE)
-                self._leave_alone(listener, _FULL_PAUSE if no_descriptor and self._limit.close_one() else _PAUSE)
+                self._pause_listener(listener, _FULL_PAUSE if no_descriptor and self._limit.evict_one() else _PAUSE)
                 return False
-            self._limit.accepted(sock.fileno())
-            sock.setblocking(False)  # the loops see to TCP_NODELAY
+            self._limit.count_accepted(sock.fileno())
+            sock.setblocking(False)  # the loops set TCP_NODELAY
             self._connect(partial(factory, sock, peer), sock)
         return True
 
-    def _leave_alone(self, listener: socket.socket, seconds: float) -> None:
-        """Do not poll the listener for a while: level-triggered, it would spin the loop. Other workers take new connections."""
+    def _pause_listener(self, listener: socket.socket, seconds: float) -> None:
+        """Stop polling a listener for a while: polling is level-triggered, so the loop would spin."""
         self._paused.add(listener.fileno())
-        self._look_away(listener.fileno())
-        self._loop.call_later(seconds, self._end_pause, listener.fileno())
+        self._unwatch_listener(listener.fileno())
+        self._loop.call_later(seconds, self._resume_listener, listener.fileno())
 
-    def _end_pause(self, descriptor: int) -> None:
+    def _resume_listener(self, descriptor: int) -> None:
         self._paused.discard(descriptor)
-        self._look_at(descriptor)
+        self._watch_listener(descriptor)
 
     def _connect(self, factory: Callable[[], asyncio.Protocol], sock: socket.socket) -> None:
-        """Have the loop make a connection of a socket. By hand: a task for that takes 27,000 instructions on 3.11, a twelfth
-        of all that a connection of one request does."""
+        """Have the loop make a connection of a socket. The coroutine runs without a task, which would take 27,000
+        instructions on 3.11, a twelfth of a connection with one request."""
         self._pending += 1
         self._context.executor.welcome()
-        self._go_on(self._loop.connect_accepted_socket(factory, sock), sock)
+        self._step(self._loop.connect_accepted_socket(factory, sock), sock)
 
-    def _go_on(self, making: Coroutine[Any, Any, object], sock: socket.socket, _made: object = None) -> None:
-        """Run the making of a connection up to the future that it waits for, and then again."""
+    def _step(self, making: Coroutine[Any, Any, object], sock: socket.socket, _made: object = None) -> None:
+        """Run the coroutine that makes a connection until it waits for a future, and again when the future is done."""
         waits = False
         try:
             future: asyncio.Future[object] = making.send(None)
             waits = True
-            future.add_done_callback(partial(self._go_on, making, sock))
+            future.add_done_callback(partial(self._step, making, sock))
         except StopIteration:
             pass
         except OSError as error:
             sock.close()
-            if error.errno in _FOR_EVER - {errno.EINVAL}:  # EINVAL: a client has gone again (macOS)
+            if error.errno in _FOR_EVER - {errno.EINVAL}:  # EINVAL: the client has left already (macOS)
                 self._give_up("its event loop takes no connections", error)
-        except Exception as error:  # a defect of ours must cost no more than this one
+        except Exception as error:  # a defect of starman must cost only this connection
             log.error(f"a connection could not be made\n{format_exception(error)}")
             sock.close()
         finally:
@@ -273,7 +286,7 @@ class Acceptor:
                 self._pending -= 1
 
     def _give_up(self, what: str, error: Exception) -> None:
-        """No more connections can be accepted: have another process replace this one; without one, say so in the log."""
+        """No connection can be accepted any more: have this process replaced. Without a master, only log it."""
         reason = f"{what}: {error} (has the application closed a descriptor that is not its own?)"
         if self._siblings is None:
             if time.monotonic() >= self._told_at + _TELL_SECONDS:
@@ -298,9 +311,9 @@ class Acceptor:
     def _crowded(self) -> bool:
         return self._context.executor.longest_wait(time.monotonic()) >= _CROWDED
 
-    def _queue_up(self, descriptors: Iterable[int], *, accepted: bool = False) -> None:
-        """Wait for the next turn, or let siblings go first for a while: when this worker is crowded, or has just `accepted` and
-        is ahead of them."""
+    def _rebalance(self, descriptors: Iterable[int], *, accepted: bool = False) -> None:
+        """Poll listeners, or let siblings go first for a while: if this worker is crowded, or has just `accepted` a
+        connection and has a lead."""
         siblings = self._siblings
         assert siblings is not None
         connections = self._connections
@@ -309,22 +322,24 @@ class Acceptor:
         fewest = siblings.fewest()
         others_first = fewest is not None and (crowded or (accepted and connections > fewest + _LEAD))
         for descriptor in descriptors:
-            (self._look_away if others_first else self._look_at)(descriptor)
+            (self._unwatch_listener if others_first else self._watch_listener)(descriptor)
         if crowded or others_first:
-            self._review_in(_CROWDED if crowded else _LEAD_PAUSE)
+            self._rebalance_in(_CROWDED if crowded else _LEAD_PAUSE)
 
-    def _review_in(self, seconds: float) -> None:
-        if self._review is None and self._listeners:
-            self._review = self._loop.call_later(seconds, self._look_again)
+    def _rebalance_in(self, seconds: float) -> None:
+        if self._rebalance_timer is None and self._listeners:
+            self._rebalance_timer = self._loop.call_later(seconds, self._rebalance_now)
 
-    def _look_again(self) -> None:
-        self._review = None
-        self._queue_up(self._listeners)
+    def _rebalance_now(self) -> None:
+        self._rebalance_timer = None
+        self._rebalance(self._listeners)
 
     def _factory(self, sock: socket.socket, secure: bool) -> Factory:
-        """Makes the connections of one listener; on a wildcard address, each has a SERVER_NAME of its own."""
+        """Return the factory of a listener's connections. On a wildcard address, each connection has its own
+        SERVER_NAME."""
         wildcard = sock.family != socket.AF_UNIX and sock.getsockname()[0] in ("0.0.0.0", "::")
-        # A UNIX listener needs a name and a port too: frameworks ask, and leave the scheme's own port out of URLs.
+        # A UNIX listener needs a name and a port too: frameworks require both, and omit the scheme's default port from
+        # URLs.
         server = ("localhost", 443 if secure else 80) if sock.family == socket.AF_UNIX else sock.getsockname()[:2]
         environ = template(
             server=server,
@@ -339,7 +354,7 @@ class Acceptor:
         context, loop, tls = self._context, self._loop, self._tls
 
         def make(sock: socket.socket, peer: object) -> asyncio.Protocol:
-            # As accept(2) tells it: the transport would ask for it once more.
+            # The address comes from accept(2): the transport would call getpeername(2) again.
             base = for_connection(environ, peer, sock.getsockname() if wildcard else None)
             if secure:
                 assert tls is not None

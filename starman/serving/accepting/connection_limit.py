@@ -1,8 +1,8 @@
-"""How many connections a worker has at most, and which one is closed when there is no room for a new one. Loop only.
+"""Limits the connections of a worker, and chooses which one to close when there is no room for a new one. Loop only.
 
-There are two limits: a number (`max_connections`), and the descriptors of the process, of which a part is kept for the
-application. The kernel gives each new descriptor the lowest free number, so the number of a new socket tells how many descriptors
-the server and the application use.
+There are two limits: a number (`max_connections`), and the descriptors of the process, of which some are reserved for
+the application. The kernel gives each new descriptor the lowest free number. So the number of a new socket shows how
+many descriptors the server and the application use.
 """
 
 from __future__ import annotations
@@ -21,58 +21,59 @@ from starman.serving.tls.handshake import Handshake
 if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
 
-# An idle connection takes 4 KB, so this many (by default) take 260 MB.
+# The default maximum. An idle connection takes 4 KB, so these take 260 MB.
 _MOST = 65_536
-# The reserve for the application: an eighth of the descriptors, within these bounds, and never more than half of them.
+# The descriptors reserved for the application: an eighth, within these bounds, and at most half of all.
 _LEAST_RESERVE, _MOST_RESERVE = 64, 1024
-# So many connections may take descriptors of the reserve: an application that uses all others must not end the service.
+# This many connections may use reserved descriptors: an application that uses up the others must not stop the service.
 _ALWAYS = 16
-# How long (seconds) to wait before the next search for a connection that may be closed. Longer if the last search took long.
+# How long (seconds) to wait before the next search for a connection to close. Longer if the last search took long.
 _PAUSE = 0.05
-_REST_BETWEEN_LOOKS = 10
-# How many connections one tick closes at most.
+_SEARCH_PAUSE_FACTOR = 10
+# At most this many connections are closed per tick.
 _MOST_AT_ONCE = 256
-# The soft limit of descriptors that most systems set, where it cannot be asked for.
+# The usual soft limit of descriptors, for a system that does not tell it.
 _USUAL_LIMIT = 1024
 
 
 class ConnectionLimit:
-    """The limit of one worker.
+    """The connection limit of one worker.
 
     total: how many connections were ever accepted.
     """
 
-    __slots__ = ("_candidates", "_ceiling", "_context", "_is_over", "_look_again_at", "_most", "total")
+    __slots__ = ("_candidates", "_ceiling", "_context", "_is_over", "_most", "_next_search_at", "total")
 
     def __init__(self, context: ServiceContext, most: int) -> None:
-        """`most` is max_connections; AUTO: as many as there are descriptors."""
+        """`most` is max_connections; AUTO means as many as there are descriptors."""
         try:
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         except OSError:
-            soft = _USUAL_LIMIT  # a sandbox forbids to ask; the master has said so
+            soft = _USUAL_LIMIT  # a sandbox forbids getrlimit(2); the master has logged it
         if soft == resource.RLIM_INFINITY:
             soft = 1 << 30
         self._ceiling = soft - min(max(soft // 8, _LEAST_RESERVE), _MOST_RESERVE, soft // 2)
         self._most = min(self._ceiling, _MOST) if most == AUTO else most
         self._context = context
-        # Connections that may be closed, in this order, as of the last look at all of them.
+        # The connections that may be closed, in this order, as of the last search.
         self._candidates: deque[tuple[tuple[int, float], Connection | Handshake]] = deque()
-        self._look_again_at = 0.0
+        self._next_search_at = 0.0
         self.total = 0
-        self._is_over = False  # the descriptor of the last connection was one of those for the application
+        self._is_over = False  # whether the last accepted connection has a descriptor that is reserved for the application
 
     def is_reached(self, pending: int) -> bool:
-        """Whether there is no room for another connection, besides `pending` ones that are being made. Then call `make_room`."""
+        """Return whether there is no room for another connection; `pending` ones are being made. Then call
+        `make_room`."""
         if self._is_over:
             self._is_over = _lowest_free() >= self._ceiling
         count = len(self._context.connections) + pending
         return count >= self._most or (self._is_over and count >= _ALWAYS)
 
     def make_room(self, pending: int) -> bool:
-        """Close an idle connection for the one that waits. False: none is idle, and nothing may be accepted."""
-        if self.close_one():
+        """Close an idle connection for a new one. False means that none is idle, and nothing may be accepted."""
+        if self.evict_one():
             return True
-        if pending:  # the pending ones will be idle or busy in a moment
+        if pending:  # these connections will be idle or busy in a moment
             return False
         cause = "the descriptors that are left are kept for the application" if self._is_over else "max_connections"
         self._context.shortages.add(
@@ -81,8 +82,8 @@ class ConnectionLimit:
         )
         return False
 
-    def accepted(self, fd: int) -> None:
-        """A connection was accepted, with this descriptor."""
+    def count_accepted(self, fd: int) -> None:
+        """Count a connection that was accepted as descriptor `fd`, and enforce the reserve of descriptors."""
         self.total += 1
         if fd < self._ceiling:
             return
@@ -92,23 +93,23 @@ class ConnectionLimit:
                 f"the application uses so many descriptors that at most {_ALWAYS} connections are accepted",
                 f"a new connection is descriptor {fd}, of {self._ceiling} without the reserve (ulimit -n)",
             )
-        elif not self.close_one():
+        elif not self.evict_one():
             self._is_over = True
 
     def tick(self) -> None:
-        """Close idle connections to restore the application's reserve. A connection with a request takes a second descriptor.
+        """Close idle connections to restore the reserve: a connection with a request takes a second descriptor.
 
-        Forget the last search once another one may be made: its list keeps connections in memory that have ended since.
+        Forget the last search as soon as the next one is allowed: its list keeps closed connections in memory.
         """
         if len(self._context.connections) * 4 > self._ceiling:
             for _ in range(min(_lowest_free() - self._ceiling + 1, _MOST_AT_ONCE)):
-                if not self.close_one():
+                if not self.evict_one():
                     break
-        if self._candidates and time.monotonic() >= self._look_again_at:
+        if self._candidates and time.monotonic() >= self._next_search_at:
             self._candidates.clear()
 
-    def close_one(self) -> bool:
-        """Close the connection that has been idle for longest; never one with a request under way. False: there is none."""
+    def evict_one(self) -> bool:
+        """Close the connection that is idle for longest, but none with a request under way. False means there is none."""
         client = self._next()
         if client is None:
             return False
@@ -122,12 +123,12 @@ class ConnectionLimit:
     def _next(self) -> Connection | Handshake | None:
         now = time.monotonic()
         for look in (False, True):
-            if look and now < self._look_again_at:
+            if look and now < self._next_search_at:
                 break
             if look:
                 found = [(rank, client) for client in self._context.connections if (rank := _rank(client, now)) is not None]
                 self._candidates = deque(sorted(found, key=lambda each: each[0]))  # type: ignore[arg-type]
-                self._look_again_at = now + max(_PAUSE, (time.monotonic() - now) * _REST_BETWEEN_LOOKS)
+                self._next_search_at = now + max(_PAUSE, (time.monotonic() - now) * _SEARCH_PAUSE_FACTOR)
             while self._candidates:
                 rank, client = self._candidates.popleft()
                 if client in self._context.connections and _rank(client, now) == rank:
@@ -136,11 +137,11 @@ class ConnectionLimit:
 
 
 def _rank(client: object, now: float) -> tuple[int, float] | None:
-    return client.expendable(now) if isinstance(client, Connection | Handshake) else None
+    return client.eviction_rank(now) if isinstance(client, Connection | Handshake) else None
 
 
 def _lowest_free() -> int:
-    """The number that the next descriptor will have."""
+    """Return the number of the next descriptor."""
     with contextlib.suppress(OSError):
         fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         os.close(fd)

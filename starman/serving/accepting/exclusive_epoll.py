@@ -1,8 +1,8 @@
-"""Which of the workers that share a listener is woken for its next connection: one at a time, each in its turn.
+"""Wakes one of the workers that share a listener for each connection, in turns (EPOLLEXCLUSIVE, Linux 4.5).
 
-An epoll of its own, in which the kernel wakes one waiter for an event (EPOLLEXCLUSIVE, Linux 4.5), and a thread that waits in it:
-uvloop's own epoll would wake all workers, of which one finds a connection. The kernel wakes the first in the listener's line who
-waits, and leaves it there: so a worker leaves the line when it is woken, and joins it again at its end.
+uvloop's epoll would wake all workers for a connection that only one of them can accept. So a thread waits in an epoll
+of its own, in exclusive mode. The kernel wakes the first waiter in the listener's wait queue and leaves it in its
+place; so a worker leaves the queue when it is woken, and joins it again at the end.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A thread that is woken so many times in a row by a listener that stands in no line would spin.
+# A thread that is woken this many times in a row by a listener that it does not wait for would spin.
 _MOST_FAILURES = 10
 
 available = hasattr(select, "EPOLLEXCLUSIVE")
 
 
-class ExclusiveWatch:
-    """Tells the loop when it is this worker's turn to accept. All methods are the loop's."""
+class ExclusiveEpoll:
+    """Calls back when the kernel has woken this worker for a connection. All methods must be called in the loop."""
 
     __slots__ = ("_epoll", "_lost", "_post", "_ready", "_stop")
 
     def __init__(self, ready: Callable[[int], None], post: Callable[..., object], lost: Callable[[Exception], None]) -> None:
-        """`ready` is called in the loop, by way of `post`, with the descriptor of a listener whose line was left because a
-        connection waits there; `lost` when it cannot wait any more. Raises OSError when there is no descriptor left for it,
-        RuntimeError without a further thread."""
+        """`ready` is called in the loop (through `post`) with the descriptor of a listener at which a connection
+        waits; this epoll has left its wait queue. `lost` is called when waiting has become impossible. Raises OSError
+        if no descriptor is left, RuntimeError if no thread can be started."""
         self._ready = ready
         self._post = post
         self._lost = lost
@@ -45,16 +45,16 @@ class ExclusiveWatch:
             os.close(self._stop)
             raise
 
-    def join(self, descriptor: int) -> None:
-        """Go to the end of a listener's line, unless this watch stands there already. Raises OSError when that fails."""
-        # To stand there already is no error: this thread was woken, and leaves the line in a moment.
+    def join_wait_queue(self, descriptor: int) -> None:
+        """Go to the end of a listener's wait queue, unless this epoll is in it already. Raises OSError."""
+        # Being in it is no error: the thread was just woken, and leaves the queue in a moment.
         with contextlib.suppress(FileExistsError):
             self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
-    def leave(self, descriptor: int) -> bool:
-        """Leave a listener's line, from any place in it. A call of `ready` may still follow.
+    def leave_wait_queue(self, descriptor: int) -> bool:
+        """Leave a listener's wait queue. A call of `ready` may still follow.
 
-        False: this watch stands in no line, or its descriptor or the listener's is closed.
+        Return False if this epoll is not in it, or if one of the two descriptors is closed.
         """
         try:
             self._epoll.unregister(descriptor)
@@ -63,12 +63,12 @@ class ExclusiveWatch:
         return True
 
     def stop(self) -> None:
-        """Out of all lines, for good: descriptors must not be joined, and may be closed, behind it."""
-        with contextlib.suppress(OSError):  # an application has closed it
+        """Leave all wait queues for good. Nothing may be joined afterwards, and the listeners may be closed."""
+        with contextlib.suppress(OSError):  # the application has closed the descriptor
             os.eventfd_write(self._stop, 1)
 
     def descriptors(self) -> list[int]:
-        """The descriptors that this watch has opened."""
+        """Return the descriptors that this object has opened."""
         return [] if self._epoll.closed else [self._epoll.fileno(), self._stop]
 
     def _wait(self) -> None:
@@ -81,7 +81,7 @@ class ExclusiveWatch:
             return
 
     def _wait_for_stop(self) -> None:
-        """Raises OSError or ValueError when it cannot go on."""
+        """Wait until `stop`. Raises OSError or ValueError when waiting has become impossible."""
         failures = 0
         while True:
             for descriptor, _ in self._epoll.poll():
@@ -89,9 +89,9 @@ class ExclusiveWatch:
                     self._epoll.close()
                     os.close(self._stop)
                     return
-                # The loop may have taken the listener out of its line meanwhile, or closed it. If this happens again and
-                # again, something else has closed the descriptor, and it can no longer be removed from the kernel's set.
-                failures = 0 if self.leave(descriptor) else failures + 1
+                # The loop may have left the queue meanwhile, or closed the listener. If this happens again and again,
+                # something else has closed the descriptor, and it cannot be removed from the kernel's set any more.
+                failures = 0 if self.leave_wait_queue(descriptor) else failures + 1
                 if failures == _MOST_FAILURES:
                     raise OSError(errno.EBADF, os.strerror(errno.EBADF))
                 self._post(self._ready, descriptor)

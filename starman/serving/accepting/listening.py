@@ -1,4 +1,4 @@
-"""The listening sockets of one worker, in the form that its acceptor uses."""
+"""The listening sockets of one worker, as its acceptor uses them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starman.standard_streams import move_descriptor_up
 
 
 class Listening(Protocol):
-    """A listener for the acceptor: its socket, bound, listening and non-blocking, and whether its clients use TLS."""
+    """A listener: a socket that is bound, listening and non-blocking, and whether its clients use TLS."""
 
     @property
     def socket(self) -> socket.socket:
@@ -20,12 +20,14 @@ class Listening(Protocol):
 
     @property
     def secure(self) -> bool:
-        """Whether TLS is spoken there."""
+        """Whether clients use TLS."""
 
 
 class ListeningSocket(socket.socket):
-    """A listener or an accepted socket, whose family and type are plain numbers: making enum members of them, five times for each
-    connection, takes 3 µs. Not `_socket.socket` itself: uvloop would not recognise that as a socket, and would close it twice.
+    """A listener or an accepted socket. Its family and type are plain numbers.
+
+    `socket.socket` makes enum members of them, five times for each connection, which takes 3 µs. `_socket.socket` itself
+    would not do: uvloop does not recognise it as a socket, and would close it twice.
     """
 
     __slots__ = ()
@@ -40,7 +42,7 @@ class ListeningSocket(socket.socket):
 
 
 def waits(listener: socket.socket) -> bool:
-    """Whether a connection waits to be accepted."""
+    """Return whether a connection waits to be accepted."""
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     return bool(poll.poll(0))

@@ -1,6 +1,7 @@
-"""The rest of a large body on its way from the socket straight into its memory, past the parser, which only counts it. Loop only.
+"""Reads the rest of a large body from the socket straight into the body's memory, past the parser. Loop only.
 
-Read as all else is, each piece would be copied out of the loop's buffer, and then again behind those before it.
+The parser only counts these bytes. Otherwise each piece would be copied twice: out of the loop's buffer, and then
+behind the pieces before it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from starman.proto.request import RequestParser
     from starman.serving.body.upload import Upload
 
-# After a read of so many bytes others have their turn: libuv would read from this connection 32 times in a row.
+# After a read of this size (bytes) other connections are served: libuv would read from this one 32 times in a row.
 LARGE_READ = 65_536
 
 
@@ -20,9 +21,9 @@ class Receiving(Protocol):
     """The methods of `Connection` that a `BodyReceiver` calls."""
 
     def data_received(self, data: bytes) -> None:
-        """Parse `data`; b"" to go on behind the body."""
+        """Parse `data`; b"" means to go on after the body."""
 
-    def let_others_go_first(self) -> None:
+    def yield_to_others(self) -> None:
         """Read on after the other connections have been served once."""
 
     def eof_received(self) -> bool:
@@ -36,7 +37,7 @@ class Receiving(Protocol):
 
 
 class BodyReceiver(asyncio.BufferedProtocol):
-    """The protocol of a transport in its connection's place, until the body is complete."""
+    """The protocol of a transport until the body is complete. It stands in for the connection."""
 
     __slots__ = ("_connection", "_parser", "_transport", "_upload")
 
@@ -48,33 +49,33 @@ class BodyReceiver(asyncio.BufferedProtocol):
         transport.set_protocol(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the loop is to read to."""
-        return self._upload.room()
+        """Return the memory that the loop reads to."""
+        return self._upload.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        """It has."""
-        if self._parser.closed:  # the request is refused, or the connection at its end
+        """Count the bytes that were read. Give the transport back to the connection when the body is complete."""
+        if self._parser.closed:  # the request is refused, or the connection is ending
             self._transport.set_protocol(cast("asyncio.Protocol", self._connection))
             self._connection.data_received(bytes(nbytes))
             return
         self._parser.skip_body_bytes(nbytes)
-        if self._upload.filled(nbytes):
+        if self._upload.buffer_filled(nbytes):
             connection = self._connection
             self._transport.set_protocol(cast("asyncio.Protocol", connection))
-            # uvloop keeps the methods that it has called: nothing is to hang on them.
+            # uvloop keeps the methods that it has called, and with them this object: it must not keep the rest alive.
             del self._connection, self._transport, self._parser, self._upload
             connection.data_received(b"")
         elif nbytes >= LARGE_READ:
-            self._connection.let_others_go_first()
+            self._connection.yield_to_others()
 
-    # As the connection itself
+    # Passed on to the connection
 
     def eof_received(self) -> bool:
-        """The client will send no more."""
+        """The client has ended its stream."""
         return self._connection.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is closed."""
         self._connection.connection_lost(exc)
 
     def resume_writing(self) -> None:

@@ -1,8 +1,9 @@
-"""A request that is called when its head is there, and reads its body as it arrives (`--stream-body`): its two sides.
+"""Requests with a body that the application reads as it arrives (`--stream-body`).
 
-`StreamedUpload` is the loop's, `StreamedExchange` the thread's; between them is a `BodyStream`. If the body breaks off, in
-whatever way, the application's read raises BodyError, and nothing that it sends afterwards leaves: the exchange answers in its
-place while no response has begun, and resets the connection when one has.
+The application is called when the head has arrived. `StreamedUpload` is the loop's side, `StreamedExchange` the thread's
+side; a `BodyStream` connects them. If the body fails, the application's read raises BodyError, and everything that it
+sends afterwards is dropped. The exchange then sends an error response if no response has begun, and resets the
+connection otherwise.
 """
 
 from __future__ import annotations
@@ -32,15 +33,16 @@ if TYPE_CHECKING:
 class StreamedSource(Protocol):
     """The methods of `Connection` that a `StreamedUpload` calls."""
 
-    def pause(self) -> None:
+    def pause_reading(self) -> None:
         """Leave the socket unread."""
 
-    def on_demand(self, upload: StreamedUpload) -> None:
-        """The application reads, or is done: the socket may have to be read on. The application's thread posts the call."""
+    def on_body_demand(self, upload: StreamedUpload) -> None:
+        """The application reads, or has returned: the socket may have to be read on. Posted by the application's
+        thread."""
 
 
 class StreamedUpload:
-    """The body between its head and its end; the application may have returned meanwhile, and then it is dropped. Loop only."""
+    """Feeds the body to its stream. The rest is dropped after the application has returned. Loop only."""
 
     __slots__ = ("_context", "_progress", "_source", "head", "stream")
 
@@ -48,51 +50,51 @@ class StreamedUpload:
     spooling = False
 
     def __init__(self, head: RequestHead, source: StreamedSource, context: ServiceContext, *, expected: bool) -> None:
-        """`expected`: none of the body has come, and none will before 100 Continue."""
+        """`expected`: the client waits for 100 Continue, and has sent nothing of the body."""
         self.head = head
         self.stream = BodyStream(head.body_length, self._demand, expected=expected)
         self._source = source
         self._context = context
-        # Its own: the connection's is for the response, which may be on its way at the same time.
+        # Not the progress of the connection: that measures the response, which may be sent at the same time.
         self._progress = Progress()
 
-    def take(self, data: bytes) -> None:
-        """The next piece of the body."""
-        if self.stream.feed(data):
-            self._source.pause()
+    def add_data(self, data: bytes) -> None:
+        """Feed the next bytes of the body."""
+        if self.stream.feed_data(data):
+            self._source.pause_reading()
 
-    def end(self, end: EndOfBody) -> None:
-        """The body is complete."""
-        self.stream.end(decoded(end.trailers))
+    def complete(self, end: EndOfBody) -> None:
+        """Feed the end of the body."""
+        self.stream.feed_eof(decoded(end.trailers))
 
-    def interim(self) -> bytes:
-        """Nothing: the exchange says 100 Continue, when the application reads."""
+    def continue_response(self) -> bytes:
+        """Return nothing: the exchange sends 100 Continue when the application reads."""
         return b""
 
     def is_slow(self, progress: Progress, now: float) -> bool:
-        """Whether the client takes too long. Only the time counts that somebody has waited for its bytes."""
+        """Return whether the client is too slow. Only the time counts during which its bytes were waited for."""
         context, stream = self._context, self.stream
-        waited = stream.waited(now)
+        waited = stream.seconds_waited(now)
         return self._progress.is_slow(
             self.head, stream.received, waited, timeout=context.header_timeout, rate=context.min_body_rate
         )
 
     def discard(self) -> None:
-        """The connection is gone."""
+        """The connection is closed."""
         self.stream.fail(None)
 
     def fail(self, error: ProtocolError) -> bool:
-        """There will be no end. Whether an exchange tells the client."""
+        """The body will not be complete. Return whether the exchange answers the client."""
         return self.stream.fail(error)
 
     def _demand(self) -> None:
-        """The application waits, or the buffer is low again. Thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is gone; then so is the connection
-            self._context.executor.post(self._source.on_demand, self)
+        """Make the loop read on: the application waits, or the buffer is low again. Thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the connection
+            self._context.executor.post(self._source.on_body_demand, self)
 
 
 class _Response(Enum):
-    """What has left of the application's response. NONE → DUE (its head is made) → BEGUN → COMPLETE."""
+    """How much of the application's response is sent: NONE → DUE (its head is made) → BEGUN → COMPLETE."""
 
     NONE = auto()
     DUE = auto()
@@ -109,11 +111,11 @@ class StreamedExchange(Exchange):
         super().__init__(context, writer, base, head, body)
         self._stream = body
         self._response = _Response.NONE
-        # Nothing can follow a body that may not be read to its end.
+        # No other protocol can follow a body that may not be read to its end.
         head.upgrade = False
 
     def run(self) -> QueuedRequest | None:
-        """As of any exchange; not if the body has failed already."""
+        """Run as any exchange does, unless the body has failed already."""
         if self._stream.failed:
             self.drop()
             failure = self._stream.failure
@@ -122,25 +124,25 @@ class StreamedExchange(Exchange):
         return super().run()
 
     def may_persist(self) -> bool:
-        """Only if what is missing of the body is worth waiting for: it has to be read before the next request."""
+        """Return whether the connection is kept: only if the missing part of the body is small enough to be read."""
         self._response = _Response.DUE
         return self._stream.will_end and super().may_persist()
 
     def nothing_yet(self, sent: int) -> None:
-        """As of any exchange; raises Disconnected once the body has failed."""
+        """As in `Exchange`; raises Disconnected once the body has failed."""
         if self._stream.failed:
             raise Disconnected
         super().nothing_yet(sent)
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
-        """As of any exchange; raises Disconnected once the body has failed."""
+        """As in `Exchange`; raises Disconnected once the body has failed."""
         self._begin()
         super().send(data, head=head, last=last)
         if last:
             self._response = _Response.COMPLETE
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
-        """As of any exchange; raises Disconnected once the body has failed."""
+        """As in `Exchange`; raises Disconnected once the body has failed."""
         self._begin()
         super().send_file(head, fd, offset, count)
         self._response = _Response.COMPLETE
@@ -152,13 +154,13 @@ class StreamedExchange(Exchange):
             self._response = _Response.BEGUN
 
     def _continue(self) -> None:
-        """Ask for the body with 100 Continue, which comes before a response (RFC 9110 §15.2)."""
+        """Send 100 Continue, unless a response has begun (RFC 9110 §15.2)."""
         if self._response is _Response.NONE:
-            with contextlib.suppress(Disconnected):  # the read that wants to wait will say so
+            with contextlib.suppress(Disconnected):  # the read that is about to wait raises it
                 Exchange.send(self, b"", head=interim(100), last=False)
 
     def _break_off(self, call: Call) -> None:
-        """The application is done, and its body has failed: then so has its response, unless that was complete before."""
+        """The application has returned, and its body has failed: so has its response, unless that is complete."""
         call.persistent = False
         failure = self._stream.failure
         if self._response is _Response.BEGUN:

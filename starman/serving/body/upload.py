@@ -1,6 +1,6 @@
-"""A request whose body is on its way, gathered before the application is called: the ordinary way. Loop only.
+"""Gathers a request body before the application is called, which is the default. Loop only.
 
-What does not fit into memory is written to the disk by a thread.
+A thread writes to the disk what does not fit into memory.
 """
 
 from __future__ import annotations
@@ -22,31 +22,33 @@ if TYPE_CHECKING:
     from starman.serving.executors.queued_request import QueuedRequest
     from starman.serving.progress import Progress
 
-# So many bytes have to be missing for the rest of a body to be read past the parser: to change the way costs something, too.
+# At least this many bytes of a body must be missing before a `BodyReceiver` reads them: the change of protocol has a
+# cost.
 _LARGE_REST = 65_536
 
 
 class Source(Protocol):
-    """What an upload may ask of the connection that it comes from."""
+    """The methods of `Connection` that an `Upload` calls."""
 
-    def take_in(self, upload: Upload) -> None:
-        """All that was received is taken: have the rest of the body read into its memory, if that can be done."""
+    def receive_directly(self, upload: Upload) -> None:
+        """Have the rest of the body read straight into its memory, if possible. All received bytes must have been
+        added."""
 
-    def pause(self) -> None:
+    def pause_reading(self) -> None:
         """Leave the socket unread."""
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         """Read on."""
 
-    def offer(self, head: RequestHead, body: RequestBody | None, make_exchange: Callable[..., QueuedRequest]) -> None:
-        """The request is complete."""
+    def queue_request(self, head: RequestHead, body: RequestBody | None, make_exchange: Callable[..., QueuedRequest]) -> None:
+        """The request is complete: make an exchange of it."""
 
-    def refuse(self, error: ProtocolError) -> None:
-        """It will not be."""
+    def refuse_request(self, error: ProtocolError) -> None:
+        """The request cannot be completed: answer with an error."""
 
 
 class Upload:
-    """One request between its head and the end of its body."""
+    """The body of one request, from the head to the end of the body."""
 
     __slots__ = ("_context", "_continue_due", "_discarded", "_is_small", "_source", "_taken_in", "body", "head", "spooling")
 
@@ -54,7 +56,7 @@ class Upload:
     streamed = False
 
     def __init__(self, head: RequestHead, source: Source, context: ServiceContext) -> None:
-        """Raises ProtocolError (503) when there is no room for a body of the length in the head, before any of it is read."""
+        """Raises ProtocolError (503) if there is no room for a body of the declared length, before any of it is read."""
         self.head = head
         self._context = context
         body_length = head.body_length
@@ -65,12 +67,12 @@ class Upload:
         self._source = source
         self._continue_due = head.expects_continue
         self._discarded = False
-        # Whether nobody needs to be asked for its memory, as for most.
+        # Whether memory for the whole body is free, as it is for most: then `add_data` has nothing to check.
         self._is_small = body_length is not None and body_length <= context.body_memory.free_bytes
         self._taken_in = False
 
-    def take(self, data: bytes) -> None:
-        """The next piece of the body."""
+    def add_data(self, data: bytes) -> None:
+        """Add the next bytes of the body."""
         body = self.body
         if self._is_small:
             body.write(data)
@@ -78,67 +80,68 @@ class Upload:
         if body.missing - len(data) >= _LARGE_REST and not self._taken_in:
             self._taken_in = True
             body.make_room()
-            self._source.take_in(self)
+            self._source.receive_directly(self)
         body.write(data)
         if body.wants_spooling:
             self._spool()
 
-    def room(self) -> memoryview:
-        """Where the next bytes of the body may be read to."""
+    def get_buffer(self) -> memoryview:
+        """Return memory for the next bytes of the body."""
         return memoryview(bytearray(_LARGE_REST)) if self._discarded else self.body.room()
 
-    def filled(self, count: int) -> bool:
-        """They are there. Whether the body is complete."""
+    def buffer_filled(self, count: int) -> bool:
+        """Count bytes that were read into `get_buffer`. Return whether the body is complete."""
         self.body.filled(count)
         if self.body.wants_spooling:
             self._spool()
         return not self.body.missing
 
     def _spool(self) -> None:
-        """The loop never writes to the disk: a thread does, and the socket is left unread meanwhile."""
+        """Write the body to its file, in a thread: the loop never writes to the disk. Leave the socket unread
+        meanwhile."""
         self.spooling = True
-        self._source.pause()
+        self._source.pause_reading()
         self._context.in_thread(self.body.spool, self._spooled)
 
-    def end(self, end: EndOfBody) -> None:
-        """The body is complete."""
+    def complete(self, end: EndOfBody) -> None:
+        """The body is complete: queue the request."""
         if end.trailers:
             self.body.trailers = decoded(end.trailers)
-        self._source.offer(self.head, self.body, self._context.make_exchange)
+        self._source.queue_request(self.head, self.body, self._context.make_exchange)
 
-    def interim(self) -> bytes:
-        """100 Continue, unless some of the body came without it (RFC 9110 §10.1.1), or it has been said."""
+    def continue_response(self) -> bytes:
+        """Return 100 Continue; b"" if it was sent, or bytes of the body have come without it (RFC 9110 §10.1.1)."""
         due = self._continue_due and not self.body.length
         self._continue_due = False
         return interim(100) if due else b""
 
     def is_slow(self, progress: Progress, now: float) -> bool:
-        """Whether the client takes too long. `progress` is the connection's, `now` monotonic."""
+        """Return whether the client is too slow. `progress` is the connection's. `now` is monotonic."""
         context = self._context
         return progress.is_slow(self.head, self.body.length, now, timeout=context.header_timeout, rate=context.min_body_rate)
 
     def discard(self) -> None:
-        """It will not become a request: give memory and disk back, as soon as nobody uses them."""
+        """Release memory and disk, as soon as no thread uses them: the request will not be run."""
         self._discarded = True
         if not self.spooling:
             self.body.discard()
 
     def fail(self, error: ProtocolError) -> bool:
-        """It will not become a request. Whether an exchange tells the client: there is none, so the connection does."""
+        """Discard the body. Return False: no exchange answers the client, so the connection must."""
         self.discard()
         return False
 
     def _spooled(self, error: Exception | None) -> None:
-        """The disk is done, or has failed."""
+        """The thread has written the body to its file, or has failed."""
         self.spooling = False
         if self._discarded or isinstance(error, JobCancelledError):
             self.body.discard()
         elif isinstance(error, NoThreadError):
-            self._source.refuse(ProtocolError(503, f"no thread can be started to store the body: {error}"))
+            self._source.refuse_request(ProtocolError(503, f"no thread can be started to store the body: {error}"))
         elif error is not None:
-            self._source.refuse(self._refusal(error))
+            self._source.refuse_request(self._refusal(error))
         else:
-            self._source.resume()
+            self._source.resume_reading()
 
     def _refusal(self, error: Exception) -> ProtocolError:
         self._context.shortages.add("the spool file of a request body failed", str(error))
@@ -146,5 +149,5 @@ class Upload:
 
 
 def decoded(trailers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Trailer fields as WSGI has fields: bytes in latin-1's clothes."""
+    """Return trailer fields as WSGI has fields: bytes decoded as latin-1."""
     return [(str(name, "latin-1"), str(value, "latin-1")) for name, value in trailers]

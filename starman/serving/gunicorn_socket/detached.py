@@ -1,7 +1,7 @@
-"""A connection that the application has taken for a protocol of its own, and how it ends when the application is done with it.
+"""A connection that the application has taken for a protocol of its own, and its end. Threads and the loop.
 
-The application has one socket, and the server keeps a duplicate. So the server can end the connection properly (RFC 6455 §7.1.1,
-RFC 9112 §9.6) even if the application has closed its own socket.
+The application has one socket, and the server keeps a duplicate. So the server can end the connection properly
+(RFC 6455 §7.1.1, RFC 9112 §9.6) even if the application has closed its own socket.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
     from starman.serving.sending.loop_side import ApplicationRelay
 
-# How much (bytes) of what a client still sends is read at once.
+# How many bytes of a client are read at once while lingering.
 _READ: Final = 65_536
 
 
-class Detached:
-    """Made and used by threads of the application; the loop ends the connection.
+class DetachedConnection:
+    """A detached connection. Threads of the application make and use it; the loop ends it.
 
-    socket: the application's. facts: the socket that answers for addresses and options; with a Relay this is another socket.
+    socket: the application's. facts: the socket for queries about addresses and options; another one if there is a relay.
     """
 
     __slots__ = ("_context", "_ended", "_kept", "_relay", "facts", "socket")
 
     def __init__(self, descriptor: int, relay: ApplicationRelay | None, context: ServiceContext) -> None:
-        """`descriptor` is the connection's. The loop does not use it any more, except with a `relay`. Raises OSError."""
+        """The loop does not use `descriptor` any more, unless there is a `relay`. Raises OSError."""
         connection = socket.socket(fileno=descriptor)
         try:
-            with contextlib.suppress(OSError):  # it is reset, which shows at the first use
+            with contextlib.suppress(OSError):  # the connection is reset: the first use shows it
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             ours = connection if relay is None else relay.socket
             ours.setblocking(True)
             self.socket = socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE))
-            self.socket.setblocking(True)  # whatever socket.setdefaulttimeout says
+            self.socket.setblocking(True)  # independent of socket.setdefaulttimeout
         except OSError:
             connection.close()
             if relay is not None:
                 relay.socket.close()
-                context.executor.post(relay.cut)
+                context.executor.post(relay.reset)
             raise
         self.facts = self.socket if relay is None else connection
         self._kept = ours
@@ -55,18 +55,18 @@ class Detached:
         self._ended = False
 
     def end(self) -> None:
-        """Say that nothing more will be sent, and let the loop linger. May be called again, by one thread at a time.
+        """Send FIN, and let the loop linger. May be called again, by one thread at a time.
 
-        Another thread that still reads may go on, and finds the end of the stream when the loop closes the connection.
+        Another thread may go on reading. It gets the end of the stream when the loop closes the connection.
         """
-        if self._ended or in_child():  # a child that the application has forked must not end the connection
+        if self._ended or in_child():  # a child that the application has forked must not end the parent's connection
             return
         self._ended = True
         with contextlib.suppress(OSError):
             self._kept.shutdown(socket.SHUT_WR)
         try:
             self._context.executor.post(self._linger)
-        except RuntimeError:  # the loop is gone
+        except RuntimeError:  # the loop is closed
             self._close()
 
     def _linger(self) -> None:
@@ -76,24 +76,24 @@ class Detached:
             self._relay.end(self._close)
 
     def _close(self) -> None:
-        """The connection has ended: wake threads that still wait for it."""
+        """Close all sockets, and wake the threads that wait for the connection."""
         with contextlib.suppress(OSError):
             self._kept.shutdown(socket.SHUT_RDWR)
         for each in (self._kept, self.socket, self.facts):
-            with contextlib.suppress(OSError):  # the application has closed its descriptor by the number
+            with contextlib.suppress(OSError):  # the application has closed the descriptor by its number
                 each.close()
 
 
 class SocketTransport(asyncio.Transport):
-    """The methods of a transport that Lingering needs. Loop only.
+    """The part of a transport that `Lingering` needs. Loop only.
 
-    A transport of the loop's own would make the socket non-blocking, also for the application's threads.
+    A transport of the loop would make the socket non-blocking for the application's threads, too.
     """
 
     __slots__ = ("_close", "_loop", "_protocol", "_socket")
 
     def __init__(self, sock: socket.socket, close: Any) -> None:
-        """`sock` is only read, and `close` called at the end, which closes it."""
+        """Only reads `sock`. Calls `close` at the end, which must close the socket."""
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._socket = sock
@@ -101,16 +101,16 @@ class SocketTransport(asyncio.Transport):
         self._protocol: asyncio.Protocol | None = None
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Read for `protocol` from now on."""
+        """Call `protocol` from now on."""
         self._protocol = cast("asyncio.Protocol", protocol)
         self.resume_reading()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """The socket."""
+        """Return the socket for "socket"."""
         return self._socket if name == "socket" else default
 
     def get_write_buffer_size(self) -> int:
-        """Nothing: the kernel has all."""
+        """Return 0: the kernel has all bytes."""
         return 0
 
     def pause_reading(self) -> None:
@@ -122,7 +122,7 @@ class SocketTransport(asyncio.Transport):
         self._loop.add_reader(self._socket.fileno(), self._read)
 
     def close(self) -> None:
-        """Close now; the kernel sends what it has."""
+        """Close now. The kernel sends what it has."""
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             self.pause_reading()
@@ -136,9 +136,9 @@ class SocketTransport(asyncio.Transport):
             return
         try:
             data = self._socket.recv(_READ, socket.MSG_DONTWAIT)
-        except (BlockingIOError, InterruptedError):  # a thread of the application was faster
+        except (BlockingIOError, InterruptedError):  # a thread of the application has read the bytes
             return
-        except OSError:  # reset
+        except OSError:  # the connection is reset
             self.close()
             return
         if data:

@@ -1,8 +1,9 @@
-"""Between a client and an application that has taken its connection, where bytes had been received behind the request.
+"""Relays between a client and an application that has taken its connection, if bytes were received after the request.
 
-The bytes cannot be put back into the kernel, but must come first, however the application reads: recv, recvmsg, a file, or
-select() on the descriptor. So the application has one end of a pair of sockets, and the loop passes on what arrives at either
-side. This is rare, because most clients wait for the answer to their handshake. Loop only.
+These bytes cannot be put back into the kernel, but must be read first, however the application reads: by recv,
+recvmsg, a file, or after select() on the descriptor. So the application gets one end of a pair of sockets, and the
+loop passes on what arrives at either side. This is rare: most clients wait for the response to their handshake. Loop
+only.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Relay:
-    """One of `ServiceContext.connections`, in the place of the connection whose transport it takes over.
+    """A relay. It takes over the transport of a connection, and its place in `ServiceContext.connections`.
 
-    socket: the application's end of the pair.
+    socket: the application's end of the pair of sockets.
     """
 
     __slots__ = (
@@ -43,7 +44,8 @@ class Relay:
     )
 
     def __init__(self, client: asyncio.Transport, context: ServiceContext, unread: bytes, *, ended: bool) -> None:
-        """`unread` is passed on first; `ended`: then the end of the client's stream. Raises OSError, and then changes nothing."""
+        """Pass on `unread` first, and then the end of the client's stream if it has `ended`. Changes nothing if it
+        raises OSError."""
         ours, self.socket = socket.socketpair()
         ours.setblocking(False)
         self._client = client
@@ -51,10 +53,10 @@ class Relay:
         self._context = context
         self._progress = Progress()
         self._ended = False  # whether the client has ended its stream
-        self._forwards = True  # whether input of the client is passed on
-        self._lost = False  # whether the client's connection is lost
-        self._told = False  # whether the client was told that nothing more will come
-        self._close: Callable[[], None] | None = None  # known once the application is done
+        self._forwards = True  # whether bytes of the client are passed on
+        self._lost = False  # whether the client's connection is closed
+        self._told = False  # whether FIN was sent to the client
+        self._close: Callable[[], None] | None = None  # set when the application has returned
         client.pause_reading()
         client.set_protocol(_ClientSide(self))
         context.connections.add(self)
@@ -67,7 +69,7 @@ class Relay:
         except OSError as error:
             ours.close()
             log.error(f"a connection that the application has taken is dropped: {error}")
-            self.cut()
+            self.reset()
             return
         if self._client.is_closing():
             application.abort()
@@ -77,33 +79,33 @@ class Relay:
         self.pass_on(unread)
         if ended:
             self.client_has_ended()
-        elif self._forwards and not application.get_write_buffer_size():  # else it is read on when there is room
+        elif self._forwards and not application.get_write_buffer_size():  # else reading resumes when there is room
             self._client.resume_reading()
 
-    # Both ways
+    # Both directions
 
     def pass_on(self, data: bytes) -> None:
-        """The client has sent something."""
+        """Pass bytes of the client on to the application."""
         if self._forwards and self._application is not None:
             self._application.write(data)
 
     def send(self, data: bytes) -> None:
-        """The application has sent something."""
+        """Send bytes of the application to the client."""
         if not self._client.is_closing():
             self._client.write(data)
 
     def wait_for_application(self, waits: bool) -> None:
-        """Stop or resume reading from the client: the application has to read first, or has read."""
+        """Pause or resume reading from the client, while the application does not read."""
         if self._forwards and not self._client.is_closing():
             (self._client.pause_reading if waits else self._client.resume_reading)()
 
     def wait_for_client(self, waits: bool) -> None:
-        """Stop or resume reading from the application: the client has to read first, or has read."""
+        """Pause or resume reading from the application, while the client does not read."""
         if self._application is not None:
             (self._application.pause_reading if waits else self._application.resume_reading)()
 
     def client_has_ended(self) -> None:
-        """The client will send no more."""
+        """The client has ended its stream: pass the end on."""
         self._ended = True
         if self._forwards and self._application is not None:
             with contextlib.suppress(OSError):
@@ -111,7 +113,7 @@ class Relay:
         self._close_if_both_have_ended()
 
     def application_has_ended(self) -> None:
-        """The application will send no more, and everything that it sent is passed on."""
+        """The application has ended its stream, and all of it is passed on: send FIN, and linger if it has returned."""
         if self._client.is_closing():
             return
         if not self._told:
@@ -123,7 +125,7 @@ class Relay:
             self._close_if_both_have_ended()
 
     def application_is_lost(self) -> None:
-        """The application will neither send nor read any more."""
+        """The application's end is closed: it neither sends nor reads any more."""
         self._application = None
         self._forwards = False
         if self._lost:
@@ -132,7 +134,7 @@ class Relay:
             self.application_has_ended()
 
     def client_is_lost(self) -> None:
-        """The connection is gone, in whatever way. The application may still read what came before."""
+        """The client's connection is closed. The application may still read earlier bytes."""
         self._lost = True
         self._forwards = False
         if self._application is not None:
@@ -141,15 +143,16 @@ class Relay:
             self._context.connections.discard(self)
         self._end_application()
 
-    # The end
+    # Ending
 
     def _close_if_both_have_ended(self) -> None:
-        """The end of the application's side, even if a child of the application has used the connection and never returns."""
+        """Close the client's side. Its end must not depend on a child that uses the connection and never returns."""
         if self._ended and self._told:
             self._client.close()
 
     def end(self, close: Callable[[], None]) -> None:
-        """The application has returned and ended its stream. `close` closes its socket, once everything is passed on."""
+        """The application has returned and ended its stream: pass everything on, then call `close`, which closes its
+        socket."""
         self._close = close
         self._forwards = False
         if self._client.is_closing():
@@ -175,20 +178,20 @@ class Relay:
         if close is not None:
             close()
 
-    # As one of ServiceContext.connections
+    # The methods of a client (`clients.Client`)
 
-    def check(self, now: float) -> None:
-        """Cut a client that does not take what the application has left for it. `now` is monotonic."""
+    def check_timeouts(self, now: float) -> None:
+        """Reset a client that does not read what the application has left for it. `now` is monotonic."""
         if self._close is not None:
             left = unacknowledged(self._client)
             if self._progress.is_slow("what is left", left, now, timeout=self._context.write_timeout):
-                self.cut()
+                self.reset()
 
     def close_if_idle(self, since: float) -> None:
         """Does nothing: the connection belongs to the application."""
 
-    def cut(self) -> None:
-        """End it at once, with a reset."""
+    def reset(self) -> None:
+        """Reset the connection at once."""
         if not self._lost:
             reset_on_close(self._client)
             self._client.abort()
@@ -197,7 +200,7 @@ class Relay:
 
 
 class _ClientSide(asyncio.Protocol):
-    """The protocol of the client's transport: reports to a Relay."""
+    """The protocol of the client's transport. Calls a `Relay`."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
@@ -220,7 +223,7 @@ class _ClientSide(asyncio.Protocol):
 
 
 class _ApplicationSide(asyncio.Protocol):
-    """The protocol of the application's end of the pair: reports to a Relay."""
+    """The protocol of the application's end of the pair. Calls a `Relay`."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay

@@ -1,6 +1,7 @@
-"""The requests and responses of a service that are in flight: counted, and named for the error log. Loop only.
+"""Counts the requests of a service that are in flight, and names them for the error log. Loop only.
 
-Everything is found in connections and threads when it is wanted, so that no request has to be counted when it comes and goes.
+The requests are found in connections and threads when they are needed, so no request is counted when it begins or
+ends.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
     from starman.serving.exchange import Exchange
     from starman.serving.sending.writer import Writer
 
-# How much of a target is shown (bytes).
+# How many bytes of a target are shown.
 _TARGET_BYTES = 107
 
 
 def in_flight(context: ServiceContext) -> str:
-    """The requests that run or wait, with their ages, the requests whose bodies still arrive, how many finished responses are
-    being sent, and how many requests still run whose clients have gone. Completes a sentence; "" for none."""
+    """Return a text for the end of a log line, "" if nothing is in flight.
+
+    It names the requests that run or wait, with their ages, and the requests with bodies that still arrive. It counts the
+    finished responses that are still being sent, and the requests that still run without a client.
+    """
     requests: list[tuple[str, float]] = []
     arriving: list[str] = []
     sending = 0
@@ -49,11 +53,11 @@ def in_flight(context: ServiceContext) -> str:
 
 
 def count(context: ServiceContext) -> int:
-    """How many requests are in flight: their heads have been received, and their responses are not complete.
+    """Return how many requests are in flight: the head has been received, and the response is not complete.
 
-    They arrive, wait for their turn or for a thread, run, or their responses are being sent; or their clients have gone, and the
-    application still runs. Requests that the server has not parsed yet, because it leaves a socket unread, are not known. May
-    also be called in a signal handler of the loop's thread.
+    Their bodies arrive, they wait for an earlier request or a thread, they run, or their responses are being sent.
+    Requests that still run without a client count as well. Requests that are not parsed, because their socket is left
+    unread, do not count. A signal handler of the loop's thread may call this, too.
     """
     return _without_client(context) + sum(
         len(exchanges) + _arrives(client) + (writer.turn is RETURNED) for client, writer, exchanges in _by_connection(context)
@@ -61,28 +65,30 @@ def count(context: ServiceContext) -> int:
 
 
 def _by_connection(context: ServiceContext) -> Iterator[tuple[Any, Any, list[Exchange]]]:
-    """Each connection that may have something in flight, with its writer and its requests that run or wait. Reads private
-    attributes, so that connections need not keep count."""
-    for client in context.connections.awake():
-        writer: Any = getattr(client, "_writer", None)  # a handshake has none
+    """Yield the active connections, each with its writer and its requests that run or wait.
+
+    Reads private attributes, so that connections need not count.
+    """
+    for client in context.connections.active():
+        writer: Any = getattr(client, "_writer", None)  # a TLS handshake has none
         if writer is not None:
-            current = writer._exchange  # read once: its thread may change it at any time
+            current = writer._exchange  # read once: its thread may change the attribute at any time
             yield client, writer, [*([] if current is None else [current]), *writer._pending]
 
 
 def _arrives(client: Any) -> bool:
-    """Whether the body of a request arrives that becomes an exchange when it is complete."""
+    """Return whether a body arrives, and the request becomes an exchange when it is complete."""
     upload = client._upload
     return bool(upload is not None and not upload.streamed)
 
 
 def _without_client(context: ServiceContext) -> int:
-    """How many requests wait or run whose connection is lost, or is the application's by now."""
+    """Return how many requests wait or run after their connection was lost, or taken by the application."""
     return len(_still_running(context))
 
 
 def forget_lost(context: ServiceContext) -> None:
-    """Forget lost connections whose requests are done. At each tick."""
+    """Forget the lost connections that have no request any more. Called by each tick."""
     if context.lost:
         context.lost = _still_running(context)
 
@@ -97,7 +103,7 @@ def _line(head: RequestHead) -> str:
 
 
 def running(context: ServiceContext) -> list[tuple[str, float]]:
-    """The requests that have a thread, and the instant at which each was complete; also those whose clients have gone."""
+    """Return the requests that have a thread, also those without a client, and when each was complete (monotonic)."""
     queued = set(map(id, _queue(context)))
     found = [exchanges[0] for _, writer, exchanges in _by_connection(context) if exchanges and writer._exchange is exchanges[0]]
     found += [exchange for writer in context.lost if (exchange := writer._exchange) is not None]
@@ -105,11 +111,11 @@ def running(context: ServiceContext) -> list[tuple[str, float]]:
 
 
 def waiting(context: ServiceContext) -> int:
-    """How many requests wait for a thread."""
+    """Return how many requests wait for a thread."""
     return len(_queue(context))
 
 
 def _queue(context: ServiceContext) -> list[Exchange]:
-    """A copy: threads take from it."""
+    """Return a copy of the queue, because threads take from it at any time."""
     executor: Any = context.executor
     return list(executor._queue.copy())

@@ -1,6 +1,8 @@
-"""Finds a loop that spins: it uses a CPU and does nothing, as when a descriptor was closed while the loop polls it.
+"""Detects a loop that spins: it uses a CPU and does nothing, because a descriptor that it polls was closed, for
+example.
 
-The worker's tick checks it, so it costs a request nothing. Linux only: other systems do not tell what a thread reads and writes.
+The worker's tick checks this, so a request pays nothing. Linux only: other systems do not tell what a thread has read
+and written.
 """
 
 from __future__ import annotations
@@ -9,18 +11,20 @@ from collections.abc import Callable
 
 from starman import log, thread_io
 
-# The loop spins when it uses this part of a CPU for so long (seconds),
+# The loop spins if it uses this part of a CPU for this long (seconds),
 SPIN_SHARE = 0.25
 SPIN_SECONDS = 10.0
-# while it uses more CPU time (seconds) than this for each request that ends and each connection that it accepts: about ten times
-# what they take. Probes of a monitor, for example, take almost nothing, and do not hide a loop that spins.
+# while it uses more CPU time (seconds) than this for each request that ends and each connection that is accepted,
+# which is about ten times what they take. Probes of a monitoring system take almost nothing, so they do not hide a
+# spinning loop,
 WORK_SECONDS = 0.005
-# and it moves fewer bytes than this from tick to tick. Wake-ups by other threads move some bytes, and so does the check itself.
+# and while it moves fewer bytes than this from tick to tick. Wake-ups by other threads move some, and so does this
+# check.
 SPIN_BYTES = 4096
 
 
-class SpinWatch:
-    """The watch over one loop. All methods are that loop's."""
+class SpinningLoopDetector:
+    """Checks one loop. All methods must be called in this loop."""
 
     __slots__ = (
         "_began_at",
@@ -36,28 +40,31 @@ class SpinWatch:
     )
 
     def __init__(self, measure: Callable[[], int] = thread_io.bytes_moved, *, inline: bool = False) -> None:
-        """`measure` tells how many bytes the loop's thread has moved, or raises OSError. With `inline`, the application runs in
-        the loop, and one request may take any time."""
+        """`measure` returns how many bytes the loop's thread has moved, or raises OSError. `inline` says that the
+        application runs in the loop, so that one request may take any time."""
         self._measure = measure
         self._inline = inline
-        # Since when the loop may be spinning (None: it is not), and the CPU time that it has used since.
+        # When the loop began to spin, perhaps (None: it does not), and the CPU time that it has used since then.
         self._began_at: float | None = None
         self._computed = 0.0
-        # As of the last look, and of the end of the last tick.
+        # The values at the last check, and at the end of the last tick.
         self._done = self._moved = 0
         self._left_at: float | None = None
         self._left_with = 0.0
-        # Why the last measurement has failed, and whether the log has it already.
+        # Why the last measurement has failed, and whether that is logged.
         self._unknown: OSError | None = None
         self._said = False
 
-    def leave(self, now: float, computed: float) -> None:
-        """Call at the end of a tick; the loop's other work follows. `computed` is the CPU time of its thread, in seconds."""
+    def end_tick(self, now: float, computed: float) -> None:
+        """Note the end of a tick. `computed` is the CPU time of the loop's thread, in seconds. `now` is monotonic."""
         self._left_at, self._left_with = now, computed
 
-    def look(self, now: float, computed: float, done: int) -> str | None:
-        """Call when the next tick begins. `done`: how many requests have ever ended, and connections were accepted. Returns what
-        to `report`; None: nothing."""
+    def check(self, now: float, computed: float, done: int) -> str | None:
+        """Check at the beginning of a tick. `done` is the number of requests ever finished plus connections ever
+        accepted.
+
+        Return a reason for `report` if the loop spins, else None.
+        """
         if self._left_at is None:
             return None
         used, began_at = computed - self._left_with, self._left_at
@@ -84,8 +91,10 @@ class SpinWatch:
         return f"its loop has used {100 * self._computed / seconds:.0f} % of a CPU for {seconds:.0f} s"
 
     def report(self, found: str, give_up: Callable[[str], object]) -> None:
-        """Act on what `look` has returned: call `give_up` with the reason. Where the system refuses the figures, the loop may be
-        doing something useful, such as receiving a large body: then only log it, once."""
+        """Call `give_up` with the reason that `check` has returned.
+
+        If the system does not give the number of bytes, the loop may be receiving a large body: then only log it, once.
+        """
         if self._unknown is None:
             give_up(f"{found}, and it has done almost nothing")
         elif not self._said:

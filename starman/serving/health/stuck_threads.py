@@ -1,6 +1,6 @@
-"""Logs that all threads of a worker are stuck while requests wait for one: once when it begins, and once when it is over.
+"""Logs when all threads of a worker are stuck while requests wait, and when they are not any more. Loop only.
 
-The worker's tick checks it, so it costs a request nothing. Loop only.
+The worker's tick checks this, so a request pays nothing.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from starman.serving.health.requests_in_flight import running, waiting
 if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
 
-# The threads are stuck when none has finished a request for so long (seconds), and one has waited for a thread for as long.
+# The threads are stuck if none has finished a request for this long (seconds), and a request has waited for as long.
 STUCK_SECONDS = 5.0
-# It is logged at most once in this time (seconds).
+# At most one warning is logged in this time (seconds).
 QUIET_SECONDS = 60.0
 
 
-class StuckWatch:
-    """The watch over one worker's threads."""
+class StuckThreadsDetector:
+    """Checks the threads of one worker."""
 
     __slots__ = ("_finished", "_since", "_stuck", "_told_at")
 
     def __init__(self, now: float) -> None:
         """`now` is monotonic."""
         self._finished = 0
-        # When a request was last known to be finished, or no request waited.
+        # When a request was last finished, or none waited.
         self._since = now
         self._stuck = False
         self._told_at = float("-inf")
 
-    def look(self, context: ServiceContext, now: float) -> None:
-        """Log the beginning or the end. `now` is monotonic."""
+    def check(self, context: ServiceContext, now: float) -> None:
+        """Log that the threads are stuck, or that they are not any more. `now` is monotonic."""
         executor = context.executor
         waits = executor.longest_wait(now)
         if executor.finished != self._finished or not waits:

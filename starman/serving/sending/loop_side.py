@@ -29,7 +29,7 @@ class ApplicationRelay(Protocol):
     def end(self, close: Callable[[], None]) -> None:
         """End the connection after everything is passed on, then call `close`. Loop."""
 
-    def cut(self) -> None:
+    def reset(self) -> None:
         """Reset the connection. Loop."""
 
 
@@ -50,7 +50,7 @@ class LoopSide(Protocol):
     def on_exchanges_done(self) -> None:
         """The exchanges have come to an end: close, refuse or read on, whatever is due."""
 
-    def cut(self) -> None:
+    def reset(self) -> None:
         """Reset the connection: its socket is dead, or its response broke off."""
 
     def let_go(self, reply: SimpleQueue[RelayAnswer]) -> None:

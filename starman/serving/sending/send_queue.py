@@ -29,7 +29,7 @@ class Handler(Protocol):
     def send_queue_written(self, taken: int) -> bool:
         """All is written that was taken, in `taken` times, and the transport's buffer is empty. False: more is on its way."""
 
-    def cut(self) -> None:
+    def reset(self) -> None:
         """It cannot be written."""
 
     def linger(self) -> None:
@@ -198,7 +198,7 @@ class SendQueue:
         try:
             sent = send_some(self._writer.thread_socket.fd, rest)
         except (BrokenPipeError, ConnectionError):
-            self._handler.cut()
+            self._handler.reset()
             return
         except (OSError, EOFError) as error:
             self._failed(rest, error)
@@ -212,7 +212,7 @@ class SendQueue:
     def _failed(self, rest: FileRange, error: Exception) -> None:
         log.error(f"a file could not be sent whole: {error}")
         if rest.is_spool:
-            self._handler.cut()
+            self._handler.reset()
         else:
             # The application's file is shorter than promised: the client gets what there is, and sees that it is not all.
             self.end()

@@ -240,7 +240,7 @@ class Writer:
             if self.turn is THREAD or self.turn is SPOOLED:
                 self._failed()
             elif self.turn is not DEAD:  # the loop writes, perhaps a file to the duplicate: the closing is the loop's, too
-                self._call_loop(self._loop_side.cut)
+                self._call_loop(self._loop_side.reset)
 
     def duplicate(self, exchange: QueuedRequest) -> int:
         """Another descriptor of the connection, to look at it. Thread, which closes it soon. Raises Disconnected, OSError."""
@@ -352,7 +352,7 @@ class Writer:
     def _failed(self) -> None:
         self._die()
         with contextlib.suppress(RuntimeError):  # the loop itself may be gone by now
-            self._call_loop(self._loop_side.cut)
+            self._call_loop(self._loop_side.reset)
 
     def _die(self) -> None:
         self.turn = DEAD

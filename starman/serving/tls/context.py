@@ -1,4 +1,4 @@
-"""What TLS listeners speak and whom they say they are: an SSLContext from the settings. Reads their files; blocks as disks do."""
+"""Makes the SSLContext of the TLS listeners from the settings. Reads the certificate and the key; blocks as disks do."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from starman.serving.tls.transport import reason
 if TYPE_CHECKING:
     from starman.config.settings import Settings
 
-# Of TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 §4.2). Those of TLS 1.3 are all of that kind.
+# For TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 §4.2). All ciphers of TLS 1.3 have both.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 def server_context(settings: Settings) -> ssl.SSLContext:
-    """The context of all TLS listeners, with the certificate and key as the files have them now.
+    """Return the context of all TLS listeners, with the current certificate and key.
 
-    Raises SettingError, which names the setting at fault, when they cannot be read or do not fit.
+    Raises SettingError, which names the setting, if a file cannot be read, or if certificate and key do not belong
+    together.
     """
     certificate, key = settings.ssl_cert, settings.ssl_key
     assert certificate is not None, "Settings asks for one where a listener is secure"
-    _look(settings, "ssl_cert", certificate, "CERTIFICATE-----", "no certificate in PEM format")
+    _check_pem(settings, "ssl_cert", certificate, "CERTIFICATE-----", "no certificate in PEM format")
     if key is None:
-        _look(settings, "ssl_cert", certificate, "PRIVATE KEY-----", "no private key: name its file by ssl_key (--ssl-key FILE)")
+        _check_pem(
+            settings, "ssl_cert", certificate, "PRIVATE KEY-----", "no private key: name its file by ssl_key (--ssl-key FILE)"
+        )
     else:
-        _look(settings, "ssl_key", key, "PRIVATE KEY-----", "no private key in PEM format")
+        _check_pem(settings, "ssl_key", key, "PRIVATE KEY-----", "no private key in PEM format")
     the_key = f"{settings.source('ssl_cert' if key is None else 'ssl_key')}: the private key in {key or certificate!r}"
 
     def passphrase() -> str:
-        # Without this, OpenSSL would ask on the terminal, in each worker.
+        # Without this callback, OpenSSL would ask for it on the terminal, in each worker.
         raise SettingError(f"{the_key} has a passphrase: take it off")
 
     tls_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -45,13 +48,14 @@ def server_context(settings: Settings) -> ssl.SSLContext:
             raise SettingError(f"{the_key} is not that of {certificate!r}") from None
         both = f"{certificate!r}" if key is None else f"{certificate!r} and {key!r}"
         raise SettingError(f"{_sources(settings)}: OpenSSL cannot use {both}: {reason(error)}") from None
-    except OSError as error:  # it was there a moment ago
+    except OSError as error:  # the file was readable a moment ago
         raise SettingError(f"{_sources(settings)}: cannot be read: {error.strerror}") from None
     return tls_context
 
 
-def _look(settings: Settings, name: str, path: str, mark: str, lack: str) -> None:
-    """Read a file and look for what must be in it: OpenSSL's own words for all that is "PEM lib"."""
+def _check_pem(settings: Settings, name: str, path: str, mark: str, lack: str) -> None:
+    """Check that a file contains `mark`, else raise SettingError: OpenSSL itself reports every such error as "PEM
+    lib"."""
     try:
         with open(path, encoding="latin-1") as file:
             text = file.read()

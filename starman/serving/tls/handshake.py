@@ -1,4 +1,4 @@
-"""A client of a TLS listener until its handshake is done: in time, in TLS, and at nobody else's cost. Loop only."""
+"""A TLS client until its handshake is done: enforces the timeout, and answers clients that do not use TLS. Loop only."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 # The first byte of every TLS connection: a record of the type "handshake" (RFC 8446 §5.1).
 _HANDSHAKE_RECORD = 0x16
 
-# A handshake is not ended to make room for another client before it has lasted so long (seconds).
+# A handshake is not closed to make room for another client before it has lasted this long (seconds).
 _NEW = 0.5
 
 
 class _Phase(Enum):
-    """SILENT → SHAKING → DONE: a connection has taken over, or, when the client was told that it cannot be one, Lingering."""
+    """SILENT → SHAKING → DONE. A connection takes over then, or a `Lingering` if the client was refused."""
 
     SILENT = auto()
     SHAKING = auto()
@@ -33,7 +33,7 @@ class _Phase(Enum):
 
 
 class Handshake(asyncio.Protocol):
-    """One client before it is a Connection. In `ServiceContext.connections`, which the tick and the drain go over."""
+    """A client before it is a `Connection`. It is in `ServiceContext.connections`, for the tick and the drain."""
 
     __slots__ = ("_base", "_context", "_deadline", "_phase", "_session", "_tls_context", "_transport")
 
@@ -41,7 +41,7 @@ class Handshake(asyncio.Protocol):
     _session: Session
 
     def __init__(self, context: ServiceContext, tls_context: ssl.SSLContext, base: Environ) -> None:
-        """`base` is the environ of the connection that follows when the handshake is done."""
+        """`base` is the environ of the connection to be."""
         self._context = context
         self._tls_context = tls_context
         self._base = base
@@ -57,7 +57,7 @@ class Handshake(asyncio.Protocol):
         self._context.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """A part of the handshake, or something else than TLS."""
+        """Go on with the handshake, or refuse a client that does not use TLS."""
         if self._phase is _Phase.SILENT:
             if data[0] != _HANDSHAKE_RECORD:
                 error = ProtocolError(400, "this port speaks TLS, and what came is not: use https")
@@ -71,13 +71,13 @@ class Handshake(asyncio.Protocol):
             self._shake()
 
     def eof_received(self) -> bool:
-        """The client has given up. False: the transport closes."""
+        """The client has ended its stream during the handshake. Return False: the transport closes."""
         if self._phase is _Phase.SHAKING:
             self._context.refusals.add(f"TLS handshake with {self._peer} failed: the client ended it")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone before it was one."""
+        """The connection is closed."""
         self._phase = _Phase.DONE
         self._context.connections.discard(self)
 
@@ -89,7 +89,7 @@ class Handshake(asyncio.Protocol):
             self._send_outgoing()
         except ssl.SSLError as error:
             self._context.refusals.add(f"TLS handshake with {self._peer} failed: {reason(error)}")
-            self._send_outgoing()  # an alert, which tells the client why
+            self._send_outgoing()  # an alert, which tells the client the reason
             self._linger()
         else:
             self._send_outgoing()
@@ -114,9 +114,9 @@ class Handshake(asyncio.Protocol):
     def _peer(self) -> str:
         return cast("str", self._base["REMOTE_ADDR"])
 
-    # As one of ServiceContext.connections
+    # The methods of a client (`clients.Client`)
 
-    def check(self, now: float) -> None:
+    def check_timeouts(self, now: float) -> None:
         """Enforce ssl_handshake_timeout. `now` is monotonic."""
         if now >= self._deadline:
             if self._phase is _Phase.SHAKING:
@@ -124,21 +124,22 @@ class Handshake(asyncio.Protocol):
             self._transport.abort()
 
     def close_if_idle(self, since: float) -> None:
-        """The worker drains: close, unless the client has begun, or came after `since` (monotonic)."""
+        """Close if the client has sent nothing, and has connected before `since` (monotonic). Called during a drain."""
         if self._phase is _Phase.SILENT and self._deadline - self._context.handshake_timeout <= since:
             shut_down(self._transport)
 
-    def cut(self) -> None:
+    def reset(self) -> None:
         """End the connection at once, with a reset."""
         reset_on_close(self._transport)
         self._transport.abort()
 
-    def expendable(self, now: float) -> tuple[int, float] | None:
-        """As `Connection.expendable`: handshakes go before connections, the oldest first. None: it is new, or answered."""
+    def eviction_rank(self, now: float) -> tuple[int, float] | None:
+        """As `Connection.eviction_rank`. Handshakes rank before connections, the oldest first. None: it is new, or
+        done."""
         since = self._deadline - self._context.handshake_timeout
         begun = self._phase in (_Phase.SILENT, _Phase.SHAKING) and not self._transport.is_closing()
         return (0, since) if begun and now - since >= _NEW else None
 
     def evict(self) -> None:
-        """End it at once, to make room for another one."""
-        self.cut()
+        """Close at once, to make room for another client."""
+        self.reset()

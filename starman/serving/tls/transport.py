@@ -1,8 +1,9 @@
-"""TLS behind its handshake: a transport that encrypts what the loop writes and decrypts what it reads. Loop only.
+"""The TLS transport of a connection after the handshake: encrypts what is written, decrypts what is read. Loop only.
 
-Over the loop's plain transport, by the memory buffers of the ssl module, and not by the loop's own TLS. That one calls written
-what the transport below it still holds, so a slow reader would lose the end of its response when we close; it knows no
-half-close, which lingering needs; it keeps 256 KiB for every connection; and its failed handshakes are tracebacks in the log.
+It uses the loop's plain transport and the memory buffers of the ssl module. The loop's own TLS would not do: it calls
+bytes written while the transport below still holds them, so a slow reader would lose the end of its response at close;
+it has no half-close, which lingering needs; it keeps 256 KiB for every connection; and failed handshakes are
+tracebacks in the log.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ if TYPE_CHECKING:
     from starman.serving.connection import Connection
     from starman.serving.refusallog import RefusalLog
 
-# How much (bytes) is encrypted at once, and only when all before it has left: a slow reader then costs no second copy.
+# So many bytes are encrypted at once, after all earlier ones have left: so a slow reader does not cost a second copy.
 _PIECE = 65_536
 
-# How many pieces leave in a row to a client that takes them all, before others have their turn.
+# So many pieces in a row are sent to a client that takes them all, before other connections are served.
 _MOST_IN_A_ROW = 16
 
-# What may pend (bytes) that nobody here wrote: answers to a client's key updates, who then does not read them.
+# At most this many bytes of TLS itself may wait: answers to the key updates of a client that does not read them.
 _MOST_ANSWERS = 4 * _PIECE
 
 
 class _State(Enum):
-    """OPEN → HALF_CLOSING → HALF_CLOSED → CLOSED: our last byte is written, encrypted, acknowledged by the peer's end. Or, from
-    any of them, CLOSING → CLOSED."""
+    """OPEN → HALF_CLOSING (the last byte is written) → HALF_CLOSED (it is encrypted) → CLOSED (the peer has ended).
+    From each of these states also CLOSING → CLOSED."""
 
     OPEN = auto()
     HALF_CLOSING = auto()
@@ -43,7 +44,7 @@ class _State(Enum):
 
 
 class Session:
-    """The TLS state of one connection, without I/O: bytes of the network go into `incoming` and are taken from `outgoing`."""
+    """The TLS state of one connection, without I/O: bytes of the network go into `incoming`, and come from `outgoing`."""
 
     __slots__ = ("incoming", "object", "outgoing")
 
@@ -54,7 +55,7 @@ class Session:
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
-    """The transport of a Connection, and the protocol of the plain transport below it. Its high-water mark is always 0."""
+    """The transport of a `Connection`, and the protocol of the plain transport below. Its high-water mark is always 0."""
 
     __slots__ = (
         "_backlog",
@@ -76,7 +77,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         connection: Connection,
         refusals: RefusalLog,
     ) -> None:
-        """`session` has its handshake behind it. The mark of `plain` is 0. `refusals` is told what breaks TLS."""
+        """`session` has done its handshake. The high-water mark of `plain` is 0. `refusals` logs TLS errors of the
+        client."""
         super().__init__()
         self._loop = loop
         self._plain = plain
@@ -89,7 +91,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._ended = False
 
     def start(self) -> None:
-        """Tell the connection that it is made, and what came with the end of the handshake."""
+        """Connect the connection, and give it the bytes that came with the end of the handshake."""
         self._plain.set_protocol(self)
         self._connection.connection_made(self)
         self._read()
@@ -97,33 +99,34 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     # The transport, for the connection
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As of the plain transport; `ssl_object` is the session's."""
+        """As of the plain transport, except that `ssl_object` is the session's."""
         return self._session.object if name == "ssl_object" else self._plain.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Let `protocol` be told from now on what the connection was told."""
+        """Call `protocol` instead of the connection from now on."""
         self._connection = cast("Connection", protocol)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nothing: the mark is 0."""
+        """Does nothing: the mark is always 0."""
 
     def get_write_buffer_size(self) -> int:
-        """All that has still to leave, on both sides of the encryption."""
+        """Return how many bytes have not left yet, on both sides of the encryption."""
         return self._backlog_bytes + self._plain.get_write_buffer_size()
 
     def is_closing(self) -> bool:
-        """Whether `close` or `abort` was called, or the peer is gone."""
+        """Return whether `close` or `abort` was called, or the peer is gone."""
         return self._state in (_State.CLOSING, _State.CLOSED) or self._plain.is_closing()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send `data`, which must not change any more."""
+        """Send `data`, which must not change afterwards."""
         if self._state is _State.OPEN and data:
             self._backlog.append(memoryview(data))
             self._backlog_bytes += len(data)
             self._flush()
 
     def write_eof(self) -> None:
-        """Send close_notify and FIN behind all that was written. What comes from the peer is then nobody's, but for its end."""
+        """Send close_notify and FIN after all that was written. Later bytes of the peer are dropped, except for its
+        FIN."""
         if self._state is _State.OPEN:
             self._state = _State.HALF_CLOSING
             self._flush()
@@ -137,7 +140,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._plain.resume_reading()
 
     def close(self) -> None:
-        """Close behind all that was written."""
+        """Close after all bytes are written."""
         if self._state is _State.HALF_CLOSED:
             self._state = _State.CLOSED
             shut_down(self._plain)
@@ -146,22 +149,23 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._flush()
 
     def abort(self) -> None:
-        """Close now; what was written may be lost."""
+        """Close now. Bytes that were written may be lost."""
         self._forget()
         self._plain.abort()
 
     # The protocol, for the plain transport
 
     def data_received(self, data: bytes) -> None:
-        """Encrypted bytes of the client."""
+        """Decrypt bytes of the client."""
         if self._state is _State.OPEN:
             self._session.incoming.write(data)
             self._read()
         elif self._state in (_State.HALF_CLOSING, _State.HALF_CLOSED):
-            self._connection.data_received(data)  # lingering, which counts what it drops
+            self._connection.data_received(data)  # a `Lingering`, which counts the bytes and drops them
 
     def eof_received(self) -> bool:
-        """The client's FIN. Without a close_notify before it somebody may have cut the stream: framing finds that out."""
+        """The client's FIN. Without close_notify before it the stream may be truncated: the request's framing shows
+        it."""
         if not self._ended:
             self._ended = True
             self._connection.eof_received()
@@ -173,15 +177,15 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._tell()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone, in whatever way."""
+        """The connection is closed, for any reason."""
         self._forget()
         self._connection.connection_lost(exc)
-        del self._connection  # which leads back here: see there
+        del self._connection  # it refers back to this object
 
-    # Both ways
+    # Both directions
 
     def _read(self) -> None:
-        """Decrypt what has arrived, answer what TLS itself asks, and pass the rest on."""
+        """Decrypt what has arrived, send what TLS itself answers, and pass the data on."""
         pieces: list[bytes] = []
         ended = False
         try:
@@ -212,7 +216,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self.abort()
 
     def _flush(self) -> None:
-        """Encrypt and send, as long as the plain transport takes it at once."""
+        """Encrypt and send, as long as the plain transport takes all at once."""
         backlog, plain = self._backlog, self._plain
         for _ in range(_MOST_IN_A_ROW):
             if not backlog or plain.get_write_buffer_size() or plain.is_closing():
@@ -231,15 +235,15 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._finish()
 
     def _tell(self) -> None:
-        """Tell the connection when all is written, whoever wrote it: a request may wait behind what TLS says by itself."""
+        """Tell the connection that all is written, even if only TLS itself has written: a request may wait for this."""
         if not self.get_write_buffer_size() and self._state is not _State.CLOSED:
             self._connection.resume_writing()
 
     def _finish(self) -> None:
-        """All is encrypted: say the end that was asked for."""
+        """All is encrypted: send close_notify, and close or half-close, if that is due."""
         if self._state not in (_State.HALF_CLOSING, _State.CLOSING):
             return
-        with contextlib.suppress(ssl.SSLError):  # it wants to read the peer's close_notify, which we do not wait for
+        with contextlib.suppress(ssl.SSLError):  # it expects the peer's close_notify, which is not waited for
             self._session.object.unwrap()
         self._send_outgoing()
         if self._state is _State.CLOSING:
@@ -247,7 +251,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             shut_down(self._plain)
         else:
             self._state = _State.HALF_CLOSED
-            with contextlib.suppress(OSError):  # asyncio's own loop shuts down at once, and the peer may be gone
+            with contextlib.suppress(OSError):  # asyncio's own loop calls shutdown(2) at once, and the peer may be gone
                 self._plain.write_eof()
 
     def _send_outgoing(self) -> None:
@@ -262,5 +266,5 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
 
 def reason(error: ssl.SSLError) -> str:
-    """What went wrong, in words: "unsupported protocol"."""
+    """Return the reason of an error in words, such as "unsupported protocol"."""
     return (error.reason or error.strerror or str(error)).replace("_", " ").lower()

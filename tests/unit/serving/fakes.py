@@ -111,7 +111,7 @@ class FakeConnection:
         if self.writer.turn is WriterState.ENDING:
             self.lose()
 
-    def cut(self) -> None:
+    def reset(self) -> None:
         self.write_failures += 1
         self.lose()
 

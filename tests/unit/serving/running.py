@@ -120,7 +120,7 @@ class Running:
         for client in self._clients:
             client.close()
         if self._thread.is_alive():
-            self.call(self.service.cut)
+            self.call(self.service.abort)
         self.join()
         self._socket.close()
         if error is None:

@@ -12,11 +12,11 @@ from starman.serving.clients import Clients
 class Someone:
     """A client that is only counted."""
 
-    def check(self, now: float) -> None: ...
+    def check_timeouts(self, now: float) -> None: ...
 
     def close_if_idle(self, since: float) -> None: ...
 
-    def cut(self) -> None: ...
+    def reset(self) -> None: ...
 
 
 EVERYONE = [Someone() for _ in range(5)]
@@ -48,13 +48,13 @@ class Days(RuleBasedStateMachine):
     @rule(client=someone, late=st.integers(0, TICK))
     def rests(self, client: Someone, late: int) -> None:
         until = self.now + TIMEOUT - late
-        self.clients.rest(client, until)
+        self.clients.set_idle(client, until)
         if client in self.model and self.model[client] is None:
             self.model[client] = until
 
     @rule(client=someone)
     def wakes(self, client: Someone) -> None:
-        self.clients.wake(client)
+        self.clients.set_active(client)
         if client in self.model:
             self.model[client] = None
 

@@ -306,13 +306,13 @@ def test_a_second_head_has_a_time_of_its_own() -> None:
 @pytest.fixture
 def rested(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when a connection begins to rest."""
-    begun, rest = threading.Event(), Clients.rest
+    begun, rest = threading.Event(), Clients.set_idle
 
     def notice(clients: Clients, client: Connection, until: float) -> None:
         rest(clients, client, until)
         begun.set()
 
-    monkeypatch.setattr(Clients, "rest", notice)
+    monkeypatch.setattr(Clients, "set_idle", notice)
     return begun
 
 
@@ -871,14 +871,14 @@ def test_the_loop_closes_no_spool_file_of_a_request_that_is_not_run(
     closers: list[str], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = threading.Event()
-    real = Connection.offer
+    real = Connection.queue_request
 
     def offer(connection: Connection, head: Any, body: Any, kind: Any = Exchange) -> None:
         real(connection, head, body, kind)
         if body is not None:
             waits.set()
 
-    monkeypatch.setattr(Connection, "offer", offer)
+    monkeypatch.setattr(Connection, "queue_request", offer)
     gate = Gate()
     before = spools()
     with Running(gate, body_buffer=1000, **options) as running, running.client() as client:
@@ -886,7 +886,7 @@ def test_the_loop_closes_no_spool_file_of_a_request_that_is_not_run(
         assert gate.entered.wait(SECONDS)
         assert waits.wait(SECONDS)
         assert spools() == before + 1
-        running.call(running.service.cut)
+        running.call(running.service.abort)
         running.join()
         gate.opened.set()
         assert wait_until(lambda: spools() == before)

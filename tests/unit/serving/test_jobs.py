@@ -23,7 +23,7 @@ def test_a_job_may_be_started_in_any_context(use_uvloop: bool) -> None:
         jobs = Jobs()
         finished = anyio.Event()
         async with anyio.create_task_group() as tasks:
-            jobs.begin(tasks)
+            jobs.accept_jobs(tasks)
 
             def done(error: Exception | None) -> None:
                 ran.append((error, sniffio.current_async_library()))
@@ -32,11 +32,11 @@ def test_a_job_may_be_started_in_any_context(use_uvloop: bool) -> None:
             def job() -> None:
                 ran.append(threading.current_thread() is threading.main_thread())
 
-            asyncio.get_running_loop().call_soon(jobs.start, job, done, context=Context())
+            asyncio.get_running_loop().call_soon(jobs.start_job, job, done, context=Context())
             with anyio.fail_after(10):
                 await finished.wait()
-            jobs.end()
-            jobs.start(lambda: ran.append("late"), lambda _: None)
+            jobs.refuse_jobs()
+            jobs.start_job(lambda: ran.append("late"), lambda _: None)
 
     anyio.run(main, backend="asyncio", backend_options={"use_uvloop": use_uvloop})
     assert ran == [False, (None, "asyncio")]
@@ -76,11 +76,11 @@ def test_what_follows_a_job_cannot_end_the_group(capfd: pytest.CaptureFixture[st
             raise ValueError("a defect")
 
         async with anyio.create_task_group() as tasks:
-            jobs.begin(tasks)
-            jobs.start(lambda: None, fail)
+            jobs.accept_jobs(tasks)
+            jobs.start_job(lambda: None, fail)
             with anyio.fail_after(10):
                 await finished.wait()
-            jobs.end()
+            jobs.refuse_jobs()
 
     anyio.run(main)
     assert "ValueError: a defect" in capfd.readouterr().err
@@ -100,15 +100,15 @@ def test_jobs_of_a_group_that_is_cancelled_or_has_ended_are_finished_as_well() -
     async def main() -> None:
         jobs = Jobs()
         async with anyio.create_task_group() as tasks:
-            jobs.begin(tasks)
-            jobs.start(job, lambda error: finished.append(("running", type(error))))
+            jobs.accept_jobs(tasks)
+            jobs.start_job(job, lambda error: finished.append(("running", type(error))))
             while not running.is_set():
                 await anyio.sleep(0.001)
-            jobs.start(lambda: ran.append("waiting"), lambda error: finished.append(("waiting", type(error))))
+            jobs.start_job(lambda: ran.append("waiting"), lambda error: finished.append(("waiting", type(error))))
             tasks.cancel_scope.cancel()
             asyncio.get_running_loop().call_later(0.01, release.set)
         assert ran == ["running"]
-        jobs.start(lambda: ran.append("late"), lambda error: finished.append(("late", type(error))))
+        jobs.start_job(lambda: ran.append("late"), lambda error: finished.append(("late", type(error))))
         await anyio.sleep(0)
 
     anyio.run(main)

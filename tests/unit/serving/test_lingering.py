@@ -90,25 +90,25 @@ def test_the_time_counts_from_when_the_client_has_all(lingering: Lingering, tran
     now = 1000.0
     for left in range(20_000, 0, -1000):
         setattr(transport, where, left)
-        lingering.check(now)
+        lingering.check_timeouts(now)
         now += 1.0
     setattr(transport, where, 0)
-    lingering.check(now)
-    lingering.check(now + LINGER_SECONDS - 0.1)
+    lingering.check_timeouts(now)
+    lingering.check_timeouts(now + LINGER_SECONDS - 0.1)
     assert transport.end == ""
-    lingering.check(now + LINGER_SECONDS)
+    lingering.check_timeouts(now + LINGER_SECONDS)
     assert transport.end == "aborted"
 
 
 def test_a_client_that_takes_nothing_is_reset_after_write_timeout(lingering: Lingering, transport: FakeTransport) -> None:
     transport.held = 100
-    lingering.check(1000.0)
-    lingering.check(1000.0 + RATE_GRACE - 0.1)
+    lingering.check_timeouts(1000.0)
+    lingering.check_timeouts(1000.0 + RATE_GRACE - 0.1)
     assert transport.end == ""
     lingering._context.min_send_rate = 0
-    lingering.check(1000.0 + TIMEOUT - 0.1)
+    lingering.check_timeouts(1000.0 + TIMEOUT - 0.1)
     assert transport.end == ""
-    lingering.check(1000.0 + TIMEOUT)
+    lingering.check_timeouts(1000.0 + TIMEOUT)
     assert transport.end == "reset and aborted"
 
 
@@ -116,7 +116,7 @@ def test_a_client_that_takes_nothing_is_reset_after_write_timeout(lingering: Lin
 def test_a_client_below_min_send_rate_is_reset(lingering: Lingering, transport: FakeTransport, rate: int, end: str) -> None:
     for second in range(int(2.5 * RATE_GRACE)):
         transport.held = 1_000_000 - rate * second
-        lingering.check(1000.0 + second)
+        lingering.check_timeouts(1000.0 + second)
     assert transport.end == end
 
 
@@ -134,7 +134,7 @@ def test_what_the_client_sends_is_read_a_bit_at_each_tick(lingering: Lingering, 
             lingering.data_received(bytes(1024))
         assert not transport.reads
         lingering.data_received(bytes(1024))  # read before the pause
-        lingering.check(1000.0 + tick)
+        lingering.check_timeouts(1000.0 + tick)
     assert transport.reads
 
 
@@ -155,7 +155,7 @@ def test_a_drain_waits_for_clients_that_read(
     lingering.close_if_idle(0.0)
     assert transport.end == ""  # nothing has looked how much the client has
     transport.held, transport.buffered = held, buffered
-    lingering.check(1000.0)
+    lingering.check_timeouts(1000.0)
     monkeypatch.setattr(lingering_module, "time", SimpleNamespace(monotonic=lambda: 1000.0 + seconds))
     lingering.close_if_idle(0.0)
     assert transport.end == end
@@ -166,5 +166,5 @@ def test_the_end_of_the_worker_shows_only_where_something_is_missing(
     lingering: Lingering, transport: FakeTransport, buffered: int, end: str
 ) -> None:
     transport.held, transport.buffered = 100, buffered
-    lingering.cut()
+    lingering.reset()
     assert transport.end == end

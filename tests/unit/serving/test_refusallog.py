@@ -40,7 +40,7 @@ def test_a_few_have_a_line_each(clock: FakeClock, capfd: Capture) -> None:
     for number in range(MOST_LINES):
         refusals.add(f"refused {number}")
     clock.now += PERIOD
-    refusals.check(clock.now)
+    refusals.write_due(clock.now)
     assert lines(capfd) == [f"refused {number}" for number in range(MOST_LINES)]
 
 
@@ -49,11 +49,11 @@ def test_of_many_the_rest_is_counted_and_told_by_the_tick(clock: FakeClock, capf
     for _ in range(MOST_LINES + 1234):
         refusals.add("refused")
         clock.now += 0.001
-    refusals.check(clock.now)
+    refusals.write_due(clock.now)
     assert lines(capfd) == ["refused"] * MOST_LINES
     clock.now += PERIOD
-    refusals.check(clock.now)
-    refusals.check(clock.now + PERIOD)
+    refusals.write_due(clock.now)
+    refusals.write_due(clock.now + PERIOD)
     assert lines(capfd) == ["and 1234 more were refused: 50 lines are logged in 10 s"]
 
 

@@ -111,7 +111,7 @@ def test_a_cut_ends_at_once(options: dict[str, Any]) -> None:
         assert gate.entered.wait(SECONDS)
         began = time.monotonic()
         running.drain()
-        running.call(running.service.cut)
+        running.call(running.service.abort)
         with pytest.raises(TruncatedError):
             slow._read_chunks()
         with pytest.raises(NoResponseError):
@@ -124,7 +124,7 @@ def test_a_cut_ends_at_once(options: dict[str, Any]) -> None:
 def test_a_cut_before_the_drain(options: dict[str, Any]) -> None:
     with Running(echo, graceful_timeout=60, **options) as running, running.client() as client:
         client.get("/")
-        running.call(running.service.cut)
+        running.call(running.service.abort)
         assert client.at_end()
         running.join()
 
@@ -145,7 +145,7 @@ def test_who_is_accepted_at_the_very_end_is_no_connection_behind_it(end: str, us
             for client in clients:
                 client.setblocking(False)
                 client.send(HELLO[:5])
-            {"cut": service.cut, "cancelled": running.cancel, "no time": service.drain}[end]()
+            {"cut": service.abort, "cancelled": running.cancel, "no time": service.drain}[end]()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
             loop = asyncio.get_running_loop()
@@ -229,7 +229,7 @@ def test_a_tick_without_memory_does_not_end_the_service(monkeypatch: pytest.Monk
 
     with Running(echo, keepalive_timeout=0.1) as running, running.client() as client:
         with monkeypatch.context() as patched:
-            patched.setattr(service_module.log, "retry", retry)
+            patched.setattr(service_module.log, "write_pending", retry)
             assert failed.acquire(timeout=SECONDS)
             assert failed.acquire(timeout=SECONDS)
         assert client.get("/").body == b"/|"
@@ -435,13 +435,13 @@ class Slow:
         self._clock = clock
         self.checks = 0
 
-    def check(self, now: float) -> None:
+    def check_timeouts(self, now: float) -> None:
         self.checks += 1
         self._clock.now += 0.0002
 
     def close_if_idle(self, since: float) -> None: ...
 
-    def cut(self) -> None: ...
+    def reset(self) -> None: ...
 
 
 class Clock:
@@ -464,7 +464,7 @@ class OnlyClients:
 
     def check(self, due: list[Any]) -> None:
         """One look."""
-        service_module._check(self, due)  # type: ignore[arg-type]
+        service_module._check_clients(self, due)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -46,24 +46,24 @@ def test_of_each_kind_one_line_is_written_and_the_rest_counted(capfd: Capture) -
     for number in range(3):
         shortages.add("no disk", f"client {number}")
         shortages.add("no descriptor")
-    shortages.check(clock.now)
+    shortages.write_due(clock.now)
     assert lines(capfd) == ["[ERROR] no disk: client 0", "[ERROR] no descriptor"]
-    shortages.check(clock.now + PERIOD - 1)
+    shortages.write_due(clock.now + PERIOD - 1)
     assert lines(capfd) == []
-    shortages.check(clock.now + PERIOD)
+    shortages.write_due(clock.now + PERIOD)
     assert lines(capfd) == [
         "[ERROR] no disk, 2 more times within 10 s; the last: client 2",
         "[ERROR] no descriptor, 2 more times within 10 s",
     ]
     # It goes on: still one line in 10 s. When it has stopped, the next one is news again.
     shortages.add("no disk", "client 3")
-    shortages.check(clock.now + PERIOD + 1)
+    shortages.write_due(clock.now + PERIOD + 1)
     assert lines(capfd) == []
-    shortages.check(clock.now + 2 * PERIOD)
+    shortages.write_due(clock.now + 2 * PERIOD)
     assert lines(capfd) == ["[ERROR] no disk, 1 more time within 10 s; the last: client 3"]
-    shortages.check(clock.now + 3 * PERIOD)
+    shortages.write_due(clock.now + 3 * PERIOD)
     shortages.add("no disk", "client 4")
-    shortages.check(clock.now + 3 * PERIOD)
+    shortages.write_due(clock.now + 3 * PERIOD)
     assert lines(capfd) == ["[ERROR] no disk: client 4"]
 
 

@@ -48,13 +48,13 @@ def length(environ: dict[str, Any], start_response: Start) -> list[bytes]:
 
 def test_others_have_their_turn_after_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces: list[int] = [0]
-    take = Upload.take
+    take = Upload.add_data
 
     def count(self: Upload, data: bytes) -> None:
         pieces[-1] += 1
         take(self, data)
 
-    monkeypatch.setattr(Upload, "take", count)
+    monkeypatch.setattr(Upload, "add_data", count)
     with Running(length) as running, running.client() as client:
 
         def another_turn() -> None:
@@ -71,13 +71,13 @@ def test_others_have_their_turn_after_each_piece(monkeypatch: pytest.MonkeyPatch
 def test_others_have_their_turn_between_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first two of a small read go together: the clock is not looked at before there are two."""
     heads: list[int] = [0]
-    offer = Connection.offer
+    offer = Connection.queue_request
 
     def count(self: Connection, *arguments: Any) -> None:
         heads[-1] += 1
         offer(self, *arguments)
 
-    monkeypatch.setattr(Connection, "offer", count)
+    monkeypatch.setattr(Connection, "queue_request", count)
     with Running(length) as running, running.client() as client:
 
         def another_turn() -> None:
@@ -97,13 +97,13 @@ def test_others_have_their_turn_between_heads(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_clock_is_looked_at_within_a_read_of_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    take = Upload.take
+    take = Upload.add_data
 
     def note(self: Upload, data: bytes) -> None:
         sizes.append(len(data))
         take(self, data)
 
-    monkeypatch.setattr(Upload, "take", note)
+    monkeypatch.setattr(Upload, "add_data", note)
     with Running(length) as running, running.client() as client:
         client.send(HEAD % 0 + SMALL_CHUNKS + END)
         assert client.read().body == b"/0|20000"

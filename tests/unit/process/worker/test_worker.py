@@ -43,8 +43,8 @@ class FakeService:
     def drain(self) -> None:
         self.calls.append("drain")
 
-    def cut(self) -> None:
-        self.calls.append("cut")
+    def abort(self) -> None:
+        self.calls.append("abort")
         self.end.set()
 
     def abandon(self) -> tuple[list[int], list[int]]:
@@ -152,7 +152,7 @@ def test_hazard_08_a_second_stop_cuts_only_after_a_second() -> None:
         await asyncio.sleep(module.SECOND_STOP)
         os.kill(os.getpid(), signal.SIGTERM)
         await turns()
-        assert service.calls == ["drain", "cut"]
+        assert service.calls == ["drain", "abort"]
 
     in_loop(scenario)
 

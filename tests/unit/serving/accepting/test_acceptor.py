@@ -45,11 +45,11 @@ class Watch:
         self.lines: set[int] = set()
         self.joined = asyncio.Event()
 
-    def join(self, descriptor: int) -> None:
+    def join_wait_queue(self, descriptor: int) -> None:
         self.lines.add(descriptor)
         self.joined.set()
 
-    def leave(self, descriptor: int) -> None:
+    def leave_wait_queue(self, descriptor: int) -> None:
         self.lines.discard(descriptor)
 
 
@@ -69,7 +69,7 @@ def crowded_acceptor(
     )
     siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: fewest, alone=lambda: False)
     made = Acceptor(cast("Any", context), threads=1, multiprocess=True, tls=cast("Any", "tls"), siblings=cast("Any", siblings))
-    made._watch = cast("Any", watch)
+    made._epoll = cast("Any", watch)
     made._listeners[NUMBER] = cast("Any", (listener, None))
     return made
 
@@ -92,7 +92,7 @@ def test_how_many_are_taken_at_once(
         acceptor = crowded_acceptor(Listener(), Watch(), wait=wait, own=own, fewest=fewest)
         asked: list[int] = []
         monkeypatch.setattr(Acceptor, "_accept", lambda self, listener, factory, most: bool(asked.append(most)))
-        acceptor._accept_in_turn(NUMBER)
+        acceptor._accept_when_woken(NUMBER)
         assert asked == [taken]
 
     asyncio.run(main())
@@ -105,20 +105,20 @@ def test_a_listener_without_a_descriptor_for_it_has_its_pause_whoever_looks_agai
         monkeypatch.setattr(module, "_PAUSE", 60.0)
         listener, watch = Listener(), Watch()
         acceptor = crowded_acceptor(listener, watch)
-        acceptor._accept_in_turn(NUMBER)
+        acceptor._accept_when_woken(NUMBER)
         for _ in range(3):
-            acceptor._look_again()
-        acceptor._review.cancel()  # type: ignore[union-attr]
-        acceptor._review = None
+            acceptor._rebalance_now()
+        acceptor._rebalance_timer.cancel()  # type: ignore[union-attr]
+        acceptor._rebalance_timer = None
         acceptor.tick()
         assert watch.lines == set()
         # A wake-up that was on its way already.
-        acceptor._accept_in_turn(NUMBER)
+        acceptor._accept_when_woken(NUMBER)
         assert watch.lines == set()
         assert listener.tries == 1
         acceptor._context.shortages.close()
         assert capfd.readouterr().err.count("Too many open files") == 1
-        acceptor._review.cancel()
+        acceptor._rebalance_timer.cancel()
 
     asyncio.run(main())
 
@@ -130,7 +130,7 @@ def test_after_the_pause_it_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) 
         acceptor = crowded_acceptor(listener, watch)
         for tries in (1, 2):
             watch.joined.clear()
-            acceptor._accept_in_turn(NUMBER)
+            acceptor._accept_when_woken(NUMBER)
             assert (watch.lines, listener.tries) == (set(), tries)
             await asyncio.wait_for(watch.joined.wait(), SECONDS)
             assert watch.lines == {NUMBER}
@@ -162,7 +162,7 @@ def test_a_worker_that_is_alone_looks_by_its_loop_until_it_has_siblings(monkeypa
                         await asyncio.sleep(0.001)
                 return len(taken) == wanted
 
-            acceptor._look_at(number)
+            acceptor._watch_listener(number)
             assert watch.lines == {number}
             for turn in range(3):
                 siblings.alone = lambda: True
@@ -174,7 +174,7 @@ def test_a_worker_that_is_alone_looks_by_its_loop_until_it_has_siblings(monkeypa
                     assert watch.lines == set()
                     assert await is_taken(len(taken) + 1)
                 # A wake-up that was on its way already, and what a crowded moment has put off.
-                acceptor._accept_in_turn(number) if turn == 1 else acceptor._look_again()
+                acceptor._accept_when_woken(number) if turn == 1 else acceptor._rebalance_now()
                 assert watch.lines == set()
                 siblings.alone = lambda: False
                 acceptor.tick()
@@ -231,7 +231,7 @@ def test_a_connection_that_cannot_be_made_costs_no_other(
 
 
 @pytest.mark.parametrize("number", [errno.EBADF, errno.EEXIST, errno.ENOTSOCK])
-@pytest.mark.parametrize("where", ["accept", "connect", "join", "watch"])
+@pytest.mark.parametrize("where", ["accept", "connect", "join_wait_queue", "watch"])
 def test_an_error_that_comes_back_has_the_process_replaced(number: int, where: str) -> None:
     """As when an application has closed a descriptor of the loop's: no further connection would be served."""
 
@@ -252,11 +252,11 @@ def test_an_error_that_comes_back_has_the_process_replaced(number: int, where: s
             elif where == "connect":
                 with socket.socket() as sock:
                     acceptor._pending += 1
-                    acceptor._go_on(fail_later(), sock)
+                    acceptor._step(fail_later(), sock)
                     assert sock.fileno() == -1
-            elif where == "join":
-                acceptor._watch = cast("Any", SimpleNamespace(join=fail))
-                acceptor._look_at(NUMBER)
+            elif where == "join_wait_queue":
+                acceptor._epoll = cast("Any", SimpleNamespace(join_wait_queue=fail))
+                acceptor._watch_listener(NUMBER)
             else:
                 acceptor._give_up(module._NO_WAIT, OSError(number, os.strerror(number)))
         assert len(given_up) == 1
@@ -277,7 +277,7 @@ def test_a_client_that_has_gone_again_is_no_reason(capfd: pytest.CaptureFixture[
         for number in (errno.ENOTCONN, errno.ECONNRESET, errno.EINVAL):
             with socket.socket() as sock:
                 acceptor._pending += 1
-                acceptor._go_on(fail(number), sock)
+                acceptor._step(fail(number), sock)
         assert not acceptor._context.doomed
 
     asyncio.run(main())

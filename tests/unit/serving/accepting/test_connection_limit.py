@@ -41,9 +41,9 @@ def test_what_the_application_has_open_counts(monkeypatch: pytest.MonkeyPatch) -
     free = [200]
     monkeypatch.setattr(module, "_lowest_free", lambda: free[0])
     reached = limit(monkeypatch, 256, 1000, 20)
-    reached.accepted(191)
+    reached.count_accepted(191)
     assert not reached.is_reached(0)
-    reached.accepted(200)
+    reached.count_accepted(200)
     assert reached.is_reached(0)
     assert not reached.make_room(0)
     free[0] = 100
@@ -55,7 +55,7 @@ def test_an_application_that_uses_all_descriptors_leaves_some_connections(
 ) -> None:
     monkeypatch.setattr(module, "_lowest_free", lambda: 200)
     few = limit(monkeypatch, 256, 1000, 3)
-    few.accepted(200)
+    few.count_accepted(200)
     assert not few.is_reached(0)
     assert not few.is_reached(12)
     assert few.is_reached(13)
@@ -92,7 +92,7 @@ class Idle:
     def __init__(self, since: float) -> None:
         self.since = since
 
-    def expendable(self, now: float) -> tuple[int, float]:
+    def eviction_rank(self, now: float) -> tuple[int, float]:
         return 1, self.since
 
     def evict(self) -> None:
@@ -103,11 +103,11 @@ def test_a_search_keeps_no_connection_in_memory_for_long(monkeypatch: pytest.Mon
     """When a flood of new connections is over, those that were found idle end, and nothing may hold them."""
     monkeypatch.setattr(module, "Connection", Idle)
     monkeypatch.setattr(module, "_PAUSE", 0.0)
-    monkeypatch.setattr(module, "_REST_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr(module, "_SEARCH_PAUSE_FACTOR", 0)
     full = limit(monkeypatch, 1024, 3)
     clients = [Idle(since) for since in (2.0, 1.0, 3.0)]
     full._context.connections.update(clients)  # type: ignore[attr-defined]
-    assert full.close_one()
+    assert full.evict_one()
     found = list(map(weakref.ref, clients))
     full._context.connections.clear()  # type: ignore[attr-defined]
     clients.clear()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from starman.serving.accepting import exclusive_epoll
-from starman.serving.accepting.exclusive_epoll import ExclusiveWatch
+from starman.serving.accepting.exclusive_epoll import ExclusiveEpoll
 
 pytestmark = pytest.mark.skipif(not exclusive_epoll.available, reason="needs EPOLLEXCLUSIVE, which is Linux's")
 
@@ -34,7 +34,7 @@ class Waiting:
     """One of several processes, as far as the kernel knows."""
 
     def __init__(self, name: str, woken: queue.Queue[tuple[str, int]]) -> None:
-        self.watch = ExclusiveWatch(
+        self.watch = ExclusiveEpoll(
             lambda descriptor: woken.put((name, descriptor)), lambda ready, descriptor: ready(descriptor), lambda error: None
         )
 
@@ -67,7 +67,7 @@ def connect(listener: socket.socket) -> None:
 def test_each_in_its_turn(listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]) -> None:
     by_name = dict(zip("abc", three, strict=True))
     for each in three:
-        each.watch.join(listener.fileno())
+        each.watch.join_wait_queue(listener.fileno())
     accepted: Counter[str] = Counter()
     times = 0
     for _ in range(60):
@@ -79,9 +79,9 @@ def test_each_in_its_turn(listener: socket.socket, three: list[Waiting], woken: 
             with contextlib.suppress(BlockingIOError):
                 listener.accept()[0].close()
                 accepted[name] += 1
-                by_name[name].watch.join(listener.fileno())
+                by_name[name].watch.join_wait_queue(listener.fileno())
                 break
-            by_name[name].watch.join(listener.fileno())
+            by_name[name].watch.join_wait_queue(listener.fileno())
     # A thread that is still on its way to its wait does not count as waiting, and may look all the same: hence not 20 and 60.
     assert all(count >= 10 for count in accepted.values()), accepted
     assert times < 90
@@ -89,10 +89,10 @@ def test_each_in_its_turn(listener: socket.socket, three: list[Waiting], woken: 
 
 def test_who_has_left_is_not_woken(listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]) -> None:
     for each in three:
-        each.watch.join(listener.fileno())
-        each.watch.join(listener.fileno())  # once is enough
-    three[0].watch.leave(listener.fileno())
-    three[0].watch.leave(listener.fileno())
+        each.watch.join_wait_queue(listener.fileno())
+        each.watch.join_wait_queue(listener.fileno())  # once is enough
+    three[0].watch.leave_wait_queue(listener.fileno())
+    three[0].watch.leave_wait_queue(listener.fileno())
     connect(listener)
     assert woken.get(timeout=SECONDS)[0] == "b"
 
@@ -101,7 +101,7 @@ def test_who_joins_later_finds_what_waits(
     listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]
 ) -> None:
     connect(listener)
-    three[2].watch.join(listener.fileno())
+    three[2].watch.join_wait_queue(listener.fileno())
     assert woken.get(timeout=SECONDS)[0] == "c"
 
 
@@ -112,8 +112,8 @@ def test_a_closed_loop_ends_the_thread(listener: socket.socket) -> None:
         said.put("posted")
         raise RuntimeError("the loop is closed")
 
-    watch = ExclusiveWatch(lambda descriptor: None, post, _never)
-    watch.join(listener.fileno())
+    watch = ExclusiveEpoll(lambda descriptor: None, post, _never)
+    watch.join_wait_queue(listener.fileno())
     connect(listener)
     assert said.get(timeout=SECONDS) == "posted"
     watch.stop()
@@ -137,19 +137,19 @@ def test_a_listener_that_is_closed_while_it_is_reported_is_left_without_an_error
                 listener.close()
             woken.put(("", descriptor))
 
-        watch = ExclusiveWatch(lambda descriptor: None, post, _never)
+        watch = ExclusiveEpoll(lambda descriptor: None, post, _never)
         stack.callback(watch.stop)
         stack.callback(held.set)
         for listener in listeners[:3]:
             connect(listener)
-        watch.join(first.fileno())
+        watch.join_wait_queue(first.fileno())
         assert told.wait(SECONDS)
         for listener in others:
-            watch.join(listener.fileno())
+            watch.join_wait_queue(listener.fileno())
         held.set()
         for _ in range(3):
             woken.get(timeout=SECONDS)
-        watch.join(last.fileno())
+        watch.join_wait_queue(last.fileno())
         connect(last)
         assert woken.get(timeout=SECONDS) == ("", last.fileno())
 
@@ -167,8 +167,8 @@ def test_a_thread_that_cannot_wait_any_more_says_so(listener: socket.socket) -> 
 
     # By another descriptor the open socket lives on, and the kernel keeps telling of the closed one.
     watched = listener.dup()
-    watch = ExclusiveWatch(lambda descriptor: None, post, lost)
-    watch.join(watched.fileno())
+    watch = ExclusiveEpoll(lambda descriptor: None, post, lost)
+    watch.join_wait_queue(watched.fileno())
     watched.close()
     connect(listener)
     error = said.get(timeout=SECONDS)
@@ -182,14 +182,14 @@ def test_a_thread_that_cannot_wait_any_more_says_so(listener: socket.socket) -> 
 
 
 def test_what_cannot_be_joined_is_an_error(listener: socket.socket) -> None:
-    watch = ExclusiveWatch(lambda descriptor: None, lambda *_: None, lambda error: None)
-    watch.join(listener.fileno())
-    watch.join(listener.fileno())
-    assert watch.leave(listener.fileno())
-    assert not watch.leave(listener.fileno())
+    watch = ExclusiveEpoll(lambda descriptor: None, lambda *_: None, lambda error: None)
+    watch.join_wait_queue(listener.fileno())
+    watch.join_wait_queue(listener.fileno())
+    assert watch.leave_wait_queue(listener.fileno())
+    assert not watch.leave_wait_queue(listener.fileno())
     closed = listener.dup()
     number = closed.fileno()
     closed.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        watch.join(number)
+        watch.join_wait_queue(number)
     watch.stop()

@@ -125,7 +125,7 @@ def test_what_ends_a_body_on_its_way_gives_its_memory_back(
             running.drain()
             running.join()
         else:
-            running.call(running.service.cut)
+            running.call(running.service.abort)
             running.join()
         if running.ended:
             assert wait_until(lambda: memories[0].available == total)

@@ -29,9 +29,9 @@ class Loop:
     def demand(self) -> None:
         self.demands += 1
         if self.pieces:
-            self.stream.feed(self.pieces.pop(0))
+            self.stream.feed_data(self.pieces.pop(0))
         else:
-            self.stream.end([("A", "b")])
+            self.stream.feed_eof([("A", "b")])
 
 
 class Waiting:
@@ -85,7 +85,7 @@ def test_it_reads_as_a_file_would(pieces: list[bytes], reads: list[Callable[[Bin
 def test_what_is_taken_is_what_was_fed(pieces: list[bytes], most: int) -> None:
     loop = Loop(list(pieces))
     taken = []
-    while data := loop.stream.take(most):
+    while data := loop.stream.read(most):
         assert len(data) <= most
         taken.append(data)
     assert b"".join(taken) == b"".join(pieces)
@@ -132,9 +132,9 @@ def test_trailers_are_of_chunked_bodies_only() -> None:
 def test_a_reader_waits_and_is_woken_by_a_piece_and_by_the_end() -> None:
     waiting = Waiting()
     done = waiting.call(lambda reader: (reader.readline(), reader.read()))
-    assert not waiting.stream.feed(b"a line\n")
+    assert not waiting.stream.feed_data(b"a line\n")
     assert waiting.demanded.wait(SECONDS)
-    waiting.stream.end([])
+    waiting.stream.feed_eof([])
     assert done.result(SECONDS) == (b"a line\n", b"")
 
 
@@ -148,18 +148,18 @@ def test_a_reader_waits_and_is_woken_by_a_piece_and_by_the_end() -> None:
 def test_a_failure_wakes_the_reader_and_stays(failure: ProtocolError | None, text: str) -> None:
     waiting = Waiting()
     done = waiting.call(lambda reader: reader.read(100))
-    waiting.stream.feed(b"some")
+    waiting.stream.feed_data(b"some")
     assert waiting.demanded.wait(SECONDS)
     assert waiting.stream.fail(failure)
     with pytest.raises(BodyError, match=text):
         done.result(SECONDS)
     with pytest.raises(OSError, match=text):
-        waiting.stream.take(1)
+        waiting.stream.read(1)
     assert waiting.stream.failed
     assert waiting.stream.failure is failure
     assert not waiting.stream.fail(None), "only the first failure counts"
     assert waiting.stream.failure is failure
-    waiting.stream.end([])
+    waiting.stream.feed_eof([])
     assert waiting.stream.failed
     waiting.stream.close()
     assert waiting.stream.failed
@@ -167,11 +167,11 @@ def test_a_failure_wakes_the_reader_and_stays(failure: ProtocolError | None, tex
 
 def test_what_came_before_a_failure_is_not_given_out() -> None:
     stream = BodyStream(None, lambda: None, expected=False)
-    stream.feed(b"x" * 100)
+    stream.feed_data(b"x" * 100)
     stream.fail(None)
     with pytest.raises(BodyError):
-        stream.take(1)
-    assert not stream.feed(b"more")
+        stream.read(1)
+    assert not stream.feed_data(b"more")
 
 
 def test_the_error_is_what_frameworks_and_calls_look_for() -> None:
@@ -196,7 +196,7 @@ def test_the_application_may_close_its_input() -> None:
     reader.close()
     with pytest.raises(ValueError, match="closed"):
         reader.read()
-    assert not loop.stream.feed(b"y")
+    assert not loop.stream.feed_data(b"y")
 
 
 # Back pressure
@@ -205,30 +205,30 @@ def test_the_application_may_close_its_input() -> None:
 def test_it_is_full_above_its_mark_and_asks_for_more_when_half_is_read() -> None:
     demands: list[None] = []
     stream = BodyStream(None, lambda: demands.append(None), expected=False)
-    assert not stream.feed(b"x" * FULL_BYTES)
-    assert stream.feed(b"y")
-    stream.take(FULL_BYTES // 2)
+    assert not stream.feed_data(b"x" * FULL_BYTES)
+    assert stream.feed_data(b"y")
+    stream.read(FULL_BYTES // 2)
     assert demands == []
-    stream.take(1)
+    stream.read(1)
     assert demands == [None]
-    stream.take(1)
+    stream.read(1)
     assert demands == [None], "once is enough"
 
 
 def test_a_piece_that_fills_it_at_once_after_a_wait_is_asked_beyond_as_well() -> None:
     waiting = Waiting()
     done = waiting.call(lambda reader: len(reader.read(FULL_BYTES)))
-    assert waiting.stream.feed(b"x" * (FULL_BYTES + 1))
+    assert waiting.stream.feed_data(b"x" * (FULL_BYTES + 1))
     assert waiting.demanded.wait(SECONDS)
     assert done.result(SECONDS) == FULL_BYTES
 
 
 def test_what_nobody_reads_is_dropped() -> None:
     stream = BodyStream(None, lambda: None, expected=False)
-    stream.feed(b"x")
+    stream.feed_data(b"x")
     stream.close()
     for _ in range(10):
-        assert not stream.feed(b"x" * FULL_BYTES)
+        assert not stream.feed_data(b"x" * FULL_BYTES)
     assert len(stream._arrived) == 0
     assert stream.received == 1 + 10 * FULL_BYTES
     stream.close()
@@ -243,9 +243,9 @@ def test_the_first_wait_is_announced_if_the_client_expects_that() -> None:
     waiting.stream.before_wait = lambda: said.append("100")
     done = waiting.call(lambda reader: reader.read())
     assert said == ["100"]
-    waiting.stream.feed(b"x")
+    waiting.stream.feed_data(b"x")
     assert waiting.demanded.wait(SECONDS)
-    waiting.stream.end([])
+    waiting.stream.feed_eof([])
     assert done.result(SECONDS) == b"x"
     assert said == ["100"]
 
@@ -256,7 +256,7 @@ def test_nothing_is_announced_when_the_body_came_without_it() -> None:
     stream = BodyStream(None, loop.demand, expected=True)
     loop.stream = stream
     stream.before_wait = lambda: said.append("100")
-    stream.feed(b"y")
+    stream.feed_data(b"y")
     assert stream.reader().read() == b"yx"
     assert said == []
 
@@ -279,9 +279,9 @@ def test_nothing_is_announced_when_the_body_came_without_it() -> None:
 def test_whether_it_will_end(length: int | None, expected: bool, received: int, worth: bool) -> None:
     stream = BodyStream(length, lambda: None, expected=expected)
     if received:
-        stream.feed(b"x" * received)
+        stream.feed_data(b"x" * received)
     assert stream.will_end is worth
-    stream.end([])
+    stream.feed_eof([])
     assert stream.will_end
 
 
@@ -297,17 +297,17 @@ def test_a_body_that_has_failed_will_not_end() -> None:
 def test_only_waiting_counts() -> None:
     waiting = Waiting()
     stream = waiting.stream
-    assert stream.waited(time.monotonic() + 1000) == 0
+    assert stream.seconds_waited(time.monotonic() + 1000) == 0
     done = waiting.call(lambda reader: reader.read(1))
-    assert 999 < stream.waited(time.monotonic() + 1000) < 1000 + SECONDS
-    stream.feed(b"x")
+    assert 999 < stream.seconds_waited(time.monotonic() + 1000) < 1000 + SECONDS
+    stream.feed_data(b"x")
     assert done.result(SECONDS) == b"x"
-    after = stream.waited(time.monotonic() + 1000)
+    after = stream.seconds_waited(time.monotonic() + 1000)
     assert 0 <= after < SECONDS
-    assert stream.waited(time.monotonic() + 2000) == after
+    assert stream.seconds_waited(time.monotonic() + 2000) == after
 
 
 def test_after_the_application_it_is_us_who_wait() -> None:
     stream = BodyStream(10, lambda: None, expected=False)
     stream.close()
-    assert stream.waited(time.monotonic() + 1000) > 999
+    assert stream.seconds_waited(time.monotonic() + 1000) > 999

@@ -316,7 +316,7 @@ def test_what_waits_when_the_service_is_cut_is_not_run() -> None:
             entered.set()
             assert opened.wait(SECONDS)
         elif len(ran) == 3:
-            running.service.cut()
+            running.service.abort()
         time.sleep(0.006)
         start_response("200 OK", [])
         return []
@@ -338,7 +338,7 @@ def test_a_cut_service_closes_what_is_still_made() -> None:
         client = running.client(4096)
         client.send(encode_request("GET", "/for-ever"))
         assert client.socket.recv(1)
-        running.call(running.service.cut)
+        running.call(running.service.abort)
         running.join()
         assert application.closed.acquire(blocking=False)
 

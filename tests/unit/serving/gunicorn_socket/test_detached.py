@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from starman.serving.gunicorn_socket import relay as relay_module
-from starman.serving.gunicorn_socket.detached import Detached
+from starman.serving.gunicorn_socket.detached import DetachedConnection
 from tests.functional.support.harness import wait_until
 from tests.unit.serving.running import SECONDS, Running, reset
 
@@ -197,14 +197,14 @@ def test_no_descriptor_for_a_relay(options: dict[str, Any], monkeypatch: pytest.
 
 
 def test_a_connection_is_taken_by_one_of_two_threads(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[Detached] = []
-    make = Detached.__init__
+    taken: list[DetachedConnection] = []
+    make = DetachedConnection.__init__
 
-    def note(self: Detached, *arguments: Any) -> None:
+    def note(self: DetachedConnection, *arguments: Any) -> None:
         taken.append(self)
         make(self, *arguments)
 
-    monkeypatch.setattr(Detached, "__init__", note)
+    monkeypatch.setattr(DetachedConnection, "__init__", note)
 
     def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
         offered = environ["gunicorn.socket"]
@@ -251,6 +251,6 @@ def test_nothing_of_it_waits_for_the_garbage_collector(options: dict[str, Any], 
                     client.send(UPGRADE % b"/" + early)
                     client.socket.shutdown(socket.SHUT_WR)
                     assert client.read_to_end() == early.upper()
-            assert wait_until(lambda: not [each for each in gc.get_objects() if isinstance(each, Detached)])
+            assert wait_until(lambda: not [each for each in gc.get_objects() if isinstance(each, DetachedConnection)])
     finally:
         gc.enable()

@@ -166,7 +166,7 @@ def test_a_cut_says_so(capfd: pytest.CaptureFixture[str]) -> None:
     with Running(gate, graceful_timeout=60) as running:
         running.client().send(encode_request("GET", "/gate"))
         assert gate.entered.wait(SECONDS)
-        running.call(running.service.cut)
+        running.call(running.service.abort)
         running.join()
         gate.opened.set()
         assert gate.closed.wait(SECONDS)

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from starman import log
-from starman.serving.health.spinning_loop import SPIN_BYTES, SPIN_SECONDS, SPIN_SHARE, WORK_SECONDS, SpinWatch
+from starman.serving.health.spinning_loop import SPIN_BYTES, SPIN_SECONDS, SPIN_SHARE, WORK_SECONDS, SpinningLoopDetector
 
 TICK = 0.5
 
@@ -27,7 +27,7 @@ class Loop:
         self.done = self.moved = 0
         self.refused: OSError | None = None
         self.measured = 0
-        self.watch = SpinWatch(self.measure, inline=inline)
+        self.detector = SpinningLoopDetector(self.measure, inline=inline)
 
     def measure(self) -> int:
         self.measured += 1
@@ -37,15 +37,15 @@ class Loop:
 
     def tick(self, share: float, *, done: int = 0, moved: int = 100, own: float = 0.0) -> str | None:
         """A tick after so much of a CPU was used; `own`: what the tick itself uses, in seconds."""
-        self.watch.leave(self.now, self.computed)
+        self.detector.end_tick(self.now, self.computed)
         self.now += TICK
         self.computed += share * TICK
         self.done += done
         self.moved += moved
         reasons: list[str] = []
-        found = self.watch.look(self.now, self.computed, self.done)
+        found = self.detector.check(self.now, self.computed, self.done)
         if found is not None:
-            self.watch.report(found, reasons.append)
+            self.detector.report(found, reasons.append)
         self.computed += own
         return reasons[0] if reasons else None
 

@@ -10,7 +10,7 @@ import pytest
 
 from starman.proto.events import RequestHead
 from starman.serving.context import ServiceContext
-from starman.serving.health.stuck_threads import QUIET_SECONDS, STUCK_SECONDS, StuckWatch
+from starman.serving.health.stuck_threads import QUIET_SECONDS, STUCK_SECONDS, StuckThreadsDetector
 
 Capture = pytest.CaptureFixture[str]
 
@@ -25,10 +25,10 @@ class Worker:
             SimpleNamespace(_exchange=SimpleNamespace(head=self.head(name), queued_at=since), _pending=[])
             for name, since in ((b"/run", 100.0), (b"/queued", 100.0), (b"/gone", 99.0))
         )
-        connections = SimpleNamespace(awake=lambda: [SimpleNamespace(_writer=writer) for writer in (running, queued)])
+        connections = SimpleNamespace(active=lambda: [SimpleNamespace(_writer=writer) for writer in (running, queued)])
         self.pool = SimpleNamespace(finished=0, awake=2, longest_wait=self.longest_wait, _queue=deque([queued._exchange]))
         self.context = cast("ServiceContext", SimpleNamespace(executor=self.pool, connections=connections, lost=[gone]))
-        self.watch = StuckWatch(self.now)
+        self.detector = StuckThreadsDetector(self.now)
 
     @staticmethod
     def head(target: bytes) -> RequestHead:
@@ -40,7 +40,7 @@ class Worker:
     def pass_seconds(self, seconds: float) -> None:
         for _ in range(round(2 * seconds)):
             self.now += 0.5
-            self.watch.look(self.context, self.now)
+            self.detector.check(self.context, self.now)
 
 
 def test_it_names_what_runs_and_not_what_waits(capfd: Capture) -> None:

@@ -49,10 +49,10 @@ class FakeHandler:
     def send_queue_written(self, taken: int) -> bool:
         return self.complete
 
-    def cut(self) -> None:
+    def reset(self) -> None:
         raise AssertionError("nothing fails here")
 
-    linger = cut
+    linger = reset
 
 
 class FakeLoop:
