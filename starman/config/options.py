@@ -332,3 +332,11 @@ class Options:
         None, "Process", kinds.GROUP, "Run as this group. None: the primary group of --user, or unchanged.", fixed=True
     )
     disable_proctitle: bool = option(False, "Process", kinds.FLAG, "Do not set the titles of the processes.", fixed=True)
+    disable_immortal_objects: bool = option(
+        False,
+        "Process",
+        kinds.FLAG,
+        "Count the references of code, names and classes as usual. By default, CPython 3.12 and 3.13 do not count them, so that "
+        "workers share more memory.",
+        fixed=True,
+    )

@@ -30,7 +30,7 @@ from starman.process.scoreboard import Scoreboard
 from starman.process.status import Observers, Phase
 from starman.process.supervision import actions
 from starman.process.supervision.supervisor import Supervisor
-from starman.process.worker.copy_on_write import immortalize
+from starman.process.worker.copy_on_write import immortalize_constants
 from starman.version import VERSION
 
 TYPE_CHECKING = False
@@ -89,8 +89,9 @@ class Master:
             warn_of_threads()
         else:
             self._spec.title("master")
-            # Before the first fork: in the molds, each would get its own copies of these pages.
-            immortalize()
+            if not self._spec.settings.disable_immortal_objects:
+                # Before the first fork: in the molds, each would get its own copies of these pages.
+                immortalize_constants()
         self._embedded = embedded
         raise_descriptor_limit()
         with contextlib.ExitStack() as cleanup:

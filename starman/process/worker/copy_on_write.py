@@ -1,7 +1,8 @@
-"""Keeps memory shared: what a mold does last before it forks, so that its workers write to as few of its pages as can be.
+"""Keeps memory shared between a mold and its workers: what a mold does to its objects before its first fork.
 
-A page is copied for the worker that first writes to it, and CPython writes to objects that it only looks at: their count of
-references, and the collector its marks. Malloc's heap is the matter of `pages`. Measured: docs/performance.md, "Memory".
+The kernel copies a shared page for the worker that first writes to it. CPython writes to objects that it only reads: it counts
+references, and the garbage collector marks objects. The heap of malloc is the subject of `malloc`. Figures for each measure:
+docs/performance.md, "Memory". Never imports asyncio.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ctypes import c_uint32
 
-# The lower half of a count of references that CPython 3.12 and 3.13 leave alone (PEP 683, "immortal objects").
+# CPython 3.12 and 3.13 stop counting the references of an object when the lower half of the count has this value (PEP 683,
+# "immortal objects").
 _IMMORTAL = 0xFFFF_FFFF
 _IMMORTAL_VERSIONS = ((3, 12), (3, 13))
 
-# Objects whose end nobody could notice: it closes nothing, and runs nobody's code.
+# Types of objects that hold no resource and run no code when they are freed, so that it makes no difference if they never are.
 _INERT = frozenset(
     {
         *(str, bytes, int, float, complex, property, staticmethod, classmethod),
@@ -28,89 +30,91 @@ _INERT = frozenset(
         *(types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType),
     }
 )
-# Longer ones (in characters or bytes) are data, which may be dropped one day, and then gives its memory back.
+# A longer str or bytes (in characters or bytes) is data. The application may drop it one day, and its memory is then freed.
 _LONGEST_CONSTANT = 4096
-# What is looked into for more: `gc.get_referents` is safe there. Not in a module of C code, whose list of free objects it takes
-# for live ones on CPython 3.12.1 and 3.13.0 (python/cpython#122695).
+# Types whose referents are immortalized too: `gc.get_referents` is safe for them. Modules of C code are left out: on CPython
+# 3.12.1 and 3.13.0 their lists of free objects are taken for live objects (python/cpython#122695).
 _CONTAINERS = frozenset(
     {dict, list, tuple, set, frozenset, types.FunctionType, types.CodeType, property, staticmethod, classmethod}
 )
 
-
-# CPython's allocator of small objects: pools of 16 KiB, each for one size, a multiple of 16 up to 512, behind a head of 48 bytes.
+# CPython's allocator of small objects has pools of 16 KiB. Each pool serves one size, a multiple of 16 bytes up to 512, and
+# begins with a header of 48 bytes.
 _POOL_BYTES = 16_384
-_POOL_HEAD_BYTES = 48
+_POOL_HEADER_BYTES = 48
 _SIZES = range(48, 513, 16)
-_BYTES_HEAD = 33  # of a bytes object, its closing NUL included
-# At most, for each size; 15 kB were seen. With another allocator, a fresh pool is never met.
+_BYTES_HEADER = 33  # of a bytes object, with its closing NUL
+# The most bytes of filling for each size; 15 kB were seen. With another allocator no block is ever the first of a pool.
 _MOST_FILLING = 65_536
 _filling: list[list[bytes]] = []
 
 
-def settle() -> None:
-    """Collect garbage, and make what is left as constant as the interpreter allows. Call once, before the first fork.
+def settle_memory(*, immortal: bool) -> None:
+    """Collect garbage, and keep workers from writing to the objects that are left. Call it once, before the first fork.
 
-    Frozen: the collectors of this process and of its workers never look at it again (`gc.freeze`); the workers' collect what they
-    make themselves, with the thresholds as they were. Immortal, where that can be: see `immortalize`. Without holes, so that what
-    workers make fills pages of their own. Main thread.
+    The collectors of this process and of its workers ignore the objects from now on (`gc.freeze`); the thresholds of the
+    collectors stay as they are. With `immortal`, constants are immortalized where the interpreter allows it. Holes between live
+    objects are filled, so that the new objects of a worker get pages of their own. Main thread.
     """
     gc.collect()
-    immortalize()
+    if immortal:
+        immortalize_constants()
     fill_malloc_holes()
-    _filling.append(_fill_holes())
+    _filling.append(_fill_pool_holes())
     gc.freeze()
 
 
 def _can_immortalize() -> bool:
-    """Whether this interpreter has the layout of objects that `immortalize` writes to."""
+    """Whether objects of this interpreter have the layout that `immortalize_constants` writes to."""
     return (
         sys.implementation.name == "cpython"
         and sys.version_info[:2] in _IMMORTAL_VERSIONS
         and sys.platform == "linux"
         and sys.byteorder == "little"
         and sys.maxsize > 2**32
-        and "t" not in sys.abiflags  # free-threaded: another layout, and other counts
-        and not hasattr(sys, "getobjects")  # built to trace references: objects begin with something else
+        and "t" not in sys.abiflags  # free-threaded builds have other objects and other counts
+        and not hasattr(sys, "getobjects")  # builds that trace references have a longer object header
     )
 
 
-def immortalize() -> None:
-    """Have the interpreter stop counting the references of everything inert: code, names, constants, functions, classes.
+def immortalize_constants() -> None:
+    """Stop the interpreter from counting references to code, names, constants, plain functions and classes.
 
-    Not of instances, closures, bound methods or containers: what an application drops is finalized as ever, a connection closed.
+    Instances, closures, bound methods and containers stay as they are: when an application drops a connection, it is closed. Does
+    nothing on interpreters other than CPython 3.12 and 3.13.
     """
     if not _can_immortalize():
         return
     try:
         from ctypes import c_uint32
-    except ImportError:  # CPython can be built without
+    except ImportError:  # CPython was built without ctypes
         return
 
-    # What was frozen before is not among them. It belongs to a process that this one was forked from, and its pages with it.
+    # `gc.get_objects` leaves out frozen objects. Those belong to the process that this one was forked from, as do their pages.
     for item in gc.get_objects():
         kind = type(item)
         if kind in _INERT or _is_plain(item, kind):
-            _fix(item, c_uint32)
+            _immortalize(item, c_uint32)
         if kind in _CONTAINERS or kind is type:
             for part in gc.get_referents(item):
                 if type(part) in _INERT and not gc.is_tracked(part):
-                    _fix(part, c_uint32)
+                    _immortalize(part, c_uint32)
 
 
-def _fix(item: object, word: type[c_uint32]) -> None:
+def _immortalize(item: object, word: type[c_uint32]) -> None:
     if isinstance(item, str | bytes) and len(item) > _LONGEST_CONSTANT:
         return
     count = word.from_address(id(item))
-    if count.value == _IMMORTAL:  # to write the same again would copy the page, too
+    if count.value == _IMMORTAL:  # writing the same value again would copy the page
         return
     count.value = _IMMORTAL
-    if isinstance(item, types.CodeType):  # which hides its parts from the collector
+    if isinstance(item, types.CodeType):  # the garbage collector does not see the parts of a code object
         for part in (item.co_consts, item.co_names, item.co_name, item.co_qualname, item.co_filename):
-            _fix(part, word)
+            _immortalize(part, word)
     elif isinstance(item, tuple):
         for part in item:
             if type(part) in _INERT or (type(part) is tuple and _is_inert(part)):
-                _fix(part, word)
+                _immortalize(part, word)
 
 
 def _is_inert(item: tuple[object, ...]) -> bool:
@@ -118,7 +122,7 @@ def _is_inert(item: tuple[object, ...]) -> bool:
 
 
 def _is_plain(item: object, kind: type) -> bool:
-    """Whether it is a class, a function that holds nothing but its module, or a tuple of constants."""
+    """Whether `item` is a class, a function that refers to nothing but its module, or a tuple of constants."""
     if kind is tuple:
         assert isinstance(item, tuple)
         return _is_inert(item)
@@ -130,16 +134,16 @@ def _is_plain(item: object, kind: type) -> bool:
     return isinstance(item, type)
 
 
-def _fill_holes() -> list[bytes]:
-    """Constants that fill the free places between live small objects: until each size begins a fresh pool. About 250 kB.
+def _fill_pool_holes() -> list[bytes]:
+    """Constants that fill the free places between small live objects, until each size begins a new pool: about 250 kB.
 
-    A worker's first objects would be put into these holes, one on each of many shared pages.
+    Without them the first objects of a worker would be put into these places, one on each of many shared pages.
     """
     filling: list[bytes] = []
     for size in _SIZES:
         for _ in range(_MOST_FILLING // size):
-            block = bytes(size - _BYTES_HEAD)
-            if id(block) % _POOL_BYTES == _POOL_HEAD_BYTES:
+            block = bytes(size - _BYTES_HEADER)
+            if id(block) % _POOL_BYTES == _POOL_HEADER_BYTES:
                 break
             filling.append(block)
     return filling

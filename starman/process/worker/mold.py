@@ -20,7 +20,7 @@ from starman.process.exiting import end_unserved
 from starman.process.forking import adopt_error_log, flush, fork, ignore_failing_writes, show_stacks, take_signals
 from starman.process.long_text import Assembly
 from starman.process.messages import Failed, Loaded, Part, Reopen, Reopened, Role, Spawn, Spawned
-from starman.process.worker.copy_on_write import settle
+from starman.process.worker.copy_on_write import settle_memory
 from starman.process.worker.forksafety import fork_hazards, open_sockets, socket_names
 from starman.process.worker.server_resources import ServerResources
 
@@ -114,7 +114,7 @@ class _Mold:
         if self._application is not None:
             spec.warm_up(self._application)
             ignore_failing_writes()
-        settle()
+        settle_memory(immortal=not spec.settings.disable_immortal_objects)
 
     def run_orders(self) -> None:
         """Carry out the master's orders until it closes its end of the channel."""

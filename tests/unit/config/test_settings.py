@@ -22,6 +22,7 @@ DEFAULTS = {
     "spool_limit": -1,
     "limit_request_line": 8190, "limit_request_fields": 100, "limit_request_field_size": 8190, "limit_request_head": 65536,
     "max_body": 1 << 30, "error_log": None, "access_log": "off", "disable_proctitle": False,
+    "disable_immortal_objects": False,
     "chdir": None, "umask": None, "pid": None, "daemonize": False, "user": None, "group": None,
     "ssl_cert": None, "ssl_key": None, "enable_ssl": False, "ssl_handshake_timeout": 10.0,
 }  # fmt: skip
@@ -82,6 +83,7 @@ WRONG = [
     ("user", -1, "a user's name or number"),
     ("group", 0xFFFF_FFFF, "a group's name or number"),
     ("disable_proctitle", "", "true or false"),
+    ("disable_immortal_objects", "", "true or false"),
     ("ssl_cert", "", "PEM"),
     ("ssl_key", "", "PEM"),
     ("enable_ssl", "perhaps", "true or false"),

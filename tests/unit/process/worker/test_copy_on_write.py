@@ -1,4 +1,4 @@
-"""starman.process.worker.copy_on_write: what is settled stays correct, and what an application drops is still finalized."""
+"""starman.process.worker.copy_on_write: settled objects stay correct, and objects that an application drops are finalized."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import pytest
 from starman.process.worker import copy_on_write
 from tests.unit.process.forked import run_forked
 
+IMMORTAL = pytest.mark.parametrize("immortal", [True, False])
+
 
 class Connection:
     """Something whose end matters."""
 
 
 def holders_of(connection: Connection) -> list[Any]:
-    """A list, a tuple, a dictionary, a closure and a default that keep it."""
+    """A list, a tuple, a dictionary, a closure and a default that keep the connection."""
     return [[connection], (connection,), {"it": connection}, lambda: connection, lambda it=connection: it]
 
 
@@ -28,9 +30,10 @@ def some_function() -> str:
     return "a name of some length"
 
 
-def test_settled_objects_are_frozen_and_new_ones_collected() -> None:
+@IMMORTAL
+def test_settled_objects_are_frozen_and_new_ones_collected(immortal: bool) -> None:
     def in_child() -> object:
-        copy_on_write.settle()
+        copy_on_write.settle_memory(immortal=immortal)
         frozen = gc.get_freeze_count()
         circle: list[object] = [Connection()]
         circle.append(circle)
@@ -42,11 +45,12 @@ def test_settled_objects_are_frozen_and_new_ones_collected() -> None:
     assert run_forked(in_child) == "True"
 
 
-def test_what_is_dropped_after_it_was_settled_is_finalized() -> None:
+@IMMORTAL
+def test_what_is_dropped_after_it_was_settled_is_finalized(immortal: bool) -> None:
     def in_child() -> object:
         holders = holders_of(Connection())
         ends = [weakref.ref(holder) for holder in (holders[0][0], *holders[3:])]
-        copy_on_write.settle()
+        copy_on_write.settle_memory(immortal=immortal)
         holders.clear()
         return [end() is None for end in ends]
 
@@ -54,10 +58,10 @@ def test_what_is_dropped_after_it_was_settled_is_finalized() -> None:
 
 
 def test_new_objects_are_put_into_fresh_pools() -> None:
-    # In a process of its own: after many tests this one has more holes than a mold ever will.
+    # In a process of its own: after many tests this process has more holes than a mold ever will.
     script = """
 from starman.process.worker import copy_on_write
-copy_on_write.settle()
+copy_on_write.settle_memory(immortal=True)
 blocks = [bytes(320 - 33) for _ in range(40)]
 print(len({id(block) // 16_384 for block in blocks}) <= 2)
 """
@@ -66,7 +70,7 @@ print(len({id(block) // 16_384 for block in blocks}) <= 2)
 
 
 def test_the_filling_is_bounded_with_any_allocator() -> None:
-    script = "from starman.process.worker import copy_on_write; print(sum(map(sys.getsizeof, copy_on_write._fill_holes())))"
+    script = "from starman.process.worker import copy_on_write; print(sum(map(sys.getsizeof, copy_on_write._fill_pool_holes())))"
     for allocator in ("pymalloc", "malloc"):
         done = subprocess.run(
             [sys.executable, "-c", f"import sys; {script}"],
@@ -79,23 +83,26 @@ def test_the_filling_is_bounded_with_any_allocator() -> None:
         assert int(done.stdout) < 2_000_000
 
 
-def test_large_data_is_given_back() -> None:
+@IMMORTAL
+def test_large_data_can_be_freed(immortal: bool) -> None:
     def in_child() -> object:
         data = [b"x" * 5000, "y" * 5000]
         counts = [sys.getrefcount(item) for item in data]
-        copy_on_write.settle()
+        copy_on_write.settle_memory(immortal=immortal)
         return counts == [sys.getrefcount(item) for item in data]
 
     assert run_forked(in_child) == "True"
 
 
-def test_code_names_and_classes_are_constant() -> None:
+@IMMORTAL
+def test_code_names_and_classes_are_immortal_if_that_is_set(immortal: bool) -> None:
     def in_child() -> object:
-        copy_on_write.settle()
+        copy_on_write.settle_memory(immortal=immortal)
         things = (some_function, some_function.__code__, some_function(), Connection, "_quite_a_name_")
         return [sys.getrefcount(thing) == 0xFFFF_FFFF for thing in things]
 
-    assert run_forked(in_child) == str([sys.version_info >= (3, 12)] * 5)
+    expected = immortal and (3, 12) <= sys.version_info < (3, 14)
+    assert run_forked(in_child) == str([expected] * 5)
 
 
 @pytest.mark.parametrize(

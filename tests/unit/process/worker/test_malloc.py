@@ -134,7 +134,7 @@ import sys
 {lack}
 from starman.process.worker import copy_on_write, malloc
 assert malloc.fill_malloc_holes() == malloc.give_back_zeros(bytes(100_000)) == 0
-copy_on_write.settle()
+copy_on_write.settle_memory(immortal=True)
 """
     done = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
