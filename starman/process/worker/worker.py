@@ -29,7 +29,7 @@ from starman.process.forking import (
 )
 from starman.process.messages import Doomed, Draining, Failed, Ready, Reopen, Reopened
 from starman.process.worker.loop_errors import report
-from starman.process.worker.malloc import give_back_zeros, keep_free_pages
+from starman.process.worker.malloc import keep_free_pages
 from starman.process.worker.monitor import WorkerMonitor
 from starman.process.worker.server_resources import ServerResources
 
@@ -139,7 +139,6 @@ class _Lifetime:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(report)
         keep_free_pages()
-        give_back_zeros(loop)  # the buffer for reading has 250 kB, of which most reads use the first few
         for signum in (signal.SIGQUIT, signal.SIGTERM):
             # From here on, a stop signal drains. Before, it ended the process (`take_signals`): a handler is always
             # installed.
