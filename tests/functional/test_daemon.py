@@ -138,7 +138,7 @@ def test_other_failures_have_their_status(daemon: Daemon) -> None:
     done = daemon.start("--listen", "./site.sock", "--error-log", "error.log")
     assert (done.returncode, done.stderr) == (
         1,
-        "starman: cannot listen on unix:./site.sock: a file that is no socket is in its place\n",
+        "starman: cannot listen on unix:./site.sock: a file that is not a socket is in its place\n",
     )
     done = daemon.start("--error-log", "none/error.log", "--listen", f"@starman-daemon-{os.getpid()}")
     assert (done.returncode, done.stderr) == (2, "starman: error_log: cannot write none/error.log: No such file or directory\n")

@@ -73,7 +73,7 @@ def test_system_calls_that_are_forbidden(tmp_path: Path, error: int) -> None:
         assert server.stop(signal.SIGTERM) == 0
         # Once for each start of the program.
         assert server.log.count("every worker can write to the whole scoreboard") == 2
-        assert 1 <= server.log.count("the limit of open descriptors is not known") <= 2
+        assert 1 <= server.log.count("the limit of open descriptors cannot be read") <= 2
         assert 1 <= server.log.count("files are sent by read and write") <= 6
         assert "ERROR" not in server.log
         assert "Traceback" not in server.log

@@ -71,7 +71,7 @@ class Daemon:
 
 
 def daemonize() -> Daemon:
-    """Return in a child that has no terminal, and whose standard streams are /dev/null. The calling process never
+    """Return in a child without a terminal, with standard streams at /dev/null. The calling process never
     returns: it waits until the server is ready or has failed, prints the reason of a failure, and exits with that
     status.
 

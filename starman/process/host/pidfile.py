@@ -1,10 +1,10 @@
-"""The pid file: says which process the master is. It belongs to the process whose number stands in it.
+"""Writes, checks and removes the pid file, which holds the master's process id.
 
-So nothing about it has to be remembered: a new program that the master executes in its own process finds its own
-number, and a fork that ends does not remove it.
+A pid file belongs to the process with the id in it. No other state is needed: after an upgrade, the new program in the
+master's process finds its own id in the file, and a forked child that exits does not remove it.
 
-When root starts the server, the file stays root's, though the server then runs as another user: root's scripts send
-signals to the process id in it (`kill $(cat server.pid)`), so that user must not be able to write another one there.
+If root starts the server, the file belongs to root, even if the server runs as another user. Root's scripts send
+signals to the process id in the file (`kill $(cat server.pid)`), so that user must not be able to write another id.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-# How much later (seconds) than the file a process may seem to have been started that has written it: clocks are
-# rounded.
+# The writer of a file may seem to have started this many seconds later than the file was written: clocks are rounded.
 _SLACK = 2.0
 
 
 class PidFile:
-    """A pid file at `path`, claimed when the `with` block begins and removed at its end. None: there is none."""
+    """A pid file at `path`, written when the `with` block begins and removed at its end. `path` None: no pid file."""
 
     __slots__ = ("_claimed", "_path")
 
     def __init__(self, path: str | None, *, claimed: bool = False) -> None:
-        """`claimed`: an older image of this process has written the file, with rights that this one may lack."""
+        """`claimed`: the program before an upgrade has written the file in this process, perhaps with rights that are
+        gone."""
         self._claimed = claimed
         self._path = None if path is None else os.path.abspath(path)
 
     def __enter__(self) -> PidFile:
-        """Write the process id. A file that is there already stays if it is this process's, and is replaced if it is
-        stale.
+        """Write the process id. An existing file stays if it holds this process's id, and is replaced if it is stale.
 
-        Raises StartError when the process in it is alive, SettingError when the file cannot be written.
+        Raises StartError when another process with the id in the file is alive, SettingError when the file cannot be
+        written.
         """
         if self._path is not None and not self._claimed:
             try:
@@ -52,8 +52,8 @@ class PidFile:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Remove the file if it is still this process's. It stays, and is stale, in a directory where this user may
-        not write."""
+        """Remove the file if it still holds this process's id. Where this user may not write in the directory, it
+        stays."""
         if self._path is None:
             return
         with contextlib.suppress(OSError):
@@ -61,8 +61,8 @@ class PidFile:
                 os.unlink(self._path)
 
     def _claim(self, path: str) -> None:
-        # Complete before it has its name, so that nobody ever reads half of it; and never through a link of somebody
-        # else's.
+        # The file is complete before it gets its name, so that no reader finds half of it. A link(2) never follows a
+        # symbolic link that another user may have put at the path.
         draft = f"{path}.{os.getpid()}"
         try:
             self._write(draft)
@@ -84,7 +84,7 @@ class PidFile:
         _unlink(draft)
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            # Whatever the umask: another user that this process becomes reads the file before it removes it.
+            # Readable despite any umask: as another user, this process reads the file before it removes it.
             os.fchmod(fd, 0o644)
             os.write(fd, b"%d\n" % os.getpid())
         finally:
@@ -92,8 +92,8 @@ class PidFile:
 
 
 def replaceable_in(path: str, uid: int, gids: Collection[int]) -> str | None:
-    """The directory of `path`, or one above it, in which the user `uid`, a member of the groups `gids`, could replace
-    `path` by another file. None if there is no such directory."""
+    """The first directory, from that of `path` up, in which a user could replace `path` by another file. The user is
+    `uid`, a member of the groups `gids`. None if there is no such directory."""
     directory = os.path.realpath(os.path.dirname(os.path.abspath(path)))
     while True:
         found = os.stat(directory)
@@ -108,7 +108,7 @@ def replaceable_in(path: str, uid: int, gids: Collection[int]) -> str | None:
 
 
 def running_pid(path: str) -> int | None:
-    """The process id in a pid file, if that process lives; None if not, or there is no such file."""
+    """The process id in a pid file. None if that process is not alive, or there is no such file."""
     try:
         pid = _read(path)
     except OSError:
@@ -117,9 +117,9 @@ def running_pid(path: str) -> int | None:
 
 
 def _read(path: str) -> int | None:
-    """The process id in the file; None when there is none, or no file. Does not wait for the writer of a FIFO.
+    """The process id in the file. None if there is no file, or no number in it. Does not block at a FIFO.
 
-    Raises OSError for what is not an ordinary file, which no pid file may replace.
+    Raises OSError if `path` is not a regular file: a pid file must not replace a device or a FIFO.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
@@ -136,24 +136,24 @@ def _read(path: str) -> int | None:
 
 
 def _is_writer(pid: int, path: str) -> bool:
-    """Whether process `pid` is alive and may have written the file: after a crash its number may have come to somebody
-    else, as it does in a container that is started anew."""
+    """Whether process `pid` is alive and may have written the file. After a crash, a newer process may have the same
+    id, as it happens in a container that is restarted."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        pass  # it lives, as another user's
+        pass  # alive, and of another user
     try:
         fields = read_fields(pid)
         # proc(5): field 3, the state.
         if fields[3 - FIRST_FIELD] in (b"Z", b"X"):
-            return False  # dead, and nobody has reaped it
-        # Field 22: when it was started, in ticks since the boot.
+            return False  # dead, and not reaped yet
+        # Field 22: the start time, in ticks since the boot.
         booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         return booted + int(fields[22 - FIRST_FIELD]) / os.sysconf("SC_CLK_TCK") <= os.stat(path).st_mtime + _SLACK
     except (OSError, ValueError, IndexError, AttributeError):
-        return True  # there is no such /proc: it may have
+        return True  # without /proc, the process may be the writer
 
 
 def _unlink(path: str) -> None:

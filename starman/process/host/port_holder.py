@@ -1,4 +1,4 @@
-"""Whether a process listens at an address, as far as the kernel tells (Linux)."""
+"""Tells whether a process listens at an address. Linux only: reads /proc and the peer of a UNIX socket."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _UCRED = struct.Struct("3i")
 
 
 def listens(pid: int, address: Address) -> bool:
-    """Whether process `pid` listens at `address`. For TCP only the port is compared, not the interface. Also True when
-    the process lives and this user may not inspect it; False where the kernel does not tell."""
+    """Whether process `pid` listens at `address`. For TCP, only the port is compared, not the interface. True as well
+    if this user may not inspect the process; False where the kernel does not tell."""
     if address.kind is not AddressKind.TCP:
         return _peer(address) == pid
     try:
@@ -33,12 +33,12 @@ def listens(pid: int, address: Address) -> bool:
 
 
 def _peer(address: Address) -> int | None:
-    """The process that has called listen(2) on a UNIX socket; None when the kernel does not tell. Connects for a
-    moment."""
+    """The process that called listen(2) on a UNIX socket; None if the kernel does not tell. Makes a short
+    connection."""
     name = b"\0" + os.fsencode(address.path) if address.kind is AddressKind.ABSTRACT else os.fsencode(address.path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
-            # Without waiting: the connect to a server with a full backlog would block.
+            # Non-blocking: a connect to a server with a full backlog would block.
             probe.setblocking(False)
             probe.connect(name)
             pid, _, _ = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
@@ -48,7 +48,7 @@ def _peer(address: Address) -> int | None:
 
 
 def _inode(pid: int, name: str) -> str:
-    """The inode of the socket behind a descriptor; "" if it is none."""
+    """The inode of the socket behind a descriptor; "" if the descriptor is not a socket."""
     try:
         target = os.readlink(f"/proc/{pid}/fd/{name}")
     except OSError:
@@ -57,7 +57,7 @@ def _inode(pid: int, name: str) -> str:
 
 
 def _inodes(port: int) -> set[str]:
-    """The inodes of the sockets of all processes that listen on a TCP port."""
+    """The inodes of all sockets, of any process, that listen on a TCP port."""
     found = set()
     for file in ("tcp", "tcp6"):
         try:

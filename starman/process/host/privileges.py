@@ -1,8 +1,7 @@
-"""Identity: which user and group the server runs as. The master itself changes, for good, once it has bound its
-listeners.
+"""Drops root's privileges: makes the process run as the user and group of the settings, for good.
 
-So no process of the server has privileges while it talks to anybody: neither the master, which hears its workers, nor
-the mold, which imports the application.
+The master does so itself, after it has bound its listeners. So no process of the server has privileges while it reads
+input: neither the master, which reads messages of its workers, nor the mold, which imports the application.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ _SET_DUMPABLE = 4
 
 
 class Account:
-    """A user and group to become.
+    """The user and group to run as.
 
-    uid, gid: their numbers; uid None: the user stays. name: the user's name in the password database, None if it has
+    uid, gid: their numbers; uid None: keep the user. name: the user's name in the password database; None if it has
     none.
     """
 
@@ -36,9 +35,10 @@ class Account:
 
     @classmethod
     def of(cls, settings: Settings) -> Account | None:
-        """What `user` and `group` mean; None when the process has that identity already. Changes nothing.
+        """The account that `user` and `group` name. None if the process runs as that account already. Changes nothing.
 
-        Raises SettingError for a name that is unknown, and when only root could do it and this process is not root's.
+        Raises SettingError for an unknown name, and for a change that only root can make if this process does not run
+        as root.
         """
         uid, gid, name = None, None, None
         if settings.user is not None:
@@ -51,26 +51,26 @@ class Account:
             if uid in (None, os.geteuid()) and (settings.group is None or gid == os.getegid()):
                 return None
             source = settings.source("group" if uid in (None, os.geteuid()) else "user")
-            raise SettingError(f"{source}: only root can become another user or group; this process is of user {os.geteuid()}")
+            raise SettingError(f"{source}: only root can change the user or group; this process runs as user {os.geteuid()}")
         if gid is None:
             raise SettingError(f"{settings.source('user')}: user {uid} is not in the password database: give a group too")
         return cls(uid, gid, name)
 
     @property
     def owner(self) -> tuple[int, int]:
-        """The uid and gid of files that are to be its own, as chown(2) takes them."""
+        """The uid and gid for files of the account, as chown(2) takes them."""
         return (-1 if self.uid is None else self.uid, self.gid)
 
     @property
     def gids(self) -> tuple[int, ...]:
-        """The groups that the process is in once it has become this user."""
+        """The groups of the process after `drop_privileges`."""
         return (self.gid,) if self.name is None else tuple(os.getgrouplist(self.name, self.gid))
 
     def create_file(self, path: str) -> None:
-        """Create an empty file at `path` that is its own, if there is none. Raises OSError.
+        """Create an empty file of the account at `path`, unless one exists. Raises OSError.
 
-        It is opened later, as that user: in a directory where others may put links, what root writes to could be any
-        file.
+        The file is opened for writing later, as the new user: in a directory where others may put links, root could be
+        made to write to any file.
         """
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -82,13 +82,13 @@ class Account:
             os.close(fd)
 
     def drop_privileges(self) -> None:
-        """Become it, with the supplementary groups of the user and no others. There is no way back.
+        """Make the process run as the account, with the user's supplementary groups and no others. Cannot be undone.
 
-        Raises SettingError when the system refuses, or that user could not even read Python's own modules; StartError
-        when the way back is open all the same. The calling program's threads change as well.
+        Raises SettingError when the system refuses, or when the user cannot read Python's own modules; StartError when
+        the process could still become root again. Changes all threads of the calling program.
         """
         try:
-            # In this order: who is no longer root may change no group.
+            # Groups first: only root may change them.
             if self.name is None:
                 os.setgroups([self.gid])
             else:
@@ -100,16 +100,17 @@ class Account:
             raise SettingError(f"user, group: the system refuses the change: {error.strerror}") from None
         if self.uid:
             _check_no_way_back()
-            _allow_to_look_at_itself()
+            _make_dumpable()
             self._check_modules()
 
     def _check_modules(self) -> None:
-        """Later imports would fail one by one, and say nothing of the reason."""
+        """Raises SettingError if the account cannot read the modules. Later imports would fail without naming that
+        reason."""
         for module in ("os", "starman"):
             directory = os.path.dirname(str(sys.modules[module].__file__))
             if not os.access(directory, os.R_OK | os.X_OK):
-                who = self.name or self.uid
-                raise SettingError(f"user: {who} may not read {directory}, and the server needs the modules there")
+                user = self.name or self.uid
+                raise SettingError(f"user: {user} may not read {directory}, and the server needs the modules there")
 
 
 def _check_no_way_back() -> None:
@@ -120,13 +121,13 @@ def _check_no_way_back() -> None:
     raise StartError("user: the privileges of root could not be dropped for good")
 
 
-def _allow_to_look_at_itself() -> None:
-    """Linux gives the files in /proc of a process that has changed its user to root: it could neither set its title,
-    nor read the memory figures of its workers. What it knew as root, settings and listeners, is no secret from its own
-    user."""
+def _make_dumpable() -> None:
+    """Let the process use its own files in /proc. After a change of the user, Linux gives them to root, so the process
+    could neither set its title nor read the memory figures of its workers. What it has in memory from its time as
+    root, settings and listeners, is not secret from its user."""
     if sys.platform == "linux":
         try:
-            # The reaper loads it anyway.
+            # The reaper loads ctypes anyway.
             import ctypes
 
             ctypes.CDLL(None).prctl(_SET_DUMPABLE, 1, 0, 0, 0)
@@ -135,8 +136,8 @@ def _allow_to_look_at_itself() -> None:
 
 
 def _user(user: str | int, source: str) -> tuple[int, int | None, str | None]:
-    """uid, gid of its primary group, and name; the latter two None for a number that the password database does not
-    have."""
+    """The user's uid, primary gid, and name. The gid and the name are None if the password database does not have the
+    uid."""
     import pwd
 
     try:

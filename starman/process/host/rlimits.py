@@ -1,5 +1,4 @@
-"""What the master makes of the process that it was started in: its limit of descriptors, its memory, the threads in
-it."""
+"""Prepares the process of the master: raises its limit of descriptors, frees memory, and warns of threads."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import sys
 
 from starman import log
 
-# The most that the limit is raised to: some programs walk through all the descriptors that the limit allows.
+# The limit is not raised above this: some programs loop over all descriptors that the limit allows.
 MOST_DESCRIPTORS = 1_048_576
 
 
@@ -19,7 +18,7 @@ def raise_descriptor_limit() -> None:
     try:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     except OSError as error:  # a sandbox
-        log.warning(f"the limit of open descriptors is not known, and stays as it is: {error.strerror}")
+        log.warning(f"the limit of open descriptors cannot be read, and stays as it is: {error.strerror}")
         return
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -31,11 +30,10 @@ def raise_descriptor_limit() -> None:
 
 
 def release_memory() -> None:
-    """Give free pages of the heap back to the system: 0.7 MB of 6.4 are free when the imports and the start are
-    over."""
+    """Give free pages of the heap back to the system. After imports and start, 0.7 of 6.4 MB are free."""
     if sys.platform == "linux":
         try:
-            # The reaper has loaded it already.
+            # The reaper has loaded ctypes already.
             import ctypes
 
             ctypes.CDLL(None).malloc_trim(0)
@@ -44,7 +42,7 @@ def release_memory() -> None:
 
 
 def warn_of_threads() -> None:
-    """Say so when a program that embeds us has threads: a fork copies the locks that they hold, but not them."""
+    """Log a warning if the calling program runs threads: a fork copies locks that they hold, but not the threads."""
     threading = sys.modules.get("threading")
     if threading is not None and threading.active_count() > 1:
         log.warning(

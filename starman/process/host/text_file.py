@@ -1,4 +1,5 @@
-"""A text in a file without a name, for a program that is exec'ed: an argument or a variable takes 128 KiB at most."""
+"""Passes a text to a program that is exec'ed, in a file without a name. An argument or variable has at most 128
+KiB."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from starman.config import temporary_directory
 
 
 def store_text(text: str) -> int:
-    """The descriptor, close-on-exec, of a new file with `text`, to be read from its beginning. Raises OSError."""
+    """Write `text` to a new file and return its descriptor: close-on-exec, positioned at the beginning. Raises
+    OSError."""
     fd = _create()
     try:
         data = memoryview(text.encode())
@@ -22,7 +24,7 @@ def store_text(text: str) -> int:
 
 
 def load_text(fd: int) -> str:
-    """The text in that file, which is closed. Raises OSError, and ValueError for what is no text."""
+    """Read the text and close the descriptor. Raises OSError, and ValueError if the file is not UTF-8."""
     with open(fd, "rb") as file:
         return file.read().decode()
 
@@ -31,5 +33,5 @@ def _create() -> int:
     try:
         return os.memfd_create("starman-handover", os.MFD_CLOEXEC)
     except (AttributeError, OSError):
-        # Not on this system, or a sandbox forbids it.
+        # The system does not have memfd_create, or a sandbox forbids it.
         return temporary_directory.create_unnamed(temporary_directory.find_directory(os.environ).directory)

@@ -1,8 +1,8 @@
-"""The file of a listening UNIX socket: bind it, give it its mode and owner, remove a stale one. Master, or the caller
+"""Makes the file of a listening UNIX socket, with its mode and owner, and removes a stale one. Master, or the caller
 of `serve`.
 
-Nothing here changes mode or owner by a path after the file is made. Another user who may write in the directory could
-put a link in its place at that moment, and root would change the mode or owner of any file.
+Mode and owner are never changed by a path after the file exists: another user with write access to the directory could
+replace it with a link, and root would change the mode or owner of any file.
 """
 
 from __future__ import annotations
@@ -13,37 +13,38 @@ import os
 import socket
 import stat
 
-# The errors of a connect to a socket whose server lives: it accepts, or its backlog is full.
+# The results of a connect to the socket of a live server: it accepts, or its backlog is full.
 _ALIVE = frozenset({0, errno.EAGAIN, errno.EINPROGRESS})
-# A directory to work in: O_PATH (Linux) asks for no right to list it.
+# Flags to open a directory as a base of paths: O_PATH (Linux) does not need the right to list it.
 _DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class OccupiedError(Exception):
-    """The path is taken, by a live server or by a file that is no socket. The text says which."""
+    """The path is taken by a live server, or by a file that is not a socket. The text says which."""
 
 
 def bind(opened: socket.socket, path: str, mode: int | None, owner: tuple[int, int]) -> tuple[int, int]:
-    """Bind `opened` at the absolute `path`. Returns device and inode of the file.
+    """Bind `opened` at the absolute `path`. Returns the device and inode of the file.
 
-    Main thread: the umask and the working directory of the whole process change for a few system calls.
-    `mode`: permission bits; None: those that the umask leaves. `owner`: uid and gid, -1 leaves one as it is.
-    Raises OSError; EADDRINUSE when the path has been taken meanwhile.
+    `mode`: permission bits; None: by the umask. `owner`: uid and gid, -1 leaves one as it is. Raises OSError;
+    EADDRINUSE when the path has been taken meanwhile. Main thread: the umask and working directory of the process
+    change for a few system calls.
     """
     found = _bind_with_mode(opened, path, mode) if owner == (-1, -1) else _bind_in_private(opened, path, mode, owner)
     return found.st_dev, found.st_ino
 
 
 def remove_stale(path: str) -> None:
-    """Remove a stale socket at `path`. Raises OccupiedError when it must stay, OSError when it cannot be removed."""
+    """Remove a stale socket at `path`. Raises OccupiedError if the file there must stay, OSError if it cannot be
+    removed."""
     try:
         found = os.lstat(path)
     except OSError:
-        return  # the bind says what is wrong
+        return  # no file; for other errors, the bind raises them again
     if not stat.S_ISSOCK(found.st_mode):
-        raise OccupiedError("a file that is no socket is in its place")
+        raise OccupiedError("a file that is not a socket is in its place")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        # Without waiting: the connect to a live server with a full backlog would block.
+        # Non-blocking: a connect to a live server with a full backlog would block.
         probe.setblocking(False)
         outcome = probe.connect_ex(path)
     if outcome == errno.ECONNREFUSED:
@@ -51,11 +52,11 @@ def remove_stale(path: str) -> None:
     elif outcome in _ALIVE:
         raise OccupiedError("a server is alive on that socket")
     elif outcome != errno.ENOENT:
-        raise OccupiedError(f"the socket in its place does not say whether it is alive ({os.strerror(outcome)})")
+        raise OccupiedError(f"it is unknown whether a server is alive on that socket ({os.strerror(outcome)})")
 
 
 def remove(path: str, file: tuple[int, int]) -> None:
-    """Remove the file at `path` if it still is the one with that device and inode. Never raises."""
+    """Remove the file at `path` if it still has that device and inode. Never raises."""
     with contextlib.suppress(OSError):
         found = os.lstat(path)
         if (found.st_dev, found.st_ino) == file:
@@ -63,7 +64,7 @@ def remove(path: str, file: tuple[int, int]) -> None:
 
 
 def _bind_with_mode(opened: socket.socket, path: str, mode: int | None) -> os.stat_result:
-    """Bind, with the mode that the file is to have from its first moment: a socket is made with 0777, less the
+    """Bind with the umask for `mode`, so that the file has its mode from the first moment. A socket gets 0777 less the
     umask."""
     if mode is None:
         opened.bind(path)
@@ -79,7 +80,7 @@ def _bind_with_mode(opened: socket.socket, path: str, mode: int | None) -> os.st
 def _bind_in_private(opened: socket.socket, path: str, mode: int | None, owner: tuple[int, int]) -> os.stat_result:
     """Bind in a new directory that only this user may enter, change the owner there, then move the file to its place.
 
-    The kernel remembers the path of the bind, so `ss` shows the name of the file without its directory.
+    The kernel remembers the path of the bind, so `ss` shows the file's name without its directory.
     """
     directory, name = os.path.split(path)
     private = f".{name}.{os.urandom(6).hex()}"
@@ -101,8 +102,8 @@ def _bind_in_private(opened: socket.socket, path: str, mode: int | None, owner: 
 
 
 def _check_private(inside: int) -> None:
-    """Raises PermissionError unless only this user may change the directory: another may have been put in its
-    place."""
+    """Raises PermissionError unless only this user may change the directory: another directory may have replaced
+    it."""
     found = os.fstat(inside)
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise PermissionError(errno.EPERM, "its directory was changed while the socket was bound")
@@ -111,7 +112,7 @@ def _check_private(inside: int) -> None:
 def _bind_and_move(
     opened: socket.socket, name: str, inside: int, parent: int, mode: int | None, owner: tuple[int, int]
 ) -> os.stat_result:
-    # Relative, so that the path is not too long for a socket (107 bytes) because of the directory in between.
+    # By a relative path: with the private directory, an absolute one could be too long for a socket (107 bytes).
     before = os.open(".", _DIRECTORY)
     try:
         os.fchdir(inside)
@@ -123,12 +124,12 @@ def _bind_and_move(
         os.close(before)
     try:
         os.chown(name, *owner, dir_fd=inside, follow_symlinks=False)
-        # Not a rename: that would replace a socket which another server has bound there meanwhile.
+        # A link, not a rename, which would replace a socket that another server has bound there meanwhile.
         os.link(name, name, src_dir_fd=inside, dst_dir_fd=parent, follow_symlinks=False)
     except FileExistsError:
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
     finally:
-        # As seen while nothing can be in its place.
+        # Read in the private directory, where no other file can replace it.
         found = os.stat(name, dir_fd=inside, follow_symlinks=False)
         os.unlink(name, dir_fd=inside)
     return found

@@ -211,7 +211,7 @@ def test_a_live_socket_is_refused_even_with_a_full_backlog(opened: Open, tmp_pat
 def test_a_file_that_is_no_socket_is_refused_and_kept(opened: Open, tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("precious")
-    with pytest.raises(ListenError, match="a file that is no socket is in its place"):
+    with pytest.raises(ListenError, match="a file that is not a socket is in its place"):
         opened(f"{path}")
     assert path.read_text() == "precious"
 
@@ -220,7 +220,7 @@ def test_a_socket_of_another_kind_is_refused(opened: Open, tmp_path: Path) -> No
     path = str(tmp_path / "s.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(path)
-        with pytest.raises(ListenError, match="does not say whether it is alive"):
+        with pytest.raises(ListenError, match="unknown whether a server is alive"):
             opened(path)
 
 

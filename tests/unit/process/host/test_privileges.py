@@ -55,7 +55,7 @@ def test_whoever_is_that_user_already_has_nothing_to_do() -> None:
 )
 def test_only_root_can_become_somebody_else(settings: dict[str, object], source: str) -> None:
     refused = as_nobody(**settings)
-    assert refused == f"Settings.of({source}=...): only root can become another user or group; this process is of user UID"
+    assert refused == f"Settings.of({source}=...): only root can change the user or group; this process runs as user UID"
 
 
 def test_unknown_names() -> None:
@@ -72,7 +72,7 @@ class Calls:
         self.made: list[tuple[object, ...]] = []
         for name in ("initgroups", "setgroups", "setgid", "setuid"):
             monkeypatch.setattr(module.os, name, lambda *arguments, name=name: self.call(name, *arguments))
-        monkeypatch.setattr(module, "_allow_to_look_at_itself", lambda: self.made.append(("look",)))
+        monkeypatch.setattr(module, "_make_dumpable", lambda: self.made.append(("dumpable",)))
         self.back = back
 
     def call(self, *call: object) -> None:
@@ -84,7 +84,7 @@ class Calls:
 def test_the_order_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Calls(monkeypatch)
     Account(1000, 100, "me").drop_privileges()
-    assert calls.made == [("initgroups", "me", 100), ("setgid", 100), ("setuid", 1000), ("setuid", 0), ("look",)]
+    assert calls.made == [("initgroups", "me", 100), ("setgid", 100), ("setuid", 1000), ("setuid", 0), ("dumpable",)]
     calls.made.clear()
     Account(1000, 100, None).drop_privileges()
     assert calls.made[:3] == [("setgroups", [100]), ("setgid", 100), ("setuid", 1000)]

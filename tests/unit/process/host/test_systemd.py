@@ -130,7 +130,7 @@ def test_systemd_that_is_gone_is_told_of_once(systemd: Systemd, warnings: list[s
     systemd.socket.close()
     for ready in (1, 2, 0):
         notifier.see(server_status(ready=ready), 0.0)
-    assert warnings == ["systemd cannot be told how the server is: Connection refused"]
+    assert warnings == ["systemd cannot be notified: Connection refused"]
 
 
 def test_a_full_queue_loses_nothing(systemd: Systemd) -> None:
