@@ -1,4 +1,4 @@
-"""starman.serving.clients: who is connected, who is looked after at a tick, and who rests."""
+"""starman.serving.clients: the set of clients, and which of them are due at a tick."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from starman.serving.clients import Clients
 
 
-class Someone:
-    """A client that is only counted."""
+class FakeClient:
+    """A client that does nothing."""
 
     def check_timeouts(self, now: float) -> None: ...
 
@@ -19,41 +19,41 @@ class Someone:
     def reset(self) -> None: ...
 
 
-EVERYONE = [Someone() for _ in range(5)]
-someone = st.sampled_from(EVERYONE)
-# As long after its last response as everyone, and seen up to a tick later.
+ALL = [FakeClient() for _ in range(5)]
+any_client = st.sampled_from(ALL)
+# All clients become idle at the same time after their last response, which a tick notices up to a tick later.
 TIMEOUT, TICK = 20, 1
 
 
 class Days(RuleBasedStateMachine):
-    """Clients beside a model that looks at each of them anew. Time is in whole seconds."""
+    """Clients beside a model that checks each of them anew. Time is in whole seconds."""
 
     def __init__(self) -> None:
         super().__init__()
         self.clients = Clients()
         self.now = 0
-        self.model: dict[Someone, int | None] = {}  # until when they rest
+        self.model: dict[FakeClient, int | None] = {}  # until when they are idle
 
-    @rule(client=someone)
-    def comes(self, client: Someone) -> None:
+    @rule(client=any_client)
+    def comes(self, client: FakeClient) -> None:
         if client not in self.model:
             self.clients.add(client)
             self.model[client] = None
 
-    @rule(client=someone)
-    def goes(self, client: Someone) -> None:
+    @rule(client=any_client)
+    def goes(self, client: FakeClient) -> None:
         self.clients.discard(client)
         self.model.pop(client, None)
 
-    @rule(client=someone, late=st.integers(0, TICK))
-    def rests(self, client: Someone, late: int) -> None:
+    @rule(client=any_client, late=st.integers(0, TICK))
+    def becomes_idle(self, client: FakeClient, late: int) -> None:
         until = self.now + TIMEOUT - late
         self.clients.set_idle(client, until)
         if client in self.model and self.model[client] is None:
             self.model[client] = until
 
-    @rule(client=someone)
-    def wakes(self, client: Someone) -> None:
+    @rule(client=any_client)
+    def becomes_active(self, client: FakeClient) -> None:
         self.clients.set_active(client)
         if client in self.model:
             self.model[client] = None
@@ -75,10 +75,10 @@ class Days(RuleBasedStateMachine):
         assert due <= set(self.model)
 
     @invariant()
-    def everyone_is_there_once(self) -> None:
+    def each_client_is_there_once(self) -> None:
         assert len(self.clients) == len(self.model)
         assert sorted(map(id, self.clients)) == sorted(map(id, self.model))
-        assert [client in self.clients for client in EVERYONE] == [client in self.model for client in EVERYONE]
+        assert [client in self.clients for client in ALL] == [client in self.model for client in ALL]
 
 
 TestDays = Days.TestCase

@@ -1,4 +1,5 @@
-"""serving.accepting.acceptor: listeners for which no descriptor is left, and UNIX ones. Accepting is tested in whole services."""
+"""serving.accepting.acceptor: errors of accept, balance among workers, UNIX listeners. Whole services test accepting
+itself."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ NUMBER = 7
 
 
 class Listener:
-    """Has a connection for whoever has a descriptor for it; counts who tries."""
+    """A listener at which every accept lacks a descriptor. Counts the attempts."""
 
     def __init__(self) -> None:
         self.tries = 0
@@ -39,7 +40,7 @@ class Listener:
 
 
 class Watch:
-    """The listeners in whose line the worker stands."""
+    """An epoll that notes in which wait queues the worker is."""
 
     def __init__(self) -> None:
         self.lines: set[int] = set()
@@ -56,7 +57,8 @@ class Watch:
 def crowded_acceptor(
     listener: Listener, watch: Watch, *, wait: float = 60.0, own: int = 0, fewest: int | None = None
 ) -> Acceptor:
-    """Its requests wait long for a thread, and so do its siblings'; unless told otherwise. `own`: how many connections it has."""
+    """An acceptor with requests and siblings that wait long for a thread, by default. `own` is its number of
+    connections."""
     pool = SimpleNamespace(longest_wait=lambda now: wait, welcome=lambda: None)
     context = SimpleNamespace(
         executor=pool,
@@ -78,11 +80,11 @@ def crowded_acceptor(
     ("wait", "own", "fewest", "taken"),
     [
         (0.0, 5, 5, 3),  # as many as give no lead
-        (0.0, 5, 2, 1),  # it was woken: one in any case
+        (0.0, 5, 2, 1),  # it has a lead, but was woken: one in any case
         (0.0, 5, 90, 16),
-        (0.0, 5, None, 16),  # no sibling would have them
+        (0.0, 5, None, 16),  # all siblings are crowded
         (0.01, 5, 90, 1),  # its own threads are busy
-        (0.01, 5, None, 1),  # and everybody else's: one of them may be free in a moment
+        (0.01, 5, None, 1),  # all threads of all workers are busy: take one, because a sibling may be free in a moment
     ],
 )
 def test_how_many_are_taken_at_once(
@@ -112,7 +114,7 @@ def test_a_listener_without_a_descriptor_for_it_has_its_pause_whoever_looks_agai
         acceptor._rebalance_timer = None
         acceptor.tick()
         assert watch.lines == set()
-        # A wake-up that was on its way already.
+        # A wake-up that was already on its way.
         acceptor._accept_when_woken(NUMBER)
         assert watch.lines == set()
         assert listener.tries == 1
@@ -173,7 +175,7 @@ def test_a_worker_that_is_alone_looks_by_its_loop_until_it_has_siblings(monkeypa
                     acceptor.tick()
                     assert watch.lines == set()
                     assert await is_taken(len(taken) + 1)
-                # A wake-up that was on its way already, and what a crowded moment has put off.
+                # A wake-up that was already on its way, and the rebalancing that the crowded worker has put off.
                 acceptor._accept_when_woken(number) if turn == 1 else acceptor._rebalance_now()
                 assert watch.lines == set()
                 siblings.alone = lambda: False
@@ -203,7 +205,7 @@ def test_a_unix_listener_has_the_port_of_its_scheme(secure: bool, port: str, mon
 def test_a_connection_that_cannot_be_made_costs_no_other(
     use_uvloop: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A defect of ours, in the making of the first two."""
+    """A defect of starman in the making of the first two connections costs only these two."""
     failures = iter((ZeroDivisionError("ours"), ZeroDivisionError("ours")))
 
     class Broken(Connection):
@@ -233,7 +235,7 @@ def test_a_connection_that_cannot_be_made_costs_no_other(
 @pytest.mark.parametrize("number", [errno.EBADF, errno.EEXIST, errno.ENOTSOCK])
 @pytest.mark.parametrize("where", ["accept", "connect", "join_wait_queue", "watch"])
 def test_an_error_that_comes_back_has_the_process_replaced(number: int, where: str) -> None:
-    """As when an application has closed a descriptor of the loop's: no further connection would be served."""
+    """For example after an application has closed a descriptor of the loop: no further connection would be served."""
 
     def fail(*arguments: object) -> Any:
         raise OSError(number, os.strerror(number))
@@ -285,7 +287,7 @@ def test_a_client_that_has_gone_again_is_no_reason(capfd: pytest.CaptureFixture[
 
 
 def test_without_others_it_is_said_once_in_a_while(capfd: pytest.CaptureFixture[str]) -> None:
-    """`serve` has no process that takes its place."""
+    """`serve` has no master that could replace the process."""
 
     async def main() -> None:
         acceptor = crowded_acceptor(Listener(), Watch())

@@ -1,4 +1,4 @@
-"""starman.serving.accepting.connection_limit: what the limit is, and that a lack of descriptors costs no request."""
+"""starman.serving.accepting.connection_limit: the limit, and that a lack of descriptors costs no request."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_auto_leaves_a_reserve_for_the_application(soft: int, most: int, monkeyp
 
 
 def test_what_the_application_has_open_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of a new descriptor tells: here it is 200, of 256, with 20 connections."""
+    """The number of a new descriptor shows it: here it is 200, of 256, with 20 connections."""
     free = [200]
     monkeypatch.setattr(module, "_lowest_free", lambda: free[0])
     reached = limit(monkeypatch, 256, 1000, 20)
@@ -87,7 +87,7 @@ def test_without_a_descriptor_for_its_duplicate_a_request_is_answered_by_the_loo
 
 
 class Idle:
-    """A connection that may be closed; `Connection` in the test below."""
+    """A connection that may be closed. Takes the place of `Connection` in the test below."""
 
     def __init__(self, since: float) -> None:
         self.since = since
@@ -100,7 +100,7 @@ class Idle:
 
 
 def test_a_search_keeps_no_connection_in_memory_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a flood of new connections is over, those that were found idle end, and nothing may hold them."""
+    """After a flood of new connections, those that were found idle end, and nothing may keep them in memory."""
     monkeypatch.setattr(module, "Connection", Idle)
     monkeypatch.setattr(module, "_PAUSE", 0.0)
     monkeypatch.setattr(module, "_SEARCH_PAUSE_FACTOR", 0)

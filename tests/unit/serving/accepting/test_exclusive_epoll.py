@@ -1,4 +1,4 @@
-"""starman.serving.accepting.exclusive_epoll: of several who wait on one listener, one is woken, and then the next one."""
+"""starman.serving.accepting.exclusive_epoll: of several waiters on one listener, one is woken, and then the next one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _never(error: Exception) -> None:
 
 
 class Waiting:
-    """One of several processes, as far as the kernel knows."""
+    """To the kernel, one of several processes."""
 
     def __init__(self, name: str, woken: queue.Queue[tuple[str, int]]) -> None:
         self.watch = ExclusiveEpoll(
@@ -82,7 +82,7 @@ def test_each_in_its_turn(listener: socket.socket, three: list[Waiting], woken: 
                 by_name[name].watch.join_wait_queue(listener.fileno())
                 break
             by_name[name].watch.join_wait_queue(listener.fileno())
-    # A thread that is still on its way to its wait does not count as waiting, and may look all the same: hence not 20 and 60.
+    # A thread that is not waiting yet does not count as a waiter, and may see the connection: hence not 20 and 60.
     assert all(count >= 10 for count in accepted.values()), accepted
     assert times < 90
 
@@ -120,7 +120,7 @@ def test_a_closed_loop_ends_the_thread(listener: socket.socket) -> None:
 
 
 def test_a_listener_that_is_closed_while_it_is_reported_is_left_without_an_error(woken: queue.Queue[tuple[str, int]]) -> None:
-    """A drain closes listeners behind the back of the thread: it must live, and tell of the others."""
+    """A drain closes listeners while the thread waits: it must live on, and report the other listeners."""
     held, told = threading.Event(), threading.Event()
     with contextlib.ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
@@ -131,7 +131,7 @@ def test_a_listener_that_is_closed_while_it_is_reported_is_left_without_an_error
                 told.set()
                 assert held.wait(SECONDS)
             elif others:
-                # Both were reported at once: the one whose turn comes next is closed before it.
+                # Both were reported at once: the second one is closed before its turn.
                 listener = next(each for each in others if each.fileno() != descriptor)
                 others.clear()
                 listener.close()
@@ -155,7 +155,7 @@ def test_a_listener_that_is_closed_while_it_is_reported_is_left_without_an_error
 
 
 def test_a_thread_that_cannot_wait_any_more_says_so(listener: socket.socket) -> None:
-    """Its epoll was closed, or a listener was while the kernel still tells of it: the thread must not spin."""
+    """The epoll was closed, or a listener was while the kernel still reports it: the thread must not spin."""
     said: queue.Queue[object] = queue.Queue()
 
     def lost(error: Exception) -> None:
@@ -165,7 +165,7 @@ def test_a_thread_that_cannot_wait_any_more_says_so(listener: socket.socket) -> 
         if callback is lost:
             said.put(argument)
 
-    # By another descriptor the open socket lives on, and the kernel keeps telling of the closed one.
+    # A duplicate keeps the socket open, so the kernel goes on reporting the closed descriptor.
     watched = listener.dup()
     watch = ExclusiveEpoll(lambda descriptor: None, post, lost)
     watch.join_wait_queue(watched.fileno())

@@ -1,4 +1,4 @@
-"""Large bodies on the way into their memory, by real sockets: what is read is what was sent, and all memory is given back."""
+"""starman.serving.body.receiver, by real sockets: what is read is what was sent, and all memory is given back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def memories(monkeypatch: pytest.MonkeyPatch) -> list[BodyMemory]:
-    """The memory of each service that is started."""
+    """The body memory of each service that is started."""
     made: list[BodyMemory] = []
 
     def make(each_bytes: int, total_bytes: int) -> BodyMemory:
@@ -53,7 +53,7 @@ def echo(environ: dict[str, Any], start_response: Start) -> list[bytes]:
 
 
 def left(running: Running, memory: BodyMemory) -> int:
-    """How much is left, as the loop sees it."""
+    """How much memory is left, as the loop sees it."""
     found: list[int] = []
     running.call(lambda: found.append(memory.available))
     assert wait_until(lambda: bool(found))
@@ -97,7 +97,7 @@ def test_pipelined_bodies_in_pieces_of_any_size(options: dict[str, Any], memorie
 
 
 def begin(client: Client, size: int = 800_000, *fields: tuple[str, str]) -> None:
-    """Send a head, and a body but for its last bytes."""
+    """Send a head, and a body without its last bytes."""
     client.send(encode_request("POST", "/", [("Content-Length", str(size + 10)), *fields]) + LARGE[:size])
 
 
@@ -119,7 +119,7 @@ def test_what_ends_a_body_on_its_way_gives_its_memory_back(
             assert client.read().status == 400
         elif end == "too slow":
             assert client.read().status == 408
-            client.send(LARGE[:10])  # it comes all the same, and is nobody's
+            client.send(LARGE[:10])  # these bytes arrive, and are dropped
             assert client.at_end()
         elif end == "drain":
             running.drain()
@@ -193,7 +193,7 @@ def test_a_client_that_is_gone_before_its_turn(memories: list[BodyMemory]) -> No
 
 
 def test_others_have_their_turn_between_large_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that sends faster than it is read does not keep the loop."""
+    """A client that sends faster than the body is read does not monopolise the loop."""
     turns = 0
 
     def another_turn() -> None:

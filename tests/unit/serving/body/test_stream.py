@@ -19,7 +19,7 @@ from tests.unit.serving.fakes import SECONDS
 
 
 class Loop:
-    """Feeds a stream its pieces, one for each demand, then ends it: so a reader always waits, and is always woken."""
+    """Feeds a stream one piece for each demand, then ends it: so a reader always waits, and is always woken."""
 
     def __init__(self, pieces: list[bytes], length: int | None = None) -> None:
         self.pieces = pieces
@@ -35,7 +35,7 @@ class Loop:
 
 
 class Waiting:
-    """A stream whose demands are only noted, by an event, and a thread that reads it."""
+    """A stream with a thread that reads it. Demands only set an event."""
 
     def __init__(self, length: int | None = None, expected: bool = False) -> None:
         self.demanded = threading.Event()
@@ -43,7 +43,7 @@ class Waiting:
         self._pool = ThreadPoolExecutor(1)
 
     def call(self, function: Callable[[BinaryIO], Any]) -> Future[Any]:
-        """Call `function` with the reader in a thread, which waits for bytes when this returns."""
+        """Call `function` with the reader in a thread. On return, the thread waits for bytes."""
         done = self._pool.submit(function, self.stream.reader())
         assert self.demanded.wait(SECONDS)
         self.demanded.clear()
@@ -69,7 +69,7 @@ _READS: st.SearchStrategy[Callable[[BinaryIO], Any]] = st.one_of(
     before=st.integers(0, 12),
 )
 def test_it_reads_as_a_file_would(pieces: list[bytes], reads: list[Callable[[BinaryIO], Any]], before: int) -> None:
-    """Whatever the pieces, however many are there before the first read, and in whatever way it is read."""
+    """For all pieces, any number of them before the first read, and all ways to read."""
     expected: Any = io.BufferedReader(io.BytesIO(b"".join(pieces)))  # type: ignore[arg-type]
     loop = Loop(list(pieces))
     for _ in range(min(before, len(pieces))):

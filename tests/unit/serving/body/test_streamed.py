@@ -1,4 +1,4 @@
-"""starman.serving.body.streamed, in a real Service: requests whose body the application reads as it arrives."""
+"""starman.serving.body.streamed, in a real Service: requests with a body that the application reads as it arrives."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ def options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def head(target: str, length: int | None, *fields: tuple[str, str]) -> bytes:
-    """The head of a POST; `length` None: its body is chunked."""
+    """Return the head of a POST. `length` None means a chunked body."""
     framing = CHUNKED if length is None else [("Content-Length", str(length))]
     return encode_request("POST", target, [*fields, *framing])
 
 
 class Stage:
-    """An application whose every step the test takes: `do(function)` has it call `function(input)` and gives the result.
+    """An application whose every step the test takes: `do(function)` has it call `function(input)` and gives the
+    result.
 
     The request to /hello is answered at once; every other one waits for steps until `answer`.
     """
@@ -77,24 +78,24 @@ class Stage:
         return self._body
 
     def wait(self) -> Environ:
-        """Until it is called: its environ."""
+        """Wait until the application is called, and return its environ."""
         return self.entered.get(timeout=SECONDS)
 
     def begin(self, function: Callable[[Any], Any]) -> None:
-        """Have it call `function` with its wsgi.input."""
+        """Make it call `function` with its wsgi.input."""
         self._steps.put(function)
 
     def result(self) -> Any:
-        """What `function` has returned or raised."""
+        """Return what `function` has returned or raised."""
         return self._results.get(timeout=SECONDS)
 
     def do(self, function: Callable[[Any], Any]) -> Any:
-        """Both."""
+        """Do both."""
         self.begin(function)
         return self.result()
 
     def write(self, *blocks: bytes) -> None:
-        """Have it begin its response."""
+        """Make it begin its response."""
 
         def begin_response(_input: Any) -> None:
             write = self._start_response("200 OK", [])
@@ -105,7 +106,7 @@ class Stage:
         assert self.do(begin_response) is None
 
     def answer(self, *body: bytes) -> None:
-        """Have it return."""
+        """Make it return."""
         self._body = body
         self._steps.put(None)
 
@@ -117,18 +118,18 @@ def echo(environ: Environ, start_response: Start) -> list[bytes]:
 
 
 def refusing(environ: Environ, start_response: Start) -> list[bytes]:
-    """Answers without a look at the body."""
+    """Answers without reading the body."""
     start_response("200 OK" if environ["PATH_INFO"] == "/hello" else "403 Forbidden", [])
     return [b"no"]
 
 
 def assert_free(running: Running) -> None:
-    """The only thread serves somebody else."""
+    """The only thread serves another request."""
     with running.client() as other:
         assert other.get("/hello").status == 200
 
 
-# The body as it comes
+# The body as it arrives
 
 
 def test_the_application_reads_what_has_come(options: dict[str, Any]) -> None:
@@ -228,7 +229,7 @@ def test_a_request_behind_another_one_reads_when_its_turn_has_come(options: dict
 
 
 def test_others_are_served_while_a_thread_waits(options: dict[str, Any]) -> None:
-    """The loop must not stand still for it, whatever the other threads do."""
+    """The loop must not be parked for it, whatever the other threads do."""
     stage = Stage()
     with Running(stage, threads=2, **options) as running, running.client() as client, running.client() as other:
         client.send(head("/a", 400))
@@ -244,7 +245,8 @@ def test_others_are_served_while_a_thread_waits(options: dict[str, Any]) -> None
 
 
 def test_full_duplex(options: dict[str, Any]) -> None:
-    """A line goes back for each line that comes, and the connection is closed: when the response began, nobody knew its end."""
+    """Each line is answered by a line. The connection is closed: the end of the body was not known when the response
+    began."""
 
     def application(environ: Environ, start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", [])
@@ -278,7 +280,7 @@ def test_large_bodies_both_ways_at_once(options: dict[str, Any]) -> None:
 
 
 def test_a_client_that_does_not_stop_is_left_unread(options: dict[str, Any]) -> None:
-    """Back pressure: while the application does not read, what the client can send is what the buffers on the way take."""
+    """Back pressure: while the application does not read, the client can send only what the buffers on the way take."""
     stage = Stage()
     size = 200_000_000
     with Running(stage, max_body=0, **options) as running, running.client() as client:
@@ -354,12 +356,12 @@ def test_no_100_within_a_response(options: dict[str, Any]) -> None:
         assert client.read_to_end() == b"6\r\nbegun \r\n5\r\nended\r\n0\r\n\r\n"
 
 
-# What the application leaves unread
+# What the application does not read
 
 
 @pytest.mark.parametrize("left", [1, 1000, MOST_DROPPED])
 def test_a_small_rest_is_read_and_dropped(left: int, options: dict[str, Any]) -> None:
-    """It looks like requests, and is none."""
+    """The bytes look like requests, but are not."""
     rest = (encode_request("GET", "/evil") * (left // 10 + 1))[:left]
     calls: list[str] = []
 
@@ -377,7 +379,7 @@ def test_a_small_rest_is_read_and_dropped(left: int, options: dict[str, Any]) ->
 
 
 def test_a_rest_that_was_left_in_the_socket_is_dropped(options: dict[str, Any]) -> None:
-    """All has come, the buffer is full and the socket unread, when the application returns."""
+    """The whole body has arrived, the buffer is full and the socket unread, when the application returns."""
     stage = Stage()
     body = encode_request("GET", "/evil") * 10_000
     with Running(stage, threads=1, **options) as running, running.client() as client:
@@ -393,7 +395,7 @@ def test_a_rest_that_was_left_in_the_socket_is_dropped(options: dict[str, Any]) 
 
 
 def test_a_rest_is_dropped_from_a_socket_that_was_left_unread(options: dict[str, Any]) -> None:
-    """Nobody reads from the full buffer any more, so somebody has to say that the socket is to be read on."""
+    """No thread reads from the full buffer any more, so the end of the request must make the loop read on."""
     stage = Stage()
     more = 40_000
     with Running(stage, **options) as running, running.client() as client:
@@ -425,7 +427,7 @@ def test_a_large_rest_ends_the_connection_but_the_response_arrives(length: int |
         client.send(head("/a", length))
         response = client.read()
         assert (response.status, response.get("Connection")) == (403, "close")
-        # Lingering: what the client still sends is no reason for a reset.
+        # Lingering: bytes that the client still sends cause no reset.
         client.send(b"400\r\n" + b"x" * 1024 + b"\r\n")
         assert client.at_end()
 
@@ -438,7 +440,7 @@ def test_a_rest_that_does_not_come_ends_the_connection(options: dict[str, Any]) 
 
 
 def test_an_error_in_a_dropped_rest_just_ends_the_connection(options: dict[str, Any], capfd: Capture) -> None:
-    """The response is complete: there is nothing to be said any more."""
+    """The response is complete: nothing is left to be sent."""
     stage = Stage()
     with Running(stage, **options) as running, running.client() as client:
         client.send(head("/a", 100))
@@ -502,7 +504,7 @@ def test_who_reads_after_the_request_is_told(options: dict[str, Any]) -> None:
             kept[0].read()
 
 
-# Bodies that break off
+# Bodies that fail
 
 BREAKS: list[tuple[str, bytes, int]] = [
     ("malformed chunk", b"zz\r\n", 400),
@@ -521,7 +523,8 @@ BREAKS: list[tuple[str, bytes, int]] = [
 def test_a_body_that_is_none_is_refused_by_the_server(
     data: bytes, status: int, raises: bool, options: dict[str, Any], capfd: Capture
 ) -> None:
-    """The application's read raises; whatever it answers then, the client is told by us, and no request follows."""
+    """The application's read raises. Whatever it answers then, the exchange answers the client, and no request
+    follows."""
     stage = Stage()
     stage.raises = raises
     with Running(stage, threads=1, max_body=2000, **options) as running, running.client() as client:
@@ -591,9 +594,9 @@ def test_the_access_log_tells_what_was_answered(tmp_path: Path) -> None:
             assert other.request("POST", "/fine", body=b"x").status == 200
             other.send(head("/left", 4))
             reset(other)
-        running.drain()  # a cut would not wait for the threads that log
+        running.drain()  # `abort` would not wait for the threads that log
         running.join()
-    # A thread logs behind its answer: by then another may have logged the next request.
+    # A thread logs after its response: another thread may have logged the next request by then.
     lines = sorted(log.read_text().splitlines(), key=lambda line: ["/too-long", "/fine", "/left"].index(line.split()[6]))
     assert '"POST /too-long HTTP/1.1" 413 33' in lines[0]
     assert '"POST /fine HTTP/1.1" 200 7' in lines[1]
@@ -615,14 +618,14 @@ def test_the_answer_to_head_has_no_content(options: dict[str, Any]) -> None:
         assert client.read_to_end() == b""
 
 
-# Clients that go
+# Clients that leave
 
 
 @pytest.mark.parametrize("raises", [True, False], ids=["raised", "caught"])
 @pytest.mark.parametrize("way", ["reset", "close", "half-close"])
 @pytest.mark.parametrize("begun", [True, False], ids=["begun", "not begun"])
 def test_a_client_that_goes_in_mid_body(way: str, raises: bool, begun: bool, options: dict[str, Any], capfd: Capture) -> None:
-    """The thread that waits for it is free at once, and the log quiet."""
+    """The thread that waits for the body is free at once, and nothing is logged."""
     stage = Stage()
     stage.raises = raises
     with Running(stage, threads=1, **options) as running, running.client() as client:
@@ -651,7 +654,8 @@ def test_a_client_that_goes_in_mid_body(way: str, raises: bool, begun: bool, opt
 
 
 def test_a_client_that_goes_while_its_body_lies_unread(options: dict[str, Any]) -> None:
-    """Hazard 5: the loop does not look at the socket then, so the application reads what is there, and learns it at the end."""
+    """Hazard 5: the loop leaves the socket unread then, so the application reads what is there, and learns it at the
+    end."""
     stage = Stage()
     with Running(stage, threads=1, **options) as running, running.client() as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
@@ -678,7 +682,7 @@ def test_a_client_that_goes_before_its_turn_is_not_run(use_uvloop: bool) -> None
         before = open_descriptors("socket:")
         client = running.client()
         client.send(head("/a", 100))
-        # Our end, the server's, and the duplicate of that, which says that the request is queued.
+        # The test's end, the server's end, and a duplicate of the server's, which shows that the request is queued.
         assert wait_until(lambda: open_descriptors("socket:") == before + 3)
         reset(client)
         assert wait_until(lambda: open_descriptors("socket:") == before)
@@ -706,7 +710,7 @@ def test_a_body_that_does_not_come_is_a_408(sent: bytes, options: dict[str, Any]
 
 @pytest.mark.parametrize("raises", [True, False], ids=["raised", "caught"])
 def test_a_body_that_does_not_come_within_a_response_is_a_reset(raises: bool) -> None:
-    """To an HTTP/1.0 client the end of the connection would be that of the response. (UNIX sockets know no reset.)"""
+    """For an HTTP/1.0 client the end of the connection would be the end of the response. (UNIX sockets know no reset.)"""
     stage = Stage()
     stage.raises = raises
     with Running(stage, stream_body=True, threads=1, header_timeout=0.2) as running, running.client() as client:
@@ -722,7 +726,7 @@ def test_a_body_that_does_not_come_within_a_response_is_a_reset(raises: bool) ->
 
 
 def drip(client: Client, piece: bytes) -> threading.Thread:
-    """Send `piece` now and then, until the server has had enough."""
+    """Send `piece` now and then, until the server closes the connection."""
 
     def work() -> None:
         pause = threading.Event()

@@ -30,12 +30,12 @@ BIG = os.urandom(1 << 20) * 4
 
 @pytest.fixture(params=[b"", b"early"], ids=["direct", "relayed"])
 def early(request: pytest.FixtureRequest) -> bytes:
-    """What the client sends with its handshake."""
+    """Return what the client sends together with its handshake."""
     return bytes(request.param)
 
 
 def upper(environ: dict[str, Any], start_response: Start) -> list[bytes]:
-    """Answers in upper case, up to the client's end."""
+    """Answers in upper case, until the client ends its stream."""
     offered = environ.get("gunicorn.socket")
     if offered is None:
         start_response("200 OK", [])
@@ -70,7 +70,7 @@ def test_an_end_that_came_with_the_handshake(options: dict[str, Any], early: byt
 
 
 def test_a_half_close_by_the_application(options: dict[str, Any], early: bytes) -> None:
-    """It still reads behind its own end."""
+    """The application still reads after it has ended its own stream."""
     received: list[bytes] = []
 
     def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
@@ -91,7 +91,7 @@ def test_a_half_close_by_the_application(options: dict[str, Any], early: bytes) 
 
 @pytest.mark.parametrize("closes", [False, True], ids=["returns", "closes"])
 def test_what_was_sent_last_arrives_whatever_the_client_sends(options: dict[str, Any], early: bytes, closes: bool) -> None:
-    """Nothing of what the client sends is read by the application."""
+    """The application reads nothing of what the client sends."""
 
     def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
         offered = environ["gunicorn.socket"]
@@ -110,7 +110,7 @@ def test_what_was_sent_last_arrives_whatever_the_client_sends(options: dict[str,
 
 
 def test_a_client_that_is_gone(options: dict[str, Any], early: bytes) -> None:
-    """The application finds that out where it reads, or at its next attempt to send."""
+    """The application notices it when it reads, or at its next attempt to send."""
     entered, ended = threading.Event(), threading.Event()
 
     def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
@@ -133,7 +133,7 @@ def test_a_client_that_is_gone(options: dict[str, Any], early: bytes) -> None:
 
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_client_that_does_not_stop_is_read_no_faster_than_the_application_reads(options: dict[str, Any], reads: bool) -> None:
-    """Of a relay, as of a socket: what is not read stays in the client."""
+    """With and without a relay: bytes that are not read stay in the client."""
     done = threading.Event()
 
     def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
@@ -156,16 +156,16 @@ def test_a_client_that_does_not_stop_is_read_no_faster_than_the_application_read
         assert (sent >= 50_000_000) is reads
 
 
-# What the application's thread posts while the loop closes is dropped with it, and Python closes the sockets, with a warning.
+# What the application's thread posts while the loop closes is dropped, and Python closes the sockets with a warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_end_of_the_service_cuts(options: dict[str, Any], early: bytes) -> None:
-    """Also a relay whose application waits."""
+    """Also with a relay and an application that waits."""
     entered, ended = threading.Event(), threading.Event()
 
     def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
         offered = environ["gunicorn.socket"]
         offered.settimeout(1.0)
-        offered.fileno()  # takes the connection: an end that comes first is another matter
+        offered.fileno()  # takes the connection; the test is not about an end before that
         entered.set()
         with contextlib.suppress(OSError):
             while offered.recv(1000):
@@ -233,7 +233,7 @@ def test_it_cannot_be_taken_behind_its_request(options: dict[str, Any]) -> None:
         client.send(UPGRADE % b"/")
         assert client.read().body == b"an answer"
         (offered,) = kept
-        assert wait_until(lambda: offered._released)  # the application has returned, as its client may know before
+        assert wait_until(lambda: offered._released)  # the client may know before the application has returned
         for use in (offered.fileno, offered.close, offered.getpeername, lambda: offered.send(b"x"), lambda: offered.family):
             with pytest.raises(ConnectionAbortedError):
                 use()

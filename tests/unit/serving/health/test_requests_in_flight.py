@@ -1,4 +1,4 @@
-"""starman.serving.health.requests_in_flight: what the error log says of a service that is cut."""
+"""starman.serving.health.requests_in_flight: what the error log says of a service that is stopped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def connections_of(running: Running) -> int:
 
 
 def turn_of(running: Running) -> WriterState:
-    """The turn of the only connection."""
+    """The writer state of the only connection."""
 
     def look() -> WriterState:
         (client,) = running.service._running[1].connections  # type: ignore[index]
@@ -113,7 +113,7 @@ def test_requests_whose_clients_have_gone_are_counted(capfd: pytest.CaptureFixtu
 
 
 def test_everything_that_is_in_flight_is_counted(capfd: pytest.CaptureFixture[str]) -> None:
-    """Of three clients, one has gone while the application runs its request, one has a request that waits, one sends a body."""
+    """Three clients: one has left while its request runs, one has a request that waits, one sends a body."""
     gate = Gate()
     with Running(gate, threads=1, graceful_timeout=0.1) as running:
         gone, waits, sends, idle = (running.client() for _ in range(4))

@@ -36,7 +36,7 @@ class Loop:
         return self.moved
 
     def tick(self, share: float, *, done: int = 0, moved: int = 100, own: float = 0.0) -> str | None:
-        """A tick after so much of a CPU was used; `own`: what the tick itself uses, in seconds."""
+        """Tick after the loop has used so much of a CPU. `own` is the CPU time of the tick itself, in seconds."""
         self.detector.end_tick(self.now, self.computed)
         self.now += TICK
         self.computed += share * TICK
@@ -58,7 +58,7 @@ def test_a_loop_that_spins_is_given_up_after_a_while() -> None:
     loop = Loop()
     assert loop.run(SPIN_SECONDS - TICK, 1.0) == []
     assert loop.tick(1.0) == "its loop has used 100 % of a CPU for 10 s, and it has done almost nothing"
-    # Where other programs have most of the CPU, too.
+    # For example where other programs use most of the CPU.
     assert Loop().run(SPIN_SECONDS, 0.3) == ["its loop has used 30 % of a CPU for 10 s, and it has done almost nothing"]
 
 
@@ -71,7 +71,7 @@ ENOUGH = round(TICK / WORK_SECONDS)
 )
 def test_a_loop_that_works_is_left_alone(inline: bool, work: dict[str, int]) -> None:
     assert Loop(inline=inline).run(10 * SPIN_SECONDS, 1.0, **work) == []
-    # Once in a while is enough.
+    # Now and then is enough.
     loop = Loop(inline=inline)
     for _ in range(20):
         assert loop.run(SPIN_SECONDS - 2 * TICK, 1.0) == []
@@ -79,7 +79,7 @@ def test_a_loop_that_works_is_left_alone(inline: bool, work: dict[str, int]) -> 
 
 
 def test_probes_do_not_hide_a_loop_that_spins() -> None:
-    """A request or two in each tick explain no such use of a CPU, unless the application runs in the loop."""
+    """A request or two in each tick do not explain so much CPU time, unless the application runs in the loop."""
     assert Loop().run(SPIN_SECONDS, 1.0, done=ENOUGH - 2) == [
         "its loop has used 100 % of a CPU for 10 s, and it has done almost nothing"
     ]
@@ -93,7 +93,7 @@ def test_a_loop_that_has_little_to_do_is_not_even_measured() -> None:
 
 
 def test_what_the_tick_itself_uses_does_not_count() -> None:
-    """It looks after the timeouts of all connections, and there may be very many."""
+    """The tick checks the timeouts of all connections, and there may be very many."""
     loop = Loop()
     assert [loop.tick(0.0, own=TICK) for _ in range(100)] == [None] * 100
 
@@ -115,7 +115,7 @@ def test_where_the_system_refuses_the_figures_the_log_has_it_once(log_lines: lis
         "this worker may spin: its loop has used 100 % of a CPU for 10 s, and almost no request has ended. It is not replaced, "
         "because /proc/thread-self/io cannot be read: Permission denied (has the application changed its user?)"
     ]
-    # As when descriptors were lacking for a while.
+    # For example while no descriptor was free.
     loop.refused = None
     loop.moved += SPIN_BYTES
     assert len(loop.run(SPIN_SECONDS + TICK, 1.0)) == 1

@@ -1,4 +1,4 @@
-"""starman.serving.health.stuck_threads: when it is said that all threads are stuck, and when not."""
+"""starman.serving.health.stuck_threads: when stuck threads are logged, and when not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 class Worker:
-    """Two threads that run requests, the client of one of which has gone, while a third waits from the first second on."""
+    """Two threads run requests, one of which has lost its client; a third request waits from the first second on."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -68,7 +68,7 @@ def test_a_worker_that_finishes_requests_now_and_then_is_not_stuck(capfd: Captur
     for _ in range(30):
         worker.pass_seconds(STUCK_SECONDS - 0.5)
         worker.pool.finished += 1
-    # Nor is one in which nothing waits, however long its requests take.
+    # Nor a worker in which nothing waits, however long its requests take.
     worker.pass_seconds(0.5)
     worker.pool._queue.clear()
     worker.pass_seconds(600)
