@@ -85,7 +85,7 @@ def test_what_means_nothing_does_nothing(code: Code, mode: str) -> None:
         server.wait_for(r"\[INFO\] stacks of the master\n")
         for role, title in (("mold", "a mold"), ("worker", r"worker \d")):
             for pid in roles[role]:
-                server.wait_for(rf"\[INFO\] stacks of {title} \({pid}\)\n")
+                server.wait_for(rf"\[INFO\] stacks of {title} \({pid}\)(?:, which forks workers)?\n")
     assert "WARNING" not in server.log
     assert "ERROR" not in server.log
 

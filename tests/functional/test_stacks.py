@@ -85,7 +85,7 @@ def test_the_stacks_of_several_processes_at_once_can_be_told_apart(directory: Pa
                 assert re.match(rf"{title}\n", entry), entry
                 assert "count_sheep" not in entry
                 assert "\n  waiting for work: " in entry
-        assert f"stacks of a mold ({mold})\n  waiting for work: the mold, which waits for orders\n" in found
+        assert f"stacks of a mold ({mold}), which forks workers\n  waiting for work: the mold, which waits for orders\n" in found
         assert any(entry.startswith("stacks of the master\n") for entry in found)
 
 

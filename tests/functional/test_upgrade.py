@@ -80,7 +80,7 @@ def test_the_new_version_takes_over_under_load(installed: Installation, mode: st
         installed.configure('server_header = "new"\n')
         upgrade(server)
         assert "upgrading to starman 9.9.9 on Python 3." in server.log
-        assert "starman 9.9.9 has taken over, and replaces the 2 workers of before" in server.log
+        assert "starman 9.9.9 has taken over and replaces the 2 old workers" in server.log
         load.wait_for_turns(10)
         assert wait_until(lambda: len(server.worker_pids()) == 2, 30)
         assert not before & set(server.worker_pids())
@@ -304,7 +304,7 @@ def test_a_program_that_embeds_the_server_is_not_upgraded(installed: Installatio
     try:
         server.wait_for("ready: 2 workers", 60)
         server.signal(signal.SIGUSR2)
-        server.wait_for("no upgrade: this server runs inside another program, which has to be started anew", 30)
+        server.wait_for("no upgrade: this server runs inside another program; restart that program instead", 30)
         assert server.stop() == 0
     finally:
         server.kill()
@@ -318,7 +318,7 @@ def test_a_worker_that_falls_silent_after_an_upgrade_is_seen_on_the_old_scoreboa
         os.kill(frozen, signal.SIGSTOP)
         server.wait_for(rf"worker \d \({frozen}\) is replaced: its loop has been silent", 60)
         server.wait_for(rf"worker \d \({frozen}\) was killed by SIGKILL|worker \d \({frozen}\) is still silent", 60)
-        assert "a new scoreboard" not in server.log
+        assert "worker_timeout does not apply" not in server.log
         assert wait_until(lambda: frozen not in server.worker_pids() and len(server.worker_pids()) == 2, 30)
 
 

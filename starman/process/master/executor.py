@@ -174,7 +174,7 @@ class Executor:
         sent = mold_link is not None and self._send_order(mold_link, order, fds)
         channel.close()
         if not sent:
-            self._events.on_exit(number, "could not be forked (its mold does not answer)")
+            self._events.on_exit(number, "could not be forked (the mold, which forks workers, does not answer)")
 
     def _send_order(self, link: Link, order: Spawn, fds: list[int]) -> bool:
         parts, order.settings = prepared(order.settings)

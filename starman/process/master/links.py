@@ -1,4 +1,7 @@
-"""The master's links to its children: their channels, process ids and ends, and the one poll that waits for all of them."""
+"""The master's links to its children: channels, process ids, and the one poll that waits for all children and signals.
+
+Imports no other module of the master but `signals` and `stack_pipe`.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +23,31 @@ if TYPE_CHECKING:
     from starman.process.handover import Veteran
     from starman.process.master.signals import SignalQueue
 
-# The longest wait of one poll (seconds): poll(2) takes an int of milliseconds. A longer wait ends once a day, and begins anew.
+# The longest wait of one poll (seconds): poll(2) takes an int of milliseconds. A longer wait ends after a day, and the
+# loop waits again.
 LONGEST_WAIT = 86_400.0
-# How many messages are taken from one process at most before others have their turn.
+# How many messages are read from one process before the loop turns to the next process.
 MAX_READ = 300
-# The most messages that a process may send within so many seconds. Each sends a few in its life, and one for each USR1.
+# How many messages a process may send within SENT_SECONDS. A process sends a few in its life, and one for each USR1.
 MAX_SENT = 1000
 SENT_SECONDS = 10.0
-# How often (seconds) the log tells of messages that are ignored, of each process.
+# How often (seconds) the log reports ignored messages, for each process.
 _IGNORED_SECONDS = 10.0
-# Stands for a message that is ignored.
+# Stands for an ignored message.
 _IGNORED = Message()
 
 
 class Link:
-    """What the master holds of one child.
+    """What the master keeps about one child.
 
-    number: the supervisor's name for the child. opened_at: the instant at which the link was made, before the child was.
-    channel: closed when nothing more will come. pid: None until the child has sent something. kinds: the messages that the
-    child may send. traffic: counts what it has sent.
-    place: its page of the scoreboard; 0 when it has none. ended_at: the instant of the end of file; None as long as the child,
-    or an orphan of it, holds the other end. unsent: messages that wait until the child reads on, with the descriptors that
-    each takes along. slot: a worker's number, from 1; 0 for a mold. stacks: what reads its stacks; None without.
+    number: the supervisor's number for the child. opened_at: the instant at which the link was made, before the child
+    was forked. channel: closed when no more messages can come. kinds: the messages that the child may send. pid: None
+    until it is known. slot: the number of a worker, from 1; 0 for a mold. place: the worker's place on the scoreboard;
+    0 if it has none.
+
+    ended_at: the instant of the channel's end of file; None while the child, or an orphan of the child, holds the
+    other end. unsent: messages, with the descriptors to send along, that wait until the child reads on. stacks: reads
+    the stacks that the child writes; None without a pipe. traffic: counts the messages that the child has sent.
     """
 
     __slots__ = ("channel", "ended_at", "kinds", "number", "opened_at", "pid", "place", "slot", "stacks", "traffic", "unsent")
@@ -61,12 +67,16 @@ class Link:
 
     @property
     def title(self) -> str:
-        """How the error log calls the process."""
-        name = f"worker {self.slot}" if self.slot else "a mold"
-        return name if self.pid is None else f"{name} ({self.pid})"
+        """The name of the process in the error log."""
+        pid = "" if self.pid is None else f" ({self.pid})"
+        return f"worker {self.slot}{pid}" if self.slot else f"a mold{pid}, which forks workers"
 
     def drop_unsent(self) -> None:
-        """Close the descriptors that wait to be sent: whose they are sees the same as if the child had died before it read."""
+        """Drop the unsent messages, and close the descriptors that wait with them.
+
+        If such a descriptor is the end of another child's channel, that channel is then at its end of file, as if this
+        child had died before it read the message.
+        """
         for _, fds in self.unsent:
             for fd in fds:
                 os.close(fd)
@@ -74,71 +84,76 @@ class Link:
 
 
 class _Traffic:
-    """Counts the messages that a process has sent lately, and those that were ignored."""
+    """Counts the recent messages of a process, and its ignored messages."""
 
-    __slots__ = ("_count", "_ignored", "_since", "_told_at")
+    __slots__ = ("_count", "_ignored", "_logged_at", "_since")
 
     def __init__(self) -> None:
-        self._since = self._told_at = float("-inf")
+        self._since = self._logged_at = float("-inf")
         self._count = self._ignored = 0
 
     def exceeds(self, now: float) -> bool:
-        """Count a message. Returns whether there were too many."""
+        """Count a message. Returns whether the process has sent too many."""
         if now - self._since >= SENT_SECONDS:
             self._since, self._count = now, 0
         self._count += 1
         return self._count > MAX_SENT
 
     def ignore(self, reason: str, pid: int | None, now: float) -> None:
-        """Log that a message is ignored, not more often than every _IGNORED_SECONDS."""
+        """Log that a message is ignored, at most every _IGNORED_SECONDS."""
         self._ignored += 1
-        if now - self._told_at >= _IGNORED_SECONDS:
-            more = f" ({self._ignored - 1} others were ignored before)" if self._ignored > 1 else ""
-            log.error(f"a message is ignored, from process {pid or 'unknown'}: {reason}{more}")
-            self._told_at, self._ignored = now, 0
+        if now - self._logged_at >= _IGNORED_SECONDS:
+            more = f" ({self._ignored - 1} more ignored before)" if self._ignored > 1 else ""
+            log.error(f"ignored a message from {_process_name(pid)}: {reason}{more}")
+            self._logged_at, self._ignored = now, 0
+
+
+def _process_name(pid: int | None) -> str:
+    return "an unknown process" if pid is None else f"process {pid}"
 
 
 class Links:
-    """All links, by number. The loop of the master alone calls."""
+    """All links, by the number of the child. Only the master's loop calls."""
 
     __slots__ = ("_links", "_poll", "_signals")
 
     def __init__(self, signals: SignalQueue) -> None:
         self._links: dict[int, Link] = {}
         self._signals = signals
-        # poll(2), not epoll: it is no descriptor that a mold could inherit (hazard 7), and a few hundred channels are few.
+        # poll(2), not epoll: it has no descriptor that a mold could inherit (hazard 7), and it is fast enough for a
+        # few hundred channels.
         self._poll = selectors.PollSelector()
         self._poll.register(signals, selectors.EVENT_READ)
 
     def __iter__(self) -> Iterator[Link]:
-        """Over a copy: links may go meanwhile."""
+        """Iterate over a copy, because links may be removed meanwhile."""
         return iter(list(self._links.values()))
 
     def find_link(self, number: int) -> Link | None:
-        """The link of that child; None when it is no more."""
+        """The link of the child with this number; None if it is removed."""
         return self._links.get(number)
 
     def find_link_by_pid(self, pid: int) -> Link | None:
-        """The link of the child that is process `pid`."""
+        """The link of the child that runs as process `pid`; None if no child does."""
         return next((link for link in self._links.values() if link.pid == pid), None)
 
     def open_link(self, number: int, kinds: tuple[type[Message], ...] = FROM_WORKER) -> Channel:
-        """Make a link to a child that is about to be forked, and may send messages of these kinds; returns the child's end.
-        Raises OSError without descriptors.
+        """Make a link to a child that is about to be forked. Returns the child's end of the channel.
 
-        Trials, whose numbers are not positive, have no pipe for stacks.
+        kinds: the messages that the child may send. A trial, whose number is not positive, has no pipe for stacks.
+        Raises OSError without descriptors.
         """
         ours, theirs = MasterEnd.pair()
         link = self._links[number] = Link(number, ours, kinds)
         self._poll.register(ours, selectors.EVENT_READ, link)
         if number > 0:
-            with contextlib.suppress(OSError):  # then they go to the error log
+            with contextlib.suppress(OSError):  # the child then writes its stacks to the error log
                 link.stacks, theirs.stacks = open_pipe()
                 self._poll.register(link.stacks, selectors.EVENT_READ, link.stacks)
         return theirs
 
     def adopt_link(self, number: int, veteran: Veteran) -> None:
-        """Take over the link to a worker that an older image of this process has left."""
+        """Take over the link to a worker of the older image of this process."""
         os.set_inheritable(veteran.fd, False)
         link = self._links[number] = Link(number, MasterEnd.of_descriptor(veteran.fd))
         link.pid, link.place, link.slot = veteran.pid, veteran.place, veteran.slot
@@ -149,31 +164,38 @@ class Links:
             self._poll.register(link.stacks, selectors.EVENT_READ, link.stacks)
 
     def wait_for_messages(self, timeout: float | None) -> list[Link]:
-        """Wait for a signal, or for somebody who has something to say: who that is. None: without limit, in seconds."""
-        spoken = []
+        """Wait for a signal or a message. Returns the links that have messages, or an end of file, to read.
+
+        Meanwhile reads stacks that have arrived, and sends unsent messages. timeout: seconds; None: no limit.
+        """
+        readable = []
         for key, events in self._poll.select(None if timeout is None else min(timeout, LONGEST_WAIT)):
             if isinstance(key.data, StackReader):
                 if not key.data.read():
-                    self._end_stacks(key.data)
+                    self._close_stacks(key.data)
                 continue
             if not isinstance(key.data, Link):
                 self._signals.clear_wakeups()
                 continue
             if events & selectors.EVENT_WRITE:
-                self._send_on(key.data)
+                self._send_unsent(key.data)
             if events & selectors.EVENT_READ:
-                spoken.append(key.data)
-        return spoken
+                readable.append(key.data)
+        return readable
 
     def send(self, link: Link, message: Message, fds: Sequence[int] = ()) -> bool:
-        """Send `message` and copies of `fds` to the child, as soon as its channel has room. False when it cannot be: the link is
-        hung up, nobody is at its other end, or there are no descriptors for the copies. Never waits."""
+        """Send `message` and copies of `fds` to the child, at once or as soon as the channel has room. Never waits.
+
+        Returns False if the message cannot be sent: either end of the channel is closed, or there are no descriptors
+        for the copies.
+        """
         try:
             if not link.unsent:
                 return link.channel.post(message, fds)
         except BlockingIOError:
             pass
-        # A mold forks one after the other, and a restart may ask it for more than its socket's buffer takes.
+        # The channel is full. A mold forks workers one by one, and a restart may order more of them than the socket's
+        # buffer takes.
         copies: list[int] = []
         try:
             copies.extend(map(os.dup, fds))
@@ -185,11 +207,11 @@ class Links:
         self._poll.modify(link.channel, selectors.EVENT_READ | selectors.EVENT_WRITE, link)
         return True
 
-    def _send_on(self, link: Link) -> None:
+    def _send_unsent(self, link: Link) -> None:
         while link.unsent:
             message, fds = link.unsent[0]
             try:
-                # Nobody there: the end of file tells.
+                # False, if the other end is closed, needs no reaction: the end of file follows.
                 link.channel.post(message, fds)
             except BlockingIOError:
                 return
@@ -199,11 +221,11 @@ class Links:
         self._poll.modify(link.channel, selectors.EVENT_READ, link)
 
     def read_messages(self, link: Link) -> Iterator[Message]:
-        """The messages of the child that were not read yet, up to MAX_READ. At the end of file the link is hung up.
+        """Read the messages that have arrived from the child, up to MAX_READ. Closes the channel at its end of file.
 
-        Members are not trusted: the kernel tells which process has sent a message. Messages that such a process may not send are
-        ignored, and so are those of other processes that hold its channel. When a process sends without end, its channel is
-        closed, and the master then ends the process.
+        Children are not trusted. The kernel says which process has sent a message. A message is ignored if the child
+        may not send messages of its kind, or if it comes from another process that holds the child's channel. The
+        channel of a process that sends too many messages is closed; the master then kills the process.
         """
         for _ in range(MAX_READ):
             if link.channel.fileno() < 0:
@@ -219,7 +241,8 @@ class Links:
                 message = _IGNORED
             too_many = message is not None and link.traffic.exceeds(now)
             if too_many:
-                log.error(f"process {link.pid or 'unknown'} sends messages without end: its channel is closed")
+                process = _process_name(link.pid)
+                log.error(f"{process} has sent over {MAX_SENT} messages in {SENT_SECONDS:g} s: its channel is closed")
             if message is None or too_many:
                 link.ended_at = now
                 self.close_channel(link)
@@ -228,29 +251,29 @@ class Links:
                 yield message
 
     def close_channel(self, link: Link) -> None:
-        """Close the channel of a child that is dead, or is to end. Idempotent."""
+        """Close the channel of a child that is dead, or that is to end. Idempotent."""
         if link.channel.fileno() >= 0:
             self._poll.unregister(link.channel)
             link.channel.close()
             link.drop_unsent()
 
     def remove_link(self, link: Link) -> None:
-        """Hang up, and forget the child."""
+        """Close the channel and the pipe for stacks, and forget the child."""
         self.close_channel(link)
         if link.stacks is not None:
-            self._end_stacks(link.stacks)
+            self._close_stacks(link.stacks)
         del self._links[link.number]
 
-    def _end_stacks(self, stacks: StackReader) -> None:
+    def _close_stacks(self, stacks: StackReader) -> None:
         if stacks.fd >= 0:
             self._poll.unregister(stacks)
             stacks.close()
 
     def abandon(self) -> None:
-        """In a fresh fork: close every inherited descriptor.
+        """In a fresh fork: close all inherited descriptors.
 
-        Hazard 7: or the master's end would not show in the others' channels. Closed, never unregistered: with epoll that
-        would have changed the master's own set.
+        Hazard 7: otherwise the other children would not see the end of file when the master ends. The descriptors are
+        closed, never unregistered: with epoll, unregistering would change the master's own set.
         """
         for link in self._links.values():
             link.channel.abandon()
@@ -260,7 +283,7 @@ class Links:
         self._signals.abandon()
 
     def close(self) -> None:
-        """Close all channels: whoever still lives learns that the master is gone."""
+        """Close all channels. A child that still lives sees the end of file, and ends."""
         for link in self._links.values():
             link.channel.close()
             link.drop_unsent()
@@ -270,14 +293,17 @@ class Links:
 
 
 def _checked(link: Link, message: Message, sender: int | None) -> Message:
-    """`message`, if the child of this link may have sent it. Raises ValueError with the reason if not."""
+    """Return `message`, if the child of this link may have sent it. Raises ValueError with the reason if not.
+
+    sender: the process that sent the message; None if the kernel does not say (macOS).
+    """
     if not isinstance(message, link.kinds):
         raise ValueError(f"this process may not send {type(message).__name__}")
     if isinstance(message, Spawned):
         if message.pid == 0 and sender is None:
-            raise ValueError("the kernel does not tell which process has sent it")
+            raise ValueError("the kernel does not say which process has sent it")
         return message if message.pid else Spawned(sender or 0)
-    # As long as the process is not known, its mold may report over this channel that the process cannot be made.
+    # While the pid is unknown, the mold may report over this channel that it cannot fork the process.
     if sender is not None and link.pid is not None and sender != link.pid:
         raise ValueError(f"{type(message).__name__} comes from process {sender}, which holds the channel too")
     return message

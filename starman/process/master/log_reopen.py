@@ -1,7 +1,8 @@
-"""USR1: every process opens its logs again, so that what somebody has renamed is written no more. The master's side.
+"""USR1 in the master: reopens the error log, has every child reopen its logs, and logs when all of them have.
 
-The error log is descriptor 2: the master opens it, with the rights and the path that it was started with, and sends the
-descriptor. An access log is a worker's own. For whoever is still starting, or not even forked, the order waits in its channel.
+The master opens the error log, with the rights and the path of its own start, and sends the descriptor to each child,
+where it becomes descriptor 2. Each worker reopens its access log itself. The order to a child that is still starting,
+or not even forked, waits in the child's channel.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ if TYPE_CHECKING:
 
 
 class LogReopen:
-    """Tells all children, and the log, when the last of them has done it. The loop of the master alone calls."""
+    """Counts the children that have not reopened their logs yet. Only the master's loop calls."""
 
     __slots__ = ("_awaited", "_error_log", "_links")
 
     def __init__(self, links: Links, error_log: ErrorLog) -> None:
         self._links = links
         self._error_log = error_log
-        # The children that have not answered yet, and how often they still have to.
+        # By the child's number: how many orders the child has not answered yet.
         self._awaited: dict[int, int] = {}
 
     @property
     def busy(self) -> bool:
-        """Whether somebody has still to follow."""
+        """Whether a child has not reopened its logs yet."""
         return bool(self._awaited)
 
     def begin(self) -> None:
-        """Open the error log again, and order everybody to follow."""
+        """Reopen the error log, and send all children the order to do the same."""
         try:
             fds = [2] if self._error_log.reopen() else []
         except OSError as error:
@@ -40,13 +41,13 @@ class LogReopen:
             fds = []
         log.info("reopening the logs")
         for link in self._links:
-            # Trials, whose names are not positive, are short, and have no log of their own.
+            # The numbers of trials are not positive. A trial is short, and has no log of its own.
             if link.number > 0 and self._links.send(link, Reopen(), fds):
                 self._awaited[link.number] = self._awaited.get(link.number, 0) + 1
         self._log_when_done()
 
     def on_reopened(self, number: int) -> None:
-        """A child has followed an order."""
+        """A child has followed one order."""
         left = self._awaited.pop(number, 0) - 1
         if left > 0:
             self._awaited[number] = left
@@ -54,7 +55,7 @@ class LogReopen:
             self._log_when_done()
 
     def on_gone(self, number: int) -> None:
-        """A child has ended, and writes no more."""
+        """A child has ended, so it writes to no log."""
         if self._awaited.pop(number, 0):
             self._log_when_done()
 

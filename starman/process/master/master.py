@@ -1,4 +1,4 @@
-"""The master's loop: reaps children, takes signals, performs the supervisor's plan, then waits for the next event.
+"""The master's loop: reaps children, acts on signals, performs the supervisor's plan, then waits for the next event.
 
 A plain blocking loop, without asyncio, threads or HTTP. The application never runs in this process. The supervisor
 decides what to do, and the executor does it. Never imports the serving side or any large module: the master stays

@@ -1,4 +1,7 @@
-"""The reaper: waits for processes of ours that have ended, children and orphaned grandchildren alike. Decides nothing."""
+"""Collects the exit statuses of children and orphaned grandchildren, and tells which processes belong to this server.
+
+Decides nothing. Imports no other module of the master.
+"""
 
 from __future__ import annotations
 
@@ -15,34 +18,34 @@ if TYPE_CHECKING:
 # <linux/prctl.h>
 _SET_CHILD_SUBREAPER = 36
 _GET_CHILD_SUBREAPER = 37
-# What is likely behind a signal that nobody of ours has sent.
+# The likely cause of a signal that did not come from the server.
 _CAUSES: dict[int, str] = {
     signal.SIGKILL: "out of memory?",
     signal.SIGSEGV: "a fault in native code?",
-    signal.SIGBUS: "a fault in native code, or a file that was cut short?",
+    signal.SIGBUS: "a fault in native code, or a file that was truncated?",
     signal.SIGILL: "native code for another processor?",
     signal.SIGFPE: "a fault in native code?",
     signal.SIGABRT: "native code gave up?",
     signal.SIGSYS: "a system call that is forbidden here?",
     signal.SIGXCPU: "over its limit of processor time?",
 }
-# How long a status is kept whose process has not yet said that it is ours. Seconds.
+# How long (seconds) to keep the status of a process that is not tracked yet.
 KEPT_SECONDS = 10.0
-# How many generations down the master looks: pristine mold, mold, process in between, worker.
+# The generations below the master: pristine mold, mold, intermediate process, worker.
 _GENERATIONS = 4
 
 
 class Reaper:
-    """Collects the exit statuses of watched processes.
+    """Collects the exit statuses of tracked processes. Only the master's loop calls.
 
-    adopts: whether orphans are given to this process (a child subreaper, Linux). Where not, grandchildren are reaped by
-            somebody else, and only the end of their channel tells that they have ended.
+    adopts: whether the system makes orphaned descendants children of this process (a child subreaper, Linux). If not,
+    another process reaps grandchildren, and only the end of file of its channel shows that a grandchild has ended.
     """
 
     __slots__ = ("_early", "_everything", "_tracked", "_was_subreaper", "adopts")
 
     def __init__(self, *, everything: bool) -> None:
-        """`everything`: reap unknown children too, which is right only when nobody else in this process waits for any."""
+        """everything: reap unknown children too. Only right if no other code of this process waits for children."""
         self._everything = everything
         self._tracked: set[int] = set()
         self._early: dict[int, tuple[int, float]] = {}
@@ -50,17 +53,17 @@ class Reaper:
         self.adopts = _set_subreaper(True)
 
     def track(self, pid: int, since: float = float("-inf")) -> None:
-        """`pid` is ours. It may have ended, and have been reaped, already.
+        """Report the end of process `pid` from now on. The process may have ended, and been reaped, already.
 
-        since: the process was made after this instant, such as that of the order to fork it. A status that was reaped earlier
-        belongs to another process with the same number, and is dropped.
+        since: an instant before the process was forked, such as the instant of the order. A status that was reaped
+        earlier belongs to another process that had the same id, and is dropped.
         """
         if pid in self._early and self._early[pid][1] < since:
             del self._early[pid]
         self._tracked.add(pid)
 
     def reap(self, now: float) -> Iterator[tuple[int, str]]:
-        """The watched processes that have ended since the last call, and how: "exited with status 1"."""
+        """Yield the tracked processes that have ended since the last call, and how: "exited with status 1"."""
         if self._everything:
             self._reap_all(now)
         else:
@@ -68,12 +71,13 @@ class Reaper:
         for pid in [pid for pid in self._early if pid in self._tracked]:
             self._tracked.discard(pid)
             yield pid, describe(self._early.pop(pid)[0])
-        # Hazard 6: a status may come before its process has said its number, so it is kept, but briefly: numbers return.
+        # Hazard 6: a process may be reaped before its id is reported, so its status is kept. Briefly, because the
+        # system uses process ids again.
         for pid in [pid for pid, (_, since) in self._early.items() if now - since > KEPT_SECONDS]:
             del self._early[pid]
 
     def _reap_all(self, now: float) -> None:
-        # Hazard 17: twenty exits coalesce into one SIGCHLD, so until there is none left.
+        # Hazard 17: twenty exits may cause a single SIGCHLD, so reap until no status is left.
         try:
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -88,41 +92,43 @@ class Reaper:
             try:
                 found, status = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
-                continue  # not given to us, or taken by the program that embeds us
+                continue  # not a child of this process, or reaped by the embedding program
             if found:
                 self._early[pid] = status, now
 
     @staticmethod
     def has_child(pid: int) -> bool:
-        """Whether `pid` is a child of this process that is not reaped yet. If not, the number may be another process's by now."""
+        """Whether `pid` is a child of this process that is not reaped yet. If not, the id may belong to another
+        process."""
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return False
         except (OSError, AttributeError):
-            return True  # the system does not tell
+            return True  # unknown: the system does not support the call
         return True
 
     def owns_process(self, pid: int) -> bool:
-        """Whether `pid` is a process of ours, a child's child included, so that it may be signalled and waited for.
+        """Whether `pid` is a descendant of this process, so that the master may signal it and wait for it.
 
-        Where orphans are not given to this process, every process of the same session counts.
+        Without adoption of orphans, every process of the same session counts.
         """
         if pid <= 1 or pid == os.getpid():
             return False
         if not self.adopts:
             return _same_session(pid)
-        # The process in between, its parent, may have ended between the two looks.
+        # Checked twice: if the intermediate process ends during `_descends`, the worker becomes a child of this
+        # process.
         return pid in self._early or self.has_child(pid) or _descends(pid) or self.has_child(pid)
 
     def close(self) -> None:
-        """Put the process back as it was."""
+        """Stop adopting orphans, unless this process did before."""
         if not self._was_subreaper:
             _set_subreaper(False)
 
 
 def describe(status: int) -> str:
-    """How a process ended, from its wait status, to complete a sentence, with the likely cause of a signal."""
+    """How a process ended, from its wait status, with the likely cause of a signal. Completes a sentence."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return f"exited with status {code}"
@@ -143,7 +149,7 @@ def _same_session(pid: int) -> bool:
 
 
 def _descends(pid: int) -> bool:
-    """Whether this process is the parent of `pid`, or of its parent and so on. True where there is no /proc to tell."""
+    """Whether this process is an ancestor of `pid`, at most _GENERATIONS up. True without /proc."""
     if not os.path.exists("/proc/self/stat"):
         return True
     for _ in range(_GENERATIONS):
@@ -171,11 +177,11 @@ def _is_subreaper() -> bool:
 
 
 def _set_subreaper(wanted: bool) -> bool:
-    """Have orphaned descendants become children of this process, or no longer. False where there is no such thing."""
+    """Set whether orphaned descendants become children of this process. Returns False if the system cannot do that."""
     if sys.platform != "linux":
         return False
     try:
-        # Imported here, not at the start: 0.3 MB that a mold need not have.
+        # Imported here, not at the top: it takes 0.3 MB that a mold need not have.
         import ctypes
 
         return bool(ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0) == 0)

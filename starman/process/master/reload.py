@@ -1,6 +1,7 @@
-"""HUP: the settings are read again, in a child, and a roll-out on their terms is asked for. Nothing changes when they are wrong.
+"""HUP in the master: has a child read the settings again, then asks the supervisor for a restart with them.
 
-The master itself reads no file: what that takes (tomllib, difflib) would stay in its memory.
+Wrong settings change nothing. The master itself reads no file: the modules for that (tomllib, difflib) would stay in
+its memory.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
     from starman.process.spec import WorkerSpec
     from starman.process.supervision.supervisor import Supervisor
 
-# How long the settings may take to be read. Seconds.
+# How long reading the settings may take (seconds).
 _READ_SECONDS = 20.0
 
 
 def terms_of(settings: Settings, *, loads: bool, text: str = "") -> Terms:
-    """What the supervisor has to know of `settings`. `loads`: whether the server loads the application;
-    `text`: what `encode` made."""
+    """The part of `settings` that the supervisor needs.
+
+    loads: whether the server loads the application, rather than being passed a callable. text: the same settings,
+    encoded.
+    """
     terms = Terms(
         settings.workers,
         preload=settings.preload_app and loads,
@@ -41,22 +45,23 @@ def terms_of(settings: Settings, *, loads: bool, text: str = "") -> Terms:
 
 
 class Reload:
-    """Restarts on settings read anew. The loop of the master alone calls."""
+    """Restarts the workers with settings that were read again. Only the master's loop calls."""
 
     __slots__ = ("_spec", "_supervisor", "_trial")
 
     def __init__(self, spec: WorkerSpec, supervisor: Supervisor, trial: Trial) -> None:
+        """`trial` is used for reading settings only."""
         self._spec = spec
         self._supervisor = supervisor
         self._trial = trial
 
     @property
     def busy(self) -> bool:
-        """Whether settings are being read."""
+        """Whether a child is reading the settings."""
         return self._trial.deadline is not None
 
     def begin(self) -> None:
-        """Have the settings read, and then the workers replaced."""
+        """Begin to read the settings. `check_trial` then has the workers replaced."""
         if self._supervisor.phase is Phase.STOPPING:
             return
         if self._spec.application is not None:
@@ -66,10 +71,11 @@ class Reload:
         if self._spec.program.reread is None:
             self._supervisor.restart()
         else:
-            self._trial.start(self._read, _READ_SECONDS)
+            self._trial.start(self._read_settings, _READ_SECONDS)
 
     def check_trial(self, now: float) -> bool:
-        """Draw the consequence when the settings have been read; whether a restart on them was granted."""
+        """If the settings have been read, request a restart with them, or log why not. Returns whether it requested
+        one."""
         outcome = self._trial.take_outcome(now)
         if isinstance(outcome, Approved):
             for line in outcome.notes.splitlines():
@@ -82,8 +88,8 @@ class Reload:
             log.error(f"restart given up, the old workers stay: {outcome.message}{details}")
         return isinstance(outcome, Approved)
 
-    def _read(self, channel: Channel) -> Message:
-        """In the child."""
+    def _read_settings(self, channel: Channel) -> Message:
+        """In the trial's child: read the settings, and compare them with those in use."""
         in_use = self._supervisor.terms.settings
         running = decode_settings(in_use) if in_use else self._spec.settings
         reread = self._spec.program.reread

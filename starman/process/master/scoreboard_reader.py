@@ -1,4 +1,7 @@
-"""The reader: what the master learns of its workers from the scoreboard, by link. Decides nothing."""
+"""Reads from the scoreboard what the master needs to know about its workers: beats, requests, counts. Decides nothing.
+
+The format, and the writing side, are in `process/scoreboard.py`.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +17,33 @@ if TYPE_CHECKING:
 
 
 class ScoreboardReader:
-    """The master's eye on the scoreboard. Its loop alone calls."""
+    """Reads the places of the workers that have a link, and gives places to new workers. Only the master's loop
+    calls."""
 
     __slots__ = ("_beats", "_links", "_scoreboard")
 
     def __init__(self, scoreboard: Scoreboard, links: Links) -> None:
         self._scoreboard = scoreboard
         self._links = links
-        # The last beats that can be, by the worker's number.
+        # The last possible beat of each worker, by the worker's number.
         self._beats: dict[int, float] = {}
 
     def assign_place(self, number: int) -> int:
-        """Give the worker `number`, which is about to be forked, a place until its link goes; 0 when there is none left."""
+        """Give a place to the worker `number`, which is about to be forked. Returns the place; 0 if none is free.
+
+        The place becomes free again when the worker's link is removed.
+        """
         link = self._links.find_link(number)
         assert link is not None
         link.place = self._scoreboard.assign({other.place for other in self._links})
         return link.place
 
     def read_beats(self) -> dict[int, float]:
-        """When the loop of each worker that has a place was last alive, by the worker's number.
+        """The monotonic instant at which the loop of each worker was last alive, by number. Only workers that have a
+        place.
 
-        An impossible beat (in the future, before the last one, or not a number) is ignored: an application can write to the
-        page, and must not keep the master from watching its worker.
+        An impossible beat (in the future, before the last one, or not a number) is ignored. The application can write
+        to the worker's page, and must not be able to switch off the watchdog.
         """
         found = {}
         for link in self._links:
@@ -46,8 +54,11 @@ class ScoreboardReader:
         return found
 
     def describe_requests(self, link: Link | None, now: float) -> str:
-        """What a worker, or all workers together (None), are serving, or a worker was when it died: " while serving GET /x (for
-        2.1 s)"; "" for nothing. Those that drain have also counted the requests that no thread runs: " and 2 more"."""
+        """The requests that the worker of `link` is serving, or was serving when it died; None: those of all workers.
+
+        Completes a sentence: " while serving GET /x (for 2.1 s)"; "" for no requests. A draining worker has also
+        counted the requests that no thread runs: " and 2 more".
+        """
         glances = self._glances() if link is None else [self._scoreboard.read(link.place)]
         requests, others = [], 0
         for glance in glances:
@@ -57,11 +68,13 @@ class ScoreboardReader:
         return while_serving(requests, now, others)
 
     def count_in_flight(self) -> int:
-        """How many requests all workers have in flight. Of a worker that has not counted: how many its threads run."""
+        """The number of requests in flight in all workers. For a worker that has not counted: the requests that
+        threads run."""
         return sum(map(_in_flight, self._glances()))
 
     def all_have_counted(self) -> bool:
-        """Whether no worker that was ready has still to count its requests."""
+        """Whether every worker that became ready has counted its requests, which a worker does when it begins to
+        drain."""
         return all(glance.in_flight is not None for glance in self._glances())
 
     def _glances(self) -> list[Glance]:

@@ -1,4 +1,7 @@
-"""A trial: a child in which something is tried before the service is touched, so that a failure costs nothing."""
+"""Runs a function in a child of the master, so that a failure there does not touch the service.
+
+HUP reads the settings in a trial, and USR2 starts the installed version in one.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +28,16 @@ if TYPE_CHECKING:
 
 
 class Trial:
-    """At most one child at a time; the newest trial counts. The loop of the master alone calls.
+    """At most one child at a time: a new trial cancels the one under way. Only the master's loop calls.
 
-    number: the name of its link, which no child has. deadline: the instant at which a trial under way has lasted too long; None
-    when there is none.
+    number: the number of the trial's link, which no worker or mold has. deadline: the monotonic instant at which the
+    trial under way has lasted too long; None if none is under way.
     """
 
-    __slots__ = ("_abandon", "_assembly", "_links", "_outcome", "_reaper", "deadline", "number")
+    __slots__ = ("_abandon", "_assembly", "_links", "_outcome", "_reaper", "_seconds", "deadline", "number")
 
     def __init__(self, number: int, links: Links, reaper: Reaper, abandon: Callable[[], None]) -> None:
-        """`abandon` has a fresh fork close what it has inherited of the master."""
+        """`abandon` closes, in a fresh fork, the descriptors that belong to the master."""
         self._abandon = abandon
         self.number = number
         self.deadline: float | None = None
@@ -42,18 +45,20 @@ class Trial:
         self._reaper = reaper
         self._outcome: Approved | Failed | None = None
         self._assembly = Assembly()
+        self._seconds = 0.0
 
-    def start(self, play: Callable[[Channel], Message], seconds: float, text: str | None = None) -> None:
-        """Call `play` in a child, and have the message that it returns; give up after `seconds`. A trial under way is cut.
+    def start(self, function: Callable[[Channel], Message], seconds: float, text: str | None = None) -> None:
+        """Call `function` in a child. The message that it returns is the outcome. Cancels the trial under way.
 
-        text: what the child is sent (`receive_text`).
+        seconds: how long the child may take. text: a text to send, which the child reads with `receive_text`.
         """
         self.cancel()
         self._assembly = Assembly()
+        self._seconds = seconds
         try:
             channel = self._links.open_link(self.number, FROM_TRIAL)
         except OSError as error:
-            self._outcome = Failed(f"no channel can be made: {error.strerror}")
+            self._outcome = Failed(f"cannot create a channel: {error.strerror}")
             return
         self.deadline = time.monotonic() + seconds
         try:
@@ -64,7 +69,7 @@ class Trial:
             self._outcome = Failed(f"cannot create a process: {error.strerror}")
             return
         if pid == 0:
-            self._run_child(channel, play)
+            self._run_child(channel, function)
         channel.close()
         link = self._links.find_link(self.number)
         assert link is not None
@@ -73,11 +78,11 @@ class Trial:
         for part in [] if text is None else split(text):
             self._links.send(link, part)
 
-    def _run_child(self, channel: Channel, play: Callable[[Channel], Message]) -> NoReturn:
+    def _run_child(self, channel: Channel, function: Callable[[Channel], Message]) -> NoReturn:
         try:
             self._abandon()
             take_signals(stop_ends=True)
-            answer(channel, play(channel))
+            answer(channel, function(channel))
         except BaseException as error:
             channel.send(Failed(exception_line(error), format_exception(error)))
         finally:
@@ -85,16 +90,17 @@ class Trial:
             os._exit(0)
 
     def on_message(self, message: Message) -> None:
-        """The child has said something."""
+        """The child has sent `message`."""
         if self.deadline is None:
             return
         if isinstance(message, Part):
             self._assembly.add(message)
         elif isinstance(message, Approved | Failed):
-            self._outcome = self._whole(message)
+            self._outcome = self._assembled(message)
             self.deadline = None
 
-    def _whole(self, message: Approved | Failed) -> Approved | Failed:
+    def _assembled(self, message: Approved | Failed) -> Approved | Failed:
+        """`message` with its settings, which may have come in parts before."""
         try:
             if isinstance(message, Approved):
                 message.settings = self._assembly.resolve(message.settings)
@@ -103,27 +109,28 @@ class Trial:
         return message
 
     def on_gone(self, how: str) -> None:
-        """The child has ended, and its link with it; `how` completes a sentence."""
+        """The child has ended, and its link is removed. `how` completes a sentence."""
         if self.deadline is not None:
             self._outcome = Failed(f"the process that tried it {how}")
             self.deadline = None
 
     def take_outcome(self, now: float) -> Approved | Failed | None:
-        """How the trial went; once. None as long as that is not known."""
+        """The outcome of the trial, returned once. None if it is not known yet, or if there was no trial."""
         if self.deadline is not None and self.deadline <= now:
             self.cancel()
-            return Failed("it took too long to try it")
+            return Failed(f"the process that tried it did not answer within {self._seconds:g} s")
         outcome, self._outcome = self._outcome, None
         return outcome
 
     def cancel(self) -> None:
-        """End the trial that is under way, and forget it."""
+        """Kill the child of the trial under way, and drop the outcome."""
         self.deadline = self._outcome = None
         link = self._links.find_link(self.number)
         if link is None:
             return
         if link.pid is not None:
-            # Gone already: a program that embeds us may have reaped it. Or it has changed its user, and ends by itself.
+            # The embedding program may have reaped the child already. Or the child has changed its user; it ends by
+            # itself.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if self._reaper.owns_process(link.pid):
                     os.kill(link.pid, signal.SIGKILL)

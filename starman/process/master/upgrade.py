@@ -1,7 +1,8 @@
-"""USR2: the installed version is tried in a child, then the master execs itself: the same process, listeners and workers.
+"""USR2 in the master: tries the installed version in a child, then execs it and hands over listeners and workers.
 
-Hazard 14: not by a second master. That would end a container whose first process is the first one, run twice below
-start_server, and confuse systemd. Children, process id and the adoption of orphans survive an exec.
+Hazard 14: the master does not start a second master. In a container whose first process is the master, the container
+would end with the old master; below start_server there would be two servers; systemd would lose track of the main
+process. An exec keeps the process id, the children and the adoption of orphans.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 
 from starman import log
 from starman.config.revision import encode_settings
+from starman.log.in_flight import counted
 from starman.process.forking import GUARDED, flush
 from starman.process.handover import (
     FORMAT,
@@ -45,30 +47,32 @@ if TYPE_CHECKING:
 
 
 class Upgrade:
-    """The way from a signal to the exec. The loop of the master alone calls.
-
-    links, signals: the master's. trial: the upgrades' own.
-    """
+    """The steps from the signal to the exec. Only the master's loop calls."""
 
     __slots__ = ("_links", "_restarting", "_settings", "_signals", "_spec", "_supervisor", "_trial")
 
     def __init__(self, spec: WorkerSpec, supervisor: Supervisor, links: Links, signals: SignalQueue, trial: Trial) -> None:
+        """`trial` is used for upgrades only."""
         self._spec = spec
         self._supervisor = supervisor
         self._links = links
         self._signals = signals
         self._trial = trial
-        # What a trial has approved; None as long as none has.
+        # The settings that the trial of this upgrade has approved; None before.
         self._settings: str | None = None
-        # Whether a restart on settings of its own was granted since.
+        # Whether a restart with other settings was requested since the upgrade began.
         self._restarting = False
 
     def begin(self, *, embedded: bool) -> None:
-        """Have the installed version tried. Refused in a program that embeds us: what it is, only its own start knows."""
+        """Begin to try the installed version.
+
+        embedded: the server runs inside another program. The upgrade is then refused: the master cannot start that
+        program again.
+        """
         if self._supervisor.phase is Phase.STOPPING:
             return
         if embedded:
-            log.error("no upgrade: this server runs inside another program, which has to be started anew")
+            log.error("no upgrade: this server runs inside another program; restart that program instead")
             return
         self._settings = None
         self._restarting = False
@@ -78,11 +82,11 @@ class Upgrade:
         self._trial.start(self._exec_trial, self._supervisor.terms.boot_timeout, running)
 
     def on_restart(self) -> None:
-        """A restart begins, or waits, on settings that the trial may have read before they were changed."""
+        """A restart was requested. The trial may have read the settings before they were changed."""
         self._restarting = True
 
     def check_trial(self, now: float) -> None:
-        """Draw the consequence when the trial is over."""
+        """If the trial is over, prepare the exec, or log why there is no upgrade."""
         outcome = self._trial.take_outcome(now)
         if isinstance(outcome, Approved):
             version, *refused = outcome.notes.splitlines()
@@ -90,15 +94,18 @@ class Upgrade:
             for line in refused:
                 log.warning(line)
             self._settings = outcome.settings
-            # Who is starting shall be ready, or gone: the next image could not know what its mold was told.
+            # No new workers until the exec. Those that are starting must become ready or end first, because the next
+            # image would not know which orders their mold has.
             self._supervisor.hold(on=True)
         elif outcome is not None:
             details = f"\n{outcome.details}" if outcome.details else ""
             log.error(f"upgrade given up, nothing has changed: {outcome.message}{details}")
 
     def exec_when_ready(self, *, reopening: bool) -> None:
-        """Take the last step, if it is time: this program is another then. `reopening`: whether somebody has still to open the
-        logs again."""
+        """Exec the new version, if a trial has approved it and no worker is starting. Does not return in that case.
+
+        reopening: whether a child has not reopened its logs yet.
+        """
         if self._settings is not None and self._supervisor.nothing_starting:
             handover = self._handover(self._settings)
             handover.reopening = reopening
@@ -106,8 +113,8 @@ class Upgrade:
             self._exec(handover)
 
     def _exec(self, handover: Handover) -> None:
-        """Become the new version. Returns only if that is not to be had now."""
-        # Hazard 8: what arrives from here on is the new image's: it stays pending until that has handlers.
+        """Exec the new version. Returns only if a signal is waiting, or if the exec fails."""
+        # Hazard 8: a signal that arrives from here on stays pending until the new image has its handlers.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
         file = -1
         try:
@@ -135,12 +142,13 @@ class Upgrade:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _exec_trial(self, channel: Channel) -> Message:
-        """In the child of a trial: be the installed version, which answers by itself (`starman.takeover`)."""
+        """In the trial's child: exec the installed version, which sends the outcome itself (`starman.takeover`)."""
         os.set_inheritable(channel.fileno(), True)
-        # The new program unblocks these signals when it has handlers (`starman.takeover`).
+        # The new program unblocks these signals when it has its handlers (`starman.takeover`).
         signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
         try:
-            # The second colon is for versions of formats before 4: they have settings behind it, and say then what does not fit.
+            # The second colon is for versions with a format before 4. They read settings after it, then report that
+            # the formats do not match.
             _become(self._spec.program, {TRIAL_VARIABLE: f"{FORMAT}:{channel.fileno()}:"})
         except OSError as error:
             return Failed(f"{sys.executable}: {error}")
@@ -154,7 +162,7 @@ class Upgrade:
         slots, children = self._supervisor.slots_and_workers()
         for worker in children:
             link = self._links.find_link(worker.number)
-            # One without channel is dead, and its exit status all that is left of it.
+            # A worker whose channel is closed is dead; only its exit status is still to come.
             if link is not None and link.pid is not None and link.channel.fileno() >= 0 and worker.ready_at is not None:
                 deadline = 0.0 if worker.ready or worker.deadline is None else worker.deadline
                 fd = link.channel.fileno()
@@ -168,35 +176,41 @@ class Upgrade:
 
 
 def open_scoreboard(handover: Handover) -> Scoreboard:
-    """In the new image: the scoreboard of the old one, or another when it is none of this version, or not to be had: then nobody
-    watches the workers of before for the short time that they have left. Raises OSError when there is no other."""
+    """In the new image: open the scoreboard of the old image, or make a new one.
+
+    A new one is needed if the old scoreboard has another format or cannot be mapped. The watchdog then does not see
+    the old workers for the short time that they have left. Raises OSError if no scoreboard can be made.
+    """
     try:
         if handover.scoreboard >= 0:
             return Scoreboard.of_descriptor(handover.scoreboard)
     except (OSError, ValueError) as error:
-        log.warning(f"a new scoreboard: {error}")
+        log.warning(f"worker_timeout does not apply to the old workers while they end: {error}")
     for veteran in handover.veterans:
         veteran.place = 0
     return Scoreboard.create()
 
 
 def take_over(handover: Handover, supervisor: Supervisor, links: Links, reaper: Reaper) -> None:
-    """In the new image: look after the workers of the old one, and replace them. Its molds end by themselves."""
+    """In the new image: supervise the workers of the old image, and replace them. The old molds end by themselves."""
     supervisor.take_over(handover.slots, handover.workers)
     for veteran in handover.veterans:
         links.adopt_link(supervisor.adopt_worker(veteran), veteran)
         reaper.track(veteran.pid)
-    log.info(f"starman {VERSION} has taken over, and replaces the {len(handover.veterans)} workers of before")
+    log.info(f"starman {VERSION} has taken over and replaces the {counted(len(handover.veterans), 'old worker')}")
 
 
 def _become(program: Program, variables: dict[str, str]) -> NoReturn:
-    """Exec this program anew, where it was started, from what is installed now, with `variables` more. Raises OSError."""
+    """Exec this program again, as it is installed now, in the directory in which it was started. Raises OSError.
+
+    variables: environment variables to add.
+    """
     start = program.working_directory.start
-    # By a descriptor: the current directory may have been removed.
+    # Kept as a descriptor, because the current directory may have been removed.
     before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
     try:
         os.chdir(start)
-        # The interpreter by its path, which may lead to another by now; -W, -m and all other arguments as they were.
+        # The path of the interpreter may lead to another one by now. -W, -m and all other arguments stay.
         os.execve(sys.executable, sys.orig_argv, {**os.environ, "PWD": start, **variables})
     finally:
         os.fchdir(before)

@@ -1,5 +1,4 @@
-"""What the supervisor tells the master to do: values without behaviour. No I/O. Each kind is performed by one method: of
-`Births`, of `Orders`, or of the master itself."""
+"""The actions that the supervisor plans, as values without behaviour. No I/O. The master's executor performs them."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from starman.process.record import Record
 
 
 class Level(Enum):
-    """How loud a line of the error log is."""
+    """The level of a line in the error log."""
 
     INFO = "info"
     WARNING = "warning"
@@ -17,13 +16,13 @@ class Level(Enum):
 
 
 class Action(Record):
-    """Base of the actions."""
+    """Base class of the actions."""
 
     __slots__ = ()
 
 
-class _OnMember(Action):
-    """An action on one worker or mold, known by the number that the supervisor gave it."""
+class _ChildAction(Action):
+    """An action on one worker or mold, named by the number that the supervisor gave it."""
 
     __slots__ = ("child",)
 
@@ -31,16 +30,16 @@ class _OnMember(Action):
         self.child = child
 
 
-class ForkMold(_OnMember):
+class ForkMold(_ChildAction):
     """Fork the pristine mold from the master itself, as `child`."""
 
     __slots__ = ()
 
 
 class SpawnMold(Action):
-    """Have the pristine mold `origin` fork one that loads the application for `generation`, as `child`.
+    """Have the pristine mold `origin` fork a mold that loads the application of `generation`, as `child`.
 
-    `settings`: those of the generation, as `Spawn` (the message) has them.
+    settings: the generation's settings, as in the message `Spawn`.
     """
 
     __slots__ = ("child", "generation", "origin", "settings")
@@ -55,7 +54,7 @@ class SpawnMold(Action):
 class SpawnWorker(Action):
     """Have the mold `mold` fork the worker of `slot` (from 1) for `generation`, as `child`.
 
-    `settings`: those of the generation, as `Spawn` (the message) has them.
+    settings: the generation's settings, as in the message `Spawn`.
     """
 
     __slots__ = ("child", "generation", "mold", "settings", "slot")
@@ -68,20 +67,21 @@ class SpawnWorker(Action):
         self.settings = settings
 
 
-class Drain(_OnMember):
-    """Tell a worker to finish what it has and to end. Nothing to do as long as its process id is unknown."""
+class Drain(_ChildAction):
+    """Have a worker finish its requests and end. Does nothing while the worker's process id is unknown."""
 
     __slots__ = ()
 
 
-class Kill(_OnMember):
-    """SIGKILL a worker or mold; close its channel if its process id is unknown."""
+class Kill(_ChildAction):
+    """Send SIGKILL to a worker or mold. While its process id is unknown, close its channel instead."""
 
     __slots__ = ()
 
 
-class DumpStacks(_OnMember):
-    """Log `line` about a worker, and what it is serving; then have it write the stacks of its threads to the error log."""
+class DumpStacks(_ChildAction):
+    """Log `line` and the requests that a worker is serving. Then have the worker write the stacks of its threads to
+    the log."""
 
     __slots__ = ("line",)
 
@@ -90,20 +90,21 @@ class DumpStacks(_OnMember):
         self.line = line
 
 
-class RetireMold(_OnMember):
-    """Close a mold's channel: it ends by itself."""
+class RetireMold(_ChildAction):
+    """Close the channel of a mold, which then ends by itself."""
 
     __slots__ = ()
 
 
-class Forget(_OnMember):
-    """Close a channel whose end of file does not come: its process was killed, but an orphan of it holds the other end."""
+class Forget(_ChildAction):
+    """Close the channel of a killed process whose end of file does not come: an orphan of the process holds the other
+    end."""
 
     __slots__ = ()
 
 
 class LogReady(Action):
-    """All `workers` of the first start are ready."""
+    """Log that all `workers` of the first start are ready."""
 
     __slots__ = ("workers",)
 
@@ -122,7 +123,7 @@ class LogLine(Action):
 
 
 class LogKill(LogLine):
-    """Log `text` and the requests of the worker `child`, or of all workers (0), which are about to be cut."""
+    """Log `text` and the requests of the worker `child`, which is about to be killed. 0: all workers are."""
 
     __slots__ = ("child",)
 
@@ -132,8 +133,10 @@ class LogKill(LogLine):
 
 
 class LogStopping(Action):
-    """Log that a graceful stop begins, how many requests are in flight, and how many seconds they may take. The orders to drain
-    follow, and workers count their requests when they are told."""
+    """Log that a graceful stop begins, how many requests are in flight, and how many seconds they may take.
+
+    The plan has this action before the workers' `Drain`. Each worker counts its requests when it begins to drain.
+    """
 
     __slots__ = ("seconds",)
 
@@ -142,13 +145,13 @@ class LogStopping(Action):
 
 
 class CloseListeners(Action):
-    """The end has begun: no new connection may queue up that nobody will take."""
+    """Close the listeners, because the stop has begun: no process would accept a new connection in their backlog."""
 
     __slots__ = ()
 
 
 class FailStart(Action):
-    """The first start has failed. Remember why; the exit follows when everything has ended."""
+    """Keep the reason why the first start failed. `Exit` follows when all children have ended."""
 
     __slots__ = ("details", "reason")
 
@@ -158,7 +161,7 @@ class FailStart(Action):
 
 
 class Exit(Action):
-    """Nothing is left to look after: end with `status`."""
+    """End the server with the exit status `status`. No child is left."""
 
     __slots__ = ("status",)
 

@@ -254,7 +254,7 @@ def test_what_a_worker_has_not_to_say_is_ignored(talking: Talking, message: Mess
     talking.theirs.send(message)
     talking.theirs.send(Ready())
     assert talking.heard() == [Ready()]
-    assert talking.reports == [f"a message is ignored, from process unknown: this process may not send {type(message).__name__}"]
+    assert talking.reports == [f"ignored a message from an unknown process: this process may not send {type(message).__name__}"]
 
 
 def test_what_another_process_says_is_ignored(talking: Talking) -> None:
@@ -269,7 +269,7 @@ def test_what_another_process_says_is_ignored(talking: Talking) -> None:
     talking.theirs.send(Ready())
     assert talking.heard() == [Ready()]
     reason = f"Draining comes from process {child}, which holds the channel too"
-    assert talking.reports == [f"a message is ignored, from process {os.getpid()}: {reason}"]
+    assert talking.reports == [f"ignored a message from process {os.getpid()}: {reason}"]
 
 
 def test_the_mold_may_say_that_a_worker_cannot_be(talking: Talking) -> None:
@@ -324,8 +324,8 @@ def test_ignored_messages_are_counted_until_the_log_tells_of_them(talking: Talki
     now += 10
     talking.theirs._socket.send(b"what?")
     assert talking.heard() == []
-    line = "a message is ignored, from process unknown: no message is called 'what?'"
-    assert talking.reports == [line, f"{line} (2 others were ignored before)"]
+    line = "ignored a message from an unknown process: no message is called 'what?'"
+    assert talking.reports == [line, f"{line} (2 more ignored before)"]
 
 
 def test_one_process_has_no_more_than_its_turn(talking: Talking, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +345,7 @@ def test_a_process_that_sends_without_end_loses_its_channel(talking: Talking) ->
         heard += len(talking.heard())
     assert heard == MAX_SENT
     assert talking.link.ended_at is not None
-    assert talking.reports == ["process unknown sends messages without end: its channel is closed"]
+    assert talking.reports == ["an unknown process has sent over 1000 messages in 10 s: its channel is closed"]
     assert not talking.theirs.send(Ready())
 
 

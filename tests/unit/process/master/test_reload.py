@@ -21,7 +21,7 @@ def test_a_warning_is_given_when_it_is_news_beside_the_settings_in_use() -> None
     def notes(start: Settings, in_use: Settings, read: Settings) -> str:
         program = Program(lambda _: nothing, reread=lambda: read)
         supervisor = Supervisor(terms_of(in_use, loads=True, text=encode_settings(in_use)))
-        found = Reload(WorkerSpec(start, [], program, import_service), supervisor, nothing)._read(nothing)
+        found = Reload(WorkerSpec(start, [], program, import_service), supervisor, nothing)._read_settings(nothing)
         assert isinstance(found, Approved)
         return found.notes
 

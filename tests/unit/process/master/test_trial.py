@@ -109,7 +109,7 @@ def test_too_long_is_a_failure() -> None:
         time.sleep(SECONDS)
         return Approved("")
 
-    assert tried(sleep, 0.05) == repr(Failed("it took too long to try it"))
+    assert tried(sleep, 0.05) == repr(Failed("the process that tried it did not answer within 0.05 s"))
 
 
 def test_the_newest_trial_counts() -> None:
@@ -134,4 +134,4 @@ def test_no_process_and_no_channel_can_be_made(monkeypatch: pytest.MonkeyPatch) 
     refused = Failed("cannot create a process: Resource temporarily unavailable")
     assert tried(lambda _: Approved("")) == repr(refused)
     monkeypatch.setattr(Links, "open_link", lambda *_: refuse())
-    assert tried(lambda _: Approved("")) == repr(Failed("no channel can be made: Resource temporarily unavailable"))
+    assert tried(lambda _: Approved("")) == repr(Failed("cannot create a channel: Resource temporarily unavailable"))
