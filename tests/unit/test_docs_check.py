@@ -61,8 +61,11 @@ def test_every_promise_names_a_test(check: ModuleType, tmp_path: Path) -> None:
 
 def test_prose_is_narrow(check: ModuleType, tmp_path: Path) -> None:
     wide = "a" * 60 + " " + "b" * 60
-    text = f"{wide[:119]}\n{wide}\n| {wide} |\n```\n{wide}\n```\n- {'a' * 130}\n"
-    assert list(check.long_lines(page_of(check, tmp_path, text))) == ["2: 121 columns; prose is narrower than 120"]
+    text = f"{wide[:119]}\n{wide}\n| {wide} |\n```\n{wide}\n```\n- {'a' * 130}\n<!-- x -->\n{wide}\n<!-- /x -->\n{wide}\n"
+    assert list(check.long_lines(page_of(check, tmp_path, text))) == [
+        "2: 121 columns; prose is narrower than 120",
+        "11: 121 columns; prose is narrower than 120",
+    ]
 
 
 def test_pages_that_are_still_wide_exist(check: ModuleType) -> None:
