@@ -1,4 +1,4 @@
-"""A loop that only queues, a connection that only notes, and a pair of sockets with small buffers."""
+"""Fakes: a loop that only queues calls, a connection that notes calls, and a pair of sockets with small buffers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS = 10.0
 
 
 class FakeLoop:
-    """What is posted, or called soon, waits until the test runs it."""
+    """Queues calls until the test runs them."""
 
     def __init__(self) -> None:
         self.queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
@@ -48,7 +48,7 @@ class FakeLoop:
 
 
 class FakeConnection:
-    """The loop's side: takes over what it is given, and writes it when the test says so, as a transport would."""
+    """The loop's side of a connection. Writes what is handed over when the test says so, as a transport would."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
@@ -76,7 +76,7 @@ class FakeConnection:
         self.taken += 1
 
     def flush(self) -> bool:
-        """Write what the socket takes; whether nothing is left now."""
+        """Write what the socket takes. Return whether nothing is left."""
         self._read_files()
         try:
             while self.buffer:
@@ -86,7 +86,7 @@ class FakeConnection:
         return True
 
     def drained(self) -> Any:
-        """Say that all is written; the exchange that is to run now."""
+        """Tell the writer that all is written. Return the exchange to run now."""
         assert self.writer is not None
         complete, following = self.writer.drained(self.taken)
         if complete:
@@ -129,14 +129,14 @@ class FakeConnection:
 
 
 class FakeHead:
-    """What a thread notes of a request."""
+    """The fields of a head that a thread notes."""
 
     method = b"GET"
     target = b"/"
 
 
 class FakeExchange:
-    """All that a Writer asks of an exchange."""
+    """The fields and methods of an exchange that a Writer uses."""
 
     def __init__(self, name: object = None) -> None:
         self.name = name
@@ -147,7 +147,7 @@ class FakeExchange:
 
 
 class WatchedWriter(Writer):
-    """Notes every change of the turn, in `seen`."""
+    """Notes every change of its state, in `seen`."""
 
     __slots__ = ("_watched", "seen")
 
@@ -180,7 +180,7 @@ class Bridge:
         self.connection.writer = self.writer
 
     def offer(self, exchange: Any = None, buffered: bool = False) -> Any:
-        """Offer an exchange; returns it."""
+        """Offer an exchange, and return it."""
         exchange = exchange or FakeExchange()
         self.writer.offer(exchange, self.connection.socket.fileno(), buffered)
         return exchange

@@ -29,7 +29,7 @@ SECONDS = 20.0
 
 
 def descriptors() -> list[str]:
-    """What the open descriptors of this process are, as /proc calls them."""
+    """Return the targets of the open descriptors of this process, as /proc shows them."""
     names = []
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # a thread has closed it meanwhile
@@ -38,12 +38,12 @@ def descriptors() -> list[str]:
 
 
 def open_descriptors(kind: str = "") -> int:
-    """How many descriptors are open whose name begins with `kind`."""
+    """Return how many descriptors are open with a target that begins with `kind`."""
     return sum(name.startswith(kind) for name in descriptors())
 
 
 def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the service look at its clocks more often than an operator would want."""
+    """Make the service check its timeouts often, and shorten them."""
     monkeypatch.setattr(service_module, "_TICK", 0.02)
     monkeypatch.setattr(service_module, "_DRAIN_LINGER", 0.05)
     monkeypatch.setattr(service_module, "_DRAIN_TICK", 0.01)
@@ -52,7 +52,7 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kind_of_service(name: str, directory: Path) -> dict[str, Any]:
-    """The arguments of `Running` for a kind of loop, socket or service."""
+    """Return the arguments of `Running` for a kind of loop, socket or service."""
     kinds: dict[str, dict[str, Any]] = {
         "uvloop": {},
         "unix": {"path": directory / "s"},
@@ -64,7 +64,7 @@ def kind_of_service(name: str, directory: Path) -> dict[str, Any]:
 
 
 class Listening:
-    """What an Acceptor needs of a listener."""
+    """A listener for an Acceptor."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
@@ -72,7 +72,8 @@ class Listening:
 
 
 class Running:
-    """A service that runs inside a `with` block, on a loopback port or, given `path`, a UNIX socket. `in_loop`: without threads.
+    """A service that runs inside a `with` block, on a loopback port or, given `path`, a UNIX socket. `in_loop`:
+    without threads.
 
     At the end it has to stop within seconds, to leave no descriptor open, and to have had no error in its loop.
     """
@@ -129,11 +130,11 @@ class Running:
             self._check_nothing_is_left()
 
     def call(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Let the loop call `function`."""
+        """Call `function` in the loop."""
         self.loop.call_soon_threadsafe(function, *arguments)
 
     def drain(self) -> None:
-        """Ask for a drain, and wait until it has begun."""
+        """Begin a drain, and wait until it has begun."""
 
         async def begin() -> None:
             self.service.drain()
@@ -152,7 +153,7 @@ class Running:
         return not self._thread.is_alive()
 
     def client(self, receive_bytes: int | None = None) -> Client:
-        """A new connection. `receive_bytes` is its SO_RCVBUF, for slow readers."""
+        """Return a new connection. `receive_bytes` is its SO_RCVBUF, for slow readers."""
         if receive_bytes is None:
             client = Client(self.address, SECONDS)
         else:
@@ -179,7 +180,7 @@ class Running:
         await self.service.run(self._started.set)
 
     def _check_nothing_is_left(self) -> None:
-        """The pool's threads end when what they run has ended, so give them a moment."""
+        """Wait for the threads of the pool, which end after their requests."""
         until = time.monotonic() + SECONDS
         for thread in set(threading.enumerate()) - self._threads:
             if thread.name.startswith("starman-"):
@@ -192,11 +193,11 @@ class Running:
 
 @functools.cache
 def _open_what_uvloop_keeps() -> None:
-    """libuv has a pipe for signals, which it opens once and never closes."""
+    """Make libuv open its pipe for signals, which it opens once and never closes."""
     anyio.run(anyio.sleep, 0, backend="asyncio", backend_options={"use_uvloop": True})
 
 
 def reset(client: Client) -> None:
-    """Close with a RST."""
+    """Close with a reset."""
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()

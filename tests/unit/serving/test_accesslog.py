@@ -1,4 +1,4 @@
-"""starman.serving.accesslog: the combined format, whole lines, and no line that a client has forged."""
+"""starman.serving.accesslog: the combined format, whole lines, and no line that a client can forge."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def environ(**more: Any) -> dict[str, Any]:
 
 
 def logged(path: Path, values: dict[str, Any], status: int = 200, size: int = 5) -> dict[str, str]:
-    """The parts of the one line that these values make."""
+    """The parts of the one line for these values."""
     log = AccessLog(str(path))
     log.add(values, status, size)
     log.close()
@@ -127,7 +127,7 @@ def test_nothing_forges_a_line(text: str) -> None:
 
 
 def plainly(environ: dict[str, Any], stamp: str, status: int, size: int) -> bytes:
-    """The line as it was defined first: each part by itself, one character after the other."""
+    """The line by definition: each part by itself, one character after the other."""
 
     def safe(key: str) -> str:
         text = str(environ.get(key, "-"))
@@ -169,7 +169,7 @@ ENVIRONS = st.fixed_dictionaries({}, optional={**dict.fromkeys(FIELDS, VALUES), 
 @example(environ(REMOTE_ADDR=None, REQUEST_URI=None), 200, 5)
 @example(environ(HTTP_USER_AGENT='"\n" "'), 200, 5)
 def test_whatever_is_in_an_environ_its_line_is_the_plain_one(values: dict[str, Any], status: int, size: int) -> None:
-    """The ordinary line takes a short way, and must not differ by a byte."""
+    """An ordinary line is formatted in a faster way, and must not differ by a byte."""
     log = AccessLog(os.devnull)
     stamp = "22/Nov/2026:16:52:06 +0000"
     log._cached = (int(time.time()), stamp)
@@ -179,7 +179,7 @@ def test_whatever_is_in_an_environ_its_line_is_the_plain_one(values: dict[str, A
         (line,) = log._lines
         if log._cached[1] == stamp:
             break
-        log._cached = (int(time.time()), stamp)  # a second has begun meanwhile
+        log._cached = (int(time.time()), stamp)  # a new second has begun meanwhile
     log.close()
     assert line == plainly(values, stamp, status, size)
     assert line.count(b"\n") == 1
@@ -353,7 +353,7 @@ def test_a_failing_disk_loses_lines_and_does_not_raise(
 
 
 @pytest.mark.parametrize("in_loop", [False, True])
-def test_a_pipe_that_nobody_reads_bounds_the_memory_and_keeps_no_thread(
+def test_a_pipe_without_a_reader_bounds_the_memory_and_keeps_no_thread(
     in_loop: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "_BATCH_BYTES", 1000)
@@ -390,7 +390,7 @@ def test_a_pipe_that_nobody_reads_bounds_the_memory_and_keeps_no_thread(
 
 
 def test_a_slow_reader_gets_all_that_is_written_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a pipe does not take at once waits for the next flush, and not for the next tick."""
+    """Bytes that a pipe does not take at once wait for the next flush, and not for the next tick."""
     monkeypatch.setattr(module, "_FLUSH_SECONDS", 30.0)
     reading, writing = os.pipe()
     log = AccessLog(f"/proc/self/fd/{writing}")
@@ -441,7 +441,7 @@ def test_a_fifo_that_no_process_reads_is_refused_at_once(tmp_path: Path, capfd: 
 
 
 def test_standard_output_that_is_closed_later_is_still_written_to(tmp_path: Path) -> None:
-    """And not what has its number then."""
+    """The lines must not go to the file that has descriptor 1 then."""
     script = "import os, sys; from starman.serving.accesslog import AccessLog; log = AccessLog('-'); os.close(1);"
     script += (
         f"assert os.open({str(tmp_path / 'other')!r}, os.O_WRONLY | os.O_CREAT) == 1; log.add({environ()!r}, 200, 1); log.close()"
@@ -451,8 +451,10 @@ def test_standard_output_that_is_closed_later_is_still_written_to(tmp_path: Path
     assert (tmp_path / "other").read_text() == ""
 
 
-def test_behind_its_close_nothing_is_written_to_whoever_has_the_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread of an application may outlive the service in the process of whoever embeds it."""
+def test_after_close_nothing_is_written_to_a_file_with_the_same_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread of an application may outlive the service in a process that embeds it."""
     monkeypatch.setattr(module, "_BATCH_BYTES", 1)
     path = tmp_path / "log"
     log = AccessLog(str(path))

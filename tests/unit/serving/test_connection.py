@@ -1,4 +1,4 @@
-"""starman.serving.connection, in a real Service: what a client can do to a connection, and a connection to a client."""
+"""starman.serving.connection, in a real Service: what clients can do to a connection, and a connection to clients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BIG = os.urandom(1 << 20) * 8
 HELLO = encode_request("GET", "/hello")
 
 
-# For tests whose application waits for nothing: also where it runs in the loop.
+# For applications that wait for nothing: the application may also run in the loop.
 inline_too = pytest.mark.parametrize("options", ["uvloop", "unix", "asyncio", "inline"], indirect=True)
 
 
@@ -50,13 +50,14 @@ def echo(environ: dict[str, Any], start_response: Start) -> list[bytes]:
 
 
 def big(environ: dict[str, Any], start_response: Start) -> list[bytes]:
-    """/big is large, all else small."""
+    """The response to /big is large, all others are small."""
     start_response("200 OK", [])
     return [BIG if environ["PATH_INFO"] == "/big" else b"small"]
 
 
 class Gate:
-    """An application that waits: `entered` when it was called, until `opened`; then a stream, whose end is `closed`."""
+    """An application that waits: sets `entered` when called, waits for `opened`, then streams; `closed` is set at the
+    end."""
 
     def __init__(self, blocks: int = 1) -> None:
         self.blocks = blocks
@@ -119,7 +120,7 @@ def test_pipelined_requests_are_answered_in_order(options: dict[str, Any]) -> No
 
 @inline_too
 def test_100_pipelined_requests_in_one_packet(options: dict[str, Any]) -> None:
-    """More than the connection lets wait: it stops reading, and goes on by itself."""
+    """With more requests than may wait, the connection stops reading, and goes on by itself."""
     with Running(echo, **options) as running, running.client() as client:
         for _ in range(3):
             client.send(b"".join(encode_request("GET", f"/{n}") for n in range(100)))
@@ -152,7 +153,7 @@ def test_nothing_is_served_behind_close(options: dict[str, Any]) -> None:
 
 @inline_too
 @pytest.mark.parametrize("last", [encode_request("GET", "/last", [("Connection", "close")]), b"GET /last HTTP/1.0\r\n\r\n"])
-def test_who_sends_more_behind_his_last_request_is_not_reset_at_once(last: bytes, options: dict[str, Any]) -> None:
+def test_a_client_that_sends_more_after_its_last_request_is_not_reset_at_once(last: bytes, options: dict[str, Any]) -> None:
     with Running(echo, **options) as running, running.client() as client:
         client.send(last)
         assert client.read().body == b"/last|"
@@ -173,7 +174,7 @@ def test_a_bad_request_is_answered_behind_those_before_it(options: dict[str, Any
 
 @inline_too
 def test_a_refusal_survives_what_the_client_still_sends(options: dict[str, Any]) -> None:
-    """RFC 9112 §9.6: a close with unread data would reset the connection, and destroy the answer."""
+    """RFC 9112 §9.6: a close with unread data would reset the connection, and destroy the response."""
     with Running(echo, max_body="1K", **options) as running, running.client() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
         with contextlib.suppress(OSError):
@@ -186,7 +187,7 @@ def test_a_refusal_survives_what_the_client_still_sends(options: dict[str, Any])
     "last", [encode_request("GET", "/gate", [("Connection", "close")]), encode_request("GET", "/gate") + b"BAD\r\n\r\n"]
 )
 def test_nothing_is_read_behind_the_last_request_while_it_runs(last: bytes, options: dict[str, Any]) -> None:
-    """Not at full speed: what the kernels of both sides buffer, and a read or two, is all that the client gets rid of."""
+    """Reading is limited: the client gets rid of what the kernels of both sides buffer, and of a read or two."""
     gate = Gate()
     with Running(gate, **options) as running, running.client() as client:
         client.send(last)
@@ -204,7 +205,8 @@ def test_nothing_is_read_behind_the_last_request_while_it_runs(last: bytes, opti
 
 @pytest.mark.parametrize("use_uvloop", [True, False], ids=["uvloop", "asyncio"])
 def test_the_end_of_an_idle_connection_destroys_no_response_that_is_on_its_way(use_uvloop: bool) -> None:
-    """The kernel has taken it, so the connection is idle, and keepalive_timeout ends it long before the client has read it."""
+    """The kernel has the response, so the connection is idle: keepalive_timeout ends it long before the client has
+    read all."""
     size, seconds = 500_000, 1.5
     body = os.urandom(size)
 
@@ -221,7 +223,7 @@ def test_the_end_of_an_idle_connection_destroys_no_response_that_is_on_its_way(u
         while data := client.socket.recv(16_384):
             received += data
             if time.monotonic() - began > seconds / 2:
-                client.send(b"x")  # the kernel resets a connection that is closed, not one that lingers
+                client.send(b"x")  # the kernel resets a connection that is closed, but not one that lingers
             pace.wait(began + seconds * len(received) / size - time.monotonic())
         assert received[:size] == body
 
@@ -269,7 +271,7 @@ def test_keep_alive_may_be_off(options: dict[str, Any]) -> None:
 
 
 def drip(client: Client, pieces: Iterator[bytes]) -> None:
-    """Send a piece every 20 ms, until the server says something."""
+    """Send a piece every 20 ms, until the server responds."""
     client.socket.settimeout(0.02)
     for piece in pieces:
         client.send(piece)
@@ -305,7 +307,7 @@ def test_a_second_head_has_a_time_of_its_own() -> None:
 
 @pytest.fixture
 def rested(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set when a connection begins to rest."""
+    """Set when a connection becomes idle."""
     begun, rest = threading.Event(), Clients.set_idle
 
     def notice(clients: Clients, client: Connection, until: float) -> None:
@@ -316,7 +318,7 @@ def rested(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return begun
 
 
-def test_a_connection_that_has_rested_is_looked_after_again(rested: threading.Event, options: dict[str, Any]) -> None:
+def test_a_connection_that_was_idle_is_checked_again(rested: threading.Event, options: dict[str, Any]) -> None:
     with Running(echo, header_timeout=0.2, keepalive_timeout=60, **options) as running, running.client() as client:
         for _ in range(2):
             assert client.get("/").persistent
@@ -326,7 +328,7 @@ def test_a_connection_that_has_rested_is_looked_after_again(rested: threading.Ev
         assert client.read().status == 408
 
 
-def test_a_connection_that_rests_is_closed_in_time(rested: threading.Event, options: dict[str, Any]) -> None:
+def test_an_idle_connection_is_closed_in_time(rested: threading.Event, options: dict[str, Any]) -> None:
     with Running(echo, keepalive_timeout=0.4, **options) as running, running.client() as client:
         client.get("/")
         assert rested.wait(SECONDS)
@@ -335,7 +337,7 @@ def test_a_connection_that_rests_is_closed_in_time(rested: threading.Event, opti
         assert time.monotonic() - began < 5
 
 
-def test_a_client_that_goes_while_its_connection_rests(rested: threading.Event, options: dict[str, Any]) -> None:
+def test_a_client_that_leaves_while_its_connection_is_idle(rested: threading.Event, options: dict[str, Any]) -> None:
     others = connections()
     with Running(echo, keepalive_timeout=2 * SECONDS, **options) as running:
         for half in (True, False):
@@ -351,7 +353,7 @@ def test_a_client_that_goes_while_its_connection_rests(rested: threading.Event, 
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """What is in a circle stays."""
+    """Objects in reference cycles stay."""
     gc.disable()
     yield
     gc.enable()
@@ -368,7 +370,9 @@ def test_a_connection_that_was_refused_is_free_at_once(sent: bytes, stream_body:
         assert_only(others)
 
 
-def test_a_connection_whose_reader_was_looked_after_is_free_at_once(no_collector: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_with_a_reader_that_was_checked_is_freed_at_once(
+    no_collector: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked, is_slow = threading.Event(), SendQueue.is_slow
 
     def notice(send_queue: SendQueue, now: float, *, timeout: float, rate: int) -> bool:
@@ -390,7 +394,8 @@ def test_a_connection_whose_reader_was_looked_after_is_free_at_once(no_collector
 
 
 def test_a_connection_that_was_left_unread_is_read_on_when_its_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a thread, with the last response: the loop has nothing to say any more, but to see that the client goes."""
+    """A thread sends the end with the last response. The loop has nothing to send, but must notice when the client
+    leaves."""
     monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 2 * SECONDS)
     others, go_on = connections(), threading.Event()
 
@@ -409,12 +414,12 @@ def test_a_connection_that_was_left_unread_is_read_on_when_its_end_is_said(monke
 
 
 def connections() -> list[Connection]:
-    """All that exist; another test may have left some."""
+    """All connections that exist; another test may have left some."""
     return [thing for thing in gc.get_objects() if type(thing) is Connection]
 
 
 def assert_only(others: list[Connection]) -> None:
-    """All connections but these go, and soon."""
+    """All other connections must be freed soon."""
     assert wait_until(lambda: all(any(one is other for other in others) for one in connections()), SECONDS)
 
 
@@ -426,7 +431,7 @@ def test_a_body_that_does_not_come_is_a_408(options: dict[str, Any]) -> None:
 
 
 class StandingStill:
-    """In the place of the service's `time`: once armed, the next look at the clock takes a second, as on a starved machine."""
+    """Replaces the service's `time`: once armed, the next read of the clock takes a second, as on a starved machine."""
 
     thread_time = staticmethod(time.thread_time)
 
@@ -444,7 +449,7 @@ class StandingStill:
 
 @pytest.mark.parametrize("ends", ["drain", "keepalive_timeout"])
 def test_a_request_that_waits_in_the_kernel_keeps_its_connection(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a pause of the process, idle connections are looked at before the loop has read what came meanwhile."""
+    """After a pause of the process, idle connections are checked before the loop has read what arrived meanwhile."""
     clock = StandingStill()
     monkeypatch.setattr(service_module, "time", clock)
     timeouts: dict[str, Any] = {}
@@ -492,7 +497,7 @@ def test_a_body_may_drip_where_no_rate_is_asked_for(monkeypatch: pytest.MonkeyPa
 
 
 def test_pipelined_bodies_are_not_gathered_while_a_request_runs(options: dict[str, Any]) -> None:
-    """One client cannot make us hold a body for each request that it can pipeline."""
+    """One client cannot make the server hold a body for each request that it can pipeline."""
     gate = threading.Event()
 
     def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
@@ -563,7 +568,7 @@ def test_hazard_05_a_reset_of_a_half_closed_client_is_found(options: dict[str, A
         assert running.client().get("/again").body == b"/again|"
 
 
-def test_hazard_05_who_left_the_queue_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hazard_05_a_client_that_left_while_queued_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("starman.serving.exchange._LONG_IN_QUEUE", 0.0)
     gate = Gate()
     seen: list[str] = []
@@ -577,7 +582,7 @@ def test_hazard_05_who_left_the_queue_is_not_served(monkeypatch: pytest.MonkeyPa
         first.send(encode_request("GET", "/gate"))
         assert gate.entered.wait(SECONDS)
         second.send(encode_request("POST", "/left", body=b"x"))
-        second.socket.shutdown(socket.SHUT_WR)  # so the loop does not hear of the reset
+        second.socket.shutdown(socket.SHUT_WR)  # so the loop does not notice the reset
         third = running.client()
         third.send(encode_request("GET", "/third"))
         reset(second)
@@ -602,7 +607,7 @@ def test_a_slow_reader_of_a_whole_body_holds_no_thread(options: dict[str, Any]) 
 
 @inline_too
 def test_a_slow_reader_of_a_stream_of_known_length_holds_no_thread(options: dict[str, Any]) -> None:
-    """What Flask and Django return: an iterable that is no list, with a Content-Length."""
+    """An iterable that is no list, with a Content-Length, as Flask and Django return."""
 
     def application(environ: dict[str, Any], start_response: Start) -> Any:
         start_response("200 OK", [("Content-Length", str(len(BIG)))] if environ["PATH_INFO"] == "/big" else [])
@@ -616,7 +621,7 @@ def test_a_slow_reader_of_a_stream_of_known_length_holds_no_thread(options: dict
 
 
 @pytest.mark.parametrize("rate", [0, 10_000_000])
-def test_a_reader_below_the_rate_is_cut_after_its_grace(rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_below_the_rate_is_reset_after_its_grace(rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_module, "RATE_GRACE", 0.1)
     with Running(big, threads=1, min_send_rate=rate) as running:
         client = running.client(4096)
@@ -625,12 +630,12 @@ def test_a_reader_below_the_rate_is_cut_after_its_grace(rate: int, monkeypatch: 
         with outcome:
             for _ in range(50):
                 client._receive()
-                time.sleep(0.01)  # the only way to be slow
+                time.sleep(0.01)  # makes the client slow
             assert client.read().body == BIG
 
 
 @pytest.mark.parametrize("target", ["/big", "/gate"])
-def test_a_reader_that_stops_is_cut_and_the_stream_closed(target: str, options: dict[str, Any]) -> None:
+def test_a_reader_that_stops_is_reset_and_the_stream_closed(target: str, options: dict[str, Any]) -> None:
     gate = Gate(blocks=1000)
     gate.opened.set()
 
@@ -644,12 +649,12 @@ def test_a_reader_that_stops_is_cut_and_the_stream_closed(target: str, options: 
             assert gate.closed.wait(SECONDS)
         else:
             assert running.client().get("/small").body == b"small"
-            time.sleep(0.6)  # the only way to be a reader that stops
+            time.sleep(0.6)  # the client stops reading
         with pytest.raises(TruncatedError):
             client.read()
 
 
-def test_a_reader_that_is_slow_but_reads_is_not_cut() -> None:
+def test_a_reader_that_is_slow_but_reads_is_not_reset() -> None:
     with Running(big, threads=1, write_timeout=0.3) as running:
         client = running.client(65_536)
         client.send(encode_request("GET", "/big"))
@@ -666,7 +671,7 @@ def test_a_reader_that_is_slow_but_reads_is_not_cut() -> None:
 
 
 def test_a_stream_waits_for_its_reader(options: dict[str, Any]) -> None:
-    """No more than the sockets hold is taken from the iterable before the client reads."""
+    """Before the client reads, no more is taken from the iterable than the sockets hold."""
     taken: list[int] = []
 
     def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
@@ -758,7 +763,7 @@ def test_a_disk_that_is_full_when_the_body_is_complete_is_a_503(
 def test_a_response_that_ends_the_connection_while_the_next_body_is_spooled(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client then stops in mid-body, and nothing else tells that the connection has to go."""
+    """The client then stops in the middle of its body, and nothing else shows that the connection has to end."""
     spooling, go_on, gate = threading.Event(), threading.Event(), Gate()
     real = RequestBody.spool
 
@@ -920,7 +925,9 @@ def test_files_go_whole(size: int, options: dict[str, Any], tmp_path: Path) -> N
 
 
 @inline_too
-def test_hazard_17_a_file_that_shrinks_is_a_visible_cut(options: dict[str, Any], tmp_path: Path, capfd: Capture) -> None:
+def test_hazard_17_a_file_that_shrinks_visibly_truncates_the_response(
+    options: dict[str, Any], tmp_path: Path, capfd: Capture
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(10_000_000))
     with Running(file_application(path), threads=1, **options) as running:
@@ -935,13 +942,13 @@ def test_hazard_17_a_file_that_shrinks_is_a_visible_cut(options: dict[str, Any],
 
 
 @inline_too
-def test_a_reader_of_a_file_that_stops_is_cut(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_a_reader_of_a_file_that_stops_is_reset(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(10_000_000))
     with Running(file_application(path), threads=1, write_timeout=0.3, **options) as running:
         client = running.client(4096)
         client.send(encode_request("GET", "/file"))
-        time.sleep(0.6)  # the only way to be a reader that stops
+        time.sleep(0.6)  # the client stops reading
         with pytest.raises(TruncatedError):
             client.read()
 
@@ -982,7 +989,7 @@ def test_errors_in_mid_body_are_visible(options: dict[str, Any]) -> None:
         client = running.client()
         client.send(b"GET /close HTTP/1.0\r\n\r\n")
         client.read_head()
-        if isinstance(running.address, tuple):  # a UNIX socket knows no reset once the data is read
+        if isinstance(running.address, tuple):  # a UNIX socket knows no reset after the data is read
             with pytest.raises(ConnectionResetError):  # a FIN would look like the end of the body
                 client.read_to_end()
 
@@ -1010,7 +1017,7 @@ def test_a_defect_of_ours_resets_the_connection_and_no_more(
         client = running.client()
         client.send(encode_request("GET", "/log") + HELLO)
         assert client.read().body == b"/log|"
-        assert client.at_end()  # and not: waits for ever
+        assert client.at_end()  # instead of waiting for ever
         assert running.client().get("/fine").status == 200
     assert "an exchange failed inside starman" in capfd.readouterr().err
 
@@ -1025,13 +1032,13 @@ def test_an_application_that_empties_its_environ_spoils_only_the_log(tmp_path: P
     with Running(application, access_log=str(tmp_path / "log"), **options) as running, running.client() as client:
         client.send(HELLO * 3)
         assert [response.body for response in client.read_many(["GET"] * 3)] == [b"x"] * 3
-        running.drain()  # a cut would not wait for the thread that logs the last
+        running.drain()  # `abort` would not wait for the thread that logs the last request
         running.join()
     assert (tmp_path / "log").read_text().count('"- - -" 200 1') == 3
 
 
 def test_a_connection_ends_although_its_thread_cannot_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread without memory posts nothing to the loop. The response has broken off, and the tick resets the connection."""
+    """A thread without memory posts nothing to the loop. The response has failed, and the tick resets the connection."""
 
     def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", [])

@@ -1,4 +1,4 @@
-"""starman.serving.disconnection, in a real Service: applications that have nothing to send, and clients that leave meanwhile."""
+"""starman.serving.disconnection, in a real Service: clients that leave while the application has nothing to send."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 
 
 class Waiting:
-    """Gives empty blocks until `release` is set, then "done". By its path: at once (/), behind a block (/begun), by `write`
-    (/write), behind half of its Content-Length (/length). Any other path is answered with itself."""
+    """Yields empty blocks until `release` is set, then "done". The path says when: at once (/), after a block
+    (/begun), by `write` (/write), after half of its Content-Length (/length). The response to any other path is the
+    path."""
 
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)
@@ -111,7 +112,7 @@ def test_so_is_one_that_writes(application: Waiting, leave: Callable[[Client], N
 def test_a_connection_that_is_left_unread_is_looked_at_as_well(
     application: Waiting, options: dict[str, Any], leave: Callable[[Client], None]
 ) -> None:
-    """Behind an Upgrade the loop reads nothing until the request is answered."""
+    """After a request with Upgrade, the loop reads nothing until the response."""
     with Running(application, **options) as running:
         client = running.client()
         ask(client, application, fields=UPGRADE)
@@ -157,7 +158,7 @@ def test_data_in_between_keeps_a_half_closed_client(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_next_response_of_a_half_closed_client_is_not_taken_for_silent() -> None:
-    """It computes, and has never given an empty block; the one before it has."""
+    """The response before it yields empty blocks; this one computes, and never yields one."""
     looked = threading.Event()
 
     def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
@@ -177,7 +178,7 @@ def test_the_next_response_of_a_half_closed_client_is_not_taken_for_silent() -> 
 
 
 def test_without_threads_others_are_served_meanwhile(application: Waiting) -> None:
-    """Also where it gives empty blocks as fast as it can."""
+    """Also if the application yields empty blocks as fast as it can."""
     application.pause = 0.0
     with Running(application, in_loop=True) as running:
         client = running.client()
@@ -209,8 +210,8 @@ def test_a_streamed_body_that_breaks_off_ends_it_too() -> None:
         assert closed.wait(SECONDS)
 
 
-def test_a_client_that_waits_is_not_cut_and_is_probed(application: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that has vanished says nothing: only the system's probes find that."""
+def test_a_client_that_waits_is_not_reset_and_is_probed(application: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that has vanished sends nothing: only the probes of the system find it."""
     probed: list[tuple[int, int]] = []
     real = disconnection.send_keepalives
 
@@ -230,7 +231,7 @@ def test_a_client_that_waits_is_not_cut_and_is_probed(application: Waiting, monk
 
 
 def test_a_response_that_is_complete_does_not_hold_its_thread_for_ever(options: dict[str, Any]) -> None:
-    """The application goes on with empty blocks behind the last byte of its Content-Length."""
+    """The application yields more empty blocks after the last byte of its Content-Length."""
     closed = threading.Semaphore(0)
 
     def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:

@@ -87,7 +87,7 @@ def test_what_follows_a_job_cannot_end_the_group(capfd: pytest.CaptureFixture[st
 
 
 def test_jobs_of_a_group_that_is_cancelled_or_has_ended_are_finished_as_well() -> None:
-    """Otherwise a body whose spool file is being written would keep its memory and its file."""
+    """Otherwise a body would keep its memory and its file if a thread is writing the file then."""
     finished: list[tuple[str, type[object]]] = []
     release, running = threading.Event(), threading.Event()
     ran: list[str] = []

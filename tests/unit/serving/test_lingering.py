@@ -1,4 +1,4 @@
-"""starman.serving.lingering: until when a half-closed connection is kept, and how much of it is read."""
+"""starman.serving.lingering: how long a half-closed connection is kept, and how much of it is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class FakeShared:
 
 
 class FakeTransport:
-    """`buffered` bytes wait in it. It is its own socket, whose client has not acknowledged `held` bytes."""
+    """A transport with `buffered` bytes. It is also its own socket, with `held` bytes that the client has not
+    acknowledged."""
 
     def __init__(self) -> None:
         self.protocol: Any = None
@@ -139,9 +140,9 @@ def test_what_the_client_sends_is_read_a_bit_at_each_tick(lingering: Lingering, 
 
 
 @pytest.mark.parametrize(("held", "buffered", "seconds", "end"), [
-    (100, 0, LINGER_SECONDS - 0.1, ""),  # it may be reading
-    (100, 0, LINGER_SECONDS, "aborted"),  # the kernel goes on
-    (100, 50, LINGER_SECONDS, ""),  # the kernel does not have all yet
+    (100, 0, LINGER_SECONDS - 0.1, ""),  # the client may be reading
+    (100, 0, LINGER_SECONDS, "aborted"),  # the kernel sends the rest
+    (100, 50, LINGER_SECONDS, ""),  # the kernel does not have all bytes yet
 ])  # fmt: skip
 def test_a_drain_waits_for_clients_that_read(
     lingering: Lingering,
@@ -153,7 +154,7 @@ def test_a_drain_waits_for_clients_that_read(
     end: str,
 ) -> None:
     lingering.close_if_idle(0.0)
-    assert transport.end == ""  # nothing has looked how much the client has
+    assert transport.end == ""  # no tick has checked yet how much the client has
     transport.held, transport.buffered = held, buffered
     lingering.check_timeouts(1000.0)
     monkeypatch.setattr(lingering_module, "time", SimpleNamespace(monotonic=lambda: 1000.0 + seconds))

@@ -1,4 +1,4 @@
-"""starman.serving.refusallog: a line each, many of them counted, and none of them lost."""
+"""starman.serving.refusallog: a line for each refusal; many are counted, and none is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def clock() -> FakeClock:
 
 
 def lines(capfd: Capture) -> list[str]:
-    """The texts that were logged since the last look."""
+    """The lines that were logged since the last call."""
     return [line.split("[INFO] ")[1] for line in capfd.readouterr().err.splitlines()]
 
 
@@ -44,7 +44,7 @@ def test_a_few_have_a_line_each(clock: FakeClock, capfd: Capture) -> None:
     assert lines(capfd) == [f"refused {number}" for number in range(MOST_LINES)]
 
 
-def test_of_many_the_rest_is_counted_and_told_by_the_tick(clock: FakeClock, capfd: Capture) -> None:
+def test_further_refusals_are_counted_and_logged_by_the_tick(clock: FakeClock, capfd: Capture) -> None:
     refusals = RefusalLog(clock)
     for _ in range(MOST_LINES + 1234):
         refusals.add("refused")
@@ -58,7 +58,7 @@ def test_of_many_the_rest_is_counted_and_told_by_the_tick(clock: FakeClock, capf
 
 
 def test_the_next_period_begins_with_the_next_refusal_and_none_is_lost(clock: FakeClock, capfd: Capture) -> None:
-    """A flood of 100 s, without a tick: a line or a count for each."""
+    """A flood of 100 s without a tick: each refusal is logged or counted."""
     refusals = RefusalLog(clock)
     for _ in range(10_000):
         refusals.add("refused")

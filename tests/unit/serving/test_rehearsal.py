@@ -1,4 +1,4 @@
-"""starman.serving.rehearsal: what it leaves when it goes wrong. What it is good for is seen in the sizes of real workers."""
+"""starman.serving.rehearsal: what remains after a failure. The sizes of real workers show what it saves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there
 
 
 class Waited(threading.Thread):
-    """A thread of the pool, as it were: it ends when somebody waits for that."""
+    """A thread like those of the pool, which ends when it is joined."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()

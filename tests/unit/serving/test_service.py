@@ -1,4 +1,4 @@
-"""starman.serving.service: start, drain, cut, and what runs beside the connections."""
+"""starman.serving.service: start, drain, abort, and what runs beside the connections."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_drain_waits_for_a_slow_reader(options: dict[str, Any]) -> None:
         running.join()
 
 
-def test_after_graceful_timeout_the_rest_is_reset(options: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+def test_after_graceful_timeout_open_connections_are_reset(options: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
     gate = Gate()
     with Running(gate, graceful_timeout=0.2, **options) as running, running.client() as client:
         client.send(encode_request("GET", "/gate"))
@@ -98,7 +98,7 @@ def test_after_graceful_timeout_the_rest_is_reset(options: dict[str, Any], capfd
     assert "graceful_timeout is over (0.2 s): 1 connection is reset while serving GET /gate (for 0." in capfd.readouterr().err
 
 
-def test_a_cut_ends_at_once(options: dict[str, Any]) -> None:
+def test_an_abort_ends_at_once(options: dict[str, Any]) -> None:
     gate = Gate(blocks=1000)
     with Running(gate, graceful_timeout=60, **options) as running:
         slow, busy = running.client(4096), running.client()
@@ -121,7 +121,7 @@ def test_a_cut_ends_at_once(options: dict[str, Any]) -> None:
         gate.opened.set()
 
 
-def test_a_cut_before_the_drain(options: dict[str, Any]) -> None:
+def test_an_abort_before_the_drain(options: dict[str, Any]) -> None:
     with Running(echo, graceful_timeout=60, **options) as running, running.client() as client:
         client.get("/")
         running.call(running.service.abort)
@@ -129,10 +129,10 @@ def test_a_cut_before_the_drain(options: dict[str, Any]) -> None:
         running.join()
 
 
-@pytest.mark.parametrize("end", ["cut", "cancelled", "no time"])
+@pytest.mark.parametrize("end", ["abort", "cancelled", "no time"])
 @pytest.mark.parametrize("use_uvloop", [True, False])
-def test_who_is_accepted_at_the_very_end_is_no_connection_behind_it(end: str, use_uvloop: bool) -> None:
-    """As a connection it would be made after the end: looked after by nobody, in the process of whoever embeds the service."""
+def test_a_socket_accepted_at_the_very_end_becomes_no_connection_afterwards(end: str, use_uvloop: bool) -> None:
+    """Its connection would be made after the end, without a timeout, in a process that embeds the service."""
 
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
@@ -140,12 +140,12 @@ def test_who_is_accepted_at_the_very_end_is_no_connection_behind_it(end: str, us
             started = asyncio.Event()
             running = asyncio.create_task(service.run(started.set))
             await started.wait()
-            # All in one round of the loop: what the kernel has by then, the service finds at its end.
+            # All in one round of the loop: the service finds in the kernel what has arrived by then.
             clients = [stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(3)]
             for client in clients:
                 client.setblocking(False)
                 client.send(HELLO[:5])
-            {"cut": service.abort, "cancelled": running.cancel, "no time": service.drain}[end]()
+            {"abort": service.abort, "cancelled": running.cancel, "no time": service.drain}[end]()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
             loop = asyncio.get_running_loop()
@@ -156,7 +156,7 @@ def test_who_is_accepted_at_the_very_end_is_no_connection_behind_it(end: str, us
     anyio.run(main, backend="asyncio", backend_options={"use_uvloop": use_uvloop})
 
 
-def test_a_drain_before_the_start_serves_nobody() -> None:
+def test_a_drain_before_the_start_serves_no_client() -> None:
     async def main() -> list[str]:
         service = Service(echo, Settings.of(graceful_timeout=1), [], multiprocess=False)
         service.drain()
@@ -168,7 +168,7 @@ def test_a_drain_before_the_start_serves_nobody() -> None:
 
 
 def test_clients_that_wait_to_be_accepted_are_served_by_the_drain(options: dict[str, Any]) -> None:
-    """Hazard 13: the kernel has accepted them already."""
+    """Hazard 13: the kernel has accepted these connections already."""
     with Running(echo, graceful_timeout=SECONDS, **options) as running:
         held, release = threading.Event(), threading.Event()
 
@@ -215,7 +215,7 @@ def test_hazard_17_an_idle_connection_gives_its_duplicate_back() -> None:
         until = time.monotonic() + SECONDS
         while open_descriptors("socket:") != before + 40 and time.monotonic() < until:
             time.sleep(0.01)
-        assert open_descriptors("socket:") == before + 40  # theirs and ours, and no duplicate
+        assert open_descriptors("socket:") == before + 40  # the clients' and the server's, and no duplicate
         for client in clients:
             assert client.get("/again").body == b"/again|"
 
@@ -233,7 +233,7 @@ def test_a_tick_without_memory_does_not_end_the_service(monkeypatch: pytest.Monk
             assert failed.acquire(timeout=SECONDS)
             assert failed.acquire(timeout=SECONDS)
         assert client.get("/").body == b"/|"
-        assert client.at_end()  # the next ticks look after its timeout
+        assert client.at_end()  # the next ticks check its timeout
 
 
 def test_the_access_log_is_written_by_the_tick_and_at_the_end(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -252,7 +252,7 @@ def test_the_access_log_is_written_by_the_tick_and_at_the_end(tmp_path: Path, op
     assert '"-" 400 - "-" "-"\n' in text
 
 
-def test_who_wants_the_logs_reopened_at_the_very_end_is_not_kept_waiting(
+def test_reopening_the_logs_at_the_very_end_does_not_wait(
     tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closing, reopened, go_on = threading.Event(), threading.Event(), threading.Event()
@@ -338,7 +338,7 @@ def test_many_clients_at_once(options: dict[str, Any]) -> None:
 
 
 class Monitor:
-    """Notes what it is told, and drains the service when it is told of a wish."""
+    """A monitor that notes all calls, and drains the service at `harakiri`."""
 
     def __init__(self) -> None:
         self.ticks: list[tuple[int, int, int]] = []
@@ -355,7 +355,7 @@ class Monitor:
         pass
 
     def note(self, connections: int, *, crowded: bool) -> None:
-        return None  # crowded it may be: a thread that the machine leaves waiting for 5 ms is enough
+        return None  # the worker may be crowded: a loaded machine delays a thread by 5 ms
 
     def alone(self) -> bool:
         return False
@@ -374,13 +374,13 @@ def wishing(environ: Any, start_response: Any) -> list[bytes]:
     return echo(environ, start_response)
 
 
-def test_an_monitor_hears_of_ticks_and_wishes_and_who_waits_is_left_to_others(options: dict[str, Any]) -> None:
+def test_a_monitor_gets_ticks_and_harakiri_and_a_waiting_client_is_left_to_others(options: dict[str, Any]) -> None:
     monitor = Monitor()
     with Running(wishing, monitor=monitor, **options) as running, running.client() as client:
         monitor.service = running.service
         assert wait_until(lambda: (0, 1, 0) in monitor.ticks)
         assert client.get("/").get("Connection") == "close"
-        # From here on it accepts nobody, drain or not: this one stays in the kernel, and another process could take it.
+        # From here on it accepts no connection, drain or not: this one stays in the kernel for another process.
         running.client()
         running.join()
         assert monitor.wishes == 1
@@ -388,7 +388,7 @@ def test_an_monitor_hears_of_ticks_and_wishes_and_who_waits_is_left_to_others(op
         running._socket.accept()[0].close()
 
 
-def test_without_an_monitor_nobody_can_wish_anything(options: dict[str, Any]) -> None:
+def test_without_a_monitor_harakiri_does_nothing(options: dict[str, Any]) -> None:
     def asking(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
         wish, environ["starman.harakiri"] = environ.get("starman.harakiri"), True
@@ -414,7 +414,7 @@ def test_hazard_9_the_pool_hears_of_each_connection_that_is_accepted(monkeypatch
 
 @pytest.mark.parametrize("use_uvloop", [True, False])
 def test_small_responses_do_not_wait_for_acknowledgements(use_uvloop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TCP_NODELAY is the loops' doing: none of ours may undo it, and none of them leave it out."""
+    """The loops set TCP_NODELAY: starman must not unset it, and each loop must set it."""
     made = Connection.connection_made
     found: list[int] = []
 
@@ -429,7 +429,7 @@ def test_small_responses_do_not_wait_for_acknowledgements(use_uvloop: bool, monk
 
 
 class Slow:
-    """A client whose check takes 0.2 ms of the clock."""
+    """A client that takes 0.2 ms to check."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -445,7 +445,7 @@ class Slow:
 
 
 class Clock:
-    """A stand-in for the module `time`, so that a machine that stops for a while changes nothing here."""
+    """A stand-in for the module `time`, so that a pause of the machine changes nothing here."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -455,7 +455,7 @@ class Clock:
 
 
 class OnlyClients:
-    """As much of what connections share as a look at their timeouts needs."""
+    """The part of the ServiceContext that checking timeouts needs."""
 
     def __init__(self, *clients: Slow) -> None:
         self.connections = Clients()
@@ -463,7 +463,7 @@ class OnlyClients:
             self.connections.add(client)
 
     def check(self, due: list[Any]) -> None:
-        """One look."""
+        """Check clients once."""
         service_module._check_clients(self, due)  # type: ignore[arg-type]
 
 
@@ -474,8 +474,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_timeouts_are_looked_after_a_millisecond_at_a_time(clock: Clock) -> None:
-    """Of ten thousand connections at once, that took 30 ms in which nobody was served."""
+def test_timeouts_are_checked_a_millisecond_at_a_time(clock: Clock) -> None:
+    """Checking ten thousand connections at once took 30 ms, during which no request was served."""
     clients = [Slow(clock) for _ in range(48)]
     context = OnlyClients(*clients)
     due = context.connections.due(clock.now)
@@ -488,7 +488,7 @@ def test_timeouts_are_looked_after_a_millisecond_at_a_time(clock: Clock) -> None
     assert {each.checks for each in clients} == {1}
 
 
-def test_who_has_gone_since_is_not_looked_after(clock: Clock) -> None:
+def test_a_client_that_has_gone_since_is_not_checked(clock: Clock) -> None:
     here, gone = Slow(clock), Slow(clock)
     context = OnlyClients(here, gone)
     due = context.connections.due(clock.now)

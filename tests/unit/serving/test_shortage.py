@@ -1,4 +1,4 @@
-"""starman.serving.shortage: what a client is told, and how much the error log is."""
+"""starman.serving.shortage: the response to the client, and how many lines the error log gets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_what_does_not_is_a_500(error: Exception) -> None:
     assert (refusal.status, refusal.to_head) == (500, False)
 
 
-def test_of_each_kind_one_line_is_written_and_the_rest_counted(capfd: Capture) -> None:
+def test_one_line_of_each_kind_is_written_and_further_ones_counted(capfd: Capture) -> None:
     clock = Clock()
     shortages = ShortageLog(clock)
     for number in range(3):
@@ -55,7 +55,7 @@ def test_of_each_kind_one_line_is_written_and_the_rest_counted(capfd: Capture) -
         "[ERROR] no disk, 2 more times within 10 s; the last: client 2",
         "[ERROR] no descriptor, 2 more times within 10 s",
     ]
-    # It goes on: still one line in 10 s. When it has stopped, the next one is news again.
+    # The shortage goes on: still one line in 10 s. After it has stopped, the next one is logged at once.
     shortages.add("no disk", "client 3")
     shortages.write_due(clock.now + PERIOD + 1)
     assert lines(capfd) == []

@@ -1,6 +1,6 @@
-"""A connection whose input is much work lets others go first after each piece, whatever else it waits for.
+"""A connection with input that is much work yields to other connections after each time slice.
 
-Here a turn is over at once, so that every head and every piece of a body ends one.
+Here a time slice is over at once: after every head, and after every piece of a body.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def test_others_have_their_turn_after_each_piece(monkeypatch: pytest.MonkeyPatch
 
 
 def test_others_have_their_turn_between_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first two of a small read go together: the clock is not looked at before there are two."""
+    """The first two heads of a small read are parsed together: the clock is not read before the second."""
     heads: list[int] = [0]
     offer = Connection.queue_request
 

@@ -100,7 +100,7 @@ def test_how_many_are_taken_at_once(
     asyncio.run(main())
 
 
-def test_a_listener_without_a_descriptor_for_it_has_its_pause_whoever_looks_again(
+def test_a_paused_listener_is_not_polled_by_rebalancing(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def main() -> None:

@@ -87,7 +87,9 @@ def test_each_in_its_turn(listener: socket.socket, three: list[Waiting], woken: 
     assert times < 90
 
 
-def test_who_has_left_is_not_woken(listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]) -> None:
+def test_an_epoll_that_has_left_the_queue_is_not_woken(
+    listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]
+) -> None:
     for each in three:
         each.watch.join_wait_queue(listener.fileno())
         each.watch.join_wait_queue(listener.fileno())  # once is enough
@@ -97,7 +99,7 @@ def test_who_has_left_is_not_woken(listener: socket.socket, three: list[Waiting]
     assert woken.get(timeout=SECONDS)[0] == "b"
 
 
-def test_who_joins_later_finds_what_waits(
+def test_an_epoll_that_joins_later_finds_a_waiting_connection(
     listener: socket.socket, three: list[Waiting], woken: queue.Queue[tuple[str, int]]
 ) -> None:
     connect(listener)

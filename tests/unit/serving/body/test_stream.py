@@ -223,7 +223,7 @@ def test_a_piece_that_fills_it_at_once_after_a_wait_is_asked_beyond_as_well() ->
     assert done.result(SECONDS) == FULL_BYTES
 
 
-def test_what_nobody_reads_is_dropped() -> None:
+def test_bytes_that_are_not_read_are_dropped() -> None:
     stream = BodyStream(None, lambda: None, expected=False)
     stream.feed_data(b"x")
     stream.close()
@@ -307,7 +307,7 @@ def test_only_waiting_counts() -> None:
     assert stream.seconds_waited(time.monotonic() + 2000) == after
 
 
-def test_after_the_application_it_is_us_who_wait() -> None:
+def test_after_the_application_the_server_waits() -> None:
     stream = BodyStream(10, lambda: None, expected=False)
     stream.close()
     assert stream.seconds_waited(time.monotonic() + 1000) > 999

@@ -43,8 +43,8 @@ def head(target: str, length: int | None, *fields: tuple[str, str]) -> bytes:
 
 
 class Stage:
-    """An application whose every step the test takes: `do(function)` has it call `function(input)` and gives the
-    result.
+    """An application that the test controls step by step: `do(function)` makes it call `function(input)`, and returns
+    the result.
 
     The request to /hello is answered at once; every other one waits for steps until `answer`.
     """
@@ -322,7 +322,7 @@ def test_100_continue_is_sent_when_the_application_reads(options: dict[str, Any]
 
 
 @pytest.mark.parametrize("length", [4, 1_000_000, None])
-def test_who_does_not_read_sends_no_100_and_closes(length: int | None, options: dict[str, Any]) -> None:
+def test_an_application_that_does_not_read_sends_no_100_and_closes(length: int | None, options: dict[str, Any]) -> None:
     with Running(refusing, **options) as running, running.client() as client:
         client.send(head("/a", length, EXPECT))
         response = client.read()
@@ -488,7 +488,7 @@ def test_close_may_read_the_rest(options: dict[str, Any]) -> None:
         assert read[0] == b"the rest.."
 
 
-def test_who_reads_after_the_request_is_told(options: dict[str, Any]) -> None:
+def test_reading_after_the_request_raises(options: dict[str, Any]) -> None:
     kept: list[Any] = []
 
     def application(environ: Environ, start_response: Start) -> list[bytes]:
@@ -566,7 +566,7 @@ def test_a_body_that_breaks_off_before_the_application_is_called(options: dict[s
 
 @pytest.mark.parametrize("data", [b"zz\r\n", b"%x\r\n" % 3000])
 @pytest.mark.parametrize("raises", [True, False], ids=["raised", "caught"])
-def test_a_body_that_breaks_off_within_a_response_is_a_visible_cut(data: bytes, raises: bool, options: dict[str, Any]) -> None:
+def test_a_body_that_fails_during_a_response_visibly_truncates_it(data: bytes, raises: bool, options: dict[str, Any]) -> None:
     stage = Stage()
     stage.raises = raises
     with Running(stage, threads=1, max_body=2000, **options) as running, running.client() as client:
@@ -788,7 +788,7 @@ def test_a_drain_lets_a_body_come_to_its_end(options: dict[str, Any]) -> None:
         running.join()
 
 
-def test_the_end_of_grace_wakes_who_waits(options: dict[str, Any]) -> None:
+def test_the_end_of_grace_wakes_a_waiting_reader(options: dict[str, Any]) -> None:
     stage = Stage()
     stage.raises = True
     with Running(stage, graceful_timeout=0.2, **options) as running, running.client() as client:

@@ -158,7 +158,7 @@ def test_a_client_that_does_not_stop_is_read_no_faster_than_the_application_read
 
 # What the application's thread posts while the loop closes is dropped, and Python closes the sockets with a warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_end_of_the_service_cuts(options: dict[str, Any], early: bytes) -> None:
+def test_the_end_of_the_service_resets(options: dict[str, Any], early: bytes) -> None:
     """Also with a relay and an application that waits."""
     entered, ended = threading.Event(), threading.Event()
 

@@ -96,7 +96,7 @@ def test_finished_responses_are_counted(capfd: pytest.CaptureFixture[str]) -> No
     assert "1 connection is reset while 1 finished response had not been read whole\n" in capfd.readouterr().err
 
 
-def test_requests_whose_clients_have_gone_are_counted(capfd: pytest.CaptureFixture[str]) -> None:
+def test_requests_without_a_client_are_counted(capfd: pytest.CaptureFixture[str]) -> None:
     gate = Gate()
     with Running(gate, graceful_timeout=0.3) as running:
         client = running.client()
@@ -161,7 +161,7 @@ def test_a_response_that_others_wait_behind_is_counted_too() -> None:
         assert requests_of(running) == 3
 
 
-def test_a_cut_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_abort_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
     gate = Gate()
     with Running(gate, graceful_timeout=60) as running:
         running.client().send(encode_request("GET", "/gate"))

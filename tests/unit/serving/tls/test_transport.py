@@ -1,4 +1,4 @@
-"""serving.tls.transport over a plain transport that takes what the test lets it; whole services with TLS are functional tests."""
+"""serving.tls.transport over a fake plain transport. Functional tests cover whole services with TLS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMEOUT = 60.0
 
 
 class FakePlain:
-    """The plain transport below: `taken` is what the socket took, `waiting` what it did not while it was `full`."""
+    """The plain transport below: `taken` is what the socket took, `waiting` what it did not take while it was `full`."""
 
     def __init__(self) -> None:
         self.taken = bytearray()
@@ -36,7 +36,7 @@ class FakePlain:
         (self.waiting if self.full else self.taken).extend(data)
 
     def drain(self) -> None:
-        """The socket takes what it did not, and the protocol is told of room, as with a high-water mark of 0."""
+        """Take what the socket did not take, and call the protocol, as with a high-water mark of 0."""
         waited = bool(self.waiting)
         self.full = False
         self.taken += self.waiting
@@ -58,7 +58,7 @@ class FakePlain:
 
 
 class FakeConnection:
-    """The connection above: each time the client has sent something, it offers an exchange."""
+    """The connection above: it offers an exchange each time the client has sent something."""
 
     transport: asyncio.Transport
     send_queue: SendQueue
@@ -101,7 +101,7 @@ class Client:
 
 
 def connected(pair: Pair, plain: FakePlain, connection: FakeConnection) -> Client:
-    """Shake hands, until the server has only its session tickets to say, which `plain` does not take any more."""
+    """Do the handshake, until the server has only its session tickets to send, which `plain` does not take any more."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.certificate, pair.key)
     session, client = Session(context), Client(pair)
@@ -126,7 +126,7 @@ def send(client: Client, plain: FakePlain, data: bytes) -> None:
 
 @pytest.fixture
 def waiting(pair: Pair) -> Any:
-    """A plain transport that holds what TLS said by itself, and the connection whose request waits behind that."""
+    """A plain transport that holds bytes of TLS itself, and the connection with a request that waits behind them."""
     loop = asyncio.new_event_loop()
     plain, connection = FakePlain(), FakeConnection(loop)
     client = connected(pair, plain, connection)
