@@ -87,7 +87,8 @@ class Executor:
     def perform(self, action: actions.Action) -> None:
         """Perform `action`. Never raises: an error is logged, and the next action can be performed all the same.
 
-        A child that could not be forked is reported as dead. Any other child whose action failed ends at its deadline.
+        A child that could not be forked is reported as dead. If the action on any other child fails, the child ends at
+        its deadline.
         """
         try:
             self._perform(action)

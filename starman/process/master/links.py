@@ -140,7 +140,8 @@ class Links:
     def open_link(self, number: int, kinds: tuple[type[Message], ...] = FROM_WORKER) -> Channel:
         """Make a link to a child that is about to be forked. Returns the child's end of the channel.
 
-        kinds: the messages that the child may send. A trial, whose number is not positive, has no pipe for stacks.
+        kinds: the messages that the child may send. A trial has no pipe for stacks; its number is not
+        positive.
         Raises OSError without descriptors.
         """
         ours, theirs = MasterEnd.pair()

@@ -158,8 +158,8 @@ class Master:
                 if status is not None:
                     return status
                 log.write_pending()
-                # Last, because an exec must not lose anything that has begun. For the same reason it waits for a HUP
-                # whose settings are being read.
+                # Last, because an exec must not lose anything that has begun. For the same reason it waits while
+                # the settings are read after a HUP.
                 if not self._reload.busy:
                     self._upgrade.exec_when_ready(reopening=self._log_reopen.busy)
                 self._wait()

@@ -1,4 +1,4 @@
-"""HUP in the master: has a child read the settings again, then asks the supervisor for a restart with them.
+"""HUP in the master: has a child read the settings again, then requests a restart with them from the supervisor.
 
 Wrong settings change nothing. The master itself reads no file: the modules for that (tomllib, difflib) would stay in
 its memory.

@@ -21,7 +21,7 @@ _QUIET = 0.1
 _LONGEST = 1.0
 # The longest part of a dump (bytes) that is kept, and the capacity of the pipe: it holds that much while the master is
 # busy.
-_MOST_BYTES = 262_144
+_MAX_BYTES = 262_144
 
 
 class StackReader:
@@ -48,14 +48,14 @@ class StackReader:
         if self.fd < 0:
             return False
         try:
-            data = os.read(self.fd, _MOST_BYTES)
+            data = os.read(self.fd, _MAX_BYTES)
         except BlockingIOError:
             return True
         now = time.monotonic()
         if data:
             if self.due is None:
                 self._begun = now
-            self._data += data[: _MOST_BYTES - len(self._data)]
+            self._data += data[: _MAX_BYTES - len(self._data)]
             self.due = min(now + _QUIET, self._begun + _LONGEST)
         return bool(data)
 
@@ -88,7 +88,7 @@ def open_pipe() -> tuple[StackReader, int]:
     os.set_blocking(high, False)
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with contextlib.suppress(OSError):  # the pipes of this user have reached their limit
-            fcntl.fcntl(high, fcntl.F_SETPIPE_SZ, _MOST_BYTES)
+            fcntl.fcntl(high, fcntl.F_SETPIPE_SZ, _MAX_BYTES)
     return StackReader(reading), high
 
 

@@ -1,6 +1,6 @@
 """USR2 in the master: tries the installed version in a child, then execs it and hands over listeners and workers.
 
-Hazard 14: the master does not start a second master. In a container whose first process is the master, the container
+Hazard 14: the master does not start a second master. If the master is the first process of a container, the container
 would end with the old master; below start_server there would be two servers; systemd would lose track of the main
 process. An exec keeps the process id, the children and the adoption of orphans.
 """
@@ -162,7 +162,7 @@ class Upgrade:
         slots, children = self._supervisor.slots_and_workers()
         for worker in children:
             link = self._links.find_link(worker.number)
-            # A worker whose channel is closed is dead; only its exit status is still to come.
+            # If its channel is closed, the worker is dead, and only its exit status is still to come.
             if link is not None and link.pid is not None and link.channel.fileno() >= 0 and worker.ready_at is not None:
                 deadline = 0.0 if worker.ready or worker.deadline is None else worker.deadline
                 fd = link.channel.fileno()

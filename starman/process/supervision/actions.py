@@ -97,7 +97,7 @@ class RetireMold(_ChildAction):
 
 
 class Forget(_ChildAction):
-    """Close the channel of a killed process whose end of file does not come: an orphan of the process holds the other
+    """Close the channel of a killed process. No end of file comes, because an orphan of the process holds the other
     end."""
 
     __slots__ = ()

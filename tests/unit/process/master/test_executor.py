@@ -13,7 +13,7 @@ from starman.process.supervision.actions import Level
 
 
 class FakeReader:
-    """The scoreboard's reader: three requests are in flight. `described` has the links whose requests were described."""
+    """The scoreboard's reader: three requests are in flight. `described` has the links that it described."""
 
     def __init__(self) -> None:
         self.counted = False

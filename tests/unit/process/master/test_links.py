@@ -1,4 +1,4 @@
-"""starman.process.master.links: messages to a child that does not read, and what becomes of them."""
+"""starman.process.master.links: messages to a child that does not read, and messages from a child that lies."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ WORKERS = 60
 
 
 class Held:
-    """Links with one to a mold, whose end is `theirs`, and the births that order workers from it."""
+    """Links with one to a mold, and an executor that orders workers from the mold. `theirs` is the mold's end."""
 
     def __init__(self) -> None:
         self.before = descriptors()
@@ -76,15 +76,15 @@ class Held:
         return link
 
     def ask_for_workers(self, settings: str = "x" * PART_CHARACTERS) -> range:
-        """Order so many as no socket's buffer takes; their numbers."""
+        """Order more workers than the socket's buffer takes. Returns their numbers."""
         numbers = range(MOLD + 1, MOLD + 1 + WORKERS)
         for number in numbers:
             self.executor.perform(actions.SpawnWorker(number, number - MOLD, 2, MOLD, settings))
         assert self.link(MOLD).unsent
         return numbers
 
-    def heard_by_the_mold(self) -> list[tuple[object, list[int]]]:
-        """All that the mold reads, while the master's loop goes on."""
+    def read_by_the_mold(self) -> list[tuple[object, list[int]]]:
+        """Everything that the mold reads while the master sends its unsent messages."""
         found: list[tuple[object, list[int]]] = []
         while True:
             try:
@@ -116,12 +116,12 @@ def held() -> Iterator[Held]:
     held.close()
 
 
-def test_what_a_mold_has_no_room_for_is_sent_when_it_reads_on(held: Held) -> None:
+def test_orders_beyond_the_buffer_are_sent_when_the_mold_reads_on(held: Held) -> None:
     numbers = held.ask_for_workers()
     assert held.died == []
-    found = held.heard_by_the_mold()
+    found = held.read_by_the_mold()
     assert [message.slot for message, _ in found if isinstance(message, Spawn)] == [number - MOLD for number in numbers]
-    # Each with the channel of its own worker, which the master holds no longer.
+    # Each order came with the channel of its own worker. The master has closed its copy.
     for number, (_, fds) in zip(numbers, found, strict=True):
         channel, (board,) = Channel.of_descriptors(fds)
         assert channel.stacks >= 0
@@ -132,10 +132,10 @@ def test_what_a_mold_has_no_room_for_is_sent_when_it_reads_on(held: Held) -> Non
         assert held.link(number).ended_at is not None
 
 
-def test_settings_that_fit_no_packet_come_in_parts_before_each_order(held: Held) -> None:
+def test_settings_too_long_for_a_packet_come_in_parts_before_each_order(held: Held) -> None:
     settings = "".join(map(str, range(PART_CHARACTERS)))
     held.ask_for_workers(settings)
-    found = held.heard_by_the_mold()
+    found = held.read_by_the_mold()
     assembly = Assembly()
     orders = 0
     for message, fds in found:
@@ -153,19 +153,19 @@ def test_settings_that_fit_no_packet_come_in_parts_before_each_order(held: Held)
     assert held.died == []
 
 
-def test_what_comes_later_is_sent_later(held: Held) -> None:
+def test_messages_are_sent_in_order(held: Held) -> None:
     held.ask_for_workers()
     assert held.links.send(held.link(MOLD), Reopen(), [2])
-    *earlier, (last, fds) = held.heard_by_the_mold()
+    *earlier, (last, fds) = held.read_by_the_mold()
     assert last == Reopen()
     for _, found in [*earlier, (last, fds)]:
         for fd in found:
             os.close(fd)
-    # And room is waited for no longer: the loop would spin.
+    # The poll no longer waits for room: the loop would spin.
     assert held.links._poll.get_key(held.link(MOLD).channel).events == selectors.EVENT_READ
 
 
-def test_hazard_07_a_fork_closes_what_waits(held: Held) -> None:
+def test_hazard_07_a_fork_closes_the_descriptors_that_wait(held: Held) -> None:
     held.ask_for_workers()
 
     def in_child() -> str:
@@ -174,12 +174,12 @@ def test_hazard_07_a_fork_closes_what_waits(held: Held) -> None:
         held.board.abandon()
         return str(descriptors() - held.before)
 
-    # Both ends of its own pipe to the test.
+    # Only the two ends of the child's own pipe to the test are left.
     assert run_forked(in_child) == "2"
     held.links.remove_link(held.link(MOLD))
 
 
-def test_with_a_mold_that_never_reads_again_its_orders_end(held: Held) -> None:
+def test_the_orders_of_a_dead_mold_end_the_channels_of_their_workers(held: Held) -> None:
     numbers = held.ask_for_workers()
     held.theirs.close()
     held.links.remove_link(held.link(MOLD))
@@ -188,14 +188,14 @@ def test_with_a_mold_that_never_reads_again_its_orders_end(held: Held) -> None:
         assert held.link(number).ended_at is not None
 
 
-def test_nothing_is_sent_to_who_is_gone(held: Held) -> None:
+def test_nothing_is_sent_over_a_closed_channel(held: Held) -> None:
     held.theirs.close()
     assert not held.links.send(held.link(MOLD), Reopen())
     held.links.close_channel(held.link(MOLD))
     assert not held.links.send(held.link(MOLD), Reopen())
 
 
-def test_without_a_descriptor_for_its_copy_nothing_is_kept(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_is_not_kept_without_a_descriptor_for_its_copy(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     held.ask_for_workers()
     kept = len(held.link(MOLD).unsent)
 
@@ -208,7 +208,7 @@ def test_without_a_descriptor_for_its_copy_nothing_is_kept(held: Held, monkeypat
 
 
 class Talking:
-    """A link to a worker whose end a test has, and what the log says of it."""
+    """A link to a worker. `theirs` is the worker's end, `reports` the error log."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reports: list[str] = []
@@ -221,7 +221,7 @@ class Talking:
         self.link = link
 
     def heard(self) -> list[Message]:
-        """What the master takes in one round."""
+        """The messages that the master reads in one round."""
         return list(self.links.read_messages(self.link))
 
     def close(self) -> None:
@@ -258,7 +258,7 @@ def test_what_a_worker_has_not_to_say_is_ignored(talking: Talking, message: Mess
 
 
 def test_what_another_process_says_is_ignored(talking: Talking) -> None:
-    """As a child of the application's that holds the channel."""
+    """For example from a child of the application that holds the channel."""
     talking.link.pid = os.getpid()
 
     def in_child() -> str:
@@ -272,8 +272,8 @@ def test_what_another_process_says_is_ignored(talking: Talking) -> None:
     assert talking.reports == [f"ignored a message from process {os.getpid()}: {reason}"]
 
 
-def test_the_mold_may_say_that_a_worker_cannot_be(talking: Talking) -> None:
-    """As long as there is no process of it."""
+def test_the_mold_may_report_that_it_cannot_fork_a_worker(talking: Talking) -> None:
+    """While the worker has no process."""
     failed = Failed("cannot create a process")
 
     def in_child() -> str:
@@ -315,7 +315,7 @@ def test_rubbish_leaves_no_descriptor_and_one_line(talking: Talking) -> None:
     assert talking.heard() == [Ready()]
 
 
-def test_ignored_messages_are_counted_until_the_log_tells_of_them(talking: Talking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignored_messages_are_counted_until_the_log_reports_them(talking: Talking, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""starman.process.master.reaper."""
+"""starman.process.master.reaper: exit statuses, and which processes belong to the server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.process.forked import run_forked
 
 
 def child(status: int = 0) -> int:
-    """A child that ends at once and has become a zombie when this returns."""
+    """Fork a child that ends at once. It is a zombie when this returns. Returns its process id."""
     pid = os.fork()
     if pid == 0:
         os._exit(status)
@@ -24,7 +24,7 @@ def child(status: int = 0) -> int:
 
 
 def orphan() -> int:
-    """The number of a process whose parent is gone, and that is gone itself."""
+    """The process id of a grandchild that has ended, as has its parent."""
     read_fd, write_fd = os.pipe()
     between = os.fork()
     if between == 0:
@@ -58,7 +58,7 @@ def test_an_unnamed_signal_has_a_number() -> None:
     assert describe(int(signal.SIGRTMIN) + 3) == f"was killed by signal {signal.SIGRTMIN + 3}"
 
 
-def test_hazard_17_many_ends_are_all_reaped_at_once() -> None:
+def test_hazard_17_many_ended_children_are_all_reaped_at_once() -> None:
     def in_child() -> str:
         reaper = Reaper(everything=True)
         pids = [child() for _ in range(20)]
@@ -70,7 +70,7 @@ def test_hazard_17_many_ends_are_all_reaped_at_once() -> None:
     assert run_forked(in_child) == "fine"
 
 
-def test_hazard_06_a_status_that_comes_before_its_process_is_known_is_kept_briefly() -> None:
+def test_hazard_06_the_status_of_an_unknown_process_is_kept_briefly() -> None:
     def in_child() -> str:
         reaper = Reaper(everything=True)
         early, forgotten = child(3), child()
@@ -85,7 +85,7 @@ def test_hazard_06_a_status_that_comes_before_its_process_is_known_is_kept_brief
     assert run_forked(in_child) == "fine"
 
 
-def test_a_status_from_before_the_order_to_fork_is_that_of_an_earlier_process_of_the_same_number() -> None:
+def test_a_status_from_before_the_order_to_fork_is_that_of_an_earlier_process_with_the_same_id() -> None:
     def in_child() -> str:
         reaper = Reaper(everything=True)
         reused = child(3)
@@ -136,7 +136,7 @@ def test_the_process_is_put_back_as_it_was() -> None:
     assert run_forked(in_child) == "fine"
 
 
-def test_whether_a_number_is_still_that_of_a_child() -> None:
+def test_a_reaped_process_is_no_child() -> None:
     def in_child() -> str:
         pid = child()
         assert Reaper.has_child(pid)
@@ -147,8 +147,8 @@ def test_whether_a_number_is_still_that_of_a_child() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every process of the session counts")
-def test_which_processes_are_its_own() -> None:
-    """Children and their children, gone or not, and no others."""
+def test_the_reaper_owns_children_and_grandchildren_only() -> None:
+    """Whether they still run or have ended."""
 
     def in_child() -> str:
         reaper = Reaper(everything=True)
@@ -166,7 +166,7 @@ def test_which_processes_are_its_own() -> None:
             gone = child(3)
             assert reaper.owns_process(gone), "a zombie"
             assert list(reaper.reap(0.0)) == []
-            assert reaper.owns_process(gone), "reaped, and not watched yet"
+            assert reaper.owns_process(gone), "reaped, and not tracked yet"
             for pid in (-1, 0, 1, os.getpid(), os.getppid(), 1 << 22):
                 assert not reaper.owns_process(pid), pid
         finally:

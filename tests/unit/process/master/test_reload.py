@@ -1,4 +1,4 @@
-"""starman.process.master.reload: what a child finds when it reads the settings again, beside those that are in use."""
+"""starman.process.master.reload: the warnings of settings that are read again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starman.process.supervision.supervisor import Supervisor
 from starman.process.worker.service_import import import_service
 
 
-def test_a_warning_is_given_when_it_is_news_beside_the_settings_in_use() -> None:
+def test_only_warnings_that_the_settings_in_use_do_not_have_are_logged() -> None:
     plain, warned = Settings.of(), Settings.of(stream_body=True, stream_body_path=["/up"])
     (warning,) = warned.warnings()
     nothing: Any = None

@@ -1,4 +1,4 @@
-"""starman.process.master.scoreboard_reader: what the master says of a worker that it sees on the scoreboard only."""
+"""starman.process.master.scoreboard_reader: what the master reads about workers from the scoreboard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Board:
         self.theirs = [self.links.open_link(number) for number in (7, 8)]
 
     def begin(self, number: int) -> Place:
-        """Let the worker of that number begin."""
+        """Have the worker with this number become ready."""
         place = self.scoreboard.place(self.reader.assign_place(number))
         assert place is not None
         place.begin(100 + number, 1, 50.0)
@@ -50,7 +50,7 @@ def serve(place: Place, thread: int, target: bytes, since: float) -> None:
     line[0](since, b"GET", target)
 
 
-def test_each_worker_has_a_place_of_its_own_which_its_end_makes_free(board: Board) -> None:
+def test_the_place_of_a_removed_worker_is_free_again(board: Board) -> None:
     assert [board.reader.assign_place(number) for number in (7, 8)] == [1, 2]
     link = board.links.find_link(7)
     assert link is not None
@@ -59,13 +59,13 @@ def test_each_worker_has_a_place_of_its_own_which_its_end_makes_free(board: Boar
     assert board.reader.assign_place(9) == 1
 
 
-def test_beats_are_known_of_those_that_have_a_place(board: Board) -> None:
+def test_beats_are_those_of_workers_with_a_place(board: Board) -> None:
     assert board.reader.read_beats() == {}
     board.begin(8).beat(51.5, 1, 2, 3, False)
     assert board.reader.read_beats() == {8: 51.5}
 
 
-def test_what_is_served_is_named_the_oldest_first_and_not_without_end(board: Board) -> None:
+def test_requests_are_described_the_oldest_first_and_at_most_eight(board: Board) -> None:
     link = board.links.find_link(7)
     assert link is not None
     assert board.reader.describe_requests(link, 60.0) == ""
@@ -80,7 +80,7 @@ def test_what_is_served_is_named_the_oldest_first_and_not_without_end(board: Boa
 
 
 def test_requests_are_counted_by_workers_that_drain(board: Board) -> None:
-    """Of another worker, those are counted that its threads run."""
+    """For a worker that does not drain, the requests that its threads run count."""
     assert board.reader.all_have_counted()
     assert board.reader.count_in_flight() == 0
     first, second = board.begin(7), board.begin(8)
@@ -110,7 +110,7 @@ def test_a_beat_that_cannot_be_is_ignored(board: Board, beat: float) -> None:
     assert board.reader.read_beats() == {8: 52.0}
 
 
-def test_ages_that_cannot_be(board: Board) -> None:
+def test_impossible_ages(board: Board) -> None:
     link = board.links.find_link(7)
     assert link is not None
     place = board.begin(7)

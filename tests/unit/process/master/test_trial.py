@@ -1,4 +1,4 @@
-"""starman.process.master.trial: what is tried in a child, and everything that may become of it."""
+"""starman.process.master.trial: the outcomes of a trial."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS = 60.0
 
 
 class Supervision:
-    """As much of a master as a trial needs."""
+    """The parts of a master that a trial needs."""
 
     def __init__(self) -> None:
         self.reaper = Reaper(everything=True)
@@ -30,36 +30,36 @@ class Supervision:
         self.trial = Trial(0, self.links, self.reaper, self.links.abandon)
 
     def outcome(self) -> Approved | Failed:
-        """Look after the trial until it has an outcome."""
+        """Run the loop until the trial has an outcome."""
         deadline = time.monotonic() + SECONDS
         while (now := time.monotonic()) < deadline:
             for pid, how in self.reaper.reap(now):
                 link = self.links.find_link_by_pid(pid)
                 if link is not None:
-                    self.hear()
+                    self.handle_messages()
                     self.links.remove_link(link)
                     self.trial.on_gone(how)
             outcome = self.trial.take_outcome(now)
             if outcome is not None:
                 return outcome
             self.links.wait_for_messages(0.01)
-            self.hear()
+            self.handle_messages()
         raise AssertionError("the trial has no outcome")
 
-    def hear(self) -> None:
+    def handle_messages(self) -> None:
         link = self.links.find_link(0)
         if link is not None:
             for message in self.links.read_messages(link):
                 self.trial.on_message(message)
 
 
-def tried(play: Callable[[Channel], Message], seconds: float = SECONDS) -> str:
+def tried(function: Callable[[Channel], Message], seconds: float = SECONDS) -> str:
     """The outcome of a trial in a process of its own."""
 
     def in_child() -> str:
         supervision = Supervision()
         before = len(os.listdir("/proc/self/fd"))
-        supervision.trial.start(play, seconds)
+        supervision.trial.start(function, seconds)
         outcome = supervision.outcome()
         assert supervision.trial.deadline is None
         supervision.trial.cancel()
@@ -69,11 +69,11 @@ def tried(play: Callable[[Channel], Message], seconds: float = SECONDS) -> str:
     return run_forked(in_child)
 
 
-def test_it_says_what_it_has_found() -> None:
+def test_the_message_of_the_function_is_the_outcome() -> None:
     assert tried(lambda _: Approved("settings", "notes")) == repr(Approved("settings", "notes"))
 
 
-def test_what_fits_no_packet_arrives_whole_and_so_does_what_it_is_sent() -> None:
+def test_long_texts_arrive_whole_in_both_directions() -> None:
     text = "0123456789abcdef" * 50_000
     assert len(text) > 20 * PACKET_BYTES
 
@@ -85,7 +85,7 @@ def test_what_fits_no_packet_arrives_whole_and_so_does_what_it_is_sent() -> None
     assert run_forked(in_child) == "True"
 
 
-def test_an_answer_that_is_not_whole_is_a_failure() -> None:
+def test_an_incomplete_answer_is_a_failure() -> None:
     def play(channel: Channel) -> Message:
         channel.send(Part(2, 3, "x"))
         return Approved(IN_PARTS)
@@ -100,11 +100,11 @@ def test_an_error_is_a_failure_with_its_traceback() -> None:
 
 
 @pytest.mark.parametrize(("status", "how"), [(0, "exited with status 0"), (7, "exited with status 7")])
-def test_an_end_without_a_word_is_a_failure(status: int, how: str) -> None:
+def test_an_end_without_a_message_is_a_failure(status: int, how: str) -> None:
     assert tried(lambda _: os._exit(status)) == repr(Failed(f"the process that tried it {how}"))
 
 
-def test_too_long_is_a_failure() -> None:
+def test_a_trial_that_takes_too_long_is_a_failure() -> None:
     def sleep(_: Channel) -> Message:
         time.sleep(SECONDS)
         return Approved("")
@@ -112,7 +112,7 @@ def test_too_long_is_a_failure() -> None:
     assert tried(sleep, 0.05) == repr(Failed("the process that tried it did not answer within 0.05 s"))
 
 
-def test_the_newest_trial_counts() -> None:
+def test_a_new_trial_cancels_the_one_under_way() -> None:
     def sleep(_: Channel) -> Message:
         time.sleep(SECONDS)
         return Approved("")
@@ -126,7 +126,7 @@ def test_the_newest_trial_counts() -> None:
     assert run_forked(in_child) == repr(Approved("second"))
 
 
-def test_no_process_and_no_channel_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_without_a_process_or_a_channel_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> int:
         raise OSError(11, "Resource temporarily unavailable")
 

@@ -1,4 +1,4 @@
-"""process.master.upgrade: what is handed on, and when, with an exec that is none and trials that go as the test pleases."""
+"""starman.process.master.upgrade: what is handed over and when, with a fake exec and fake trials."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SETTINGS = Settings.of()
 
 
 class FakeTrial:
-    """A trial that goes as the test says."""
+    """A trial with the outcome that the test sets."""
 
     def __init__(self) -> None:
         self.started: list[float] = []
         self.outcome: Approved | Failed | None = None
 
-    def start(self, play: object, seconds: float, text: str) -> None:
+    def start(self, function: object, seconds: float, text: str) -> None:
         assert decode_settings(text).snapshot() == SETTINGS.snapshot()
         self.started.append(seconds)
 
@@ -46,7 +46,7 @@ class FakeTrial:
         self.outcome = None
 
 
-class Ship:
+class Server:
     """A server of two workers that is to be upgraded."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Ship:
         self.upgrade = Upgrade(spec, self.supervisor, self.links, self.signals, self.trial)  # type: ignore[arg-type]
 
     def perform(self) -> list[int]:
-        """Do what the supervisor plans, until there is nothing left; the numbers of the new workers."""
+        """Perform the supervisor's plans until nothing is left to do. Returns the numbers of the new workers."""
         numbers = []
         while actions := self.supervisor.plan(NOW):
             for action in actions:
@@ -90,15 +90,15 @@ class Ship:
 
 
 @pytest.fixture
-def ship() -> Iterator[Ship]:
-    ship = Ship()
-    yield ship
-    ship.close()
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[Handover]:
-    """What was handed on by each exec, none of which succeeds."""
+    """What each exec has handed over. No exec succeeds."""
     handed: list[Handover] = []
 
     def become(program: Program, variables: dict[str, str]) -> None:
@@ -113,21 +113,21 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[Handover]:
 
 
 @pytest.fixture(autouse=True)
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The error log."""
-    said: list[str] = []
+    logged: list[str] = []
     for level in ("info", "warning", "error"):
-        monkeypatch.setattr(module.log, level, said.append)
-    return said
+        monkeypatch.setattr(module.log, level, logged.append)
+    return logged
 
 
-def test_everybody_is_handed_on_with_what_is_known_of_them(ship: Ship, handed: list[Handover]) -> None:
-    ship.supervisor.on_recycle(ship.numbers[1], "it has served 1000 requests")
-    ship.upgrade.begin(embedded=False)
+def test_each_worker_is_handed_over_with_its_state(server: Server, handed: list[Handover]) -> None:
+    server.supervisor.on_recycle(server.numbers[1], "it has served 1000 requests")
+    server.upgrade.begin(embedded=False)
     assert handed == []
-    ship.settle(Approved("00ff", "version"))
+    server.settle(Approved("00ff", "version"))
     (handover,) = handed
-    assert (handover.settings, handover.slots, handover.workers, handover.scoreboard) == ("00ff", 2, 2, ship.board.fd)
+    assert (handover.settings, handover.slots, handover.workers, handover.scoreboard) == ("00ff", 2, 2, server.board.fd)
     assert [(veteran.pid, veteran.slot, veteran.to_replace) for veteran in handover.veterans] == [
         (1002, 1, False),
         (1003, 2, True),
@@ -136,58 +136,58 @@ def test_everybody_is_handed_on_with_what_is_known_of_them(ship: Ship, handed: l
     assert not handover.restarting
 
 
-def test_what_is_too_long_for_a_variable_is_in_a_file_for_as_long_as_the_exec_takes(ship: Ship, handed: list[Handover]) -> None:
+def test_a_handover_too_long_for_a_variable_is_in_a_file_during_the_exec(server: Server, handed: list[Handover]) -> None:
     settings = "0f" * MOST_IN_VARIABLE
     files = len(os.listdir("/proc/self/fd"))
-    ship.upgrade.begin(embedded=False)
-    ship.settle(Approved(settings, "version"))
+    server.upgrade.begin(embedded=False)
+    server.settle(Approved(settings, "version"))
     (handover,) = handed
     assert handover.settings == settings
     assert len(os.listdir("/proc/self/fd")) == files
 
 
 def test_without_a_file_the_upgrade_is_given_up(
-    ship: Ship, handed: list[Handover], said: list[str], monkeypatch: pytest.MonkeyPatch
+    server: Server, handed: list[Handover], logged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(text: str) -> int:
         raise FileNotFoundError(2, "there is no usable temporary directory")
 
     monkeypatch.setattr(module, "store_text", fail)
-    ship.upgrade.begin(embedded=False)
-    ship.settle(Approved("0f" * MOST_IN_VARIABLE, "version"))
+    server.upgrade.begin(embedded=False)
+    server.settle(Approved("0f" * MOST_IN_VARIABLE, "version"))
     assert handed == []
-    assert said[-1] == "upgrade given up, nothing has changed: [Errno 2] there is no usable temporary directory"
+    assert logged[-1] == "upgrade given up, nothing has changed: [Errno 2] there is no usable temporary directory"
 
 
-def test_a_restart_since_the_beginning_is_handed_on_once(ship: Ship, handed: list[Handover]) -> None:
-    ship.upgrade.on_restart()
-    ship.upgrade.begin(embedded=False)
-    ship.settle(Approved("00", "version"))
-    ship.upgrade.begin(embedded=False)
-    ship.upgrade.on_restart()
-    ship.settle(Approved("00", "version"))
+def test_a_restart_since_the_upgrade_began_is_handed_over_once(server: Server, handed: list[Handover]) -> None:
+    server.upgrade.on_restart()
+    server.upgrade.begin(embedded=False)
+    server.settle(Approved("00", "version"))
+    server.upgrade.begin(embedded=False)
+    server.upgrade.on_restart()
+    server.settle(Approved("00", "version"))
     assert [handover.restarting for handover in handed] == [False, True]
 
 
-def test_a_trial_may_take_what_the_settings_in_use_say(ship: Ship) -> None:
-    ship.upgrade.begin(embedded=False)
-    ship.supervisor.restart(Terms(2, boot_timeout=120, graceful_timeout=30))
-    ship.upgrade.begin(embedded=False)
-    ship.perform()
-    ship.upgrade.begin(embedded=False)
-    assert ship.trial.started == [60, 60, 120]
+def test_a_trial_may_take_the_boot_timeout_of_the_settings_in_use(server: Server) -> None:
+    server.upgrade.begin(embedded=False)
+    server.supervisor.restart(Terms(2, boot_timeout=120, graceful_timeout=30))
+    server.upgrade.begin(embedded=False)
+    server.perform()
+    server.upgrade.begin(embedded=False)
+    assert server.trial.started == [60, 60, 120]
 
 
-def test_a_scoreboard_that_is_not_to_be_had_is_made_anew(said: list[str]) -> None:
+def test_an_unusable_scoreboard_is_replaced(logged: list[str]) -> None:
     for fd, reason in ((os.memfd_create("other"), "no scoreboard of this version"), (1_000_000, "Bad file descriptor")):
         handover = Handover("", 1, 1, [], [Veteran(500, 9, 1, 7, NOW, 0.0)])
         handover.scoreboard = fd
         before = descriptors()
         board = module.open_scoreboard(handover)
         assert handover.veterans[0].place == 0
-        assert reason in said[-1]
+        assert reason in logged[-1]
         board.close()
-        # What was no scoreboard is closed.
+        # The descriptor that is no scoreboard is closed.
         assert descriptors() <= before
 
 

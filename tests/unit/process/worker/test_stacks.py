@@ -165,7 +165,7 @@ def test_a_dump_is_logged_as_one_entry_when_nothing_more_comes(capfd: pytest.Cap
 
 
 def test_a_process_that_writes_without_end_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_BYTES", 10_000)
+    monkeypatch.setattr(module, "_MAX_BYTES", 10_000)
     reader, writing = open_pipe()
     now = begun = 1000.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
