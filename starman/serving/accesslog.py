@@ -211,12 +211,12 @@ class AccessLog:
             try:
                 opened = open_for_appending(self._path)
             except OSError as error:
-                log.error(f"the access log stays as it is, for {self._path} cannot be opened again: {error.strerror}")
+                log.error(f"the access log still goes to the old file: cannot reopen {self._path}: {error.strerror}")
                 return
             try:
                 output.move(opened)
             except OSError as error:
-                log.error(f"the access log stays as it is: {error.strerror}")
+                log.error(f"the access log still goes to the old file: {error.strerror}")
             finally:
                 os.close(opened)
             # A batch that is partly written goes to the new file as a whole.

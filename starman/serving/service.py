@@ -284,7 +284,7 @@ class Service:
         while True:
             error = await run_in_thread(access_log.flush, abandon=True)
             if error is not None and not fails:
-                log.error(f"the access log cannot be written now, and another attempt follows: {error}")
+                log.error(f"cannot write the access log, will try again: {error}")
             fails = error is not None
             if fails or not access_log.behind:
                 await anyio.sleep(_TICK)
@@ -314,7 +314,7 @@ def _check_clients(context: ServiceContext, due: list[Client]) -> None:
             try:
                 client.check_timeouts(now)
             except Exception as error:
-                log.error(f"a connection is cut, because its check failed\n{format_exception(error)}")
+                log.error(f"a connection is reset, because checking its timeouts failed\n{format_exception(error)}")
                 client.reset()
 
 

@@ -48,7 +48,7 @@ def warm_up(application: Application, settings: Settings) -> None:
         if call.status_code >= _LEAST_FAILURE:
             raise WarmUpError(f"the warm-up request for {target} was answered with {call.status_code}")
         if not output.ended:
-            raise WarmUpError(f"the warm-up request for {target} was not answered whole")
+            raise WarmUpError(f"the response to the warm-up request for {target} is incomplete")
 
 
 def _environ(target: str, settings: Settings) -> Environ:
@@ -71,7 +71,7 @@ def _head(target: str) -> RequestHead:
         parser.receive_data(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % target.encode("ascii"))
         head = parser.next_event()
     except ProtocolError as error:
-        raise WarmUpError(f"there can be no warm-up request for {target}: {error}") from None
+        raise WarmUpError(f"cannot make a warm-up request for {target}: {error}") from None
     assert isinstance(head, RequestHead)
     return head
 

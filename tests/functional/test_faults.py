@@ -51,7 +51,9 @@ OPTIONS = {
     "write-timeout": TIMEOUT,
     "ssl-handshake-timeout": TIMEOUT,
 }
-DEFECTS = re.compile(r"inside starman|its check failed|Exception in callback|never retrieved|never awaited|Warning|\[WARNING\]")
+DEFECTS = re.compile(
+    r"inside starman|checking its timeouts failed|Exception in callback|never retrieved|never awaited|Warning|\[WARNING\]"
+)
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_a_flood_of_key_updates_is_cut_and_others_are_served(server: Server, pai
         assert sent < FLOOD
         assert other.get("/hello").body == b"hello\n"
     assert private_bytes(worker) - before < MOST_GROWTH
-    server.wait_for(r"\[INFO\] TLS with 127\.0\.0\.1 broke: it asks for new keys and reads no answer")
+    server.wait_for(r"\[INFO\] TLS with 127\.0\.0\.1 broke: the client requests key updates and does not read the answers")
     assert not re.search("Traceback|ERROR", server.log)
 
 

@@ -109,7 +109,7 @@ def test_warm_up_requests_come_before_the_first_client(site: Site, mode: str) ->
     [
         ("/500", "the warm-up request for /500 was answered with 500"),
         ("/raises", "the warm-up request for /raises was answered with 500"),
-        ("/broken", "the warm-up request for /broken was not answered whole"),
+        ("/broken", "the response to the warm-up request for /broken is incomplete"),
     ],
 )
 def test_a_failed_warm_up_ends_the_start(site: Site, mode: str, path: str, words: str) -> None:

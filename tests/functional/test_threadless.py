@@ -65,7 +65,7 @@ def test_without_any_thread_the_logs_and_the_measuring_wait(tmp_path: Path) -> N
         pids = server.worker_pids()
         with server.client() as client:
             client.get("/limit-all")
-            server.wait_for("the access log cannot be written now, and another attempt follows: can't start new thread", 30)
+            server.wait_for("cannot write the access log, will try again: can't start new thread", 30)
             server.wait_for(r"the memory of this worker cannot be measured for now \(max_worker_memory\): can't start new", 30)
             access.rename(old)
             server.signal(signal.SIGUSR1)

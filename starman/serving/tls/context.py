@@ -26,7 +26,7 @@ def server_context(settings: Settings) -> ssl.SSLContext:
     _check_pem(settings, "ssl_cert", certificate, "CERTIFICATE-----", "no certificate in PEM format")
     if key is None:
         _check_pem(
-            settings, "ssl_cert", certificate, "PRIVATE KEY-----", "no private key: name its file by ssl_key (--ssl-key FILE)"
+            settings, "ssl_cert", certificate, "PRIVATE KEY-----", "no private key: give its file as ssl_key (--ssl-key FILE)"
         )
     else:
         _check_pem(settings, "ssl_key", key, "PRIVATE KEY-----", "no private key in PEM format")
@@ -34,7 +34,7 @@ def server_context(settings: Settings) -> ssl.SSLContext:
 
     def passphrase() -> str:
         # Without this callback, OpenSSL would ask for it on the terminal, in each worker.
-        raise SettingError(f"{the_key} has a passphrase: take it off")
+        raise SettingError(f"{the_key} has a passphrase: remove it")
 
     tls_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls_context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -45,7 +45,7 @@ def server_context(settings: Settings) -> ssl.SSLContext:
         tls_context.load_cert_chain(certificate, key, passphrase)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise SettingError(f"{the_key} is not that of {certificate!r}") from None
+            raise SettingError(f"{the_key} does not belong to {certificate!r}") from None
         both = f"{certificate!r}" if key is None else f"{certificate!r} and {key!r}"
         raise SettingError(f"{_sources(settings)}: OpenSSL cannot use {both}: {reason(error)}") from None
     except OSError as error:  # the file was readable a moment ago

@@ -60,7 +60,7 @@ class Handshake(asyncio.Protocol):
         """Go on with the handshake, or refuse a client that does not use TLS."""
         if self._phase is _Phase.SILENT:
             if data[0] != _HANDSHAKE_RECORD:
-                error = ProtocolError(400, "this port speaks TLS, and what came is not: use https")
+                error = ProtocolError(400, "this port uses TLS: use https")
                 self._transport.write(self._context.refuse(error, self._peer, quietly=False))
                 self._linger()
                 return
@@ -120,7 +120,7 @@ class Handshake(asyncio.Protocol):
         """Enforce ssl_handshake_timeout. `now` is monotonic."""
         if now >= self._deadline:
             if self._phase is _Phase.SHAKING:
-                self._context.refusals.add(f"TLS handshake with {self._peer} failed: it was not done in time")
+                self._context.refusals.add(f"TLS handshake with {self._peer} failed: it took too long")
             self._transport.abort()
 
     def close_if_idle(self, since: float) -> None:

@@ -202,7 +202,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             return
         self._send_outgoing()
         if self._plain.get_write_buffer_size() > _MOST_ANSWERS:
-            self._break("it asks for new keys and reads no answer")
+            self._break("the client requests key updates and does not read the answers")
             return
         if pieces:
             self._connection.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))

@@ -434,7 +434,7 @@ def test_a_fifo_that_no_process_reads_is_refused_at_once(tmp_path: Path, capfd: 
     path.rename(tmp_path / "old")
     os.mkfifo(path)
     log.reopen()
-    assert "/log cannot be opened again: it is a FIFO that no process reads" in capfd.readouterr().err
+    assert f"cannot reopen {path}: it is a FIFO that no process reads" in capfd.readouterr().err
     log.add(environ(), 200, 1)
     log.close()
     assert (tmp_path / "old").read_text().count("\n") == 1
