@@ -1,7 +1,9 @@
-"""What pyproject.toml cannot say: mypyc compiles the modules of the hot path, where a wheel is built and a C compiler is found.
+"""What pyproject.toml cannot say: mypyc compiles the modules of the hot path, where a wheel is built and a C compiler
+is found.
 
-COMPILE_STARMAN=1 insists on that: without a compiler, or with one that fails, there is no wheel. With 0, starman is plain Python,
-and no compiler is needed. Without the variable, what cannot be compiled stays plain Python, and the build says so.
+COMPILE_STARMAN=1 insists on that: without a compiler, or with one that fails, there is no wheel. With 0, starman is
+plain Python, and no compiler is needed. Without the variable, what cannot be compiled stays plain Python, and the
+build says so.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def build_compiled() -> None:
     from mypyc.build import mypycify
 
     with tempfile.TemporaryDirectory(prefix="starman-build-") as scratch:
-        # Not as `make lint` checks types: what is missing here, or newer than there, must not keep anybody from building.
+        # Less strict than `make lint`: a type package that is missing or newer here must not prevent a build.
         flags = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={scratch}/mypy"]
         extensions = mypycify([*flags, *MODULES], group_name="starman", target_dir=scratch)
         for extension in extensions:

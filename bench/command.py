@@ -53,7 +53,8 @@ def names(
 
 
 def check(made: argparse.ArgumentParser, given: Any) -> None:
-    """End the process with status 2 if something that is asked for cannot be had: better before the measuring than after."""
+    """End the process with status 2 if something that is asked for cannot be had: better before the measuring than
+    after."""
     if given.plots and importlib.util.find_spec("matplotlib") is None:
         made.error("--plots needs matplotlib: make bench installs it")
     if given.generator == "wrk" and wrk.find() is None:
@@ -69,7 +70,7 @@ def options(given: Any) -> Options:
 
 
 def about(chosen: Options) -> dict[str, Any]:
-    """The machine and the options, for who reads the figures."""
+    """The machine and the options, which readers of the figures need."""
     made = {"rounds": chosen.rounds, "seconds": chosen.seconds, "generator": chosen.generator, "wrk": wrk.find() is not None}
     return {**report.machine(chosen.cores), **made}
 

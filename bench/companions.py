@@ -1,7 +1,8 @@
-"""Connections beside a load, in a process of their own: `python -m bench.companions KIND COUNT PORT`, until standard input ends.
+"""Connections beside a load, in a process of their own: `python -m bench.companions KIND COUNT PORT`, until standard
+input ends.
 
-`idle`: each makes one request, and then nothing. `slow`: each asks for `/large` and reads it by 512 bytes ten times a second,
-through a small receive buffer. When all are open it prints how many there are, or why they are not.
+`idle`: each makes one request, and then nothing. `slow`: each asks for `/large` and reads it by 512 bytes ten times a
+second, through a small receive buffer. When all are open it prints how many there are, or why they are not.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def main() -> int:
 
 
 def open_idle(count: int, port: int) -> list[socket.socket]:
-    """Connections that have had a response each, and are still open. Raises OSError if one is not answered, or closed."""
+    """Connections that have had a response each, and are still open. Raises OSError if one is not answered, or
+    closed."""
     clients: list[socket.socket] = []
     deadline = time.monotonic() + OPEN_SECONDS
     while len(clients) < count:
@@ -78,7 +80,7 @@ def _open_slow(port: int) -> socket.socket:
 
 
 def _read_slowly(clients: list[socket.socket], port: int) -> None:
-    """Until standard input ends. Who is closed comes again."""
+    """Run until standard input ends. A connection that is closed is opened again."""
     while not select.select([sys.stdin], [], [], PAUSE_SECONDS)[0]:
         for number, client in enumerate(clients):
             try:

@@ -1,8 +1,9 @@
-"""`python -m bench.framing [ROUNDS]`: bodies framed by our own code beside llhttp's, in memory: no socket, no application.
+"""`python -m bench.framing [ROUNDS]`: bodies framed by our own code beside llhttp's, in memory: no socket, no
+application.
 
-Both read the same requests, of which only the bodies differ: ours by `RequestParser`, with all its checks of the head; llhttp's
-by httptools' own `HttpRequestParser`, whose callbacks gather the fields and the body as a server would have to, without any of
-those checks. Rounds are interleaved, and the medians of microseconds a request are printed.
+Both read the same requests, of which only the bodies differ: ours by `RequestParser`, with all its checks of the head;
+llhttp's by httptools' own `HttpRequestParser`. Its callbacks gather the fields and the body, as a server has to,
+without any of those checks. Rounds are interleaved, and the medians of microseconds a request are printed.
 """
 
 from __future__ import annotations

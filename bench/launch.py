@@ -43,7 +43,7 @@ def _fastwsgi(application: Any, port: int) -> None:
 
 
 def _plain_pool(application: Any, port: int) -> None:
-    """A starman whose loop never parks and which holds no response back, on BENCH_THREADS threads."""
+    """Starman without parking of the loop and without holding responses back, on BENCH_THREADS threads."""
     import uvloop
 
     import starman

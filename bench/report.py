@@ -18,7 +18,7 @@ MEGABYTE = 1e6
 
 
 def machine(cores: Cores) -> dict[str, Any]:
-    """What the figures depend on, and who reads them must know."""
+    """What the figures depend on, for their readers."""
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),

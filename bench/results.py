@@ -1,4 +1,5 @@
-"""What was measured, as values, and the arithmetic on them. No processes, no files: JSON goes in and out as structures."""
+"""What was measured, as values, and the arithmetic on them. No processes, no files: JSON goes in and out as
+structures."""
 
 from __future__ import annotations
 
@@ -23,10 +24,10 @@ class Result:
     """One run of a client.
 
     `requests` were answered with 2xx or 3xx in `seconds`; `errors` failed or were answered otherwise. `latencies` are
-    milliseconds by percentile; `slow` are those of the slow class of a mix and `new` those of newcomers, which are not in
-    `latencies`. `least` is how many responses the connection had that was served least, by the mean of all that were kept: 1 is
-    perfectly fair; None where the client does not tell. `client_busy` is the share of one core that the client took: near 1, the
-    client was measured and not the server.
+    milliseconds by percentile; `slow` are those of the slow class of a mix and `new` those of newcomers, which are not
+    in `latencies`. `least` is how many responses the connection had that was served least, by the mean of all that
+    were kept: 1 is perfectly fair; None where the client does not tell. `client_busy` is the share of one core that
+    the client took: near 1, the client was measured and not the server.
     """
 
     requests: int
@@ -46,11 +47,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class WriterState:
-    """A server's part of a round. `cpu_seconds` of user and system time its processes took during the run; `memory_bytes` is
-    their PSS after it, or the highest during it where the scenario asks so. -1 where the system does not tell.
+    """A server's part of a round. `cpu_seconds` of user and system time its processes took during the run;
+    `memory_bytes` is their PSS after it, or the highest during it where the scenario asks so. -1 where the system does
+    not tell.
 
-    Where something was done beside the load, `alone` is the rate without it, and `beside_bytes` the private memory that each
-    of the connections beside it took.
+    Where something was done beside the load, `alone` is the rate without it, and `beside_bytes` the private memory
+    that each of the connections beside it took.
     """
 
     result: Result
@@ -72,7 +74,8 @@ class WriterState:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """All turns of one server in one scenario. `failure` says in a line why there is no result; the turns do not count then."""
+    """All turns of one server in one scenario. `failure` says in a line why there is no result; the turns do not count
+    then."""
 
     server: str
     version: str
@@ -147,7 +150,7 @@ def percentiles(milliseconds: Sequence[float]) -> Percentiles:
 
 
 def to_structure(outcome: Outcome) -> dict[str, Any]:
-    """For JSON, with every round, and the medians for who reads it."""
+    """For JSON: every round, and the medians."""
     structure = asdict(outcome)
     for cell, made in zip(outcome.cells, structure["cells"], strict=True):
         made["label"] = outcome.label(cell)

@@ -19,11 +19,12 @@ from bench.serving import Cores, Running, ask, companions, serving
 # What a server may fail of its requests before its rate is none.
 ERROR_SHARE = 0.01
 WARM_UP_SECONDS = 1.0
-# Until a server has put away what a busy connection has and an idle one does not need, and what slow readers do not take.
+# Until a server has put away what a busy connection has and an idle one does not need, and what slow readers do not
+# take.
 SETTLE_SECONDS = 3.0
 SAMPLE_SECONDS = 0.1
-# A server is at rest when it has taken no more than a tick of the system's clock (10 ms) in this time, and does not wait for a
-# core either; how long to wait for that.
+# A server is at rest when it has taken no more than a tick of the system's clock (10 ms) in this time, and does not
+# wait for a core either; how long to wait for that.
 QUIET_SECONDS = 0.1
 QUIET_SHARE = 0.15
 LONGEST_REST_SECONDS = 10.0
@@ -58,7 +59,8 @@ class Entrant:
 
 
 def entrants(scenario: Scenario, chosen: Sequence[str] | None = None) -> list[Entrant]:
-    """Who takes part: the scenario's servers whose names begin with one of `chosen`, as far as they are installed and able to."""
+    """The scenario's servers with a name that begins with one of `chosen`, if they are installed and able to take
+    part."""
     found = []
     for server in scenario.servers:
         if chosen is not None and not server.name.startswith(tuple(chosen)):
@@ -92,7 +94,8 @@ def compare(scenario: Scenario, taking_part: list[Entrant], options: Options, pr
 
 @contextmanager
 def _failing(entrant: Entrant) -> Iterator[None]:
-    """What goes wrong becomes the entrant's failure; the first thing that does, for all that follows raises at once."""
+    """What goes wrong becomes the entrant's failure; the first thing that does, for all that follows raises at
+    once."""
     try:
         yield
     except (BenchError, OSError) as error:
@@ -161,8 +164,8 @@ class _Runner:
 
 
 def rest(pid: int) -> None:
-    """Wait until a server has done what its clients have left behind: 32 requests may keep it, and with it the core, for seconds
-    of the next one's turn."""
+    """Wait until a server has done what its clients have left behind: 32 requests may keep it, and with it the core,
+    for seconds of the next one's turn."""
     until = time.monotonic() + LONGEST_REST_SECONDS
     before = processes.cpu_seconds(pid)
     while time.monotonic() < until:

@@ -17,7 +17,8 @@ IDLE_BYTES = 8192
 class Target:
     """One aim: `figure` of a scenario's outcome shall be at least `aim`, or at most it with `at_most`.
 
-    `figure` is given the outcome and the names of the `peers` it is about, and gives None if there is nothing to compare with.
+    `figure` is given the outcome and the names of the `peers` it is about, and gives None if there is nothing to
+    compare with.
     """
 
     scenario: str
@@ -36,8 +37,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a target. `measured` None: nothing to judge, and `why` says so. `compiled`: what starman compiled has of the
-    same figure; None where it was not measured."""
+    """What came of a target. `measured` None: nothing to judge, and `why` says so. `compiled`: what starman compiled
+    has of the same figure; None where it was not measured."""
 
     target: Target
     measured: float | None
@@ -152,7 +153,7 @@ TARGETS = (
 
 
 def judge(outcomes: Sequence[Outcome], targets: Sequence[Target] = TARGETS) -> list[Verdict]:
-    """A verdict for each target whose scenario was measured."""
+    """A verdict for each target with a measured scenario."""
     by_name = {outcome.scenario: outcome for outcome in outcomes}
     verdicts = []
     for target in targets:

@@ -1,8 +1,10 @@
-"""`python -m bench.turns [APPLICATION …]`: loop and threads that take turns beside a plain pool of threads, by interpreter.
+"""`python -m bench.turns [APPLICATION …]`: loop and threads that take turns beside a plain pool of threads, by
+interpreter.
 
-The plain pool is starman in a loop that is not its own (`serve()`), where it never parks and holds nothing back. Each application
-is measured twice: by wrk for rate and latencies, and by our own client, where a few connections are made anew for each request
-while the others are kept, for who has to wait: newcomers, and the connection that is served least.
+The plain pool is starman in a loop that is not its own (`serve()`), where it never parks and holds nothing back. Each
+application is measured twice: by wrk for rate and latencies, and by our own client, where a few connections are made
+anew for each request while the others are kept, for the requests that have to wait: newcomers, and the connection that
+is served least.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ COLOURS = {"3.11": "#d55e00", "3.12": "#0072b2", "3.13": "#009e73"}
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """An application: under load, and with newcomers. The cells of both are those of each interpreter's pool, then turns."""
+    """An application: under load, and with newcomers. The cells of both are those of each interpreter's pool, then
+    turns."""
 
     application: str
     loaded: Outcome

@@ -1,5 +1,5 @@
-"""What all tests share: the option `--forbid-skip`, signals as a terminal gives them, no process that outlives its test,
-and no deadline for examples of hypothesis: noise would break it.
+"""What all tests share: the option `--forbid-skip`, signals as a terminal gives them, no process that outlives its
+test, and no deadline for examples of hypothesis: noise would break it.
 
 It turns every skip into a failure: on a machine that is meant to have all tools, a skip is a hole.
 It is an option and not a STARMAN_* variable, because starman refuses variables of that name that it does not know.
@@ -30,7 +30,8 @@ MARK = pytest.StashKey[str]()
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[MARK] = leftovers.mark()
     leftovers.watch(config.stash[MARK])
-    # A shell has its background jobs ignore INT and QUIT, and nohup HUP; what a test starts would inherit that, and never end.
+    # A shell has its background jobs ignore INT and QUIT, and nohup HUP; what a test starts would inherit that, and
+    # never end.
     for signum, handler in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGQUIT, signal.SIG_DFL),
@@ -42,7 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
-    """Fail a test whose processes outlive it, and kill them. Those of fixtures may live as long as their module or run."""
+    """Fail a test if its processes outlive it, and kill them. Those of fixtures may live as long as their module or
+    run."""
     if nextitem is None:
         started_by = ""
     elif nextitem.path != item.path:

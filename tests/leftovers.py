@@ -1,12 +1,12 @@
 """Finds and ends the processes that tests leave behind, on Linux. Elsewhere there is no /proc, and nothing is found.
 
 Every process that tests start inherits two environment variables: `TEST_RUNS`, which holds a unique mark of the pytest
-process and, under xdist, of the controlling one; and `PYTEST_CURRENT_TEST`, by which pytest names the test. The kernel shows
-both in /proc/PID/environ as they were at the last exec. So they identify a daemon in a session of its own, and a child whose
-parent has been killed, without regard to names.
+process and, under xdist, of the controlling one; and `PYTEST_CURRENT_TEST`, by which pytest names the test. The kernel
+shows both in /proc/PID/environ as they were at the last exec. So they identify a daemon in a session of its own, and a
+child with a killed parent, without regard to names.
 
-`python tests/leftovers.py PID MARK` is the guard: it waits until the pytest process PID has ended, in whatever way, and then
-kills every process with the mark. It imports nothing of the project, so that it starts in a few milliseconds.
+`python tests/leftovers.py PID MARK` is the guard: it waits until the pytest process PID has ended, in whatever way,
+and then kills every process with the mark. It imports nothing of the project, so that it starts in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def mark() -> str:
 
 
 def watch(own: str) -> None:
-    """Start the guard, which ends all processes with the mark `own` after this process. Nothing is done without /proc."""
+    """Start the guard, which ends all processes with the mark `own` after this process. Nothing is done without
+    /proc."""
     if not sys.platform.startswith("linux"):
         return
     # Without the mark itself, or it would be found; in a session of its own, which no Ctrl-C reaches.
@@ -76,9 +77,10 @@ def find(own: str) -> list[Leftover]:
 
 
 def end(own: str, started_by: str = "", grace: float = GRACE_SECONDS) -> list[Leftover]:
-    """Kill the processes with the mark `own` that live longer than `grace` seconds, and what they start meanwhile; these.
+    """Kill the processes with the mark `own` that live longer than `grace` seconds, and what they start meanwhile;
+    these.
 
-    `started_by` restricts it to those of the tests whose names, as in PYTEST_CURRENT_TEST, begin with it.
+    `started_by` restricts this to tests with names, as in PYTEST_CURRENT_TEST, that begin with it.
     """
     begun = time.monotonic()
     ended: dict[int, Leftover] = {}

@@ -1,4 +1,4 @@
-"""Connections are spread over the workers: each is woken in its turn, and who is busy lets the others go first."""
+"""Connections are spread over the workers: each is woken in its turn, and a busy worker lets others accept first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.functional.support.wire import Client, encode_request
 
 pytestmark = pytest.mark.skipif(not exclusive_epoll.available, reason="needs EPOLLEXCLUSIVE, which is Linux's")
 
-# Says who answers; /wait does so when a file is there, and says in another that it has begun.
+# Answers with its process id. /wait waits until a file is there, and writes another file when it begins.
 APPLICATION = """\
 import os
 import time
@@ -89,7 +89,8 @@ def burst(server: Server) -> list[int]:
 
 def test_so_are_those_that_come_all_at_once(site: Path) -> None:
     with Server("app:app", "--workers", "4", cwd=site) as server:
-        # One of five: whom the machine gives no time at that moment cannot take its share, and the others do not wait for long.
+        # One of five: a worker that gets no processor at that moment cannot take its share, and the others do not wait
+        # for long.
         bursts = [burst(server) for _ in range(5)]
         assert all(sum(counts) == 64 for counts in bursts)
         assert any(all(12 <= count <= 20 for count in counts) for counts in bursts), bursts
@@ -110,7 +111,8 @@ def test_one_worker_is_woken_for_a_connection(site: Path) -> None:
 
 @contextlib.contextmanager
 def occupied(server: Server, site: Path, threads: int) -> Iterator[str]:
-    """One worker all of whose threads wait, with a further request in its queue; who that is. It goes on at the end."""
+    """Make all threads of one worker wait, with a further request in its queue; its process id. It goes on at the
+    end."""
     with contextlib.ExitStack() as stack:
         by_worker: dict[bytes, list[Client]] = collections.defaultdict(list)
         while not any(len(clients) > threads for clients in by_worker.values()):
@@ -120,7 +122,7 @@ def occupied(server: Server, site: Path, threads: int) -> Iterator[str]:
         for client in clients:
             client.send(encode_request("GET", "/wait"))
         assert wait_until(lambda: len(list(site.glob(f"begun-{pid.decode()}-*"))) == threads)
-        time.sleep(0.2)  # the one in the queue counts only when it has waited for a while, and nobody tells when
+        time.sleep(0.2)  # the request in the queue counts only when it has waited for a while, which causes no event
         yield pid.decode()
         (site / "go").touch()
         for client in clients:

@@ -1,4 +1,5 @@
-"""`python -m bench` runs: tiny rounds of starman and gunicorn with every kind of load. No figure is judged: CI is busy."""
+"""`python -m bench` runs: tiny rounds of starman and gunicorn with every kind of load. No figure is judged: CI is
+busy."""
 
 from __future__ import annotations
 
@@ -159,7 +160,7 @@ def test_a_server_that_does_not_start_costs_its_cell_only() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_a_signal_ends_the_servers_too(tmp_path: Path) -> None:
-    """They lead sessions of their own: nobody else would end them."""
+    """They lead sessions of their own, so only the benchmark ends them."""
     command = [sys.executable, "-m", "bench", "hello", "--seconds", "60", "--servers", "starman", "--generator", "own"]
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(command, cwd=REPOSITORY, env=environment(), stdout=said, stderr=said)

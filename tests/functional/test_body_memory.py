@@ -1,4 +1,5 @@
-"""A worker's memory for the bodies of requests has a bound, however many clients send large ones slowly (`--body-memory`)."""
+"""A worker's memory for the bodies of requests has a bound, however many clients send large ones slowly
+(`--body-memory`)."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ CLIENTS = 120
 BODY = pattern(900_000)
 PIECE = 60_000
 BUDGET = 8 * MEBIBYTE
-# Beside it: for each client three of its pieces that nobody has looked at, what every body may have, and what a connection and
-# its upload are made of; and up to 40 threads that write files. It is 30 MiB in all, 38 on a busy machine; without a budget 75.
+# Beside it: for each client three of its pieces that were not parsed yet, what every body may have, and what a
+# connection and its upload are made of; and up to 40 threads that write files. It is 30 MiB in all, 38 on a busy
+# machine; without a budget 75.
 MOST_BESIDE = CLIENTS * 200 * 1024 + 40 * 256 * 1024
 
 

@@ -1,4 +1,5 @@
-"""Exit statuses that cannot be had: SIGCHLD is ignored, or children are reaped, by the parent program or by the application."""
+"""Exit statuses that cannot be had: SIGCHLD is ignored, or children are reaped, by the parent program or by the
+application."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ threading.Thread(target=reap, daemon=True).start()
 
 
 def ignoring_sigchld(*arguments: str) -> list[str]:
-    """The command of a server whose parent process ignores SIGCHLD, as a shell does after `trap '' CHLD`."""
+    """The command of a server with a parent process that ignores SIGCHLD, as a shell does after `trap '' CHLD`."""
     code = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
     return [sys.executable, "-c", code, sys.executable, "-m", "starman", *arguments]
 

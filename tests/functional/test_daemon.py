@@ -1,4 +1,5 @@
-"""--daemonize, --pid, --chdir and --umask, as a start script uses them: what the command says, and what it leaves behind."""
+"""--daemonize, --pid, --chdir and --umask, as a start script uses them: what the command says, and what it leaves
+behind."""
 
 from __future__ import annotations
 
@@ -104,7 +105,7 @@ def test_it_serves_when_the_command_returns(daemon: Daemon) -> None:
         directory, session, streams = eval(client.get("/").body)
     log = str(daemon.directory / "error.log")
     assert (directory, streams) == (str(daemon.directory), ["/dev/null", "/dev/null", log])
-    # It can get no terminal: its session is nobody's, and it does not lead it.
+    # It can get no terminal: its session has no leader any more.
     assert session == os.getsid(daemon.pid) not in (os.getsid(0), daemon.pid)
     text = Path(log).read_text()
     assert f"[{daemon.pid}] [INFO] starman " in text

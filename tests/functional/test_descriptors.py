@@ -1,4 +1,5 @@
-"""A worker whose event loop cannot go on is replaced, and the log says why: whatever descriptor the application has closed."""
+"""A worker with an event loop that cannot continue is replaced, and the log says why. The application has closed a
+descriptor."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import pytest
 from tests.functional.support.harness import Server, wait_until
 from tests.functional.support.wire import encode_request
 
-# Large enough for the rest of a response to be kept for its client, who does not read.
+# Large enough that the server has to keep what is left of a response for a client that does not read.
 APPLICATION = """\
 import os
 
@@ -77,7 +77,8 @@ def serve(directory: Path, *arguments: str) -> Server:
 def most_workers(server: Server, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> int:
     """The most workers that there were at once in that time, in which requests were always answered.
 
-    One whose channel is closed is dead for the master, and may still be on its way out: the least of three looks counts.
+    A worker with a closed channel is dead for the master, and may still be exiting: the smallest of three counts is
+    used.
     """
     most = 0
     until = time.monotonic() + seconds

@@ -1,6 +1,7 @@
-"""Cuts, resets and delays of both sides, by chance: no byte reaches the wrong client, and afterwards nothing is left of it.
+"""Cuts, resets and delays of both sides, by chance: no byte reaches the wrong client, and afterwards nothing is left
+of it.
 
-FAULTS_SECONDS is how long it takes (`make faults`: 60), FAULTS_SEED repeats a run whose seed was printed.
+FAULTS_SECONDS is how long it takes (`make faults`: 60), FAULTS_SEED repeats a run with the seed that it printed.
 """
 
 from __future__ import annotations
@@ -63,12 +64,13 @@ def pair(tmp_path: Path) -> Pair:
 
 @pytest.fixture
 def server(tmp_path: Path, pair: Pair) -> Iterator[Server]:
-    """One worker, so that it is the one that is looked at; a plain listener and one of TLS; a directory for spool files."""
+    """One worker, so that it is the one that is looked at; a plain listener and one of TLS; a directory for spool
+    files."""
     (tmp_path / "spool").mkdir()
     options = OPTIONS | {"access-log": tmp_path / "access.log"}
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     listen = ["127.0.0.1:0", "127.0.0.1:0:ssl"]
-    # glibc would keep what was freed, tens of MB by chance, for whoever asks next: without that, growth is a leak.
+    # glibc would keep freed memory, tens of MB by chance, for the next request of it: without that, growth is a leak.
     malloc = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     env = {"TMPDIR": str(tmp_path / "spool"), **malloc}
     with Server("tests.functional.support.faulty:app", *arguments, *pair.arguments, listen=listen, env=env) as running:
@@ -100,7 +102,8 @@ def kinds(names: list[str]) -> Counter[str]:
 
 
 def at_rest(server: Server, worker: int) -> Counter[str]:
-    """What is open in the worker while nobody is there, but somebody was: libuv opens its spare descriptor for the first."""
+    """The open descriptors of a worker without clients, after the first one: libuv opens its spare descriptor for the
+    first."""
     before = kinds(descriptors(worker))["socket:[N]"]
     with server.client() as client:
         assert client.get("/whole/00000/16").body == marked("00000", 16)
@@ -131,7 +134,7 @@ def test_cuts_resets_and_delays_of_both_sides(server: Server, pair: Pair, tmp_pa
     print(f"{sum(visitor.visits for visitor in visitors)} visits, {sum(visitor.verified_bytes for visitor in visitors)} bytes")
     assert sum(visitor.visits for visitor in visitors) > 10 * SECONDS
 
-    # Of those who went without a word, too: their connections are still open at their end.
+    # Also those of clients that left silently: their connections are still open at the client's end.
     assert wait_until(lambda: not alive(server), SETTLE_SECONDS), alive(server)
     assert wait_until(lambda: kinds(descriptors(worker)) == opened, SETTLE_SECONDS), kinds(descriptors(worker)) - opened
     assert wait_until(lambda: thread_count(worker) == THREADS, SETTLE_SECONDS), thread_count(worker)

@@ -1,4 +1,5 @@
-"""Applications that fork: in their children nothing of the server acts, and what the children hold keeps nothing of it alive."""
+"""Applications that fork: in their children nothing of the server acts, and what the children hold keeps nothing of it
+alive."""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ def test_a_child_answers_nobody_on_tls(site: Site, tmp_path: Path) -> None:
 
 
 def test_a_child_cannot_wait_for_the_rest_of_a_body(site: Site) -> None:
-    """With --stream-body the loop feeds the body: in the child there is none, so a read is an error. The parent reads on."""
+    """With --stream-body the loop feeds the body: in the child there is none, so a read is an error. The parent reads
+    on."""
     with site.start("--threads", "2", "--stream-body") as server, server.client() as client:
         client.send(b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab")
         assert site.noted("read") == "5"
@@ -143,7 +145,8 @@ def test_a_signal_to_a_child_is_the_childs(site: Site, mode: Sequence[str]) -> N
 
 @pytest.mark.parametrize("mode", [*MODES, ("--preload-app", "--access-log")])
 def test_a_child_has_no_socket_of_the_server(site: Site, tmp_path: Path, mode: Sequence[str]) -> None:
-    """Of its descriptors no socket leads anywhere but to the process itself, and no file but the streams that it was given."""
+    """Of its descriptors no socket leads anywhere but to the process itself, and no file but the streams that it was
+    given."""
     arguments = [*mode, str(tmp_path / "access.log")] if mode[-1] == "--access-log" else list(mode)
     with site.start(*arguments) as server, server.client() as idle, server.client() as client:
         idle.get("/pid")
@@ -184,7 +187,8 @@ def socket_inodes(port: int) -> set[str]:
 @pytest.mark.parametrize("env", [{"FORKS_POOL": "in a request"}, {"FORKS_POOL": "at import"}])
 @pytest.mark.parametrize("mode", [(), ("--preload-app",)])
 def test_a_process_pool_ends_with_its_worker(site: Site, mode: Sequence[str], env: dict[str, str]) -> None:
-    """The pool of a module: across HUP, and when the server ends, after which another starts on the same port at once."""
+    """The pool of a module: across HUP, and when the server ends, after which another starts on the same port at
+    once."""
     # Of a mold that has started its pool, no worker can use it.
     path = "pid" if mode and env["FORKS_POOL"] == "at import" else "executor"
     with site.start(*mode, **env) as server:
@@ -216,7 +220,8 @@ def molds(server: Server) -> list[int]:
 
 
 def test_a_child_that_lives_on_keeps_nothing_of_the_server(site: Site) -> None:
-    """A daemon that a request has started: idle connections close, the server ends, its port is free, and the daemon goes on."""
+    """A daemon that a request has started: idle connections close, the server ends, its port is free, and the daemon
+    goes on."""
     with site.start() as server, server.client() as idle, server.client() as client:
         idle.get("/pid")
         assert client.get("/daemon").body == b"/daemon 0"
@@ -238,7 +243,8 @@ def test_a_child_that_lives_on_keeps_nothing_of_the_server(site: Site) -> None:
 
 
 def test_a_connection_ends_although_another_process_has_it(site: Site) -> None:
-    """A fork that Python does not know of: nobody closes what its child has, so the server shuts down what it closes."""
+    """A fork that Python does not notice: no hook closes what the child has, so the server shuts down what it
+    closes."""
     with site.start() as server, server.client() as idle, server.client() as half_closed, server.client() as client:
         idle.get("/pid")
         half_closed.get("/pid")

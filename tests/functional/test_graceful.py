@@ -1,4 +1,5 @@
-"""What is started is finished: QUIT, TERM and HUP under load lose nothing; a killed worker loses only its own requests.
+"""What is started is finished: QUIT, TERM and HUP under load lose nothing; a killed worker loses only its own
+requests.
 
 A request counts as started when its head was sent, before the signal, on a connection that was served before.
 """
@@ -38,7 +39,7 @@ class Outcome:
 class Load:
     """Clients that send one request after the other on kept connections, until `stop`.
 
-    With `reconnect`, a client whose connection ends opens another; otherwise it is done.
+    With `reconnect`, a client opens another connection when its own ends; otherwise it is done.
     """
 
     def __init__(self, server: Server, reconnect: bool) -> None:

@@ -1,4 +1,4 @@
-"""Processes that hang before they serve: a mold that does not fork, an application whose import does not end."""
+"""Processes that hang before they serve: a mold that does not fork, an application with an endless import."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_an_import_that_hangs_fails_the_start_and_shows_where(tmp_path: Path, mo
 @MODES
 def test_an_import_that_hangs_gives_a_restart_up_and_shows_where(tmp_path: Path, mode: str) -> None:
     with serve(tmp_path, "", mode, "--boot-timeout", "5") as server:
-        # Python trusts a cached module whose source has the same size and second.
+        # Python uses a cached module if its source has the same size and second.
         (tmp_path / "site_app.py").write_text(HELLO + "forever()  # now\n")
         began = time.monotonic()
         server.signal(signal.SIGHUP)

@@ -1,7 +1,8 @@
-"""How many requests the error log says are in flight when a server stops: all of them, not only those that threads run.
+"""How many requests the error log says are in flight when a server stops: all of them, not only those that threads
+run.
 
-A client sends `Expect: 100-continue`, so that the interim response proves that the loop has received the head, whether a thread
-runs the request or not.
+A client sends `Expect: 100-continue`, so that the interim response proves that the loop has received the head, whether
+a thread runs the request or not.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ CUT = r"and may take 30 s to finish; a second signal cuts them\n"
 
 
 class Site:
-    """An application whose requests are held as long as there is a file, and a server that runs it."""
+    """An application that holds requests as long as there is a file, and a server that runs it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

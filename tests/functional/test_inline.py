@@ -1,4 +1,5 @@
-"""`--threads 0`: the application in the loops of real workers, with frameworks, TLS, slow readers, restarts and lost loops."""
+"""`--threads 0`: the application in the loops of real workers, with frameworks, TLS, slow readers, restarts and lost
+loops."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def pair(directory: Path) -> Pair:
 
 @pytest.fixture(scope="module")
 def server(server_env: dict[str, str], pair: Pair, directory: Path) -> Iterator[Server]:
-    """One worker without threads, plain and with TLS, whose spool files are in a directory of their own."""
+    """One worker without threads, plain and with TLS, with spool files in a directory of their own."""
     (directory / "spools").mkdir()
     env = server_env | {
         "PYTHONPATH": os.pathsep.join(map(str, [REPOSITORY, *EXAMPLES])),

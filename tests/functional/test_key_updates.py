@@ -1,4 +1,5 @@
-"""Requests for new TLS keys (RFC 8446 §4.6.3): a client that reads no answer to them is cut, and none of its answers is kept."""
+"""Requests for new TLS keys (RFC 8446 §4.6.3): a client that reads no answer to them is cut, and none of its answers
+is kept."""
 
 from __future__ import annotations
 
@@ -16,14 +17,15 @@ from tests.functional.support.key_updates import KeyUpdater
 from tests.functional.support.vitals import private_bytes
 from tests.functional.support.wire import encode_request
 
-# An answer has 27 bytes, so this many are 27 MB: a server that kept them all would be cut neither by us nor by the kernel.
+# An answer has 27 bytes, so this many are 27 MB: a server that kept them all would be cut neither by us nor by the
+# kernel.
 FLOOD = 1_000_000
 MOST_GROWTH = 8 * 1024 * 1024
 
 
 @pytest.fixture(autouse=True)
 def quiet_pipes() -> Iterator[None]:
-    """libssl writes without MSG_NOSIGNAL; Python ignores the signal, unless somebody has changed that."""
+    """libssl writes without MSG_NOSIGNAL; Python ignores the signal, unless the application has changed that."""
     before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGPIPE, before)
@@ -36,7 +38,7 @@ def pair(directory: Path) -> Pair:
 
 @pytest.fixture(scope="module")
 def server(server_env: dict[str, str], pair: Pair) -> Iterator[Server]:
-    """One worker with one thread, whose connections have little room in the kernel."""
+    """One worker with one thread, and connections with small buffers in the kernel."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         descriptor = listener.fileno()

@@ -1,4 +1,5 @@
-"""Settings that are too long for one message between processes: what starts with them also restarts, respawns and upgrades."""
+"""Settings that are too long for one message between processes: what starts with them also restarts, respawns and
+upgrades."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ KINDS = pytest.mark.parametrize("kind", ["expression", "paths"])
 
 
 class Site:
-    """A directory with a starman.toml whose settings are long."""
+    """A directory with a starman.toml that has long settings."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -1,4 +1,5 @@
-"""Clients that connect and are silent keep nobody else out, and leave the application its descriptors (`--max-connections`)."""
+"""Clients that connect and are silent keep no other client out, and leave the application its descriptors
+(`--max-connections`)."""
 
 from __future__ import annotations
 

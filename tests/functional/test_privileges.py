@@ -1,4 +1,4 @@
-"""Started by root, run as somebody else: who binds, who owns what, and what is left of root's privileges. Root's tests alone."""
+"""Started by root, run as another user: binding, owners of files, and no privileges left. These tests need root."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_who_does_not_exist_is_named(place: Place, started: list[Process], argum
 
 
 def test_a_log_that_is_not_the_users(account: Account, place: Place, started: list[Process]) -> None:
-    """Root does not write where a link leads that somebody else has put there, nor give such a file away."""
+    """Root does not write through a link that another user has put there, nor give such a file away."""
     precious = place.directory / "precious"
     precious.write_text("precious\n")
     (place.site / "linked.log").symlink_to(precious)
@@ -379,7 +379,8 @@ def test_a_loop_that_may_spin_is_logged_where_only_root_may_tell(account: Accoun
 def start_spinning(
     account: Account, place: Place, started: list[Process], arguments: list[str], change: str
 ) -> tuple[Process, str]:
-    """A server whose one worker's loop spins, and the worker's pid. `change` is code at the end of its application."""
+    """A server with one worker, the loop of which spins, and the worker's pid. `change` is code at the end of its
+    application."""
     (place.site / "spinning_app.py").write_text(SPINNING + change.format(uid=account.uid, gid=account.gid))
     path = place.site / "spinning.sock"
     options = ["--workers", "1", "--graceful-timeout", "3", "--listen", str(path)]

@@ -61,7 +61,7 @@ class Code:
         """A server of two workers, unless the arguments say otherwise."""
         if "--workers" not in arguments:
             arguments = ("--workers", "2", *arguments)
-        # Python trusts a cached module whose source has the same size and second: tests write faster than that.
+        # Python uses a cached module if its source has the same size and second: tests write faster than that.
         return Server("site_app:app", *arguments, listen=listen, cwd=self.directory, env={"PYTHONDONTWRITEBYTECODE": "1"})
 
     def fails(self, *arguments: str, listen: str = "127.0.0.1:0") -> NotReadyError:
@@ -98,7 +98,8 @@ def molds(server: Server) -> list[int]:
 
 
 def sockets(pid: int) -> set[str]:
-    """The sockets and pipes that a process holds above descriptor 2, but for the error log: that is where descriptor 2 leads."""
+    """The sockets and pipes that a process holds above descriptor 2, but for the error log: that is where descriptor 2
+    leads."""
     found = set()
     log = os.readlink(f"/proc/{pid}/fd/2")
     for name in os.listdir(f"/proc/{pid}/fd"):
@@ -486,7 +487,8 @@ def test_hazard_07_no_process_holds_what_is_another_ones(code: Code) -> None:
             for other, others in everybody.items():
                 assert other == pid or held & others == shared, (title(pid), title(other))
         for pid in molds(server):
-            # Beside them the pipe in which libuv, since the rehearsal, keeps a lock, and which it makes anew in each fork.
+            # Beside them the pipe in which libuv, since the rehearsal, keeps a lock, and which it makes anew in each
+            # fork.
             mine = [name for name in everybody[pid] if name.startswith("socket:")]
             assert len(mine) == 2, "a mold has the listener and its channel"
 

@@ -1,7 +1,9 @@
-"""Raw requests through the real server: each asserts its answer, what the application was called with, and the connection's fate.
+"""Raw requests through the real server: each asserts its answer, what the application was called with, and the
+connection's fate.
 
-The tables are `raw_refused` and `raw_served`. Behind every case stands a request that must be read exactly where the case ends,
-or not at all; the application's own record of its calls tells whether anything was called that nobody sent.
+The tables are `raw_refused` and `raw_served`. Behind every case stands a request that must be read exactly where the
+case ends, or not at all; the application's own record of its calls tells whether anything was called that was not
+sent.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class Record:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """One worker, so that there is one record; several threads, so that two requests of a connection could run at once."""
+    """One worker, so that there is one record; several threads, so that two requests of a connection could run at
+    once."""
     arguments = ["--workers", "1", "--threads", "4", "--max-body", str(MOST_BODY), "--keepalive-timeout", "60"]
     with Server("tests.functional.support.recording:app", *arguments) as running:
         yield running

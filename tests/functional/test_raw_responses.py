@@ -1,7 +1,7 @@
 """Applications that break PEP 3333, on the wire: the exact bytes that a client gets, and how the connection goes on.
 
-Behind every request stands one for /next in the same send: it is answered exactly when the connection persists, and nothing of
-the application's is ever taken for it.
+Behind every request stands one for /next in the same send: it is answered exactly when the connection persists, and
+nothing of the application's is ever taken for it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def chunked(*blocks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
 
 
 def cut(length: int, body: bytes, *fields: bytes) -> bytes:
-    """A response whose body is shorter than its length: the end of the connection tells."""
+    """A response with a body that is shorter than its length: the end of the connection tells."""
     return head(*fields, b"Content-Length: %d" % length) + body
 
 
@@ -51,7 +51,8 @@ def server() -> Iterator[Server]:
 
 
 def exchange(client: Client, name: str, method: bytes = b"GET", version: bytes = b"1.1", *fields: bytes) -> bytes:
-    """All that is answered to a case and to /next behind it, without Date and Server, each of which must be there once a head."""
+    """All that is answered to a case and to /next behind it, without Date and Server, each of which must be there once
+    a head."""
     client.send(
         b"\r\n".join([b"%b /%b HTTP/%b" % (method, name.encode(), version), b"Host: a", *fields, b"", b""]) + _NEXT_REQUEST
     )
@@ -155,7 +156,8 @@ def test_nothing_of_it_is_sent(client: Client, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(PERSISTENT.keys() - {"hints", "hints-framing"}))
 def test_a_head_has_the_same_head_and_no_body(client: Client, name: str) -> None:
-    """RFC 9110 §9.3.2. A length may be left out that only the body would have told (here: that of a write() or a generator)."""
+    """RFC 9110 §9.3.2. A length may be left out that only the body would have told (here: that of a write() or a
+    generator)."""
     head_of_get = PERSISTENT[name].partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
     answer = exchange(client, name, b"HEAD")
     unframed = re.sub(rb"\r\n(Content-Length: \d+|Transfer-Encoding: chunked)(?=\r\n)", b"", head_of_get)
@@ -230,7 +232,8 @@ def test_the_applications_date_and_server_are_the_only_ones(client: Client) -> N
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("name", sorted(name for name, case in CASES.items() if case.__qualname__.startswith("stream.")))
 def test_close_is_called_once_however_the_response_went(client: Client, name: str, method: str) -> None:
-    """PEP 3333: "regardless of whether the request was completed normally, or terminated early due to an application error"."""
+    """PEP 3333: "regardless of whether the request was completed normally, or terminated early due to an application
+    error"."""
     with Client(client.socket.getpeername()) as another:
         another.get("/closed")
         client.send(f"{method} /{name} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())

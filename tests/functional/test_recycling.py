@@ -1,6 +1,6 @@
 """Workers that are replaced: they are spent, their application wishes so, their loop is lost, or they were killed.
 
-Every reason takes the same way, under load, and nobody notices.
+Every reason takes the same way, under load, and no client notices.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def pid_of(server: Server, target: str = "/") -> int:
 
 
 class Load:
-    """Clients that ask one request after the other, some on kept connections, some each on a new one. A failure of any is one."""
+    """Clients that ask one request after the other, some on kept connections, some each on a new one. A failure of any
+    is one."""
 
     def __init__(self, server: Server, targets: tuple[str, ...] = ("/",)) -> None:
         self.answers = 0

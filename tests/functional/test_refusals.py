@@ -1,4 +1,5 @@
-"""What the error log says of clients that are refused: a line each, of many only how many, and no byte of theirs as it is."""
+"""What the error log says of clients that are refused: a line each, of many only how many, and no byte of theirs as it
+is."""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ def test_a_flood_of_refusals_is_counted_and_each_is_answered(server: Server) -> 
 
 
 def test_no_byte_of_a_client_does_anything_in_the_log(server: Server) -> None:
-    """Neither to a terminal, nor to who reads the log by its lines."""
+    """Neither for a terminal, nor for a program that reads the log by lines."""
     controls = [bytes([code]) for code in (*range(32), *range(127, 160), 0xFF)]
     for control in controls:
         for sent in (
@@ -84,7 +85,8 @@ def test_no_byte_of_a_client_does_anything_in_the_log(server: Server) -> None:
     with server.client() as client:
         client.send(encode_request("GET", "/%0A%5B2026-01-01%2000:00:00%20+0000%5D%20%5B1%5D%20%5BERROR%5D%20forged%1B%C2%9B"))
         assert client.read().status == 500
-    # Overrides of the direction, separators, zero-width and tag characters, a variation selector, a byte that is no UTF-8.
+    # Overrides of the direction, separators, zero-width and tag characters, a variation selector, a byte that is no
+    # UTF-8.
     unseen = "\u202e\u2066\u2069\u2028\u2029\u200b\u200f\u2060\ufeff\xad\U000e0041\ufe0f"
     with server.client() as client:
         client.send(encode_request("GET", f"/{quote(unseen)}%ff"))

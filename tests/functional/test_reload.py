@@ -1,4 +1,5 @@
-"""SIGHUP: settings are read again, workers are replaced under load, what is wrong changes nothing, the master stays as it is."""
+"""SIGHUP: settings are read again, workers are replaced under load, what is wrong changes nothing, the master stays as
+it is."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from tests.functional.test_processes import MODES, Code, answers, code, molds
 
 __all__ = ["code"]
 
-# Much less than any of the modules that the master does without (tomllib alone takes 0.5 MB), but above what a page more or
-# less in one of its pools makes. KiB.
+# Much less than any of the modules that the master does without (tomllib alone takes 0.5 MB), but above what a page
+# more or less in one of its pools makes. KiB.
 FLAT = 200
 
 
@@ -34,7 +35,7 @@ class Configured:
         draft.replace(self.file)
 
     def serve(self, *arguments: str) -> Server:
-        """A server whose workers and application are the file's to say."""
+        """A server with workers and application as the file says."""
         return Server(None, *arguments, cwd=self.code.directory, env={"PYTHONDONTWRITEBYTECODE": "1"})
 
 
@@ -156,7 +157,7 @@ def test_what_is_wrong_leaves_the_service_as_it_was(site: Configured, mode: str,
         server.wait_for(reason)
         assert wait_until(lambda: server.worker_pids() == workers)
         assert answers(server) == {"one"}
-        # Also for whoever comes later.
+        # Also for later clients.
         os.kill(workers[0], signal.SIGKILL)
         assert wait_until(lambda: workers[0] not in server.worker_pids() and len(server.worker_pids()) == 2, 30)
         assert answers(server) == {"one"}

@@ -117,7 +117,8 @@ def test_hup_under_load_loses_nothing(site: Site, ending: Callable[[Process], Pr
 
 
 def test_a_broken_generation_leaves_the_old_one_serving(site: Site, ending: Callable[[Process], Process]) -> None:
-    # That a generation has lived for so long is all that start_server asks of it: it must be longer than the start takes.
+    # That a generation has lived for so long is all that start_server asks of it: it must be longer than the start
+    # takes.
     server = ending(site.start(["--interval=12", f"--path={site.socket}"], []))
     site.write("two", "raise RuntimeError('the reason')\n")
     with Load(lambda: Client(site.socket)) as load:
@@ -205,7 +206,8 @@ def test_a_descriptor_that_is_none(site: Site) -> None:
 
 
 def refused(site: Site, passed: socket.socket, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The end of a server whose start fails at the latest at its application, with `passed` as start_server's socket."""
+    """The end of a server that fails to start, at the latest at its application, with `passed` as start_server's
+    socket."""
     fd = passed.fileno()
     return subprocess.run(
         [sys.executable, "-m", "starman", "nowhere:app", *arguments],

@@ -1,6 +1,7 @@
-"""Slow clients by the hundred, by slowhttptest: they are cut in time, and everybody else is served meanwhile.
+"""Slow clients by the hundred, by slowhttptest: they are reset in time, and all other clients are served meanwhile.
 
-`pytest -s` prints how long the others waited, undisturbed and beside the attack: docs/performance.md has figures, by wrk.
+`pytest -s` prints how long the others waited, undisturbed and beside the attack: docs/performance.md has figures, by
+wrk.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from tests.functional.support.vitals import descriptors
 ATTACKERS = 500
 # So many have to be there at the same time: on a busy machine the first are cut before the last have come.
 AT_ONCE = 400
-# When the attackers would go of themselves (seconds), and until when the server has to have cut them. On an idle machine it
-# takes 3 to 8.
+# When the attackers would go of themselves (seconds), and until when the server has to have cut them. On an idle
+# machine it takes 3 to 8.
 ATTACK_SECONDS = 60
 CUT_SECONDS = 30
 # Descriptors that others have meanwhile.
 OTHERS = 4
 
-# How each mode is slow, and the setting that is to end it. A head is cut by its time; a body, and the reading of an answer, by a
-# lack of progress. That the rates are kept, too, after a grace of 10 s, is tested on single connections, with another clock.
+# How each mode is slow, and the setting that is to end it. A head is cut by its time; a body, and the reading of an
+# answer, by a lack of progress. That the rates are kept, too, after a grace of 10 s, is tested on single connections,
+# with another clock.
 ATTACKS = {
     "header": (["-H", "-i", "1", "-x", "10"], "/hello"),
     "body": (["-B", "-i", "15", "-s", "100000", "-x", "10"], "/echo"),
@@ -91,7 +93,8 @@ class Others:
 
 @contextmanager
 def small_buffers() -> Iterator[socket.socket]:
-    """A listener whose connections have so little room in the kernel that the server has to keep an answer of /large."""
+    """A listener with connections that have small buffers in the kernel, so that the server has to keep a response of
+    /large."""
     with socket.create_server(("127.0.0.1", 0), backlog=2 * ATTACKERS) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         yield listener

@@ -30,7 +30,7 @@ RECEIVE_BYTES = 65_536
 
 
 class Service:
-    """One worker, whose spool files are in a directory of their own, and clients of it that read when they are told to."""
+    """One worker with spool files in a directory of their own, and clients of it that read when the test says so."""
 
     def __init__(self, env: dict[str, str], pair: Pair, directory: Path, *arguments: str, secure: bool = False) -> None:
         self.pair = pair if secure else None
@@ -71,7 +71,8 @@ class Service:
                 assert other.get("/hello").body == b"hello\n"
 
     def files(self) -> list[str]:
-        """The open spool files, by descriptor. They have no name; the one by which Python tries a directory, once, has one."""
+        """The open spool files, by descriptor. They have no name; the one by which Python tries a directory, once, has
+        one."""
         names = []
         for number in os.listdir(f"/proc/{self.worker}/fd"):
             with contextlib.suppress(FileNotFoundError):
@@ -136,7 +137,7 @@ def test_streams_leave_one_thread_to_others(
     with Service(server_env, pair, tmp_path, "--threads", str(threads), secure=secure) as service:
         clients = [service.slow(f"/stream/{SIZE}?step=100000") for _ in range(READERS)]
         service.answers()
-        # Those whose threads may not wait, and have told the loop all.
+        # Responses of threads that may not wait, and have passed all to the loop.
         assert wait_until(lambda: len(service.files()) == READERS - (threads - 1))
         with ThreadPoolExecutor(READERS) as pool:
             assert set(pool.map(chunked, clients)) == {WHOLE}

@@ -152,7 +152,7 @@ def test_what_a_client_takes_up_is_refused_to_others_until_it_leaves(tmp_path: P
 
 
 def test_responses_that_cannot_be_kept_are_cut(tmp_path: Path) -> None:
-    """Of three, the first has the space; nobody else is hurt, and when it is read the next one may have it."""
+    """Of three, the first has the space; the others still work, and when it is read the next one may have it."""
     size = 16_000_000
     arguments = ["--workers", "1", "--spool-limit", "20M"]
     with (

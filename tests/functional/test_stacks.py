@@ -1,4 +1,4 @@
-"""The stacks of workers and molds in the error log: one entry for each process, that says whose they are."""
+"""The stacks of workers and molds in the error log: one entry for each process, which it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""systemd's protocols: sockets from the real systemd-socket-activate, and a notify socket that hears what a manager would."""
+"""systemd's protocols: sockets from the real systemd-socket-activate, and a notify socket that hears what a manager
+would."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """
-# Passes the descriptors of its first argument as 3, 4, ..., under its own process id, as systemd does, and becomes the rest.
+# Passes the descriptors of its first argument as 3, 4, ..., under its own process id, as systemd does, and becomes the
+# rest.
 ACTIVATE = """\
 import fcntl, os, sys
 given = [int(fd) for fd in sys.argv[1].split(",") if fd]
@@ -75,7 +77,8 @@ class Manager:
             self.socket.recv(65_536)
 
     def wait_for(self, pattern: str, timeout: float = 30.0) -> str:
-        """Hear messages until one of them has a line that is `pattern`; that one. Fails the test if it does not come."""
+        """Hear messages until one of them has a line that is `pattern`; that one. Fails the test if it does not
+        come."""
         assert self.service is not None
         deadline = time.monotonic() + timeout
         while True:
@@ -155,7 +158,7 @@ def test_connections_wait_while_the_service_is_started_anew(manager: Manager) ->
         service.signal(signal.SIGTERM)
         manager.wait_for("STOPPING=1")
         assert service.wait() == 0
-        # Nobody serves, and nobody is refused.
+        # No worker serves, and no client is refused.
         with Client(listener.getsockname(), 60) as waiting:
             waiting.send(encode_request("GET", "/"))
             manager.start(fds=(listener.fileno(),))
@@ -249,7 +252,7 @@ def test_the_watchdog_is_fed_only_while_a_worker_serves(manager: Manager) -> Non
 
 
 def test_the_watchdog_starves_when_the_loops_of_all_workers_stand_still(manager: Manager) -> None:
-    # Nobody else is to notice: worker_timeout is off.
+    # Only systemd is to notice: worker_timeout is off.
     service = manager.start("--listen", "./site.sock", "--worker-timeout", "0", env={"WATCHDOG_USEC": "200000"})
     manager.go()
     manager.wait_for("READY=1")

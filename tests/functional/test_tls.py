@@ -1,4 +1,5 @@
-"""TLS listeners, with clients of several makes: what plain ones do, they do, and a bad handshake is nobody else's concern."""
+"""TLS listeners, with clients of several makes: they work as plain ones do, and a bad handshake disturbs no other
+client."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def pair(directory: Path) -> Pair:
 
 @pytest.fixture(scope="module")
 def server(server_env: dict[str, str], pair: Pair) -> Iterator[Server]:
-    """One worker with one thread, so that whoever holds it is seen; a TLS listener and a plain one."""
+    """One worker with one thread, so that a request that holds it is noticed; a TLS listener and a plain one."""
     arguments = ["--workers", "1", "--threads", "1", "--ssl-handshake-timeout", "1.5", *pair.arguments]
     listen = ["127.0.0.1:0:ssl", "127.0.0.1:0"]
     with Server("tests.functional.support.applications:app", *arguments, listen=listen, env=server_env) as running:
@@ -188,7 +189,7 @@ def test_openssl_and_alpn(server: Server, offered: str, chosen: str) -> None:
 
 
 def versions(version: ssl.TLSVersion) -> ssl.SSLContext:
-    """A client's context of one version, which trusts everybody."""
+    """A client's context of one version, which trusts every certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

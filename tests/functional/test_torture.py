@@ -1,7 +1,8 @@
-"""Everything that can happen to a server's processes, while clients of every kind are served: restarts, upgrades, kills, deploys.
+"""Everything that can happen to a server's processes, while clients of every kind are served: restarts, upgrades,
+kills, deploys.
 
-TORTURE_SECONDS is how long the tests go on together (`make torture`: 600); each event happens at least once. TORTURE_SEED repeats
-the order of the events of a run whose seed was printed.
+TORTURE_SECONDS is how long the tests go on together (`make torture`: 600); each event happens at least once.
+TORTURE_SEED repeats the order of the events of a run with the seed that it printed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ MOST_WORKERS = 5
 OPTIONS = ["--workers", str(WORKERS), "--max-requests", "200", "--max-requests-jitter", "50", "--body-buffer", "64K"]
 
 RESTARTED = r"restarted: \d+ workers? (is|are) new"
-# What must never be said: a master in trouble, a worker that had to be cut, an error that nobody foresaw.
+# What must never be in the log: a master in trouble, a worker that had to be killed, an unexpected error.
 DEFECTS = re.compile(
     r"the master failed|the mold failed|inside starman|Exception in callback|never awaited|is killed: it|that is none"
 )
@@ -149,12 +150,14 @@ class Torture:
         self.process.wait_for(pattern, PATIENCE, before + 1)
 
     def _settle(self) -> None:
-        """No worker or mold is missing, and none is too much: those of before a restart may end behind its last line."""
+        """No worker or mold is missing, and none is too much: those of before a restart may end behind its last
+        line."""
         assert wait_until(lambda: len(self.workers()) == self._wanted, PATIENCE), self.process.log
         assert wait_until(lambda: len(self.molds()) == self._molds, PATIENCE), self.process.log
 
     def _kill(self, pid: int) -> None:
-        """kill -9; one that is gone already is none. Only a worker has requests inside: the end of a mold excuses no failure."""
+        """kill -9; one that is gone already is none. Only a worker has requests inside: the end of a mold excuses no
+        failure."""
         serves = "starman worker" in title(pid)
         since = time.monotonic()
         try:

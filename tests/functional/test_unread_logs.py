@@ -1,4 +1,5 @@
-"""A standard error that nobody reads, or that is closed, holds up neither the master nor a loop, and harms no client."""
+"""A standard error without a reader, or that is closed, holds up neither the master nor a loop, and harms no
+client."""
 
 from __future__ import annotations
 
@@ -272,7 +273,7 @@ def test_the_settings_may_come_from_a_pipe(directory: Path) -> None:
 
 
 def test_reopening_waits_for_no_reader(directory: Path) -> None:
-    """A FIFO that nobody reads is refused, and the old files stay in use; one that is read is taken."""
+    """A FIFO without a reader is refused, and the old files stay in use; a FIFO with a reader is taken."""
     logs = [directory / "error.log", directory / "access.log"]
     arguments = ("--error-log", str(logs[0]), "--access-log", str(logs[1]))
     with running(directory, "--workers", "1", *arguments, stderr=subprocess.DEVNULL) as process:

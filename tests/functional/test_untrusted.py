@@ -1,4 +1,5 @@
-"""Applications that attack their master: they lie about their process, write rubbish into its channel, overwrite its memory."""
+"""Applications that attack their master: they lie about their process, write rubbish into its channel, overwrite its
+memory."""
 
 from __future__ import annotations
 
@@ -160,7 +161,8 @@ os.fork = fork
 
 
 def test_a_mold_that_reports_another_process_makes_the_master_signal_none(hostile: Path, victim: subprocess.Popen[bytes]) -> None:
-    """Its application has replaced os.fork, whose result the mold reports. The workers then say which processes they are."""
+    """Its application has replaced os.fork, and the mold reports the result. The workers then say which processes they
+    are."""
     with (hostile / "hostile.py").open("a") as file:
         file.write(FORKS_ANOTHER.format(victim=victim.pid))
     with serve(hostile, "--workers", "2", "--preload-app") as server:
@@ -250,7 +252,8 @@ def app(environ, start_response):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 @pytest.mark.parametrize("end", ["--graceful-timeout=30", "--graceful-timeout=0"])
 def test_workers_that_may_not_be_signalled_are_replaced_and_ended(tmp_path: Path, end: str) -> None:
-    """In a container without CAP_KILL, an application becomes another user: the kernel refuses the master's signals."""
+    """In a container without CAP_KILL, an application becomes another user: the kernel refuses the master's
+    signals."""
     (tmp_path / "changed.py").write_text(CHANGED_USER)
     arguments = ["-W", "error", "-m", "starman", "--workers", "2", "--listen", "127.0.0.1:0", end, "changed:app"]
     server = Process([sys.executable, "-c", WITHOUT_KILL, *arguments], cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)})

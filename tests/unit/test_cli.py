@@ -99,7 +99,7 @@ def test_a_wrong_setting_is_one_line_and_status_2(argv: list[str], message: str,
 
 
 def fake_server(monkeypatch: pytest.MonkeyPatch, outcome: int | BaseException) -> list[Settings]:
-    """A `starman.server` whose run_master notes its settings, and returns or raises `outcome`."""
+    """A `starman.server` with a run_master that notes its settings, and returns or raises `outcome`."""
     seen: list[Settings] = []
 
     def run_master(settings: Settings, reread: Callable[[], Settings], handover: object) -> int:

@@ -1,4 +1,5 @@
-"""The rules between the folders of docs/architecture.md hold: which way imports go, where locks are, what the master loads.
+"""The rules between the folders of docs/architecture.md hold: which way imports go, where locks are, what the master
+loads.
 
 The source is read, not run, so that an import inside a function counts as well, and one for type checkers too.
 """
@@ -19,8 +20,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "starman"
 MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.py"))
 
-# From the bottom. Every module belongs to the entry with the longest matching name, and imports only from its own entry and those
-# before it. Inside an entry, no modules import each other in a circle.
+# From the bottom. Every module belongs to the entry with the longest matching name, and imports only from its own
+# entry and those before it. Inside an entry, no modules import each other in a circle.
 LAYERS = (
     *("starman.errors", "starman.version"),
     *("starman.log", "starman.background", "starman.standard_streams", "starman.thread_io"),
@@ -83,9 +84,10 @@ CIRCULAR = {
 # The mold imports what its workers will share in memory, and uses nothing of it.
 ALLOWED = {("starman/process/worker/service_import.py", "httptools")}
 
-# Hazard 11: both sides of a hand-off take the connection's lock, which is only surveyable while locks are in few places.
+# Hazard 11: both sides of a hand-off take the connection's lock, which is only surveyable while locks are in few
+# places.
 LOCKS = {"Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier", "allocate_lock"}
-# `call_loop` is the name under which the door to the loop, `Pool.post`, is handed to those who may use it.
+# `call_loop` is the name under which the door to the loop, `Pool.post`, is handed to code that may use it.
 CROSS_THREAD_CALLS = {"call_soon_threadsafe", "run_coroutine_threadsafe", "call_loop", "_call_loop"}
 LOCK_FILES = {
     "starman/log/queue.py",

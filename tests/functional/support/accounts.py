@@ -39,7 +39,7 @@ PACKAGES = (anyio, httptools, idna, typing_extensions, uvloop, starman)
 
 
 class Account:
-    """A user made for the test, whose primary group has another name, and who is in a further group."""
+    """A user made for the test. The primary group has another name, and the user is in a further group."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -67,7 +67,8 @@ def run(*command: str) -> None:
 
 
 class Place:
-    """A directory that everybody may enter, with a copy of what starman needs to run. `site` belongs to the account."""
+    """A directory that every user may enter, with a copy of what starman needs to run. `site` belongs to the
+    account."""
 
     def __init__(self, directory: Path, account: Account) -> None:
         self.directory = directory
@@ -108,7 +109,7 @@ class Place:
         )
 
     def _command(self, *arguments: str) -> list[str]:
-        # Whoever starts the interpreter is root, and may read it where it is.
+        # Root starts the interpreter, and may read it where it is.
         return [os.path.realpath(sys.executable), "-W", "error", "-m", "starman", *arguments]
 
 

@@ -29,14 +29,15 @@ class Pair:
 
 
 class TlsClient(Client):
-    """A raw client that speaks TLS. `context` None: one that trusts `pair` and nobody else."""
+    """A raw client that speaks TLS. `context` None: it trusts only `pair`."""
 
     socket: ssl.SSLSocket
 
     def __init__(
         self, port: int, pair: Pair, *, context: ssl.SSLContext | None = None, receive_bytes: int = 0, timeout: float = 20.0
     ) -> None:
-        """`receive_bytes` bounds the kernel's buffer of what arrives, so that a slow reader is soon seen as one; 0: as it is."""
+        """`receive_bytes` bounds the kernel's buffer of what arrives, so that a slow reader is soon seen as one; 0: as
+        it is."""
         super().__init__(("127.0.0.1", port), timeout)
         if receive_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)

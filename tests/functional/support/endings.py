@@ -1,4 +1,4 @@
-"""An application whose responses are larger than what a slow reader takes in the time for which a connection lingers."""
+"""An application with responses that are larger than what a slow reader takes while a connection lingers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Closed-loop clients of every kind, who endure what is done to a server. They hold each answer against what they asked for.
+"""Closed-loop clients of every kind, for tests that disturb a server. They compare each response with their request.
 
-Nothing may fail but what was inside a process that was killed with SIGKILL. A client knows its worker by the answers of its
-connection. One that had none yet cannot know it, so it is believed only if it was connected while a process was being killed,
-and failed at that moment.
+Nothing may fail but what was inside a process that was killed with SIGKILL. A client knows its worker by the answers
+of its connection. One that had none yet cannot know it, so it is believed only if it was connected while a process was
+being killed, and failed at that moment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.functional.support.certificates import secured
 from tests.functional.support.faulty import marked
 from tests.functional.support.wire import Address, Client, NoResponseError, Response, encode_chunks, encode_request
 
-# How soon everybody must have had an answer, on a machine that is busy with other things. Seconds.
+# How soon every client must have had an answer, on a machine that is busy with other things. Seconds.
 PATIENCE = 120.0
 # How long a worker that goes keeps an idle connection for a request that is on its way. Seconds.
 LINGER = 0.5
@@ -31,8 +31,8 @@ NOTICE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """What a kind of client asks for. keeps: how likely it keeps its connection after an answer. idle: at most so many seconds
-    are between its requests; pieces: it sends its body piece by piece."""
+    """What a kind of client asks for. keeps: how likely it keeps its connection after an answer. idle: at most so many
+    seconds are between its requests; pieces: it sends its body piece by piece."""
 
     kind: str
     sizes: tuple[int, ...] = (0, 1, 100, 5000)
@@ -62,8 +62,10 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that failed at `at`, on a connection opened at `opened`. worker: who has answered on it; None for nobody yet.
-    crossed: it was sent on a connection that had been idle for longer than a worker that goes waits, and nothing came back.
+    """A request that failed at `at`, on a connection opened at `opened`. worker: the one that has answered on it; None
+    before an answer.
+    crossed: it was sent on a connection that had been idle for longer than a worker that goes waits, and nothing came
+    back.
     """
 
     manner: str
@@ -82,7 +84,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Secure:
-    """A port at which TLS is spoken, and whom the clients trust there."""
+    """A port with TLS, and the certificate that clients trust there."""
 
     port: int
     context: ssl.SSLContext
@@ -92,8 +94,9 @@ class Connection(Client):
     """A connection that knows the worker at its other end, from the first head of an answer on."""
 
     worker: int | None = None
-    # The time (seconds) from the end of the previous request to the moment at which the kernel had the first bytes of the last
-    # one. The server has seen the connection idle for less than this: when it sent its answer is not known here.
+    # The time (seconds) from the end of the previous request to the moment at which the kernel had the first bytes of
+    # the last one. The server has seen the connection idle for less than this: when it sent its answer is not known
+    # here.
     idle_for = 0.0
     is_new_request = True
     _asked_at: float | None = None
@@ -179,7 +182,8 @@ class Crowd:
         return [failure for failure in self._sorted()[0] if not failure.crossed]
 
     def crossed(self) -> int:
-        """How many requests were sent in the instant in which the server closed a connection that was idle for long enough.
+        """How many requests were sent in the instant in which the server closed a connection that was idle for long
+        enough.
 
         No server can prevent that (RFC 9112 §9.3.1), and the client has looked just before it sent.
         """
@@ -290,7 +294,8 @@ class _Visit:
         ended = isinstance(
             error, (NoResponseError, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
         )
-        # The time that has passed, not the one that was to pass: a busy machine may stop this thread just before it sends.
+        # The time that has passed, not the one that was to pass: a busy machine may stop this thread just before it
+        # sends.
         crossed = connection is not None and worker is not None and connection.idle_for > LINGER and ended
         opened = opened if connection is None else connection.opened
         self._crowd.failed(Failure(self._name, worker, opened, time.monotonic(), repr(error), crossed))

@@ -1,7 +1,7 @@
-"""An application with faults of every kind, whose answers carry the tag that the request brought.
+"""An application with faults of every kind. Its responses carry the tag of the request.
 
-The path is /KIND/TAG/SIZE. What a client receives can then be held against what it asked for, byte by byte: a byte of somebody
-else's response has another tag. Plain PEP 3333, nothing of starman.
+The path is /KIND/TAG/SIZE. A client can then compare each byte of its response with its request: a byte of another
+client's response has another tag. Plain PEP 3333, nothing of starman.
 """
 
 from __future__ import annotations

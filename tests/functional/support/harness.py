@@ -1,8 +1,8 @@
 """Starts the real `python -m starman` for a test, on port 0, and always ends it.
 
 Tests learn what the server does from its ready line and its log, never by sleeping. Every server is the leader of a
-session of its own: that is how processes left behind are found, and the test that left them fails. Processes that have left
-their session, and those of a pytest that was killed, are ended by `tests.leftovers`.
+session of its own: that is how processes left behind are found, and the test that left them fails. Processes that have
+left their session, and those of a pytest that was killed, are ended by `tests.leftovers`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class Process:
             return self._status
 
     def wait_for(self, pattern: str, timeout: float = 30.0, count: int = 1) -> re.Match[str]:
-        """Wait until the log holds `count` matches of `pattern`; the last of them. Fails the test after `timeout` seconds."""
+        """Wait until the log holds `count` matches of `pattern`; the last of them. Fails the test after `timeout`
+        seconds."""
         found: list[re.Match[str]] = []
 
         def enough() -> bool:
@@ -129,8 +130,8 @@ class Process:
     def children(self, pid: int | None = None) -> list[int]:
         """The live children of `pid`; None means of the server itself.
 
-        A worker may be ready before the process between it and its mold has ended, and becomes the master's child only then: so
-        for the server this waits until there is none in between.
+        A worker may be ready before the process between it and its mold has ended, and becomes the master's child only
+        then: so for the server this waits until there is none in between.
         """
         parent = self.pid if pid is None else pid
         wait_until(lambda: pid is not None or not self._forks_in_between(), 5.0)
@@ -193,10 +194,10 @@ class Server(Process):
     """`python -m starman APPLICATION ARGUMENTS… --listen …`, running and ready. A context manager.
 
     `listen` is one listener or several, in the syntax of --listen; () gives no --listen at all. `env` is added to the
-    environment (which has no STARMAN_* of ours); None as a value takes a variable away. `warnings` is the interpreter's
-    -W: "error" unless the application's own imports warn. With `ready` False the ready line is not waited for: its log
-    goes elsewhere, and `address` is that of `listen`. Leaving the context stops the server gracefully, fails the
-    test if it does not exit with status 0, and kills what is left in any case.
+    environment (which has no STARMAN_* of ours); None as a value takes a variable away. `warnings` is the
+    interpreter's -W: "error" unless the application's own imports warn. With `ready` False the ready line is not
+    waited for: its log goes elsewhere, and `address` is that of `listen`. Leaving the context stops the server
+    gracefully, fails the test if it does not exit with status 0, and kills what is left in any case.
     """
 
     def __init__(
@@ -232,7 +233,8 @@ class Server(Process):
         self.workers = int(ready["workers"])
         self.threads = int(ready["threads"])
         self.listeners = ready["listeners"].strip()
-        # A worker may be ready before the process in between, which has forked it, is gone: only then it is the master's child.
+        # A worker may be ready before the process in between, which has forked it, is gone: only then it is the
+        # master's child.
         wait_until(lambda: len(self.worker_pids()) >= self.workers, 5.0)
 
     def __enter__(self) -> Server:
@@ -287,7 +289,8 @@ class Server(Process):
 
 
 def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
-    """This process's environment without STARMAN_* variables, with the repository importable, and `changes` applied."""
+    """This process's environment without STARMAN_* variables, with the repository importable, and `changes`
+    applied."""
     result = {name: value for name, value in os.environ.items() if not name.startswith(("STARMAN_", "PYTHONWARNINGS"))}
     path = os.environ.get("PYTHONPATH", "")
     result["PYTHONUNBUFFERED"] = "1"
@@ -301,10 +304,11 @@ def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, st
 
 
 def free_ports(count: int = 1) -> list[int]:
-    """Free TCP ports below the kernel's ephemeral range, from a block that no other test process uses while this one lives.
+    """Free TCP ports below the kernel's ephemeral range, from a block that no other test process uses while this one
+    lives.
 
-    Without the block, two test processes could both find a port free before either server binds it. Ports are handed out in
-    turn, so two calls of one test do not return the same one.
+    Without the block, two test processes could both find a port free before either server binds it. Ports are handed
+    out in turn, so two calls of one test do not return the same one.
     """
     found: list[int] = []
     for port in itertools.islice(_ports(), PORTS):
@@ -332,7 +336,8 @@ def _ports() -> Iterator[int]:
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 30.0) -> bool:
-    """Poll `condition` until it holds; whether it did within `timeout` seconds. Only for what nobody announces."""
+    """Poll `condition` until it holds; whether it did within `timeout` seconds. Only for changes that cause no
+    event."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
     while not condition():
@@ -343,7 +348,8 @@ def wait_until(condition: Callable[[], bool], timeout: float = 30.0) -> bool:
 
 
 def wait_for_idle_threads(directory: Path, count: int = 1) -> None:
-    """Until an application that says so in a file of that directory, a byte each time, was asked `count` times for a /sleep/."""
+    """Until an application that says so in a file of that directory, a byte each time, was asked `count` times for a
+    /sleep/."""
     sleeping = directory / "sleeping"
     assert wait_until(lambda: sleeping.exists() and sleeping.stat().st_size == count, 30)
 

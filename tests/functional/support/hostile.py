@@ -63,7 +63,7 @@ class Raising:
 
 
 class Closing:
-    """Blocks whose close() raises, and whose end does, too."""
+    """Blocks with a close() that raises, and an end that raises."""
 
     def __init__(self, blocks: list[bytes]) -> None:
         self.blocks = blocks
@@ -218,7 +218,7 @@ def colliding(environ: Environ, start_response: StartResponse) -> Body:
 
 
 def shown(environ: Environ, start_response: StartResponse) -> Body:
-    """Raise an exception whose message is the body of the request, with a line break."""
+    """Raise an exception with the body of the request, which has a line break, as its message."""
     raise ValueError(environ["wsgi.input"].read().decode() + "\nthe end")
 
 

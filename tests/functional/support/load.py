@@ -1,4 +1,5 @@
-"""Closed-loop clients for tests of restarts: each sends its next request as soon as it has an answer, and none may fail."""
+"""Closed-loop clients for tests of restarts: each sends its next request as soon as it has an answer, and none may
+fail."""
 
 from __future__ import annotations
 
@@ -9,15 +10,16 @@ from types import TracebackType
 
 from tests.functional.support.wire import Client, encode_request
 
-# How soon everybody must have had an answer, on a machine that is busy with other things.
+# How soon every client must have had an answer, on a machine that is busy with other things.
 _PATIENCE = 60.0
 
 
 class Load:
-    """`kept` clients that keep their connection as long as the server allows, and `fresh` ones that open one for each request.
+    """`kept` clients that keep their connection as long as the server allows, and `fresh` ones that open one for each
+    request.
 
-    connect: opens a connection; several threads call. In the `with` block they work; at its end they finish. failures: what went
-    wrong, a line each, and when (seconds since the start). answers: how often each body was received.
+    connect: opens a connection; several threads call. In the `with` block they work; at its end they finish. failures:
+    what went wrong, a line each, and when (seconds since the start). answers: how often each body was received.
     """
 
     def __init__(self, connect: Callable[[], Client], target: str = "/", kept: int = 3, fresh: int = 3) -> None:

@@ -31,7 +31,7 @@ def app(environ: Environ, start_response: StartResponse) -> Any:
 
 
 class Closing:
-    """An iterable whose close() is noted; a block that is an exception is raised."""
+    """An iterable that notes its close(); a block that is an exception is raised."""
 
     def __init__(self, name: str, *blocks: Any, close_error: BaseException | None = None) -> None:
         self._name = name
@@ -54,7 +54,8 @@ class Closing:
 
 
 def answer(status: Any, fields: Any, *blocks: Any) -> Respond:
-    """An application that says this and returns these blocks: one is a list of one, more are a list without a known length."""
+    """An application that says this and returns these blocks: one is a list of one, more are a list without a known
+    length."""
 
     def respond(environ: Environ, start_response: StartResponse) -> Any:
         start_response(status, fields)

@@ -1,4 +1,5 @@
-"""An application that forks: each path is one way to do it. The children write what they see into files of FORKS_DIRECTORY."""
+"""An application that forks: each path is one way to do it. The children write what they see into files of
+FORKS_DIRECTORY."""
 
 from __future__ import annotations
 
@@ -226,7 +227,7 @@ def fork_in_c(environ: Environ, start_response: StartResponse) -> str:
 
 
 def at_exit(environ: Environ, start_response: StartResponse) -> str:
-    """Something that is still under way when the worker ends: a process that nobody has ended."""
+    """Something that is still under way when the worker ends: a process that has not been ended."""
     FORK.Process(target=wait_for_word).start()
     return "started"
 

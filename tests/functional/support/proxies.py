@@ -62,7 +62,7 @@ def start_nginx(server: Server, directory: Path, port: int, buffering: str = "on
     upstream = f"unix:{server.address}" if isinstance(server.address, str) else f"127.0.0.1:{server.port}"
     text = NGINX.format(directory=directory, upstream=upstream, port=port, buffering=buffering)
     if os.geteuid() == 0:
-        text = f"user root;{text}"  # its temporary files are in a directory that belongs to whom the tests run as
+        text = f"user root;{text}"  # its temporary files are in a directory of the user that runs the tests
     path = directory / "nginx.conf"
     path.write_text(text)
     return Process([find_tool("nginx"), "-p", str(directory), "-e", "stderr", "-c", str(path)], env={"NGINX": None})

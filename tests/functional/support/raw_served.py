@@ -1,6 +1,8 @@
-"""Requests that have to be served, with exactly what the application sees of them, and those whose pretended body is refused.
+"""Requests that have to be served, with exactly what the application sees of them, and requests with a pretended body
+that is refused.
 
-A server that is too strict fails here: extension methods, HTTP/1.2, tolerated line breaks, white space in chunk extensions.
+A server that is too strict fails here: extension methods, HTTP/1.2, tolerated line breaks, white space in chunk
+extensions.
 """
 
 from __future__ import annotations
@@ -225,7 +227,8 @@ CHUNKS = [
     good("the most trailers", "9112 §7.1.2", chunks(b"5\r\nhello\r\n0\r\n" + b"A: b\r\n" * FIELDS + b"\r\n"), _HELLO),
 ]
 
-# What looks like framing to some and is none: the request is served without a body, and what was to be one is no request.
+# What looks like framing to some and is none: the request is served without a body, and what was to be one is no
+# request.
 THEN_REFUSED = [
     good_then_bad("Transfer_Encoding is another field", "9110 §5.1, 9112 §6.3",
         post(b"Transfer_Encoding: chunked", body=b"5\r\nhello\r\n" + _END), seen("POST")),

@@ -1,4 +1,4 @@
-"""An application whose requests wait until there is a file. Plain PEP 3333."""
+"""An application that holds requests until there is a file. Plain PEP 3333."""
 
 from __future__ import annotations
 

@@ -20,13 +20,14 @@ def find_tool(name: str) -> str:
 
 
 def need_root() -> None:
-    """Skips the test if this process is not root's: only root can become somebody else."""
+    """Skips the test unless this process runs as root: only root can become another user."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
 
 
 def run_tool(name: str, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[bytes]:
-    """Run a program to its end, at most `timeout` seconds, without proxies of the environment. Fails the test if it fails."""
+    """Run a program to its end, at most `timeout` seconds, without proxies of the environment. Fails the test if it
+    fails."""
     env = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     done = subprocess.run([find_tool(name), *arguments], capture_output=True, timeout=timeout, env=env, check=False)
     assert done.returncode == 0, f"{name} {' '.join(arguments)}: {done.returncode}\n{done.stdout!r}\n{done.stderr!r}"

@@ -1,4 +1,4 @@
-"""The application of the torture test: a faultless part of `faulty`, whose answers say which process they come from."""
+"""The application of the torture test: a faultless part of `faulty`. Its responses name the process that made them."""
 
 from __future__ import annotations
 

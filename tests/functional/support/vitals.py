@@ -23,7 +23,7 @@ def thread_count(pid: int) -> int:
 
 
 def private_bytes(pid: int) -> int:
-    """The memory that would be free if the process ended: what it shares with nobody."""
+    """The memory that would be free if the process ended: the private pages."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Private_Clean:", "Private_Dirty:")))
 

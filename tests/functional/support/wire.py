@@ -138,7 +138,8 @@ class Client:
         return data
 
     def at_end(self) -> bool:
-        """Wait for the server's next word: True if that is the end of the connection (FIN or RST), False for a byte."""
+        """Wait for the server's next word: True if that is the end of the connection (FIN or RST), False for a
+        byte."""
         try:
             return not self._buffer and not self._receive()
         except ConnectionResetError:
@@ -224,7 +225,7 @@ def encode_chunks(blocks: Iterable[bytes]) -> bytes:
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens there."""
+    """Whether no socket listens there."""
     try:
         socket.create_connection(("127.0.0.1", port), 5).close()
     except ConnectionRefusedError:

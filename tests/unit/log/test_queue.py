@@ -1,4 +1,5 @@
-"""starman.log.queue and starman.log.output: lines reach a reader whole or are counted, and nobody waits for that reader."""
+"""starman.log.queue and starman.log.output: lines reach a reader whole or are counted, and no thread waits for that
+reader."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def notice(count: int, reason: str) -> bytes:
 
 @contextmanager
 def standard_error(fd: int) -> Iterator[LogQueue]:
-    """A queue whose descriptor 2 leads to `fd`."""
+    """A queue with `fd` as descriptor 2."""
     kept = os.dup(2)
     os.dup2(fd, 2)
     queue = LogQueue(notice)
@@ -273,7 +274,7 @@ def test_a_descriptor_that_an_application_has_closed_is_had_again_or_never_used(
     victim, others = os.pipe()
     with standard_error(writing) as queue:
         assert queue.output is not None
-        os.dup2(others, queue.output.fd)  # closed, and somebody else's by now
+        os.dup2(others, queue.output.fd)  # closed, and another file's by now
         queue.put_lines(b"by descriptor 2\n")
         assert read_all(reading) == b"by descriptor 2\n"
         os.dup2(others, queue.output.fd)

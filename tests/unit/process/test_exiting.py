@@ -28,7 +28,7 @@ def run(script: str) -> tuple[int, list[str], str, float]:
 
 @pytest.mark.parametrize("end", ["leave(5, 30)", "end_unserved(5)"])
 def test_pools_end_with_their_process(end: str) -> None:
-    """A process pool, whose processes would live for ever, and a thread pool, which finishes what it has."""
+    """A process pool with processes that would live for ever, and a thread pool, which finishes what it has."""
     status, output, errors, _ = run(f"""
 processes, threads = ProcessPoolExecutor(2, mp_context=fork), ThreadPoolExecutor(1)
 processes.submit(os.getpid).result()
@@ -39,7 +39,8 @@ threads.submit(lambda: (time.sleep(0.2), print("finished", flush=True)))
 
 
 def test_everything_has_its_turn() -> None:
-    """What is to be first, then pools, then atexit, the last registered first; what fails is logged, and the others run."""
+    """What is to be first, then pools, then atexit, the last registered first; what fails is logged, and the others
+    run."""
     status, output, errors, _ = run("""
 def fail():
     raise ValueError("in an exit function")

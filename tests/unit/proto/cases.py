@@ -1,4 +1,5 @@
-"""Requests, valid and broken, with what must become of them: the table that test_request and test_against_h11 go through."""
+"""Requests, valid and broken, with what must become of them: the table that test_request and test_against_h11 go
+through."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ def post(*fields: bytes, body: bytes = b"", version: bytes = b"1.1") -> bytes:
 
 
 def chunked(body: bytes, *fields: bytes) -> bytes:
-    """A POST whose chunked body is, with all its framing, `body`."""
+    """A POST with the chunked body `body`, framing included."""
     return post(b"Transfer-Encoding: chunked", *fields, body=body)
 
 
@@ -502,7 +503,8 @@ BROKEN: dict[str, tuple[bytes, int]] = {
     "chunks that overflow together": (chunked(b"1\r\nx\r\n7FFFFFFFFFFFFFFF\r\n"), 413),
 }
 
-# Broken before their end, and beyond mending: the bytes after the last of which they are refused, and what was to follow.
+# Broken before their end, and beyond mending: the bytes after the last of which they are refused, and what was to
+# follow.
 REFUSED_EARLY: dict[str, tuple[bytes, bytes]] = {
     "TLS": (b"\x16", _TLS_CLIENT_HELLO[1:]),
     "HTTP/2 preface": (_HTTP2_PREFACE[:16], _HTTP2_PREFACE[16:]),

@@ -1,4 +1,5 @@
-"""Feeds bytes to a RequestParser in pieces, and writes down what comes out; checks on the way what must hold at every step."""
+"""Feeds bytes to a RequestParser in pieces, and writes down what comes out; checks on the way what must hold at every
+step."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ STATUSES = {400, 413, 414, 417, 431, 501, 505}
 
 
 def in_body(parser: RequestParser) -> bool:
-    """Whether a head has been reported whose body is not complete yet."""
+    """Whether a head has been reported, and its body is not complete yet."""
     return parser._phase in (_Phase.BODY, _Phase.CHUNKED)
 
 
@@ -45,7 +46,8 @@ class Outcome:
 
     @property
     def judged(self) -> tuple[list[Request], int | None]:
-        """What must not depend on how the bytes were cut: the words of a refusal may, a part of a refused body as well."""
+        """What must not depend on how the bytes were cut: the words of a refusal may, a part of a refused body as
+        well."""
         return [request for request in self.requests if request.complete], self.status
 
 

@@ -42,7 +42,8 @@ def finish(status: str = "200 OK", *fields: tuple[str, str], known_length: int |
 def expected_framing(
     minor: int, is_head: bool, code: int, said: int | None, known: int | None
 ) -> tuple[BodyFraming, int | None, bool]:
-    """RFC 9112 §6.3 and RFC 9110 §8.6, as a reader would decide: framing, Content-Length, whether it ends the connection."""
+    """RFC 9112 §6.3 and RFC 9110 §8.6, as a reader would decide: framing, Content-Length, whether it ends the
+    connection."""
     if code in (204, 205, 304) or is_head:
         return BodyFraming.NO_BODY, {204: None, 205: 0}.get(code, said), False
     if said is not None or known is not None:
@@ -261,7 +262,7 @@ def test_a_status_of_another_type(status: Any) -> None:
         ResponseHead(status, [])
 
 
-# Names whose values are treated in different ways: passed on, looked at, dropped.
+# Names with values that are treated in different ways: passed on, read, dropped.
 NAMES = ["X", "Content-Length", "Connection", "Transfer-Encoding", "Date", "Server"]
 
 

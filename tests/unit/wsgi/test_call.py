@@ -79,7 +79,7 @@ def test_a_stream_to_a_1_0_client_ends_with_the_connection() -> None:
 
 
 def test_a_stream_of_known_length_frees_the_thread_at_its_last_byte() -> None:
-    """`last` on the block that completes the length: whoever reads it slowly does not hold the thread."""
+    """`last` on the block that completes the length: a client that reads it slowly does not hold the thread."""
     output = FakeOutput()
     ended: list[bool] = []
 

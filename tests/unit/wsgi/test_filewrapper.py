@@ -120,7 +120,7 @@ def _closed(path: Path) -> Any:
 
 
 class Upper(io.FileIO):
-    """A file whose bytes are not those of its descriptor."""
+    """A file with bytes that are not those of its descriptor."""
 
     def read(self, size: int | None = -1) -> bytes:
         return (super().read(size) or b"").upper()

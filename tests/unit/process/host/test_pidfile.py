@@ -1,4 +1,4 @@
-"""starman.process.host.pidfile: whose the file is, whatever has become of its writer."""
+"""starman.process.host.pidfile: which process a file belongs to, whether its writer lives or not."""
 
 from __future__ import annotations
 

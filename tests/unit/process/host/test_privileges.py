@@ -1,4 +1,5 @@
-"""starman.process.host.privileges, where no privileges are needed; tests/functional/test_privileges.py has root's part."""
+"""starman.process.host.privileges, where no privileges are needed; tests/functional/test_privileges.py has root's
+part."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def test_whoever_is_that_user_already_has_nothing_to_do() -> None:
 @pytest.mark.parametrize(
     ("settings", "source"),
     [
-        # That the modules are imported here matters: nobody may not be allowed to read them.
+        # The modules must be imported here: the user nobody may not be allowed to read them.
         ({"user": pwd.getpwuid(0).pw_name}, "user"),
         ({"group": grp.getgrgid(0).gr_name}, "group"),
         ({"user": "uid", "group": 0}, "group"),

@@ -877,7 +877,7 @@ def test_a_restart_goes_on_though_workers_are_spent_all_the_time() -> None:
     starting: list[SpawnWorker] = []
     for _ in range(20):
         starting += [action for action in desk.plan(after=0.01) if isinstance(action, SpawnWorker)]
-        # One after the other, so that somebody is on the way at any time.
+        # One after the other, so that a worker is starting at any time.
         spawn = starting.pop(0)
         desk.ready(spawn.child)
         desk.supervisor.on_recycle(spawn.child, "it is old")
@@ -1078,7 +1078,7 @@ def test_a_mold_that_fails_while_it_is_retired_is_not_reported() -> None:
     assert "odd" not in desk.said()
 
 
-# Those who are late.
+# The workers that are late.
 
 
 def test_of_workers_that_hang_together_one_shows_where() -> None:

@@ -255,7 +255,8 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def workers_that_finish_do_not_pile_up(self) -> None:
-        """At most two of each slot: also after workers that were told to end by others, and while slots come and go."""
+        """At most two of each slot: also after workers that were told to end by others, and while slots come and
+        go."""
         slots = [process.slot for process in self.alive.values() if process.slot and not process.killed]
         assert len(slots) <= 2 * max([self.workers, *slots]), slots
 
@@ -284,7 +285,7 @@ class World(RuleBasedStateMachine):
         assert self.status is not None
 
     def settle(self) -> None:
-        # Nothing freezes any more, so nobody needs to be watched, which never comes to rest.
+        # Nothing freezes any more, so the watchdog, which never ends, is not needed.
         self.supervisor.watchdog.timeout = self.terms.worker_timeout = 0
         for _ in range(400):
             for number, process in list(self.alive.items()):

@@ -1,4 +1,5 @@
-"""starman.process.supervision.watchdog, through the supervisor that it is part of: whose loop is silent, and what follows."""
+"""starman.process.supervision.watchdog, through the supervisor that it is part of: which loop is silent, and what
+follows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""starman.process.worker.copy_on_write: settled objects stay correct, and objects that an application drops are finalized."""
+"""starman.process.worker.copy_on_write: settled objects stay correct, and objects that an application drops are
+finalized."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ IMMORTAL = pytest.mark.parametrize("immortal", [True, False])
 
 
 class Connection:
-    """Something whose end matters."""
+    """An object with an end that matters."""
 
 
 def holders_of(connection: Connection) -> list[Any]:

@@ -11,7 +11,7 @@ from starman.process.worker import mold as module
 
 
 class Failing:
-    """A service whose rehearsal goes wrong."""
+    """A service with a rehearsal that fails."""
 
     @classmethod
     def rehearse(cls, threads: int) -> None:

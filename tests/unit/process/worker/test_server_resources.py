@@ -1,4 +1,5 @@
-"""starman.process.worker.server_resources: a child forked by the application keeps no descriptor or handler of the server."""
+"""starman.process.worker.server_resources: a child forked by the application keeps no descriptor or handler of the
+server."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def connected(listener: Listener) -> tuple[socket.socket, socket.socket]:
 
 
 def test_the_sockets_of_the_server_are_found(listener: Listener) -> None:
-    """Listeners, connections and all duplicates; neither the client's end nor another server's, nor what is no socket."""
+    """Listeners, connections and all duplicates; neither the client's end nor another server's, nor what is no
+    socket."""
     client, accepted = connected(listener)
     copy = accepted.dup()
     with client, accepted, copy, socket.create_server(("127.0.0.1", 0)) as other, open(os.devnull) as file:
@@ -54,7 +56,7 @@ def test_the_sockets_of_the_server_are_found(listener: Listener) -> None:
 def test_what_points_nowhere_keeps_its_number() -> None:
     read_fd, write_fd = os.pipe()
     point_nowhere([write_fd, -1])
-    assert os.read(read_fd, 1) == b""  # nobody has the other end
+    assert os.read(read_fd, 1) == b""  # the other end is closed
     assert os.write(write_fd, b"nowhere") == 7
     assert not os.get_inheritable(write_fd)
     os.close(read_fd)
@@ -75,7 +77,8 @@ def test_without_a_descriptor_for_dev_null_they_are_closed() -> None:
 
 
 def in_a_child_of_the_application(prepare: Callable[[], Callable[[], object]]) -> None:
-    """Call `prepare` in a process of the server's own, and what it returns in a child that the application forks there."""
+    """Call `prepare` in a process of the server's own, and what it returns in a child that the application forks
+    there."""
 
     def in_process() -> str:
         look = prepare()

@@ -26,7 +26,7 @@ from tests.unit.process.forked import run_forked
 
 
 class FakeService:
-    """Serves nobody; notes the calls."""
+    """Serves no clients; notes the calls."""
 
     def __init__(self, *, fails: bool = False) -> None:
         self.calls: list[str] = []
@@ -66,8 +66,8 @@ def messages(channel: Channel) -> list[Message]:
 def in_loop(
     scenario: Callable[[FakeService, Channel, list[Listener]], Coroutine[Any, Any, None]], place: Place | None = None
 ) -> None:
-    """Run a lifetime beside `scenario` in a child's loop: it gets the service, the master's end, and the listeners. `place` is
-    the worker's on the scoreboard."""
+    """Run a lifetime beside `scenario` in a child's loop: it gets the service, the master's end, and the listeners.
+    `place` is the worker's on the scoreboard."""
 
     def in_child() -> str:
         async def both() -> None:

@@ -1,4 +1,4 @@
-"""starman.serving.executors.inline: the application in the loop's own thread, where nobody may wait for anybody."""
+"""starman.serving.executors.inline: the application in the loop's own thread, where nothing may block."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ pytestmark = pytest.mark.usefixtures("fast")
 Start = Callable[..., Any]
 BLOCK = b"x" * 65_536
 
-# What of a stream may be made and not yet read: a block, and what the kernel holds for a socket of either side that was given
-# little room, which it takes as half of what it may use.
+# What of a stream may be made and not yet read: a block, and what the kernel holds for a socket of either side that
+# was given little room, which it takes as half of what it may use.
 SMALL = 16_384
 MOST_AHEAD = 6 * len(BLOCK)
 
 
 class Application:
-    """/stream/N yields N different blocks, /for-ever no end of them, /write writes 20; all else is its path. made: by target."""
+    """/stream/N yields N different blocks, /for-ever no end of them, /write writes 20; all else is its path. made: by
+    target."""
 
     def __init__(self) -> None:
         self.threads: set[int] = set()
@@ -89,7 +90,7 @@ def stream(count: int) -> bytes:
 
 @contextmanager
 def frugal(application: Callable[..., Any], **settings: Any) -> Iterator[Running]:
-    """A service, without threads unless `settings` say otherwise, whose sockets hold little."""
+    """A service, without threads unless `settings` say otherwise, with small buffers of its sockets."""
     with Running(application, **({"in_loop": True} | settings)) as running:
         running._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
         yield running
@@ -107,7 +108,7 @@ def test_the_application_runs_in_the_loop_and_nowhere_else() -> None:
 
 
 def test_the_application_does_not_see_the_loop_it_runs_in() -> None:
-    """Else Django refuses its database, and nobody could run a coroutine to its end."""
+    """Else Django refuses its database, and a coroutine could not be run to its end."""
 
     async def coroutine() -> bytes:
         await asyncio.sleep(0)
@@ -133,7 +134,8 @@ def _running_loop(running: Running) -> asyncio.AbstractEventLoop:
 
 
 def test_a_stream_keeps_its_context_and_no_other_request_sees_it() -> None:
-    """At its end, Flask's stream_with_context takes back what it has set at the beginning: an error in another context."""
+    """At its end, Flask's stream_with_context takes back what it has set at the beginning: an error in another
+    context."""
     who = ContextVar("who", default="nobody")
     seen: list[str] = []
 
@@ -547,7 +549,8 @@ def test_a_long_turn_ends_and_says_that_requests_wait(monkeypatch: pytest.Monkey
 
 
 def test_an_error_between_two_exchanges_does_not_end_the_queue() -> None:
-    """In the main thread an application may have signal handlers, and they may raise anywhere: here in what notes that it ran."""
+    """In the main thread an application may have signal handlers, and they may raise anywhere: here in what notes that
+    it ran."""
 
     class Raising(FakeExchange):
         def run(self) -> FakeExchange | None:

@@ -1,6 +1,8 @@
-"""starman.serving.executors.pool: threads that survive whatever an exchange does, are fair, and leave nothing in the queue.
+"""starman.serving.executors.pool: threads that survive whatever an exchange does, are fair, and leave nothing in the
+queue.
 
-The loop is by hand here (`Loop.run_all`). All interleavings are in test_pool_interleavings, a real loop is in test_pool_load.
+The loop is by hand here (`Loop.run_all`). All interleavings are in test_pool_interleavings, a real loop is in
+test_pool_load.
 """
 
 from __future__ import annotations
@@ -416,7 +418,7 @@ def test_the_loop_gets_its_turn_while_there_is_work(make: Make, done: SimpleQueu
 
 
 class Patient(Schedule):
-    """Never finds that a thread is blocked, so whoever waits for the loop waits for ever."""
+    """Never finds that a thread is blocked, so a thread that waits for the loop waits for ever."""
 
     __slots__ = ()
 

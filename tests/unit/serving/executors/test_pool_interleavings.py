@@ -1,12 +1,15 @@
-"""serving.executors.pool and corking, as a model: every order in which the steps of the loop and of two threads can follow.
+"""serving.executors.pool and corking, as a model: every order in which the steps of the loop and of two threads can
+follow.
 
-A step is what the interpreter may not interrupt, and what others can see: one look at, or one change of, something context. Each
-step of the model names the line of the code that it stands for; whoever changes the order of lines there changes it here. Time is
-left out: a slice of a park may end at any moment, POOL may be over at any moment, and a request may arrive at any moment.
+A step is what the interpreter may not interrupt, and what others can see: one look at, or one change of, something
+context. Each step of the model names the line of the code that it stands for; a change of the order of lines there
+needs the same change here. Time is left out: a slice of a park may end at any moment, POOL may be over at any moment,
+and a request may arrive at any moment.
 
 What is checked, in every state that can be reached:
 
-- Where nothing can happen any more, every exchange was run, once, every thread sleeps (or has ended, after a stop), and no
+- Where nothing can happen any more, every exchange was run, once, every thread sleeps (or has ended, after a stop),
+and no
   response is held back.
 - The loop does not turn in circles, taking turns without waiting, while no thread does anything.
 - No slice of a park passes while a call waits that was posted: its poster would have unparked the loop.
@@ -20,18 +23,20 @@ from typing import NamedTuple
 
 import pytest
 
-# MOST_POLLS of the model, and how many there are at most when a connection is accepted, which may happen before each. What a poll
-# brings is free anyway, so one stands for all.
+# MOST_POLLS of the model, and how many there are at most when a connection is accepted, which may happen before each.
+# What a poll brings is free anyway, so one stands for all.
 MOST_POLLS = 1
 MOST_FOR_ARRIVALS = 2
 
 # What an exchange does, by its letter.
 RETURNS = "r"
-BLOCKS = "b"  # until all others are finished and answered: so one thread has to be left for them, and somebody empty the corking
+# Until all others are finished and answered: so one thread has to be left for them, and something has to empty the
+# corking.
+BLOCKS = "b"
 POSTS = "p"  # and waits until the loop has called what it posted, as a thread that streams does
 CHAINS = "c"  # gives the next exchange of its connection, which is an "r"
-GATHERS = "g"  # holds a block back, then blocks until somebody has written it
-CLOSES = "e"  # the response may be held back, and its close() blocks until somebody has written it
+GATHERS = "g"  # holds a block back, then blocks until it is written
+CLOSES = "e"  # the response may be held back, and its close() blocks until it is written
 
 WITHIN_A_PARK = ("wake for the park", "parked", "gate")
 
@@ -86,7 +91,7 @@ class State(NamedTuple):
     blocked: bool = False
     held: bool = False  # whether responses or blocks are held back
     watched: bool = False
-    called: int = 0  # posted calls that were made, and whose posters have not noticed
+    called: int = 0  # posted calls that were made, which their posters have not noticed
 
 
 class Model:
@@ -375,7 +380,8 @@ class Model:
         return len(seen)
 
     def private_step(self, state: State) -> list[State]:
-        """A step that no other can see or prevent, if there is one: it need not be tried before and after all others."""
+        """A step that no other can see or prevent, if there is one: it need not be tried before and after all
+        others."""
         for number, thread in enumerate(state.threads):
             private = (
                 (thread.at == "bell" and thread.rung)
@@ -405,7 +411,8 @@ def rung(state: State) -> tuple[Thread, ...]:
 
 
 def canonical(state: State) -> State:
-    """One of the states between which nobody can tell: what will not be looked at again is blank, and threads have no numbers."""
+    """One of the states that cannot be told apart: what will not be looked at again is blank, and threads have no
+    numbers."""
     if state.progress and state.at not in WITHIN_A_PARK:
         state = state._replace(progress=False)
     if state.polls and not state.turn_due and state.at in ("loop", "park", *WITHIN_A_PARK):

@@ -1,4 +1,5 @@
-"""serving.sending.corking and thread_socket: responses that are held back while other requests wait, never for long."""
+"""serving.sending.corking and thread_socket: responses that are held back while other requests wait, never for
+long."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 def held_back(b: Bridge, *responses: bytes) -> Any:
-    """Requests of one connection whose responses are held back; the last of them has still to return."""
+    """Requests of one connection with responses that are held back; the last of them has still to return."""
     exchanges = [b.offer() for _ in responses]
     for number, (exchange, response) in enumerate(zip(exchanges, responses, strict=True)):
         if number:
@@ -219,7 +220,8 @@ def test_the_corking_is_emptied_in_order_and_once(writes: list[bytes]) -> None:
 
 
 class Timers:
-    """A loop as far as an corking knows it. posted: what it is to call; timers: what later, and in how many seconds."""
+    """A loop as far as an corking knows it. posted: what it is to call; timers: what later, and in how many
+    seconds."""
 
     def __init__(self) -> None:
         self.posted: list[Callable[[], None]] = []
@@ -243,8 +245,8 @@ class Flushed:
 
 
 def test_the_loop_is_woken_once_and_then_looks_by_a_timer() -> None:
-    # Posted, the look itself ran before there was anything, and was asked for again with each few blocks: a long response of
-    # 64 kB each had 0.75 of the rate of one that was not gathered at all.
+    # Posted, the look itself ran before there was anything, and was asked for again with each few blocks: a long
+    # response of 64 kB each had 0.75 of the rate of one that was not gathered at all.
     loop, writer = Timers(), Flushed()
     corking = Corking(loop)  # type: ignore[arg-type]
     for _ in range(3):
@@ -269,7 +271,8 @@ def test_the_loop_is_woken_once_and_then_looks_by_a_timer() -> None:
 
 
 class Application:
-    """/slow blocks, or computes, until it is told to go on; all else is quick. Targets of another size are answered at length."""
+    """/slow blocks, or computes, until it is told to go on; all else is quick. Targets of another size are answered at
+    length."""
 
     def __init__(self, *, computes: bool = False) -> None:
         self.entered, self.go_on = threading.Event(), threading.Event()
@@ -303,7 +306,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 def at_once(running: Running, *sent: tuple[Any, bytes]) -> None:
-    """Have the loop find all of this in one poll: let it stand still meanwhile, for longer than it is in the mode POOL."""
+    """Have the loop find all of this in one poll: let it stand still meanwhile, for longer than it is in the mode
+    POOL."""
     stands, goes_on = threading.Event(), threading.Event()
 
     def stand() -> None:
@@ -354,7 +358,8 @@ def test_what_is_large_is_not_held_back(held: list[bytes]) -> None:
 
 
 class Bursts:
-    """Answers with a hundred blocks at once and then, while it blocks or computes, with nothing until it is told to go on."""
+    """Answers with a hundred blocks at once and then, while it blocks or computes, with nothing until it is told to go
+    on."""
 
     def __init__(self, *, computes: bool) -> None:
         self.go_on = threading.Event()
@@ -481,7 +486,8 @@ def test_without_threads_nothing_is_held_back_for_a_while_behind_a_slow_request(
 
 
 def test_a_response_that_is_held_back_as_a_park_ends_does_not_wait_for_its_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread has seen the park; it ends, and the corking is empty yet; only then does the thread add its response."""
+    """The thread has seen the park; it ends, and the corking is empty yet; only then does the thread add its
+    response."""
     go_on, races = threading.Event(), threading.Event()
     hold = Writer.hold
 

@@ -1,4 +1,5 @@
-"""serving.sending.send_queue over a transport that takes what the test lets it take: what counts as a client's progress."""
+"""serving.sending.send_queue over a transport that takes what the test lets it take: what counts as a client's
+progress."""
 
 from __future__ import annotations
 
@@ -69,7 +70,7 @@ class FakeLoop:
 
 
 class Sending:
-    """A send_queue, what it writes to, and whom it tells."""
+    """A SendQueue, its socket, and its callbacks."""
 
     def __init__(self, memory: ResponseMemory = UNLIMITED) -> None:
         self.transport, self.handler = FakeTransport(), FakeHandler()

@@ -1,4 +1,5 @@
-"""starman.serving.sending.spool: what of a slow reader's response is in memory, what is on the disk, and who closes what."""
+"""starman.serving.sending.spool: what of a slow reader's response is in memory, what is on the disk, and what closes
+it."""
 
 from __future__ import annotations
 
@@ -133,7 +134,7 @@ def test_the_memory_behind_a_view_counts() -> None:
     kept = [spool.add(memoryview(body)[at:], last=False) for at in (40, 60)]
     assert memory.left == 1000 - 100 - 40  # more than half of it: all is kept; less: it is copied
     del kept
-    assert memory.left == 1000  # nobody could have them
+    assert memory.left == 1000  # no client could get them
 
 
 @pytest.mark.parametrize("room", [True, False])

@@ -1,4 +1,4 @@
-"""starman.serving.sending.writer: whose turn it is, against its table, and the hazards that it is made for."""
+"""starman.serving.sending.writer: which request may send, against its table, and the hazards that it is made for."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_every_transition_of_the_table_happens(row: tuple[WriterState, WriterSta
 
 
 class World(RuleBasedStateMachine):
-    """One connection. The model is the bytes the client must get, in order, and whose exchange runs."""
+    """One connection. The model is the bytes the client must get, in order, and the exchange that runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -449,7 +449,8 @@ TestWorld.settings = settings(max_examples=60, stateful_step_count=30, deadline=
 
 
 def test_no_descriptor_is_left_or_closed_twice() -> None:
-    """A number that is closed twice would close somebody else's: watch it through the numbers that the system gives out."""
+    """A number that is closed twice would close another file: watch it through the numbers that the system gives
+    out."""
     with bridge() as b:
         for _ in range(20):
             exchange = b.offer()
@@ -766,7 +767,8 @@ def test_hazard_01_the_loss_may_come_between_the_room_and_the_thread() -> None:
 
 
 def test_hazard_02_fd_is_never_closed_under_a_write() -> None:
-    """While threads write, the loop loses connections and others open files under the freed numbers: nothing may land there."""
+    """While threads write, the loop loses connections and others open files under the freed numbers: nothing may land
+    there."""
     victims: list[Any] = []
     stop = threading.Event()
     written = [0]
@@ -993,7 +995,8 @@ def test_a_loop_that_is_gone_does_not_keep_a_thread_from_failing() -> None:
 
 
 def test_hazard_11_both_sides_of_every_hand_off_take_the_lock() -> None:
-    """Real threads: the loop offers while threads return, and asks for its turn now and then. All run, in order, once."""
+    """Real threads: the loop offers while threads return, and asks for its turn now and then. All run, in order,
+    once."""
     ran: list[int] = []
     ready: SimpleQueue[Any] = SimpleQueue()
 
