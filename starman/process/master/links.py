@@ -140,9 +140,8 @@ class Links:
     def open_link(self, number: int, kinds: tuple[type[Message], ...] = FROM_WORKER) -> Channel:
         """Make a link to a child that is about to be forked. Returns the child's end of the channel.
 
-        kinds: the messages that the child may send. A trial has no pipe for stacks; its number is not
-        positive.
-        Raises OSError without descriptors.
+        kinds: the messages that the child may send. A trial, with a number below 1, has no pipe for stacks. Raises
+        OSError without descriptors.
         """
         ours, theirs = MasterEnd.pair()
         link = self._links[number] = Link(number, ours, kinds)
@@ -284,7 +283,7 @@ class Links:
         self._signals.abandon()
 
     def close(self) -> None:
-        """Close all channels. A child that still lives sees the end of file, and ends."""
+        """Close all channels. The end of file tells a child that still runs that the master has ended."""
         for link in self._links.values():
             link.channel.close()
             link.drop_unsent()

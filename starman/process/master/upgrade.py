@@ -102,17 +102,17 @@ class Upgrade:
             log.error(f"upgrade given up, nothing has changed: {outcome.message}{details}")
 
     def exec_when_ready(self, *, reopening: bool) -> None:
-        """Exec the new version, if a trial has approved it and no worker is starting. Does not return in that case.
+        """Exec the new version, if a trial has approved it and no worker is starting. Returns if there is no exec.
 
         reopening: whether a child has not reopened its logs yet.
         """
         if self._settings is not None and self._supervisor.nothing_starting:
-            handover = self._handover(self._settings)
+            handover = self._make_handover(self._settings)
             handover.reopening = reopening
             handover.restarting = self._restarting
-            self._exec(handover)
+            self._exec_handover(handover)
 
-    def _exec(self, handover: Handover) -> None:
+    def _exec_handover(self, handover: Handover) -> None:
         """Exec the new version. Returns only if a signal is waiting, or if the exec fails."""
         # Hazard 8: a signal that arrives from here on stays pending until the new image has its handlers.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
@@ -129,7 +129,7 @@ class Upgrade:
                 os.set_inheritable(fd, True)
             flush()
             program = self._spec.program
-            _become(program, {**program.variables, HANDOVER_VARIABLE: text})
+            _exec_program(program, {**program.variables, HANDOVER_VARIABLE: text})
         except OSError as error:
             for fd in handover.fds():
                 os.set_inheritable(fd, False)
@@ -149,11 +149,11 @@ class Upgrade:
         try:
             # The second colon is for versions with a format before 4. They read settings after it, then report that
             # the formats do not match.
-            _become(self._spec.program, {TRIAL_VARIABLE: f"{FORMAT}:{channel.fileno()}:"})
+            _exec_program(self._spec.program, {TRIAL_VARIABLE: f"{FORMAT}:{channel.fileno()}:"})
         except OSError as error:
             return Failed(f"{sys.executable}: {error}")
 
-    def _handover(self, settings: str) -> Handover:
+    def _make_handover(self, settings: str) -> Handover:
         listeners = [
             HandedListener(listener.socket.fileno(), str(listener.address), secure=listener.secure, file=listener.file)
             for listener in self._spec.listeners
@@ -200,7 +200,7 @@ def take_over(handover: Handover, supervisor: Supervisor, links: Links, reaper: 
     log.info(f"starman {VERSION} has taken over and replaces the {counted(len(handover.veterans), 'old worker')}")
 
 
-def _become(program: Program, variables: dict[str, str]) -> NoReturn:
+def _exec_program(program: Program, variables: dict[str, str]) -> NoReturn:
     """Exec this program again, as it is installed now, in the directory in which it was started. Raises OSError.
 
     variables: environment variables to add.

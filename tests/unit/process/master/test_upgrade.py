@@ -108,7 +108,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[Handover]:
         handed.append(decode(text))
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(module, "_become", become)
+    monkeypatch.setattr(module, "_exec_program", become)
     return handed
 
 
