@@ -99,7 +99,7 @@ def _status(error: BaseException | None) -> int:
     if not isinstance(error, SystemExit):
         from starman.log.tracebacks import format_exception
 
-        log.error(f"a child that the application has forked ends, because its call failed\n{format_exception(error)}")
+        log.error(f"a process that the application forked ends, because its call failed\n{format_exception(error)}")
         return 1
     if error.code is None or isinstance(error.code, int):
         return (error.code or 0) & 0xFF
@@ -131,6 +131,8 @@ def _after_in_child() -> None:
         try:
             abandon()
         except Exception as error:
-            log.error(f"a child that the application has forked may hold sockets of the server: {type(error).__name__}: {error}")
+            log.error(
+                f"a process that the application forked may still hold sockets of the server: {type(error).__name__}: {error}"
+            )
     _guards.clear()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)

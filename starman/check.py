@@ -60,10 +60,13 @@ def check(settings: Settings) -> int:
     if status is None:
         return 1
     if status < 0:
-        print(f"starman: loading the application was ended by signal {-status}", file=sys.stderr)
+        print(f"starman: the process that loads the application was ended by signal {-status}", file=sys.stderr)
         return 1
     if not _has_reported(reading):
-        print(f"starman: the process that loads the application exited with status {status} before it was done", file=sys.stderr)
+        print(
+            f"starman: the process that loads the application exited with status {status} before the check was complete",
+            file=sys.stderr,
+        )
         return status or 1
     return status
 
@@ -153,7 +156,7 @@ def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pip
                 print(f"starman: {line}", file=sys.stderr)
         sources = [settings.source(name) for name in OPTIONS if settings.source(name) != "default"]
         print(f"application  {describe(settings)}: loaded")
-        print(f"listening    {', '.join(bound) or 'nothing could be tried'}")
+        print(f"listening    {', '.join(bound) or 'no address could be checked'}")
         print(f"settings     valid; given: {', '.join(sources) or 'none'}")
         status = 0
     except StarmanError as error:
@@ -174,7 +177,7 @@ def _bind(settings: Settings, inherited_sockets: InheritedSockets, owner: tuple[
     bound, notes = [], []
     for address in inherited_sockets.addresses(settings):
         if address.kind is AddressKind.FD and not inherited_sockets.fds:
-            notes.append(f"{address} is not tried: the socket is inherited at the start")
+            notes.append(f"{address} is not checked: the socket is inherited when the server starts")
             continue
         try:
             for listener in open_listeners([address], settings, owner, listens=False):
@@ -192,7 +195,7 @@ def _held(address: Address, settings: Settings, error: ListenError) -> str:
 
     pid = None if settings.pid is None else running_pid(settings.pid)
     if pid is not None and listens(pid, address):
-        return f"{address}: in use by the server that runs (process {pid} of {settings.pid})"
+        return f"{address}: in use by the running server (process {pid}, pid file {settings.pid})"
     if settings.pid is None and "in use" in str(error):
-        raise ListenError(f"{error}; if the server itself runs, give its pid file (--pid FILE)", error.details) from None
+        raise ListenError(f"{error}; if the running server uses it, give its pid file (--pid FILE)", error.details) from None
     raise error

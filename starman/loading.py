@@ -147,7 +147,7 @@ def _import_file(path: str, target: str) -> ModuleType:
     candidates = [os.path.abspath(path)] if path.endswith(".py") else [os.path.abspath(path), os.path.abspath(path + ".py")]
     found = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
     if found is None:
-        raise LoadError(f"cannot load {target!r}: there is no file {' or '.join(candidates)}")
+        raise LoadError(f"cannot load {target!r}: no such file: {' or '.join(candidates)}")
     stem = os.path.splitext(os.path.basename(found))[0]
     _extend_path([os.path.dirname(found)])
     present = sys.modules.get(stem)
@@ -156,7 +156,7 @@ def _import_file(path: str, target: str) -> ModuleType:
         if origin and os.path.realpath(origin) == os.path.realpath(found):
             return present
         raise LoadError(
-            f"cannot load {target!r}: the module {stem!r} of {origin or 'Python'} is imported already; rename the file"
+            f"cannot load {target!r}: another module {stem!r} ({origin or 'built-in'}) is already imported; rename the file"
         )
     loader = importlib.machinery.SourceFileLoader(stem, found)
     spec = importlib.util.spec_from_file_location(stem, found, loader=loader)
@@ -195,7 +195,7 @@ def _resolve(module: ModuleType, expression: str, target: str) -> object:
         if "None" in keywords:  # f(**mapping) has no name
             raise ValueError
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        raise LoadError(f"cannot load {target!r}: after the colon stands a name, or a call with literal arguments") from None
+        raise LoadError(f"cannot load {target!r}: write a name, or a call with literal arguments, after the colon") from None
     found: object = module
     for name in names:
         found = _attribute(found, name, target)

@@ -49,7 +49,7 @@ def run(app: Application | str | None = None, **settings: object) -> None:
     from starman.process.spec import Program
 
     if threading.current_thread() is not threading.main_thread():
-        raise StartError("starman.run takes the signals over, which only the main thread can: call it there")
+        raise StartError("starman.run handles signals, which only the main thread can do: call it in the main thread")
     refuse_running_loop()
     errors = standard_streams.open_missing()
     directory = started_in(os.environ)
@@ -144,7 +144,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     from starman.process.host.daemon import daemonize
 
     if settings.error_log is None:
-        log.warning(f"{settings.source('daemonize')}: without error_log, what goes wrong later is logged nowhere")
+        log.warning(f"{settings.source('daemonize')}: without error_log, later errors are not logged; set error_log to a file")
     daemon = daemonize()
     try:
         return _be_master(settings, program, inherited_sockets, account, Observers([notifier, daemon]), embedded=embedded)

@@ -74,7 +74,7 @@ def _reopen(fd: int, name: str) -> None:
         os.set_inheritable(fd, True)
     else:
         os.close(opened)
-    log.warning(f"the application has closed {name} (descriptor {fd}), which is {target} now")
+    log.warning(f"the application closed {name} (descriptor {fd}), which now leads to {target}")
 
 
 def _error_log() -> int:

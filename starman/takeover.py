@@ -38,7 +38,7 @@ def settings_of_handover(handover: Handover, read: Callable[[], Settings]) -> Se
     try:
         return decode_settings(handover.settings)
     except ValueError as error:
-        log.warning(f"the settings are read once more: {error}")
+        log.warning(f"cannot use the settings that the upgrade has tested, so they are read again: {error}")
         return read()
 
 
@@ -77,7 +77,7 @@ def _tried(number: str, channel: Channel, read: Callable[[], Settings]) -> Messa
     version = f"starman {VERSION} on Python {'.'.join(map(str, sys.version_info[:3]))}"
     try:
         if number != str(FORMAT):
-            return Failed(f"{version} takes over in format {FORMAT}, not {number}: it needs a new start")
+            return Failed(f"{version} hands over in format {FORMAT}, not {number}: stop the server and start it again")
         running = receive_text(channel)
         found = read()
         # What cannot change in a running server cannot change by an upgrade either: its listeners, its user.

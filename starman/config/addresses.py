@@ -107,7 +107,7 @@ def parse_address(text: str) -> Address:
     if not text:
         raise SettingError(f"an empty address: write {FORMS}")
     if text != text.strip() or any(character < " " for character in text):
-        raise SettingError(f"{text!r}: an address has no white space around it and no control characters")
+        raise SettingError(f"{text!r}: an address must not have white space around it or contain control characters")
     if text.startswith("fd://"):
         return _descriptor(text)
     if text.startswith("@"):
@@ -115,7 +115,7 @@ def parse_address(text: str) -> Address:
     if text.startswith("unix:"):
         return unix_address(text.removeprefix("unix:"), text)
     if "://" in text:
-        raise SettingError(f"{text!r} is a URL: write HOST:PORT alone")
+        raise SettingError(f"{text!r} is a URL: write HOST:PORT only")
     if "/" in text:
         return unix_address(text, text)
     if text.endswith(TLS_SUFFIX):
@@ -145,7 +145,7 @@ def _unix(text: str, kind: AddressKind, path: str) -> Address:
         raise SettingError(f"{text!r}: the {what} of the socket is missing")
     excess = len(path.encode("utf-8", "surrogateescape")) - UNIX_PATH_BYTES
     if excess > 0:
-        raise SettingError(f"{text!r}: the {what} of a UNIX socket has at most {UNIX_PATH_BYTES} bytes: {excess} too many")
+        raise SettingError(f"{text!r}: the {what} of the UNIX socket is {excess} bytes too long (at most {UNIX_PATH_BYTES})")
     if kind is AddressKind.UNIX and path.startswith("//"):
         path = "/" + path.lstrip("/")  # unix:///run/app.sock is written too, as if it were a URL
     return Address(kind, path=path)
@@ -181,7 +181,7 @@ def _port(digits: str, text: str) -> int:
     if not digits:
         raise SettingError(f"{text!r} has no port")
     if not (digits.isascii() and digits.isdigit()):
-        raise SettingError(f"{text!r}: {digits!r} is no port (0 to 65535)")
+        raise SettingError(f"{text!r}: {digits!r} is not a port (0 to 65535)")
     # Digits are counted first: int() of thousands of them is an error of its own.
     if len(digits.lstrip("0")) > 5 or int(digits) > 65535:
         raise SettingError(f"{text!r}: port {digits} is out of range (0 to 65535)")
@@ -196,7 +196,7 @@ def _ipv6(host: str, text: str) -> str:
             raise ValueError
         return inet_ntop(AF_INET6, inet_pton(AF_INET6, plain)) + percent + zone
     except (OSError, ValueError):
-        raise SettingError(f"{text!r}: {host!r} is no IPv6 address") from None
+        raise SettingError(f"{text!r}: {host!r} is not an IPv6 address") from None
 
 
 def _name(host: str, text: str) -> str:
@@ -208,5 +208,5 @@ def _name(host: str, text: str) -> str:
     try:
         inet_pton(AF_INET, host)
     except OSError:
-        raise SettingError(f"{text!r}: {host!r} is no IPv4 address") from None
+        raise SettingError(f"{text!r}: {host!r} is not an IPv4 address") from None
     return host

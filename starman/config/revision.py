@@ -54,7 +54,7 @@ def encode_settings(settings: Settings) -> str:
     """`settings` as text, for processes of the same version of starman and Python. Raises SettingError if it is too long."""
     text = marshal.dumps(settings.snapshot()).hex()
     if len(text) > MOST_CHARACTERS:
-        raise SettingError(f"the settings are too long to be handed on ({len(text)} of {MOST_CHARACTERS} characters)")
+        raise SettingError(f"the settings are too large to pass to other processes ({len(text)} of {MOST_CHARACTERS} characters)")
     return text
 
 
@@ -63,7 +63,7 @@ def decode_settings(text: str) -> Settings:
     try:
         values, sources = marshal.loads(bytes.fromhex(text))
     except (EOFError, TypeError) as error:
-        raise ValueError(f"no settings: {error}") from None
+        raise ValueError(f"they cannot be decoded: {error}") from None
     if not isinstance(values, dict) or values.keys() != OPTIONS.keys():
-        raise ValueError("no settings of this version")
+        raise ValueError("they belong to another version")
     return Settings.from_snapshot(values, sources)

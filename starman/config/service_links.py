@@ -28,7 +28,8 @@ def notice(environ: Mapping[str, str]) -> str | None:
     named = ", ".join(found[:3])
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return (
-        f"ignored, because they describe a Kubernetes Service: {named}{more} (enableServiceLinks: false leaves them out of a pod)"
+        f"ignored, because they describe a Kubernetes Service: {named}{more} "
+        "(set enableServiceLinks: false to omit them from the pod)"
     )
 
 

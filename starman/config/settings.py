@@ -37,7 +37,7 @@ class Settings(Options):
         """Check `given` (at most one value a setting); what it lacks has its default."""
         for name, item in given.items():
             if name not in OPTIONS:
-                raise SettingError(f"{item.source}: no setting is called {name!r}{nearest(name, OPTIONS)}")
+                raise SettingError(f"{item.source}: unknown setting {name!r}{nearest(name, OPTIONS)}")
         if "app" in given and "eval" in given and given["eval"].value is not None:
             raise SettingError(f"{given['app'].source} and {given['eval'].source}: give one application, not two")
         # Past the frozen attributes, by the only door there is.
@@ -61,8 +61,8 @@ class Settings(Options):
         streams = "stream_body" if self.stream_body else "stream_body_path" if self.stream_body_path else None
         if streams is not None and not self.threads:
             raise SettingError(
-                f"{self.source('threads')} and {self.source(streams)}: with threads 0, an application that reads its body as it "
-                f"arrives ({streams}) would wait for the loop that it holds; give threads of at least 1"
+                f"{self.source('threads')} and {self.source(streams)}: {streams} needs threads of at least 1: with threads 0, "
+                "an application that waits for a body would block the event loop that receives it"
             )
 
     @classmethod
@@ -138,18 +138,22 @@ class Settings(Options):
             unused = [self.source(name) for name in ("ssl_cert", "ssl_key") if self.value(name) is not None]
             unused += [self.source("enable_ssl")] if self.enable_ssl else []
             if unused:
-                found.append(f"no listener speaks TLS: {', '.join(unused)} without effect")
+                found.append(f"{_have_no_effect(unused)}: no listener uses TLS; append :ssl to an address, or set enable_ssl")
         if self.stream_body and self.stream_body_path:
-            found.append(f"{self.source('stream_body_path')} has no effect beside {self.source('stream_body')}")
+            found.append(f"{self.source('stream_body_path')} has no effect together with {self.source('stream_body')}")
         return tuple(found)
 
     def _overridden(self) -> tuple[str, ...]:
         for winner, losers in (("listen", ("socket", "host", "port")), ("socket", ("host", "port"))):
             ignored = [self.source(name) for name in losers if self.value(name) is not None]
             if self.source(winner) != DEFAULT_SOURCE and ignored:
-                verb = "has" if len(ignored) == 1 else "have"
-                return (f"{', '.join(ignored)} {verb} no effect beside {self.source(winner)}",)
+                return (f"{_have_no_effect(ignored)} together with {self.source(winner)}",)
         return ()
+
+
+def _have_no_effect(sources: list[str]) -> str:
+    """ "--port has no effect", "--host, --port have no effect"."""
+    return f"{', '.join(sources)} {'has' if len(sources) == 1 else 'have'} no effect"
 
 
 def _check_warm_up(parsed: Mapping[str, object], given: Mapping[str, GivenValue]) -> None:

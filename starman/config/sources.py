@@ -72,7 +72,7 @@ def from_keywords(app: object, keywords: Mapping[str, object], environ: Mapping[
     lower sources is then put aside and `settings.app` is None.
     """
     if not (app is None or isinstance(app, str) or callable(app)):
-        raise SettingError(f"run(app): {app!r} is neither a WSGI application, which is a callable, nor the text of one's name")
+        raise SettingError(f"run(app): {app!r} is neither a WSGI application (a callable) nor the name of one")
     given = {name: GivenValue(value, f"run({name}=...)") for name, value in keywords.items()}
     if app is not None:
         given["app"] = GivenValue(app if isinstance(app, str) else None, "run(app)")
@@ -105,7 +105,7 @@ def from_environment(environ: Mapping[str, str]) -> Layer:
             continue
         setting = known.get(variable)
         if setting is None:
-            raise SettingError(f"{variable}: no setting has this variable{nearest(variable, known)}")
+            raise SettingError(f"{variable}: unknown variable{nearest(variable, known)}")
         value = environ[variable]
         if value:
             items = [item.strip() for item in value.split(",") if item.strip()]
@@ -136,9 +136,9 @@ def _read(name: str, path: str) -> bytes:
         with open(_opened(path), "rb") as file:
             return file.read()
     except FileNotFoundError:
-        raise SettingError(f"--config: there is no file {name!r}") from None
+        raise SettingError(f"--config: no such file: {name!r}") from None
     except OSError as error:
-        raise SettingError(f"{name}: cannot be read: {error.strerror}") from None
+        raise SettingError(f"{name}: cannot read the file: {error.strerror}") from None
 
 
 def _opened(path: str) -> int:
@@ -149,7 +149,7 @@ def _opened(path: str) -> int:
             poll = select.poll()
             poll.register(fd, select.POLLIN)
             if not poll.poll(_FIFO_SECONDS * 1000):
-                raise OSError(errno.ENXIO, f"it is a FIFO that no process has written to for {_FIFO_SECONDS} s")
+                raise OSError(errno.ENXIO, f"no process wrote to this FIFO within {_FIFO_SECONDS} s")
         os.set_blocking(fd, True)
     except OSError:
         os.close(fd)
@@ -163,9 +163,9 @@ def _from_toml(name: str, path: str) -> Layer:
     for key, value in table.items():
         setting = OPTIONS.get(key.replace("-", "_"))
         if setting is None:
-            raise SettingError(f"{name}: no setting is called {place + key!r}{nearest(key.replace('-', '_'), OPTIONS)}")
+            raise SettingError(f"{name}: unknown setting {place + key!r}{nearest(key.replace('-', '_'), OPTIONS)}")
         if setting.name in layer:
-            raise SettingError(f"{name}: {place + setting.name!r} is there twice, with - and with _")
+            raise SettingError(f"{name}: {place + setting.name!r} is given twice, with - and with _; keep one")
         layer[setting.name] = GivenValue(value, f"{name}: {place}{key}")
     return layer
 
@@ -177,16 +177,16 @@ def _table(name: str, path: str) -> tuple[dict[str, object], str]:
     try:
         data = _read(name, path)
         if len(data) > _LARGEST_FILE:
-            raise SettingError(f"{name}: is larger than {_LARGEST_FILE} bytes")
+            raise SettingError(f"{name}: the file is larger than {_LARGEST_FILE} bytes, the limit for a settings file")
         text = data.decode()
         document: dict[str, object] = tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise SettingError(f"{name}:{line}: is no TOML: it is not UTF-8") from None
+        raise SettingError(f"{name}:{line}: invalid TOML: not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"{name}:{_line(str(error), text)}: is no TOML: {error}") from None
+        raise SettingError(f"{name}:{_line(str(error), text)}: invalid TOML: {error}") from None
     except ValueError:  # of int(), which takes no more than 4300 digits
-        raise SettingError(f"{name}: a number in it is too large") from None
+        raise SettingError(f"{name}: a number is too large") from None
     if os.path.basename(name) != PROJECT_FILE_NAME:
         return document, ""
     tool = document.get("tool", {})
@@ -221,13 +221,13 @@ def from_arguments(argv: Sequence[str]) -> CommandLine:
             flag, value = _split(word, options)
             option = options.get(flag)
             if option is None:
-                raise SettingError(f"{flag}: there is no such option{nearest(flag, options)}; --help lists them")
+                raise SettingError(f"{flag}: unknown option{nearest(flag, options)}; --help lists the options")
             if option.takes_value and value is None:
                 value = next(words, None)
                 if value is None or (value != "-" and value.partition("=")[0] in options):
-                    raise SettingError(f"{flag}: expected one argument; --help lists the options")
+                    raise SettingError(f"{flag}: its value is missing; --help lists the options")
             elif not option.takes_value and value is not None:
-                raise SettingError(f"{flag}: takes no value, and {value!r} is one; --help lists the options")
+                raise SettingError(f"{flag}: takes no value, but {value!r} is given; --help lists the options")
             option.take(line, value)
     return line
 
@@ -251,7 +251,7 @@ class _Flag:
             line.config = value
         elif isinstance(meaning, Action):
             if line.action not in (Action.SERVE, meaning):
-                raise SettingError(f"{self.flag}: not allowed with argument {line.action.value}; --help lists the options")
+                raise SettingError(f"{self.flag}: cannot be combined with {line.action.value}; --help lists the options")
             line.action = meaning
         elif meaning.boolean:
             line.given[meaning.name] = GivenValue(self.value, self.flag)
@@ -273,7 +273,7 @@ def _split(word: str, options: Mapping[str, _Flag]) -> tuple[str, str | None]:
 
 def _take_application(line: CommandLine, word: str) -> None:
     if "app" in line.given:
-        raise SettingError(f"{word!r}: one application at a time, and {line.given['app'].value!r} is one already")
+        raise SettingError(f"{word!r}: only one application can be served, and {line.given['app'].value!r} is given already")
     line.given["app"] = GivenValue(word, OPTIONS["app"].flag)
 
 

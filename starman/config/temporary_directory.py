@@ -59,14 +59,14 @@ def warning(settings: Settings, environ: Mapping[str, str]) -> str | None:
     refused = ", ".join(search.refused)
     if not search.directory:
         return (
-            f"there is no usable temporary directory: {refused}. Request bodies of more than {settings.body_buffer} bytes "
+            f"no usable temporary directory: {refused}. Request bodies of more than {settings.body_buffer} bytes "
             f"(body_buffer) will be answered with 500, and responses that clients read slowly will be cut when more than "
-            f"{settings.response_buffer} bytes (response_buffer) wait. Let TMPDIR name a directory that this user may write to"
+            f"{settings.response_buffer} bytes (response_buffer) wait. Set TMPDIR to a directory that this user may write to"
         )
     if search.last_resort:
         return (
-            f"there is no usable temporary directory: {refused}. Temporary files will be in the working directory, "
-            f"{search.directory}. Let TMPDIR name another directory that this user may write to"
+            f"no usable temporary directory: {refused}. Temporary files will be in the working directory, "
+            f"{search.directory}. Set TMPDIR to another directory that this user may write to"
         )
     if search.wished:
         return f"temporary files will be in {search.directory}, because these places cannot be used: {refused}"
@@ -76,7 +76,7 @@ def warning(settings: Settings, environ: Mapping[str, str]) -> str | None:
 def create_unnamed(directory: str) -> int:
     """The descriptor, close-on-exec, of a new file in `directory` that has no name any more. Raises OSError."""
     if not directory:
-        raise FileNotFoundError(errno.ENOENT, "there is no usable temporary directory")
+        raise FileNotFoundError(errno.ENOENT, "no usable temporary directory")
     for _ in range(_TRIES):
         path = os.path.join(directory, f"starman-{os.urandom(8).hex()}")
         try:

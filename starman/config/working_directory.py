@@ -31,7 +31,7 @@ def started_in(environ: Mapping[str, str]) -> str:
     try:
         return os.getcwd()
     except OSError as error:
-        raise StartError(f"the working directory cannot be used: {error.strerror}") from None
+        raise StartError(f"cannot use the working directory: {error.strerror}") from None
 
 
 class WorkingDirectory:

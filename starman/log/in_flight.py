@@ -28,7 +28,7 @@ def stopping_line(count: int, seconds: float, second: str) -> str:
     if not count:
         return "stopping: no request is in flight"
     them = "it" if count == 1 else "them"
-    return f"stopping: {counted(count, 'request', 'are')} in flight and may take {seconds:g} s to finish; {second} cuts {them}"
+    return f"stopping: {counted(count, 'request', 'are')} in flight and may take {seconds:g} s to finish; {second} aborts {them}"
 
 
 def while_serving(requests: Sequence[tuple[str, float]], now: float, others: int = 0) -> str:

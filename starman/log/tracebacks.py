@@ -70,7 +70,7 @@ def format_exception(error: BaseException, trim: Trim | None = None) -> str:
             return "".join(traceback.format_exception(error))
         return _in_part(error, "its class has attributes of its own")
     except MemoryError:
-        return f"{class_name(error)} (there is no memory to show its traceback)\n"
+        return f"{class_name(error)} (not enough memory to show its traceback)\n"
     except BaseException as failure:
         return _in_part(error, short_class_name(failure))
 
@@ -163,4 +163,4 @@ def _in_part(error: BaseException, why: str) -> str:
         stack = f"Traceback (most recent call last):\n{frames}" if frames else ""
     except BaseException:
         stack = ""
-    return f"{stack}{exception_line(error)} (it cannot be shown whole: {why})\n"
+    return f"{stack}{exception_line(error)} (incomplete: {why})\n"

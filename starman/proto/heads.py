@@ -73,14 +73,14 @@ def _read_other_line(line: bytes) -> RequestHead:
     head = RequestHead()
     head.method, head.target, head.version, major, minor = match.groups()
     if line == b"PRI * HTTP/2.0":  # RFC 9113 §3.4
-        raise ProtocolError(400, "an HTTP/2 connection preface, where only HTTP/1.1 is spoken")
+        raise ProtocolError(400, "an HTTP/2 connection preface, but only HTTP/1.1 is supported")
     if major != b"1":
-        raise ProtocolError(505, "only HTTP/1.x is spoken here")
+        raise ProtocolError(505, "only HTTP/1.x is supported")
     head.minor = 0 if minor == b"0" else 1
     if head.method == b"CONNECT":
         raise ProtocolError(501, "CONNECT is not implemented")
     if b"#" in head.target:  # RFC 9110 §7.1: a client keeps the fragment to itself
-        raise ProtocolError(400, "the request target has a # in it, which has to be sent as %23")
+        raise ProtocolError(400, "the request target contains a #, which must be sent as %23")
     _read_other_target(head)
     return head
 
@@ -88,7 +88,7 @@ def _read_other_line(line: bytes) -> RequestHead:
 def malformed_request_line(line: bytes) -> ProtocolError:
     """What to say of a request line, whole or not, that is none."""
     if line.startswith(b"\x16\x03"):  # RFC 8446 §5.1: a handshake record
-        return ProtocolError(400, "a TLS handshake, where plain HTTP is spoken")
+        return ProtocolError(400, "a TLS handshake, but this port expects plain HTTP")
     return ProtocolError(400, "the request line is malformed")
 
 
@@ -96,7 +96,7 @@ def _read_other_target(head: RequestHead) -> None:
     """Asterisk-form and absolute-form (RFC 9112 §3.2.2, §3.2.4)."""
     if head.target == b"*":
         if head.method != b"OPTIONS":
-            raise ProtocolError(400, "the target * is for OPTIONS only")
+            raise ProtocolError(400, "the target * is valid for OPTIONS only")
         head.host, head.path, head.query = None, b"", b""
         return
     match = ABSOLUTE_TARGET.fullmatch(head.target)
@@ -187,9 +187,9 @@ def _check_codings(values: list[bytes], minor: int, has_length: bool) -> None:
     if codings is None or any(TRANSFER_CODING.fullmatch(coding) is None for coding in codings):
         raise ProtocolError(400, "the Transfer-Encoding is malformed")
     if codings[-1] != b"chunked" or codings.count(b"chunked") != 1:
-        raise ProtocolError(400, "chunked is not the last Transfer-Encoding, once")
+        raise ProtocolError(400, "chunked must be the last transfer coding and must appear once")
     if len(codings) > 1:
-        raise ProtocolError(501, "a transfer coding other than chunked")
+        raise ProtocolError(501, "a transfer coding other than chunked is not supported")
 
 
 def _expects_continue(head: RequestHead, values: list[bytes]) -> bool:

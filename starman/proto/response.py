@@ -218,7 +218,7 @@ def _control_character(lines: list[str]) -> str:
     for line in lines:
         for character in line:
             if character != "\t" and (character < " " or character == "\x7f"):
-                return f"the response field {line.partition(':')[0]} has a control character in it: {character!r}"
+                return f"the response field {line.partition(':')[0]} contains a control character: {character!r}"
     raise AssertionError("there is none")
 
 

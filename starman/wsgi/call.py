@@ -103,7 +103,7 @@ class Call:
             try:
                 if self._state in (_BEGUN, _ENDED):
                     if exc_info[1] is None:
-                        raise AssertionError("start_response was called again, and the response has begun")
+                        raise AssertionError("start_response was called again after the response had begun")
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None
@@ -120,7 +120,7 @@ class Call:
     def early_hints(self, headers: Iterable[Any]) -> None:
         """`wsgi.early_hints`: send 103 Early Hints (RFC 8297) before the response; an HTTP/1.0 client is sent nothing."""
         if self._state in (_BEGUN, _ENDED):
-            raise AssertionError("early hints come before the response, and it has begun")
+            raise AssertionError("early hints must be sent before the response begins")
         if self._facts.minor:
             self._output.send(b"", head=interim(103, headers), last=False)
 
@@ -219,7 +219,7 @@ class Call:
                 self._output.nothing_yet(self.body_sent)
             return
         if self._state is _ENDED:
-            raise AssertionError("the response has ended: nothing can be written to it any more")
+            raise AssertionError("the response has ended: nothing more can be written")
         encoded = b"" if self._state is _BEGUN else self._begin()
         framing = self._framing
         if framing is NO_BODY:
@@ -242,7 +242,8 @@ class Call:
                 data = data[: self._left]
                 if not self._excess:
                     log.error(
-                        f"the application sent more bytes than its Content-Length, which are dropped: {described(self._environ)}"
+                        "the application sent more bytes than its Content-Length; the excess is dropped: "
+                        f"{described(self._environ)}"
                     )
                 self._excess = True
             self._left -= len(data)
@@ -268,7 +269,7 @@ class Call:
         """Fewer bytes than Content-Length: the client can only be told by the end of the connection."""
         self.persistent = False
         log.error(
-            f"the application sent {self._left} bytes less than its Content-Length, so the connection is closed: "
+            f"the application sent {self._left} bytes fewer than its Content-Length, so the connection is closed: "
             f"{described(self._environ)}"
         )
 

@@ -71,12 +71,12 @@ def test_the_server_that_runs_is_no_error(site: Path, where: str) -> None:
     with Server("site_app:app", "--workers", "1", "--pid", "pid", cwd=site, listen=where) as server:
         done = check(site, "--listen", where, "--pid", "pid")
         assert (done.returncode, done.stderr) == (0, "")
-        assert re.search(rf"{re.escape(where)}: in use by the server that runs \(process {server.pid} of pid\)", done.stdout)
+        assert re.search(rf"{re.escape(where)}: in use by the running server \(process {server.pid}, pid file pid\)", done.stdout)
         done = check(site, "--listen", where)
         assert (done.returncode, done.stdout) == (1, "")
         if not where.startswith("127"):
             return
-        assert "if the server itself runs, give its pid file (--pid FILE)" in done.stderr
+        assert "if the running server uses it, give its pid file (--pid FILE)" in done.stderr
         with server.client() as client:
             assert client.get("/").body == b"hello"
 
@@ -84,7 +84,7 @@ def test_the_server_that_runs_is_no_error(site: Path, where: str) -> None:
 def test_inherited_sockets_are_not_tried_without_a_supervisor(site: Path) -> None:
     done = check(site, "--listen", "fd://7")
     assert done.returncode == 0
-    assert done.stderr == "starman: fd://7 is not tried: the socket is inherited at the start\n"
+    assert done.stderr == "starman: fd://7 is not checked: the socket is inherited when the server starts\n"
 
 
 def test_without_another_process_nothing_can_be_loaded(site: Path) -> None:
@@ -129,7 +129,10 @@ def test_an_application_that_ends_the_process_is_an_error(status: int, returned:
     (site / "site_app.py").write_text(f"import os\nos._exit({status})\n")
     done = check(site, "--listen", "127.0.0.1:0")
     assert (done.returncode, done.stdout) == (returned, "")
-    assert done.stderr == f"starman: the process that loads the application exited with status {status} before it was done\n"
+    assert (
+        done.stderr
+        == f"starman: the process that loads the application exited with status {status} before the check was complete\n"
+    )
 
 
 @pytest.mark.parametrize("replaced", ["None", "io.StringIO()"])

@@ -119,7 +119,9 @@ def test_it_serves_when_the_command_returns(daemon: Daemon) -> None:
 def test_without_an_error_log_it_says_what_that_means(daemon: Daemon) -> None:
     done = daemon.start("--listen", "./site.sock")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.endswith("[WARNING] --daemonize: without error_log, what goes wrong later is logged nowhere\n")
+    assert done.stderr.endswith(
+        "[WARNING] --daemonize: without error_log, later errors are not logged; set error_log to a file\n"
+    )
 
 
 @pytest.mark.parametrize("preload", ["--preload-app", "--no-preload-app"])

@@ -53,7 +53,7 @@ def test_ctrl_c_ends_serve_without_a_traceback(loop: str, hold: Path) -> None:
             client.send(encode_request("GET", "/hold"))
             running.wait_for("holding")
             running.signal(signal.SIGINT)
-            running.wait_for("stopping: 1 request is in flight and may take 30 s to finish; a second cancellation cuts it")
+            running.wait_for("stopping: 1 request is in flight and may take 30 s to finish; a second cancellation aborts it")
             assert wait_until(lambda: refuses(port))
             hold.unlink()
             assert client.read().body == b"ok"
@@ -75,7 +75,7 @@ def test_all_requests_are_counted_when_serve_is_cancelled(hold: Path) -> None:
                 assert client.read_head().status == 100
             waits.send(b"body")
             running.signal(signal.SIGINT)
-            running.wait_for("stopping: 3 requests are in flight and may take 30 s to finish; a second cancellation cuts them")
+            running.wait_for("stopping: 3 requests are in flight and may take 30 s to finish; a second cancellation aborts them")
             hold.unlink()
             arrives.send(b"body")
             assert [client.read().body for client in (runs, waits, arrives)] == [b"ok"] * 3

@@ -89,7 +89,7 @@ def test_a_child_answers_nobody(site: Site, mode: Sequence[str]) -> None:
             assert client.get("/pid").body == worker
         assert site.noted("ended") == "0"
     assert server.log.count("a word of the child") == 1  # what stood in its buffers is written
-    failed = server.log.partition("a child that the application has forked ends, because its call failed")[2]
+    failed = server.log.partition("a process that the application forked ends, because its call failed")[2]
     assert "LookupError: in the child" in failed
     assert server.log.count("[ERROR]") == 1
 

@@ -65,7 +65,7 @@ def test_so_is_what_there_is_of_it_when_more_was_promised(client: Client, server
     head, _, body = client.read_to_end().partition(b"\r\n\r\n")
     assert b"Content-Length: 4096" in head
     assert body == content
-    server.wait_for("the application sent .* bytes less than its Content-Length")
+    server.wait_for("the application sent .* bytes fewer than its Content-Length")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/version"), reason="there is no /proc")

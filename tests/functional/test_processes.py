@@ -160,7 +160,7 @@ def test_a_second_term_cuts(code: Code) -> None:
         client.send(encode_request("GET", "/sleep/60"))
         wait_for_idle_threads(code.directory)
         server.signal(signal.SIGTERM)
-        server.wait_for("stopping: 1 request is in flight and may take 30 s to finish; a second signal cuts it")
+        server.wait_for("stopping: 1 request is in flight and may take 30 s to finish; a second signal aborts it")
         server.signal(signal.SIGTERM)
         assert not wait_until(lambda: server.status is not None, 1.1), "within a second it is the same stop"
         server.signal(signal.SIGTERM)

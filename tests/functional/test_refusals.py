@@ -34,8 +34,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.mark.parametrize(
     ("preface", "reason"),
     [
-        (TLS_HANDSHAKE, "a TLS handshake, where plain HTTP is spoken"),
-        (HTTP_2, "an HTTP/2 connection preface, where only HTTP/1.1 is spoken"),
+        (TLS_HANDSHAKE, "a TLS handshake, but this port expects plain HTTP"),
+        (HTTP_2, "an HTTP/2 connection preface, but only HTTP/1.1 is supported"),
     ],
 )
 def test_another_protocol_on_a_plain_port_is_a_400_and_one_clear_line(server: Server, preface: bytes, reason: str) -> None:

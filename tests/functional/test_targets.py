@@ -113,7 +113,7 @@ def test_paths_of_settings_meet_such_targets(tmp_path: Path) -> None:
 def test_a_fragment_is_refused_and_the_log_says_so(server: Server) -> None:
     with server.client() as client:
         response = client.get("/page#part")
-        assert (response.status, response.body) == (400, b"the request target has a # in it, which has to be sent as %23\n")
+        assert (response.status, response.body) == (400, b"the request target contains a #, which must be sent as %23\n")
     server.wait_for(r"refused 127\.0\.0\.1: 400 the request target has a # in it")
 
 

@@ -82,7 +82,7 @@ def post(server: Server) -> tuple[int, bytes]:
 def test_no_usable_directory(site: Site, mode: str) -> None:
     read_only = f"{SYSTEM}:{site.directory}"
     with site.serve(read_only, mode, TMPDIR=str(site.missing)) as server:
-        line = server.wait_for("there is no usable temporary directory: .*")[0]
+        line = server.wait_for("no usable temporary directory: .*")[0]
         assert f"TMPDIR={site.missing} (No such file or directory), /tmp (Read-only file system), /var/tmp (" in line
         assert f"the working directory {site.directory} (Read-only file system). Request bodies of more than 500 bytes" in line
         assert post(server)[0] == 500
@@ -97,14 +97,14 @@ def test_no_usable_directory(site: Site, mode: str) -> None:
     done = site.check(read_only, TMPDIR=str(site.missing))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"starman: there is no usable temporary directory: TMPDIR={site.missing} (No such file")
+    assert done.stderr.startswith(f"starman: no usable temporary directory: TMPDIR={site.missing} (No such file")
 
 
 def test_the_working_directory_as_the_last_resort(site: Site) -> None:
     with site.serve(SYSTEM) as server:
-        line = server.wait_for("there is no usable temporary directory: .*")[0]
-        assert line.startswith("there is no usable temporary directory: /tmp (Read-only file system), /var/tmp (")
-        assert f". Temporary files will be in the working directory, {site.directory}. Let TMPDIR name another" in line
+        line = server.wait_for("no usable temporary directory: .*")[0]
+        assert line.startswith("no usable temporary directory: /tmp (Read-only file system), /var/tmp (")
+        assert f". Temporary files will be in the working directory, {site.directory}. Set TMPDIR to another" in line
         assert post(server) == (200, b"1000")
         assert server.log.count(" [WARNING] ") == 1
     assert sorted(os.listdir(site.directory)) == ["own", "site_app.py"]

@@ -532,4 +532,4 @@ def test_certificates_that_cannot_be_used(pair: Pair, tmp_path: Path) -> None:
 
 def test_a_certificate_that_nobody_uses_is_warned_of(pair: Pair) -> None:
     with Server("tests.functional.support.applications:app", "--workers", "1", *pair.arguments) as server:
-        assert "no listener speaks TLS: --ssl-cert, --ssl-key without effect" in server.log
+        assert "--ssl-cert, --ssl-key have no effect: no listener uses TLS" in server.log

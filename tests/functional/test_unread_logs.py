@@ -215,7 +215,9 @@ def test_what_an_application_prints_reaches_no_client_after_it_has_closed_a_desc
             # An application that prints to what it has closed fails, until the next tick.
             assert kept.get("/print").status in (200, 500)
             assert other.get("/print").status in (200, 500)
-            server.wait_for(r"\[WARNING\] the application has closed standard error \(descriptor 2\), which is the error log now")
+            server.wait_for(
+                r"\[WARNING\] the application closed standard error \(descriptor 2\), which now leads to the error log"
+            )
             with server.client() as new:
                 assert new.get("/print").status == 200
                 assert new.get("/error").status == 500
@@ -232,7 +234,7 @@ def test_what_an_application_has_closed_is_opened_again_in_a_moment(directory: P
     with Server("app:app", "--workers", "1", "--threads", "1", cwd=directory) as server, server.client() as client:
         assert client.get("/close?0,1,2").status == 200
         for name in (r"standard input \(descriptor 0\)", r"standard output \(descriptor 1\)", r"standard error \(descriptor 2\)"):
-            server.wait_for(rf"\[WARNING\] the application has closed {name}")
+            server.wait_for(rf"\[WARNING\] the application closed {name}")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_what_an_application_has_closed_is_opened_again_in_a_moment(directory: P
         ("--error-log", 2, "error_log: cannot write {}: it is a FIFO that no process reads\n"),
         ("--access-log", 1, "access_log: cannot write {}: it is a FIFO that no process reads\n"),
         ("--pid", 2, "pid: cannot write {}: it is a FIFO, not an ordinary file\n"),
-        ("--config", 2, "{}: cannot be read: it is a FIFO that no process has written to for 5 s\n"),
+        ("--config", 2, "{}: cannot read the file: no process wrote to this FIFO within 5 s\n"),
     ],
 )
 def test_a_fifo_without_a_process_at_its_other_end_ends_the_start_with_one_line(

@@ -116,7 +116,7 @@ def test_five_upgrades_and_restarts_leave_the_master_as_it_was(installed: Instal
     [
         ("cli.py", "the process that tried it exited with status 1"),
         ("serving/service.py", "SyntaxError"),
-        ("process/handover.py", "takes over in format 0, not [1-9][0-9]*: it needs a new start"),
+        ("process/handover.py", "hands over in format 0, not [1-9][0-9]*: stop the server and start it again"),
     ],
 )
 def test_a_version_that_fails_its_trial_changes_nothing(installed: Installation, file: str, reason: str) -> None:

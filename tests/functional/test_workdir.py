@@ -120,7 +120,7 @@ def test_a_link_that_leads_nowhere_gives_the_restart_up(releases: Releases) -> N
         releases.current.unlink()
         (releases.directory / "current").write_text("not a directory")
         server.signal(signal.SIGHUP)
-        server.wait_for("restart given up, the old workers stay: .*starman.toml: cannot be read: Not a directory", 30)
+        server.wait_for("restart given up, the old workers stay: .*starman.toml: cannot read the file: Not a directory", 30)
         assert answers(server) == {"one one one"}
 
 
@@ -130,7 +130,7 @@ def test_a_start_in_a_directory_that_was_removed(tmp_path: Path) -> None:
     command = ["/bin/sh", "-c", 'rmdir ../gone; exec "$@"', "sh", sys.executable, "-W", "error", "-m", "starman"]
     server = Process(command, cwd=gone)
     assert server.wait(60) == 1
-    assert server.log.splitlines()[-1] == "starman: the working directory cannot be used: No such file or directory"
+    assert server.log.splitlines()[-1] == "starman: cannot use the working directory: No such file or directory"
 
 
 CHANGING = """import os

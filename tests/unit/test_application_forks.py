@@ -125,7 +125,7 @@ def test_what_fails_does_not_keep_the_rest(capfd: pytest.CaptureFixture[str]) ->
     finally:
         application_forks.unwatch(fail)
         application_forks.unwatch(abandon)
-    assert "may hold sockets of the server: OSError: no descriptor is left" in capfd.readouterr().err
+    assert "may still hold sockets of the server: OSError: no descriptor is left" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("watched")

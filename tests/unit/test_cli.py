@@ -88,9 +88,9 @@ def test_print_config_shows_values_and_sources(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--wrokers", "3"], "starman: --wrokers: there is no such option; did you mean '--workers'?; --help lists them\n"),
+        (["--wrokers", "3"], "starman: --wrokers: unknown option; did you mean '--workers'?; --help lists the options\n"),
         (["--threads", "-1"], "starman: --threads: '-1' is not valid; threads takes a whole number, from 0 to 10000\n"),
-        (["--config", "none.toml"], "starman: --config: there is no file 'none.toml'\n"),
+        (["--config", "none.toml"], "starman: --config: no such file: 'none.toml'\n"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_status_2(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,15 +182,15 @@ def test_check_survives_threads_and_exits_of_the_application(directory: Path) ->
     assert command("--check", "leaves:app", cwd=directory)[0] == 5
     (directory / "dies.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     status, _, err = command("--check", "dies:app", cwd=directory)
-    assert (status, err) == (1, "starman: loading the application was ended by signal 9\n")
+    assert (status, err) == (1, "starman: the process that loads the application was ended by signal 9\n")
 
 
 def test_check_warns_of_what_has_no_effect(directory: Path) -> None:
     (directory / "app.py").write_text(APP)
     status, _, err = command("--check", "--listen", ":80", "--port", "81", cwd=directory)
-    assert (status, err) == (0, "starman: --port has no effect beside --listen\n")
+    assert (status, err) == (0, "starman: --port has no effect together with --listen\n")
 
 
 def test_check_of_a_wrong_variable(directory: Path) -> None:
     status, _, err = command("--check", cwd=directory, STARMAN_WORKER="3")
-    assert (status, err) == (2, "starman: STARMAN_WORKER: no setting has this variable; did you mean 'STARMAN_WORKERS'?\n")
+    assert (status, err) == (2, "starman: STARMAN_WORKER: unknown variable; did you mean 'STARMAN_WORKERS'?\n")

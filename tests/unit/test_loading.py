@@ -226,14 +226,14 @@ def test_a_module_that_imports_its_own_missing_part_is_the_applications_error(pr
 
 
 def test_a_file_that_is_not_there(project: Write, tmp_path: Path) -> None:
-    assert str(failure("dir/none.py:app")) == f"cannot load 'dir/none.py:app': there is no file {tmp_path}/dir/none.py"
+    assert str(failure("dir/none.py:app")) == f"cannot load 'dir/none.py:app': no such file: {tmp_path}/dir/none.py"
     assert f"{tmp_path}/dir/none or {tmp_path}/dir/none.py" in str(failure("dir/none"))
 
 
 def test_a_file_whose_module_name_is_taken(project: Write) -> None:
     project("json.py")
-    assert "the module 'json'" in str(failure("json.py"))
-    assert "is imported already; rename the file" in str(failure("json.py"))
+    assert "another module 'json'" in str(failure("json.py"))
+    assert "is already imported; rename the file" in str(failure("json.py"))
 
 
 def test_an_attribute_that_is_not_there_suggests_the_nearest(project: Write, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_what_is_not_callable_or_not_understood(project: Write, app: str) -> Non
 )
 def test_only_literals_may_be_arguments(project: Write, app: str) -> None:
     project("two.py", FACTORY)
-    assert "after the colon stands a name, or a call with literal arguments" in str(failure(app))
+    assert "write a name, or a call with literal arguments, after the colon" in str(failure(app))
 
 
 @pytest.mark.parametrize("app", [":app", "a-b:app", "1x", "a..b", "a b"])

@@ -58,7 +58,7 @@ def test_serve_says_what_has_no_effect_and_stops_when_cancelled(capfd: pytest.Ca
         while "ready: 1 worker" not in heard and not serving.done():
             await asyncio.sleep(0.01)
             heard += capfd.readouterr().err
-        assert "run(port=...) has no effect beside run(listen=...)" in heard
+        assert "run(port=...) has no effect together with run(listen=...)" in heard
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving

@@ -86,15 +86,15 @@ def in_child_with_log(function: Callable[[], object], numbers: tuple[int, ...]) 
 
 
 def said(text: str) -> list[str]:
-    return [line.partition("the application has closed ")[2] for line in text.splitlines()]
+    return [line.partition("the application closed ")[2] for line in text.splitlines()]
 
 
 def lines(numbers: tuple[int, ...]) -> list[str]:
     """What the log says of descriptors that were closed."""
     all_lines = (
-        "standard input (descriptor 0), which is /dev/null now",
-        "standard output (descriptor 1), which is /dev/null now",
-        "standard error (descriptor 2), which is the error log now",
+        "standard input (descriptor 0), which now leads to /dev/null",
+        "standard output (descriptor 1), which now leads to /dev/null",
+        "standard error (descriptor 2), which now leads to the error log",
     )
     return [all_lines[number] for number in numbers]
 

@@ -38,7 +38,7 @@ def test_what_are_no_settings_is_a_value_error(text: str) -> None:
 
 
 def test_settings_that_fit_no_packet_are_refused() -> None:
-    with pytest.raises(SettingError, match=f"too long to be handed on .* of {MOST_CHARACTERS}"):
+    with pytest.raises(SettingError, match=f"too large to pass to other processes .* of {MOST_CHARACTERS}"):
         encode_settings(Settings.of(eval="app" + " " * MOST_CHARACTERS))
 
 

@@ -66,7 +66,7 @@ def test_a_port_that_is_a_setting_stays_one() -> None:
     ],
 )
 def test_what_only_looks_like_one_is_still_an_error(name: str, value: str) -> None:
-    with pytest.raises(SettingError, match=f"^{name}: no setting has this variable"):
+    with pytest.raises(SettingError, match=f"^{name}: unknown variable"):
         from_environment({name: value})
 
 
@@ -78,7 +78,7 @@ def test_they_are_named_in_one_line() -> None:
     assert notice({"STARMAN_PORT": "8000", "PATH": "/bin", "OTHER_SERVICE_HOST": "10.0.0.1"}) is None
     assert notice(links("starman")) == (
         "ignored, because they describe a Kubernetes Service: STARMAN_PORT, STARMAN_PORT_80_TCP, STARMAN_PORT_80_TCP_ADDR and 5 "
-        "more (enableServiceLinks: false leaves them out of a pod)"
+        "more (set enableServiceLinks: false to omit them from the pod)"
     )
     assert str(notice({"STARMAN_SERVICE_HOST": "10.0.0.1"})).startswith(
         "ignored, because they describe a Kubernetes Service: STARMAN_SERVICE_HOST (enable"

@@ -183,7 +183,7 @@ def test_settings_are_frozen() -> None:
 
 def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(
-        SettingError, match=re.escape("Settings.of(wrokers=...): no setting is called 'wrokers'; did you mean 'workers'?")
+        SettingError, match=re.escape("Settings.of(wrokers=...): unknown setting 'wrokers'; did you mean 'workers'?")
     ):
         Settings.of(wrokers=3)
 
@@ -237,11 +237,11 @@ def test_warnings_name_what_has_no_effect() -> None:
     assert Settings.of(listen=":80").warnings() == ()
     assert Settings.of(host="a", port=80).warnings() == ()
     (warning,) = Settings({"listen": GivenValue(":80", "--listen"), "port": GivenValue("81", "--port")}).warnings()
-    assert warning == "--port has no effect beside --listen"
+    assert warning == "--port has no effect together with --listen"
     (warning,) = Settings.of(socket="/s", host="a", port=80).warnings()
-    assert warning == "Settings.of(host=...), Settings.of(port=...) have no effect beside Settings.of(socket=...)"
+    assert warning == "Settings.of(host=...), Settings.of(port=...) have no effect together with Settings.of(socket=...)"
     (warning,) = Settings.of(stream_body=True, stream_body_path="/a").warnings()
-    assert warning == "Settings.of(stream_body_path=...) has no effect beside Settings.of(stream_body=...)"
+    assert warning == "Settings.of(stream_body_path=...) has no effect together with Settings.of(stream_body=...)"
 
 
 def test_names_of_a_setting() -> None:

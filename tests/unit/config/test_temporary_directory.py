@@ -43,8 +43,8 @@ def test_a_disk_that_is_full_is_of_no_use(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(temporary_directory.os, "write", fail)
     found = temporary_directory.warning(Settings.of(), {})
     assert found is not None
-    assert found.startswith("there is no usable temporary directory: /tmp (No space left on device), ")
-    with pytest.raises(FileNotFoundError, match="there is no usable temporary directory"):
+    assert found.startswith("no usable temporary directory: /tmp (No space left on device), ")
+    with pytest.raises(FileNotFoundError, match="no usable temporary directory"):
         temporary_directory.create_unnamed(temporary_directory.find_directory({}).directory)
     assert len(os.listdir("/proc/self/fd")) == files
 

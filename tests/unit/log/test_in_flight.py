@@ -41,8 +41,8 @@ def test_counts_are_english() -> None:
     ("count", "said"),
     [
         (0, "stopping: no request is in flight"),
-        (1, "stopping: 1 request is in flight and may take 30 s to finish; a second signal cuts it"),
-        (3, "stopping: 3 requests are in flight and may take 30 s to finish; a second signal cuts them"),
+        (1, "stopping: 1 request is in flight and may take 30 s to finish; a second signal aborts it"),
+        (3, "stopping: 3 requests are in flight and may take 30 s to finish; a second signal aborts them"),
     ],
 )
 def test_a_stop_says_what_it_waits_for(count: int, said: str) -> None:

@@ -461,7 +461,7 @@ def test_a_body_shorter_than_content_length_ends_the_connection(body: Any, capfd
     assert len(output.body) < 5
     assert not call.persistent
     assert not call.broken  # the end of the connection shows it
-    assert "less than its Content-Length, so the connection is closed: GET /" in capfd.readouterr().err
+    assert "fewer than its Content-Length, so the connection is closed: GET /" in capfd.readouterr().err
 
 
 # What is no body

@@ -44,7 +44,7 @@ def executor_of(reader: FakeReader) -> Executor:
     return Executor(unused, fakes[1], fakes[0], unused, lambda: None, unused)
 
 
-LOGGED = "stopping: 3 requests are in flight and may take 30 s to finish; a second signal cuts them\n"
+LOGGED = "stopping: 3 requests are in flight and may take 30 s to finish; a second signal aborts them\n"
 
 
 def test_the_stop_is_logged_when_all_workers_have_counted(capfd: pytest.CaptureFixture[str]) -> None:

@@ -150,13 +150,13 @@ def test_without_a_file_the_upgrade_is_given_up(
     server: Server, handed: list[Handover], logged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(text: str) -> int:
-        raise FileNotFoundError(2, "there is no usable temporary directory")
+        raise FileNotFoundError(2, "no usable temporary directory")
 
     monkeypatch.setattr(module, "store_text", fail)
     server.upgrade.begin(embedded=False)
     server.settle(Approved("0f" * MOST_IN_VARIABLE, "version"))
     assert handed == []
-    assert logged[-1] == "upgrade given up, nothing has changed: [Errno 2] there is no usable temporary directory"
+    assert logged[-1] == "upgrade given up, nothing has changed: [Errno 2] no usable temporary directory"
 
 
 def test_a_restart_since_the_upgrade_began_is_handed_over_once(server: Server, handed: list[Handover]) -> None:
