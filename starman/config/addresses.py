@@ -143,9 +143,9 @@ def _unix(text: str, kind: AddressKind, path: str) -> Address:
     what = "path" if kind is AddressKind.UNIX else "name"
     if not path or path.endswith("/"):
         raise SettingError(f"{text!r}: the {what} of the socket is missing")
-    excess = len(path.encode("utf-8", "surrogateescape")) - UNIX_PATH_BYTES
-    if excess > 0:
-        raise SettingError(f"{text!r}: the {what} of the UNIX socket is {excess} bytes too long (at most {UNIX_PATH_BYTES})")
+    length = len(path.encode("utf-8", "surrogateescape"))
+    if length > UNIX_PATH_BYTES:
+        raise SettingError(f"{text!r}: the {what} of the UNIX socket is too long ({length} bytes, at most {UNIX_PATH_BYTES})")
     if kind is AddressKind.UNIX and path.startswith("//"):
         path = "/" + path.lstrip("/")  # unix:///run/app.sock is written too, as if it were a URL
     return Address(kind, path=path)

@@ -77,8 +77,8 @@ def test_tls_is_a_part_of_an_address_but_never_of_a_unix_socket() -> None:
         ("localhost", "'localhost' has no port: write localhost:PORT, or unix:localhost"),
         ("localhost:", "has no port"),
         ("localhost:http", "'http' is not a port (0 to 65535)"),
-        ("localhost:-1", "'-1' is no port"),
-        ("localhost:٤", "is no port"),
+        ("localhost:-1", "'-1' is not a port"),
+        ("localhost:٤", "is not a port"),
         (":65536", "port 65536 is out of range (0 to 65535)"),
         ("70000", "port 70000 is out of range (0 to 65535)"),
         (":" + "9" * 5000, "is out of range (0 to 65535)"),
@@ -101,8 +101,8 @@ def test_tls_is_a_part_of_an_address_but_never_of_a_unix_socket() -> None:
         ("fd://", "fd://N"),
         ("fd://x", "fd://N"),
         ("fd://-1", "fd://N"),
-        ("/" + "x" * UNIX_PATH_BYTES, f"at most {UNIX_PATH_BYTES} bytes: 1 too many"),
-        ("@" + "x" * (UNIX_PATH_BYTES + 2), "2 too many"),
+        ("/" + "x" * UNIX_PATH_BYTES, f"too long ({UNIX_PATH_BYTES + 1} bytes, at most {UNIX_PATH_BYTES})"),
+        ("@" + "x" * (UNIX_PATH_BYTES + 2), f"({UNIX_PATH_BYTES + 2} bytes, at most"),
     ],
 )
 def test_refusals_say_what_is_wrong(text: str, words: str) -> None:

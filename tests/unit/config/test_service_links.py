@@ -81,5 +81,5 @@ def test_they_are_named_in_one_line() -> None:
         "more (set enableServiceLinks: false to omit them from the pod)"
     )
     assert str(notice({"STARMAN_SERVICE_HOST": "10.0.0.1"})).startswith(
-        "ignored, because they describe a Kubernetes Service: STARMAN_SERVICE_HOST (enable"
+        "ignored, because they describe a Kubernetes Service: STARMAN_SERVICE_HOST (set enable"
     )

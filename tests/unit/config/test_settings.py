@@ -282,7 +282,7 @@ def test_enable_ssl_is_for_all_tcp_listeners() -> None:
 def test_tls_settings_without_a_listener_of_theirs() -> None:
     settings = Settings.of(listen="/run/app.sock", port=80, ssl_cert="a.pem", enable_ssl=True)
     assert len(settings.warnings()) == 2
-    assert "no listener speaks TLS" in settings.warnings()[1]
+    assert "no listener uses TLS" in settings.warnings()[1]
     assert "ssl_cert" in settings.warnings()[1]
     assert "enable_ssl" in settings.warnings()[1]
 

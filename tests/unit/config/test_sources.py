@@ -248,7 +248,9 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     file.write_text("workers = 3\n".ljust(largest, "\n"))
     assert command_line(["app"], directory=tmp_path).workers == 3
     file.write_text("workers = 3\n".ljust(largest + 1, "\n"))
-    with pytest.raises(SettingError, match=f"^starman.toml: is larger than {largest} bytes$"):
+    with pytest.raises(
+        SettingError, match=f"^starman.toml: the file is larger than {largest} bytes, the limit for a settings file$"
+    ):
         command_line(["app"], directory=tmp_path)
 
 
