@@ -39,7 +39,6 @@ MODULES = (
     "starman/serving/executors/schedule.py",
     "starman/serving/progress.py",
     "starman/serving/sending/corking.py",
-    "starman/serving/sending/pace.py",
     "starman/serving/sending/thread_socket.py",
     "starman/serving/sending/writer.py",
     "starman/serving/sending/writer_state.py",

@@ -41,11 +41,11 @@ def abandon_clients(context: ServiceContext) -> None:
             continue
         writer._lock._at_fork_reinit()
         # The loop does not feed a streamed body in the child.
-        stream = getattr(writer._exchange, "_stream", None)
+        stream = getattr(writer.running, "_stream", None)
         if stream is not None:
             stream.fail_after_fork()
         writer.turn = DEAD
-        writer._exchange = None
+        writer.running = None
 
 
 def descriptors_of(loop: Any) -> list[int]:

@@ -184,7 +184,7 @@ class Connection(ClosableConnection):
             now = writer.offer(exchange, -1, self._transport.get_write_buffer_size() > 0)
         if now:
             self._context.executor.put(exchange)
-        elif (body is not None or writer.pending_count >= _MOST_PENDING) and writer.wake_when_done():
+        elif (body is not None or len(writer.pending) >= _MOST_PENDING) and writer.wake_when_done():
             self.pause_reading()
 
     def receive_directly(self, upload: Upload) -> None:

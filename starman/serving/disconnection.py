@@ -34,16 +34,16 @@ def has_left(transport: asyncio.Transport, writer: Writer, progress: Progress, n
     within = ENDS_WITHIN.get(turn)
     if within is not None:
         return progress.is_slow(turn, 0, now, timeout=within)
-    silence = writer.silence()
-    fd = transport.get_extra_info("socket").fileno() if silence is not None else -1
-    if silence is None or fd < 0:
+    exchange = writer.running
+    sent = None if exchange is None else exchange.empty_block_at
+    fd = -1 if sent is None else transport.get_extra_info("socket").fileno()
+    if exchange is None or sent is None or fd < 0:
         progress.forget()
         return False
     # The loop sees neither FIN nor reset on a connection that it leaves unread.
     if is_reset(fd):
         return True
-    head, sent = silence
-    if not progress.is_slow(head, sent, now, timeout=HALF_CLOSED_SECONDS):
+    if not progress.is_slow(exchange.head, sent, now, timeout=HALF_CLOSED_SECONDS):
         return False
     # A client that has vanished sends neither. While no data is on its way, only keepalive probes find it.
     send_keepalives(fd)

@@ -17,10 +17,9 @@ from starman.proto.response import RequestFacts, Stamp, refusal
 from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.gunicorn_socket.detached import DetachedConnection
 from starman.serving.gunicorn_socket.rawsocket import RawSocket
-from starman.serving.sending.corking import LARGEST
+from starman.serving.sending.corking import Pace
 from starman.serving.sending.file_range import FileRange
-from starman.serving.sending.pace import Pace
-from starman.serving.sending.writer_state import DEAD, THREAD
+from starman.serving.sending.writer_state import DEAD
 from starman.serving.shortage import refusal_for
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
@@ -126,7 +125,7 @@ class Exchange(QueuedRequest):
         context = self._context
         with contextlib.suppress(Disconnected):
             to_head = self.head.method == b"HEAD"
-            Exchange.send(self, refusal(status, reason, context.stamps.at(monotonic()), to_head=to_head), last=True)
+            self._send_own(refusal(status, reason, context.stamps.at(monotonic()), to_head=to_head), last=True)
         if context.access_log is not None:
             context.access_log.add_refusal(self._base["REMOTE_ADDR"], status)
         return self._writer.release(self, False)
@@ -184,13 +183,13 @@ class Exchange(QueuedRequest):
     def may_persist(self) -> bool:
         """Whether the connection is kept: unless the client, a setting, or a drain with no request left to answer says no."""
         context = self._context
-        return self.head.persistent and context.keepalive and (not context.draining or self._writer.pending_count > 0)
+        return self.head.persistent and context.keepalive and (not context.draining or bool(self._writer.pending))
 
     def nothing_yet(self, sent: int) -> None:
         """The application has nothing to send at the moment: let the loop see whether the client is still there."""
         if self._writer.turn is DEAD:
             raise Disconnected
-        self._writer.empty_block = (self.head, sent)
+        self.empty_block_at = sent
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         """Write straight to the socket; what it does not take is the loop's. Raises Disconnected.
@@ -199,31 +198,25 @@ class Exchange(QueuedRequest):
         The last of a response may be held back while other requests wait, and blocks that come at once one after the other
         (`corking`).
         """
-        if not (head or data) or self._hold(head, data, last=last):
+        if not (head or data):
             return
-        rest = self._writer.send(self, head, data)
+        writer, corking = self._writer, self._context.executor.corking
+        if last:
+            if corking.hold_response(writer, self, head, data):
+                return
+        elif head or self._pace is None:
+            self._pace = Pace(monotonic())
+        elif self._pace.is_rapid(monotonic()) and corking.hold_block(writer, self, data):
+            return
+        rest = writer.send(self, head, data)
         if rest is not None:
             self._leave(rest, last=last, may_wait=not last)
 
-    def _hold(self, head: bytes, data: bytes, *, last: bool) -> bool:
-        """Whether this is held back: somebody looks after it, meanwhile."""
-        writer, executor = self._writer, self._context.executor
-        if last:
-            held = len(head) + len(data) <= LARGEST and executor.holds_back(writer) and writer.hold(self, head + data) > 0
-            if held:
-                executor.gathered(writer)
-            return held
-        now = monotonic()
-        if head or self._pace is None:
-            self._pace = Pace(now)
-            return False
-        # A look at whose turn it is, so that the loop is not asked in vain.
-        if not self._pace.is_rapid(now) or writer.turn is not THREAD or writer.thread_socket.fd < 0 or not executor.looks_after():
-            return False
-        pieces = writer.hold(self, data)
-        if pieces == 1:
-            executor.gathered(writer)
-        return pieces > 0
+    def _send_own(self, message: bytes, *, last: bool) -> None:
+        """Send a message of the server itself, a refusal or 100 Continue, without holding it back. Raises Disconnected."""
+        rest = self._writer.send(self, message, b"")
+        if rest is not None:
+            self._leave(rest, last=last, may_wait=not last)
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
         """Send a head and a part of a file, and end the response. What the socket does not take, the loop sends from a

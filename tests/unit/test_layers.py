@@ -75,11 +75,7 @@ NEVER = {
 
 # Imports that still go up, and modules that import each other in a circle: to be opened.
 UPWARD: dict[str, set[str]] = {}
-CIRCULAR = {
-    "starman.serving.sending.corking",
-    "starman.serving.sending.thread_socket",
-    "starman.serving.sending.writer",
-}
+CIRCULAR: set[str] = set()
 
 # The mold imports what its workers will share in memory, and uses nothing of it.
 ALLOWED = {("starman/process/worker/service_import.py", "httptools")}
@@ -94,9 +90,9 @@ LOCK_FILES = {
     "starman/serving/accesslog.py",
     "starman/serving/body/stream.py",
     "starman/serving/executors/inline.py",
-    "starman/serving/sending/corking.py",
     "starman/serving/executors/pool.py",
     "starman/serving/gunicorn_socket/rawsocket.py",
+    "starman/serving/sending/corking.py",
     "starman/serving/sending/response_memory.py",
     "starman/serving/executors/idle_thread.py",
     "starman/serving/sending/writer.py",

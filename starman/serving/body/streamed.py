@@ -157,7 +157,7 @@ class StreamedExchange(Exchange):
         """Send 100 Continue, unless a response has begun (RFC 9110 §15.2)."""
         if self._response is _Response.NONE:
             with contextlib.suppress(Disconnected):  # the read that is about to wait raises it
-                Exchange.send(self, b"", head=interim(100), last=False)
+                self._send_own(interim(100), last=False)
 
     def _break_off(self, call: Call) -> None:
         """The application has returned, and its body has failed: so has its response, unless that is complete."""
@@ -171,4 +171,4 @@ class StreamedExchange(Exchange):
             call.body_sent = 0 if to_head else len(str(failure).encode()) + 1
             with contextlib.suppress(Disconnected):
                 stamp = self._context.stamps.at(monotonic())
-                Exchange.send(self, refusal(failure.status, str(failure), stamp, to_head=to_head), last=True)
+                self._send_own(refusal(failure.status, str(failure), stamp, to_head=to_head), last=True)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starman.serving.executors.queued_request import QueuedRequest
-    from starman.serving.sending.writer import Writer
 
 # How many polls of the loop may bring requests before a turn begins all the same.
 MOST_POLLS: Final = 1
@@ -35,14 +34,15 @@ class Executor:
 
     __slots__ = ("_arriving", "_loop", "_polls", "_queue", "_turn_due", "corking", "finished", "on_backlog")
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
+    def __init__(self, loop: AbstractEventLoop, *, holds_blocks: bool) -> None:
+        """`holds_blocks`: as of `Corking`."""
         self._loop = loop
         self._queue: deque[QueuedRequest] = deque()
         # Loop only: whether a turn is due when the events of this poll are parsed, and how many polls it has been put off.
         self._turn_due = False
         self._polls = 0
         self._arriving = 0  # how many polls a turn has still to wait for the requests of new connections
-        self.corking = Corking(loop)
+        self.corking = Corking(loop, self._queue, holds_blocks=holds_blocks)
         self.finished = 0
         self.on_backlog: Callable[[], None] | None = None
 
@@ -83,18 +83,6 @@ class Executor:
 
     def end_wait(self) -> None:
         """The wait is over. The thread that called `begin_wait`."""
-        raise NotImplementedError
-
-    def holds_back(self, writer: Writer) -> bool:
-        """Whether to hold a small response of `writer` back. The thread of a request, which then calls `gathered`."""
-        raise NotImplementedError
-
-    def looks_after(self) -> bool:
-        """Whether to hold blocks of a response back. The thread of a request, which then calls `gathered`."""
-        raise NotImplementedError
-
-    def gathered(self, writer: Writer) -> None:
-        """`writer` holds a response, or the first block of one. The thread of the request."""
         raise NotImplementedError
 
     def _take_turn(self) -> None:

@@ -24,7 +24,6 @@ from starman.errors import Disconnected
 from starman.serving.exchange import Body, Exchange
 from starman.serving.executors.executor import Executor
 from starman.serving.monitor import Line, nowhere
-from starman.serving.sending.corking import LONGEST
 from starman.serving.sending.spool import kept_block
 from starman.serving.sending.writer_state import DEAD, STREAMING
 from starman.wsgi.call import Call
@@ -139,7 +138,7 @@ class Inline(Executor):
 
     def __init__(self, loop: AbstractEventLoop, *, line: Callable[[int], Line | None] = lambda _: None) -> None:
         """In the thread of the loop. `line(0)`: where it notes what it runs."""
-        super().__init__(loop)
+        super().__init__(loop, holds_blocks=False)  # nothing can flush while the application makes the next block
         self._line = line(0) or nowhere()
         self._ident = get_ident()
         self._interval = _SWITCH_INTERVAL
@@ -179,18 +178,6 @@ class Inline(Executor):
     def end_wait(self) -> None:
         """Not called, because `begin_wait` gives no permission."""
 
-    def holds_back(self, writer: Writer) -> bool:
-        """Whether small responses are to be held back: others are next, and quick as far as anybody knows."""
-        return bool(self._queue or writer.pending_count) and time.monotonic() >= self._wary_until
-
-    def gathered(self, writer: Writer) -> None:
-        """A response is held back, until this one has run."""
-        self.corking.writers.append(writer)
-
-    def looks_after(self) -> bool:
-        """Nobody can, while the application makes the next block."""
-        return False
-
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call something, soon. Any thread. Raises RuntimeError when it is closed."""
         if get_ident() == self._ident:
@@ -217,21 +204,21 @@ class Inline(Executor):
         _set_running_loop(None)
         try:
             began = time.monotonic()
-            self.corking.until = began + LONGEST
+            if began >= self._wary_until:
+                self.corking.attend(began)
             for _ in range(count):
                 self._run_first()
                 now = time.monotonic()
                 if now - began >= _SLOW:
                     self._wary_until = now + _WARY
-                if now >= self.corking.until:
-                    self.corking.flush()
-                    self.corking.until = now + LONGEST
+                    self.corking.attended = False
+                self.corking.after_request(now, follows=True)
                 if now >= until:
                     break
                 began = now
         finally:
             _set_running_loop(loop)
-            self.corking.flush()
+            self.corking.leave()
 
     def _run_first(self) -> None:
         exchange = self._queue.popleft()

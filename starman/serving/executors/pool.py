@@ -22,14 +22,12 @@ from starman.serving.executors.executor import MOST_POLLS, Executor
 from starman.serving.executors.idle_thread import IdleThread
 from starman.serving.executors.schedule import SLICE, Mode, Schedule, Verdict
 from starman.serving.monitor import Line, nowhere
-from starman.serving.sending.corking import LONGEST
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
     from starman.serving.executors.queued_request import QueuedRequest
-    from starman.serving.sending.writer import Writer
 
 # How many pipelined requests of one connection a thread takes in a row before others have their turn.
 _MOST_IN_A_ROW: Final = 16
@@ -62,7 +60,7 @@ class Pool(Executor):
     ) -> None:
         """`takes_turns` False: the loop is not ours alone, so it never parks. `line`: where the thread of that number, from 0,
         notes what it runs."""
-        super().__init__(loop)
+        super().__init__(loop, holds_blocks=takes_turns)
         self._takes_turns = takes_turns
         self._schedule = Schedule()
         self._threads = [IdleThread(line(number) or nowhere()) for number in range(size)]
@@ -109,23 +107,6 @@ class Pool(Executor):
             self._wake()
         elif not self._turn_due:
             self._schedule_turn(polls=0)
-
-    def holds_back(self, writer: Writer) -> bool:
-        """Whether a small response is to be held back: others are next, and the loop looks after it. A thread of the pool, which
-        then calls `gathered`, unless the answer is False."""
-        return self._parked and bool(self._queue or writer.pending_count)
-
-    def looks_after(self) -> bool:
-        """Whether blocks may be held back: the loop looks within a millisecond, at a slice of its park or by a timer. A thread of
-        the pool, which then calls `gathered`, unless the answer is False."""
-        return self._parked or (self._takes_turns and self.corking.watch())
-
-    def gathered(self, writer: Writer) -> None:
-        """A response, or the first block of one, is held back. A thread of the pool."""
-        self.corking.writers.append(writer)
-        # The loop takes these back, then empties the corking: one of the two sees the other.
-        if not (self._parked or self.corking.watched):
-            self.corking.flush()
 
     def begin_wait(self) -> bool:
         """Ask to wait until a client has read. A thread of the pool, which then calls `end_wait`, unless the answer is False.
@@ -184,11 +165,11 @@ class Pool(Executor):
         self._schedule.parks(self.finished, time.process_time(), now)
         # Before the thread is woken: it may be done before we wait for it.
         self._parked = True
-        self.corking.until = now + LONGEST
+        self.corking.attend(now)
         if not self._wake():
             # All are awake, and none of them falls asleep without a look at the queue.
             self._parked = False
-            self.corking.flush()
+            self.corking.leave()
             return False
         blocked = False
         try:
@@ -200,7 +181,7 @@ class Pool(Executor):
                 self.corking.flush()
         finally:  # an application's signal handler may raise in there
             self._parked = False
-            self.corking.flush()
+            self.corking.leave()
             self._asked = False
             # After that: a thread that has still seen the question sleeps, and left the queue to us. One poll, then it is woken.
             if self._queue and not blocked:
@@ -221,6 +202,7 @@ class Pool(Executor):
     def _unpark(self) -> None:
         if self._parked:
             self._parked = False
+            self.corking.attended = False
             # Another thread may have done it at the same time. At worst the gate is left open, and the next park is none.
             with contextlib.suppress(RuntimeError):
                 self._gate.release()
@@ -289,7 +271,8 @@ class Pool(Executor):
             self.finished += 1
             busy[0] = 0
             if self.corking.writers:
-                self._settle(following)
+                follows = (following is not None or bool(self._queue)) and not self._asked
+                self.corking.after_request(time.monotonic(), follows=follows)
             if following is None:
                 return
             exchange = following
@@ -297,10 +280,3 @@ class Pool(Executor):
                 break
         # Nobody is woken for it: this thread is awake.
         self._queue.append(exchange)
-
-    def _settle(self, following: QueuedRequest | None) -> None:
-        """Write what is held back, unless another request runs at once."""
-        goes_on = self._parked and (following is not None or self._queue) and not self._asked
-        if not goes_on or time.monotonic() >= self.corking.until:
-            self.corking.flush()
-            self.corking.until = time.monotonic() + LONGEST

@@ -16,13 +16,16 @@ class QueuedRequest:
     """A request that waits for an executor or runs in one.
 
     queued_at: when the request was complete, monotonic.
+    empty_block_at: how many bytes of the body were sent when the application last gave an empty block; None: it gave none. Set
+    by the thread.
     """
 
-    __slots__ = ("head", "queued_at")
+    __slots__ = ("empty_block_at", "head", "queued_at")
 
     def __init__(self, head: RequestHead) -> None:
         self.head = head
         self.queued_at = monotonic()
+        self.empty_block_at: int | None = None
 
     def run(self) -> QueuedRequest | None:
         """Call the application and send its response. Returns the connection's next request, if one waits. Thread."""

@@ -72,8 +72,8 @@ def _by_connection(context: ServiceContext) -> Iterator[tuple[Any, Any, list[Exc
     for client in context.connections.active():
         writer: Any = getattr(client, "_writer", None)  # a TLS handshake has none
         if writer is not None:
-            current = writer._exchange  # read once: its thread may change the attribute at any time
-            yield client, writer, [*([] if current is None else [current]), *writer._pending]
+            current = writer.running  # read once: its thread may change the attribute at any time
+            yield client, writer, [*([] if current is None else [current]), *writer.pending]
 
 
 def _arrives(client: Any) -> bool:
@@ -94,7 +94,7 @@ def forget_lost(context: ServiceContext) -> None:
 
 
 def _still_running(context: ServiceContext) -> list[Writer]:
-    return [writer for writer in context.lost if writer._exchange is not None]
+    return [writer for writer in context.lost if writer.running is not None]
 
 
 def _line(head: RequestHead) -> str:
@@ -105,8 +105,8 @@ def _line(head: RequestHead) -> str:
 def running(context: ServiceContext) -> list[tuple[str, float]]:
     """Return the requests that have a thread, also those without a client, and when each was complete (monotonic)."""
     queued = set(map(id, _queue(context)))
-    found = [exchanges[0] for _, writer, exchanges in _by_connection(context) if exchanges and writer._exchange is exchanges[0]]
-    found += [exchange for writer in context.lost if (exchange := writer._exchange) is not None]
+    found = [exchanges[0] for _, writer, exchanges in _by_connection(context) if exchanges and writer.running is exchanges[0]]
+    found += [exchange for writer in context.lost if (exchange := writer.running) is not None]
     return [(_line(exchange.head), exchange.queued_at) for exchange in found if id(exchange) not in queued]
 
 

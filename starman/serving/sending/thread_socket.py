@@ -9,7 +9,6 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from starman.log.output import FIRST_FREE
-from starman.serving.sending.corking import MOST
 from starman.serving.sending.file_range import send_some
 from starman.serving.sending.socket_state import is_reset
 from starman.standard_streams import move_descriptor_up
@@ -17,6 +16,8 @@ from starman.standard_streams import move_descriptor_up
 if TYPE_CHECKING:
     from starman.serving.sending.file_range import FileRange
 
+# How many bytes are held back together.
+MOST_HELD: Final = 131_072
 # Up to so many bytes are copied behind a head, or behind what was held back, to leave in one piece; more go from where they are.
 _COPIED: Final = 65_536
 # What is held back is copied together, up to so many bytes; more goes from where it is, if the pieces are few.
@@ -53,17 +54,17 @@ class ThreadSocket:
             duplicate = os.dup(fd)
             self.fd = duplicate if duplicate > _STANDARD_ERROR else move_descriptor_up(duplicate)
 
-    def hold(self, data: bytes) -> int:
-        """Hold back, unless that were too much. How many pieces are held then; 0: not this one."""
+    def hold(self, data: bytes) -> bool:
+        """Hold `data` back. False: that would be too much, and `data` is not held."""
         size = self.held_size + len(data)
-        if size > MOST:
-            return 0
+        if size > MOST_HELD:
+            return False
         self.held_size = size
         if self.held is None:
             self.held = [data]
-            return 1
-        self.held.append(data)
-        return len(self.held)
+        else:
+            self.held.append(data)
+        return True
 
     def write(self, head: bytes, data: bytes) -> memoryview | None:
         """Write what was held back, a head and what follows it, as much as the socket takes. What it does not take; None: it has

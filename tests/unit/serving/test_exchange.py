@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,22 +43,13 @@ class FakeLog:
         self.lines.append((peer, status_code))
 
 
-class FakePool:
-    """A pool that lets threads wait, or not."""
+class FakeExecutor:
+    """An executor that lets threads wait, or not. No other request waits, and blocks are held until the corking is flushed."""
 
-    def __init__(self, corking: Corking) -> None:
+    def __init__(self, loop: Any) -> None:
         self.permits = 1
-        self.corking = corking
-        self.more_comes = False
-
-    def holds_back(self, writer: Writer) -> bool:
-        return self.more_comes
-
-    def looks_after(self) -> bool:
-        return True
-
-    def gathered(self, writer: Writer) -> None:
-        self.corking.writers.append(writer)
+        self.corking = Corking(loop, deque(), holds_blocks=True)
+        self.corking.attended = True
 
     def begin_wait(self) -> bool:
         self.permits -= 1
@@ -87,7 +79,7 @@ class FakeShared:
         self.access_log = FakeLog()
         self.keepalive = True
         self.draining = False
-        self.executor = FakePool(Corking(loop))
+        self.executor = FakeExecutor(loop)
         self.spool_limits = SpoolLimits(1 << 20, 1 << 20)
         self.shortages = FakeShortages()
 
@@ -241,7 +233,7 @@ def test_blocks_that_are_waited_for_leave_one_by_one(stage: Make, monkeypatch: p
 
 def test_nothing_is_gathered_where_nobody_looks_after_it(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
-    monkeypatch.setattr(FakePool, "looks_after", lambda self: False)
+    monkeypatch.setattr(Corking, "hold_block", lambda *arguments: False)
     assert gathering.run(stage) == [*(b"%d" % number for number in range(9)), b"", b""]
 
 
@@ -249,8 +241,9 @@ def test_the_loop_is_not_asked_in_vain(stage: Make, monkeypatch: pytest.MonkeyPa
     # On TLS nothing can be held back, nor while the loop writes.
     gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
     asked: list[None] = []
-    monkeypatch.setattr(FakePool, "looks_after", lambda self: asked.append(None))
-    monkeypatch.setattr(FakePool, "begin_wait", lambda self: False)
+    monkeypatch.setattr(Corking, "_start_timer", lambda self: asked.append(None))
+    monkeypatch.setattr(Writer, "hold", lambda *arguments: asked.append(None))
+    monkeypatch.setattr(FakeExecutor, "begin_wait", lambda self: False)
     monkeypatch.setattr(ThreadSocket, "open", lambda self, fd: None)
     gathering.run(stage)
     assert asked == []
@@ -258,13 +251,12 @@ def test_the_loop_is_not_asked_in_vain(stage: Make, monkeypatch: pytest.MonkeyPa
 
 def test_what_the_loop_writes_meanwhile_is_told_of_again(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
-    gathered = FakePool.gathered
 
-    def at_once(self: FakePool, writer: Writer) -> None:
-        gathered(self, writer)
-        self.corking.flush()
+    def at_once(self: Corking) -> bool:
+        self.flush()
+        return True
 
-    monkeypatch.setattr(FakePool, "gathered", at_once)
+    monkeypatch.setattr(Corking, "_checked", at_once)
     assert gathering.run(stage) == [*(b"%d" % number for number in range(9)), b"", b""]
 
 

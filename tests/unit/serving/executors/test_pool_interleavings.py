@@ -38,7 +38,7 @@ CHAINS = "c"  # gives the next exchange of its connection, which is an "r"
 GATHERS = "g"  # holds a block back, then blocks until it is written
 CLOSES = "e"  # the response may be held back, and its close() blocks until it is written
 
-WITHIN_A_PARK = ("wake for the park", "parked", "gate")
+WITHIN_A_PARK = ("attend", "wake for the park", "parked", "gate")
 
 
 class Mistake(Enum):
@@ -52,10 +52,10 @@ class Mistake(Enum):
     STOPS_AFTER_IT_WAKES = auto()
     FORGETS_WHAT_WAS_POSTED = auto()
     ENDS_WITHOUT_ANOTHER_LOOK = auto()
-    FORGETS_THE_OUTBOX_AFTER_A_PARK = auto()
-    FORGETS_THE_OUTBOX_WITHOUT_A_PARK = auto()
+    FORGETS_THE_CORKING_AFTER_A_PARK = auto()
+    FORGETS_THE_CORKING_WITHOUT_A_PARK = auto()
     GATHERS_WITHOUT_ANOTHER_LOOK = auto()
-    LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH = auto()
+    LOOKS_BEFORE_IT_STOPS_THE_TIMER = auto()
 
 
 class Thread(NamedTuple):
@@ -78,6 +78,7 @@ class State(NamedTuple):
     coming: str = ""
     unfinished: int = 0
     parked: bool = False
+    attended: bool = False
     gate: bool = False  # whether it is open
     asked: bool = False
     posted: bool = False
@@ -90,7 +91,7 @@ class State(NamedTuple):
     to_wake: int = 0
     blocked: bool = False
     held: bool = False  # whether responses or blocks are held back
-    watched: bool = False
+    timer_runs: bool = False  # whether the loop flushes by a timer
     called: int = 0  # posted calls that were made, which their posters have not noticed
 
 
@@ -159,7 +160,9 @@ class Model:
                 after = "wait for the call" if thread.exchange == POSTS else "bell"
                 yield goes("take back parked" if state.parked else after)
             case "take back parked":  # self._parked = False
-                yield goes("open the gate", parked=False)
+                yield goes("no longer attend", parked=False)
+            case "no longer attend":  # self.corking.attended = False
+                yield goes("open the gate", attended=False)
             case "open the gate":  # self._gate.release(), or RuntimeError: it is open
                 yield goes("wait for the call" if thread.exchange == POSTS else "bell", gate=True)
             # _run
@@ -172,36 +175,33 @@ class Model:
                 elif thread.exchange == GATHERS:
                     yield goes("look after")
                 else:
-                    yield goes("look at parked")
-            # Exchange._hold, of a block: looks_after …
-            case "look after":  # return self._parked or (self._takes_turns …
-                if state.parked:
-                    yield goes("gather")
-                elif self.takes_turns:
-                    yield goes("watch")
-                else:
+                    yield goes("look at attended")
+            # Corking.hold_block
+            case "look after":  # if not self._holds_blocks … if not self.attended …
+                if not self.takes_turns:
                     yield goes("finished", unfinished=state.unfinished - 1)
-            case "watch":  # … and self.corking.watch()): if not self.watched: self.watched = True
-                yield goes("gather") if state.watched else goes("post the look", watched=True)
-            case "post the look":  # self._loop.call_soon_threadsafe(self._look_later)
-                yield goes("gather", ready=(*state.ready, "look later"))
-            # … then gathered
-            case "gather":  # self.corking.writers.append(writer)
+                else:
+                    yield goes("gather" if state.attended else "start the timer")
+            case "start the timer":  # … and not self._start_timer(): if not self._timer_runs: self._timer_runs = True
+                yield goes("gather") if state.timer_runs else goes("post the timer", timer_runs=True)
+            case "post the timer":  # self._loop.call_soon_threadsafe(self._schedule_flush)
+                yield goes("gather", ready=(*state.ready, "schedule the flush"))
+            case "gather":  # Writer.hold: corked.append(self)
                 done = self.mistake is Mistake.GATHERS_WITHOUT_ANOTHER_LOOK
                 yield goes("wait for the loop" if done else "look behind", held=True)
-            case "look behind":  # if not (self._parked …
-                yield goes("wait for the loop" if state.parked else "look at watched")
-            case "look at watched":  # … or self.corking.watched)
-                yield goes("wait for the loop" if state.watched else "write it")
-            case "write it":  # self.corking.flush()
+            case "look behind":  # _checked: if not (self.attended …
+                yield goes("wait for the loop" if state.attended else "look at the timer")
+            case "look at the timer":  # … or self._timer_runs)
+                yield goes("wait for the loop" if state.timer_runs else "write it")
+            case "write it":  # self.flush()
                 yield goes("wait for the loop", held=False)
             case "wait for the loop":  # the next block, or the close() of a response, may take as long as it likes
                 if not state.held or thread.exchange not in (GATHERS, CLOSES):
                     yield goes("finished", unfinished=state.unfinished - 1)
-            # Exchange._hold, of a response: holds_back, then gathered
-            case "look at parked":  # return self._parked …
-                yield goes("look for more") if state.parked else goes("finished", unfinished=state.unfinished - 1)
-            case "look for more":  # … and bool(self._queue or writer.pending_count)
+            # Corking.hold_response
+            case "look at attended":  # if not self.attended …
+                yield goes("look for more") if state.attended else goes("finished", unfinished=state.unfinished - 1)
+            case "look for more":  # … or not (self._queue or writer.pending)
                 more = state.queue or thread.exchange == CHAINS
                 yield goes("gather") if more else goes("finished", unfinished=state.unfinished - 1)
             case "note the post":  # post: self._posted = True
@@ -211,14 +211,15 @@ class Model:
                     yield goes("finished", called=state.called - 1, unfinished=state.unfinished - 1)
             case "finished":  # self.finished += 1; if self.corking.writers
                 yield goes("settle" if state.held else "go on", progress=True)
-            # _settle
-            case "settle":  # goes_on = self._parked …
-                yield goes("settle if none follows" if state.parked else "empty the corking")
-            case "settle if none follows":  # … and (following is not None or self._queue) and not self._asked
-                yield goes("empty the corking")  # time.monotonic() >= self.corking.until
-                if (state.queue or thread.exchange == CHAINS) and not state.asked:
+            case "settle":  # follows = (following is not None or bool(self._queue)) and not self._asked
+                follows = (state.queue or thread.exchange == CHAINS) and not state.asked
+                yield goes("settle if attended" if follows else "empty the corking")
+            # Corking.after_request
+            case "settle if attended":  # if not (follows and self.attended) …
+                yield goes("empty the corking")  # … or now >= self._until
+                if state.attended:
                     yield goes("go on")
-            case "empty the corking":  # self.corking.flush()
+            case "empty the corking":  # self.flush()
                 yield goes("go on", held=False)
             case "go on":
                 if thread.exchange == CHAINS:
@@ -240,32 +241,32 @@ class Model:
                     yield to(at="wake before put") if mistake is Mistake.WAKES_BEFORE_IT_QUEUES else to(at="put")
                 if state.ready:
                     callback, ready = state.ready[0], state.ready[1:]
-                    early = mistake is Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH
+                    early = mistake is Mistake.LOOKS_BEFORE_IT_STOPS_THE_TIMER
                     match callback:
                         case "call":
                             yield to(ready=ready, called=state.called + 1)
-                        case "look later":
-                            yield to(ready=ready, at="look later")
-                        case "look":
-                            yield to(ready=ready, at="look for blocks" if early else "take back the watch")
+                        case "schedule the flush":
+                            yield to(ready=ready, at="schedule the flush")
+                        case "flush by timer":
+                            yield to(ready=ready, at="look for blocks" if early else "stop the timer")
                         case _:
                             yield to(ready=ready, at="turn")
                 if self.stops and not state.coming and not state.stopped:
                     yield to(at="wake all") if mistake is Mistake.STOPS_AFTER_IT_WAKES else to(at="wake all", stopped=True)
-            # Corking._look
-            case "take back the watch":  # self.watched = False
-                early = mistake is Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH
-                yield to(at="loop" if early else "look for blocks", watched=False)
+            # Corking._flush_by_timer
+            case "stop the timer":  # self._timer_runs = False
+                early = mistake is Mistake.LOOKS_BEFORE_IT_STOPS_THE_TIMER
+                yield to(at="loop" if early else "look for blocks", timer_runs=False)
             case "look for blocks":  # if self.writers: self.flush()
                 if state.held:
-                    yield to(at="watch again", held=False)
+                    yield to(at="start it again", held=False)
                 else:
-                    early = mistake is Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH
-                    yield to(at="take back the watch" if early else "loop")
-            case "watch again":  # self.watched = True
-                yield to(at="look later", watched=True)
-            case "look later":  # _look_later: self._loop.call_later(LONGEST, self._look)
-                yield to(at="loop", ready=(*state.ready, "look"))
+                    early = mistake is Mistake.LOOKS_BEFORE_IT_STOPS_THE_TIMER
+                    yield to(at="stop the timer" if early else "loop")
+            case "start it again":  # self._timer_runs = True
+                yield to(at="schedule the flush", timer_runs=True)
+            case "schedule the flush":  # _schedule_flush: self._loop.call_later(LONGEST, self._flush_by_timer)
+                yield to(at="loop", ready=(*state.ready, "flush by timer"))
             case "put":  # self._queue.append(exchange)
                 put = {"queue": state.queue + state.coming[0], "coming": state.coming[1:]}
                 if mistake is Mistake.WAKES_BEFORE_IT_QUEUES:
@@ -311,7 +312,9 @@ class Model:
                 yield to(at="loop", stopped=True)
             # _park
             case "park":  # self._schedule.parks(self.finished, now); self._parked = True
-                yield to(at="wake for the park", parked=True, progress=False, blocked=False)
+                yield to(at="attend", parked=True, progress=False, blocked=False)
+            case "attend":  # self.corking.attend(now)
+                yield to(at="wake for the park", attended=True)
             case "wake for the park":  # if not self._wake()
                 if state.idle:
                     yield to(at="parked", idle=state.idle[:-1], threads=rung(state))
@@ -319,8 +322,10 @@ class Model:
                     yield to(at="park ends")
                 else:
                     yield to(at="no park", parked=False)
-            case "no park":  # self.corking.flush()
-                yield to(at="loop", held=state.held and mistake is Mistake.FORGETS_THE_OUTBOX_WITHOUT_A_PARK)
+            case "no park":  # self.corking.leave(): self.attended = False …
+                yield to(at="flush without a park", attended=False)
+            case "flush without a park":  # … self.flush()
+                yield to(at="loop", held=state.held and mistake is Mistake.FORGETS_THE_CORKING_WITHOUT_A_PARK)
             case "parked":  # while not (blocked or self._posted …
                 if state.posted:
                     yield to(at="park ends")
@@ -335,10 +340,12 @@ class Model:
                 else:  # after_slice: OPEN
                     yield to(at="park ends", blocked=True, pool_mode=True)
             case "park ends":  # self._parked = False
-                yield to(at="park over", parked=False)
-            case "park over":  # self.corking.flush()
+                yield to(at="leave", parked=False)
+            case "leave":  # self.corking.leave(): self.attended = False …
+                yield to(at="park over", attended=False)
+            case "park over":  # … self.flush()
                 early = mistake is Mistake.LOOKS_BEFORE_IT_STOPS_ASKING
-                forgets = mistake is Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK
+                forgets = mistake is Mistake.FORGETS_THE_CORKING_AFTER_A_PARK
                 yield to(at="look at the queue" if early else "stop asking", held=state.held and forgets)
             case "stop asking":  # self._asked = False
                 if mistake is Mistake.LOOKS_BEFORE_IT_STOPS_ASKING:
@@ -463,13 +470,13 @@ def test_stop(coming: str, takes_turns: bool) -> None:
         (Mistake.STOPS_AFTER_IT_WAKES, "r", "hangs"),
         (Mistake.FORGETS_WHAT_WAS_POSTED, "rp", "slice"),
         (Mistake.ENDS_WITHOUT_ANOTHER_LOOK, "rr", "lost"),
-        (Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK, "rb", "lost"),
-        (Mistake.FORGETS_THE_OUTBOX_WITHOUT_A_PARK, "cb", "lost"),
+        (Mistake.FORGETS_THE_CORKING_AFTER_A_PARK, "rb", "lost"),
+        (Mistake.FORGETS_THE_CORKING_WITHOUT_A_PARK, "cb", "lost"),
         (Mistake.GATHERS_WITHOUT_ANOTHER_LOOK, "g", "lost"),
-        (Mistake.LOOKS_BEFORE_IT_TAKES_BACK_THE_WATCH, "g", "lost"),
-        (Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK, "g", "lost"),
+        (Mistake.LOOKS_BEFORE_IT_STOPS_THE_TIMER, "g", "lost"),
+        (Mistake.FORGETS_THE_CORKING_AFTER_A_PARK, "g", "lost"),
         (Mistake.GATHERS_WITHOUT_ANOTHER_LOOK, "ee", "lost"),
-        (Mistake.FORGETS_THE_OUTBOX_AFTER_A_PARK, "ee", "lost"),
+        (Mistake.FORGETS_THE_CORKING_AFTER_A_PARK, "ee", "lost"),
     ],
     ids=lambda value: getattr(value, "name", value),
 )

@@ -22,11 +22,11 @@ class Worker:
         self.now = 100.0
         self.queued_at = 100.0
         running, queued, gone = (
-            SimpleNamespace(_exchange=SimpleNamespace(head=self.head(name), queued_at=since), _pending=[])
+            SimpleNamespace(running=SimpleNamespace(head=self.head(name), queued_at=since), pending=[])
             for name, since in ((b"/run", 100.0), (b"/queued", 100.0), (b"/gone", 99.0))
         )
         connections = SimpleNamespace(active=lambda: [SimpleNamespace(_writer=writer) for writer in (running, queued)])
-        self.pool = SimpleNamespace(finished=0, awake=2, longest_wait=self.longest_wait, _queue=deque([queued._exchange]))
+        self.pool = SimpleNamespace(finished=0, awake=2, longest_wait=self.longest_wait, _queue=deque([queued.running]))
         self.context = cast("ServiceContext", SimpleNamespace(executor=self.pool, connections=connections, lost=[gone]))
         self.detector = StuckThreadsDetector(self.now)
 

@@ -6,16 +6,20 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from starman.serving.executors import inline as inline_module
-from starman.serving.sending import pace as pace_module
+from starman.serving.sending import corking as corking_module
 from starman.serving.sending import thread_socket as thread_socket_module
-from starman.serving.sending.corking import LARGEST, LONGEST, MOST, Corking
+from starman.serving.sending.corking import AT_ONCE, CONVINCING, LARGEST, LONGEST, Corking, Pace
 from starman.serving.sending.spool import SpoolLimits
+from starman.serving.sending.thread_socket import MOST_HELD
 from starman.serving.sending.writer import Writer
 from starman.serving.sending.writer_state import WriterState
 from tests.functional.support.harness import wait_until
@@ -50,11 +54,13 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 def held_back(b: Bridge, *responses: bytes) -> Any:
     """Requests of one connection with responses that are held back; the last of them has still to return."""
+    corked: deque[Writer] = deque()
     exchanges = [b.offer() for _ in responses]
     for number, (exchange, response) in enumerate(zip(exchanges, responses, strict=True)):
         if number:
             assert b.writer.release(exchanges[number - 1], True) is exchange
-        assert b.writer.hold(exchange, response) == number + 1
+        assert b.writer.hold(exchange, response, corked)
+    assert list(corked) == [b.writer], "it adds itself once"
     return exchanges[-1]
 
 
@@ -77,11 +83,11 @@ def test_many_pieces_leave_in_one_write_and_large_ones_uncopied(writes: list[byt
         assert writes == [b"".join(b"%d," % number for number in range(900))]
         assert b.client.recv(1 << 16) == writes.pop()
         b.writer.release(exchange, True)
-        pieces = [os.urandom(MOST // 7) for _ in range(6)]
-        left = MOST - len(b"".join(pieces))
+        pieces = [os.urandom(MOST_HELD // 7) for _ in range(6)]
+        left = MOST_HELD - len(b"".join(pieces))
         exchange = held_back(b, *pieces)
-        assert b.writer.hold(exchange, b"-" * (left + 1)) == 0, "too much"
-        assert b.writer.hold(exchange, b"-" * left) == 7
+        assert not b.writer.hold(exchange, b"-" * (left + 1), deque()), "too much"
+        assert b.writer.hold(exchange, b"-" * left, deque())
         rest = b.writer.send(exchange, b"head", b"data")
         assert rest is not None
         assert writes == [b"".join(pieces) + b"-" * left + b"headdata"]
@@ -118,7 +124,7 @@ def test_nothing_overtakes_it(what: str) -> None:
 @pytest.mark.parametrize("persistent", [True, False])
 def test_what_does_not_fit_is_written_by_the_loop(persistent: bool) -> None:
     with bridge() as b:
-        response = os.urandom(MOST)
+        response = os.urandom(MOST_HELD)
         b.writer.release(held_back(b, response), persistent)
         b.writer.flush()
         assert b.writer.turn is WriterState.RETURNED
@@ -129,7 +135,7 @@ def test_what_does_not_fit_is_written_by_the_loop(persistent: bool) -> None:
 
 def test_what_does_not_fit_comes_before_the_response_that_is_being_made() -> None:
     with bridge() as b:
-        response = os.urandom(MOST)
+        response = os.urandom(MOST_HELD)
         exchange = held_back(b, response)
         b.offer()
         exchange = b.writer.release(exchange, True)
@@ -193,25 +199,24 @@ def test_only_a_running_exchange_with_a_descriptor_has_its_response_held() -> No
     with bridge() as b:
         exchange = b.offer()
         b.writer.keep(exchange, memoryview(b"begun"), SpoolLimits(1 << 20, 0), last=False)
-        assert b.writer.hold(exchange, b"not held") == 0
+        assert not b.writer.hold(exchange, b"not held", deque())
     with bridge() as b:
         fake: Any = FakeExchange()
         assert b.writer.offer(fake, -1, False)
-        assert b.writer.hold(fake, b"not held") == 0
+        assert not b.writer.hold(fake, b"not held", deque())
     with bridge() as b:
         b.offer()
-        assert b.writer.hold(fake, b"not held") == 0
+        assert not b.writer.hold(fake, b"not held", deque())
 
 
 def test_the_corking_is_emptied_in_order_and_once(writes: list[bytes]) -> None:
     one, two = Bridge(), Bridge()
-    corking = Corking(one.loop)  # type: ignore[arg-type]
+    corking = Corking(one.loop, deque(), holds_blocks=True)  # type: ignore[arg-type]
     try:
         for b, response in ((one, b"1"), (two, b"2"), (one, b"3")):
             exchange = b.offer()
-            b.writer.hold(exchange, response)
+            b.writer.hold(exchange, response, corking.writers)
             b.writer.release(exchange, True)
-            corking.writers.append(b.writer)
         corking.flush()
         assert (writes, list(corking.writers)) == ([b"13", b"2"], [])
     finally:
@@ -248,12 +253,12 @@ def test_the_loop_is_woken_once_and_then_looks_by_a_timer() -> None:
     # Posted, the look itself ran before there was anything, and was asked for again with each few blocks: a long
     # response of 64 kB each had 0.75 of the rate of one that was not gathered at all.
     loop, writer = Timers(), Flushed()
-    corking = Corking(loop)  # type: ignore[arg-type]
+    corking = Corking(loop, deque(), holds_blocks=True)  # type: ignore[arg-type]
     for _ in range(3):
-        assert corking.watch()
+        assert corking._start_timer()
     assert len(loop.posted) == 1
     loop.posted.pop()()
-    assert corking.watched, "and whoever adds something now need not write it"
+    assert corking._timer_runs, "and whoever adds something now need not write it"
     for found in (True, True, False):
         if found:
             corking.writers.append(writer)  # type: ignore[arg-type]
@@ -261,10 +266,48 @@ def test_the_loop_is_woken_once_and_then_looks_by_a_timer() -> None:
         assert seconds == LONGEST
         loop.timers.clear()
         look()
-        assert corking.watched is found
+        assert corking._timer_runs is found
     assert (writer.flushes, loop.posted, loop.timers) == (2, [], [])
-    assert corking.watch()
+    assert corking._start_timer()
     assert len(loop.posted) == 1
+
+
+# The pace of blocks
+
+GAPS = st.lists(st.sampled_from([0.0, AT_ONCE / 2, AT_ONCE, AT_ONCE * 1.01, AT_ONCE * 2, 1.0]), max_size=40)
+
+
+def verdicts(gaps: list[float]) -> list[bool]:
+    now = 1000.0
+    pace = Pace(now)
+    found = []
+    for gap in gaps:
+        now += gap
+        found.append(pace.is_rapid(now))
+    return found
+
+
+def test_the_first_blocks_are_not_believed_to_be_followed() -> None:
+    assert verdicts([0.0] * (CONVINCING + 2)) == [False] * CONVINCING + [True, True]
+
+
+def test_one_that_had_to_be_waited_for_begins_anew() -> None:
+    run = [0.0] * (CONVINCING + 1)
+    assert verdicts([*run, 2 * AT_ONCE, *run]) == [False] * CONVINCING + [True, False] + [False] * CONVINCING + [True]
+
+
+@given(GAPS)
+def test_those_that_are_have_come_at_once_one_behind_the_other(gaps: list[float]) -> None:
+    # What was added and taken away again is not exactly what it was.
+    rapid = [gap <= AT_ONCE * 0.999 for gap in gaps]
+    slow = [gap > AT_ONCE * 1.001 for gap in gaps]
+    for number, verdict in enumerate(verdicts(gaps)):
+        last = slice(max(0, number - CONVINCING), number + 1)
+        if verdict:
+            assert number >= CONVINCING
+            assert not any(slow[last])
+        elif number >= CONVINCING:
+            assert not all(rapid[last])
 
 
 # The pool
@@ -295,8 +338,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     responses: list[bytes] = []
     hold = Writer.hold
 
-    def note(self: Writer, exchange: Any, data: bytes) -> int:
-        held = hold(self, exchange, data)
+    def note(self: Writer, exchange: Any, data: bytes, corked: deque[Writer]) -> bool:
+        held = hold(self, exchange, data, corked)
         if held:
             responses.append(data)
         return held
@@ -388,7 +431,7 @@ def in_full(client: Client, count: int) -> bytes:
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine, too, the blocks of a burst come at once."""
-    monkeypatch.setattr(pace_module, "AT_ONCE", SECONDS)
+    monkeypatch.setattr(corking_module, "AT_ONCE", SECONDS)
 
 
 @pytest.mark.parametrize("computes", [False, True])
@@ -499,13 +542,12 @@ def test_a_response_that_is_held_back_as_a_park_ends_does_not_wait_for_its_close
         start_response("200 OK", [("Content-Length", "5")])
         return Response([b"first"]) if environ["PATH_INFO"] == "/first" else [b"other"]
 
-    def late(self: Writer, exchange: Any, data: bytes) -> int:
-        held = hold(self, exchange, data)
-        if held and data.endswith(b"first"):
+    def late(self: Writer, exchange: Any, data: bytes, corked: deque[Writer]) -> bool:
+        if data.endswith(b"first"):
             assert wait_until(lambda: not exchange._context.executor._parked, SECONDS)
             time.sleep(0.05)  # the loop empties the corking
             races.set()
-        return held
+        return hold(self, exchange, data, corked)
 
     monkeypatch.setattr(Writer, "hold", late)
     with Running(application, threads=2) as running, running.client() as one, running.client() as other:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,9 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from starman.errors import Disconnected
-from starman.serving.sending.corking import MOST
 from starman.serving.sending.file_range import FileRange, send_some
 from starman.serving.sending.spool import SpoolLimits
+from starman.serving.sending.thread_socket import MOST_HELD
 from starman.serving.sending.writer import Writer
 from starman.serving.sending.writer_state import TRANSITIONS, WriterState
 from tests.functional.support.harness import wait_until
@@ -78,7 +79,7 @@ def thread_turn(b: Bridge) -> Any:
 
 def held_back(b: Bridge, response: bytes = b"held") -> Any:
     exchange = b.offer()
-    assert b.writer.hold(exchange, response) == 1
+    assert b.writer.hold(exchange, response, deque())
     return exchange
 
 
@@ -318,10 +319,12 @@ class World(RuleBasedStateMachine):
     def thread_holds_back(self, data: bytes, times: int) -> None:
         data *= times
         held = self.writer.thread_socket.held_size
-        pieces = self.writer.hold(self.running, data)
-        may = self.writer.turn is WriterState.THREAD and held + len(data) <= MOST
-        assert (pieces > 0) is may
-        if pieces:
+        corked: deque[Writer] = deque()
+        is_held = self.writer.hold(self.running, data, corked)
+        may = self.writer.turn is WriterState.THREAD and held + len(data) <= MOST_HELD
+        assert is_held is may
+        assert list(corked) == ([self.writer] if may and not held else [])
+        if is_held:
             self.expected += data
             assert self.writer.thread_socket.held_size == held + len(data)
 
@@ -350,7 +353,7 @@ class World(RuleBasedStateMachine):
         stale: Any = FakeExchange()
         with pytest.raises(Disconnected):
             self.writer.send(stale, b"", b"forged")
-        assert self.writer.hold(stale, b"forged") == 0
+        assert not self.writer.hold(stale, b"forged", deque())
         with pytest.raises(Disconnected):
             self.writer.hand_over(stale, memoryview(b"forged"), last=True)
         with pytest.raises(Disconnected):
@@ -397,12 +400,12 @@ class World(RuleBasedStateMachine):
     def the_dead_have_no_descriptor_and_nothing_pending(self) -> None:
         if self.writer.turn is WriterState.DEAD:
             assert self.writer.thread_socket.fd < 0
-        if (
-            self.writer.turn in (WriterState.DEAD, WriterState.ENDING) and not self.writer.pending_count
+        if self.writer.turn in (WriterState.DEAD, WriterState.ENDING) and not len(
+            self.writer.pending
         ):  # the loop has heard of it
             assert all(exchange.drops == 1 for exchange in self.waiting)
             self.waiting.clear()
-        assert self.writer.pending_count == len(self.waiting)
+        assert len(self.writer.pending) == len(self.waiting)
 
     @invariant()
     def only_who_spools_has_a_spool(self) -> None:
@@ -432,7 +435,7 @@ class World(RuleBasedStateMachine):
             self.bytes_arrive_whole_in_order_and_once()
         if self.writer.turn in (WriterState.DEAD, WriterState.ENDING):
             self.b.loop.run_all()
-            assert (self.writer.turn, self.writer.pending_count) == (WriterState.DEAD, 0)
+            assert (self.writer.turn, len(self.writer.pending)) == (WriterState.DEAD, 0)
         self.b.connection.lose()
         self._stream_ends()
         assert self.stream is None
@@ -479,11 +482,11 @@ def test_exchanges_of_a_connection_run_in_order_one_at_a_time() -> None:
         assert b.writer.offer(first, b.connection.socket.fileno(), False)  # type: ignore[arg-type]
         assert not b.writer.offer(second, b.connection.socket.fileno(), False)  # type: ignore[arg-type]
         assert not b.writer.offer(third, b.connection.socket.fileno(), False)  # type: ignore[arg-type]
-        assert b.writer.pending_count == 2
+        assert len(b.writer.pending) == 2
         assert b.writer.release(first, True) is second  # type: ignore[arg-type]
         assert b.writer.release(first, True) is None  # type: ignore[arg-type]
         assert b.writer.release(second, True) is third  # type: ignore[arg-type]
-        assert not b.writer.pending_count
+        assert not len(b.writer.pending)
         assert b.writer.release(third, True) is None  # type: ignore[arg-type]
         assert b.writer.turn is WriterState.FREE
 
