@@ -38,7 +38,7 @@ help:
 	@echo "make fuzz     fuzz the parser and the chunked decoder, $(FUZZ_SECONDS) s each  (FUZZ_SECONDS=)"
 	@echo "make faults   cut, reset and delay clients and the application for $(FAULTS_SECONDS) s  (FAULTS_SECONDS=, FAULTS_SEED=)"
 	@echo "make torture  restarts, upgrades, kills and deploys under load for $(TORTURE_SECONDS) s  (TORTURE_SECONDS=, TORTURE_SEED=)"
-	@echo "make docs     write the settings page from the table of settings"
+	@echo "make docs     write the settings page and the table of modules from the code"
 	@echo "make clean    remove what these commands made"
 
 serve: $(VENV)/serve.stamp

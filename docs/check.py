@@ -28,13 +28,17 @@ from starman.config.sources import flags, from_arguments, from_command_line  # n
 from starman.errors import SettingError  # noqa: E402
 
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
+ARCHITECTURE_PAGE = ROOT / "docs" / "architecture.md"
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE_SPAN = re.compile(r"`([^`]+)`")
 # A test module, or a test in it: tests/unit/test_cli.py::test_help.
 TEST = re.compile(r"(?P<module>tests/[\w/]+\.py)(?:::(?P<name>\w+))?")
-# A module in a folder of the package: serving/connection.py.
-MODULE = re.compile(r"(?:starman/)?((?:config|log|process|proto|serving|wsgi)/[\w/]+\.py)")
+# A folder of the package, or a module in one: serving/, serving/connection.py.
+MODULE = re.compile(r"(?:starman/)?((?:config|log|process|proto|serving|wsgi)/(?:\w+/)*(?:\w+\.py)?)")
+# The tables of modules on the architecture page: the title of a folder, and the row of a module.
+FOLDER_TITLE = re.compile(r"\*\*`(starman/[\w/]*)`\*\*")
+MODULE_ROW = re.compile(r"\| `(\w+\.py)` \|")
 PROMISES = "| Promise | Held by |"
 HEADING = re.compile(r"^#+ +(.*?) *$", re.MULTILINE)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
@@ -77,7 +81,7 @@ class Page:
 def main() -> int:
     """Check every page; the exit status."""
     pages = [read_page(path) for path in page_paths()]
-    problems = [*missing_settings()]
+    problems = [*missing_settings(), *unlisted_modules()]
     for page in pages:
         for check in (
             broken_links,
@@ -178,7 +182,7 @@ def unknown_tests(page: Page) -> Iterator[str]:
 
 
 def unknown_modules(page: Page) -> Iterator[str]:
-    """Modules of the package in code spans that do not exist."""
+    """Folders and modules of the package in code spans that do not exist."""
     for number, line in numbered(page):
         for span in CODE_SPAN.findall(line):
             if (found := MODULE.fullmatch(span)) and not (ROOT / "starman" / found[1]).exists():
@@ -210,6 +214,20 @@ def missing_settings() -> Iterator[str]:
             if part not in text:
                 yield f"docs/settings.md: {name} is missing; `make docs` writes the page"
                 break
+
+
+def unlisted_modules() -> Iterator[str]:
+    """Modules of the package that the tables of the architecture page leave out, and those that no longer exist."""
+    listed: set[str] = set()
+    folder = ""
+    for line in ARCHITECTURE_PAGE.read_text("utf-8").splitlines():
+        if title := FOLDER_TITLE.match(line):
+            folder = title[1]
+        elif folder and (row := MODULE_ROW.match(line)):
+            listed.add(folder + row[1])
+    modules = {path for path in (ROOT / "starman").rglob("*.py") if path.stat().st_size}
+    for name in sorted(listed ^ {str(path.relative_to(ROOT)) for path in modules}):
+        yield f"docs/architecture.md: the table of modules is not up to date ({name}); `make docs` writes it"
 
 
 def broken_blocks(page: Page) -> Iterator[str]:

@@ -49,8 +49,19 @@ def test_tests_that_do_not_exist_are_found(check: ModuleType, tmp_path: Path) ->
 
 
 def test_modules_that_do_not_exist_are_found(check: ModuleType, tmp_path: Path) -> None:
-    text = "`serving/connection.py`, `starman/wsgi/call.py`, `app/serving/x.py`, `wsgi.py`\n`serving/nothing.py`\n"
-    assert list(check.unknown_modules(page_of(check, tmp_path, text))) == ["2: there is no starman/serving/nothing.py"]
+    good = "`serving/connection.py`, `starman/wsgi/call.py`, `app/serving/x.py`, `wsgi.py`, `log/`"
+    text = f"{good}\n`serving/nothing.py`\n`serving/gone/`\n"
+    found = list(check.unknown_modules(page_of(check, tmp_path, text)))
+    assert found == ["2: there is no starman/serving/nothing.py", "3: there is no starman/serving/gone/"]
+
+
+def test_the_table_of_modules_is_complete(check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(check.unlisted_modules()) == []
+    page = check.ARCHITECTURE_PAGE.read_text().replace("| `pidfile.py` |", "| `pid.py` |")
+    monkeypatch.setattr(check, "ARCHITECTURE_PAGE", tmp_path / "architecture.md")
+    check.ARCHITECTURE_PAGE.write_text(page)
+    names = [problem.partition("(")[2].partition(")")[0] for problem in check.unlisted_modules()]
+    assert names == ["starman/process/host/pid.py", "starman/process/host/pidfile.py"]
 
 
 def test_every_promise_names_a_test(check: ModuleType, tmp_path: Path) -> None:
