@@ -35,26 +35,26 @@ def check(settings: Settings) -> int:
     boot_timeout the child writes the stacks of its threads to standard error and is killed. Main thread only.
     """
     from starman.process import parent_death
-    from starman.process.exiting import end_unserved
+    from starman.process.exiting import exit_unserved
     from starman.process.host.inherited import InheritedSockets
 
     sys.stdout.flush()
     sys.stderr.flush()
-    parent_death.arm()
+    parent_death.enable()
     try:
         # systemd's variables hold the process id of the command, so inherited sockets must be found before the fork.
         inherited_sockets = InheritedSockets.from_environ(os.environ)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)  # a process that the application has left behind may hold the other end
-        parent_death.tie(os.getpid())
+        parent_death.tie_next_fork(os.getpid())
         child = os.fork()
-        parent_death.untie_next()
+        parent_death.end_tie()
     except OSError as error:
         return report(StartError(f"cannot create a process to load the application: {error.strerror}"))
     except StarmanError as error:
         return report(error)
     if child == 0:
-        end_unserved(_check_in_child(settings, inherited_sockets, writing))
+        exit_unserved(_check_in_child(settings, inherited_sockets, writing))
     os.close(writing)
     status = _wait(child, settings.boot_timeout)
     if status is None:
@@ -131,7 +131,7 @@ def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pip
     """Check, and report on standard output and standard error. A byte on `pipe` says that the report is complete."""
     from starman.loading import describe
     from starman.process import parent_death
-    from starman.process.forking import show_stacks
+    from starman.process.forking import enable_stack_dumps
     from starman.process.host.privileges import Account
     from starman.server import enter_directory, try_settings
 
@@ -139,7 +139,7 @@ def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pip
     parent = os.getppid()
     streams = sys.stdout, sys.stderr
     try:
-        show_stacks(2)
+        enable_stack_dumps(2)
         account = Account.of(settings)
         located = settings.with_absolute_paths(enter_directory(settings).absolute)
         bound, notes = _bind(settings, inherited_sockets, (-1, -1) if account is None else account.owner)

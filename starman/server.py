@@ -76,10 +76,10 @@ def run_master(settings: Settings, reread: Callable[[], Settings], handover: Han
     Returns the exit status; raises StarmanError when the start fails.
     """
     from starman.loading import describe
-    from starman.process.forking import hold_signals
+    from starman.process.forking import block_early_signals
     from starman.process.spec import Program
 
-    hold_signals()
+    block_early_signals()
     program = Program(_load, None, describe, reread)
     return _run(settings, program, embedded=False) if handover is None else _take_over(settings, program, handover)
 

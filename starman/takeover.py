@@ -51,18 +51,18 @@ def answer_trial(read: Callable[[], Settings]) -> None:
     if text is None:
         return
     from starman.process.channel import Channel
-    from starman.process.exiting import end_unserved
-    from starman.process.forking import show_stacks, take_signals
-    from starman.process.long_text import answer
+    from starman.process.exiting import exit_unserved
+    from starman.process.forking import enable_stack_dumps, install_handlers
+    from starman.process.long_text import send_answer
 
-    show_stacks()
-    take_signals(stop_ends=True)
+    enable_stack_dumps()
+    install_handlers(stop_ends=True)
     number, fd, _ = text.split(":", 2)
     try:
         channel = Channel.of_descriptor(int(fd))
         os.set_inheritable(channel.fileno(), False)
-        answer(channel, _tried(number, channel, read))
-        end_unserved(0)
+        send_answer(channel, _tried(number, channel, read))
+        exit_unserved(0)
     finally:
         # An application may have started threads that never end.
         os._exit(0)

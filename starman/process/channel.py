@@ -1,6 +1,6 @@
-"""Channel: one end of a socket pair that carries messages, and descriptors beside them, between two of our processes.
+"""Channel: one end of a socket pair that carries messages and descriptors between two processes of the server.
 
-Never imports starman's other rooms. One thread at a time per end.
+Imports no other folder of starman. One thread at a time per end.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 # The most descriptors that travel with one message.
 _FDS = 4
-# How long (milliseconds) a full buffer is left alone before it is tried again.
+# How long (milliseconds) to wait before a full buffer is tried again.
 _FULL_MILLISECONDS = 100
-# Hazard 6: packets, for on a byte stream two messages arrived merged. macOS has no SOCK_SEQPACKET: datagrams keep
-# the borders as well, and a closed peer shows as ECONNRESET.
+# Hazard 6: packets, because on a byte stream two messages arrived merged. macOS has no SOCK_SEQPACKET: datagrams keep
+# the borders too, and a closed peer shows as ECONNRESET.
 _KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 # struct ucred of unix(7): pid, uid, gid.
@@ -35,9 +35,9 @@ _HAS_CREDENTIALS = hasattr(socket, "SO_PASSCRED")
 
 
 class Channel:
-    """One end. `receive` returns None at the end of file: the other end is closed in every process that held it.
+    """One end. `receive_message` returns None at the end of file: every process that held the other end has closed it.
 
-    stacks: in a worker or mold, the descriptor that stacks are written to; `close` closes it too. -1: none.
+    stacks: in a worker or mold, the descriptor to which stacks are written; `close` closes it too. -1: none.
     """
 
     __slots__ = ("_socket", "stacks")
@@ -48,7 +48,8 @@ class Channel:
 
     @staticmethod
     def pair() -> tuple[MasterEnd, Channel]:
-        """Two connected ends, the master's first; blocking and close-on-exec. Raises OSError when descriptors run out."""
+        """Two connected ends, the master's first; blocking and close-on-exec. Raises OSError when descriptors run
+        out."""
         ends = socket.socketpair(socket.AF_UNIX, _KIND)
         if sys.platform == "darwin":
             for end in ends:
@@ -63,7 +64,8 @@ class Channel:
 
     @classmethod
     def of_descriptors(cls, fds: Sequence[int]) -> tuple[Self, Sequence[int]]:
-        """The channel of the descriptors `fds`, with its descriptor for stacks if there is one, and the descriptors left over."""
+        """The channel of the descriptors `fds`, with its descriptor for stacks if there is one, and the descriptors
+        left over."""
         channel = cls.of_descriptor(fds[0])
         if len(fds) > 1 and stat.S_ISFIFO(os.fstat(fds[1]).st_mode):
             channel.stacks = fds[1]
@@ -75,36 +77,38 @@ class Channel:
         return [self.fileno(), *([self.stacks] if self.stacks >= 0 else [])]
 
     def fileno(self) -> int:
-        """The descriptor, to poll; -1 when closed."""
+        """The descriptor, for poll(2); -1 when closed."""
         return self._socket.fileno()
 
-    def announce(self) -> bool:
-        """Tell the master that this process is the member at this end. Returns as `send` does."""
+    def send_spawned(self) -> bool:
+        """Tell the master that this process is the child at this end. Returns as `send` does."""
         return self.send(Spawned(0 if _HAS_CREDENTIALS else os.getpid()))
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> bool:
-        """As `post`, but False too when the socket's buffer is full: whoever reads at the other end has not done it for long."""
+        """As `send_or_raise`, but return False, too, when the socket's buffer is full: the other end has not read for
+        long."""
         try:
-            return self.post(message, fds)
+            return self.send_or_raise(message, fds)
         except BlockingIOError:
             return False
 
-    def deliver(self, message: Message) -> bool:
-        """As `send`, but waits while the socket's buffer is full: for a process whose reader reads on."""
+    def send_waiting(self, message: Message) -> bool:
+        """As `send`, but wait while the socket's buffer is full. Only when the process at the other end keeps
+        reading."""
         poll = select.poll()
         poll.register(self._socket, select.POLLOUT)
         while True:
             try:
-                return self.post(message)
+                return self.send_or_raise(message)
             except BlockingIOError:
-                # The limit, because where a full buffer is ENOBUFS, poll(2) does not know that it is full.
+                # With a time limit: where a full buffer is ENOBUFS (macOS), poll(2) reports the socket as writable.
                 poll.poll(_FULL_MILLISECONDS)
 
-    def post(self, message: Message, fds: Sequence[int] = ()) -> bool:
-        """Send `message` and copies of `fds`. False when it cannot be, for nobody is there to read it.
+    def send_or_raise(self, message: Message, fds: Sequence[int] = ()) -> bool:
+        """Send `message` and copies of `fds`. Returns False when the other end is closed.
 
-        Never waits: raises BlockingIOError when the socket's buffer is full. As Linux sets it, it has room for 8 of the largest
-        messages, and for 278 short ones.
+        Never waits: raises BlockingIOError when the socket's buffer is full. With the default size of Linux it has
+        room for 8 of the largest messages, or for 278 short ones.
         """
         try:
             if fds:
@@ -115,20 +119,20 @@ class Channel:
         except BlockingIOError:
             raise
         except OSError as error:
-            if error.errno == errno.ENOBUFS:  # macOS says that of a reader's buffer that is full
+            if error.errno == errno.ENOBUFS:  # macOS: the buffer of the reader is full
                 raise BlockingIOError(error.errno, error.strerror) from None
             return False
         return True
 
-    def receive(self) -> tuple[Message, list[int]] | None:
-        """Wait for the next message and the descriptors that came with it, or for the end of file (None).
+    def receive_message(self) -> tuple[Message, list[int]] | None:
+        """Wait for the next message and its descriptors. Returns None at the end of file.
 
-        Raises ValueError for a packet that is no message; its descriptors are closed.
+        Raises ValueError for a packet that is not a message; its descriptors are closed.
         """
         return self._receive(0)
 
-    def poll(self) -> tuple[Message, list[int]] | None:
-        """As `receive`, but raises BlockingIOError at once when nothing has arrived yet."""
+    def receive_if_any(self) -> tuple[Message, list[int]] | None:
+        """As `receive_message`, but raise BlockingIOError when nothing has arrived."""
         return self._receive(socket.MSG_DONTWAIT)
 
     def _receive(self, flags: int) -> tuple[Message, list[int]] | None:
@@ -146,7 +150,8 @@ class Channel:
         try:
             data, ancillary, found, _ = self._socket.recvmsg(PACKET_BYTES, room, flags | _CLOEXEC)
         except ConnectionError:
-            # Linux says so once, before all that was sent, when the other end was closed with messages that it had not read.
+            # When the other end was closed with unread messages, Linux reports this error once, before the packets
+            # that were sent.
             try:
                 data, ancillary, found, _ = self._socket.recvmsg(PACKET_BYTES, room, flags | _CLOEXEC)
             except ConnectionError:
@@ -160,18 +165,19 @@ class Channel:
                 # Process id 0: the message was sent before this end asked for credentials.
                 sender = _CREDENTIALS.unpack(item)[0] or None
         for fd in fds:
-            # Hazard 6: descriptors that arrive are not close-on-exec by themselves; an application's child would keep
-            # the channel open, and its end would never show.
+            # Hazard 6: received descriptors are not close-on-exec by themselves. An application's child would keep the
+            # channel open, and its end of file would never come.
             os.set_inheritable(fd, False)
         return _Packet(data, list(fds), sender, found)
 
     def close(self) -> None:
-        """Close this end. The other end sees the end of file once every process that holds this one has closed it."""
+        """Close this end. The other end reads the end of file when every process that holds this end has closed it."""
         self._socket.close()
         self._close_stacks()
 
     def abandon(self) -> None:
-        """In a fresh fork: close the inherited descriptor, and see to it that no object closes that number once more."""
+        """In a fresh fork: close the inherited descriptor, and detach it, so that no object closes the same number
+        again."""
         fd = self._socket.detach()
         if fd >= 0:
             os.close(fd)
@@ -184,24 +190,25 @@ class Channel:
 
 
 class MasterEnd(Channel):
-    """The master's end, whose other end is in a process that may run an application, and is not trusted."""
+    """The master's end. The process at the other end may run an application, and is not trusted."""
 
     __slots__ = ()
 
     def __init__(self, end: socket.socket) -> None:
         super().__init__(end)
         if _HAS_CREDENTIALS:
-            # The kernel then adds the sender's process id to each message. A message itself cannot tell: an application may have
-            # replaced os.getpid. SO_PEERCRED would not do: for a socket pair it names the process that made it, the master.
+            # The kernel adds the sender's process id to each message. A process id inside the message is not reliable:
+            # an application may have replaced os.getpid. SO_PEERCRED of a socket pair names the process that made it,
+            # the master.
             end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
-    def hear(self) -> tuple[Message, int | None] | None:
-        """The next message, and the process id of its sender (None where the kernel does not tell it: macOS). None at the end
-        of file. No descriptor is taken.
+    def receive_with_sender(self) -> tuple[Message, int | None] | None:
+        """The next message, and the process id of its sender; None at the end of file. Takes no descriptors.
 
-        Raises BlockingIOError when nothing has arrived, and ValueError for a packet that no process of ours sends.
+        The process id is None where the kernel does not report it (macOS). Raises BlockingIOError when nothing has
+        arrived, and ValueError for a packet that no process of the server sends.
         """
-        # Linux makes no descriptors without room for them in the call. Elsewhere they are made, and closed here.
+        # Without room for descriptors, Linux installs none. Elsewhere they are installed, and closed here.
         room = socket.CMSG_SPACE(_CREDENTIALS.size) if _HAS_CREDENTIALS else socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
         packet = self._read(socket.MSG_DONTWAIT, room)
         if packet is None or not (packet.data or packet.sender):
@@ -213,7 +220,7 @@ class MasterEnd(Channel):
 
 
 class _Packet:
-    """What recvmsg(2) has returned. sender: the process id that the kernel reports; None where it reports none."""
+    """The result of recvmsg(2). sender: the process id that the kernel reports; None where it reports none."""
 
     __slots__ = ("data", "fds", "flags", "sender")
 

@@ -1,4 +1,4 @@
-"""Signals, fork and exit of every process of ours."""
+"""Signals, forks and stack dumps: what every process of the server does in the same way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
-# The signals that the master handles, and that must not be lost, or reach the wrong process, around a fork.
+# The signals that the master handles. None of them may be lost, or reach the wrong process, around a fork.
 HANDLED = frozenset(
     {
         signal.SIGCHLD,
@@ -31,14 +31,14 @@ HANDLED = frozenset(
 )
 
 
-# Asks a worker or mold for the stacks of all its threads, in the error log. A real-time signal where there are such: those that
-# applications use for their own ends are left to them.
+# Has a worker or mold write the stacks of all its threads to the error log. A real-time signal where the system has
+# them, because applications use other signals for their own purposes.
 if sys.platform == "darwin":
     STACKS = signal.SIGINFO
 else:
     STACKS = signal.SIGRTMIN
 
-# Signals that have no meaning for a server, and would end a process without a handler. Not every system has all of them.
+# Signals that mean nothing to a server, but end a process without a handler. Not every system has all of them.
 _UNUSED_NAMES = ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT", "SIGEMT")
 
 
@@ -49,14 +49,14 @@ def _unused() -> Iterator[signal.Signals | int]:
         yield from range(signal.SIGRTMIN + 1, signal.SIGRTMAX + 1)
 
 
-# Every process of ours has a handler for these that does nothing. An application may install handlers of its own.
+# Every process of the server has a handler for these that does nothing. An application may install its own handlers.
 UNUSED: frozenset[int] = frozenset(_unused())
-# All signals that have to wait while this process is without handlers: around an exec, before the start, and at the end.
+# The signals that are blocked while this process has no handlers: around an exec, before the start, and at the end.
 GUARDED: frozenset[int] = HANDLED | UNUSED | {STACKS}
-# What an operator tells a server that runs: a moment too early, it must not end the server.
+# Commands of an operator. One that comes before the master has its handlers must not end the server.
 _EARLY = GUARDED - {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
-# Hazard 8: Ctrl-C and the TERM of a process manager may both arrive. The master and a worker count a stop signal as the second
-# one only when it comes at least this many seconds after the first.
+# Hazard 8: Ctrl-C and the TERM of a process manager may both arrive. The master and a worker count a stop signal as
+# the second one only when it comes at least this many seconds after the first.
 SECOND_STOP = 1.0
 # Room for a handler of each signal at the same time, in bytes.
 _SIGNAL_STACK_BYTES = 1 << 20
@@ -65,14 +65,17 @@ _signal_stack: list[object] = []
 _IGNORED = tuple(getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ"))
 
 
-def hold_signals() -> None:
-    """Have the signals that would end, or stop, the process wait until the master has its handlers, except the stop signals."""
+def block_early_signals() -> None:
+    """Block the signals that would end or stop the process until the master has its handlers. Stop signals still end
+    it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _EARLY)
 
 
-def take_default(signums: Iterable[int], handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> list[int]:
-    """Install `handler` for those of `signums` that have the system's default action; return these. A handler that the
-    application or the calling program has installed stays. Main thread only."""
+def replace_default_handlers(
+    signums: Iterable[int], handler: Callable[[int, FrameType | None], None] | signal.Handlers
+) -> list[int]:
+    """Install `handler` for those of `signums` that have the system's default action; returns these. A handler that
+    the application or the calling program has installed stays. Main thread only."""
     taken = [signum for signum in signums if signal.getsignal(signum) is signal.SIG_DFL]
     for signum in taken:
         signal.signal(signum, handler)
@@ -80,38 +83,40 @@ def take_default(signums: Iterable[int], handler: Callable[[int, FrameType | Non
 
 
 def ignore_failing_writes() -> list[int]:
-    """Ignore SIGPIPE and SIGXFSZ, as Python does at its start, where an application has given them their default action back:
-    a client that goes away would end the process. Programs that `subprocess` starts have the default action all the same.
+    """Ignore SIGPIPE and SIGXFSZ, as Python does at its start, where an application has given them their default
+    action back: a client that goes away would end the process. Programs that `subprocess` starts have the default
+    action all the same.
 
     Returns the signals that were changed. Main thread only.
     """
-    return take_default(_IGNORED, signal.SIG_IGN)
+    return replace_default_handlers(_IGNORED, signal.SIG_IGN)
 
 
 def fork() -> int:
-    """`os.fork`, with HANDLED blocked around it. In the child they stay blocked: it calls `take_signals` when its
-    handlers are known. The child ends with this process, until it calls `parentdeath.untie`. Raises OSError when no process can
-    be made. Main thread only.
+    """`os.fork`, with HANDLED blocked around it. They stay blocked in the child, which calls `install_handlers`.
+
+    The kernel kills the child when this process ends, until the child calls `parent_death.untie`. Raises OSError when
+    no process can be created. Main thread only.
     """
     import warnings
 
-    # Hazard 16: what stands in a buffer now would leave twice.
-    flush()
-    # Hazard 8: a TERM to a fresh child wrote into the wakeup descriptor of its parent; one that came before the child's own
-    # handlers stood was lost, or killed it.
+    # Hazard 16: text that is still in a buffer would be written twice.
+    flush_streams()
+    # Hazard 8: a TERM to a fresh child wrote to the wakeup descriptor of its parent. A TERM that came before the child
+    # had its own handlers was lost, or killed the child.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-    parent_death.tie(getpid())
+    parent_death.tie_next_fork(getpid())
     try:
         with warnings.catch_warnings():
-            # From 3.12 on a fork beside other threads warns. That an embedding program has some, or an application started some
-            # when it was preloaded, is said in the log; where warnings are errors, it must not end the server.
+            # Since 3.12 a fork beside other threads warns. The log already tells when an embedding program or a
+            # preloaded application has threads; with warnings as errors, the warning would end the server.
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = application_forks.fork()
     except BaseException:
-        parent_death.untie_next()
+        parent_death.end_tie()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise
-    parent_death.untie_next()
+    parent_death.end_tie()
     if pid == 0:
         signal.set_wakeup_fd(-1)
     else:
@@ -119,38 +124,40 @@ def fork() -> int:
     return pid
 
 
-def take_signals(*, stop_ends: bool) -> None:
-    """In a fresh fork, or a fresh program: give HANDLED and UNUSED handlers of this process, then unblock them.
+def install_handlers(*, stop_ends: bool) -> None:
+    """In a fresh fork, or after an exec: install handlers for HANDLED and UNUSED, then unblock these signals.
 
-    Hazard 8: Ctrl-C and the end of a terminal reach the whole group, but only the master decides what they mean, so INT
-    and HUP do nothing here; nor do USR1 and USR2, which would end a process that has no handler. By a handler that does nothing,
-    not SIG_IGN: that would be inherited by the programs that an application starts. QUIT and TERM end the process at once
-    if `stop_ends` (a worker that boots: it has no request yet), and else do nothing (a mold: it ends with its channel).
+    Hazard 8: Ctrl-C and the end of a terminal reach the whole process group, but only the master acts on them, so INT
+    and HUP do nothing here. Nor do USR1 and USR2, which would end a process without a handler. The handler is a
+    function that does nothing, because programs that the application starts would inherit SIG_IGN. With `stop_ends` (a
+    worker that boots: it has no request yet) QUIT and TERM end the process at once; otherwise they do nothing (a mold:
+    it exits when its channel is closed).
     """
     for signum in (signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(signum, signal.SIG_DFL)
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(signum, nothing)
+        signal.signal(signum, ignore_signal)
     for signum in (signal.SIGQUIT, signal.SIGTERM):
-        signal.signal(signum, _end if stop_ends else nothing)
-    take_default(UNUSED, nothing)
+        signal.signal(signum, _end if stop_ends else ignore_signal)
+    replace_default_handlers(UNUSED, ignore_signal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GUARDED)
 
 
-def reseed() -> None:
-    """In a worker whose mold has loaded the application: numbers of its own from numpy's legacy generator, if there is one.
+def reseed_numpy() -> None:
+    """Reseed numpy's legacy generator, if it is imported, in a worker whose mold has loaded the application.
 
-    `random` does it by itself at each fork, and so does OpenSSL (1.1.1 and later); `secrets` and `uuid.uuid4` ask the kernel.
-    Generators that the application has made are its own to reseed, in an after_fork hook.
+    `random` and OpenSSL (1.1.1 and later) reseed themselves at each fork; `secrets` and `uuid.uuid4` ask the kernel.
+    Generators that the application has created are reseeded by the application, in an after_fork hook.
     """
     seed = getattr(sys.modules.get("numpy.random"), "seed", None)
     if seed is not None:
         seed()
 
 
-def show_stacks(fd: int = -1) -> None:
-    """Write the stacks of all threads to `fd` at a crash in native code, and at STACKS, whatever the interpreter is doing at that
-    moment: in a mold or worker to the master, which logs them (`stackpipe`). -1: to the error log."""
+def enable_stack_dumps(fd: int = -1) -> None:
+    """Write the stacks of all threads to `fd` at a crash in native code and at the signal STACKS, whatever the
+    interpreter is doing. A mold or worker writes to a pipe, and the master logs what it reads (`stack_pipe`). -1: to
+    the error log."""
     import faulthandler
 
     target = log.fileno() if fd < 0 else fd
@@ -160,10 +167,11 @@ def show_stacks(fd: int = -1) -> None:
 
 
 def _enlarge_signal_stack() -> None:
-    """Give signal handlers more of a stack than `faulthandler` has given them, which a few signals at once overflow: the process
-    then ends by SIGSEGV. The kernel saves the registers of the processor for each signal, 3 to 11 kB with vector units.
+    """Give signal handlers a larger stack than `faulthandler` gives them. A few signals at once overflow the small
+    one, and the process ends by SIGSEGV: the kernel saves the CPU registers for each signal, 3 to 11 kB with vector
+    units.
 
-    The stack belongs to the main thread, and a fork inherits it. Pages that are not used cost no memory.
+    The stack belongs to the main thread, and a fork inherits it. Unused pages cost no memory.
     """
     if sys.platform != "linux" or _signal_stack:
         return
@@ -182,15 +190,15 @@ def _enlarge_signal_stack() -> None:
         if ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(start), 0, len(memory))), None) == 0:
             _signal_stack.append(start)  # keeps the memory, too
     except (ImportError, OSError, AttributeError, ValueError):
-        return  # the small one stays
+        return  # keep the small stack
 
 
-def is_ours(handler: object) -> bool:
-    """Whether a signal handler is one that `take_signals` has installed."""
-    return handler is nothing or handler is _end
+def is_own_handler(handler: object) -> bool:
+    """Whether `install_handlers` has installed this signal handler."""
+    return handler is ignore_signal or handler is _end
 
 
-def nothing(signum: int = 0, frame: FrameType | None = None) -> None:
+def ignore_signal(signum: int = 0, frame: FrameType | None = None) -> None:
     """A signal handler that does nothing."""
 
 
@@ -198,16 +206,16 @@ def _end(signum: int, frame: FrameType | None) -> None:
     os._exit(0)
 
 
-def adopt_error_log(fds: list[int]) -> None:
-    """In a mold or a worker: have the descriptor that came with an order to reopen, if one did, as descriptor 2."""
+def replace_error_log(fds: list[int]) -> None:
+    """In a mold or worker: make the descriptor that came with a `Reopen` message, if any, descriptor 2."""
     for fd in fds:
         os.dup2(fd, 2)
         os.close(fd)
         log.renew_own_descriptor()
 
 
-def flush() -> None:
-    """Write out what stands in the buffers of the standard streams. Never raises."""
+def flush_streams() -> None:
+    """Flush the standard streams. Never raises."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

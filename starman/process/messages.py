@@ -1,7 +1,8 @@
 """Messages between master, molds and workers, as values and as packets. No I/O: `channel.py` carries them.
 
 A packet is the name of the message's class and its fields as text, joined by NUL bytes (`json` would cost the master
-0.4 MB for ten messages).
+0.4 MB for ten messages). A renamed class or a changed field is a new FORMAT of `handover.py`: workers from before an
+upgrade send to the new master.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ _REASON_CHARACTERS = 500
 # The largest process id that system calls take: pid_t has 32 bits.
 _LARGEST_PID = (1 << 31) - 1
 
-# The largest packet, in bytes. Far below a socket's buffer, so that a sender never waits for its reader.
+# The largest packet, in bytes. Far below the size of a socket's buffer, so that a sender does not wait for the reader.
 PACKET_BYTES = 32_768
-# What a failure's one line, and its details, may take of it, in bytes.
+# The longest line and the longest details of a failure in a packet, in bytes.
 _LINE_BYTES = 4_000
 _DETAILS_BYTES = PACKET_BYTES - _LINE_BYTES - 64
-# In place of a text: it has come before, in parts (`longtext.py`).
+# In place of a text that was sent before, in parts (`long_text.py`).
 IN_PARTS = "*"
 
 
 class Role(Enum):
-    """What a mold is asked to fork."""
+    """What a mold is told to fork."""
 
     WORKER = "worker"
     MOLD = "mold"
 
 
 class Message(Record):
-    """Base of the messages; alone, one without fields."""
+    """Base of the messages; by itself, a message without fields."""
 
     __slots__ = ()
 
@@ -54,32 +55,32 @@ class Message(Record):
 
 
 class Spawn(Message):
-    """Master to mold, with a descriptor: fork a process that plays `role`, with that descriptor as its channel.
+    """Master to mold, with descriptors: fork a process with this role, with the first descriptor as its channel.
 
-    `slot` is the worker's number, from 1; 0 for a mold. `place` is the worker's on the scoreboard; 0: it has none. A second
-    descriptor is the scoreboard's, for the worker to map its place.
-    `settings` are those that it runs with (see `starman.config.revision`), or IN_PARTS; "" for those that the mold has.
+    slot: the worker's number, from 1; 0 for a mold. page: its page of the scoreboard; 0: none. With a page, the last
+    descriptor is the scoreboard's, from which the worker maps its page. settings: those of the new process
+    (`starman.config.revision`), or IN_PARTS; "" for the settings of the mold.
     """
 
-    __slots__ = ("place", "role", "settings", "slot")
+    __slots__ = ("page", "role", "settings", "slot")
 
-    def __init__(self, role: Role, slot: int, place: int = 0, settings: str = "") -> None:
+    def __init__(self, role: Role, slot: int, page: int = 0, settings: str = "") -> None:
         self.role = role
         self.slot = slot
-        self.place = place
+        self.page = page
         self.settings = settings
 
     def fields(self) -> tuple[str, ...]:
-        return self.role.value, str(self.slot), str(self.place), self.settings
+        return self.role.value, str(self.slot), str(self.page), self.settings
 
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
-        role, slot, place, settings = fields
-        return cls(Role(role), int(slot), int(place), settings)
+        role, slot, page, settings = fields
+        return cls(Role(role), int(slot), int(page), settings)
 
 
 class Part(Message):
-    """Part `number`, from 1, of the `count` parts of a text that the next message needs (`longtext.py`)."""
+    """Part `number`, from 1, of the `count` parts of a text that the next message needs (`long_text.py`)."""
 
     __slots__ = ("count", "number", "text")
 
@@ -98,9 +99,10 @@ class Part(Message):
 
 
 class Spawned(Message):
-    """To the master, before all else: this worker or mold exists, as process `pid`.
+    """To the master, before all other messages: this worker or mold exists, as process `pid`.
 
-    Sent by the process that has forked the member, and then by the member itself. pid 0: the sender, which the kernel tells.
+    Sent by the process that has forked the child, and then by the child itself. pid 0: the sender, whose process id
+    the kernel reports.
     """
 
     __slots__ = ("pid",)
@@ -116,24 +118,24 @@ class Spawned(Message):
         (pid,) = fields
         number = int(pid)
         if not 0 <= number <= _LARGEST_PID:
-            raise ValueError("no process has such a number")
+            raise ValueError("not a process id")
         return cls(number)
 
 
 class Loaded(Message):
-    """Mold to master: I have imported what I should, and can fork."""
+    """Mold to master: the modules are imported, and the mold can fork."""
 
     __slots__ = ()
 
 
 class Ready(Message):
-    """Worker to master: I accept connections."""
+    """Worker to master: the worker accepts connections."""
 
     __slots__ = ()
 
 
 class Recycle(Message):
-    """Worker to master: replace me, because of `reason`. Until another is ready I go on as before."""
+    """Worker to master: replace this worker, because of `reason`. It serves until another worker is ready."""
 
     __slots__ = ("reason",)
 
@@ -150,14 +152,14 @@ class Recycle(Message):
 
 
 class Draining(Message):
-    """Worker to master: I accept no more connections, and end when the requests that I have are answered."""
+    """Worker to master: the worker accepts no more connections, and exits when its requests are answered."""
 
     __slots__ = ()
 
 
-class Doomed(Message):
-    """Worker to master: because of `reason` I should serve no more. Drain me as soon as you can; until then I wait for a moment,
-    then go on as before."""
+class DrainRequest(Message):
+    """Worker to master: because of `reason`, this worker should serve no more. The master drains it as soon as it can.
+    Until then the worker waits for a moment, then goes on as before."""
 
     __slots__ = ("reason",)
 
@@ -174,21 +176,22 @@ class Doomed(Message):
 
 
 class Reopen(Message):
-    """Master to mold or worker: open your logs again. With a descriptor: it is the new error log, to become your descriptor 2."""
+    """Master to mold or worker: reopen your logs. With a descriptor: it is the new error log, and becomes descriptor
+    2."""
 
     __slots__ = ()
 
 
 class Reopened(Message):
-    """Mold or worker to master: I write to no log that was open before the last `Reopen`."""
+    """Mold or worker to master: no log is in use that was open before the last `Reopen`."""
 
     __slots__ = ()
 
 
 class Approved(Message):
-    """Trial to master: what was tried works.
+    """Trial to master: the trial has succeeded.
 
-    `settings` are those to go on with (see `starman.config.revision`), or IN_PARTS; `notes` are lines for the log.
+    `settings` are those to go on with (`starman.config.revision`), or IN_PARTS; `notes` are lines for the log.
     """
 
     __slots__ = ("notes", "settings")
@@ -207,7 +210,8 @@ class Approved(Message):
 
 
 class Failed(Message):
-    """Worker or mold to master: I cannot start. `message` is one line; `details`, if not empty, has more (a traceback)."""
+    """Worker or mold to master: the process cannot start, or a mold cannot go on. `message` is one line; `details`, if
+    not empty, has more (a traceback)."""
 
     __slots__ = ("details", "message")
 
@@ -225,13 +229,13 @@ class Failed(Message):
 
 
 # The messages that each kind of process may send to the master; all others are ignored.
-FROM_WORKER = (Spawned, Ready, Recycle, Draining, Doomed, Reopened, Failed)
+FROM_WORKER = (Spawned, Ready, Recycle, Draining, DrainRequest, Reopened, Failed)
 FROM_MOLD = (Spawned, Loaded, Reopened, Failed)
 FROM_TRIAL = (Part, Approved, Failed)
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
-    for kind in (Part, Spawn, Spawned, Loaded, Ready, Recycle, Draining, Doomed, Reopen, Reopened, Approved, Failed)
+    for kind in (Part, Spawn, Spawned, Loaded, Ready, Recycle, Draining, DrainRequest, Reopen, Reopened, Approved, Failed)
 }
 
 
@@ -241,7 +245,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(packet: bytes) -> Message:
-    """The message in `packet`. Raises ValueError for anything that `encode` cannot have made."""
+    """The message in `packet`. Raises ValueError for a packet that `encode` cannot have made."""
     name, *fields = packet.decode("utf-8").split("\0")
     kind = _KINDS.get(name)
     if kind is None:
@@ -250,12 +254,13 @@ def decode(packet: bytes) -> Message:
 
 
 def _one_line(reason: str) -> str:
-    """A reason that is safe in a line of the log, whatever process has sent it: one line, of limited length."""
+    """A reason that is safe in a log line, whatever process has sent it: one line, of limited length."""
     return " ".join(reason.split())[:_REASON_CHARACTERS]
 
 
 def _shortened(text: str, limit: int) -> str:
-    """`text` without NUL, in at most `limit` bytes: the middle goes, for a traceback says most at its two ends."""
+    """`text` without NUL, in at most `limit` bytes. The middle is left out, because a traceback says most at its two
+    ends."""
     raw = text.replace("\0", "?").encode("utf-8", "backslashreplace")
     if len(raw) > limit:
         note = b"\n... %d bytes left out ...\n" % (len(raw) - limit)

@@ -1,11 +1,12 @@
-"""A process that ends with its parent (Linux): a mold for ever, a worker until it serves, a trial, the process between two forks.
+"""Children that end with their parent (Linux): a mold always, a worker until it serves, a trial, the process between
+two forks.
 
-While a process loads an application, or is blocked by a hook of the application, it reads no channel and obeys no TERM. Without
-this module it would outlive a master that was killed, and keep the address, so that no new server could start. A worker that
-serves is not tied to its master: it finishes its requests when the master is gone.
+While a process loads an application, or is blocked by a hook of the application, it reads no channel and does not act
+on TERM. Without this module it would outlive a killed master, and keep the address, so that no new server could start.
+A serving worker is not tied to the master: it finishes its requests when the master is gone.
 
-What an application does at a fork (`os.register_at_fork`, debuggers that replace `os.fork`) runs after the hook of this module,
-which the master registers before any application is loaded.
+Fork hooks of an application (`os.register_at_fork`, debuggers that replace `os.fork`) run after the hook of this
+module, which the master registers before any application is loaded.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
 # <linux/prctl.h>
 _SET_PDEATHSIG = 1
-# How often (seconds) the child of a process that is about to end looks whether it has.
+# How often (seconds) a child checks whether the process that has forked it has ended.
 _LOOK_SECONDS = 0.0002
 
 
 class _State:
-    """prctl: None until `arm`. pending: the thread that is about to fork, its process, and the parent of its child."""
+    """prctl: None until `enable`. pending: the thread that is about to fork, its process, and the parent of its
+    child."""
 
     __slots__ = ("pending", "prctl")
 
@@ -39,9 +41,9 @@ class _State:
 _state = _State()
 
 
-def arm() -> None:
-    """Make `tie` take effect in this process, the master, and in all its descendants. Only where orphans become children of the
-    master (a child subreaper). May be called again. Main thread."""
+def enable() -> None:
+    """Make `tie_next_fork` take effect in this process, the master, and in all its descendants. Call it only where
+    orphans become children of the master (a child subreaper). May be called again. Main thread."""
     if sys.platform != "linux" or _state.prctl is not None:
         return
     try:
@@ -53,29 +55,34 @@ def arm() -> None:
     register_at_fork(after_in_child=_in_child)
 
 
-def tie(parent: int) -> None:
-    """Have the kernel kill the child of this thread's next fork when the process `parent` ends. If `parent` is not this process,
-    the child first waits until this process has ended and `parent` has adopted it. Call it, fork, then call `untie_next`."""
+def tie_next_fork(parent: int) -> None:
+    """Have the kernel kill the child of this thread's next fork when the process `parent` ends. Call it, fork, then
+    call `end_tie`.
+
+    If `parent` is not this process, the child first waits until this process has ended and `parent` has adopted the
+    child.
+    """
     if _state.prctl is not None:
         _state.pending = get_ident(), getpid(), parent
 
 
-def untie_next() -> None:
-    """After the fork, in the parent."""
+def end_tie() -> None:
+    """Call in the parent, after the fork."""
     _state.pending = None
 
 
 def untie() -> None:
-    """This process outlives its parent from now on. Main thread."""
+    """Let this process outlive its parent from now on. Main thread."""
     if _state.prctl is not None:
         _state.prctl(_SET_PDEATHSIG, 0)
 
 
 def retie(parent: int) -> None:
-    """In a child of `parent`: be killed when that ends. Once more after a change of the user, which unties. Main thread."""
+    """In a child of `parent`: have the kernel kill this process when `parent` ends. Call it again after a change of
+    the user, which removes the tie. Main thread."""
     if _state.prctl is not None:
         _state.prctl(_SET_PDEATHSIG, SIGKILL)
-        if getppid() != parent:  # it ended before
+        if getppid() != parent:  # it has already ended
             _exit(1)
 
 

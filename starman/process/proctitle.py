@@ -1,6 +1,6 @@
-"""The title of a process, as ps and top show it. Linux only, elsewhere a no-op. Never imports starman's other rooms.
+"""The title of a process, as ps and top show it. Linux only, elsewhere a no-op. Imports only `proc_stat`.
 
-Nothing here may stop a server: whatever the system refuses is left as it was.
+Never stops a server: what the system refuses stays as it was.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _SHORT_BYTES = 15
 
 
 def set_title(text: str) -> None:
-    """Show `text` as the title of this process: `starman worker 3 app:app`. The main thread calls.
+    """Show `text` as the title of this process: `starman worker 3 app:app`. Main thread.
 
-    The place is the memory where the command line stood at the start, so what is too long for it is cut off.
+    The title replaces the command line in memory, so it is cut off at the length of the command line.
     """
     raw = text.encode("utf-8", "backslashreplace").replace(b"\0", b" ")
     for show in (_set_command_line, _set_short_name):
@@ -37,9 +37,10 @@ def _set_command_line(raw: bytes) -> None:
     start, end = int(fields[48 - FIRST_FIELD]), int(fields[49 - FIRST_FIELD])
     if not 0 < start < end:
         return
-    # The last byte stays NUL: with any other there, the kernel reads on into the environment.
+    # The last byte stays NUL: otherwise the kernel reads on into the environment.
     room = end - start - 1
-    # By way of the file, not of ctypes: a wrong address is an OSError then, and no crash, and no worker needs ctypes.
+    # Through the file, not through ctypes: a wrong address is an OSError and not a crash, and no worker imports
+    # ctypes.
     memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.pwrite(memory, raw[:room].ljust(room + 1, b"\0"), start)

@@ -1,14 +1,14 @@
-"""Record: the base of this room's small value classes. Imports nothing.
+"""Record: the base of the small value classes of process/. Imports nothing.
 
-`dataclasses` would bring `inspect` and 2.6 MB into the master, so the few lines that the room needs of it stand here.
+`dataclasses` would import `inspect` and cost the master 2.6 MB, so this module has the few lines that are needed.
 """
 
 from __future__ import annotations
 
 
 class Record:
-    """A value: equal when the class and every slot are equal, and printed with both. Complete before it is
-    compared or hashed, for both go by its values."""
+    """A value: equal when the class and every slot are equal, and printed with both. Set all slots before it is
+    compared or hashed."""
 
     __slots__: tuple[str, ...] = ()
 

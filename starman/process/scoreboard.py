@@ -1,11 +1,11 @@
-"""The scoreboard: memory that the master shares with all workers, where each keeps what is to be known of it, alive or dead.
+"""The scoreboard: memory shared by master and workers, where each worker publishes its state.
 
-A message would have to be sent, by a loop that may hang or a process that was killed a moment ago; what stands here stays. The
-master makes the board before its first fork, everybody else inherits it. Each worker has a page of its own, its *place*, to
-which it alone writes; whoever reads finds values a moment old, and text that may be half written. There are no locks.
+The entries of a worker can be read when its loop hangs, and after it was killed, when it could not send a message. The
+master creates the scoreboard before its first fork. Each worker has a page of its own, to which it alone writes.
+Readers find values that are a moment old, and text that may be half written. There are no locks.
 
-`read` is pure: bytes of a page in, a `Glance` out. Instants are monotonic, in seconds, of the one clock that all processes of a
-machine share.
+`read_entry` is pure: bytes of a page in, a `WorkerEntry` out. Instants are monotonic, in seconds, of the clock that
+all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -28,45 +28,46 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
 
-# How many workers can be on the board at once, those that drain included. One more works without it: nobody watches its loop.
-# Pages that nobody has touched cost nothing.
-PLACES = 1024
-# Of each worker, this many threads have a line on it; further ones work without.
+# How many workers can have a page at once, draining ones included. Further workers serve without a page, and without
+# the watchdog. Pages that were never written cost no memory.
+PAGES = 1024
+# How many threads of a worker have a line for their request. Further threads run without.
 LINES = 31
-# The longest part of a request's target that is kept, in bytes, and of its method.
+# How much of a request's target and of its method is kept, in bytes.
 TARGET_BYTES = 107
 METHOD_BYTES = 12
 
 _MAGIC = b"starman scoreboard 1\n"
 _PAGE = 4096
-# From one place to the next. A worker maps its own page alone, so each begins where a page of the machine does.
+# From one page to the next. A worker maps its own page alone, so each begins at a page of the machine.
 _STRIDE = max(_PAGE, mmap.ALLOCATIONGRANULARITY)
-# What a worker writes once: pid, slot, started; and at each beat: beat, finished, connections, busy, draining.
+# Written once: pid, slot, started; and at each heartbeat: beat, finished, connections, busy, draining.
 _BIRTH = struct.Struct("=2Id")
 _BEAT = struct.Struct("=dQ2I?")
-# And what it lets its siblings know at once: connections, crowded.
+# Written at each change, for the siblings: connections, crowded.
 _CROWD = struct.Struct("=I?")
 _CROWD_AT = _BIRTH.size + _BEAT.size
-# And once it is to drain, again and again until its end: counted, in flight.
+# Written repeatedly from the beginning of a drain to the end: counted, in flight.
 _COUNT = struct.Struct("=?I")
 _COUNT_AT = _CROWD_AT + _CROWD.size
 # The same page as a sibling reads it: pid, beat, draining, connections, crowded.
 _SIBLING = struct.Struct("=I4x8xd8x8x?I?")
-# How many places, from the first, have ever been given away: behind the magic.
+# How many pages, from the first, have ever been assigned: stored behind the magic.
 _USED = struct.Struct("=I")
 _USED_AT = 64
 _INSTANT = struct.Struct("=d")
-_SIZE = (PLACES + 1) * _STRIDE
-# A worker whose loop has not been heard of for so long (seconds) is no help to its siblings.
+_SIZE = (PAGES + 1) * _STRIDE
+# A worker whose loop has been silent for this long (seconds) does not count as a sibling.
 _FORGOTTEN = 2.0
-# The room of a line: busy, since, method, target. What stands before the lines has as much room together.
+# The size of a line: busy, since, method, target. All fields before the lines take as much room together.
 _LINE_BYTES = 128
 _LINE = struct.Struct(f"=?d{METHOD_BYTES}s{TARGET_BYTES}s")
 _UNUSED = b"\0"
 
 
 class Request(Record):
-    """A request that a thread runs. `line` is its method and target, in printable ASCII; `since` when it was complete."""
+    """A request that a thread runs. line: its method and target, in printable ASCII. since: when the request was
+    complete."""
 
     __slots__ = ("line", "since")
 
@@ -75,13 +76,15 @@ class Request(Record):
         self.since = since
 
 
-class Glance(Record):
-    """What a worker's page says. The application may have written there: only the types of the values are certain.
+class WorkerEntry(Record):
+    """The contents of a worker's page. The application may have written there: only the types of the values are
+    certain.
 
-    pid; slot: its number, from 1. started: when it was ready. beat: when its loop was last alive. As of that beat: finished: how
-    many requests it has finished; connections; busy: how many threads run a request; draining: whether it is on its way out.
-    requests: those that run now, the oldest first. in_flight: how many requests the worker has, including those that wait for a
-    thread, arrive or are being sent, counted since it began to drain; None: it has not counted.
+    pid; slot: its number, from 1. started: when the worker was ready. beat: when its loop was last alive. As of that
+    instant: finished: how many requests it has finished; connections; busy: how many threads run a request; draining:
+    whether it drains. requests: those that run now, the oldest first. in_flight: how many requests the worker has,
+    including those that wait for a thread, arrive or are being sent, counted since it began to drain; None: not
+    counted.
     """
 
     __slots__ = ("beat", "busy", "connections", "draining", "finished", "in_flight", "pid", "requests", "slot", "started")
@@ -100,8 +103,8 @@ class Glance(Record):
         self.in_flight = in_flight
 
 
-def read(page: bytes) -> Glance | None:
-    """What the bytes of a place say; None when its worker has not begun to write."""
+def read_entry(page: bytes) -> WorkerEntry | None:
+    """The contents of a page; None when its worker has not begun to write."""
     pid, slot, started = _BIRTH.unpack_from(page)
     if not pid:
         return None
@@ -114,23 +117,23 @@ def read(page: bytes) -> Glance | None:
             requests.append(Request(line, since))
     beat = _BEAT.unpack_from(page, _BIRTH.size)
     counted, in_flight = _COUNT.unpack_from(page, _COUNT_AT)
-    return Glance((pid, slot, started), beat, tuple(sorted(requests, key=_age_first)), in_flight if counted else None)
+    return WorkerEntry((pid, slot, started), beat, tuple(sorted(requests, key=_age_first)), in_flight if counted else None)
 
 
 def _age_first(request: Request) -> float:
-    """The order of requests: what is not a number comes last."""
+    """The sort key of requests, by age. A start that is not a number comes last."""
     return math.inf if math.isnan(request.since) else request.since
 
 
 class Scoreboard:
-    """The memory, for the master: gives places away, and reads them. For workers it has `place`.
+    """The memory, for the master, which assigns pages to workers and reads them. A worker calls `map_page`.
 
-    Only the master can write to all of it. A worker is given `fd` with the order to fork it, for as long as it takes to map its
-    own page, and the others read-only: an application that overwrites memory cannot make the master kill another worker. Where
-    memory can only be shared by fork, every process can write to all pages.
+    Only the master can write to all pages. A worker receives `fd` with the order to fork it, maps its own page, and
+    all other pages read-only, and closes it: an application that overwrites memory cannot make the master kill another
+    worker. Where memory can only be shared through a fork, every process can write to all pages.
 
-    fd: a descriptor of it (Linux), not inheritable, with which a program that this process becomes by exec can have it again
-    (`of_descriptor`); -1 where memory can only be shared by fork.
+    fd: a descriptor of the memory (Linux), not inheritable, from which the program that this process becomes by exec
+    can map it again (`of_descriptor`); -1 where memory can only be shared through a fork.
     """
 
     __slots__ = ("_memory", "fd")
@@ -141,7 +144,7 @@ class Scoreboard:
 
     @classmethod
     def create(cls) -> Scoreboard:
-        """A board without workers. Raises OSError when there is no memory, or no descriptor, for it."""
+        """A scoreboard without workers. Raises OSError without memory or descriptors for it."""
         fd = -1
         try:
             fd = _create_memory()
@@ -155,11 +158,11 @@ class Scoreboard:
 
     @classmethod
     def of_descriptor(cls, fd: int) -> Scoreboard:
-        """The board that was made before an exec. Owns `fd` from now on. Raises ValueError when it is none of this version,
-        OSError when it cannot be had."""
+        """The scoreboard from before an exec. Owns `fd` from now on. Raises ValueError when it belongs to another
+        version, OSError when it cannot be mapped."""
         try:
             if os.fstat(fd).st_size != _SIZE or os.pread(fd, len(_MAGIC), 0) != _MAGIC:
-                raise ValueError(f"descriptor {fd} is no scoreboard of this version")
+                raise ValueError(f"descriptor {fd} is not a scoreboard of this version")
             os.set_inheritable(fd, False)
             return cls(fd, mmap.mmap(fd, _SIZE))
         except (OSError, ValueError):
@@ -167,52 +170,55 @@ class Scoreboard:
                 os.close(fd)
             raise
 
-    def assign(self, taken: Container[int]) -> int:
-        """A place that is not among those `taken`, wiped; 0 when there is none left."""
-        for number in range(1, PLACES + 1):
+    def assign_page(self, taken: Container[int]) -> int:
+        """The number of a page that is not in `taken`, cleared; 0 when all pages are taken."""
+        for number in range(1, PAGES + 1):
             if number not in taken:
                 _USED.pack_into(self._memory, _USED_AT, max(number, _USED.unpack_from(self._memory, _USED_AT)[0]))
                 self._memory[number * _STRIDE : number * _STRIDE + _PAGE] = bytes(_PAGE)
                 return number
         return 0
 
-    def read(self, number: int) -> Glance | None:
-        """What the place `number` says now; None when that is 0 or its worker has not begun to write."""
-        return read(self._memory[number * _STRIDE : number * _STRIDE + _PAGE]) if number else None
+    def read_page(self, number: int) -> WorkerEntry | None:
+        """The present contents of page `number`; None when that is 0 or its worker has not begun to write."""
+        return read_entry(self._memory[number * _STRIDE : number * _STRIDE + _PAGE]) if number else None
 
-    def beat(self, number: int) -> float:
-        """When the loop of the worker at place `number` was last alive, according to the worker; 0.0 when that is not known."""
+    def heartbeat(self, number: int) -> float:
+        """When the loop of the worker with page `number` was last alive, as the worker says; 0.0 when not known."""
         instant: float = _INSTANT.unpack_from(self._memory, number * _STRIDE + _BIRTH.size)[0] if number else 0.0
         return instant
 
-    def place(self, number: int, fd: int = -1) -> Place | None:
-        """In a worker: the place `number`, for it to write to; None for 0. Raises OSError when the pages cannot be mapped.
+    def map_page(self, number: int, fd: int = -1) -> WorkerPage | None:
+        """Map page `number` in a worker, which writes to it; None for 0. Raises OSError when the memory cannot be
+        mapped.
 
-        fd: a copy of the master's, which stays open; -1: the memory is shared by fork. Only in a process with one thread.
+        fd: a copy of the master's descriptor, which stays open; -1: the memory is shared through the fork. Only in a
+        process with one thread.
         """
         if not number:
             return None
         if fd < 0:
             board = memoryview(self._memory)
-            return Place(board, board[number * _STRIDE : number * _STRIDE + _PAGE], number)
+            return WorkerPage(board, board[number * _STRIDE : number * _STRIDE + _PAGE], number)
         page = _map(fd, _PAGE, mmap.PROT_READ | mmap.PROT_WRITE, number * _STRIDE)
-        return Place(memoryview(_read_only(fd)), memoryview(page), number)
+        return WorkerPage(memoryview(_read_only(fd)), memoryview(page), number)
 
     def abandon(self) -> None:
-        """Call in a fresh fork: close the descriptor, and unmap the memory, which can be mapped again by a copy of it."""
+        """Call in a fresh fork: close the descriptor and unmap the memory. A copy of the descriptor can map it
+        again."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
             self._memory.close()
 
     def close(self) -> None:
-        """In the master, at the end."""
+        """Call in the master, at the end."""
         self.abandon()
         self._memory.close()
 
 
 def _create_memory() -> int:
-    """A descriptor of memory for a board; -1 where there is no such thing. Raises OSError when there is none left."""
+    """A descriptor of new memory; -1 where the system has no such memory. Raises OSError when none is left."""
     if not hasattr(os, "memfd_create"):
         return -1
     try:
@@ -220,12 +226,12 @@ def _create_memory() -> int:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS):
             raise
-        # A sandbox, or an old kernel.
+        # In a sandbox, or on an old kernel.
         log.warning(f"memfd_create is not available ({error.strerror}): every worker can write to the whole scoreboard")
         return -1
     try:
         os.ftruncate(fd, _SIZE)
-        # If a holder of the descriptor could truncate the memory, each process that reads it would die by SIGBUS.
+        # If a process could truncate the memory, each process that reads it would die by SIGBUS.
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     except OSError:
         os.close(fd)
@@ -234,9 +240,9 @@ def _create_memory() -> int:
 
 
 def _read_only(fd: int) -> mmap.mmap:
-    """The whole board, for a worker to read."""
+    """Map the whole scoreboard for reading, in a worker."""
     try:
-        # Opened anew, without the right to write: otherwise mprotect(2) could make the mapping writable again.
+        # Opened again, read-only: otherwise mprotect(2) could make the mapping writable.
         reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return _map(fd, _SIZE, mmap.PROT_READ)
@@ -247,10 +253,10 @@ def _read_only(fd: int) -> mmap.mmap:
 
 
 def _map(fd: int, size: int, prot: int, offset: int = 0) -> mmap.mmap:
-    """Map a part of the board, and keep no descriptor with which an application could map another part."""
+    """Map a part of the scoreboard, and keep no descriptor with which an application could map another part."""
     if sys.version_info >= (3, 13):
         return mmap.mmap(fd, size, prot=prot, offset=offset, trackfd=False)
-    # The object keeps a duplicate, which has the lowest number that is free; /dev/null takes its place.
+    # The mmap object keeps a duplicate, which has the lowest free number. Replace it by /dev/null.
     number = os.dup(fd)
     os.close(number)
     memory = mmap.mmap(fd, size, prot=prot, offset=offset)
@@ -260,9 +266,9 @@ def _map(fd: int, size: int, prot: int, offset: int = 0) -> mmap.mmap:
     return memory
 
 
-class Place:
-    """A worker's page of the board, and the board to read. The worker's loop writes all but the lines; a thread of its pool
-    writes its own line only."""
+class WorkerPage:
+    """A worker's page of the scoreboard, and the pages of its siblings to read. The worker's loop writes all but the
+    request lines; a thread of its pool writes its own line only."""
 
     __slots__ = ("_board", "_number", "_page")
 
@@ -271,47 +277,48 @@ class Place:
         self._number = number
         self._page = page
 
-    def begin(self, pid: int, slot: int, now: float) -> None:
+    def write_start(self, pid: int, slot: int, now: float) -> None:
         """The worker of `slot` is ready, as process `pid`."""
         _BIRTH.pack_into(self._page, 0, pid, slot, now)
 
-    def beat(self, now: float, finished: int, connections: int, busy: int, draining: bool) -> None:
-        """The loop is alive. The fields are those of a `Glance`."""
+    def write_heartbeat(self, now: float, finished: int, connections: int, busy: int, draining: bool) -> None:
+        """The loop is alive. The parameters are fields of `WorkerEntry`."""
         _BEAT.pack_into(self._page, _BIRTH.size, now, finished, connections, busy, draining)
 
-    def count(self, in_flight: int) -> None:
-        """The worker is to drain, or drains, and has so many requests in flight."""
+    def write_in_flight(self, in_flight: int) -> None:
+        """The worker drains, or is about to, with this many requests in flight."""
         _COUNT.pack_into(self._page, _COUNT_AT, True, in_flight)
 
-    def note(self, connections: int, *, crowded: bool) -> None:
-        """Let the siblings know how many connections there are, and whether requests wait for a thread."""
+    def write_load(self, connections: int, *, crowded: bool) -> None:
+        """Publish the number of connections, and whether requests wait for a thread (`crowded`), for the siblings."""
         _CROWD.pack_into(self._page, _CROWD_AT, connections, crowded)
 
-    def fewest(self, now: float) -> int | None:
-        """How many connections that sibling has that has fewest, of those that live, accept and are not crowded; None: none does.
+    def fewest_connections(self, now: float) -> int | None:
+        """The number of connections of the sibling that has the fewest, of those that live, accept and are not
+        crowded; None: there is no such sibling.
 
-        Takes 0.5 µs for each place that was ever given away.
+        Takes 0.5 µs for each page that was ever assigned.
         """
         return min((connections for connections, crowded in self._siblings(now) if not crowded), default=None)
 
-    def alone(self, now: float) -> bool:
-        """Whether there is no sibling that lives and accepts."""
+    def is_alone(self, now: float) -> bool:
+        """Whether no sibling lives and accepts."""
         return not any(True for _ in self._siblings(now))
 
     def _siblings(self, now: float) -> Iterator[tuple[int, bool]]:
-        """Of each that lives and accepts: its connections, and whether it is crowded."""
+        """Connections and `crowded` of each sibling that lives and accepts."""
         board, unpack = self._board, _SIBLING.unpack_from
         for number in range(1, _USED.unpack_from(board, _USED_AT)[0] + 1):
             pid, beat, draining, connections, crowded = unpack(board, number * _STRIDE)
             if pid and number != self._number and not draining and now - beat < _FORGOTTEN:
                 yield connections, crowded
 
-    def line(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview] | None:
-        """How the thread of that number, from 0, notes the request that it runs; None when it has no line.
+    def request_line(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview] | None:
+        """How thread number `thread`, from 0, publishes the request that it runs; None when it has no line.
 
-        The first is called with (since, method, target) before it runs one, and what is too long is cut off; setting the one byte
-        of the second to 0 says that it has run it. Both together cost 0.1 µs, so that even a request that kills its process
-        in no time leaves its name.
+        Before it runs a request, the thread calls the first item with (since, method, target); what is too long is cut
+        off. After the request it sets the one byte of the second item to 0. Both together cost 0.1 µs, so even a
+        request that kills its process at once leaves its name.
         """
         if thread >= LINES:
             return None

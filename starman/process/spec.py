@@ -1,6 +1,6 @@
-"""The spec: what the master knows and every process that descends from it needs. It travels by fork.
+"""The worker spec: what molds and workers need from the master. They inherit it through the fork.
 
-Imports the serving side only when asked to, in a mold: the master holds the spec too.
+Imports the serving side only inside functions that run in a mold or a worker: the master holds the spec, too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
             """See `Service.abandon`."""
 
         def reopen_logs(self, done: Callable[[], None]) -> None:
-            """Write to the files that the paths of the logs lead to now; `done` is called once no line goes elsewhere."""
+            """Write to the files that the paths of the logs lead to now; `done` is called once no line goes
+            elsewhere."""
 
     class MakeService(Protocol):
         """The class of the service, as a mold and a worker call it."""
@@ -58,13 +59,12 @@ if TYPE_CHECKING:
 
 
 class Program:
-    """What is served: how the process room reaches the rooms above it, which it must not import.
+    """What is served: functions of the layers above, which this folder must not import.
 
-    load: imports the application that settings name, in a mold or a worker; raises StarmanError.
-    application: the callable, when the calling program has it already; `load` is not called then.
-    describe: what is served, in a few words, for titles ("app:app").
-    reread: reads the settings again from where they were read at the start, in a child; raises SettingError. None: they stay.
-    working_directory: the directories in which the server was started and works.
+    load: imports the application that the settings name, in a mold or worker; raises StarmanError. application: the
+    callable when the calling program has passed one; `load` is not called then. describe: what is served, in a few
+    words, for titles ("app:app"). reread: reads the settings again from their sources, in a child; raises
+    SettingError. None: the settings stay. workdir: the directories in which the server was started and works.
     variables: environment variables that were removed from this process, for the program that an upgrade executes.
     """
 
@@ -88,9 +88,10 @@ class Program:
 class WorkerSpec:
     """What molds and workers are made from.
 
-    settings: in the master and its pristine molds those of the start, which a restart does not change: what is in use then, the
-    supervisor's terms say. In a worker, and a mold that loads the application, those of its generation.
-    import_service: see the function of that name. scoreboard: the master's, as soon as it runs.
+    settings: in the master and its pristine molds, the settings of the start. A restart does not change them: the
+    supervisor's terms have the settings in use. In a worker, and in a mold that loads the application, the settings of
+    its generation. import_service: imports what a worker needs and returns the class of the service
+    (`worker.service_import`). scoreboard: the master's, set when it runs.
     """
 
     __slots__ = ("import_service", "listeners", "program", "scoreboard", "settings")
@@ -111,16 +112,19 @@ class WorkerSpec:
 
     @property
     def application(self) -> Application | None:
-        """The callable that the calling program has given; None when molds or workers load the application."""
+        """The callable that the calling program has passed; None: molds or workers load the application."""
         return self.program.application
 
     def load_application(self) -> Application:
-        """Import the application. Raises StarmanError. In a mold or a worker."""
+        """Import the application, in a mold or worker. Raises StarmanError."""
         return self.program.load(self.settings)
 
-    def revised(self, settings: str) -> WorkerSpec:
-        """The spec with these settings, as `config.revision` encodes them, in place of its own; "": with its own. All paths
-        become absolute. Call it in a process that runs the application, before the application is loaded."""
+    def with_settings(self, settings: str) -> WorkerSpec:
+        """A copy of the spec with these settings, as `config.revision` encodes them; "": with its own. All paths
+        become absolute.
+
+        Call it in a process that runs the application, before the application is loaded.
+        """
         from starman.config.revision import decode_settings
 
         chosen = decode_settings(settings) if settings else self.settings
@@ -136,9 +140,9 @@ class WorkerSpec:
 
             warm_up(application, self.settings)
 
-    def title(self, role: str) -> None:
+    def set_title(self, role: str) -> None:
         """Show `starman ROLE NAME` as the title of this process, unless the settings forbid it."""
         if not self.settings.disable_proctitle:
-            from starman.process.proctitle import set_title
+            from starman.process.proctitle import set_title as show_title
 
-            set_title(f"starman {role} {self.program.describe(self.settings)}".rstrip())
+            show_title(f"starman {role} {self.program.describe(self.settings)}".rstrip())

@@ -1,4 +1,4 @@
-"""What the master shows of itself, and to whom: its observers. Decides nothing; no I/O of its own."""
+"""The status of the server, and the observers to which the master shows it. No I/O of its own."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Observer(Protocol):
-        """Somebody who is told how the server is. The master's loop calls, and must not wait."""
+        """Receives the status of the server. The master's loop calls the methods; they must not block."""
 
-        def see(self, server_status: ServerStatus, now: float) -> None:
-            """Called in each round of the loop; `now` is monotonic."""
+        def on_status(self, server_status: ServerStatus, now: float) -> None:
+            """Called in each round of the loop. `now` is monotonic."""
 
         def next_instant(self) -> float | None:
-            """When `see` has to be called again even if nothing happens, monotonic; None for never."""
+            """When to call `on_status` again even if nothing happens (monotonic); None: never."""
 
         def abandon(self) -> None:
-            """In a fresh fork: close what was inherited, and do nothing else."""
+            """Called in a fresh fork: close what was inherited, and do nothing else."""
 
         def close(self) -> None:
             """The server has ended."""
@@ -36,11 +36,11 @@ class Phase(Enum):
 
 
 class ServerStatus(Record):
-    """One server at one instant.
+    """The status of one server at one instant.
 
-    phase: starting, running or stopping. restarting: whether workers are being replaced by a restart.
-    ready: workers that serve. wanted: how many there should be.
-    alive_at: when the loop of one of those that serve was last alive (monotonic); None: nobody can tell.
+    phase: starting, running or stopping. restarting: whether a restart is replacing workers. ready: how many workers
+    serve. wanted: how many should. alive_at: the latest instant at which the event loop of a serving worker was alive
+    (monotonic); None: not known.
     """
 
     __slots__ = ("alive_at", "phase", "ready", "restarting", "wanted")
@@ -52,8 +52,8 @@ class ServerStatus(Record):
         self.ready = ready
         self.wanted = wanted
 
-    def words(self) -> str:
-        """The same in a few words, for people."""
+    def describe(self) -> str:
+        """The status in a few words, for `systemctl status`."""
         if self.phase is Phase.STOPPING:
             return "stopping: requests that have begun are finished"
         prefix = "starting: " if self.phase is Phase.STARTING else "restarting: " if self.restarting else ""
@@ -61,28 +61,28 @@ class ServerStatus(Record):
 
 
 class Observers:
-    """All observers of one master, as one."""
+    """All observers of one master."""
 
     __slots__ = ("_observers",)
 
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._observers = observers
 
-    def see(self, server_status: ServerStatus, now: float) -> None:
-        """Show them `server_status`."""
+    def on_status(self, server_status: ServerStatus, now: float) -> None:
+        """Show `server_status` to all observers."""
         for observer in self._observers:
-            observer.see(server_status, now)
+            observer.on_status(server_status, now)
 
-    def instants(self) -> list[float]:
-        """When they want to see the server again, whether something happens or not."""
+    def next_instants(self) -> list[float]:
+        """The instants at which observers need the status again even if nothing happens."""
         return [instant for observer in self._observers if (instant := observer.next_instant()) is not None]
 
     def abandon(self) -> None:
-        """In a fresh fork."""
+        """Call in a fresh fork: close what the observers have inherited."""
         for observer in self._observers:
             observer.abandon()
 
     def close(self) -> None:
-        """At the end."""
+        """Close all observers: the server has ended."""
         for observer in self._observers:
             observer.close()

@@ -1,4 +1,4 @@
-"""SIGUSR2: the installed version takes over in place: same process, listeners, workers; what fails its trial changes nothing.
+"""SIGUSR2: the installed version takes over in page: same process, listeners, workers; what fails its trial changes nothing.
 
 "Installed" is a copy of the package that the test changes while the server runs.
 """

@@ -12,7 +12,7 @@ import sys
 from starman import log
 from starman.errors import StarmanError, StartError
 from starman.log.tracebacks import exception_line, format_exception
-from starman.process.forking import flush
+from starman.process.forking import flush_streams
 from starman.process.status import Phase
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ class Daemon:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def see(self, server_status: ServerStatus, now: float) -> None:
+    def on_status(self, server_status: ServerStatus, now: float) -> None:
         """See `Observer`. As soon as the server is ready, have the waiting command exit with status 0."""
         if self._fd >= 0 and server_status.phase is Phase.RUNNING:
             self._tell(_READY)
@@ -78,7 +78,7 @@ def daemonize() -> Daemon:
     Raises StartError when no process can be created. Main thread only.
     """
     ours, theirs = os.pipe()
-    flush()
+    flush_streams()
     try:
         child = os.fork()
     except OSError as error:
@@ -123,5 +123,5 @@ def _wait(pipe: int, child: int) -> NoReturn:
             print(f"starman: {message[1:].decode('utf-8', 'replace')}", file=sys.stderr)
             status = message[0]
     finally:
-        flush()
+        flush_streams()
         os._exit(status)

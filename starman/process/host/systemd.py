@@ -49,7 +49,7 @@ class SystemdNotifier:
         id."""
         return cls({name: environ.pop(name) for name in VARIABLES if name in environ})
 
-    def see(self, server_status: ServerStatus, now: float) -> None:
+    def on_status(self, server_status: ServerStatus, now: float) -> None:
         """See `Observer`. Notify systemd of changes, and feed its watchdog while a worker's loop is alive."""
         if self._address is None:
             return
@@ -126,7 +126,7 @@ def _changes(before: ServerStatus | None, now: ServerStatus) -> list[str]:
             lines += ["RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"]
         elif not now.restarting and not was_ready:
             lines += ["READY=1", f"MAINPID={os.getpid()}"]
-    return [*lines, f"STATUS={now.words()}"]
+    return [*lines, f"STATUS={now.describe()}"]
 
 
 def _address(text: str) -> str | bytes | None:

@@ -14,7 +14,7 @@ from starman import log
 from starman.log.in_flight import counted, stopping_line
 from starman.process.forking import STACKS, fork
 from starman.process.host.rlimits import release_memory
-from starman.process.long_text import prepared
+from starman.process.long_text import prepare_text
 from starman.process.messages import FROM_MOLD, FROM_WORKER, Role, Spawn
 from starman.process.supervision import actions
 from starman.process.supervision.actions import Level
@@ -166,19 +166,19 @@ class Executor:
         if channel is None:
             return
         if order.role is Role.WORKER:
-            order.place = self._reader.assign_place(number)
+            order.page = self._reader.assign_page(number)
         child_link, mold_link = self._links.find_link(number), self._links.find_link(mold)
         assert child_link is not None
         child_link.slot = order.slot
         board = self._spec.scoreboard.fd
-        fds = [*channel.fds(), board] if order.place and board >= 0 else channel.fds()
+        fds = [*channel.fds(), board] if order.page and board >= 0 else channel.fds()
         sent = mold_link is not None and self._send_order(mold_link, order, fds)
         channel.close()
         if not sent:
             self._events.on_exit(number, "could not be forked (the mold, which forks workers, does not answer)")
 
     def _send_order(self, link: Link, order: Spawn, fds: list[int]) -> bool:
-        parts, order.settings = prepared(order.settings)
+        parts, order.settings = prepare_text(order.settings)
         for part in parts:
             self._links.send(link, part)
         return self._links.send(link, order, fds)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from starman.process.channel import Channel
-    from starman.process.handover import Veteran
+    from starman.process.handover import HandedWorker
     from starman.process.master.signals import SignalQueue
 
 # The longest wait of one poll (seconds): poll(2) takes an int of milliseconds. A longer wait ends after a day, and the
@@ -42,7 +42,7 @@ class Link:
 
     number: the supervisor's number for the child. opened_at: the instant at which the link was made, before the child
     was forked. channel: closed when no more messages can come. kinds: the messages that the child may send. pid: None
-    until it is known. slot: the number of a worker, from 1; 0 for a mold. place: the worker's place on the scoreboard;
+    until it is known. slot: the number of a worker, from 1; 0 for a mold. page: the worker's place on the scoreboard;
     0 if it has none.
 
     ended_at: the instant of the channel's end of file; None while the child, or an orphan of the child, holds the
@@ -50,7 +50,7 @@ class Link:
     the stacks that the child writes; None without a pipe. traffic: counts the messages that the child has sent.
     """
 
-    __slots__ = ("channel", "ended_at", "kinds", "number", "opened_at", "pid", "place", "slot", "stacks", "traffic", "unsent")
+    __slots__ = ("channel", "ended_at", "kinds", "number", "opened_at", "page", "pid", "slot", "stacks", "traffic", "unsent")
 
     def __init__(self, number: int, channel: MasterEnd, kinds: tuple[type[Message], ...] = FROM_WORKER) -> None:
         self.number = number
@@ -59,7 +59,7 @@ class Link:
         self.traffic = _Traffic()
         self.opened_at = time.monotonic()
         self.pid: int | None = None
-        self.place = 0
+        self.page = 0
         self.ended_at: float | None = None
         self.unsent: list[tuple[Message, list[int]]] = []
         self.slot = 0
@@ -152,15 +152,15 @@ class Links:
                 self._poll.register(link.stacks, selectors.EVENT_READ, link.stacks)
         return theirs
 
-    def adopt_link(self, number: int, veteran: Veteran) -> None:
+    def adopt_link(self, number: int, handed_worker: HandedWorker) -> None:
         """Take over the link to a worker of the older image of this process."""
-        os.set_inheritable(veteran.fd, False)
-        link = self._links[number] = Link(number, MasterEnd.of_descriptor(veteran.fd))
-        link.pid, link.place, link.slot = veteran.pid, veteran.place, veteran.slot
+        os.set_inheritable(handed_worker.fd, False)
+        link = self._links[number] = Link(number, MasterEnd.of_descriptor(handed_worker.fd))
+        link.pid, link.page, link.slot = handed_worker.pid, handed_worker.page, handed_worker.slot
         self._poll.register(link.channel, selectors.EVENT_READ, link)
-        if veteran.stacks >= 0:
-            os.set_inheritable(veteran.stacks, False)
-            link.stacks = StackReader(veteran.stacks)
+        if handed_worker.stacks >= 0:
+            os.set_inheritable(handed_worker.stacks, False)
+            link.stacks = StackReader(handed_worker.stacks)
             self._poll.register(link.stacks, selectors.EVENT_READ, link.stacks)
 
     def wait_for_messages(self, timeout: float | None) -> list[Link]:
@@ -191,7 +191,7 @@ class Links:
         """
         try:
             if not link.unsent:
-                return link.channel.post(message, fds)
+                return link.channel.send_or_raise(message, fds)
         except BlockingIOError:
             pass
         # The channel is full. A mold forks workers one by one, and a restart may order more of them than the socket's
@@ -212,7 +212,7 @@ class Links:
             message, fds = link.unsent[0]
             try:
                 # False, if the other end is closed, needs no reaction: the end of file follows.
-                link.channel.post(message, fds)
+                link.channel.send_or_raise(message, fds)
             except BlockingIOError:
                 return
             del link.unsent[0]
@@ -232,7 +232,7 @@ class Links:
                 return
             now = time.monotonic()
             try:
-                received = link.channel.hear()
+                received = link.channel.receive_with_sender()
                 message = None if received is None else _checked(link, *received)
             except BlockingIOError:
                 return

@@ -25,7 +25,7 @@ from starman.process.master.signals import SignalQueue
 from starman.process.master.stack_reports import StackReports
 from starman.process.master.trial import Trial
 from starman.process.master.upgrade import Upgrade, open_scoreboard, take_over
-from starman.process.messages import Doomed, Draining, Failed, Loaded, Ready, Recycle, Reopened, Spawned
+from starman.process.messages import Draining, DrainRequest, Failed, Loaded, Ready, Recycle, Reopened, Spawned
 from starman.process.scoreboard import Scoreboard
 from starman.process.status import Observers, Phase
 from starman.process.supervision import actions
@@ -88,7 +88,7 @@ class Master:
             embedded = True
             warn_of_threads()
         else:
-            self._spec.title("master")
+            self._spec.set_title("master")
             if not self._spec.settings.disable_immortal_objects:
                 # Before the first fork: in the molds, each would get its own copies of these pages.
                 immortalize_constants()
@@ -118,7 +118,7 @@ class Master:
         self._reaper = Reaper(everything=not self._embedded)
         cleanup.callback(self._reaper.close)
         if self._reaper.adopts:
-            parent_death.arm()
+            parent_death.enable()
         self._spec.scoreboard = Scoreboard.create() if self._handover is None else open_scoreboard(self._handover)
         cleanup.callback(self._spec.scoreboard.close)
         self._signals = SignalQueue()
@@ -214,7 +214,7 @@ class Master:
     def _perform_plan(self) -> int | None:
         """Perform the supervisor's plan. Returns the exit status if the plan ends the server, else None."""
         self._executor.log_stop_when_counted(time.monotonic())
-        self._supervisor.watchdog.check(self._reader.read_beats(), time.monotonic())
+        self._supervisor.watchdog.check(self._reader.read_heartbeats(), time.monotonic())
         for action in self._supervisor.plan(time.monotonic()):
             if isinstance(action, actions.Exit):
                 return action.status
@@ -225,9 +225,9 @@ class Master:
         """Wait for an event, or until the next instant at which something is due. Then handle the messages that have
         arrived."""
         now = time.monotonic()
-        self._observers.see(self._supervisor.server_status(), now)
+        self._observers.on_status(self._supervisor.server_status(), now)
         instants = [link.ended_at + STATUS_SLACK for link in self._links if link.ended_at is not None]
-        instants += self._observers.instants()
+        instants += self._observers.next_instants()
         instants += self._stacks.instants() + self._executor.instants()
         instants += [trial.deadline for trial in self._trials.values() if trial.deadline is not None]
         instant = self._supervisor.next_instant(now)
@@ -254,8 +254,8 @@ class Master:
                 self._supervisor.on_recycle(link.number, message.reason)
             elif isinstance(message, Draining):
                 self._supervisor.on_draining(link.number, now)
-            elif isinstance(message, Doomed):
-                self._supervisor.on_doomed(link.number, message.reason, now)
+            elif isinstance(message, DrainRequest):
+                self._supervisor.on_drain_request(link.number, message.reason, now)
             elif isinstance(message, Reopened):
                 self._log_reopen.on_reopened(link.number)
             elif isinstance(message, Failed):

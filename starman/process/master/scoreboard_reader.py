@@ -13,44 +13,44 @@ from starman.process.scoreboard import Scoreboard
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.process.master.links import Link, Links
-    from starman.process.scoreboard import Glance
+    from starman.process.scoreboard import WorkerEntry
 
 
 class ScoreboardReader:
     """Reads the places of the workers that have a link, and gives places to new workers. Only the master's loop
     calls."""
 
-    __slots__ = ("_beats", "_links", "_scoreboard")
+    __slots__ = ("_heartbeats", "_links", "_scoreboard")
 
     def __init__(self, scoreboard: Scoreboard, links: Links) -> None:
         self._scoreboard = scoreboard
         self._links = links
         # The last possible beat of each worker, by the worker's number.
-        self._beats: dict[int, float] = {}
+        self._heartbeats: dict[int, float] = {}
 
-    def assign_place(self, number: int) -> int:
-        """Give a place to the worker `number`, which is about to be forked. Returns the place; 0 if none is free.
+    def assign_page(self, number: int) -> int:
+        """Give a page to the worker `number`, which is about to be forked. Returns the page; 0 if none is free.
 
-        The place becomes free again when the worker's link is removed.
+        The page becomes free again when the worker's link is removed.
         """
         link = self._links.find_link(number)
         assert link is not None
-        link.place = self._scoreboard.assign({other.place for other in self._links})
-        return link.place
+        link.page = self._scoreboard.assign_page({other.page for other in self._links})
+        return link.page
 
-    def read_beats(self) -> dict[int, float]:
+    def read_heartbeats(self) -> dict[int, float]:
         """The monotonic instant at which the loop of each worker was last alive, by number. Only workers that have a
-        place.
+        page.
 
         An impossible beat (in the future, before the last one, or not a number) is ignored. The application can write
         to the worker's page, and must not be able to switch off the watchdog.
         """
         found = {}
         for link in self._links:
-            if link.place:
-                beat, last = self._scoreboard.beat(link.place), self._beats.get(link.number, 0.0)
+            if link.page:
+                beat, last = self._scoreboard.heartbeat(link.page), self._heartbeats.get(link.number, 0.0)
                 found[link.number] = beat if last <= beat <= time.monotonic() else last
-        self._beats = found
+        self._heartbeats = found
         return found
 
     def describe_requests(self, link: Link | None, now: float) -> str:
@@ -59,27 +59,27 @@ class ScoreboardReader:
         Completes a sentence: " while serving GET /x (for 2.1 s)"; "" for no requests. A draining worker has also
         counted the requests that no thread runs: " and 2 more".
         """
-        glances = self._glances() if link is None else [self._scoreboard.read(link.place)]
+        entries = self._entries() if link is None else [self._scoreboard.read_page(link.page)]
         requests, others = [], 0
-        for glance in glances:
-            if glance is not None:
-                requests += [(request.line, request.since) for request in glance.requests]
-                others += max(0, _in_flight(glance) - len(glance.requests))
+        for entry in entries:
+            if entry is not None:
+                requests += [(request.line, request.since) for request in entry.requests]
+                others += max(0, _in_flight(entry) - len(entry.requests))
         return while_serving(requests, now, others)
 
     def count_in_flight(self) -> int:
         """The number of requests in flight in all workers. For a worker that has not counted: the requests that
         threads run."""
-        return sum(map(_in_flight, self._glances()))
+        return sum(map(_in_flight, self._entries()))
 
     def all_have_counted(self) -> bool:
         """Whether every worker that became ready has counted its requests, which a worker does when it begins to
         drain."""
-        return all(glance.in_flight is not None for glance in self._glances())
+        return all(entry.in_flight is not None for entry in self._entries())
 
-    def _glances(self) -> list[Glance]:
-        return [glance for link in self._links if (glance := self._scoreboard.read(link.place)) is not None]
+    def _entries(self) -> list[WorkerEntry]:
+        return [entry for link in self._links if (entry := self._scoreboard.read_page(link.page)) is not None]
 
 
-def _in_flight(glance: Glance) -> int:
-    return len(glance.requests) if glance.in_flight is None else glance.in_flight
+def _in_flight(entry: WorkerEntry) -> int:
+    return len(entry.requests) if entry.in_flight is None else entry.in_flight

@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 import signal
 
-from starman.process.forking import GUARDED, HANDLED, STACKS, UNUSED, ignore_failing_writes, nothing, take_default
+from starman.process.forking import (
+    GUARDED,
+    HANDLED,
+    STACKS,
+    UNUSED,
+    ignore_failing_writes,
+    ignore_signal,
+    replace_default_handlers,
+)
 from starman.process.master.stack_pipe import log_own_stacks
 
 TYPE_CHECKING = False
@@ -29,16 +37,16 @@ class SignalQueue:
         self._read_fd, self._write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
-        # Without the wakeup descriptor, a signal that arrives after `take_signals` and before the poll would wait for
+        # Without the wakeup descriptor, a signal that arrives after `install_handlers` and before the poll would wait for
         # another event.
         self._previous_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._previous: dict[int, Any] = {
-            signum: signal.signal(signum, nothing if signum == signal.SIGCHLD else self._note) for signum in HANDLED
+            signum: signal.signal(signum, ignore_signal if signum == signal.SIGCHLD else self._note) for signum in HANDLED
         }
-        self._defaults = take_default(UNUSED, nothing) + ignore_failing_writes()
+        self._defaults = replace_default_handlers(UNUSED, ignore_signal) + ignore_failing_writes()
         # Not with `faulthandler.register`: the stack that it sets up for signal handlers is too small for many signals
         # at once.
-        self._defaults += take_default([STACKS], _show_stack)
+        self._defaults += replace_default_handlers([STACKS], _show_stack)
         # A program may be started with a stop signal blocked, and could then not be stopped.
         self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, GUARDED)
 
@@ -47,7 +55,7 @@ class SignalQueue:
 
     @property
     def has_signals(self) -> bool:
-        """Whether `take_signals` would return any signal."""
+        """Whether `install_handlers` would return any signal."""
         return bool(self._noted)
 
     def fileno(self) -> int:

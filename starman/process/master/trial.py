@@ -12,8 +12,8 @@ import time
 
 from starman import log
 from starman.log.tracebacks import exception_line, format_exception
-from starman.process.forking import fork, take_signals
-from starman.process.long_text import Assembly, answer, split
+from starman.process.forking import fork, install_handlers
+from starman.process.long_text import TextAssembly, send_answer, split_text
 from starman.process.messages import FROM_TRIAL, Approved, Failed, Part
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ class Trial:
         self._links = links
         self._reaper = reaper
         self._outcome: Approved | Failed | None = None
-        self._assembly = Assembly()
+        self._assembly = TextAssembly()
         self._seconds = 0.0
 
     def start(self, function: Callable[[Channel], Message], seconds: float, text: str | None = None) -> None:
@@ -53,7 +53,7 @@ class Trial:
         seconds: how long the child may take. text: a text to send, which the child reads with `receive_text`.
         """
         self.cancel()
-        self._assembly = Assembly()
+        self._assembly = TextAssembly()
         self._seconds = seconds
         try:
             channel = self._links.open_link(self.number, FROM_TRIAL)
@@ -75,14 +75,14 @@ class Trial:
         assert link is not None
         link.pid = pid
         self._reaper.track(pid, link.opened_at)
-        for part in [] if text is None else split(text):
+        for part in [] if text is None else split_text(text):
             self._links.send(link, part)
 
     def _run_child(self, channel: Channel, function: Callable[[Channel], Message]) -> NoReturn:
         try:
             self._abandon()
-            take_signals(stop_ends=True)
-            answer(channel, function(channel))
+            install_handlers(stop_ends=True)
+            send_answer(channel, function(channel))
         except BaseException as error:
             channel.send(Failed(exception_line(error), format_exception(error)))
         finally:
@@ -94,7 +94,7 @@ class Trial:
         if self.deadline is None:
             return
         if isinstance(message, Part):
-            self._assembly.add(message)
+            self._assembly.add_part(message)
         elif isinstance(message, Approved | Failed):
             self._outcome = self._assembled(message)
             self.deadline = None
@@ -103,7 +103,7 @@ class Trial:
         """`message` with its settings, which may have come in parts before."""
         try:
             if isinstance(message, Approved):
-                message.settings = self._assembly.resolve(message.settings)
+                message.settings = self._assembly.resolve_text(message.settings)
         except ValueError as error:
             return Failed(f"the process that tried it sent {error}")
         return message

@@ -14,7 +14,7 @@ import sys
 from starman import log
 from starman.config.revision import encode_settings
 from starman.log.in_flight import counted
-from starman.process.forking import GUARDED, flush
+from starman.process.forking import GUARDED, flush_streams
 from starman.process.handover import (
     FORMAT,
     HANDOVER_VARIABLE,
@@ -22,8 +22,8 @@ from starman.process.handover import (
     MOST_IN_VARIABLE,
     TRIAL_VARIABLE,
     HandedListener,
+    HandedWorker,
     Handover,
-    Veteran,
     encode,
 )
 from starman.process.host.text_file import store_text
@@ -127,7 +127,7 @@ class Upgrade:
                 text = f"{IN_FILE}{file}"
             for fd in handover.fds():
                 os.set_inheritable(fd, True)
-            flush()
+            flush_streams()
             program = self._spec.program
             _exec_program(program, {**program.variables, HANDOVER_VARIABLE: text})
         except OSError as error:
@@ -158,7 +158,7 @@ class Upgrade:
             HandedListener(listener.socket.fileno(), str(listener.address), secure=listener.secure, file=listener.file)
             for listener in self._spec.listeners
         ]
-        veterans = []
+        handed_workers = []
         slots, children = self._supervisor.slots_and_workers()
         for worker in children:
             link = self._links.find_link(worker.number)
@@ -166,11 +166,11 @@ class Upgrade:
             if link is not None and link.pid is not None and link.channel.fileno() >= 0 and worker.ready_at is not None:
                 deadline = 0.0 if worker.ready or worker.deadline is None else worker.deadline
                 fd = link.channel.fileno()
-                veteran = Veteran(link.pid, fd, worker.slot, link.place, worker.ready_at, deadline)
-                veteran.to_replace = worker.to_replace
-                veteran.stacks = -1 if link.stacks is None else link.stacks.fd
-                veterans.append(veteran)
-        handover = Handover(settings, slots, self._supervisor.terms.workers, listeners, veterans)
+                handed_worker = HandedWorker(link.pid, fd, worker.slot, link.page, worker.ready_at, deadline)
+                handed_worker.to_replace = worker.to_replace
+                handed_worker.stacks = -1 if link.stacks is None else link.stacks.fd
+                handed_workers.append(handed_worker)
+        handover = Handover(settings, slots, self._supervisor.terms.workers, listeners, handed_workers)
         handover.scoreboard = self._spec.scoreboard.fd
         return handover
 
@@ -186,18 +186,18 @@ def open_scoreboard(handover: Handover) -> Scoreboard:
             return Scoreboard.of_descriptor(handover.scoreboard)
     except (OSError, ValueError) as error:
         log.warning(f"worker_timeout does not apply to the old workers while they end: {error}")
-    for veteran in handover.veterans:
-        veteran.place = 0
+    for handed_worker in handover.handed_workers:
+        handed_worker.page = 0
     return Scoreboard.create()
 
 
 def take_over(handover: Handover, supervisor: Supervisor, links: Links, reaper: Reaper) -> None:
     """In the new image: supervise the workers of the old image, and replace them. The old molds end by themselves."""
-    supervisor.take_over(handover.slots, handover.workers)
-    for veteran in handover.veterans:
-        links.adopt_link(supervisor.adopt_worker(veteran), veteran)
-        reaper.track(veteran.pid)
-    log.info(f"starman {VERSION} has taken over and replaces the {counted(len(handover.veterans), 'old worker')}")
+    supervisor.take_over(handover.slots, handover.workers_setting)
+    for handed_worker in handover.handed_workers:
+        links.adopt_link(supervisor.adopt_worker(handed_worker), handed_worker)
+        reaper.track(handed_worker.pid)
+    log.info(f"starman {VERSION} has taken over and replaces the {counted(len(handover.handed_workers), 'old worker')}")
 
 
 def _exec_program(program: Program, variables: dict[str, str]) -> NoReturn:

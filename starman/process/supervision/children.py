@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from starman.process.handover import Veteran
+    from starman.process.handover import HandedWorker
     from starman.process.supervision.rollout import Terms
     from starman.process.supervision.slots import Slot
 
@@ -21,8 +21,8 @@ BOOT_SLACK = 2.0
 MOLD_SLACK = 5.0
 # How long (seconds) a killed process may take to show as dead.
 KILL_SLACK = 5.0
-# At most this many workers are requested and not yet forked. The kernel limits the descriptors in flight, and a mold forks one
-# worker after the other while the boot deadlines of all of them run.
+# At most this many workers are requested and not yet forked. The kernel limits the descriptors in flight, and a mold
+# forks one worker after the other while the boot deadlines of all of them run.
 MOST_REQUESTED = 32
 
 
@@ -87,14 +87,14 @@ class Children:
         self.add_action(SpawnWorker(worker.number, slot.number, generation, mold.number, terms.settings))
         return worker
 
-    def adopt_worker(self, veteran: Veteran, generation: int) -> Worker:
+    def adopt_worker(self, handed_worker: HandedWorker, generation: int) -> Worker:
         """Add a worker that the master had before its upgrade: ready, or already draining."""
-        worker = Worker(self._next_number(), generation, veteran.slot, veteran.ready_at, veteran.ready_at)
-        worker.pid, worker.ready_at, worker.to_replace = veteran.pid, veteran.ready_at, veteran.to_replace
+        worker = Worker(self._next_number(), generation, handed_worker.slot, handed_worker.ready_at, handed_worker.ready_at)
+        worker.pid, worker.ready_at, worker.to_replace = handed_worker.pid, handed_worker.ready_at, handed_worker.to_replace
         worker.set_state(State.BOOTING)
         worker.set_state(State.READY)
-        if veteran.deadline:
-            worker.set_state(State.DRAINING, veteran.deadline)
+        if handed_worker.deadline:
+            worker.set_state(State.DRAINING, handed_worker.deadline)
         self._children[worker.number] = worker
         return worker
 

@@ -30,8 +30,8 @@ class RolloutSteps:
         self._mold_backoff = mold_backoff
 
     def plan_step(self, slots: Slots, now: float, *, running: bool) -> bool:
-        """Plan the next step. The next slots follow only when the workers of this step are ready. A requested roll-out begins
-        if the server is `running`. Returns True when a roll-out has finished, and its terms are in use."""
+        """Plan the next step. The next slots follow only when the workers of this step are ready. A requested roll-out
+        begins if the server is `running`. Returns True when a roll-out has finished, and its terms are in use."""
         under_way = any(slot.rolling_out for slot in slots)
         if not under_way and running and self._rollout.begin():
             # Fresh code gets an attempt without waiting.

@@ -33,7 +33,7 @@ from starman.process.supervision.watchdog import Watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from starman.process.handover import Veteran
+    from starman.process.handover import HandedWorker
     from starman.process.supervision.actions import Action
 
 
@@ -114,7 +114,7 @@ class Supervisor:
             worker.to_replace = True
             self._children.log(Level.INFO, f"{worker.log_name()} is replaced: {reason}")
 
-    def on_doomed(self, number: int, reason: str, now: float) -> None:
+    def on_drain_request(self, number: int, reason: str, now: float) -> None:
         """A worker is to be replaced, and should serve no more from now on. Drain it at once if there is room for
         another worker; else treat it as `on_recycle` does."""
         worker = self._children.find_child(number)
@@ -219,8 +219,8 @@ class Supervisor:
     # An upgrade in place.
 
     def hold(self, *, on: bool) -> None:
-        """Begin nothing new as long as it is on: no exited worker is replaced and a roll-out stands still. The first start
-        goes on."""
+        """Begin nothing new as long as it is on: no exited worker is replaced and a roll-out stands still. The first
+        start goes on."""
         self._released = self._held and not on
         self._held = on
 
@@ -245,9 +245,9 @@ class Supervisor:
         self._rollout.take_over(workers)
         self._slots = Slots(slots, ADOPTED)
 
-    def adopt_worker(self, veteran: Veteran) -> int:
+    def adopt_worker(self, handed_worker: HandedWorker) -> int:
         """Add a worker from before the upgrade; returns its number."""
-        worker = self._children.adopt_worker(veteran, ADOPTED)
+        worker = self._children.adopt_worker(handed_worker, ADOPTED)
         slot = self._slots.find_slot(worker.slot)
         if slot is not None and worker.ready:
             slot.current = worker
@@ -261,7 +261,8 @@ class Supervisor:
         self._released = False
         self._check_deadlines(now)
         if self.phase is not Phase.STOPPING:
-            # Before the roll-outs: one that was asked for during the start begins in this very plan, not at the next event.
+            # Before the roll-outs: one that was asked for during the start begins in this very plan, not at the next
+            # event.
             if self.phase is Phase.STARTING and self._slots.ready_count == len(self._slots):
                 self.phase = Phase.RUNNING
                 self._children.add_action(LogReady(len(self._slots)))

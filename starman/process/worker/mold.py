@@ -16,9 +16,16 @@ from starman.errors import HookError, StarmanError
 from starman.log.tracebacks import exception_line, format_exception
 from starman.process import parent_death
 from starman.process.channel import Channel
-from starman.process.exiting import end_unserved
-from starman.process.forking import adopt_error_log, flush, fork, ignore_failing_writes, show_stacks, take_signals
-from starman.process.long_text import Assembly
+from starman.process.exiting import exit_unserved
+from starman.process.forking import (
+    enable_stack_dumps,
+    flush_streams,
+    fork,
+    ignore_failing_writes,
+    install_handlers,
+    replace_error_log,
+)
+from starman.process.long_text import TextAssembly
 from starman.process.messages import Failed, Loaded, Part, Reopen, Reopened, Role, Spawn, Spawned
 from starman.process.worker.copy_on_write import settle_memory
 from starman.process.worker.forksafety import fork_hazards, open_sockets, socket_names
@@ -46,10 +53,10 @@ def run_mold(channel: Channel, spec: WorkerSpec, *, preload: bool) -> NoReturn:
     prefix = "the mold failed: "
     try:
         # First of all, before anything can fail or take long.
-        channel.announce()
-        take_signals(stop_ends=False)
-        show_stacks(channel.stacks)
-        spec.title("mold")
+        channel.send_spawned()
+        install_handlers(stop_ends=False)
+        enable_stack_dumps(channel.stacks)
+        spec.set_title("mold")
         mold = _Mold(channel, spec, preload=preload)
         channel.send(Loaded())
         prefix = ""  # from now on, the master's own line says that the mold has failed
@@ -63,8 +70,8 @@ def run_mold(channel: Channel, spec: WorkerSpec, *, preload: bool) -> NoReturn:
         # Hazard 16: a mold is a copy of the process that forked it, and must not run what that process runs at its
         # end.
         if preload:
-            end_unserved(status)
-        flush()
+            exit_unserved(status)
+        flush_streams()
         log.finish()
         os._exit(status)
 
@@ -118,19 +125,19 @@ class _Mold:
 
     def run_orders(self) -> None:
         """Carry out the master's orders until it closes its end of the channel."""
-        assembly = Assembly()
+        assembly = TextAssembly()
         while (received := self._next_order()) is not None:
             message, fds = received
             if isinstance(message, Part):
-                assembly.add(message)
+                assembly.add_part(message)
             elif isinstance(message, Spawn) and fds:
-                message.settings = assembly.resolve(message.settings)
+                message.settings = assembly.resolve_text(message.settings)
                 channel, rest = Channel.of_descriptors(fds)
                 self._fork_child(message, channel, rest[0] if rest else -1)
                 for fd in rest:
                     os.close(fd)
             elif isinstance(message, Reopen):
-                adopt_error_log(fds)
+                replace_error_log(fds)
                 self._channel.send(Reopened())
             else:
                 log.error(f"the mold (the process that forks workers) ignores an unexpected message: {message!r}")
@@ -144,7 +151,7 @@ class _Mold:
         poll.register(self._channel.fileno(), select.POLLIN)
         while log.pending() and not poll.poll(_RETRY_MILLISECONDS):
             log.write_pending()
-        return self._channel.receive()
+        return self._channel.receive_message()
 
     def _fork_child(self, order: Spawn, child_channel: Channel, scoreboard_fd: int) -> None:
         """Fork twice. The intermediate process exits at once, so the kernel makes its child a child of the master (a
@@ -174,7 +181,7 @@ class _Mold:
 
     def _run_intermediate(self, order: Spawn, child_channel: Channel, scoreboard_fd: int) -> NoReturn:
         """Hazard 16: the intermediate process only forks and exits. All signals are blocked in it."""
-        parent_death.tie(self._master)
+        parent_death.tie_next_fork(self._master)
         child = application_forks.fork()
         if child:
             # Sent from here, because a hook of the application may block the child right after the fork, and the
@@ -183,23 +190,23 @@ class _Mold:
                 os.kill(child, signal.SIGKILL)  # the master has closed the channel already
             os._exit(0)
         # Hazard 7: close the mold's own channel, or the master would get no end of file when the mold dies.
-        show_stacks(child_channel.stacks)  # before the mold's descriptor for stacks is closed
+        enable_stack_dumps(child_channel.stacks)  # before the mold's descriptor for stacks is closed
         self._channel.abandon()
         if self._application is None:
             self._spec.program.working_directory.enter()
-        spec = self._spec.revised(order.settings)
+        spec = self._spec.with_settings(order.settings)
         if order.role is Role.MOLD:
             run_mold(child_channel, spec, preload=True)
         from starman.process.worker.worker import run_worker
 
-        place = None
+        page = None
         try:
-            place = spec.scoreboard.place(order.place, scoreboard_fd)
+            page = spec.scoreboard.map_page(order.page, scoreboard_fd)
         except OSError as error:
             log.warning(f"the watchdog cannot check worker {order.slot}, which has no page of the scoreboard: {error.strerror}")
         if scoreboard_fd >= 0:
             os.close(scoreboard_fd)
-        run_worker(child_channel, order.slot, place, spec, self._application)
+        run_worker(child_channel, order.slot, page, spec, self._application)
 
     def _warn_of_hazards(self, child_channel: Channel) -> None:
         """Before the first fork, after the application's before_fork hooks: log what workers would inherit and should

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from starman.config.settings import Settings
     from starman.process.channel import Channel
-    from starman.process.scoreboard import Place
+    from starman.process.scoreboard import WorkerPage
 
 # The memory is measured once in this many seconds, or less often, so that it takes at most this share of the time. The
 # kernel needs 5 ms for 200 MB.
@@ -54,7 +54,7 @@ class WorkerMonitor:
         "_finished",
         "_idle_ticks",
         "_memory_bytes",
-        "_place",
+        "_page",
         "_recycle_sent",
         "_recycling",
         "_settings",
@@ -65,11 +65,11 @@ class WorkerMonitor:
         "on_harakiri",
     )
 
-    def __init__(self, channel: Channel, slot: int, place: Place | None, settings: Settings) -> None:
-        """`slot`: the worker's number. `place`: its page of the scoreboard; None if it has none."""
+    def __init__(self, channel: Channel, slot: int, page: WorkerPage | None, settings: Settings) -> None:
+        """`slot`: the worker's number. `page`: its page of the scoreboard; None if it has none."""
         self._channel = channel
         self._slot = slot
-        self._place = place
+        self._page = page
         self._settings = settings
         self._recycling: Recycling | None = None
         self._memory_bytes = 0
@@ -85,21 +85,21 @@ class WorkerMonitor:
         """The worker is ready: begin to count requests and age, and let the master's watchdog check the loop."""
         now = time.monotonic()
         self._recycling = Recycling(self._settings, now, random.SystemRandom().random)
-        if self._place is not None:
-            self._place.begin(os.getpid(), self._slot, now)
-            self._place.beat(now, 0, 0, 0, self.draining)
+        if self._page is not None:
+            self._page.write_start(os.getpid(), self._slot, now)
+            self._page.write_heartbeat(now, 0, 0, 0, self.draining)
 
     def line(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview] | None:
         """Where a thread of that number records the requests that it runs. None: nowhere."""
-        return None if self._place is None else self._place.line(thread)
+        return None if self._page is None else self._page.request_line(thread)
 
     def tick(self, finished: int, connections: int, busy: int) -> None:
         """Write a heartbeat, check the limits of `Recycling`, and free memory if the worker is idle."""
         now = time.monotonic()
         self._unblock_signals()
         self._free_memory_when_idle(finished, busy)
-        if self._place is not None:
-            self._place.beat(now, finished, connections, busy, self.draining)
+        if self._page is not None:
+            self._page.write_heartbeat(now, finished, connections, busy, self.draining)
         if self._recycling is not None and not (self._recycle_sent or self.draining):
             reason = self._recycling.reason(finished, now, self._memory_bytes)
             if reason is not None:
@@ -117,8 +117,8 @@ class WorkerMonitor:
     def in_flight(self, requests: int) -> None:
         """Write the number of requests in flight to the scoreboard, for a worker that drains. Loop, or a signal
         handler."""
-        if self._place is not None:
-            self._place.count(requests)
+        if self._page is not None:
+            self._page.write_in_flight(requests)
 
     def _free_memory_when_idle(self, finished: int, busy: int) -> None:
         if busy or finished != self._finished:
@@ -132,17 +132,17 @@ class WorkerMonitor:
     def note(self, connections: int, *, crowded: bool) -> None:
         """Publish the number of connections, and whether the worker is crowded, for the other workers to balance
         by."""
-        if self._place is not None:
-            self._place.note(connections, crowded=crowded)
+        if self._page is not None:
+            self._page.write_load(connections, crowded=crowded)
 
     def fewest(self) -> int | None:
         """The fewest connections that another worker has, of those that accept and are not crowded. None: there is
         none."""
-        return None if self._place is None else self._place.fewest(time.monotonic())
+        return None if self._page is None else self._page.fewest_connections(time.monotonic())
 
     def alone(self) -> bool:
         """Whether the scoreboard shows no other worker."""
-        return self._place is not None and self._place.alone(time.monotonic())
+        return self._page is not None and self._page.is_alone(time.monotonic())
 
     def give_up(self, reason: str) -> None:
         """The loop cannot continue: have the worker replaced."""

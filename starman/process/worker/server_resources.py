@@ -12,7 +12,7 @@ import signal
 import socket
 
 from starman import application_forks, thread_io
-from starman.process.forking import is_ours
+from starman.process.forking import is_own_handler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ServerResources:
 
     def _is_ours(self, signum: int) -> bool:
         handler = signal.getsignal(signum)
-        return is_ours(handler) or (signum, handler) in self._handlers
+        return is_own_handler(handler) or (signum, handler) in self._handlers
 
 
 def server_sockets(names: Sequence[Any], kept: Iterable[int] = ()) -> list[int]:

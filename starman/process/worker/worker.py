@@ -17,17 +17,17 @@ from starman import hooks, log, standard_streams, thread_io
 from starman.errors import StarmanError, StartError
 from starman.log.tracebacks import exception_line, format_exception
 from starman.process import parent_death
-from starman.process.exiting import LEAST_SECONDS, disown_children, leave
+from starman.process.exiting import LEAST_SECONDS, disown_children, exit_worker
 from starman.process.forking import (
     HANDLED,
     SECOND_STOP,
-    adopt_error_log,
+    enable_stack_dumps,
     ignore_failing_writes,
-    reseed,
-    show_stacks,
-    take_signals,
+    install_handlers,
+    replace_error_log,
+    reseed_numpy,
 )
-from starman.process.messages import Doomed, Draining, Failed, Ready, Reopen, Reopened
+from starman.process.messages import Draining, DrainRequest, Failed, Ready, Reopen, Reopened
 from starman.process.worker.loop_errors import report
 from starman.process.worker.malloc import keep_free_pages
 from starman.process.worker.monitor import WorkerMonitor
@@ -39,27 +39,29 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from starman.process.channel import Channel
-    from starman.process.scoreboard import Place
+    from starman.process.scoreboard import WorkerPage
     from starman.process.spec import Serving, WorkerSpec
     from starman.wsgi.call import Application
 
 
-def run_worker(channel: Channel, slot: int, place: Place | None, spec: WorkerSpec, application: Application | None) -> NoReturn:
+def run_worker(
+    channel: Channel, slot: int, page: WorkerPage | None, spec: WorkerSpec, application: Application | None
+) -> NoReturn:
     """Run the worker of `slot` until its exit. Call it in a fresh fork with all signals blocked.
 
-    `place`: the worker's page of the scoreboard; None if it has none. `application`: what the mold has loaded; None:
+    `page`: the worker's page of the scoreboard; None if it has none. `application`: what the mold has loaded; None:
     load it here. `channel` reports progress to the master. At its end of file, the master is gone, and the worker
     finishes its requests and exits. Never returns. Main thread only.
     """
-    channel.announce()
+    channel.send_spawned()
     # Hazard 8: install the handlers, unblock signals, and only then start threads. A thread that started with signals
     # blocked would pass the mask on to the programs that it starts.
-    take_signals(stop_ends=True)
+    install_handlers(stop_ends=True)
     thread_io.keep_open()
     status = 1
     lifetime = None
     try:
-        spec.title(f"worker {slot}")
+        spec.set_title(f"worker {slot}")
         resources = ServerResources(spec.listeners, channel)
         make_service = spec.import_service()
         if application is None:
@@ -71,13 +73,13 @@ def run_worker(channel: Channel, slot: int, place: Place | None, spec: WorkerSpe
             gc.collect()
             gc.freeze()
         else:
-            reseed()
+            reseed_numpy()
             disown_children()
             hooks.run_after_fork()
         standard_streams.restore()
         ignore_failing_writes()
         settings = spec.settings
-        monitor = WorkerMonitor(channel, slot, place, settings)
+        monitor = WorkerMonitor(channel, slot, page, settings)
         service = make_service(application, settings, spec.listeners, multiprocess=settings.workers > 1, monitor=monitor)
         resources.service = service
         lifetime = _Lifetime(channel, service, resources, monitor, spec)
@@ -91,8 +93,8 @@ def run_worker(channel: Channel, slot: int, place: Place | None, spec: WorkerSpe
         else:
             log.error(f"worker {slot} failed\n{format_exception(error)}")
     if lifetime is not None and lifetime.ready:
-        leave(status, lifetime.seconds_left(), first=hooks.run_worker_exit)
-    leave(status)
+        exit_worker(status, lifetime.seconds_left(), first=hooks.run_worker_exit)
+    exit_worker(status)
 
 
 class _Lifetime:
@@ -140,7 +142,7 @@ class _Lifetime:
         loop.set_exception_handler(report)
         keep_free_pages()
         for signum in (signal.SIGQUIT, signal.SIGTERM):
-            # From here on, a stop signal drains. Before, it ended the process (`take_signals`): a handler is always
+            # From here on, a stop signal drains. Before, it ended the process (`install_handlers`): a handler is always
             # installed.
             loop.add_signal_handler(signum, self._on_stop_signal)
             self._report_requests_at_signal(signum)
@@ -203,7 +205,9 @@ class _Lifetime:
     def _on_harakiri(self) -> None:
         """Request the end of this worker. The master decides when, because other workers may be draining; until then,
         the service goes on. Without a master, drain now."""
-        if self._stopped_at is None and not self._channel.send(Doomed("its application has asked for it (starman.harakiri)")):
+        if self._stopped_at is None and not self._channel.send(
+            DrainRequest("its application has asked for it (starman.harakiri)")
+        ):
             self._drain()
 
     def _on_give_up(self, reason: str) -> None:
@@ -212,7 +216,7 @@ class _Lifetime:
             raise StartError(reason)
         if self._stopped_at is None:
             log.error(f"this worker cannot continue, and finishes its requests: {reason}")
-            if not self._channel.send(Doomed(reason)):
+            if not self._channel.send(DrainRequest(reason)):
                 self._drain()
 
     def _drain(self) -> None:
@@ -230,17 +234,17 @@ class _Lifetime:
     def _read_channel(self) -> None:
         """Read the channel: an order to open the logs again, or the end of file when the master is gone."""
         try:
-            received = self._channel.poll()
+            received = self._channel.receive_if_any()
         except (BlockingIOError, InterruptedError):
             return
         if received is not None:
             message, fds = received
             if isinstance(message, Reopen):
-                adopt_error_log(fds)
+                replace_error_log(fds)
                 self._service.reopen_logs(self._report_reopened)
         else:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             if self._stopped_at is None:
-                show_stacks()  # to the error log: the pipe has no reader any more
+                enable_stack_dumps()  # to the error log: the pipe has no reader any more
                 log.warning("the master is gone: this worker finishes its requests and exits")
             self._on_stop_signal()

@@ -26,7 +26,7 @@ def pair() -> Iterator[Pair]:
 
 def received(channel: Channel) -> Message:
     """The next message, which brings no descriptor."""
-    arrived = channel.receive()
+    arrived = channel.receive_message()
     assert arrived is not None
     message, fds = arrived
     assert fds == []
@@ -56,17 +56,17 @@ def test_the_largest_message_passes(pair: Pair) -> None:
 
 def test_poll_does_not_wait(pair: Pair) -> None:
     with pytest.raises(BlockingIOError):
-        pair[0].poll()
+        pair[0].receive_if_any()
     pair[1].send(Ready())
-    assert pair[0].poll() == (Ready(), [])
+    assert pair[0].receive_if_any() == (Ready(), [])
 
 
 def test_end_of_file_comes_after_what_was_sent(pair: Pair) -> None:
     pair[0].send(Ready())
     pair[0].close()
     assert received(pair[1]) == Ready()
-    assert pair[1].receive() is None
-    assert pair[1].poll() is None
+    assert pair[1].receive_message() is None
+    assert pair[1].receive_if_any() is None
 
 
 def test_sending_to_nobody_is_not_an_error(pair: Pair) -> None:
@@ -86,16 +86,16 @@ def test_hazard_06_received_descriptors_are_close_on_exec(pair: Pair) -> None:
     os.set_inheritable(theirs.fileno(), True)
     assert pair[0].send(Spawn(Role.WORKER, 1), [theirs.fileno()])
     theirs.close()
-    arrived = pair[1].receive()
+    arrived = pair[1].receive_message()
     assert arrived is not None
     message, (fd,) = arrived
     assert message == Spawn(Role.WORKER, 1)
     assert not os.get_inheritable(fd)
     other = Channel.of_descriptor(fd)
     other.send(Ready())
-    assert ours.receive() == (Ready(), [])
+    assert ours.receive_message() == (Ready(), [])
     other.close()
-    assert ours.receive() is None
+    assert ours.receive_message() is None
     ours.close()
 
 
@@ -109,7 +109,7 @@ def test_a_packet_that_is_no_message_is_a_value_error() -> None:
         channel = Channel(right)
         left.send(b"what?")
         with pytest.raises(ValueError, match="no message is called"):
-            channel.receive()
+            channel.receive_message()
         channel.close()
 
 
@@ -137,10 +137,10 @@ def test_what_was_sent_is_heard_though_its_sender_left_messages_unread() -> None
     theirs.send(Failed("second"))
     theirs.close()
     for reason in ("first", "second"):
-        heard = ours.hear()
+        heard = ours.receive_with_sender()
         assert heard is not None
         assert heard[0] == Failed(reason)
-    assert ours.hear() is None
+    assert ours.receive_with_sender() is None
     ours.close()
 
 
@@ -150,5 +150,5 @@ def test_what_is_no_message_leaves_no_descriptor(pair: Pair, packet: bytes) -> N
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1]))]
     pair[0]._socket.sendmsg([packet], rights)
     with pytest.raises(ValueError):  # noqa: PT011 - each has a reason of its own
-        pair[1].receive()
+        pair[1].receive_message()
     assert os.listdir("/proc/self/fd") == before

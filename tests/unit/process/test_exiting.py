@@ -12,7 +12,7 @@ import pytest
 BEGINNING = """
 import atexit, multiprocessing, os, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from starman.process.exiting import end_unserved, leave
+from starman.process.exiting import exit_unserved, exit_worker
 fork = multiprocessing.get_context("fork")
 """
 
@@ -26,7 +26,7 @@ def run(script: str) -> tuple[int, list[str], str, float]:
     return done.returncode, done.stdout.splitlines(), done.stderr, time.monotonic() - began
 
 
-@pytest.mark.parametrize("end", ["leave(5, 30)", "end_unserved(5)"])
+@pytest.mark.parametrize("end", ["exit_worker(5, 30)", "exit_unserved(5)"])
 def test_pools_end_with_their_process(end: str) -> None:
     """A process pool with processes that would live for ever, and a thread pool, which finishes what it has."""
     status, output, errors, _ = run(f"""
@@ -47,7 +47,7 @@ def fail():
 threading._register_atexit(print, "pools")
 threading._register_atexit(fail)
 atexit.register(print, "atexit")
-leave(0, 30, first=lambda: print("first"))
+exit_worker(0, 30, first=lambda: print("first"))
 """)
     assert (status, output) == (0, ["first", "pools", "atexit"])
     assert "an exit function failed" in errors
@@ -61,7 +61,7 @@ def fail():
     raise SyntaxError("x", ("f", 1, "a", "text"))
 atexit.register(print, "atexit")
 threading._register_atexit(fail)
-leave(0, 30)
+exit_worker(0, 30)
 """)
     assert (status, output) == (0, ["atexit"])
     assert "an exit function failed" in errors
@@ -72,12 +72,12 @@ leave(0, 30)
     ("script", "expected"),
     [
         ("ThreadPoolExecutor(1).submit(time.sleep, 30)", "_python_exit"),
-        ("atexit.register(time.sleep, 30)", "leave"),
+        ("atexit.register(time.sleep, 30)", "exit_worker"),
         ("p = fork.Process(target=time.sleep, args=(3,), name='slow'); p.start()", "these processes live on: slow ("),
     ],
 )
 def test_the_end_comes_in_time(script: str, expected: str) -> None:
-    status, _, errors, seconds = run(f"{script}\nleave(3, 1.0)")
+    status, _, errors, seconds = run(f"{script}\nexit_worker(3, 1.0)")
     assert status == 3
     assert "the exit functions of the application have taken 1.0 s, and are cut short" in errors
     assert expected in errors
@@ -86,7 +86,7 @@ def test_the_end_comes_in_time(script: str, expected: str) -> None:
 
 def test_what_has_no_pools_ends_at_once() -> None:
     status, output, errors, seconds = run(
-        "atexit.register(print, 'never')\nthreading.Thread(target=time.sleep, args=(30,)).start()\nend_unserved(4)"
+        "atexit.register(print, 'never')\nthreading.Thread(target=time.sleep, args=(30,)).start()\nexit_unserved(4)"
     )
     assert (status, output, errors) == (4, [], "")
     assert seconds < 25
@@ -96,7 +96,7 @@ def test_what_has_no_pools_ends_at_once() -> None:
     "script", ["pool = fork.Pool(2)", "fork.Process(target=time.sleep, args=(50,), daemon=True).start()"], ids=["pool", "daemon"]
 )
 def test_what_multiprocessing_has_started_ends_with_what_has_served_nothing(script: str) -> None:
-    status, output, errors, seconds = run(f"{script}\nend_unserved(0)")
+    status, output, errors, seconds = run(f"{script}\nexit_unserved(0)")
     assert (status, output, errors) == (0, [], "")
     assert seconds < 25
 
@@ -111,7 +111,7 @@ child.start()
 worker = fork_worker()
 if worker == 0:
     disown_children()
-    leave(0, 30)
+    exit_worker(0, 30)
 print(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]), child.is_alive())
 child.kill()
 """)
@@ -126,6 +126,6 @@ def sleep(seconds):
     asked.set()
     threading.Event().wait()
 time.sleep = sleep
-leave(6, 1e300, first=asked.wait)
+exit_worker(6, 1e300, first=asked.wait)
 """)
     assert (status, output, errors) == (6, ["True"], "")

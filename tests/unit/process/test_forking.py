@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from starman.process.exiting import leave
-from starman.process.forking import HANDLED, _signal_stack, fork, show_stacks, take_signals
+from starman.process.exiting import exit_worker
+from starman.process.forking import HANDLED, _signal_stack, enable_stack_dumps, fork, install_handlers
 from starman.process.master.signals import SignalQueue
 from tests.unit.process.forked import run_forked
 
@@ -73,7 +73,7 @@ def test_hazard_08_signals_around_fork(signals: SignalQueue) -> None:
             os.kill(os.getpid(), signum)
         assert {signal.SIGTERM, signal.SIGHUP, signal.SIGINT} <= signal.sigpending()
         assert signal.set_wakeup_fd(-1) == -1
-        take_signals(stop_ends=False)
+        install_handlers(stop_ends=False)
         assert not signal.sigpending()
         assert not blocked() & HANDLED
         return "fine"
@@ -87,7 +87,7 @@ def test_hazard_08_a_stop_that_came_before_the_handlers_ends_a_booting_worker() 
     pid = fork()
     if pid == 0:
         os.kill(os.getpid(), signal.SIGTERM)
-        take_signals(stop_ends=True)
+        install_handlers(stop_ends=True)
         os._exit(7)
     assert os.waitpid(pid, 0)[1] == 0
 
@@ -96,7 +96,7 @@ def test_hazard_08_programs_that_a_child_starts_have_ordinary_signals() -> None:
     """Neither blocked nor ignored: a handler of ours is not inherited over exec, as SIG_IGN would be."""
 
     def in_child() -> str:
-        take_signals(stop_ends=True)
+        install_handlers(stop_ends=True)
         found: list[str] = []
         # In a thread, as an application would: it has the mask of the thread that started it.
         thread = threading.Thread(target=lambda: found.append(subprocess.check_output(["cat", "/proc/self/status"], text=True)))
@@ -127,7 +127,7 @@ def test_a_fork_has_a_stack_for_signal_handlers_of_its_own() -> None:
     """On one that parent and child share, the handlers of both would overwrite each other."""
 
     def in_child() -> str:
-        show_stacks()
+        enable_stack_dumps()
         (start,) = _signal_stack
         assert isinstance(start, ctypes.c_char)
         assert start.value == b"\0"
@@ -144,7 +144,7 @@ def test_a_fork_has_a_stack_for_signal_handlers_of_its_own() -> None:
 
 SCRIPT = """
 import atexit, os, sys
-from starman.process.exiting import leave
+from starman.process.exiting import exit_worker
 from starman.process.forking import fork
 sys.stdout.write("written once\\n")
 pid = fork()
@@ -152,7 +152,7 @@ if pid == 0:
     atexit.register(print, "at the end")
     sys.stdout.write("of the child\\n")
     try:
-        leave(3)
+        exit_worker(3)
     finally:
         print("never")
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -169,5 +169,5 @@ def test_hazard_16_the_end_does_not_wait_for_threads_of_the_application() -> Non
     pid = fork()
     if pid == 0:
         threading.Thread(target=threading.Event().wait).start()
-        leave(0)
+        exit_worker(0)
     assert os.waitpid(pid, 0)[1] == 0

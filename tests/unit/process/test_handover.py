@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from starman.process.handover import FORMAT, HandedListener, Handover, Veteran, decode, encode
+from starman.process.handover import FORMAT, HandedListener, HandedWorker, Handover, decode, encode
 
 WHOLE = Handover(
     "00ff",
@@ -14,10 +14,10 @@ WHOLE = Handover(
         HandedListener(5, "127.0.0.1:0", secure=True, file=None),
         HandedListener(6, "/run/a b\n\udcff.sock", secure=False, file=("/run/a b\n\udcff.sock", 2, 3)),
     ],
-    [Veteran(4711, 7, 1, 5, 12.5, 0.0), Veteran(4712, 8, 1, 0, 1 / 3, 1e9 + 0.1)],
+    [HandedWorker(4711, 7, 1, 5, 12.5, 0.0), HandedWorker(4712, 8, 1, 0, 1 / 3, 1e9 + 0.1)],
 )
-WHOLE.veterans[0].to_replace = True
-WHOLE.veterans[1].stacks = 10
+WHOLE.handed_workers[0].to_replace = True
+WHOLE.handed_workers[1].stacks = 10
 
 
 @pytest.mark.parametrize("restarting", [False, True])

@@ -5,37 +5,37 @@ from __future__ import annotations
 import pytest
 
 from starman.process.channel import Channel
-from starman.process.long_text import PART_CHARACTERS, Assembly, prepared, receive_text, split
+from starman.process.long_text import PART_CHARACTERS, TextAssembly, prepare_text, receive_text, split_text
 from starman.process.messages import IN_PARTS, PACKET_BYTES, Loaded, Part, encode
 
 
 @pytest.mark.parametrize("length", [0, 1, PART_CHARACTERS, PART_CHARACTERS + 1, 10 * PART_CHARACTERS])
 def test_the_parts_make_the_text(length: int) -> None:
     text = ("0123456789abcdef" * PART_CHARACTERS)[:length]
-    assembly = Assembly()
-    for part in split(text):
+    assembly = TextAssembly()
+    for part in split_text(text):
         assert not assembly.complete
         assert len(encode(part)) <= PACKET_BYTES
-        assembly.add(part)
+        assembly.add_part(part)
     assert assembly.complete
-    assert assembly.resolve(IN_PARTS) == text
+    assert assembly.resolve_text(IN_PARTS) == text
 
 
 def test_a_short_text_stays_in_its_message() -> None:
-    assert prepared("x" * PART_CHARACTERS) == ([], "x" * PART_CHARACTERS)
-    parts, text = prepared("x" * PART_CHARACTERS + "y")
+    assert prepare_text("x" * PART_CHARACTERS) == ([], "x" * PART_CHARACTERS)
+    parts, text = prepare_text("x" * PART_CHARACTERS + "y")
     assert (parts, text) == ([Part(1, 2, "x" * PART_CHARACTERS), Part(2, 2, "y")], IN_PARTS)
-    assert Assembly().resolve("text") == "text"
+    assert TextAssembly().resolve_text("text") == "text"
 
 
 def test_what_is_left_of_another_text_is_dropped() -> None:
-    assembly = Assembly()
+    assembly = TextAssembly()
     for part in (Part(1, 3, "a"), Part(2, 3, "b"), Part(1, 2, "c"), Part(2, 2, "d")):
-        assembly.add(part)
-    assert assembly.resolve(IN_PARTS) == "cd"
+        assembly.add_part(part)
+    assert assembly.resolve_text(IN_PARTS) == "cd"
     # And it is given once.
-    with pytest.raises(ValueError, match="text has not come"):
-        assembly.resolve(IN_PARTS)
+    with pytest.raises(ValueError, match="text is missing"):
+        assembly.resolve_text(IN_PARTS)
 
 
 @pytest.mark.parametrize("other", [True, False], ids=["another message", "the end of file"])
@@ -45,6 +45,6 @@ def test_a_text_that_does_not_come_is_a_value_error(other: bool) -> None:
     if other:
         ours.send(Loaded())
     ours.close()
-    with pytest.raises(ValueError, match="the running settings have not come"):
+    with pytest.raises(ValueError, match="the settings in use have not arrived"):
         receive_text(theirs)
     theirs.close()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from starman.process.messages import (
     PACKET_BYTES,
     Approved,
-    Doomed,
     Draining,
+    DrainRequest,
     Failed,
     Loaded,
     Message,
@@ -30,7 +30,7 @@ from starman.process.messages import (
     "message",
     [
         *(Spawn(Role.WORKER, 3, 7), Spawn(Role.MOLD, 0, settings="00ff"), Spawned(4711), Loaded(), Ready()),
-        *(Recycle("it is old"), Draining(), Doomed("it wishes so")),
+        *(Recycle("it is old"), Draining(), DrainRequest("it wishes so")),
         *(Reopen(), Reopened(), Approved("00ff", "one\ntwo"), Failed("one", "two\n3")),
     ],
     ids=repr,

@@ -14,7 +14,7 @@ import pytest
 
 from starman.process import scoreboard as module
 from starman.process.forking import fork
-from starman.process.scoreboard import LINES, PLACES, TARGET_BYTES, Glance, Place, Request, Scoreboard, read
+from starman.process.scoreboard import LINES, PAGES, TARGET_BYTES, Request, Scoreboard, WorkerEntry, WorkerPage, read_entry
 from tests.functional.support.harness import REPOSITORY
 from tests.unit.process.forked import run_forked
 
@@ -26,10 +26,10 @@ def board() -> Iterator[Scoreboard]:
     made.close()
 
 
-def place_of(board: Scoreboard, number: int) -> Place:
-    place = board.place(number)
-    assert place is not None
-    return place
+def page_of(board: Scoreboard, number: int) -> WorkerPage:
+    page = board.map_page(number)
+    assert page is not None
+    return page
 
 
 def in_child(board: Scoreboard, number: int, end: int) -> None:
@@ -37,12 +37,12 @@ def in_child(board: Scoreboard, number: int, end: int) -> None:
     pid = fork()
     if pid == 0:
         try:
-            place = place_of(board, number)
-            place.begin(4711, 3, 10.5)
-            place.beat(20.25, 123, 7, 2, True)
-            place.count(5)
+            page = page_of(board, number)
+            page.write_start(4711, 3, 10.5)
+            page.write_heartbeat(20.25, 123, 7, 2, True)
+            page.write_in_flight(5)
             for thread, since, target in ((0, 19.0, b"/b?c=d"), (5, 18.0, b"/" + b"x" * 200), (1, 17.0, b"/done")):
-                line = place.line(thread)
+                line = page.request_line(thread)
                 assert line is not None
                 note, busy = line
                 note(since, b"GET", target)
@@ -53,7 +53,7 @@ def in_child(board: Scoreboard, number: int, end: int) -> None:
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == end
 
 
-EXPECTED = Glance(
+EXPECTED = WorkerEntry(
     (4711, 3, 10.5),
     (20.25, 123, 7, 2, True),
     (Request("GET /" + "x" * (TARGET_BYTES - 1) + "...", 18.0), Request("GET /b?c=d", 19.0)),
@@ -62,76 +62,77 @@ EXPECTED = Glance(
 
 
 def test_what_a_worker_has_written_outlives_it(board: Scoreboard) -> None:
-    number = board.assign(())
-    assert board.read(number) is None
-    assert board.beat(number) == 0.0
+    number = board.assign_page(())
+    assert board.read_page(number) is None
+    assert board.heartbeat(number) == 0.0
     in_child(board, number, signal.SIGKILL)
-    assert board.read(number) == EXPECTED
-    assert board.beat(number) == 20.25
-    assert board.read(board.assign({number})) is None
+    assert board.read_page(number) == EXPECTED
+    assert board.heartbeat(number) == 20.25
+    assert board.read_page(board.assign_page({number})) is None
 
 
 def test_a_place_is_wiped_for_its_next_worker(board: Scoreboard) -> None:
-    in_child(board, board.assign(()), signal.SIGKILL)
-    assert board.read(board.assign(())) is None
+    in_child(board, board.assign_page(()), signal.SIGKILL)
+    assert board.read_page(board.assign_page(())) is None
 
 
 def test_where_there_is_no_place_left_nothing_is_known(board: Scoreboard) -> None:
     numbers: set[int] = set()
-    for _ in range(PLACES):
-        numbers.add(board.assign(numbers))
-    assert numbers == set(range(1, PLACES + 1))
-    assert board.assign(numbers) == 0
-    assert board.place(0) is None
-    assert board.read(0) is None
-    assert board.beat(0) == 0.0
-    in_child(board, PLACES, signal.SIGKILL)
-    assert board.read(PLACES) == EXPECTED
+    for _ in range(PAGES):
+        numbers.add(board.assign_page(numbers))
+    assert numbers == set(range(1, PAGES + 1))
+    assert board.assign_page(numbers) == 0
+    assert board.map_page(0) is None
+    assert board.read_page(0) is None
+    assert board.heartbeat(0) == 0.0
+    in_child(board, PAGES, signal.SIGKILL)
+    assert board.read_page(PAGES) == EXPECTED
 
 
 def test_only_so_many_threads_have_a_line(board: Scoreboard) -> None:
-    place = place_of(board, board.assign(()))
-    place.begin(1, 1, 0.0)
+    page = page_of(board, board.assign_page(()))
+    page.write_start(1, 1, 0.0)
     for thread in range(LINES):
-        line = place.line(thread)
+        line = page.request_line(thread)
         assert line is not None
         line[0](float(thread), b"GET", b"/")
-    assert place.line(LINES) is None
-    glance = board.read(1)
-    assert glance is not None
-    assert [request.since for request in glance.requests] == list(range(LINES))
-    assert board.read(2) is None
+    assert page.request_line(LINES) is None
+    entry = board.read_page(1)
+    assert entry is not None
+    assert [request.since for request in entry.requests] == list(range(LINES))
+    assert board.read_page(2) is None
 
 
 def test_nothing_that_a_client_sends_reaches_a_terminal(board: Scoreboard) -> None:
-    place = place_of(board, board.assign(()))
-    place.begin(1, 1, 0.0)
-    line = place.line(0)
+    page = page_of(board, board.assign_page(()))
+    page.write_start(1, 1, 0.0)
+    line = page.request_line(0)
     assert line is not None
     line[0](0.0, b"GET", b"/\x1b[2J\n\xe9\0\\")
-    glance = board.read(1)
-    assert glance is not None
-    assert [request.line for request in glance.requests] == ["GET /\\x1b[2J\\n\\xe9\\x00\\\\"]
+    entry = board.read_page(1)
+    assert entry is not None
+    assert [request.line for request in entry.requests] == ["GET /\\x1b[2J\\n\\xe9\\x00\\\\"]
 
 
 def test_reading_is_pure_and_takes_any_bytes() -> None:
-    assert read(bytes(4096)) is None
-    glance = read(b"\xff" * 4096)
-    assert glance is not None
-    assert len(glance.requests) == LINES
+    assert read_entry(bytes(4096)) is None
+    entry = read_entry(b"\xff" * 4096)
+    assert entry is not None
+    assert len(entry.requests) == LINES
 
 
 def test_the_memory_is_shared_only_where_it_is_used(board: Scoreboard) -> None:
     assert os.fstat(board.fd).st_blocks * 512 <= 4096
-    in_child(board, board.assign(()), signal.SIGKILL)
+    in_child(board, board.assign_page(()), signal.SIGKILL)
     assert os.fstat(board.fd).st_blocks * 512 <= 2 * 4096
 
 
 def test_it_survives_an_exec(board: Scoreboard) -> None:
-    in_child(board, board.assign(()), signal.SIGKILL)
+    in_child(board, board.assign_page(()), signal.SIGKILL)
     script = (
         "import sys; from starman.process.scoreboard import Scoreboard; fd = int(sys.argv[1]); "
-        "board = Scoreboard.of_descriptor(fd); print(board.fd == fd, board.read(1)); board.place(1).beat(99.5, 1, 2, 3, False)"
+        "board = Scoreboard.of_descriptor(fd); print(board.fd == fd, board.read_page(1)); "
+        "board.map_page(1).write_heartbeat(99.5, 1, 2, 3, False)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(board.fd)],
@@ -143,13 +144,13 @@ def test_it_survives_an_exec(board: Scoreboard) -> None:
         check=True,
     )
     assert done.stdout == f"True {EXPECTED!r}\n"
-    assert board.beat(1) == 99.5
+    assert board.heartbeat(1) == 99.5
 
 
 def test_a_board_of_another_version_is_refused(board: Scoreboard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAGIC", b"starman scoreboard 0\n")
     fd = os.dup(board.fd)
-    with pytest.raises(ValueError, match="no scoreboard of this version"):
+    with pytest.raises(ValueError, match="not a scoreboard of this version"):
         Scoreboard.of_descriptor(fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
@@ -159,8 +160,8 @@ def test_without_memfd_it_is_shared_by_fork_alone(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delattr(os, "memfd_create")
     board = Scoreboard.create()
     assert board.fd == -1
-    in_child(board, board.assign(()), signal.SIGKILL)
-    assert board.read(1) == EXPECTED
+    in_child(board, board.assign_page(()), signal.SIGKILL)
+    assert board.read_page(1) == EXPECTED
     board.close()
 
 
@@ -173,26 +174,26 @@ def mappings() -> list[str]:
 
 
 def test_a_worker_can_write_to_its_own_page_only(board: Scoreboard) -> None:
-    own, other = board.assign(()), board.assign({1})
-    place_of(board, other).begin(4712, 2, 5.0)
+    own, other = board.assign_page(()), board.assign_page({1})
+    page_of(board, other).write_start(4712, 2, 5.0)
 
     def as_worker() -> str:
         copy = os.dup(board.fd)
         board.abandon()
         assert mappings() == [], "a mold has none"
         before = set(os.listdir("/proc/self/fd"))
-        place = board.place(own, copy)
+        page = board.map_page(own, copy)
         os.close(copy)
-        assert place is not None
-        assert sorted(mappings()) == [f"r--s {(PLACES + 1) * module._STRIDE}", f"rw-s {module._PAGE}"]
+        assert page is not None
+        assert sorted(mappings()) == [f"r--s {(PAGES + 1) * module._STRIDE}", f"rw-s {module._PAGE}"]
         for name in os.listdir("/proc/self/fd"):
             if name not in before:
                 assert not os.path.exists(f"/proc/self/fd/{name}") or os.readlink(f"/proc/self/fd/{name}") == "/dev/null"
-        place.begin(4711, 3, 10.5)
-        place.beat(20.25, 123, 7, 2, False)
-        assert place.alone(20.0)
+        page.write_start(4711, 3, 10.5)
+        page.write_heartbeat(20.25, 123, 7, 2, False)
+        assert page.is_alone(20.0)
         with pytest.raises(TypeError, match="read-only"):
-            place._board[0] = 1
+            page._board[0] = 1
         # Nor by a change of the mapping: it is of a descriptor that cannot write.
         with open("/proc/self/maps") as file:
             (start, end) = next(line.split()[0].split("-") for line in file if "r--s" in line and "starman" in line)
@@ -201,9 +202,9 @@ def test_a_worker_can_write_to_its_own_page_only(board: Scoreboard) -> None:
         return "fine"
 
     assert run_forked(as_worker) == "fine"
-    glance = board.read(own)
-    assert glance is not None
-    assert (glance.pid, glance.beat) == (4711, 20.25)
+    entry = board.read_page(own)
+    assert entry is not None
+    assert (entry.pid, entry.beat) == (4711, 20.25)
 
 
 def test_nobody_can_cut_a_page_off(board: Scoreboard) -> None:
@@ -215,41 +216,41 @@ def test_nobody_can_cut_a_page_off(board: Scoreboard) -> None:
 def test_siblings_know_who_has_fewest_connections(board: Scoreboard) -> None:
     taken: list[int] = []
     for _ in range(5):
-        taken.append(board.assign(taken))
-    mine, busy, calm, leaving, lost = (place_of(board, number) for number in taken)
-    assert mine.fewest(100.0) is None
-    for place in (mine, busy, calm, leaving, lost):
-        place.begin(os.getpid(), 1, 90.0)
-    mine.beat(100.0, 0, 0, 0, False)
-    busy.beat(100.0, 0, 0, 0, False)
-    calm.beat(99.5, 0, 0, 0, False)
-    leaving.beat(100.0, 0, 0, 0, True)
-    lost.beat(90.0, 0, 0, 0, False)
-    mine.note(1, crowded=False)
-    busy.note(2, crowded=True)
-    calm.note(30, crowded=False)
-    leaving.note(3, crowded=False)
-    lost.note(4, crowded=False)
-    assert mine.fewest(100.0) == 30
-    assert calm.fewest(100.0) == 1
-    busy.note(5, crowded=False)
-    assert mine.fewest(100.0) == 5
-    assert mine.fewest(110.0) is None
+        taken.append(board.assign_page(taken))
+    mine, busy, calm, leaving, lost = (page_of(board, number) for number in taken)
+    assert mine.fewest_connections(100.0) is None
+    for page in (mine, busy, calm, leaving, lost):
+        page.write_start(os.getpid(), 1, 90.0)
+    mine.write_heartbeat(100.0, 0, 0, 0, False)
+    busy.write_heartbeat(100.0, 0, 0, 0, False)
+    calm.write_heartbeat(99.5, 0, 0, 0, False)
+    leaving.write_heartbeat(100.0, 0, 0, 0, True)
+    lost.write_heartbeat(90.0, 0, 0, 0, False)
+    mine.write_load(1, crowded=False)
+    busy.write_load(2, crowded=True)
+    calm.write_load(30, crowded=False)
+    leaving.write_load(3, crowded=False)
+    lost.write_load(4, crowded=False)
+    assert mine.fewest_connections(100.0) == 30
+    assert calm.fewest_connections(100.0) == 1
+    busy.write_load(5, crowded=False)
+    assert mine.fewest_connections(100.0) == 5
+    assert mine.fewest_connections(110.0) is None
 
 
 def test_who_has_no_sibling_that_accepts_is_alone(board: Scoreboard) -> None:
-    first = board.assign([])
-    mine, another = place_of(board, first), place_of(board, board.assign([first]))
-    mine.begin(os.getpid(), 1, 90.0)
-    mine.beat(100.0, 0, 0, 0, False)
-    assert mine.alone(100.0), "the other has not begun"
-    another.begin(os.getpid(), 2, 99.0)
-    another.beat(99.0, 0, 0, 0, False)
-    another.note(7, crowded=True)
-    assert not mine.alone(100.0)
-    assert mine.alone(110.0), "nobody has heard of the other"
-    another.beat(110.0, 0, 0, 0, True)
-    assert mine.alone(110.0), "the other drains"
+    first = board.assign_page([])
+    mine, another = page_of(board, first), page_of(board, board.assign_page([first]))
+    mine.write_start(os.getpid(), 1, 90.0)
+    mine.write_heartbeat(100.0, 0, 0, 0, False)
+    assert mine.is_alone(100.0), "the other has not begun"
+    another.write_start(os.getpid(), 2, 99.0)
+    another.write_heartbeat(99.0, 0, 0, 0, False)
+    another.write_load(7, crowded=True)
+    assert not mine.is_alone(100.0)
+    assert mine.is_alone(110.0), "nobody has heard of the other"
+    another.write_heartbeat(110.0, 0, 0, 0, True)
+    assert mine.is_alone(110.0), "the other drains"
 
 
 def test_without_memory_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def test_the_life_of_a_server(systemd: Systemd) -> None:
         server_status(Phase.STOPPING),
         server_status(Phase.STOPPING, ready=1),
     ):
-        notifier.see(step, 0.0)
+        notifier.on_status(step, 0.0)
         told.append([re.sub(r"MONOTONIC_USEC=\d+", "MONOTONIC_USEC=…", text) for text in systemd.heard()])
     assert told == [
         ["STATUS=starting: 0 of 2 workers ready"],
@@ -88,9 +88,9 @@ def test_the_life_of_a_server(systemd: Systemd) -> None:
 
 def test_a_reload_is_dated_in_systemds_clock(systemd: Systemd) -> None:
     notifier = SystemdNotifier.from_environ(systemd.environ)
-    notifier.see(server_status(), 0.0)
+    notifier.on_status(server_status(), 0.0)
     before = time.clock_gettime(time.CLOCK_MONOTONIC)
-    notifier.see(server_status(restarting=True), 0.0)
+    notifier.on_status(server_status(restarting=True), 0.0)
     found = re.search(r"MONOTONIC_USEC=(\d+)", systemd.heard()[-1])
     assert found is not None
     assert before - 1 <= int(found[1]) / 1e6 <= time.clock_gettime(time.CLOCK_MONOTONIC)
@@ -98,27 +98,27 @@ def test_a_reload_is_dated_in_systemds_clock(systemd: Systemd) -> None:
 
 def test_a_stop_in_a_restart_is_no_reload(systemd: Systemd) -> None:
     notifier = SystemdNotifier.from_environ(systemd.environ)
-    notifier.see(server_status(restarting=True), 0.0)
-    notifier.see(server_status(Phase.STOPPING, restarting=True), 0.0)
+    notifier.on_status(server_status(restarting=True), 0.0)
+    notifier.on_status(server_status(Phase.STOPPING, restarting=True), 0.0)
     assert systemd.heard()[-1].startswith("STOPPING=1\n")
 
 
 def test_an_abstract_name() -> None:
     listening = Systemd(f"@starman-notify-{os.getpid()}")
     with listening.socket:
-        SystemdNotifier.from_environ(listening.environ).see(server_status(), 0.0)
+        SystemdNotifier.from_environ(listening.environ).on_status(server_status(), 0.0)
         assert listening.heard()[0].startswith("READY=1\n")
 
 
 def test_without_systemd_nothing_happens() -> None:
     for environ in ({}, {"NOTIFY_SOCKET": ""}, {"WATCHDOG_USEC": "1000000"}):
         notifier = SystemdNotifier.from_environ(environ)
-        notifier.see(server_status(), 0.0)
+        notifier.on_status(server_status(), 0.0)
         assert notifier.next_instant() is None
 
 
 def test_an_address_of_another_kind(warnings: list[str]) -> None:
-    SystemdNotifier.from_environ({"NOTIFY_SOCKET": "vsock:2:1234"}).see(server_status(), 0.0)
+    SystemdNotifier.from_environ({"NOTIFY_SOCKET": "vsock:2:1234"}).on_status(server_status(), 0.0)
     (warning,) = warnings
     assert "vsock:2:1234" in warning
 
@@ -129,7 +129,7 @@ def test_systemd_that_is_gone_is_told_of_once(systemd: Systemd, warnings: list[s
     notifier = SystemdNotifier.from_environ({**systemd.environ, **watchdog})
     systemd.socket.close()
     for ready in (1, 2, 0):
-        notifier.see(server_status(ready=ready), 0.0)
+        notifier.on_status(server_status(ready=ready), 0.0)
     assert warnings == ["systemd cannot be notified: Connection refused"]
 
 
@@ -140,13 +140,13 @@ def test_a_full_queue_loses_nothing(systemd: Systemd) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
                 other.sendto(b"x", notifier.variables["NOTIFY_SOCKET"])
-    notifier.see(server_status(Phase.STARTING), 0.0)
-    notifier.see(server_status(), 0.0)
+    notifier.on_status(server_status(Phase.STARTING), 0.0)
+    notifier.on_status(server_status(), 0.0)
     instant = notifier.next_instant()
     assert instant is not None
     assert instant <= time.monotonic() + 1
     assert set(systemd.heard()) == {"x"}
-    notifier.see(server_status(), 0.0)
+    notifier.on_status(server_status(), 0.0)
     assert [text.partition("=")[0] for text in systemd.heard()] == ["STATUS", "READY"]
     assert notifier.next_instant() is None
 
@@ -158,7 +158,7 @@ def test_it_is_fed_twice_in_its_time(systemd: Systemd) -> None:
     notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "10000000", "WATCHDOG_PID": str(os.getpid())})
     fed = []
     for now in range(100, 121):
-        notifier.see(server_status(), now)
+        notifier.on_status(server_status(), now)
         fed += [now] * systemd.heard().count("WATCHDOG=1")
     assert fed == [100, 105, 110, 115, 120]
     assert notifier.next_instant() == 125
@@ -168,19 +168,19 @@ def test_it_is_not_fed_without_a_worker_that_serves(systemd: Systemd) -> None:
     notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "10000000"})
     for ready, fed in ((0, False), (1, True), (0, False), (2, True)):
         now = 1000.0 * ready + 10 * fed
-        notifier.see(server_status(ready=ready), now)
+        notifier.on_status(server_status(ready=ready), now)
         assert ("WATCHDOG=1" in systemd.heard()) is fed
-    notifier.see(server_status(ready=0), 5000)
+    notifier.on_status(server_status(ready=0), 5000)
     assert notifier.next_instant() is None
 
 
 def test_it_is_not_fed_while_every_loop_is_silent_and_beats_are_no_news(systemd: Systemd) -> None:
     notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "10000000"})
-    notifier.see(server_status(alive_at=99.9), 100.0)
+    notifier.on_status(server_status(alive_at=99.9), 100.0)
     assert [text.partition("=")[0] for text in systemd.heard()] == ["READY", "WATCHDOG"]
     fed = []
     for now in range(101, 141):
-        notifier.see(server_status(alive_at=float(now) if now >= 131 else min(now, 104.0)), now)
+        notifier.on_status(server_status(alive_at=float(now) if now >= 131 else min(now, 104.0)), now)
         fed += [(now, text) for text in systemd.heard()]
         instant = notifier.next_instant()
         assert instant is not None
@@ -191,7 +191,7 @@ def test_it_is_not_fed_while_every_loop_is_silent_and_beats_are_no_news(systemd:
 def test_a_short_time_is_no_reason_to_call_a_loop_silent(systemd: Systemd) -> None:
     notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "200000"})
     for now, fed in ((100.0, True), (101.9, True), (102.1, False)):
-        notifier.see(server_status(alive_at=100.0), now)
+        notifier.on_status(server_status(alive_at=100.0), now)
         assert ("WATCHDOG=1" in "".join(systemd.heard())) is fed
 
 
@@ -200,7 +200,7 @@ def test_a_short_time_is_no_reason_to_call_a_loop_silent(systemd: Systemd) -> No
 )
 def test_a_watchdog_for_somebody_else(systemd: Systemd, variables: dict[str, str]) -> None:
     notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "10000000", **variables})
-    notifier.see(server_status(), 100.0)
+    notifier.on_status(server_status(), 100.0)
     assert "WATCHDOG=1" not in systemd.heard()
     assert notifier.next_instant() is None
 
@@ -219,7 +219,7 @@ def test_observers_are_one() -> None:
             self.instant = instant
             self.calls: list[str] = []
 
-        def see(self, server_status: ServerStatus, now: float) -> None:
+        def on_status(self, server_status: ServerStatus, now: float) -> None:
             self.calls.append(f"see {server_status.ready} {now:g}")
 
         def next_instant(self) -> float | None:
@@ -233,9 +233,9 @@ def test_observers_are_one() -> None:
 
     notes = [Note(None), Note(5.0), Note(3.0)]
     observers = Observers(notes)
-    observers.see(server_status(), 1.0)
-    assert observers.instants() == [5.0, 3.0]
+    observers.on_status(server_status(), 1.0)
+    assert observers.next_instants() == [5.0, 3.0]
     observers.abandon()
     observers.close()
     assert [note.calls for note in notes] == [["see 2 1", "abandon", "close"]] * 3
-    assert Observers().instants() == []
+    assert Observers().next_instants() == []

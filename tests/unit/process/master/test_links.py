@@ -13,7 +13,7 @@ import pytest
 
 from starman.config.settings import Settings
 from starman.process.channel import Channel
-from starman.process.long_text import PART_CHARACTERS, Assembly
+from starman.process.long_text import PART_CHARACTERS, TextAssembly
 from starman.process.master import links as module
 from starman.process.master.executor import Executor
 from starman.process.master.links import MAX_SENT, Link, Links
@@ -88,7 +88,7 @@ class Held:
         found: list[tuple[object, list[int]]] = []
         while True:
             try:
-                received = self.theirs.poll()
+                received = self.theirs.receive_if_any()
             except BlockingIOError:
                 if not self.link(MOLD).unsent:
                     return found
@@ -136,15 +136,15 @@ def test_settings_too_long_for_a_packet_come_in_parts_before_each_order(held: He
     settings = "".join(map(str, range(PART_CHARACTERS)))
     held.ask_for_workers(settings)
     found = held.read_by_the_mold()
-    assembly = Assembly()
+    assembly = TextAssembly()
     orders = 0
     for message, fds in found:
         if isinstance(message, Part):
-            assembly.add(message)
+            assembly.add_part(message)
             assert not fds
         else:
             assert isinstance(message, Spawn)
-            assert assembly.resolve(message.settings) == settings
+            assert assembly.resolve_text(message.settings) == settings
             orders += 1
             assert len(fds) == 3
         for fd in fds:
@@ -240,7 +240,7 @@ def talking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Talking]:
 def test_the_process_id_is_the_kernels(talking: Talking) -> None:
     def in_child() -> str:
         os.getpid = lambda: 1
-        talking.theirs.announce()
+        talking.theirs.send_spawned()
         return os.readlink("/proc/self")
 
     child = int(run_forked(in_child))

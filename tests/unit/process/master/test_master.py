@@ -297,7 +297,7 @@ def test_a_killed_worker_that_is_forgotten_reopens_no_logs(monkeypatch: pytest.M
 
     def forget_a_worker(master: Master) -> None:
         # As if this worker had been ordered to reopen its logs, then frozen so that not even SIGKILL ends it.
-        link = next(link for link in master._links if link.place)
+        link = next(link for link in master._links if link.page)
         master._log_reopen._awaited[link.number] = 1
         master._executor.perform(actions.Forget(link.number))
         awaited.append(master._log_reopen.busy)
@@ -315,7 +315,7 @@ def test_a_process_id_that_is_not_a_childs_is_ignored(monkeypatch: pytest.Monkey
     monkeypatch.setattr(module.log, "error", reports.append)
 
     def report_wrong_processes(master: Master) -> None:
-        one, other = (link for link in master._links if link.place)
+        one, other = (link for link in master._links if link.page)
         pid, one.pid = one.pid, None
         assert pid is not None
         assert other.pid is not None

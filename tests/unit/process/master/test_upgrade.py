@@ -10,7 +10,7 @@ import pytest
 
 from starman.config.revision import decode_settings
 from starman.config.settings import Settings
-from starman.process.handover import HANDOVER_VARIABLE, IN_FILE, MOST_IN_VARIABLE, Handover, Veteran, decode
+from starman.process.handover import HANDOVER_VARIABLE, IN_FILE, MOST_IN_VARIABLE, HandedWorker, Handover, decode
 from starman.process.master import upgrade as module
 from starman.process.master.links import Links
 from starman.process.master.signals import SignalQueue
@@ -127,8 +127,8 @@ def test_each_worker_is_handed_over_with_its_state(server: Server, handed: list[
     assert handed == []
     server.settle(Approved("00ff", "version"))
     (handover,) = handed
-    assert (handover.settings, handover.slots, handover.workers, handover.scoreboard) == ("00ff", 2, 2, server.board.fd)
-    assert [(veteran.pid, veteran.slot, veteran.to_replace) for veteran in handover.veterans] == [
+    assert (handover.settings, handover.slots, handover.workers_setting, handover.scoreboard) == ("00ff", 2, 2, server.board.fd)
+    assert [(handed_worker.pid, handed_worker.slot, handed_worker.to_replace) for handed_worker in handover.handed_workers] == [
         (1002, 1, False),
         (1003, 2, True),
     ]
@@ -179,12 +179,12 @@ def test_a_trial_may_take_the_boot_timeout_of_the_settings_in_use(server: Server
 
 
 def test_an_unusable_scoreboard_is_replaced(logged: list[str]) -> None:
-    for fd, reason in ((os.memfd_create("other"), "no scoreboard of this version"), (1_000_000, "Bad file descriptor")):
-        handover = Handover("", 1, 1, [], [Veteran(500, 9, 1, 7, NOW, 0.0)])
+    for fd, reason in ((os.memfd_create("other"), "not a scoreboard of this version"), (1_000_000, "Bad file descriptor")):
+        handover = Handover("", 1, 1, [], [HandedWorker(500, 9, 1, 7, NOW, 0.0)])
         handover.scoreboard = fd
         before = descriptors()
         board = module.open_scoreboard(handover)
-        assert handover.veterans[0].place == 0
+        assert handover.handed_workers[0].page == 0
         assert reason in logged[-1]
         board.close()
         # The descriptor that is no scoreboard is closed.

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pytest
 
-from starman.process.handover import Veteran
+from starman.process.handover import HandedWorker
 from starman.process.status import Phase
 from starman.process.supervision.actions import (
     Action,
@@ -733,8 +733,10 @@ def taken_over(ready: int, slots: int, workers: int = 2) -> tuple[Desk, list[int
     """A supervisor of two workers that takes so many over, and one that is ending; their numbers."""
     desk = Desk(workers=2)
     desk.supervisor.take_over(slots, workers)
-    veterans = [Veteran(500 + slot, 9, slot, 0, desk.now - 50, 0.0) for slot in range(1, ready + 1)]
-    return desk, [desk.supervisor.adopt_worker(veteran) for veteran in [*veterans, Veteran(600, 9, 2, 0, 1.0, desk.now + 7)]]
+    found = [HandedWorker(500 + slot, 9, slot, 0, desk.now - 50, 0.0) for slot in range(1, ready + 1)]
+    return desk, [
+        desk.supervisor.adopt_worker(handed_worker) for handed_worker in [*found, HandedWorker(600, 9, 2, 0, 1.0, desk.now + 7)]
+    ]
 
 
 def test_a_new_image_replaces_the_workers_of_the_old_one() -> None:
@@ -782,9 +784,9 @@ def test_a_new_image_whose_workers_fail_leaves_the_old_ones_and_replaces_who_die
 
 def test_a_spent_worker_of_the_old_image_is_replaced_even_if_the_restart_is_given_up() -> None:
     desk, _ = taken_over(ready=1, slots=2)
-    veteran = Veteran(502, 9, 2, 0, desk.now - 50, 0.0)
-    veteran.to_replace = True
-    spent = desk.supervisor.adopt_worker(veteran)
+    handed_worker = HandedWorker(502, 9, 2, 0, desk.now - 50, 0.0)
+    handed_worker.to_replace = True
+    spent = desk.supervisor.adopt_worker(handed_worker)
     desk.ready(only(desk.plan(), ForkMold).child)
     # First it is the turn of the roll-out, which alone may fail.
     first = only(desk.plan(), SpawnWorker)
@@ -856,7 +858,7 @@ def test_a_worker_that_wishes_its_end_is_replaced_at_once_and_was_no_failure() -
     desk = Desk(workers=1)
     (worker,) = desk.start()
     for _ in range(20):
-        desk.supervisor.on_doomed(worker, "its application has asked for it", desk.now)
+        desk.supervisor.on_drain_request(worker, "its application has asked for it", desk.now)
         actions = desk.plan(after=0.01)
         assert only(actions, Drain).child == worker
         spawn = only(actions, SpawnWorker)
@@ -1165,7 +1167,7 @@ def crowd(desk: Desk, reason: str = "its application has asked for it") -> list[
     for _ in range(20):
         serving = [worker.number for worker in desk.supervisor._children.workers() if worker.ready]
         for worker in serving:
-            desk.supervisor.on_doomed(worker, reason, desk.now)
+            desk.supervisor.on_drain_request(worker, reason, desk.now)
         for action in desk.plan(after=0.01):
             if isinstance(action, SpawnWorker):
                 desk.ready(action.child)

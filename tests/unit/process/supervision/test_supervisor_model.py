@@ -206,7 +206,7 @@ class World(RuleBasedStateMachine):
         serving = sorted(number for number, process in self.alive.items() if process.serving and process.slot)
         number = data.draw(st.sampled_from(serving))
         self.alive[number].doomed = True
-        self.supervisor.on_doomed(number, "it wishes so", self.now)
+        self.supervisor.on_drain_request(number, "it wishes so", self.now)
         self.plan()
 
     @precondition(lambda self: self.alive)

@@ -30,7 +30,7 @@ def said(master: Channel) -> list[object]:
     found: list[object] = []
     while True:
         try:
-            received = master.poll()
+            received = master.receive_if_any()
         except BlockingIOError:
             return found
         assert received is not None
@@ -39,34 +39,34 @@ def said(master: Channel) -> list[object]:
 
 def test_it_writes_who_it_is_and_how_it_goes(pair: tuple[Channel, Channel]) -> None:
     board = Scoreboard.create()
-    monitor = WorkerMonitor(pair[1], 3, board.place(1), Settings.of())
+    monitor = WorkerMonitor(pair[1], 3, board.map_page(1), Settings.of())
     monitor.tick(1, 2, 3)
-    assert board.read(1) is None, "it is still to become ready"
+    assert board.read_page(1) is None, "it is still to become ready"
     monitor.start()
-    first = board.read(1)
+    first = board.read_page(1)
     assert first is not None
     assert (first.pid, first.slot, first.finished, first.draining) == (os.getpid(), 3, 0, False)
     assert first.beat == first.started > 0
     monitor.draining = True
     monitor.tick(10, 20, 2)
-    glance = board.read(1)
-    assert glance is not None
-    assert (glance.finished, glance.connections, glance.busy, glance.draining) == (10, 20, 2, True)
-    assert glance.beat > first.beat
-    assert glance.started == first.started
+    entry = board.read_page(1)
+    assert entry is not None
+    assert (entry.finished, entry.connections, entry.busy, entry.draining) == (10, 20, 2, True)
+    assert entry.beat > first.beat
+    assert entry.started == first.started
 
 
 def test_it_writes_how_many_requests_are_in_flight(pair: tuple[Channel, Channel]) -> None:
     board = Scoreboard.create()
-    monitor = WorkerMonitor(pair[1], 3, board.place(1), Settings.of())
+    monitor = WorkerMonitor(pair[1], 3, board.map_page(1), Settings.of())
     monitor.start()
     found = []
     for count in (None, 3, 0):
         if count is not None:
             monitor.in_flight(count)
-        glance = board.read(1)
-        assert glance is not None
-        found.append(glance.in_flight)
+        entry = board.read_page(1)
+        assert entry is not None
+        found.append(entry.in_flight)
     assert found == [None, 3, 0]
     WorkerMonitor(pair[1], 3, None, Settings.of()).in_flight(1)
 

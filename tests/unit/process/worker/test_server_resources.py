@@ -14,7 +14,7 @@ import pytest
 from starman.config.addresses import parse_address
 from starman.config.settings import Settings
 from starman.process.channel import Channel
-from starman.process.forking import take_signals
+from starman.process.forking import install_handlers
 from starman.process.host.listeners import Listener, open_listeners
 from starman.process.worker.server_resources import ServerResources, point_nowhere, server_sockets
 from tests.unit.process.forked import run_forked
@@ -104,7 +104,7 @@ def test_handlers_of_the_server_are_the_systems_again_and_others_stay() -> None:
         def of_the_loop(*_: object) -> None:
             pass
 
-        take_signals(stop_ends=True)
+        install_handlers(stop_ends=True)
         signal.signal(signal.SIGUSR2, of_the_application)
         resources = ServerResources([])
         signal.signal(signal.SIGTERM, of_the_loop)
@@ -125,7 +125,7 @@ def test_a_caller_keeps_its_handlers() -> None:
     """`serve` touches no signals, here neither."""
 
     def prepare() -> Callable[[], object]:
-        take_signals(stop_ends=True)
+        install_handlers(stop_ends=True)
         before = signal.getsignal(signal.SIGTERM)
         ServerResources([], signals=False)
 

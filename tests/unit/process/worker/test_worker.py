@@ -12,10 +12,10 @@ from typing import Any
 from starman.config.addresses import parse_address
 from starman.config.settings import Settings
 from starman.process.channel import Channel
-from starman.process.forking import take_signals
+from starman.process.forking import install_handlers
 from starman.process.host.listeners import Listener, open_listeners
 from starman.process.messages import Draining, Failed, Message, Ready, Spawned
-from starman.process.scoreboard import Place, Scoreboard
+from starman.process.scoreboard import Scoreboard, WorkerPage
 from starman.process.spec import Program, WorkerSpec
 from starman.process.worker import worker as module
 from starman.process.worker.monitor import WorkerMonitor
@@ -58,23 +58,23 @@ class FakeService:
 def messages(channel: Channel) -> list[Message]:
     """Everything that was said, up to the end of file."""
     found = []
-    while (received := channel.receive()) is not None:
+    while (received := channel.receive_message()) is not None:
         found.append(received[0])
     return found
 
 
 def in_loop(
-    scenario: Callable[[FakeService, Channel, list[Listener]], Coroutine[Any, Any, None]], place: Place | None = None
+    scenario: Callable[[FakeService, Channel, list[Listener]], Coroutine[Any, Any, None]], page: WorkerPage | None = None
 ) -> None:
     """Run a lifetime beside `scenario` in a child's loop: it gets the service, the master's end, and the listeners.
-    `place` is the worker's on the scoreboard."""
+    `page` is the worker's on the scoreboard."""
 
     def in_child() -> str:
         async def both() -> None:
             ours, theirs = Channel.pair()
             listeners = open_listeners([parse_address("127.0.0.1:0")], Settings.of())
             service = FakeService()
-            monitor = WorkerMonitor(theirs, 1, place, Settings.of())
+            monitor = WorkerMonitor(theirs, 1, page, Settings.of())
             spec = WorkerSpec(Settings.of(), listeners, Program(lambda _: None), import_service)  # type: ignore[arg-type, return-value]
             lifetime = module._Lifetime(theirs, service, ServerResources(listeners, theirs), monitor, spec)
             running = asyncio.ensure_future(lifetime.run())
@@ -83,7 +83,7 @@ def in_loop(
             service.end.set()
             await running
 
-        take_signals(stop_ends=False)
+        install_handlers(stop_ends=False)
         asyncio.run(both())
         return "fine"
 
@@ -102,7 +102,7 @@ def test_a_stop_signal_drains_says_so_and_closes_the_listeners() -> None:
         os.kill(os.getpid(), signal.SIGQUIT)
         await turns()
         assert service.calls == ["drain"]
-        assert [master.poll(), master.poll()] == [(Ready(), []), (Draining(), [])]
+        assert [master.receive_if_any(), master.receive_if_any()] == [(Ready(), []), (Draining(), [])]
         with socket.socket() as client:
             assert client.connect_ex(address) != 0
 
@@ -112,13 +112,13 @@ def test_a_stop_signal_drains_says_so_and_closes_the_listeners() -> None:
 def test_requests_are_counted_when_the_signal_comes_and_again_when_the_loop_hears_of_it() -> None:
     """The loop of a worker without threads may run the application, and hear of the signal much later."""
     board = Scoreboard.create()
-    place = board.place(1)
+    page = board.map_page(1)
 
     async def scenario(service: FakeService, master: Channel, listeners: list[Listener]) -> None:
         def count() -> int | None:
-            glance = board.read(1)
-            assert glance is not None
-            return glance.in_flight
+            entry = board.read_page(1)
+            assert entry is not None
+            return entry.in_flight
 
         assert count() is None
         service.requests = 3
@@ -130,7 +130,7 @@ def test_requests_are_counted_when_the_signal_comes_and_again_when_the_loop_hear
         assert service.calls == ["drain"]
         assert count() == 2
 
-    in_loop(scenario, place)
+    in_loop(scenario, page)
 
 
 def test_a_count_that_fails_does_not_raise_in_the_application() -> None:
@@ -140,7 +140,7 @@ def test_a_count_that_fails_does_not_raise_in_the_application() -> None:
         await turns()
         assert service.calls == ["drain"]
 
-    in_loop(scenario, Scoreboard.create().place(1))
+    in_loop(scenario, Scoreboard.create().map_page(1))
 
 
 def test_hazard_08_a_second_stop_cuts_only_after_a_second() -> None:
@@ -181,7 +181,7 @@ def spoken_by_worker(load: Callable[[], Any], *, fails: bool = False) -> tuple[l
     if pid == 0:
         try:
             ours.close()
-            run_worker(theirs, 1, board.place(1, board.fd), spec, None)
+            run_worker(theirs, 1, board.map_page(1, board.fd), spec, None)
         finally:
             os._exit(99)
     theirs.close()
