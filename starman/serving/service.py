@@ -14,6 +14,7 @@ from starman.errors import StartError
 from starman.log.in_flight import counted
 from starman.log.tracebacks import format_exception, keep_memory_reserve
 from starman.serving.accepting.acceptor import Acceptor
+from starman.serving.accepting.connection_factory import ConnectionFactory
 from starman.serving.accepting.listening import Listening
 from starman.serving.accesslog import AccessLog
 from starman.serving.application_child import abandon_clients, descriptors_of
@@ -74,7 +75,7 @@ class Service:
 
         Reads the certificate if a listener is secure; raises SettingError when it cannot be used.
         """
-        self._tls = server_context(settings) if any(listener.secure for listener in listeners) else None
+        self._tls_context = server_context(settings) if any(listener.secure for listener in listeners) else None
         self._application = application
         self._settings = settings
         self._listeners = listeners
@@ -105,13 +106,10 @@ class Service:
         """
         self._drain_begun = anyio.Event()
         executor, context = self._prepare()
-        acceptor = Acceptor(
-            context,
-            threads=self._settings.threads,
-            multiprocess=self._multiprocess,
-            tls=self._tls,
-            siblings=self._monitor,
+        connections = ConnectionFactory(
+            context, threads=self._settings.threads, multiprocess=self._multiprocess, tls_context=self._tls_context
         )
+        acceptor = Acceptor(context, connections, self._monitor)
         self._running = asyncio.get_running_loop(), context, acceptor
         try:
             _start(executor)

@@ -6,24 +6,20 @@ import asyncio
 import contextlib
 import errno
 import socket
-import ssl
-import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from starman import log
 from starman.log.tracebacks import format_exception
 from starman.serving.accepting import exclusive_epoll
+from starman.serving.accepting.connection_factory import ConnectionFactory, MakeProtocol
 from starman.serving.accepting.connection_limit import ConnectionLimit
 from starman.serving.accepting.exclusive_epoll import ExclusiveEpoll
 from starman.serving.accepting.listening import Listening, ListeningSocket, waits
-from starman.serving.connection import Connection
-from starman.serving.context import SOFTWARE, ServiceContext
+from starman.serving.context import ServiceContext
 from starman.serving.monitor import Monitor
-from starman.serving.tls.handshake import Handshake
-from starman.wsgi.environ import for_connection, template
 
 # At most this many connections are accepted per wake-up and listener; with siblings, only while this worker gets no
 # lead.
@@ -51,9 +47,6 @@ _FOR_EVER = frozenset((errno.EBADF, errno.EEXIST, errno.EINVAL, errno.ENOTSOCK, 
 # A worker is alone after this many ticks without siblings: those that start together with it may be slower.
 _ALONE_TICKS = 4
 
-# Makes the protocol of a connection from its socket and the address of its client.
-Factory = Callable[[socket.socket, object], asyncio.Protocol]
-
 
 class Acceptor:
     """Accepts connections on all listeners of a worker. Loop only.
@@ -68,33 +61,27 @@ class Acceptor:
 
     __slots__ = (
         "_alone",
+        "_connection_factory",
         "_context",
         "_epoll",
         "_limit",
         "_listeners",
         "_loop",
-        "_multiprocess",
         "_paused",
         "_pending",
         "_rebalance_timer",
         "_siblings",
-        "_threads",
         "_ticks_alone",
-        "_tls",
         "_told_at",
     )
 
     def __init__(
         self,
         context: ServiceContext,
-        *,
-        threads: int,
-        multiprocess: bool,
-        tls: ssl.SSLContext | None,
+        connections: ConnectionFactory,
         siblings: Monitor | None = None,
     ) -> None:
-        """`threads` and `multiprocess` are for the environ. `tls` is needed if a listener is secure. `siblings`
-        reports on the other workers on the same listeners; None if there can be none."""
+        """`siblings` reports on the other workers on the same listeners; None if there can be none."""
         self._context = context
         self._limit = ConnectionLimit(context, context.max_connections)
         self._siblings = siblings
@@ -102,11 +89,9 @@ class Acceptor:
         self._alone = False  # whether there were no siblings at the last tick
         self._ticks_alone = 0
         self._rebalance_timer: asyncio.TimerHandle | None = None
-        self._threads = threads
-        self._multiprocess = multiprocess
-        self._tls = tls
+        self._connection_factory = connections
         self._loop = asyncio.get_running_loop()
-        self._listeners: dict[int, tuple[socket.socket, Factory]] = {}
+        self._listeners: dict[int, tuple[socket.socket, MakeProtocol]] = {}
         # The listeners that are not polled for a while, because no descriptor or no connection is free.
         self._paused: set[int] = set()
         # How many accepted sockets are not connections yet.
@@ -126,7 +111,7 @@ class Acceptor:
         for listener in listeners:
             sock = ListeningSocket(fileno=listener.socket.dup().detach())
             sock.setblocking(False)
-            self._listeners[sock.fileno()] = sock, self._factory(sock, listener.secure)
+            self._listeners[sock.fileno()] = sock, self._connection_factory.for_listener(sock, listener.secure)
             self._watch_listener(sock.fileno())
 
     def stop(self) -> None:
@@ -138,10 +123,10 @@ class Acceptor:
         listeners, self._listeners = self._listeners, {}
         if self._rebalance_timer is not None:
             self._rebalance_timer.cancel()
-        for descriptor, (sock, factory) in listeners.items():
+        for descriptor, (sock, make_protocol) in listeners.items():
             self._unwatch_listener(descriptor)
             # A connection for which the kernel has woken this worker is accepted here, too.
-            self._accept(sock, factory, 1 << 16)
+            self._accept(sock, make_protocol, 1 << 16)
             with contextlib.suppress(OSError):  # the application has closed the descriptor
                 sock.close()
         if self._epoll is not None:
@@ -214,7 +199,7 @@ class Acceptor:
             if self._accept(*self._listeners[descriptor], most):
                 self._rebalance((descriptor,), accepted=True)
 
-    def _accept(self, listener: socket.socket, factory: Factory, most: int = _MOST_AT_ONCE) -> bool:
+    def _accept(self, listener: socket.socket, make_protocol: MakeProtocol, most: int = _MOST_AT_ONCE) -> bool:
         """Accept up to `most` connections. Return False if the listener is not to be polled now.
 
         That is the case when this process is doomed, and when no descriptor or connection is free, or accepting fails.
@@ -245,7 +230,7 @@ class Acceptor:
                 return False
             self._limit.count_accepted(sock.fileno())
             sock.setblocking(False)  # the loops set TCP_NODELAY
-            self._connect(partial(factory, sock, peer), sock)
+            self._connect(partial(make_protocol, sock, peer), sock)
         return True
 
     def _pause_listener(self, listener: socket.socket, seconds: float) -> None:
@@ -333,32 +318,3 @@ class Acceptor:
     def _rebalance_now(self) -> None:
         self._rebalance_timer = None
         self._rebalance(self._listeners)
-
-    def _factory(self, sock: socket.socket, secure: bool) -> Factory:
-        """Return the factory of a listener's connections. On a wildcard address, each connection has its own
-        SERVER_NAME."""
-        wildcard = sock.family != socket.AF_UNIX and sock.getsockname()[0] in ("0.0.0.0", "::")
-        # A UNIX listener needs a name and a port too: frameworks require both, and omit the scheme's default port from
-        # URLs.
-        server = ("localhost", 443 if secure else 80) if sock.family == socket.AF_UNIX else sock.getsockname()[:2]
-        environ = template(
-            server=server,
-            secure=secure,
-            errors=sys.stderr,
-            threads=self._threads > 1,
-            processes=self._multiprocess,
-            software=SOFTWARE,
-        )
-        if self._context.on_harakiri is not None:
-            environ["starman.harakiri"] = False
-        context, loop, tls = self._context, self._loop, self._tls
-
-        def make(sock: socket.socket, peer: object) -> asyncio.Protocol:
-            # The address comes from accept(2): the transport would call getpeername(2) again.
-            base = for_connection(environ, peer, sock.getsockname() if wildcard else None)
-            if secure:
-                assert tls is not None
-                return Handshake(context, tls, base)
-            return cast("asyncio.Protocol", Connection(context, loop, base, sock.fileno()))
-
-        return make

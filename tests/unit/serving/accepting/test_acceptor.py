@@ -1,4 +1,4 @@
-"""serving.accepting.acceptor: errors of accept, balance among workers, UNIX listeners. Whole services test accepting
+"""serving.accepting.acceptor: errors of accept, balance among workers. Whole services test accepting
 itself."""
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import pytest
 
 from starman.config.kinds import AUTO
 from starman.serving.accepting import acceptor as module
+from starman.serving.accepting import connection_factory
 from starman.serving.accepting.acceptor import Acceptor
+from starman.serving.accepting.connection_factory import ConnectionFactory
 from starman.serving.connection import Connection
 from starman.serving.shortage import ShortageLog
 from tests.functional.support.wire import NoResponseError
@@ -54,6 +56,10 @@ class Watch:
         self.lines.discard(descriptor)
 
 
+def _connections(context: Any) -> ConnectionFactory:
+    return ConnectionFactory(context, threads=1, multiprocess=True, tls_context=cast("Any", "TLS"))
+
+
 def crowded_acceptor(
     listener: Listener, watch: Watch, *, wait: float = 60.0, own: int = 0, fewest: int | None = None
 ) -> Acceptor:
@@ -70,7 +76,7 @@ def crowded_acceptor(
         shortages=ShortageLog(),
     )
     siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: fewest, alone=lambda: False)
-    made = Acceptor(cast("Any", context), threads=1, multiprocess=True, tls=cast("Any", "tls"), siblings=cast("Any", siblings))
+    made = Acceptor(cast("Any", context), _connections(context), cast("Any", siblings))
     made._epoll = cast("Any", watch)
     made._listeners[NUMBER] = cast("Any", (listener, None))
     return made
@@ -188,19 +194,6 @@ def test_a_worker_that_is_alone_looks_by_its_loop_until_it_has_siblings(monkeypa
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("secure", "port"), [(False, "80"), (True, "443")])
-def test_a_unix_listener_has_the_port_of_its_scheme(secure: bool, port: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        monkeypatch.setattr(module, "Handshake" if secure else "Connection", lambda *arguments: arguments[2])
-        acceptor = crowded_acceptor(Listener(), Watch())
-        with socket.socket(socket.AF_UNIX) as sock:
-            environ: Any = acceptor._factory(sock, secure)(sock, "")
-        scheme = "https" if secure else "http"
-        assert (environ["wsgi.url_scheme"], environ["SERVER_NAME"], environ["SERVER_PORT"]) == (scheme, "localhost", port)
-
-    asyncio.run(main())
-
-
 @pytest.mark.parametrize("use_uvloop", [True, False])
 def test_a_connection_that_cannot_be_made_costs_no_other(
     use_uvloop: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -220,7 +213,7 @@ def test_a_connection_that_cannot_be_made_costs_no_other(
         start_response("200 OK", [])
         return [b"made"]
 
-    monkeypatch.setattr(module, "Connection", Broken)
+    monkeypatch.setattr(connection_factory, "Connection", Broken)
     with Running(application, use_uvloop=use_uvloop) as running:
         for _ in range(2):
             with running.client() as client:

@@ -1,0 +1,62 @@
+"""Makes the protocol of each accepted socket: a `Connection`, or the `Handshake` that comes before it on TLS. Loop only."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from typing import cast
+
+from starman.serving.connection import Connection
+from starman.serving.context import SOFTWARE, ServiceContext
+from starman.serving.tls.handshake import Handshake
+from starman.wsgi.environ import for_connection, template
+
+# Makes the protocol of a connection from its socket and the address of its client.
+MakeProtocol = Callable[[socket.socket, object], asyncio.Protocol]
+
+
+class ConnectionFactory:
+    """Makes the connections of one worker."""
+
+    __slots__ = ("_context", "_multiprocess", "_threads", "_tls_context")
+
+    def __init__(self, context: ServiceContext, *, threads: int, multiprocess: bool, tls_context: ssl.SSLContext | None) -> None:
+        """`threads` and `multiprocess` are for the environ. `tls_context` is needed if a listener is secure."""
+        self._context = context
+        self._threads = threads
+        self._multiprocess = multiprocess
+        self._tls_context = tls_context
+
+    def for_listener(self, listener: socket.socket, secure: bool) -> MakeProtocol:
+        """Return a function that makes the connections of a listener. `secure` says whether its clients use TLS.
+
+        On a wildcard address, each connection has its own SERVER_NAME.
+        """
+        is_unix = listener.family == socket.AF_UNIX
+        wildcard = not is_unix and listener.getsockname()[0] in ("0.0.0.0", "::")
+        environ = template(
+            # A UNIX listener needs a name and a port too: frameworks require both, and omit the scheme's default port
+            # from URLs.
+            server=("localhost", 443 if secure else 80) if is_unix else listener.getsockname()[:2],
+            secure=secure,
+            errors=sys.stderr,
+            threads=self._threads > 1,
+            processes=self._multiprocess,
+            software=SOFTWARE,
+        )
+        if self._context.on_harakiri is not None:
+            environ["starman.harakiri"] = False
+        context, loop, tls_context = self._context, asyncio.get_running_loop(), self._tls_context
+
+        def make(sock: socket.socket, peer: object) -> asyncio.Protocol:
+            # The address comes from accept(2): the transport would call getpeername(2) again.
+            base = for_connection(environ, peer, sock.getsockname() if wildcard else None)
+            if secure:
+                assert tls_context is not None
+                return Handshake(context, tls_context, base)
+            return cast("asyncio.Protocol", Connection(context, loop, base, sock.fileno()))
+
+        return make
