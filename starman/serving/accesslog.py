@@ -33,7 +33,7 @@ _MOST_BYTES = 8_388_608
 # logged.
 _FLUSH_SECONDS = 1.0
 _LAST_SECONDS = 1.5
-_TELL_SECONDS = 10.0
+_LOSSES_SECONDS = 10.0
 
 _NOT_TAKEN = "nothing read them in time"
 
@@ -49,8 +49,8 @@ class AccessLog:
     """The access log of one worker. Any thread may add lines and flush."""
 
     __slots__ = (
-        *("_batch_bytes", "_bytes", "_cached", "_full_batch", "_gathering", "_lines", "_lost", "_output", "_path", "_reason"),
-        *("_sent", "_told_at", "_unsent", "_writing"),
+        *("_batch_bytes", "_bytes", "_cached", "_full_batch", "_lines_lock", "_lines", "_lost", "_output", "_path", "_reason"),
+        *("_sent", "_losses_logged_at", "_unsent", "_write_lock"),
     )
 
     def __init__(self, target: str, *, in_loop: bool = False) -> None:
@@ -67,11 +67,11 @@ class AccessLog:
         except OSError as error:
             raise SettingError(f"access_log: cannot write {target}: {error.strerror}") from None
         # Two locks, so that a slow disk delays one thread and not all of them.
-        self._gathering = threading.Lock()
-        self._writing = threading.Lock()
+        self._lines_lock = threading.Lock()
+        self._write_lock = threading.Lock()
         self._lost = 0
         self._reason = ""
-        self._told_at = float("-inf")
+        self._losses_logged_at = float("-inf")
         self._lines: list[bytes] = []
         self._bytes = 0
         # Batches that a pipe has not taken yet, and how many bytes of the first one it has taken.
@@ -81,7 +81,7 @@ class AccessLog:
         self._cached = (0, "")
 
     @property
-    def own_descriptor(self) -> int:
+    def descriptor(self) -> int:
         """The descriptor of the log; -1 when it is closed. For inspection only."""
         output = self._output
         return output.fd if output is not None and output.usable else -1
@@ -103,11 +103,11 @@ class AccessLog:
             ordinary = False
         if not ordinary:
             line = _escaped(environ, stamp, status, size)
-        if self._append(line) and self._writing.acquire(blocking=False):
+        if self._append(line) and self._write_lock.acquire(blocking=False):
             try:
                 self._write()
             finally:
-                self._writing.release()
+                self._write_lock.release()
 
     def add_refusal(self, peer: str, status_code: int) -> None:
         """Log a message that was refused before it became a request. Loop: so this only gathers the line, and writes
@@ -117,34 +117,34 @@ class AccessLog:
     def flush(self) -> None:
         """Write the gathered lines. Waits for the disk, and up to a second for a pipe's reader. Not in the loop's
         thread."""
-        with self._writing:
+        with self._write_lock:
             self._write(_FLUSH_SECONDS)
 
     @property
-    def behind(self) -> bool:
+    def has_unwritten(self) -> bool:
         """Whether a pipe's reader has left lines unread: flush again soon."""
         return bool(self._unsent)
 
     def _write(self, seconds: float = 0.0) -> bool:
         """Write the gathered lines, waiting up to `seconds` for a reader. Return whether all are written. Needs
-        `_writing`."""
+        `_write_lock`."""
         output = self._output
         if output is None:
             return True
-        with self._gathering:
+        with self._lines_lock:
             lines, self._lines = self._lines, []
         try:
             if lines:
                 self._unsent += _split(lines) if output.most_bytes else [b"".join(lines)]
         except MemoryError:
-            self._lose(len(lines), "there is no memory")
-            with self._gathering:
+            self._count_lost(len(lines), "there is no memory")
+            with self._lines_lock:
                 self._bytes -= sum(map(len, lines))
         done = self._send(output, time.monotonic() + seconds)
         # Without this, each request would try to write what was not taken a moment ago.
         self._batch_bytes = self._full_batch if done else 2 * _MOST_BYTES
-        if self._lost and time.monotonic() - self._told_at >= _TELL_SECONDS:
-            self._tell()
+        if self._lost and time.monotonic() - self._losses_logged_at >= _LOSSES_SECONDS:
+            self._log_losses()
         return done
 
     def _send(self, output: Output, deadline: float) -> bool:
@@ -162,36 +162,36 @@ class AccessLog:
                     self._sent = 0
                     index += 1
         except OSError as error:
-            self._lose(sum(batch.count(b"\n") for batch in unsent[index:]), error.strerror or str(error))
+            self._count_lost(sum(batch.count(b"\n") for batch in unsent[index:]), error.strerror or str(error))
             index, self._sent = len(unsent), 0
         finally:
-            with self._gathering:
+            with self._lines_lock:
                 self._bytes -= sum(map(len, unsent[:index]))
             del unsent[:index]
         return True
 
-    def _lose(self, count: int, reason: str) -> None:
-        with self._gathering:
+    def _count_lost(self, count: int, reason: str) -> None:
+        with self._lines_lock:
             self._lost += count
             self._reason = reason
 
-    def _tell(self) -> None:
-        """Log how many lines are lost. Needs `_writing`."""
-        with self._gathering:
+    def _log_losses(self) -> None:
+        """Log how many lines are lost. Needs `_write_lock`."""
+        with self._lines_lock:
             lost, self._lost = self._lost, 0
-        self._told_at = time.monotonic()
+        self._losses_logged_at = time.monotonic()
         log.warning(f"{lost} lines of the access log are lost: {self._reason}")
 
     def close(self) -> None:
         """Flush and close the file. Later lines are dropped. Waits as `flush` does. May be called again."""
-        with self._writing:
+        with self._write_lock:
             output = self._output
             if output is None:
                 return
             if not self._write(_LAST_SECONDS):
-                self._lose(sum(batch.count(b"\n") for batch in self._unsent), _NOT_TAKEN)
+                self._count_lost(sum(batch.count(b"\n") for batch in self._unsent), _NOT_TAKEN)
             if self._lost:
-                self._tell()
+                self._log_losses()
             self._output = None
             output.close()
 
@@ -204,7 +204,7 @@ class AccessLog:
         """
         if self._path is None:
             return
-        with self._writing:
+        with self._write_lock:
             output = self._output
             if output is None:
                 return
@@ -225,7 +225,7 @@ class AccessLog:
     def _append(self, line: bytes) -> bool:
         """Add a line. Return whether it is time to write. Takes the lock by hand, as `Writer` does: every request
         calls this."""
-        self._gathering.acquire()
+        self._lines_lock.acquire()
         try:
             if self._bytes > _MOST_BYTES:
                 self._lost += 1
@@ -234,7 +234,7 @@ class AccessLog:
             self._lines.append(line)
             self._bytes = gathered = self._bytes + len(line)
         finally:
-            self._gathering.release()
+            self._lines_lock.release()
         return gathered >= self._batch_bytes
 
     def _time(self) -> str:
@@ -264,7 +264,7 @@ def _escaped(environ: Environ, stamp: str, status: int, size: int | str) -> byte
     """Return the line for any environ, escaped and with the user."""
 
     def get(key: str) -> str:
-        return _safe(text(key))
+        return _escape(text(key))
 
     def text(key: str) -> str:
         try:
@@ -279,7 +279,7 @@ def _escaped(environ: Environ, stamp: str, status: int, size: int | str) -> byte
     return line.encode("latin-1", "replace")
 
 
-def _safe(text: str) -> str:
+def _escape(text: str) -> str:
     """Return `text` with every character escaped as \\xHH that could end a line or a quoted part, or control a
     terminal."""
     if _UNSAFE.search(text) is None:
@@ -300,7 +300,7 @@ def _user(authorization: str) -> str:
         name = base64.b64decode(authorization[6:].strip(), validate=True).partition(b":")[0].decode("latin-1")
     except ValueError:
         return "-"
-    return _word(_safe(name))
+    return _word(_escape(name))
 
 
 def _split(lines: list[bytes]) -> list[bytes]:

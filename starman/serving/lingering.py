@@ -34,15 +34,15 @@ class Lingering(asyncio.Protocol):
     """The protocol of a half-closed transport. It takes the place of the connection, in `ServiceContext.connections`
     too."""
 
-    __slots__ = ("_context", "_dropped", "_left", "_paused", "_progress", "_since", "_transport")
+    __slots__ = ("_context", "_dropped", "_paused", "_progress", "_since", "_transport", "_unacknowledged")
 
     def __init__(self, transport: asyncio.Transport, context: ServiceContext) -> None:
         """Take over a transport that is being read and has a high-water mark of 0."""
         self._transport = transport
         self._context = context
         self._progress = Progress()
-        self._left = -1  # how many bytes the client had not acknowledged at the last tick; -1 before the first tick
-        self._since = 0.0  # when `_left` last changed, monotonic
+        self._unacknowledged = -1  # how many bytes the client had not acknowledged at the last tick; -1 before the first tick
+        self._since = 0.0  # when `_unacknowledged` last changed, monotonic
         self._dropped = 0
         self._paused = False
         transport.set_protocol(self)
@@ -71,8 +71,8 @@ class Lingering(asyncio.Protocol):
         monotonic."""
         transport, context = self._transport, self._context
         left = unacknowledged(transport)
-        if left != self._left:
-            self._left = left
+        if left != self._unacknowledged:
+            self._unacknowledged = left
             self._since = now
         if left and self._progress.is_slow("a response", left, now, timeout=context.write_timeout, rate=context.min_send_rate):
             reset_on_close(transport)
@@ -87,7 +87,7 @@ class Lingering(asyncio.Protocol):
 
     def close_if_idle(self, since: float) -> None:
         """Close if the client has stopped reading: the kernel sends what is left. Called while the worker drains."""
-        idle = self._left >= 0 and time.monotonic() - self._since >= LINGER_SECONDS
+        idle = self._unacknowledged >= 0 and time.monotonic() - self._since >= LINGER_SECONDS
         if idle and not self._transport.get_write_buffer_size():
             self._transport.abort()
 

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 # Something that happens once per service, such as the start of a thread, must be repeated until its bytecode
 # specialises.
-_LIVES = 3
+_REPETITIONS = 3
 # Bytecode specialises after some tens of runs. Later connections meet the state that the first one has left.
 _ROUNDS = 40
 _CONNECTIONS = 4
 _REQUEST = b"GET /?a=b HTTP/1.1\r\nHost: localhost\r\nUser-Agent: starman\r\nAccept: */*\r\n\r\n"
 _BODY = b"Hello, world!\n"
 # The rehearsal is given up after this time (seconds), on a machine that is too busy.
-_LONGEST = 5.0
+_TIMEOUT = 5.0
 
 
 class RehearsedService(Protocol):
@@ -56,34 +56,34 @@ def rehearse(make_service: Callable[..., RehearsedService], threads: int) -> Non
     """
     if sys.platform != "linux":
         return
-    for _ in range(_LIVES):
+    for _ in range(_REPETITIONS):
         try:
-            _live(make_service, threads)
+            _run_once(make_service, threads)
         finally:
             _wait_for_threads()
 
 
-def _live(make_service: Callable[..., RehearsedService], threads: int) -> None:
+def _run_once(make_service: Callable[..., RehearsedService], threads: int) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         # An empty name: the kernel chooses an unused abstract one, which is in no directory.
         listener.bind("")
         listener.listen()
         settings = Settings.of(threads=threads)
         service = make_service(_application, settings, [_Listener(listener)], multiprocess=True, monitor=_NoMonitor())
-        anyio.run(_play, service, listener.getsockname(), backend="asyncio", backend_options={"use_uvloop": True})
+        anyio.run(_send_requests, service, listener.getsockname(), backend="asyncio", backend_options={"use_uvloop": True})
 
 
 def _wait_for_threads() -> None:
-    deadline = time.monotonic() + _LONGEST
+    deadline = time.monotonic() + _TIMEOUT
     for thread in threading.enumerate():
         if thread is not threading.main_thread():
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-async def _play(service: RehearsedService, address: bytes) -> None:
+async def _send_requests(service: RehearsedService, address: bytes) -> None:
     loop = asyncio.get_running_loop()
     started = anyio.Event()
-    with anyio.fail_after(_LONGEST), ExitStack() as stack:
+    with anyio.fail_after(_TIMEOUT), ExitStack() as stack:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(service.run, started.set)
             await started.wait()

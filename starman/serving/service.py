@@ -24,8 +24,8 @@ from starman.serving.exchange import Exchange
 from starman.serving.executors.executor import Executor
 from starman.serving.executors.inline import Inline, InlineExchange
 from starman.serving.executors.pool import Pool
-from starman.serving.gunicorn_socket.rawsocket import taken_over
-from starman.serving.health.requests_in_flight import count, forget_lost, in_flight
+from starman.serving.gunicorn_socket.rawsocket import taken_descriptors
+from starman.serving.health.requests_in_flight import count_in_flight, describe_in_flight, forget_lost
 from starman.serving.health.spinning_loop import SpinningLoopDetector
 from starman.serving.health.stuck_threads import StuckThreadsDetector
 from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
@@ -112,14 +112,14 @@ class Service:
         acceptor = Acceptor(context, connections, self._monitor)
         self._running = asyncio.get_running_loop(), context, acceptor
         try:
-            _start(executor)
+            _start_executor(executor)
             async with anyio.create_task_group() as tasks:
                 self._jobs.accept_jobs(tasks)
                 acceptor.start(self._listeners)
                 tasks.start_soon(self._tick, context, acceptor)
                 if context.access_log is not None:
                     self._access_log = context.access_log
-                    tasks.start_soon(self._flush, context.access_log)
+                    tasks.start_soon(self._flush_access_log, context.access_log)
                 started()
                 if not self._drain_requested:
                     await self._drain_begun.wait()
@@ -158,8 +158,8 @@ class Service:
 
     @property
     def requests(self) -> int:
-        """How many requests are in flight (see `count`). A signal handler of the loop's thread may read this, too."""
-        return 0 if self._running is None else count(self._running[1])
+        """How many requests are in flight (see `count_in_flight`). A signal handler of the loop's thread may read this, too."""
+        return 0 if self._running is None else count_in_flight(self._running[1])
 
     def drain(self) -> None:
         """Stop accepting, finish what is in flight within graceful_timeout; then `run` returns. May be called again."""
@@ -197,11 +197,11 @@ class Service:
         neither list.
         """
         if self._running is None:
-            return [], taken_over()
+            return [], taken_descriptors()
         loop, context, acceptor = self._running
-        log_fd = -1 if context.access_log is None else context.access_log.own_descriptor
+        log_fd = -1 if context.access_log is None else context.access_log.descriptor
         abandon_clients(context)
-        return [*descriptors_of(loop), *acceptor.descriptors(), log_fd], taken_over()
+        return [*descriptors_of(loop), *acceptor.descriptors(), log_fd], taken_descriptors()
 
     async def _drain(self, context: ServiceContext, acceptor: Acceptor) -> None:
         context.draining = True
@@ -215,7 +215,7 @@ class Service:
                 # loop.
                 await anyio.sleep(_DRAIN_TICK)
                 if self._monitor is not None:
-                    self._monitor.in_flight(count(context))
+                    self._monitor.in_flight(count_in_flight(context))
                 if not (context.connections or acceptor.busy or context.executor.busy):
                     break
                 since = time.monotonic() - _DRAIN_LINGER
@@ -229,7 +229,7 @@ class Service:
         seconds = f"graceful_timeout is over ({self._settings.graceful_timeout:g} s)"
         why = "the drain is cut short" if self._abort_requested else seconds
         if context.connections:
-            log.warning(f"{why}: {counted(len(context.connections), 'connection', 'are')} reset{in_flight(context)}")
+            log.warning(f"{why}: {counted(len(context.connections), 'connection', 'are')} reset{describe_in_flight(context)}")
         else:
             threads = counted(max(1, context.executor.awake), "thread", "are")
             log.warning(f"{why}: {threads} left in a request whose client has gone")
@@ -276,7 +276,7 @@ class Service:
         context.shortages.write_due(now)
         return context.connections.due(now)
 
-    async def _flush(self, access_log: AccessLog) -> None:
+    async def _flush_access_log(self, access_log: AccessLog) -> None:
         """Write the access log. A task of its own: a pipe without a reader must not delay the timeouts."""
         fails = False
         while True:
@@ -284,11 +284,11 @@ class Service:
             if error is not None and not fails:
                 log.error(f"cannot write the access log, will try again: {error}")
             fails = error is not None
-            if fails or not access_log.behind:
+            if fails or not access_log.has_unwritten:
                 await anyio.sleep(_TICK)
 
 
-def _start(executor: Executor) -> None:
+def _start_executor(executor: Executor) -> None:
     try:
         keep_memory_reserve()
         executor.start()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # True in the environ of a warm-up request, so that an application can recognise it, to avoid side effects for example.
 MARK = "starman.warm_up"
 
-_LEAST_FAILURE = 500
+_LOWEST_ERROR = 500
 
 
 def warm_up(application: Application, settings: Settings) -> None:
@@ -39,13 +39,13 @@ def warm_up(application: Application, settings: Settings) -> None:
     loop and before any thread.
     """
     for target in settings.warm_up:
-        output = _Nowhere()
+        output = _DiscardingOutput()
         call = Call(RequestFacts(1, False), output, StampCache("").at(monotonic()))
         environ = _environ(target, settings)
         environ["wsgi.early_hints"] = call.early_hints
         call.run(application, environ)
         application_forks.end_child()
-        if call.status_code >= _LEAST_FAILURE:
+        if call.status_code >= _LOWEST_ERROR:
             raise WarmUpError(f"the warm-up request for {target} was answered with {call.status_code}")
         if not output.ended:
             raise WarmUpError(f"the response to the warm-up request for {target} is incomplete")
@@ -76,7 +76,7 @@ def _head(target: str) -> RequestHead:
     return head
 
 
-class _Nowhere:
+class _DiscardingOutput:
     """The Output of a warm-up call: drops the response. ended: whether the response is complete."""
 
     __slots__ = ("ended",)

@@ -17,7 +17,7 @@ from starman.serving.accepting import exclusive_epoll
 from starman.serving.accepting.connection_factory import ConnectionFactory, MakeProtocol
 from starman.serving.accepting.connection_limit import ConnectionLimit
 from starman.serving.accepting.exclusive_epoll import ExclusiveEpoll
-from starman.serving.accepting.listening import Listening, ListeningSocket, waits
+from starman.serving.accepting.listening import Listening, ListeningSocket, has_waiting_connection
 from starman.serving.context import ServiceContext
 from starman.serving.monitor import Monitor
 
@@ -211,7 +211,7 @@ class Acceptor:
                 return False
             # A drain accepts everything in the kernel's queue, whatever the limit.
             if self._listeners and self._limit.is_reached(self._pending):
-                if not waits(listener):
+                if not has_waiting_connection(listener):
                     return True
                 if not self._limit.make_room(self._pending):
                     self._pause_listener(listener, _FULL_PAUSE)

@@ -26,7 +26,7 @@ _MOST = 65_536
 # The descriptors reserved for the application: an eighth, within these bounds, and at most half of all.
 _LEAST_RESERVE, _MOST_RESERVE = 64, 1024
 # This many connections may use reserved descriptors: an application that uses up the others must not stop the service.
-_ALWAYS = 16
+_LEAST_CONNECTIONS = 16
 # How long (seconds) to wait before the next search for a connection to close. Longer if the last search took long.
 _PAUSE = 0.05
 _SEARCH_PAUSE_FACTOR = 10
@@ -67,7 +67,7 @@ class ConnectionLimit:
         if self._is_over:
             self._is_over = _lowest_free() >= self._ceiling
         count = len(self._context.connections) + pending
-        return count >= self._most or (self._is_over and count >= _ALWAYS)
+        return count >= self._most or (self._is_over and count >= _LEAST_CONNECTIONS)
 
     def make_room(self, pending: int) -> bool:
         """Close an idle connection for a new one. False means that none is idle, and nothing may be accepted."""
@@ -87,10 +87,10 @@ class ConnectionLimit:
         self.total += 1
         if fd < self._ceiling:
             return
-        if len(self._context.connections) < _ALWAYS:
+        if len(self._context.connections) < _LEAST_CONNECTIONS:
             self._is_over = True
             self._context.shortages.add(
-                f"the application uses so many descriptors that at most {_ALWAYS} connections are accepted",
+                f"the application uses so many descriptors that at most {_LEAST_CONNECTIONS} connections are accepted",
                 f"a new connection is descriptor {fd}, of {self._ceiling} without the reserve (ulimit -n)",
             )
         elif not self.evict_one():
@@ -110,7 +110,7 @@ class ConnectionLimit:
 
     def evict_one(self) -> bool:
         """Close the connection that is idle for longest, but none with a request under way. False means there is none."""
-        client = self._next()
+        client = self._next_candidate()
         if client is None:
             return False
         self._context.shortages.add(
@@ -120,12 +120,12 @@ class ConnectionLimit:
         client.evict()
         return True
 
-    def _next(self) -> Connection | Handshake | None:
+    def _next_candidate(self) -> Connection | Handshake | None:
         now = time.monotonic()
-        for look in (False, True):
-            if look and now < self._next_search_at:
+        for search in (False, True):
+            if search and now < self._next_search_at:
                 break
-            if look:
+            if search:
                 found = [(rank, client) for client in self._context.connections if (rank := _rank(client, now)) is not None]
                 self._candidates = deque(sorted(found, key=lambda each: each[0]))  # type: ignore[arg-type]
                 self._next_search_at = now + max(_PAUSE, (time.monotonic() - now) * _SEARCH_PAUSE_FACTOR)

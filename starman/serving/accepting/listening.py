@@ -41,7 +41,7 @@ class ListeningSocket(socket.socket):
         return ListeningSocket(self.family, self.type, self.proto, descriptor), address
 
 
-def waits(listener: socket.socket) -> bool:
+def has_waiting_connection(listener: socket.socket) -> bool:
     """Return whether a connection waits to be accepted."""
     poll = select.poll()
     poll.register(listener, select.POLLIN)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # At least this many bytes of a body must be missing before a `BodyReceiver` reads them: the change of protocol has a
 # cost.
-_LARGE_REST = 65_536
+_DIRECT_BYTES = 65_536
 
 
 class Source(Protocol):
@@ -50,7 +50,7 @@ class Source(Protocol):
 class Upload:
     """The body of one request, from the head to the end of the body."""
 
-    __slots__ = ("_context", "_continue_due", "_discarded", "_is_small", "_source", "_taken_in", "body", "head", "spooling")
+    __slots__ = ("_context", "_continue_due", "_discarded", "_is_direct", "_is_small", "_source", "body", "head", "spooling")
 
     # Whether the application is called before the body is complete.
     streamed = False
@@ -69,7 +69,7 @@ class Upload:
         self._discarded = False
         # Whether memory for the whole body is free, as it is for most: then `add_data` has nothing to check.
         self._is_small = body_length is not None and body_length <= context.body_memory.free_bytes
-        self._taken_in = False
+        self._is_direct = False
 
     def add_data(self, data: bytes) -> None:
         """Add the next bytes of the body."""
@@ -77,8 +77,8 @@ class Upload:
         if self._is_small:
             body.write(data)
             return
-        if body.missing - len(data) >= _LARGE_REST and not self._taken_in:
-            self._taken_in = True
+        if body.missing - len(data) >= _DIRECT_BYTES and not self._is_direct:
+            self._is_direct = True
             body.make_room()
             self._source.receive_directly(self)
         body.write(data)
@@ -87,7 +87,7 @@ class Upload:
 
     def get_buffer(self) -> memoryview:
         """Return memory for the next bytes of the body."""
-        return memoryview(bytearray(_LARGE_REST)) if self._discarded else self.body.room()
+        return memoryview(bytearray(_DIRECT_BYTES)) if self._discarded else self.body.room()
 
     def buffer_filled(self, count: int) -> bool:
         """Count bytes that were read into `get_buffer`. Return whether the body is complete."""

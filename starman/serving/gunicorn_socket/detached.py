@@ -27,10 +27,10 @@ _READ: Final = 65_536
 class DetachedConnection:
     """A detached connection. Threads of the application make and use it; the loop ends it.
 
-    socket: the application's. facts: the socket for queries about addresses and options; another one if there is a relay.
+    socket: the application's. client_socket: the socket for queries about addresses and options; another one if there is a relay.
     """
 
-    __slots__ = ("_context", "_ended", "_kept", "_relay", "facts", "socket")
+    __slots__ = ("_context", "_ended", "_kept", "_relay", "client_socket", "socket")
 
     def __init__(self, descriptor: int, relay: ApplicationRelay | None, context: ServiceContext) -> None:
         """The loop does not use `descriptor` any more, unless there is a `relay`. Raises OSError."""
@@ -48,7 +48,7 @@ class DetachedConnection:
                 relay.socket.close()
                 context.executor.post(relay.reset)
             raise
-        self.facts = self.socket if relay is None else connection
+        self.client_socket = self.socket if relay is None else connection
         self._kept = ours
         self._relay = relay
         self._context = context
@@ -79,7 +79,7 @@ class DetachedConnection:
         """Close all sockets, and wake the threads that wait for the connection."""
         with contextlib.suppress(OSError):
             self._kept.shutdown(socket.SHUT_RDWR)
-        for each in (self._kept, self.socket, self.facts):
+        for each in (self._kept, self.socket, self.client_socket):
             with contextlib.suppress(OSError):  # the application has closed the descriptor by its number
                 each.close()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _METHODS: Final = frozenset(name for name in dir(socket.socket) if name[0] != "_" and callable(getattr(socket.socket, name)))
 _PROPERTIES: Final = frozenset(("family", "proto", "timeout", "type"))
 # Methods that have an answer without taking the connection.
-_KNOWN: Final = {"getblocking": True, "gettimeout": None, "timeout": None}
+_ANSWERS: Final = {"getblocking": True, "gettimeout": None, "timeout": None}
 _INSPECTIONS: Final = frozenset(("family", "get_inheritable", "getpeername", "getsockname", "getsockopt", "proto", "type"))
 
 
@@ -32,7 +32,7 @@ _INSPECTIONS: Final = frozenset(("family", "get_inheritable", "getpeername", "ge
 _taken: set[RawSocket] = set()
 
 
-def taken_over() -> list[int]:
+def taken_descriptors() -> list[int]:
     """Return the descriptors of the connections that applications have taken; -1 for a closed one. For inspection
     only."""
     return [raw.descriptor for raw in list(_taken)]
@@ -82,7 +82,7 @@ class RawSocket:
     def setsockopt(self, level: int, option: int, *value: Any) -> None:
         """As `socket.setsockopt`. Options of the protocol, such as TCP_NODELAY, apply to the client's connection."""
         taken = self._take()
-        (taken.socket if level == socket.SOL_SOCKET else taken.facts).setsockopt(level, option, *value)
+        (taken.socket if level == socket.SOL_SOCKET else taken.client_socket).setsockopt(level, option, *value)
 
     def release(self) -> None:
         """The application has returned: end the connection if it was taken, and prevent taking it later."""
@@ -112,11 +112,11 @@ class RawSocket:
         """Return an attribute of a socket. Calling a method takes the connection, unless the method only inspects it."""
         taken = self._taken
         if taken is not None:
-            return getattr(taken.facts if name in _INSPECTIONS else taken.socket, name)
+            return getattr(taken.client_socket if name in _INSPECTIONS else taken.socket, name)
         if name in _METHODS:
             return partial(self._call, name)
         if name in _PROPERTIES:
-            return _KNOWN[name] if name in _KNOWN else self._inspect(name)
+            return _ANSWERS[name] if name in _ANSWERS else self._inspect(name)
         raise AttributeError(f"a socket has no attribute {name!r}")
 
     def __dir__(self) -> list[str]:
@@ -138,8 +138,8 @@ class RawSocket:
     def _call(self, name: str, *arguments: Any, **named: Any) -> Any:
         """Call a method that was looked up before the connection was taken."""
         if self._taken is None:
-            if name in _KNOWN:
-                return _KNOWN[name]
+            if name in _ANSWERS:
+                return _ANSWERS[name]
             if name in _INSPECTIONS:
                 return self._inspect(name, *arguments, **named)
         self._take()

@@ -35,11 +35,11 @@ class Relay:
         "_close",
         "_context",
         "_ended",
+        "_fin_sent",
         "_forwards",
         "_lost",
         "_progress",
         "_task",
-        "_told",
         "socket",
     )
 
@@ -55,7 +55,7 @@ class Relay:
         self._ended = False  # whether the client has ended its stream
         self._forwards = True  # whether bytes of the client are passed on
         self._lost = False  # whether the client's connection is closed
-        self._told = False  # whether FIN was sent to the client
+        self._fin_sent = False  # whether FIN was sent to the client
         self._close: Callable[[], None] | None = None  # set when the application has returned
         client.pause_reading()
         client.set_protocol(_ClientSide(self))
@@ -76,7 +76,7 @@ class Relay:
             return
         self._application = application
         application.set_write_buffer_limits(high=0)
-        self.pass_on(unread)
+        self.send_to_application(unread)
         if ended:
             self.client_has_ended()
         elif self._forwards and not application.get_write_buffer_size():  # else reading resumes when there is room
@@ -84,12 +84,12 @@ class Relay:
 
     # Both directions
 
-    def pass_on(self, data: bytes) -> None:
+    def send_to_application(self, data: bytes) -> None:
         """Pass bytes of the client on to the application."""
         if self._forwards and self._application is not None:
             self._application.write(data)
 
-    def send(self, data: bytes) -> None:
+    def send_to_client(self, data: bytes) -> None:
         """Send bytes of the application to the client."""
         if not self._client.is_closing():
             self._client.write(data)
@@ -116,8 +116,8 @@ class Relay:
         """The application has ended its stream, and all of it is passed on: send FIN, and linger if it has returned."""
         if self._client.is_closing():
             return
-        if not self._told:
-            self._told = True
+        if not self._fin_sent:
+            self._fin_sent = True
             half_close(self._client, paused=False)
         if self._close is not None:
             self._linger()
@@ -147,7 +147,7 @@ class Relay:
 
     def _close_if_both_have_ended(self) -> None:
         """Close the client's side. Its end must not depend on a child that uses the connection and never returns."""
-        if self._ended and self._told:
+        if self._ended and self._fin_sent:
             self._client.close()
 
     def end(self, close: Callable[[], None]) -> None:
@@ -159,7 +159,7 @@ class Relay:
             self._end_application()
             return
         self._client.pause_reading()
-        if self._told:
+        if self._fin_sent:
             self._linger()
 
     def _linger(self) -> None:
@@ -206,7 +206,7 @@ class _ClientSide(asyncio.Protocol):
         self._relay = relay
 
     def data_received(self, data: bytes) -> None:
-        self._relay.pass_on(data)
+        self._relay.send_to_application(data)
 
     def eof_received(self) -> bool:
         self._relay.client_has_ended()
@@ -229,7 +229,7 @@ class _ApplicationSide(asyncio.Protocol):
         self._relay = relay
 
     def data_received(self, data: bytes) -> None:
-        self._relay.send(data)
+        self._relay.send_to_client(data)
 
     def eof_received(self) -> bool:
         self._relay.application_has_ended()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _TARGET_BYTES = 107
 
 
-def in_flight(context: ServiceContext) -> str:
+def describe_in_flight(context: ServiceContext) -> str:
     """Return a text for the end of a log line, "" if nothing is in flight.
 
     It names the requests that run or wait, with their ages, and the requests with bodies that still arrive. It counts the
@@ -52,7 +52,7 @@ def in_flight(context: ServiceContext) -> str:
     return f" {text[2:]}" if text.startswith(", ") else text
 
 
-def count(context: ServiceContext) -> int:
+def count_in_flight(context: ServiceContext) -> int:
     """Return how many requests are in flight: the head has been received, and the response is not complete.
 
     Their bodies arrive, they wait for an earlier request or a thread, they run, or their responses are being sent.
@@ -102,7 +102,7 @@ def _line(head: RequestHead) -> str:
     return f"{printable(head.method)} {target}{'...' if len(head.target) > _TARGET_BYTES else ''}"
 
 
-def running(context: ServiceContext) -> list[tuple[str, float]]:
+def running_requests(context: ServiceContext) -> list[tuple[str, float]]:
     """Return the requests that have a thread, also those without a client, and when each was complete (monotonic)."""
     queued = set(map(id, _queue(context)))
     found = [exchanges[0] for _, writer, exchanges in _by_connection(context) if exchanges and writer.running is exchanges[0]]
@@ -110,7 +110,7 @@ def running(context: ServiceContext) -> list[tuple[str, float]]:
     return [(_line(exchange.head), exchange.queued_at) for exchange in found if id(exchange) not in queued]
 
 
-def waiting(context: ServiceContext) -> int:
+def count_waiting(context: ServiceContext) -> int:
     """Return how many requests wait for a thread."""
     return len(_queue(context))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from starman import log
 from starman.log.in_flight import counted, while_serving
-from starman.serving.health.requests_in_flight import running, waiting
+from starman.serving.health.requests_in_flight import count_waiting, running_requests
 
 if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
@@ -45,7 +45,7 @@ class StuckThreadsDetector:
         elif min(waits, now - self._since) >= STUCK_SECONDS and not self._stuck and now - self._told_at >= QUIET_SECONDS:
             self._stuck, self._told_at = True, now
             log.warning(
-                f"all threads of this worker ({executor.awake}) are busy{while_serving(running(context), now)}: "
+                f"all threads of this worker ({executor.awake}) are busy{while_serving(running_requests(context), now)}: "
                 f"none has finished a request for {now - self._since:.1f} s, "
-                f"and {counted(waiting(context), 'request', 'are')} waiting"
+                f"and {counted(count_waiting(context), 'request', 'are')} waiting"
             )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _HANDSHAKE_RECORD = 0x16
 
 # A handshake is not closed to make room for another client before it has lasted this long (seconds).
-_NEW = 0.5
+_LEAST_AGE = 0.5
 
 
 class _Phase(Enum):
@@ -68,7 +68,7 @@ class Handshake(asyncio.Protocol):
             self._phase = _Phase.SHAKING
         if self._phase is _Phase.SHAKING:
             self._session.incoming.write(data)
-            self._shake()
+            self._continue_handshake()
 
     def eof_received(self) -> bool:
         """The client has ended its stream during the handshake. Return False: the transport closes."""
@@ -81,7 +81,7 @@ class Handshake(asyncio.Protocol):
         self._phase = _Phase.DONE
         self._context.connections.discard(self)
 
-    def _shake(self) -> None:
+    def _continue_handshake(self) -> None:
         session = self._session
         try:
             session.object.do_handshake()
@@ -138,7 +138,7 @@ class Handshake(asyncio.Protocol):
         done."""
         since = self._deadline - self._context.handshake_timeout
         begun = self._phase in (_Phase.SILENT, _Phase.SHAKING) and not self._transport.is_closing()
-        return (0, since) if begun and now - since >= _NEW else None
+        return (0, since) if begun and now - since >= _LEAST_AGE else None
 
     def evict(self) -> None:
         """Close at once, to make room for another client."""

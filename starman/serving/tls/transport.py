@@ -150,7 +150,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def abort(self) -> None:
         """Close now. Bytes that were written may be lost."""
-        self._forget()
+        self._drop_backlog()
         self._plain.abort()
 
     # The protocol, for the plain transport
@@ -174,11 +174,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def resume_writing(self) -> None:
         """The plain transport is empty."""
         self._flush()
-        self._tell()
+        self._notify_connection()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed, for any reason."""
-        self._forget()
+        self._drop_backlog()
         self._connection.connection_lost(exc)
         del self._connection  # it refers back to this object
 
@@ -198,11 +198,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             pass
         except ssl.SSLError as error:
             self._send_outgoing()
-            self._break(reason(error))
+            self._fail(reason(error))
             return
         self._send_outgoing()
         if self._plain.get_write_buffer_size() > _MOST_ANSWERS:
-            self._break("the client requests key updates and does not read the answers")
+            self._fail("the client requests key updates and does not read the answers")
             return
         if pieces:
             self._connection.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -210,7 +210,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._ended = True
             self._connection.eof_received()
 
-    def _break(self, why: str) -> None:
+    def _fail(self, why: str) -> None:
         peer = endpoint(self._plain.get_extra_info("peername"))[0]
         self._refusals.add(f"TLS with {peer} broke: {why}")
         self.abort()
@@ -234,7 +234,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if not backlog:
             self._finish()
 
-    def _tell(self) -> None:
+    def _notify_connection(self) -> None:
         """Tell the connection that all is written, even if only TLS itself has written: a request may wait for this."""
         if not self.get_write_buffer_size() and self._state is not _State.CLOSED:
             self._connection.resume_writing()
@@ -259,7 +259,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if data and not self._plain.is_closing():
             self._plain.write(data)
 
-    def _forget(self) -> None:
+    def _drop_backlog(self) -> None:
         self._state = _State.CLOSED
         self._backlog.clear()
         self._backlog_bytes = 0

@@ -366,7 +366,7 @@ def test_a_pipe_without_a_reader_bounds_the_memory_and_keeps_no_thread(
         for _ in range(2000):
             log.add(environ(), 200, 1)
         log.flush()
-        assert log.behind
+        assert log.has_unwritten
         assert log._bytes == sum(map(len, log._unsent)) < 102_000
     received = b""
 
@@ -377,7 +377,7 @@ def test_a_pipe_without_a_reader_bounds_the_memory_and_keeps_no_thread(
 
     reader = threading.Thread(target=read)
     reader.start()
-    while log.behind:
+    while log.has_unwritten:
         log.flush()
     log.add(environ(), 200, 1)
     log.close()
@@ -400,7 +400,7 @@ def test_a_slow_reader_gets_all_that_is_written_faster(monkeypatch: pytest.Monke
     threading.Timer(0.1, lambda: received.append(b"".join(iter(lambda: os.read(reading, 65_536), b"")))).start()
     received: list[bytes] = []
     log.flush()
-    assert not log.behind
+    assert not log.has_unwritten
     log.close()
     while not received:
         time.sleep(0.01)

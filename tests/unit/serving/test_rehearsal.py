@@ -34,7 +34,7 @@ def test_one_that_fails_waits_for_its_threads_as_well(monkeypatch: pytest.Monkey
         thread.start()
         raise ValueError("the machine is too busy")
 
-    monkeypatch.setattr(rehearsal, "_play", fail)
+    monkeypatch.setattr(rehearsal, "_send_requests", fail)
     monkeypatch.setattr(threading, "enumerate", lambda: [threading.main_thread(), thread])
     with pytest.raises(ValueError, match="too busy"):
         rehearsal.rehearse(Service, 1)
