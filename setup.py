@@ -1,8 +1,7 @@
-"""What pyproject.toml cannot say: mypyc compiles the modules of the hot path, where a wheel is built and a C compiler
-is found.
+"""Compiles the modules of the hot path by mypyc while a wheel is built, if there is a C compiler.
 
-COMPILE_STARMAN=1 insists on that: without a compiler, or with one that fails, there is no wheel. With 0, starman is
-plain Python, and no compiler is needed. Without the variable, what cannot be compiled stays plain Python, and the
+The variable COMPILE_STARMAN chooses: with 1, a missing or failing compiler is an error. With 0, starman is plain
+Python, and no compiler is needed. Without the variable, modules that cannot be compiled stay plain Python, and the
 build says so.
 """
 
@@ -51,7 +50,7 @@ COMPILER = ["mypy>=2.4"]
 
 
 def asked() -> str:
-    """What the environment says: 1, 0, or nothing."""
+    """The value of the variable: 1, 0, or nothing."""
     value = os.environ.get("COMPILE_STARMAN", "")
     if value not in ("", "0", "1"):
         sys.exit(f"COMPILE_STARMAN must be 1, for a compiled starman, or 0, for plain Python, not {value!r}")
@@ -59,7 +58,7 @@ def asked() -> str:
 
 
 def compiler() -> str:
-    """The C compiler that setuptools will call."""
+    """The C compiler that setuptools will run."""
     return (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
 
 

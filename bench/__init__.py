@@ -1,8 +1,7 @@
-"""Measures starman beside other servers, on this machine: `python -m bench [SCENARIO …]`. docs/bench.md tells how to
-use it.
+"""Measures starman and other servers on this machine: `python -m bench [SCENARIO …]`. See docs/bench.md.
 
-Add to one of three tables: `servers.py` (the servers to measure), `scenarios.py` (the requests that they get) and
-`targets.py` (what starman aims at). `runner.py` measures in turns, and `results.py` holds what came of it; `report.py`
-and `plots.py` show that. `growth.py` asks how cost grows with one quantity. Figures of one machine are compared within
-one run only, by the ratio of each round; absolute numbers say little elsewhere.
+To extend it, add to one of three tables: `servers.py` (the servers), `scenarios.py` (the requests) or `targets.py`
+(starman's aims). `runner.py` measures the servers alternately, `results.py` holds the figures, and `report.py` and
+`plots.py` show them. `growth.py` measures how cost grows with one quantity. Compare figures within one run only, by
+the ratio of each round: absolute numbers depend on the machine.
 """

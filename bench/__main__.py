@@ -1,4 +1,5 @@
-"""`python -m bench [SCENARIO …|all]`: measure, and show it. Exit status 1 if starman could not be measured, 2 for wrong input."""
+"""Measures scenarios and shows the results: `python -m bench [SCENARIO …|all]`. Exit status 1 if starman could not
+be measured, 2 for wrong input."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from bench.serving import prepare_process
 
 
 def main() -> int:
-    """Measure, or read what was; print Markdown on standard output if no file is named; progress goes to standard error."""
+    """Measure, or read earlier results. Markdown goes to a named file or standard output, progress to standard
+    error."""
     parser = command.parser("python -m bench", "Measure starman beside other servers.", "SCENARIO", _listed())
     command.add_servers(parser)
     parser.add_argument("--list", action="store_true", help="list scenarios and servers, and measure nothing")
@@ -43,7 +45,7 @@ def main() -> int:
 
 
 def _measure(scenarios: list[Scenario], given: Any, options: Options, about: dict[str, Any]) -> list[Outcome]:
-    """All scenarios; what is there is written after each, so that an interruption loses one of them."""
+    """Measure all scenarios. Write the results after each, so that an interruption loses at most one."""
     taking_part = {scenario.name: entrants(scenario, given.servers) for scenario in scenarios}
     progress = Progress(options.rounds * sum(map(len, taking_part.values())))
     command.mention_missing(_concerned(scenarios), given.servers, progress)

@@ -1,4 +1,5 @@
-"""Hello, as WSGI has it. In a module of its own, for what a worker imports is measured with it; the rest is in workloads.py."""
+"""Hello world for WSGI, in a module of its own: all that a worker imports counts in its memory. See workloads.py
+for others."""
 
 from __future__ import annotations
 

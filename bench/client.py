@@ -1,7 +1,7 @@
-"""Our own load generator, a process of its own: `python -m bench.client JSON` prints a Result as JSON.
+"""Generates load in a process of its own: `python -m bench.client JSON` prints a Result as JSON.
 
-For what wrk cannot do (`wrk.can`), and for where there is no wrk. It is a tenth as fast as wrk: what is faster than some 15,000
-requests a second is not measured by it, and `client_busy` tells.
+Used for loads that wrk cannot make (`wrk.can`), and where wrk is missing. It is ten times slower than wrk: it
+cannot measure servers above some 15,000 requests per second, and `client_busy` shows when it is the limit.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 class Kind(Enum):
-    """What the latency of a request counts to."""
+    """The class of requests that a latency belongs to."""
 
     FAST = auto()
     SLOW = auto()  # of a mix
@@ -50,7 +50,7 @@ class Kind(Enum):
 
 
 class Generator:
-    """Deals out requests to connections, and counts what comes back. Lives in one loop."""
+    """Gives requests to connections and counts the responses. Lives in one loop."""
 
     def __init__(self, load: Load, port: int, path: str, seconds: float) -> None:
         self.load = load
@@ -76,7 +76,7 @@ class Generator:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> Result:
-        """The whole load. Raises what went wrong in a callback, which is a fault of this module."""
+        """Run the whole load. Raises an exception of a callback again, which is a fault of this module."""
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self._faults.append(context))
         began = time.perf_counter()
         for place in range(self.load.connections):
@@ -100,12 +100,13 @@ class Generator:
         return Result(self.done, elapsed, self.errors, found[Kind.FAST], found[Kind.SLOW], found[Kind.NEW], self._least())
 
     def connect(self, place: int, delay: float = 0.0) -> None:
-        """Open the connection of a place, from 0, which takes requests as soon as it is open. The first places are newcomers'."""
+        """Open the connection of a place (from 0). It gets requests as soon as it is open. The first places are
+        those of newcomers."""
         if not self.over:
             self._keep(self._connect(place, delay))
 
     def next(self, connection: Connection) -> None:
-        """Give a connection its next request, or none for now."""
+        """Give a connection its next request, if there is one now."""
         if self.over:
             return
         if connection.place < self.load.newcomers:
@@ -118,16 +119,16 @@ class Generator:
             self._free.append(connection)
 
     def lost(self, connection: Connection) -> None:
-        """A connection is no more."""
+        """A connection is closed."""
         if connection in self._free:
             self._free.remove(connection)
 
     def began(self) -> None:
-        """A request is under way."""
+        """A request has been sent."""
         self.under_way += 1
 
     def ended(self, connection: Connection, began: float, kind: Kind, good: int, bad: int) -> None:
-        """A request, or a batch of pipelined ones, has come to its end; what ends after the time counts only with `whole`."""
+        """A request, or a batch of pipelined ones, is complete. After the time is up, it counts only with `whole`."""
         self.under_way -= 1
         if self.over and not self.load.whole:
             return
@@ -174,7 +175,8 @@ class Generator:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: asks, reads the response, and takes the next request, or makes room for another connection."""
+    """One connection: sends a request, reads the response, and takes the next request or makes room for another
+    connection."""
 
     def __init__(self, generator: Generator, place: int) -> None:
         self.place = place
@@ -193,7 +195,7 @@ class Connection(asyncio.Protocol):
         self._generator.next(self)
 
     def ask(self, began: float, kind: Kind) -> None:
-        """Send a request, or as many as are pipelined."""
+        """Send a request, or a batch of pipelined ones."""
         load = self._generator.load
         self._began, self._kind = began, kind
         self._waiting, self._good, self._bad = load.pipelined, 0, 0

@@ -1,4 +1,4 @@
-"""What the command lines of `bench`, `bench.growth` and `bench.turns` have in common."""
+"""The command-line options that `bench`, `bench.growth` and `bench.turns` have in common."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALL_NAMES = "all"
 
 
 def parser(program: str, description: str, noun: str, listed: str) -> argparse.ArgumentParser:
-    """The options that all have."""
+    """A parser with the common options."""
     made = argparse.ArgumentParser(
         prog=program, description=description, epilog=listed, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -39,22 +39,21 @@ def parser(program: str, description: str, noun: str, listed: str) -> argparse.A
 
 
 def add_servers(made: argparse.ArgumentParser) -> None:
-    """The option of those that compare different servers."""
+    """Add the option that chooses servers."""
     made.add_argument("--servers", type=_servers, metavar="NAME,…", help="only servers whose names begin so (default: all)")
 
 
 def names(
     made: argparse.ArgumentParser, given: Sequence[str], known: Collection[str], default: Sequence[str], noun: str
 ) -> list[str]:
-    """The names that are meant. Ends the process with status 2 if one is unknown."""
+    """The chosen names. Ends the process with status 2 if one is unknown."""
     if unknown := [name for name in given if name not in known and name != ALL_NAMES]:
         made.error(f"no {noun} {', '.join(unknown)}; there are {', '.join(known)}, {ALL_NAMES}")
     return list(known) if ALL_NAMES in given else list(given or default)
 
 
 def check(made: argparse.ArgumentParser, given: Any) -> None:
-    """End the process with status 2 if something that is asked for cannot be had: better before the measuring than
-    after."""
+    """End the process with status 2 if a requested feature is missing: before the measurement rather than after."""
     if given.plots and importlib.util.find_spec("matplotlib") is None:
         made.error("--plots needs matplotlib: make bench installs it")
     if given.generator == "wrk" and wrk.find() is None:
@@ -70,13 +69,13 @@ def options(given: Any) -> Options:
 
 
 def about(chosen: Options) -> dict[str, Any]:
-    """The machine and the options, which readers of the figures need."""
+    """The machine and the options, which are printed with the figures."""
     made = {"rounds": chosen.rounds, "seconds": chosen.seconds, "generator": chosen.generator, "wrk": wrk.find() is not None}
     return {**report.machine(chosen.cores), **made}
 
 
 def mention_missing(servers: Sequence[Server], chosen: Sequence[str] | None, progress: Progress) -> None:
-    """A line for each server that would take part and is not installed, and for what the machine lacks."""
+    """Print a line for each server that is not installed, and for each feature that the machine lacks."""
     for server in servers:
         if (chosen is None or server.name.startswith(tuple(chosen))) and server.version() is None:
             progress.note(f"{server.name} is left out, it is not installed: {server.install}")

@@ -1,8 +1,9 @@
-"""Connections beside a load, in a process of their own: `python -m bench.companions KIND COUNT PORT`, until standard
-input ends.
+"""Opens connections beside a load, in a process of its own: `python -m bench.companions KIND COUNT PORT`, until
+standard input ends.
 
-`idle`: each makes one request, and then nothing. `slow`: each asks for `/large` and reads it by 512 bytes ten times a
-second, through a small receive buffer. When all are open it prints how many there are, or why they are not.
+`idle`: each connection makes one request and stays open. `slow`: each requests `/large` and reads 512 bytes ten
+times a second, through a small receive buffer. When all are open, their number is printed, or why they could not be
+opened.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ RECEIVE_BUFFER = 4096
 
 
 def main() -> int:
-    """Open them, say so, and hold them."""
+    """Open the connections, print their number, and hold them."""
     kind, count, port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     try:
         clients = OPENERS[kind](count, port)
@@ -39,8 +40,7 @@ def main() -> int:
 
 
 def open_idle(count: int, port: int) -> list[socket.socket]:
-    """Connections that have had a response each, and are still open. Raises OSError if one is not answered, or
-    closed."""
+    """Open connections, with one response on each. Raises OSError if one is closed or gets no response."""
     clients: list[socket.socket] = []
     deadline = time.monotonic() + OPEN_SECONDS
     while len(clients) < count:
@@ -62,7 +62,7 @@ def open_idle(count: int, port: int) -> list[socket.socket]:
 
 
 def open_slow(count: int, port: int) -> list[socket.socket]:
-    """Connections that have asked for much. Raises OSError if one cannot be opened."""
+    """Open connections with a request for a large response on each. Raises OSError if one cannot be opened."""
     return [_open_slow(port) for _ in range(count)]
 
 
@@ -80,7 +80,7 @@ def _open_slow(port: int) -> socket.socket:
 
 
 def _read_slowly(clients: list[socket.socket], port: int) -> None:
-    """Run until standard input ends. A connection that is closed is opened again."""
+    """Read until standard input ends. A connection that is closed is opened again."""
     while not select.select([sys.stdin], [], [], PAUSE_SECONDS)[0]:
         for number, client in enumerate(clients):
             try:
@@ -95,7 +95,7 @@ def _read_slowly(clients: list[socket.socket], port: int) -> None:
 
 
 def _is_closed(client: socket.socket) -> bool:
-    """Whether its end has come. A response may have come in two parts: data is no end."""
+    """Whether the connection has ended. Data is not an end: a response may come in two parts."""
     client.setblocking(False)
     try:
         while client.recv(4096):

@@ -1,9 +1,9 @@
-"""`python -m bench.framing [ROUNDS]`: bodies framed by our own code beside llhttp's, in memory: no socket, no
-application.
+"""Compares our framing of bodies with llhttp's, in memory: `python -m bench.framing [ROUNDS]`.
 
-Both read the same requests, of which only the bodies differ: ours by `RequestParser`, with all its checks of the head;
-llhttp's by httptools' own `HttpRequestParser`. Its callbacks gather the fields and the body, as a server has to,
-without any of those checks. Rounds are interleaved, and the medians of microseconds a request are printed.
+Both read the same requests. Ours: `RequestParser`, with all its checks of the head. llhttp: httptools'
+`HttpRequestParser`, with callbacks that gather the fields and the body, as a server has to, and no such checks.
+Rounds are interleaved. Prints the medians, in microseconds per request. Only the bodies differ between the
+requests.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MESSAGES = {
 
 
 class Gatherer:
-    """Takes what llhttp's callbacks bring."""
+    """Gathers what llhttp's callbacks pass."""
 
     def __init__(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
@@ -75,7 +75,7 @@ class Gatherer:
 
 
 def by_llhttp(reads: list[bytes], requests: int) -> None:
-    """Read one connection's requests."""
+    """Read the requests of one connection by llhttp."""
     gatherer = Gatherer()
     for data in reads:
         gatherer.parser.feed_data(data)
@@ -83,7 +83,7 @@ def by_llhttp(reads: list[bytes], requests: int) -> None:
 
 
 def by_ours(reads: list[bytes], requests: int) -> None:
-    """The same."""
+    """Read the requests of one connection by `RequestParser`."""
     parser = RequestParser(LIMITS)
     heads = 0
     pieces: list[bytes] = []
@@ -120,7 +120,7 @@ def main() -> int:
 
 
 def _measure(read: Callable[[list[bytes], int], None], reads: list[bytes], requests: int) -> float:
-    """Microseconds a request."""
+    """Microseconds per request."""
     count = 0
     began = time.perf_counter()
     while (elapsed := time.perf_counter() - began) < SECONDS:

@@ -1,6 +1,6 @@
-"""`python -m bench.growth [AXIS …]`: how cost grows with one quantity, point by point.
+"""Measures how cost grows with one quantity, point by point: `python -m bench.growth [AXIS …]`.
 
-The command line, the rounds and what a figure means are those of `python -m bench`; `AXES` is the table to add to.
+The command line, the rounds and the figures are those of `python -m bench`. To extend it, add to the table `AXES`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WHOLE_BYTES = 32_000_000
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A quantity: its points, and the scenario at a point. `question` is what it answers."""
+    """A quantity: its points, and the scenario at a point. `question`: what the axis answers."""
 
     name: str
     unit: str
@@ -88,7 +88,7 @@ Grown = dict[str, list[tuple[int, Outcome]]]
 
 
 def main() -> int:
-    """Measure, and print Markdown on standard output if no file is named; progress goes to standard error."""
+    """Measure. Markdown goes to a named file or standard output, progress to standard error."""
     listed = "axes:\n" + "\n".join(f"  {name:12}{axis.question}; {axis.points}" for name, axis in AXES.items())
     parser = command.parser("python -m bench.growth", "Measure how cost grows with one quantity.", "AXIS", listed)
     command.add_servers(parser)
@@ -118,7 +118,7 @@ def main() -> int:
 
 
 def document(about: dict[str, Any], grown: Grown) -> dict[str, Any]:
-    """All that is known, for JSON."""
+    """All results, as a structure for JSON."""
     axes = [
         {
             "axis": name,
@@ -131,7 +131,7 @@ def document(about: dict[str, Any], grown: Grown) -> dict[str, Any]:
 
 
 def read(path: Path) -> tuple[dict[str, Any], Grown]:
-    """What a file holds that was written from `document`. Raises BenchError if it is none."""
+    """Read a file that was written from `document`. Raises BenchError if it is another file."""
     structure = report.load(path)
     try:
         grown = {

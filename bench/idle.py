@@ -1,8 +1,9 @@
-"""`python -m bench.idle [CONNECTIONS]`: what an idle keep-alive connection costs a worker, in private memory. Linux only.
+"""Measures the private memory of a worker per idle keep-alive connection: `python -m bench.idle [CONNECTIONS]`.
+Linux only.
 
-One worker, so that it is the one that is looked at. Each connection makes one request, then idles for longer than the worker
-keeps its second descriptor. The default of 10,000 connections needs a limit of descriptors (`ulimit -Hn`) a little above it.
-The scenario `idle` of the bench asks the same beside a load, and of other servers.
+There is one worker. Each connection makes one request, then idles for longer than the worker keeps its second
+descriptor. The default of 10,000 connections needs a descriptor limit (`ulimit -Hn`) a little above that. The
+scenario `idle` of the bench measures the same beside a load, and for other servers.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def main() -> int:
 
 
 def _worker_of(master: int) -> int:
-    """The child of the master with threads: the mold has none."""
+    """The child of the master that has threads: the mold has none."""
     return max(descendants(master), key=lambda pid: len(list(Path(f"/proc/{pid}/task").iterdir())))
 
 

@@ -1,4 +1,4 @@
-"""Starts servers that have no command line which would do: `python -m bench.launch SERVER MODULE:NAME PORT`."""
+"""Starts servers that have no suitable command line: `python -m bench.launch SERVER MODULE:NAME PORT`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def main() -> int:
 
 
 def load(application: str) -> Any:
-    """The object of "module:name"."""
+    """The object that "module:name" names."""
     module, _, name = application.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def asgi() -> Any:
-    """What uvicorn serves: the application that BENCH_APPLICATION names, on BENCH_THREADS threads."""
+    """The application for uvicorn: the one that BENCH_APPLICATION names, on BENCH_THREADS threads."""
     from a2wsgi import WSGIMiddleware
 
     return WSGIMiddleware(load(os.environ["BENCH_APPLICATION"]), workers=int(os.environ["BENCH_THREADS"]))

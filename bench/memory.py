@@ -1,7 +1,8 @@
-"""`python -m bench.memory [--json]`: the memory of a worker, after load, of starman beside other servers.
+"""Measures the memory of workers after load, for starman and other servers: `python -m bench.memory [--json]`.
+Linux only.
 
-USS (unique set size): what a process alone has in memory, and what its end would give back: Private_Clean and Private_Dirty of
-/proc/PID/smaps_rollup. Of the master PSS, where a page that n processes share counts 1/n. Linux only.
+For workers, USS (unique set size): the memory of one process alone, which its end would free; Private_Clean and
+Private_Dirty of /proc/PID/smaps_rollup. For the master, PSS: a page that n processes share counts 1/n.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LOAD_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What one server takes, in bytes: USS of each worker, PSS of its master, PSS of all its processes together."""
+    """The memory of one server, in bytes: USS of each worker, PSS of the master, PSS of all processes together."""
 
     scenario: str
     server: str
@@ -69,12 +70,13 @@ def main() -> int:
 
 
 def measure(server: Server, version: str, scenario: Scenario, cores: Cores) -> Footprint:
-    """Start a server, load it, and look at its processes when it idles again. Raises BenchError."""
+    """Start a server, load it, and read the memory of its processes when it is idle again. Raises BenchError."""
     (expected,) = scenario.workers
     with serving(server, scenario, cores, expected) as running:
         running.await_ready()
         ask(running, scenario.load, LOAD_SECONDS, "")
-        # A server of one process for all would have no descendants; molds and helpers (Python's resource tracker) do not serve.
+        # A server of one process for all would have no descendants; molds and helpers (Python's resource tracker) do
+        # not serve.
         workers = [
             pid for pid in descendants(running.pid) if not any(word in title(pid) for word in ("mold", "resource_tracker"))
         ]

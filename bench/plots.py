@@ -1,7 +1,7 @@
-"""Draws what was measured, as SVG by matplotlib, which is imported here only (the extra `bench`).
+"""Draws results as SVG by matplotlib, which only this module imports (the extra `bench`).
 
-A server has the same colour in every plot (servers.py), and in curves a marker of its own, so that colours need not be told
-apart. The same results make the same bytes.
+A server has the same colour in every plot (servers.py), and its own marker in curves, so that colours need not be
+told apart. The same results make the same bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CONNECTIONS = {"hello-1": 1, "hello": 32, "hello-256": 256}
 
 
 def draw(outcomes: Sequence[Outcome], directory: Path) -> list[Path]:
-    """Every plot that there are results for; the files that were written."""
+    """Draw every plot that there are results for. Returns the files that were written."""
     by_name = {outcome.scenario: outcome for outcome in outcomes}
     written = [bars(outcomes, directory / "bench-rates.svg")]
     if curves := [by_name[name] for name in CURVES if name in by_name]:
@@ -77,8 +77,8 @@ Look = Callable[[str], dict[str, Any]]
 
 
 def percentile_curves(outcomes: Sequence[Outcome], path: Path, look: Look | None = None) -> Path:
-    """A panel for each scenario, a curve for each server: how long the slowest of the requests take. `look` gives the label and
-    the style of a server's curve; without it they are those of all plots."""
+    """A panel for each scenario, a curve for each server: how long the slowest requests take. `look` returns the
+    label and style of a server's curve; without it, they are the same as in all plots."""
     figure, panels = _panels(len(outcomes), 2.6)
     figure.suptitle("Latency by percentile (lower is better)")
     places = range(len(PERCENTS))
@@ -130,7 +130,7 @@ def lines(title: str, unit: str, points: Sequence[int], series: dict[str, list[C
 
 
 def colour(server: str) -> str:
-    """What a server has in every plot."""
+    """A server's colour, marker and line in every plot."""
     return SERVERS[server].colour if server in SERVERS else "#555555"
 
 

@@ -1,4 +1,4 @@
-"""What /proc tells of processes: their children, CPU time and memory. Linux only; elsewhere there is nothing to tell."""
+"""Reads children, CPU time and memory of processes from /proc. Linux only; elsewhere nothing is known."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def family(pid: int) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The children of a process, theirs, and so on."""
+    """The children of a process, their children, and so on."""
     children = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in _read(path).split()]
     return [each for child in children for each in (child, *descendants(child))]
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time that a process and its descendants have had, those that have ended included; -1 where the system does
-    not tell. Perl's Starman replaces a worker after a thousand requests."""
+    """User and system time of a process and its descendants, ended ones included; -1 where the system does not
+    tell. Perl's Starman replaces a worker after a thousand requests."""
     ticks = 0
     known = False
     for each in family(pid):
@@ -32,7 +32,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def wants_cpu(pid: int) -> bool:
-    """Whether a process or a descendant runs, or would if a core were free for it."""
+    """Whether a process or a descendant runs, or is ready to run."""
     return any(
         _read(thread).rpartition(")")[2].split()[:1] == ["R"]
         for each in family(pid)
@@ -41,18 +41,18 @@ def wants_cpu(pid: int) -> bool:
 
 
 def uss(pid: int) -> int:
-    """Bytes that this process alone has in memory (unique set size): what its end would give back."""
+    """The memory of this process alone (unique set size), in bytes: what its end would free."""
     fields = _rollup(pid)
     return fields.get("Private_Clean", 0) + fields.get("Private_Dirty", 0)
 
 
 def pss(pid: int) -> int:
-    """Bytes in memory, those that n processes share counted as 1/n (proportional set size)."""
+    """The memory of a process in bytes, where a page that n processes share counts 1/n (proportional set size)."""
     return _rollup(pid).get("Pss", 0)
 
 
 def memory_bytes(pids: list[int]) -> int:
-    """PSS of all; -1 where the system does not tell."""
+    """The sum of the PSS of these processes; -1 where the system does not tell."""
     return sum(pss(pid) for pid in pids) or -1
 
 

@@ -1,4 +1,4 @@
-"""Tells on standard error how far a run is: a bar on a terminal, a line for each step elsewhere."""
+"""Shows the progress of a run on standard error: a bar on a terminal, a line per step elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WIDTH = 30
 
 
 class Progress:
-    """Counts steps of equal length; `total` is how many there will be."""
+    """Counts steps of equal length. `total`: the number of steps."""
 
     def __init__(self, total: int, stream: TextIO = sys.stderr) -> None:
         self._total = max(1, total)
@@ -21,7 +21,7 @@ class Progress:
         self._doing = ""
 
     def step(self, doing: str, steps: int = 1) -> None:
-        """So many steps are done, and this was the last."""
+        """Add finished steps. The text describes the last one."""
         self._done = min(self._total, self._done + steps)
         self._doing = doing
         if self._bar:
@@ -30,7 +30,7 @@ class Progress:
             print(f"{self._done} of {self._total}: {doing}", file=self._stream, flush=True)
 
     def note(self, text: str) -> None:
-        """A line that remains."""
+        """Print a line that stays."""
         if self._bar:
             self._stream.write("\r\x1b[K")
         print(text, file=self._stream, flush=True)
@@ -38,7 +38,7 @@ class Progress:
             self._draw()
 
     def end(self) -> None:
-        """Leave the bar."""
+        """Leave the bar and go to the next line."""
         if self._bar:
             self._stream.write("\r\x1b[K")
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""Shows what was measured, as JSON and as Markdown, and puts Markdown into a page between its markers."""
+"""Writes results as JSON and Markdown, and puts Markdown into a page between markers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEGABYTE = 1e6
 
 
 def machine(cores: Cores) -> dict[str, Any]:
-    """What the figures depend on, for their readers."""
+    """What the figures depend on: a description of this machine."""
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
@@ -32,7 +32,7 @@ def machine(cores: Cores) -> dict[str, Any]:
 
 
 def congestion_control() -> str:
-    """What decides how fast TCP sends here; "" where the system does not tell. Linux's default is cubic."""
+    """The congestion control of TCP; "" where the system does not tell. Linux's default is cubic."""
     try:
         return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text("ascii").strip()
     except OSError:
@@ -40,7 +40,7 @@ def congestion_control() -> str:
 
 
 def document(about: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """All that is known, for JSON. `about` is the machine and the options of the run."""
+    """All results, as a structure for JSON. `about`: the machine and the options of the run."""
     return {
         "about": about,
         "scenarios": [to_structure(outcome) for outcome in outcomes],
@@ -49,7 +49,7 @@ def document(about: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, An
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
-    """What a file holds that was written from `document`. Raises BenchError if it is none."""
+    """Read a file that was written from `document`. Raises BenchError if it is another file."""
     structure = load(path)
     try:
         return structure["about"], [from_structure(each) for each in structure["scenarios"]]
@@ -58,7 +58,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
 
 
 def load(path: Path) -> Any:
-    """A structure of a file of JSON. Raises BenchError."""
+    """Read a structure from a file of JSON. Raises BenchError."""
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -66,7 +66,7 @@ def load(path: Path) -> Any:
 
 
 def write_json(path: Path, structure: dict[str, Any]) -> None:
-    """Write a structure so that small changes are small differences. NaN has no place in JSON and becomes null."""
+    """Write a structure so that small changes make small diffs. JSON has no NaN, which becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(_finite(structure), indent=1) + "\n", "utf-8")
 
@@ -103,7 +103,7 @@ OVERVIEW = "starman's rate by that of each server (its own is in requests/s): mo
 
 
 def sentence(about: dict[str, Any]) -> str:
-    """How the figures came about."""
+    """How the figures were measured."""
     cores = "each pinned to a core of its own" if about.get("server_core") else "not pinned to cores"
     control = f", TCP by {about['congestion_control']}" if about.get("congestion_control") else ""
     return (
@@ -113,7 +113,7 @@ def sentence(about: dict[str, Any]) -> str:
 
 
 def targets_table(verdicts: Sequence[Verdict]) -> str:
-    """A row for each target, and columns for starman compiled where it was measured."""
+    """A row for each target, with columns for compiled starman if it was measured."""
     rows = []
     has_compiled = any(verdict.compiled is not None for verdict in verdicts)
     for verdict in verdicts:
@@ -140,7 +140,7 @@ def _figure(measured: float | None, unit: str) -> str:
 
 
 def overview(outcomes: Sequence[Outcome]) -> str:
-    """Scenarios by servers."""
+    """A table of scenarios by servers."""
     names = list(dict.fromkeys(cell.server for outcome in outcomes for cell in outcome.cells if len(_counts(outcome)) == 1))
     rows = []
     for outcome in outcomes:
@@ -205,12 +205,12 @@ def _counts(outcome: Outcome) -> set[int]:
 
 
 def number(value: float) -> str:
-    """With thousands apart, or to three digits."""
+    """A number with thousands separators, or with three digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def milliseconds(cell: Cell, percent: float) -> str:
-    """A latency; "" where it is not known."""
+    """A latency; "" if it is unknown."""
     latency = cell.latency(percent)
     return "" if math.isnan(latency) else f"{latency:.2f}"
 
@@ -223,10 +223,8 @@ def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def put(path: Path, name: str, text: str) -> None:
-    """Write Markdown to a file: between `<!-- NAME -->` and `<!-- /NAME -->` if there is one, else as the whole of it.
-
-    Raises BenchError if the file is there without the markers.
-    """
+    """Write Markdown to a file, between `<!-- NAME -->` and `<!-- /NAME -->`. A new file gets it as a whole. Raises
+    BenchError if the file exists without these markers."""
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
     page = path.read_text("utf-8") if path.exists() else f"{first}\n{last}\n"
     before, found, rest = page.partition(first)

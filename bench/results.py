@@ -1,5 +1,4 @@
-"""What was measured, as values, and the arithmetic on them. No processes, no files: JSON goes in and out as
-structures."""
+"""Holds results as values, with the arithmetic on them. No processes, no files: only structures for JSON."""
 
 from __future__ import annotations
 
@@ -16,18 +15,18 @@ Percentiles = dict[float, float]
 
 
 class BenchError(Exception):
-    """Something could not be measured: a server, a client or a companion failed. The text is one line."""
+    """A server, a client or a companion failed, so there is no result. The text is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """One run of a client.
 
-    `requests` were answered with 2xx or 3xx in `seconds`; `errors` failed or were answered otherwise. `latencies` are
-    milliseconds by percentile; `slow` are those of the slow class of a mix and `new` those of newcomers, which are not
-    in `latencies`. `least` is how many responses the connection had that was served least, by the mean of all that
-    were kept: 1 is perfectly fair; None where the client does not tell. `client_busy` is the share of one core that
-    the client took: near 1, the client was measured and not the server.
+    `requests` got a response with 2xx or 3xx in `seconds`; `errors` failed or got another status. `latencies` are
+    milliseconds by percentile; `slow` are those of the slow class of a mix, and `new` those of newcomers, which are
+    not in `latencies`. `least`: the responses of the connection that was served least, divided by the mean of all
+    kept ones. 1 is perfectly fair; None where the client does not tell. `client_busy`: the share of one core that
+    the client used. Near 1, the client was the limit, not the server.
     """
 
     requests: int
@@ -46,13 +45,13 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class WriterState:
-    """A server's part of a round. `cpu_seconds` of user and system time its processes took during the run;
-    `memory_bytes` is their PSS after it, or the highest during it where the scenario asks so. -1 where the system does
-    not tell.
+class Turn:
+    """One server's part of a round. `cpu_seconds`: user and system time of its processes during the run.
+    `memory_bytes`: their PSS after the run, or the highest during it, as the scenario says. -1 where the system
+    does not tell.
 
-    Where something was done beside the load, `alone` is the rate without it, and `beside_bytes` the private memory
-    that each of the connections beside it took.
+    With other connections beside the load, `alone` is the rate without them, and `beside_bytes` the private memory
+    that each of them took.
     """
 
     result: Result
@@ -63,28 +62,28 @@ class WriterState:
 
     @property
     def cpu_per_request(self) -> float:
-        """Microseconds; -1 where it is not known."""
+        """Microseconds of CPU time per request; -1 if unknown."""
         return self.cpu_seconds / self.result.requests * 1e6 if self.cpu_seconds >= 0 and self.result.requests else -1.0
 
     @property
     def kept(self) -> float:
-        """The rate beside what was done by the rate without it. 1 where nothing was."""
+        """The rate with other connections beside the load, divided by the rate without them. 1 if there were none."""
         return self.result.rate / self.alone if self.alone else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """All turns of one server in one scenario. `failure` says in a line why there is no result; the turns do not count
-    then."""
+    """All turns of one server in one scenario. `failure`: a line that says why there is no result. The turns do not
+    count then."""
 
     server: str
     version: str
     workers: int
     threads: int
-    turns: tuple[WriterState, ...]
+    turns: tuple[Turn, ...]
     failure: str = ""
 
-    def median(self, of: Callable[[WriterState], float]) -> float:
+    def median(self, of: Callable[[Turn], float]) -> float:
         """The median over the rounds."""
         return statistics.median(of(turn) for turn in self.turns)
 
@@ -99,27 +98,27 @@ class Cell:
 
     @property
     def errors(self) -> int:
-        """Of all rounds."""
+        """The errors of all rounds."""
         return sum(turn.result.errors for turn in self.turns)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A scenario that was measured. The first cell is the one that the others are compared with."""
+    """A scenario that was measured. The other cells are compared with the first one."""
 
     scenario: str
     summary: str
     cells: tuple[Cell, ...]
 
     def find(self, server: str, workers: int | None = None) -> Cell | None:
-        """The cell of a server that has a result."""
+        """The cell of a server, if it has a result."""
         for cell in self.cells:
             if cell.server == server and workers in (None, cell.workers) and not cell.failure:
                 return cell
         return None
 
     def reference(self, cell: Cell) -> Cell:
-        """What a cell is compared with: the first server, with as many workers."""
+        """The cell that a cell is compared with: the first server's, with as many workers."""
         return self.find(self.cells[0].server, cell.workers) or self.cells[0]
 
     def label(self, cell: Cell) -> str:
@@ -128,13 +127,13 @@ class Outcome:
         return f"{cell.server}, {cell.workers} worker{'s' * (cell.workers > 1)}" if len(counts) > 1 else cell.server
 
 
-def rate_of(turn: WriterState) -> float:
-    """What ratios are mostly of."""
+def rate_of(turn: Turn) -> float:
+    """The figure that most ratios are of."""
     return turn.result.rate
 
 
-def ratio(cell: Cell, other: Cell, of: Callable[[WriterState], float] = rate_of) -> float | None:
-    """The median of the rounds' ratios of one server by another. None if a failure or a zero leaves none."""
+def ratio(cell: Cell, other: Cell, of: Callable[[Turn], float] = rate_of) -> float | None:
+    """The median of the rounds' ratios of one server to another. None if failures or zeros leave no round."""
     if cell.failure or other.failure:
         return None
     ratios = [of(mine) / of(theirs) for mine, theirs in zip(cell.turns, other.turns, strict=False) if of(theirs)]
@@ -142,7 +141,7 @@ def ratio(cell: Cell, other: Cell, of: Callable[[WriterState], float] = rate_of)
 
 
 def percentiles(milliseconds: Sequence[float]) -> Percentiles:
-    """Nearest-rank percentiles of latencies; none of no latencies."""
+    """Nearest-rank percentiles of latencies; empty without latencies."""
     if not milliseconds:
         return {}
     ordered = sorted(milliseconds)
@@ -168,7 +167,8 @@ def to_structure(outcome: Outcome) -> dict[str, Any]:
 
 
 def from_structure(structure: dict[str, Any]) -> Outcome:
-    """What `to_structure` made, also after JSON. Raises KeyError, TypeError or ValueError for anything else."""
+    """Read the result of `to_structure`, also after JSON. Raises KeyError, TypeError or ValueError for anything
+    else."""
     return Outcome(structure["scenario"], structure["summary"], tuple(_cell(cell) for cell in structure["cells"]))
 
 
@@ -177,12 +177,12 @@ def _cell(structure: dict[str, Any]) -> Cell:
     return Cell(turns=tuple(_turn(turn) for turn in structure["turns"]), **given)
 
 
-def _turn(structure: dict[str, Any]) -> WriterState:
-    return WriterState(**{**structure, "result": result_from(structure["result"])})
+def _turn(structure: dict[str, Any]) -> Turn:
+    return Turn(**{**structure, "result": result_from(structure["result"])})
 
 
 def result_from(structure: dict[str, Any]) -> Result:
-    """A result that has been JSON, where names are text."""
+    """A Result from JSON, where the names of percentiles are texts."""
     known = ("latencies", "slow", "new")  # an earlier run may lack some
     latencies = {name: {float(at): value for at, value in structure[name].items()} for name in known if name in structure}
     return Result(**{**structure, **latencies})

@@ -1,4 +1,4 @@
-"""Measures the servers of a scenario in turns: A B C, B C A, C A B, …, so that a noisy minute hits all alike."""
+"""Measures the servers of a scenario alternately: A B C, B C A, C A B, …, so that a noisy minute affects all alike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from bench import processes
 from bench.progress import Progress
-from bench.results import BenchError, Cell, Outcome, Result, WriterState
+from bench.results import BenchError, Cell, Outcome, Result, Turn
 from bench.scenarios import Scenario
 from bench.servers import Server
 from bench.serving import Cores, Running, ask, companions, serving
@@ -42,14 +42,14 @@ class Options:
 
 @dataclass(slots=True)
 class Entrant:
-    """A server that takes part, with what is known of it so far. `base` is its private memory after warming up."""
+    """A server that takes part, with its results so far. `base`: its private memory after warming up."""
 
     server: Server
     version: str
     workers: int
     threads: int
     running: Running | None = None
-    turns: list[WriterState] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
     failure: str = ""
     base: int = 0
 
@@ -73,7 +73,7 @@ def entrants(scenario: Scenario, chosen: Sequence[str] | None = None) -> list[En
 
 
 def compare(scenario: Scenario, taking_part: list[Entrant], options: Options, progress: Progress) -> Outcome:
-    """Measure. A server that fails keeps the reason, and costs the others nothing."""
+    """Measure. A server that fails keeps the reason, and does not disturb the others."""
     runner = _Runner(scenario, options, options.cores.shared() if scenario.shared else options.cores)
     with ExitStack() as stack:
         for entrant in taking_part:
@@ -94,8 +94,7 @@ def compare(scenario: Scenario, taking_part: list[Entrant], options: Options, pr
 
 @contextmanager
 def _failing(entrant: Entrant) -> Iterator[None]:
-    """What goes wrong becomes the entrant's failure; the first thing that does, for all that follows raises at
-    once."""
+    """Turn an exception into the entrant's failure. Only the first counts, because later steps all raise at once."""
     try:
         yield
     except (BenchError, OSError) as error:
@@ -104,7 +103,7 @@ def _failing(entrant: Entrant) -> Iterator[None]:
 
 @contextmanager
 def _resting(entrant: Entrant) -> Iterator[None]:
-    """Go on, well or not, when the server has come to rest."""
+    """Continue when the server is idle, whether it failed or not."""
     try:
         yield
     finally:
@@ -113,7 +112,7 @@ def _resting(entrant: Entrant) -> Iterator[None]:
 
 
 class _Runner:
-    """One scenario's measuring."""
+    """Measures one scenario."""
 
     def __init__(self, scenario: Scenario, options: Options, cores: Cores) -> None:
         self._scenario = scenario
@@ -121,11 +120,11 @@ class _Runner:
         self._cores = cores
 
     def start(self, entrant: Entrant, stack: ExitStack) -> None:
-        """Start its server, which ends with `stack`."""
+        """Start the server, which ends with `stack`."""
         entrant.running = stack.enter_context(serving(entrant.server, self._scenario, self._cores, entrant.workers))
 
     def warm_up(self, entrant: Entrant) -> None:
-        """Wait until it answers, and load it for a moment."""
+        """Wait until the server answers, and load it for a moment."""
         running = _alive(entrant)
         running.await_ready()
         self._ask(running, min(WARM_UP_SECONDS, self._options.seconds))
@@ -133,8 +132,8 @@ class _Runner:
             time.sleep(SETTLE_SECONDS)
             entrant.base = _private(running)
 
-    def turn(self, entrant: Entrant) -> WriterState:
-        """Its part of a round. Raises BenchError."""
+    def turn(self, entrant: Entrant) -> Turn:
+        """Measure one server's part of a round. Raises BenchError."""
         running = _alive(entrant)
         beside = self._scenario.beside
         if beside is None:
@@ -147,12 +146,12 @@ class _Runner:
             turn = self._measure(running)
         return replace(turn, alone=alone, beside_bytes=each)
 
-    def _measure(self, running: Running) -> WriterState:
+    def _measure(self, running: Running) -> Turn:
         before = processes.cpu_seconds(running.pid)
         with _highest(processes.family(running.pid), self._scenario.peak) as highest:
             result = self._ask(running, self._options.seconds)
         used = processes.cpu_seconds(running.pid) - before if before >= 0 else -1.0
-        return WriterState(result, used, max(processes.memory_bytes(processes.family(running.pid)), *highest))
+        return Turn(result, used, max(processes.memory_bytes(processes.family(running.pid)), *highest))
 
     def _ask(self, running: Running, seconds: float) -> Result:
         result = ask(running, self._scenario.load, seconds, self._cores.client, self._options.generator)

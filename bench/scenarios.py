@@ -12,12 +12,13 @@ from bench.workloads import IO_SECONDS
 class Load:
     """What the client does, for the time of a round.
 
-    `connections` are open at the same time, each with one request under way, or with `pipelined` ones; without `keep_alive` each
-    request has a connection of its own. `upload_bytes` more than 0 makes a POST of each request, and `fields` are so many header
-    fields more. With `per_second` requests come at random instants at that mean rate, on whichever connection is free, and their
-    latency counts from the instant they should have been sent. Of `slow_percent` of the requests the path is `/slow`. So many as
-    `newcomers` says of the connections are made anew for each of their requests, and their latencies are apart. With
-    `whole`, a request that has begun is awaited when the time is up: for those that may take longer than it.
+    `connections` are open at the same time, each with one request under way, or with `pipelined` ones; without
+    `keep_alive` each request has a connection of its own. `upload_bytes` more than 0 makes a POST of each request, and
+    `fields` are so many header fields more. With `per_second` requests come at random instants at that mean rate, on
+    whichever connection is free, and their latency counts from the instant they should have been sent. Of
+    `slow_percent` of the requests the path is `/slow`. So many as `newcomers` says of the connections are made anew
+    for each of their requests, and their latencies are apart. With `whole`, a request that has begun is awaited when
+    the time is up: for those that may take longer than it.
     """
 
     connections: int = 32
@@ -41,11 +42,12 @@ class Beside:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One comparison. The first server is the one that the others are compared with.
+    """One comparison. The other servers are compared with the first one.
 
-    `application` is "module:name", and `psgi` the same for Perl. Each server is started with each of the `workers`. With
-    `shared` cores, servers and client run on both; else on one each. `ideal` is the rate that the application itself allows,
-    by thread; 0 where there is no such. With `peak`, memory is the highest during the run.
+    `application` is "module:name", and `psgi` the same for Perl. Each server is started with each number in
+    `workers`. With `shared` cores, servers and client run on both; otherwise on one each. `ideal`: the rate that
+    the application itself allows, per thread; 0 if there is no such limit. With `peak`, memory is the highest
+    during the run.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""The table of servers: a name, how to start it, and where it is to be had. A variant of one is one entry more.
+"""The table of servers: name, command, and package. A variant of a server is one more entry.
 
-Each is given what it is best with and what makes it comparable: access logs off, connections kept as long as starman keeps
-them, room for 10,000 and more of them, and as many threads as asked for, or the one that it has.
+Each server gets its best settings, and those that make it comparable: access logs off, connections kept as long as
+starman keeps them, room for 10,000 and more of them, and as many threads as requested, or the one that it has.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ CONNECTIONS = "20000"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a server is started for: an application "module:name", on 127.0.0.1:`port`, with so many workers and threads.
+    """What a server is started for: an application "module:name", on 127.0.0.1:`port`, with numbers of workers and
+    threads.
 
-    `psgi` is the same application for Perl; "" where there is none. `scratch` is a directory for files of the server.
+    `psgi` is the same application for Perl; "" if there is none. `scratch`: a directory for files of the server.
     """
 
     application: str
@@ -41,11 +42,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that can be measured. `command` gives the argv that starts it.
+    """A server that can be measured. `command` returns the argv that starts it.
 
-    `package` is its distribution, or the program of a server that is not Python's. `colour` is what it has in every plot.
-    `place` is the directory that it is in, where that is not one of Python's own. Without `threaded` it serves one request at
-    a time in each worker; without `multiple` it has one worker only.
+    `package`: its distribution, or the program of a server that is not in Python. `colour`: its colour in every
+    plot. `place`: its directory, if that is not one of Python's own. Without `threaded`, each worker serves one
+    request at a time; without `multiple`, there is only one worker.
     """
 
     name: str
@@ -171,7 +172,7 @@ def _perl(start: Start) -> list[str]:
 
 
 def run_by(server: Server, interpreter: Interpreter) -> Server:
-    """The same server, run by another Python, where everything that it needs has to be installed."""
+    """The same server, run by another Python, which must have all that it needs installed."""
 
     def command(start: Start) -> list[str]:
         return [interpreter.path if word == sys.executable else word for word in server.command(start)]

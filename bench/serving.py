@@ -1,4 +1,4 @@
-"""Starts servers, clients and companions, on their cores, and ends them. Everything here ends in bounded time."""
+"""Starts servers, clients and companions on their cores, and ends them. Everything here ends in bounded time."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The CPUs that servers and clients run on. Empty: any, because there is one only, or the system cannot pin."""
+    """The CPUs for servers and clients. Empty: any, because there is only one, or the system cannot pin processes."""
 
     server: str = ""
     client: str = ""
 
     @classmethod
     def choose(cls) -> Cores:
-        """Two different cores of those that this process may use."""
+        """Two different cores, of those that this process may use."""
         allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         if len(allowed) < 2 or shutil.which("taskset") is None:
             return cls()
         return cls(str(allowed[0]), str(allowed[1]))
 
     def shared(self) -> Cores:
-        """Both for both."""
+        """Both cores for servers and clients."""
         both = f"{self.server},{self.client}" if self.server else ""
         return Cores(both, both)
 
 
 def prepare_process() -> None:
-    """As many descriptors as may be, for this process and those that it starts; and a signal that ends it goes through every
-    `finally`: servers lead sessions of their own, and would go on serving. Main thread only."""
+    """Raise the limit of descriptors for this process and its children, and have a signal that ends the process run
+    every `finally`: servers lead sessions of their own, and would go on. Main thread only."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -75,12 +75,12 @@ def _end(number: int, _: FrameType | None) -> None:
 
 
 def pinned(cores: str) -> list[str]:
-    """What stands before a command that shall run there."""
+    """The command prefix that pins a process to these CPUs."""
     return ["taskset", "--cpu-list", cores] if cores else []
 
 
 class Running:
-    """A server process, and where it answers."""
+    """A server process, and its address."""
 
     def __init__(self, server: Server, start: Start, path: str, cores: str) -> None:
         self.name = server.name
@@ -100,7 +100,8 @@ class Running:
         self.pid = self._process.pid
 
     def await_ready(self) -> None:
-        """Return when it answers with 200. Raises BenchError if it ends, or does not within START_SECONDS."""
+        """Return when the server answers with 200. Raises BenchError if it ends, or needs longer than
+        START_SECONDS."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             self.check()
@@ -115,7 +116,8 @@ class Running:
             raise BenchError(f"ended with status {status}{self._last_words()}")
 
     def end(self) -> None:
-        """End it with all of its processes; those that do not listen are killed, and all of them at once by a signal to us."""
+        """End the server and all of its processes. Processes that ignore the signal are killed. After a signal to this
+        process, all are killed at once."""
         try:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -144,14 +146,14 @@ class Running:
 
 
 def environment() -> dict[str, str]:
-    """That of this process, with this checkout importable, and no proxy."""
+    """This process's environment, with this checkout importable, and without proxies."""
     kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))}
 
 
 @contextmanager
 def serving(server: Server, scenario: Scenario, cores: Cores, workers: int = 1) -> Iterator[Running]:
-    """Start one server on a free port, without waiting for it, and end it with all its processes."""
+    """Start a server on a free port, without waiting until it is ready, and end it with all its processes."""
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         threads = scenario.threads if server.threaded else 1
         start = Start(scenario.application, _free_port(), workers, threads, scenario.psgi, scratch)
@@ -163,7 +165,8 @@ def serving(server: Server, scenario: Scenario, cores: Cores, workers: int = 1) 
 
 
 def ask(running: Running, load: Load, seconds: float, cores: str, generator: str = "auto") -> Result:
-    """Run a client to its end. `generator` "own" is ours, "wrk" and "auto" are wrk where it is able to. Raises BenchError."""
+    """Run a client to its end. `generator`: "own" is ours; "wrk" and "auto" are wrk if it can make the load. Raises
+    BenchError."""
     by_wrk = generator != "own" and wrk.find() is not None and wrk.can(load)
     if by_wrk:
         command = wrk.command(running.url, load, seconds)
@@ -196,7 +199,8 @@ def ask(running: Running, load: Load, seconds: float, cores: str, generator: str
 
 @contextmanager
 def companions(beside: Beside, running: Running, cores: str) -> Iterator[None]:
-    """Open the connections beside a load, and close them. Raises BenchError if the server does not take or keep them."""
+    """Open the connections beside a load, and close them. Raises BenchError if the server does not accept or keep
+    them."""
     command = [sys.executable, "-m", "bench.companions", beside.kind, str(beside.connections), str(running.port)]
     process = subprocess.Popen(
         [*pinned(cores), *command], cwd=REPOSITORY, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

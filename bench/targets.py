@@ -1,4 +1,4 @@
-"""What starman aims at, as a table, and how far a run is from it. Pure: outcomes in, rows out."""
+"""Lists starman's aims, and compares a run with them. Pure: outcomes in, rows out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bench.results import Cell, Outcome, WriterState, rate_of, ratio
+from bench.results import Cell, Outcome, Turn, rate_of, ratio
 from bench.scenarios import SCENARIOS
 from bench.servers import STARMAN_COMPILED
 
@@ -15,10 +15,9 @@ IDLE_BYTES = 8192
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One aim: `figure` of a scenario's outcome shall be at least `aim`, or at most it with `at_most`.
+    """One aim: `figure` of a scenario's outcome is at least `aim`, or at most with `at_most`.
 
-    `figure` is given the outcome and the names of the `peers` it is about, and gives None if there is nothing to
-    compare with.
+    `figure` gets the outcome and the names of the `peers`, and returns None if there is nothing to compare with.
     """
 
     scenario: str
@@ -37,8 +36,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a target. `measured` None: nothing to judge, and `why` says so. `compiled`: what starman compiled
-    has of the same figure; None where it was not measured."""
+    """The result of a target. `measured` None: there is none, and `why` says so. `compiled`: the same figure of
+    compiled starman; None if that was not measured."""
 
     target: Target
     measured: float | None
@@ -52,12 +51,12 @@ class Verdict:
 
     @property
     def by(self) -> float:
-        """The distance to the aim, as Target.by tells it; 0 where nothing was measured."""
+        """The distance to the aim, as `Target.by` gives it; 0 without a figure."""
         return 0.0 if self.measured is None else self.target.by(self.measured)
 
 
 def times_rate(outcome: Outcome, peers: Sequence[str]) -> float | None:
-    """The first server's rate by that of the best of the peers in the same round; median of the rounds."""
+    """The first server's rate divided by that of the best peer in the same round; median of the rounds."""
     first, others = _first(outcome), [cell for name in peers if (cell := outcome.find(name)) is not None]
     if first is None or not others:
         return None
@@ -67,19 +66,19 @@ def times_rate(outcome: Outcome, peers: Sequence[str]) -> float | None:
 
 
 def times_p99(outcome: Outcome, peers: Sequence[str]) -> float | None:
-    """The first server's p99 by the peer's, median of the rounds."""
+    """The first server's p99 divided by the peer's; median of the rounds."""
     first, other = _first(outcome), outcome.find(peers[0])
     return None if first is None or other is None else ratio(first, other, _p99)
 
 
 def share_of_ideal(outcome: Outcome, peers: Sequence[str]) -> float | None:
-    """The first server's rate by what the application allows its threads."""
+    """The first server's rate divided by the rate that the application allows its threads."""
     first = _first(outcome)
     return None if first is None else first.rate / (SCENARIOS[outcome.scenario].ideal * first.threads * first.workers)
 
 
 def kept(outcome: Outcome, peers: Sequence[str]) -> float | None:
-    """How much of its rate the first server keeps beside what is done beside it."""
+    """The share of its rate that the first server keeps with other connections beside the load."""
     first = _first(outcome)
     return None if first is None else first.median(lambda turn: turn.kept)
 
@@ -91,7 +90,7 @@ def bytes_beside(outcome: Outcome, peers: Sequence[str]) -> float | None:
 
 
 def growth_with_workers(outcome: Outcome, peers: Sequence[str]) -> float | None:
-    """How the first server grows from 1 to 2 workers, by how the peer does, round by round."""
+    """The first server's growth from 1 to 2 workers, divided by the peer's, round by round."""
     cells = [outcome.find(name, workers) for name in (outcome.cells[0].server, peers[0]) for workers in (2, 1)]
     if None in cells:
         return None
@@ -104,7 +103,7 @@ def growth_with_workers(outcome: Outcome, peers: Sequence[str]) -> float | None:
     return statistics.median(grown) if grown else None
 
 
-def _p99(turn: WriterState) -> float:
+def _p99(turn: Turn) -> float:
     return turn.result.latencies[99.0]
 
 
@@ -172,7 +171,7 @@ def judge(outcomes: Sequence[Outcome], targets: Sequence[Target] = TARGETS) -> l
 
 
 def _of(server: str, outcome: Outcome) -> Outcome | None:
-    """The outcome with another server in the first one's place; None if it has no result there."""
+    """The outcome with another server in the first one's place; None if that has no result."""
     if outcome.find(server) is None:
         return None
     return replace(outcome, cells=tuple(sorted(outcome.cells, key=lambda cell: cell.server != server)))

@@ -1,9 +1,9 @@
-"""`python -m bench.turns [APPLICATION …]`: loop and threads that take turns beside a plain pool of threads, by
-interpreter.
+"""Compares loop and threads that take turns with a plain pool of threads, by interpreter: `python -m bench.turns
+[APPLICATION …]`.
 
-The plain pool is starman in a loop that is not its own (`serve()`), where it never parks and holds nothing back. Each
-application is measured twice: by wrk for rate and latencies, and by our own client, where a few connections are made
-anew for each request while the others are kept, for the requests that have to wait: newcomers, and the connection that
+The plain pool is starman in a loop of the caller (`serve()`), where the loop never parks and holds nothing back.
+Each application is measured twice: by wrk for rate and latencies, and by our own client, where some connections are
+new for each request and the others are kept. That shows the requests that wait: newcomers, and the connection that
 is served least.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from bench import command, report
 from bench.progress import Progress
-from bench.results import BenchError, Cell, Outcome, WriterState, from_structure, ratio, to_structure
+from bench.results import BenchError, Cell, Outcome, Turn, from_structure, ratio, to_structure
 from bench.runner import Options, compare, entrants
 from bench.scenarios import SCENARIOS, Load, Scenario
 from bench.servers import STARMAN, STARMAN_POOL, Interpreter, Server, run_by
@@ -36,7 +36,7 @@ COLOURS = {"3.11": "#d55e00", "3.12": "#0072b2", "3.13": "#009e73"}
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """An application: under load, and with newcomers. The cells of both are those of each interpreter's pool, then
+    """An application: under load, and with newcomers. Both have the cells of each interpreter's pool, then of
     turns."""
 
     application: str
@@ -82,10 +82,8 @@ def main() -> int:
 
 
 def find_interpreters(paths: Sequence[Path] | None) -> list[Interpreter]:
-    """Those of these paths, or of the environments of this checkout, or the one that runs this; by version, each once.
-
-    Raises BenchError if one of them does not run, or lacks what is measured.
-    """
+    """The interpreters at these paths, or of this checkout's environments, or the running one; one for each
+    version. Raises BenchError if one does not run, or lacks a measured server."""
     looked_at = paths or [stamp.parent / "bin" / "python" for stamp in REPOSITORY.glob(".venv*/bench.stamp")]
     found = {}
     for path in looked_at or [Path(sys.executable)]:
@@ -102,7 +100,7 @@ def find_interpreters(paths: Sequence[Path] | None) -> list[Interpreter]:
 
 
 def scenarios(name: str, interpreters: Sequence[Interpreter]) -> tuple[Scenario, Scenario]:
-    """What is measured of an application: under load, and with newcomers."""
+    """The scenarios of an application: under load, and with newcomers."""
     servers: list[Server] = []
     for interpreter in interpreters:
         servers += [run_by(STARMAN_POOL, interpreter), run_by(STARMAN, interpreter)]
@@ -112,7 +110,7 @@ def scenarios(name: str, interpreters: Sequence[Interpreter]) -> tuple[Scenario,
 
 
 def document(about: dict[str, Any], found: Sequence[Compared]) -> dict[str, Any]:
-    """All that is known, for JSON."""
+    """All results, as a structure for JSON."""
     applications = [
         {"application": each.application, "loaded": to_structure(each.loaded), "mixed": to_structure(each.mixed)}
         for each in found
@@ -121,7 +119,7 @@ def document(about: dict[str, Any], found: Sequence[Compared]) -> dict[str, Any]
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Compared]]:
-    """What a file holds that was written from `document`. Raises BenchError if it is none."""
+    """Read a file that was written from `document`. Raises BenchError if it is another file."""
     structure = report.load(path)
     try:
         return structure["about"], [
@@ -176,18 +174,18 @@ def _row(compared: Compared, version: str, kind: str, cell: Cell, pool: Cell | N
     )
 
 
-def _times(cell: Cell, pool: Cell | None, of: Callable[[WriterState], float]) -> str:
+def _times(cell: Cell, pool: Cell | None, of: Callable[[Turn], float]) -> str:
     times = ratio(cell, pool, of) if pool else None
     return "" if times is None else f"{times:.2f}"
 
 
-def _shown(cell: Cell | None, of: Callable[[WriterState], float]) -> str:
+def _shown(cell: Cell | None, of: Callable[[Turn], float]) -> str:
     value = cell.median(of) if cell else math.nan
     return "" if math.isnan(value) else f"{value:.2f}"
 
 
 def _version(server: str) -> str:
-    """What `run_by` has put behind its name."""
+    """The version, which `run_by` has appended to the name."""
     return server.rpartition(", ")[2]
 
 
@@ -220,7 +218,7 @@ def _show(given: Any, about: dict[str, Any], found: Sequence[Compared]) -> None:
 
 
 def _look(server: str) -> dict[str, Any]:
-    """Of a curve: a colour for each version, and the pool's is dashed."""
+    """The style of a curve: a colour for each version, dashed for the pool."""
     version = _version(server)
     plain = server.startswith(STARMAN_POOL.name)
     return {

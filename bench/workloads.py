@@ -1,6 +1,6 @@
-"""The applications that are measured, besides hello. They do as little as possible: the server is what is to be seen.
+"""The applications that are measured, besides hello. They do as little as possible: the server is to be measured.
 
-`site` has several paths, for loads of which a part is different; every other application answers alike wherever it is asked.
+`site` has several paths, for loads with different requests; every other application answers alike at any path.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ PIECE = b"x" * PIECE_BYTES
 IO_SECONDS = 0.005
 # In the mix, and of no other request.
 SLOW_SECONDS = 0.05
-# Turns of an empty loop: 0.4 ms on the machine that this was written on. The same work for all servers, not the same time.
+# Turns of an empty loop: 0.4 ms on the machine that this was written on. The same work for all servers, not the same
+# time.
 CPU_TURNS = 20_000
 
 RECORDS = [{"id": number, "name": f"item {number}", "price": number * 1.25, "tags": ["a", "b"]} for number in range(155)]
@@ -43,7 +44,7 @@ def _text(start_response: StartResponse, body: bytes, content_type: str = "text/
 
 
 def document(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """10 kB of JSON, made anew for each request."""
+    """10 kB of JSON, made for each request."""
     return _text(start_response, json.dumps(RECORDS).encode(), "application/json")
 
 
@@ -53,13 +54,13 @@ def megabyte(environ: Environ, start_response: StartResponse) -> Iterable[bytes]
 
 
 def stream(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """64 blocks of 16 kB, of a length that is not announced."""
+    """64 blocks of 16 kB, without Content-Length."""
     start_response("200 OK", [("Content-Type", "application/octet-stream")])
     return (BLOCK for _ in range(STREAM_BLOCKS))
 
 
 def rows(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """A table of 1,000 rows of some 60 bytes, each made and yielded by itself, as an export of a database does."""
+    """A table of 1,000 rows of some 60 bytes, each made and yielded alone, as an export of a database does."""
     start_response("200 OK", [("Content-Type", "text/csv; charset=utf-8")])
     return (
         f"{number},item {number},{number * 1.25:.2f},2026-01-01T00:00:00,some words,{number % 7}\r\n".encode()
@@ -68,7 +69,7 @@ def rows(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def file(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """A file of 1 MB, by wsgi.file_wrapper where the server has one."""
+    """A file of 1 MB, by wsgi.file_wrapper if the server has one."""
     opened = open(_file_path(), "rb")  # noqa: SIM115 - the server closes it
     start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(MEGABYTE)))])
     wrapper = environ.get("wsgi.file_wrapper")
@@ -76,7 +77,7 @@ def file(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def upload(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Reads the body to its end, and says how long it was."""
+    """Read the body to its end, and return its length."""
     stream = environ["wsgi.input"]
     left = int(environ.get("CONTENT_LENGTH") or 0)
     total = 0
@@ -87,13 +88,13 @@ def upload(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def waiting(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Waits 5 ms without the GIL, as for a database."""
+    """Wait 5 ms without the GIL, as for a database."""
     time.sleep(IO_SECONDS)
     return _text(start_response, BODY)
 
 
 def computing(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Computes for 0.4 ms with the GIL."""
+    """Compute for 0.4 ms with the GIL."""
     for _ in range(CPU_TURNS):
         pass
     return _text(start_response, BODY)

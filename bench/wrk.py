@@ -1,4 +1,4 @@
-"""wrk, the load generator: its command, and what load.lua has it print."""
+"""Runs wrk, the load generator: its command, and how to read what load.lua prints."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def find() -> str | None:
 
 
 def can(load: Load) -> bool:
-    """Whether wrk is able to do it: it knows no kinds of requests or connections, no instants, and leaves what has not ended with
-    the time."""
+    """Whether wrk can make the load. It has no kinds of requests or connections and no instants, and drops what has
+    not ended in time."""
     return not (load.slow_percent or load.newcomers or load.per_second or load.whole)
 
 
 def command(url: str, load: Load, seconds: float) -> list[str]:
-    """The argv, with one thread. wrk knows whole seconds only: a part of one becomes one."""
+    """The argv, with one thread. wrk takes whole seconds: a fraction is rounded up to one."""
     options = ["-t", "1", "-c", str(load.connections), "-d", f"{math.ceil(seconds)}s", "-s", str(SCRIPT)]
     if not load.keep_alive:
         options += ["-H", "Connection: close"]
@@ -43,11 +43,10 @@ def field_name(number: int) -> str:
 
 
 def parse(text: str) -> Result:
-    """Read what load.lua printed last. Raises BenchError if it is not there, or has no latency: those of pipelined
-    requests wait for the last of them.
+    """Read the last line that load.lua printed. Raises BenchError if it is missing, or has no latency.
 
-    Latencies are in milliseconds, corrected by wrk for requests that it could not send in time because others took longer;
-    of pipelined requests there is the longest only.
+    Latencies are in milliseconds, corrected by wrk for requests that it could not send in time because others took
+    longer. For pipelined requests, there is only the longest latency, because each waits for the last one.
     """
     line = text.strip().rpartition("\n")[2]
     try:

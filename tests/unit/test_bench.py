@@ -12,7 +12,7 @@ import pytest
 from bench import report, turns, wrk
 from bench.growth import AXES
 from bench.progress import Progress
-from bench.results import BenchError, Cell, Outcome, Result, WriterState, from_structure, percentiles, ratio, to_structure
+from bench.results import BenchError, Cell, Outcome, Result, Turn, from_structure, percentiles, ratio, to_structure
 from bench.scenarios import SCENARIOS, Load
 from bench.servers import SERVERS, STARMAN, STARMAN_POOL, Interpreter, Start, run_by
 from bench.targets import TARGETS, Target, judge, kept, times_rate
@@ -28,12 +28,12 @@ ABOUT = {
 }
 
 
-def turn(rate: float, p99: float = 2.0, **more: float) -> WriterState:
+def turn(rate: float, p99: float = 2.0, **more: float) -> Turn:
     result = Result(int(rate), 1.0, 0, {50.0: 1.0, 99.0: p99, 100.0: 9.0})
-    return WriterState(result, cpu_seconds=0.5, memory_bytes=1_000_000, **more)
+    return Turn(result, cpu_seconds=0.5, memory_bytes=1_000_000, **more)
 
 
-def cell(server: str, *turns: WriterState, workers: int = 1, failure: str = "") -> Cell:
+def cell(server: str, *turns: Turn, workers: int = 1, failure: str = "") -> Cell:
     return Cell(server, "1.0", workers, 4, turns, failure)
 
 
@@ -59,7 +59,7 @@ class TestResults:
 
     def test_cpu_time_is_per_good_response(self) -> None:
         assert turn(1000).cpu_per_request == 500.0
-        assert WriterState(Result(0, 1.0, 3, {})).cpu_per_request == -1.0
+        assert Turn(Result(0, 1.0, 3, {})).cpu_per_request == -1.0
 
     def test_json_brings_back_what_was_measured(self) -> None:
         measured = outcome("idle", cell("a", turn(10, alone=20.0, beside_bytes=5.0)), cell("b", failure="did not start"))
@@ -131,7 +131,7 @@ class TestTargets:
         ("rate", "said"), [(90, "**missed by 10%**"), (99, "**missed by 1%**"), (99.6, "**missed by 0.4%**")]
     )
     def test_how_far_it_is_missed(self, rate: float, said: str) -> None:
-        cells = (cell("starman", WriterState(Result(int(rate * 10), 10.0, 0, {}))), cell("granian", turn(100)))
+        cells = (cell("starman", Turn(Result(int(rate * 10), 10.0, 0, {}))), cell("granian", turn(100)))
         assert said in report.targets_table(judge([outcome("hello", *cells)]))
 
     def test_only_scenarios_that_were_measured_are_judged(self) -> None:
@@ -210,7 +210,7 @@ class TestTurns:
 
     def test_markdown_compares_each_with_its_pool(self) -> None:
         pool, ours = "starman, plain pool, 3.13", "starman, 3.13"
-        fair = WriterState(Result(9, 1.0, 0, {99.0: 1.0}, new={99.0: 7.0}, least=0.9))
+        fair = Turn(Result(9, 1.0, 0, {99.0: 1.0}, new={99.0: 7.0}, least=0.9))
         loaded = outcome("flask", cell(pool, turn(100, p99=4.0)), cell(ours, turn(200, p99=3.0)))
         mixed = outcome("flask", cell(pool, failure="it ended"), cell(ours, fair))
         rows = turns.markdown(ABOUT, [turns.Compared("flask", loaded, mixed)]).splitlines()[-2:]
