@@ -36,7 +36,7 @@ _IDLE: tuple[tuple[str, set[str] | None, str, str], ...] = (
     ("/anyio/_backends/_asyncio.py", {"run"}, "1 thread of anyio", "{} threads of anyio"),
     ("/concurrent/futures/thread.py", {"_worker"}, "1 thread of an executor", "{} threads of executors"),
     ("starman/process/worker/mold.py", {"run_orders", "_next_order"}, "the mold, which waits for orders", "molds"),
-    ("starman/process/master/links.py", {"wait"}, "the master, which waits for events", "masters"),
+    ("starman/process/master/links.py", {"wait_for_messages"}, "the master, which waits for events", "masters"),
 )
 
 

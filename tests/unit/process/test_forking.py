@@ -1,10 +1,9 @@
-"""starman.process.forking and starman.process.master.signals: signals around a fork, and the end of a process."""
+"""starman.process.forking and starman.process.exiting: signals around a fork, and the end of a process."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -29,37 +28,6 @@ def signals() -> Iterator[SignalQueue]:
 
 def blocked() -> set[int]:
     return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
-
-
-def test_signals_are_noted_in_their_order_and_wake_the_poll(signals: SignalQueue) -> None:
-    for signum in (signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP, signal.SIGCHLD):
-        signal.raise_signal(signum)
-    assert select.select([signals], [], [], 0)[0] == [signals]
-    signals.clear_wakeups()
-    assert select.select([signals], [], [], 0)[0] == []
-    assert signals.take_signals() == [signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP]
-    assert signals.take_signals() == []
-
-
-def test_a_flood_of_signals_neither_blocks_nor_warns(signals: SignalQueue) -> None:
-    for _ in range(70_000):
-        signal.raise_signal(signal.SIGHUP)
-    signals.clear_wakeups()
-    assert len(signals.take_signals()) == 70_000
-
-
-def test_the_callers_signals_are_given_back() -> None:
-    before = {signum: signal.getsignal(signum) for signum in HANDLED}
-    read_fd, write_fd = os.pipe()
-    os.set_blocking(write_fd, False)
-    previous = signal.set_wakeup_fd(write_fd)
-    signals = SignalQueue()
-    assert {signum: signal.getsignal(signum) for signum in HANDLED} != before
-    signals.close()
-    assert {signum: signal.getsignal(signum) for signum in HANDLED} == before
-    assert signal.set_wakeup_fd(previous) == write_fd
-    os.close(read_fd)
-    os.close(write_fd)
 
 
 def test_hazard_08_signals_around_fork(signals: SignalQueue) -> None:

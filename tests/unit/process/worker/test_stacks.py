@@ -1,26 +1,21 @@
-"""starman.process.worker.stacks and stackpipe: dumps of `faulthandler` as entries that can be read."""
+"""starman.process.worker.stacks: dumps of `faulthandler` as entries that can be read."""
 
 from __future__ import annotations
 
-import errno
 import faulthandler
 import os
 import queue
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 import starman
-from starman.process.channel import Channel
-from starman.process.master import stack_pipe as module
-from starman.process.master.links import Link
-from starman.process.master.stack_pipe import log_own_stacks, open_pipe
-from starman.process.master.stack_reports import StackReports
-from starman.process.worker.stacks import arranged
+from starman.process.master.stack_pipe import open_pipe
+from starman.process.worker.stacks import _IDLE, arranged
 
 OWN = os.path.dirname(starman.__file__)
 LIB = "/usr/lib/python3.12"
@@ -132,66 +127,10 @@ def test_a_real_dump() -> None:
     assert "_bootstrap" not in text
 
 
-def test_a_dump_is_logged_as_one_entry_when_nothing_more_comes(capfd: pytest.CaptureFixture[str]) -> None:
-    ours, theirs = Channel.pair()
-    link = Link(1, ours)
-    link.slot, link.pid = 3, 4712
-    link.stacks, writing = open_pipe()
-    reports = StackReports([link], lambda link, now: f" while serving GET /{link.number}")
-    now = time.monotonic()
-    os.write(writing, dump(POOL, [frame("/srv/app.py", "first"), *RUNNING]).encode())
-    assert reports.instants() == []
-    link.stacks.read()
-    (due,) = reports.instants()
-    reports.log_finished(now)
-    os.write(writing, dump([frame("/srv/app.py", "second"), *RUNNING]).encode())
-    link.stacks.read()
-    assert link.stacks.due is not None
-    assert link.stacks.due >= due
-    reports.log_finished(link.stacks.due)
-    assert reports.instants() == []
-    reports.log_last(link, now)
-    entry = capfd.readouterr().err
-    assert entry.count("[INFO] stacks of worker 3 (4712) while serving GET /1\n  Thread 0x") == 1
-    assert "app.py" in entry
-    assert all(line.startswith(("[", "  ")) for line in entry.splitlines())
-    os.write(writing, b"Fatal Python error: Aborted\n")
-    os.close(writing)
-    reports.log_last(link, now)
-    assert "[ERROR] stacks of worker 3 (4712) while serving GET /1\n  Fatal Python error: Aborted\n" in capfd.readouterr().err
-    link.stacks.close()
-    ours.close()
-    theirs.close()
-
-
-def test_a_process_that_writes_without_end_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_BYTES", 10_000)
-    reader, writing = open_pipe()
-    now = begun = 1000.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    for _ in range(20):
-        os.write(writing, b"x" * 1000)
-        reader.read()
-        now += 0.09
-    assert reader.due == begun + module._LONGEST, "although there was no pause"
-    assert len(reader.take_text()) == 10_000
-    os.close(writing)
-    reader.close()
-
-
-def test_own_stacks(capfd: pytest.CaptureFixture[str]) -> None:
-    log_own_stacks("this test")
-    text = capfd.readouterr().err
-    assert "[INFO] stacks of this test\n" in text
-    assert f'File "{__file__}"' in text
-
-
-def test_own_stacks_without_a_descriptor(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """A signal handler of the master logs them: an exception would go off at any place of its loop."""
-
-    def none_is_left() -> None:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr(module, "open_pipe", none_is_left)
-    log_own_stacks("this test")
-    assert "[ERROR] the stacks of this test cannot be shown: Too many open files\n" in capfd.readouterr().err
+def test_the_functions_in_which_threads_wait_exist() -> None:
+    """A renamed module or function would silently turn its waiting threads into working ones."""
+    root = Path(OWN).parent
+    for path, functions, _, _ in _IDLE:
+        if path.startswith("starman/"):
+            source = (root / path).read_text("utf-8")
+            assert [name for name in functions or () if f"def {name}(" not in source] == [], path
