@@ -1,5 +1,5 @@
-"""HTTP/1.1 (RFC 9110, RFC 9112) without I/O: bytes in, messages out, and back.
+"""HTTP/1.1 (RFC 9110, RFC 9112) without I/O: requests are parsed from bytes, and responses are made into bytes.
 
-Nothing here knows of sockets, loops, threads, clocks or settings: instants, dates and limits are passed in. Everything speaks
-bytes; latin-1 begins at the WSGI door.
+This package must not import sockets, event loops, threads, clocks or settings: dates and limits are passed in. It handles
+bytes only; `starman.wsgi` decodes them as latin-1.
 """

@@ -1,7 +1,7 @@
-"""Where a chunked body ends, and what is in it (RFC 9112 §7.1), by a strict line grammar.
+"""Decodes a chunked body (RFC 9112 §7.1) by a strict grammar of its lines.
 
-llhttp's own chunked decoder accepts extensions without names, any length of them, and merges trailers into the fields;
-so heads are its business, and bodies are ours.
+llhttp's own decoder is not used: it accepts chunk extensions without names and of any length, and merges trailer fields
+into the fields of the head. So llhttp parses heads only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from starman.proto.syntax import CHUNK_LINE, FIELD_LINE, INCOMPLETE_CHUNK_LINE, 
 
 
 class _Part(Enum):
-    """What the next byte belongs to."""
+    """The part of the chunked body (RFC 9112 §7.1) that the next byte belongs to."""
 
     CHUNK_SIZE = auto()
     CHUNK_DATA = auto()
@@ -32,15 +32,15 @@ _TRAILER_FIELD: Final = _Part.TRAILER_FIELD
 _COMPLETE: Final = _Part.COMPLETE
 
 
-# Chunks up to this size (bytes) are put together, so many at a time; larger ones are passed on without another copy.
+# Chunks up to this size (bytes) are joined, at most this many at a time. Larger ones are returned without another copy.
 _SMALL_CHUNK_BYTES: Final = 4096
 _MAX_SMALL_CHUNKS: Final = 256
 
 
 class ChunkedDecoder:
-    """Decodes one chunked body. Feed it a buffer and a position; it never looks behind the end of the body.
+    """Decodes one chunked body, and never reads past its end.
 
-    `trailers` is complete once `decode` has said that the body is.
+    trailers: the trailer fields (RFC 9112 §7.1.2), in order; complete when `decode` has reported the end of the body.
     """
 
     __slots__ = ("_body_bytes_left", "_chunk_bytes_left", "_extra_bytes_left", "_max_trailers", "_part", "trailers")
@@ -56,9 +56,9 @@ class ChunkedDecoder:
     def decode(self, buffer: bytes, at: int) -> tuple[bytes, int, bool]:
         """Decode from `buffer[at:]` up to the end of one piece of data, or of several small chunks.
 
-        Returns (data, the position behind what was used, whether the body is complete). Without data and without an end,
-        more bytes are needed: feed what was not used again, with more behind it.
-        Raises ProtocolError: 400 for bad syntax, 413 when the body passes its limit, 431 for too many trailers.
+        Returns (data, the position after the bytes used, whether the body is complete). If there is no data and the body is
+        not complete, more bytes are needed: call again with the unused bytes and more bytes after them.
+        Raises ProtocolError: 400 for bad syntax, 413 when the body is too long, 431 for too many or too long trailers.
         """
         while self._part is not _CHUNK_DATA:
             if self._part is _CHUNK_SIZE:
@@ -80,10 +80,10 @@ class ChunkedDecoder:
         return data, at + len(data), False
 
     def _decode_small_chunks(self, buffer: bytes, at: int) -> tuple[bytes, int]:
-        """The data of the small chunks that are whole and plain, up to the first that is not, and the position behind them.
+        """Decode leading chunks that are small, complete and without extensions. Returns their data and the position after.
 
-        Nothing is refused here. A client that sends chunks of a byte has 40,000 of them read at once: one by one they took 0.3 s,
-        and all together would still be too long a piece for the caller, who looks at the clock between pieces.
+        Raises nothing: the first other chunk is left to `decode`. One read may bring 40,000 chunks of one byte: decoded one
+        by one they took 0.3 s. The number is limited, because the caller checks the clock between calls.
         """
         pieces: list[bytes] = []
         body_left, match = self._body_bytes_left, PLAIN_CHUNK_LINE.match
@@ -131,7 +131,7 @@ class ChunkedDecoder:
         self.trailers.append((match[1], match[2].strip(b"\t ")))
 
     def _check_incomplete_line(self, line: bytes) -> None:
-        """Refuse at once what no further byte can mend, and what grows without an end."""
+        """Refuse a line without its CRLF yet: if no further bytes can make it valid, or if it is too long already."""
         if self._part is _CHUNK_SIZE:
             match = INCOMPLETE_CHUNK_LINE.fullmatch(line)
             if match is None:

@@ -1,15 +1,16 @@
-"""What the other files of proto/ hand to each other: a request's head, its end, and the limits it was read under."""
+"""The events of the request parser (a head, the end of a body), and the limits that it enforces."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# In bytes, where no limit is set. Others on the way may count in 64 bits with a sign, and must not see less than we do.
+# The limit of a body (bytes) where none is set. Proxies may count in signed 64-bit integers: with a larger length, they could
+# see another end of the body than this server does.
 LONGEST_BODY: Final = (1 << 63) - 1
 
 
 class Limits:
-    """How much of one request is accepted, counted in bytes as received. Immutable by convention, shared by all connections."""
+    """The limits of one request, in bytes as received. Must not be changed: all connections share the object."""
 
     __slots__ = ("body_bytes", "extra_bytes", "field_bytes", "fields", "head_bytes", "line_bytes", "unmeasured_bytes")
 
@@ -22,9 +23,12 @@ class Limits:
         body_bytes: int = 0,
         extra_bytes: int = 16384,
     ) -> None:
-        """`line_bytes` the request line without its CRLF (414 beyond); `fields` how many field lines, `field_bytes` one of
-        them without its CRLF, `head_bytes` all of the head (431); `body_bytes` the decoded body, 0 means no limit (413);
-        `extra_bytes` chunk extensions and trailers of one body together (400 and 431); trailers are as many as `fields` at most.
+        """Each with the status that is sent beyond it:
+
+        line_bytes: the request line without its CRLF (414). fields: the number of field lines, and of trailer fields (431).
+        field_bytes: one field line without its CRLF (431). head_bytes: the whole head (431).
+        body_bytes: the decoded body (413); 0: no limit.
+        extra_bytes: chunk extensions (400) and trailer fields (431) of one body together.
         """
         self.line_bytes = line_bytes
         self.fields = fields
@@ -32,22 +36,22 @@ class Limits:
         self.head_bytes = head_bytes
         self.body_bytes = body_bytes
         self.extra_bytes = extra_bytes
-        # A head of no more bytes cannot pass a limit on sizes.
+        # A head of at most this size cannot exceed field_bytes or head_bytes, so the parser does not measure it.
         self.unmeasured_bytes = min(field_bytes, head_bytes)
 
 
 class RequestHead:
-    """The head of one request, checked: everything in it may be relied on.
+    """The head of one request, validated.
 
     method, target, version  as received (`b"GET"`, `b"/a?b"`, `b"HTTP/1.1"`); the target's form is one of RFC 9112 §3.2
-    path, query              of the target, still percent-encoded; the path of `*` is empty. Any printable ASCII but space and `#`
-    minor                    0 for HTTP/1.0, 1 for everything above, which is served as HTTP/1.1
+    path, query              of the target, percent-encoded; any printable ASCII except space and `#`; b"" for the target `*`
+    minor                    0 for HTTP/1.0; 1 for HTTP/1.1 and later, which is served as HTTP/1.1
     fields                   (name, value) in order as received, white space around values removed
-    host                     of the absolute-form target, else of Host; b"" when that is empty, None when a 1.0 client sent none
+    host                     from an absolute-form target, else from Host; None if an HTTP/1.0 request has no Host
     body_length              bytes; 0 when there is no body, None when it is chunked
-    persistent               whether the client wants the connection kept (RFC 9112 §9.3)
-    expects_continue         whether it waits for 100 Continue before it sends the body (RFC 9110 §10.1.1)
-    upgrade                  whether it offers to switch protocols (RFC 9110 §7.8)
+    persistent               whether the client keeps the connection open after the response (RFC 9112 §9.3)
+    expects_continue         whether the client may wait for 100 Continue before it sends the body (RFC 9110 §10.1.1)
+    upgrade                  whether the client offers to switch protocols (RFC 9110 §7.8)
     """
 
     __slots__ = (
@@ -80,7 +84,7 @@ class RequestHead:
 
 
 class EndOfBody:
-    """The body that a head announced is complete. `trailers` are its trailer fields, in order; most have none."""
+    """The end of a request body. `trailers`: its trailer fields (RFC 9112 §7.1.2), in order; usually none."""
 
     __slots__ = ("trailers",)
 

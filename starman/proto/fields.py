@@ -1,8 +1,8 @@
-"""The field lines of a head, split by httptools (llhttp) into names and values (RFC 9112 §5).
+"""Splits the field lines of a head (RFC 9112 §5) into names and values, with httptools (llhttp).
 
-httptools is fed the client's fields behind a constant start line: llhttp knows a fixed list of methods, forgives double spaces
-and reads any target. That line is a response's, because in a request llhttp judges Transfer-Encoding and Upgrade itself, and not
-as the RFC does: what fields mean, `heads` says.
+llhttp gets a constant start line instead of the client's: llhttp accepts a fixed list of methods only, double spaces, and
+any target. The constant line is that of a response, because in a request llhttp interprets Transfer-Encoding and Upgrade
+itself, and not as the RFC says. The meaning of fields is decided in `starman.proto.heads`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import httptools
 
 from starman.errors import ProtocolError
 
-# 304: llhttp expects no body behind it, whatever the fields say.
+# After a 304, llhttp expects no body, whatever the fields say.
 _START_LINE_FOR_LLHTTP: Final = b"HTTP/1.1 304 -"
 
 
 class FieldSplitter:
-    """Splits heads one after the other. One thread at a time.
+    """Splits one head after the other. One thread at a time.
 
-    fields: (name, value) in order, of the head that is being fed; white space in front of a value is gone, behind it not.
+    fields: (name, value) of the current head, in order. White space before a value is removed, white space after it is not.
     """
 
     __slots__ = ("_parser", "fields")
@@ -30,10 +30,11 @@ class FieldSplitter:
         self._parser: httptools.HttpResponseParser | None = None
 
     def split_head(self, lines: bytes) -> list[tuple[bytes, bytes]]:
-        """The fields of a whole head: its field lines, each with the CRLF before it, and the CRLFCRLF at its end.
+        """Return the fields of a complete head. `lines`: the field lines, each after a CRLF, and the CRLFCRLF at the end.
 
-        Raises ProtocolError (400). Made once, llhttp's parser takes one head after the other: to make it is half of the work.
-        But it remembers, as that a connection is to be closed, and may then refuse what comes next: so its no is not final.
+        Raises ProtocolError (400). Creating llhttp's parser is half of the work, so one parser splits many heads. It keeps
+        state, for example that the connection closes, and may refuse a valid next head. So a refused head is split once more
+        with a new parser.
         """
         parser = self._parser
         fields: list[tuple[bytes, bytes]] = []
@@ -48,7 +49,7 @@ class FieldSplitter:
         return self._split_anew(lines)
 
     def drop_parser(self) -> None:
-        """Let go of llhttp's parser, which leads back here: what it remembers of the last head is not to meet another."""
+        """Drop llhttp's parser, so that its state does not affect another head, and the reference cycle with it is broken."""
         self._parser = None
 
     def _split_anew(self, lines: bytes) -> list[tuple[bytes, bytes]]:
@@ -57,7 +58,7 @@ class FieldSplitter:
         return self.fields
 
     def feed_lines(self, lines: bytes) -> None:
-        """The first or the next part of the field lines of one head. Raises ProtocolError (400); feed no more then."""
+        """Split the first or the next part of the field lines of one head. Raises ProtocolError (400): then pass no more."""
         parser, start = self._parser, b""
         if parser is None:
             self._parser = parser = httptools.HttpResponseParser(self)

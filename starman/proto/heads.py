@@ -1,7 +1,7 @@
-"""What the head of a request says: its request line, in every form of target, and what its fields decide (RFC 9112 §3, §6, §9.3).
+"""Interprets a request's head: request line, target, Host, body length, persistence, Expect (RFC 9112 §3, §6, §9.3).
 
-Stateless, and ignorant of limits: `request` collects a head under its limits and hands it over. Host, framing and persistence
-are judged here alone, whatever httptools makes of the same fields.
+Stateless. `starman.proto.request` collects the head, and enforces the limits. What httptools concludes from the same fields
+is ignored.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ _NOTHING: Final = b""
 _RELEVANT: Final = {name: name for name in (_HOST, b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")}
 _MOST_SPELLINGS: Final = 1024
 _LONGEST_SPELLING: Final = 64
-# What most clients say of the connection, if they say anything.
+# The usual values of Connection, compared without parsing.
 _KEEP_ALIVE: Final = [b"keep-alive"]
 _CLOSE: Final = [b"close"]
 
 
-# By field name as received: its lower case where the field decides something here, else b"", and no copies of these. A spelling
-# is learned once.
+# Maps a field name as received to its key in _RELEVANT, or to b"" if the field is not relevant here. The values are the very
+# objects of _RELEVANT, so that they can be compared with `is`. Each spelling is added once.
 _spellings: Final[dict[bytes, bytes]] = {}
 
 
 def _classify_name(name: bytes) -> bytes:
     relevant = _RELEVANT.get(name.lower(), _NOTHING)
-    # The table stops growing before a client can make it large.
+    # Limited, so that clients cannot make the table large.
     if len(_spellings) < _MOST_SPELLINGS and len(name) <= _LONGEST_SPELLING:
         _spellings[name] = relevant
     return relevant
 
 
-# Hosts that were found valid: a server gets the same few again and again. Bounded like the spellings. An empty Host is valid too:
-# RFC 9112 §3.2 has clients send it when the target URI has no authority.
+# Values of Host that were found valid, because a server gets the same few again and again. Limited like the spellings. An empty
+# Host is valid: clients send it when the target URI has no authority (RFC 9112 §3.2).
 _valid_hosts: Final[set[bytes]] = {b""}
 
 
 def read_request_line(buffer: bytes, at: int, end: int) -> RequestHead:
-    """A head with what its request line tells, which stands in buffer[at:end]; its CRLF follows there.
+    """Return a new head with what the request line says. The line is buffer[at:end], and its CRLF follows.
 
     Raises ProtocolError: 400, 501 (CONNECT), 505.
     """
@@ -66,7 +66,7 @@ def read_request_line(buffer: bytes, at: int, end: int) -> RequestHead:
 
 
 def _read_other_line(line: bytes) -> RequestHead:
-    """The same of a line whose target is not an origin-form."""
+    """As `read_request_line`, for targets that are not in origin-form, and for malformed lines."""
     match = ANY_REQUEST_LINE.fullmatch(line)
     if match is None:
         raise malformed_request_line(line)
@@ -79,14 +79,14 @@ def _read_other_line(line: bytes) -> RequestHead:
     head.minor = 0 if minor == b"0" else 1
     if head.method == b"CONNECT":
         raise ProtocolError(501, "CONNECT is not implemented")
-    if b"#" in head.target:  # RFC 9110 §7.1: a client keeps the fragment to itself
+    if b"#" in head.target:  # RFC 9110 §7.1: a client does not send the fragment
         raise ProtocolError(400, "the request target contains a #, which must be sent as %23")
     _read_other_target(head)
     return head
 
 
 def malformed_request_line(line: bytes) -> ProtocolError:
-    """What to say of a request line, whole or not, that is none."""
+    """The error for a malformed request line, complete or not."""
     if line.startswith(b"\x16\x03"):  # RFC 8446 §5.1: a handshake record
         return ProtocolError(400, "a TLS handshake, but this port expects plain HTTP")
     return ProtocolError(400, "the request line is malformed")
@@ -107,7 +107,7 @@ def _read_other_target(head: RequestHead) -> None:
 
 
 def interpret_fields(head: RequestHead) -> None:
-    """Fill in what the fields of `head` decide. Raises ProtocolError: 400, 417, 501."""
+    """Set the attributes of `head` that its fields decide. Raises ProtocolError: 400, 417, 501."""
     host: bytes | None = None
     others: dict[bytes, list[bytes]] = {}
     for name, value in head.fields:
@@ -120,7 +120,7 @@ def interpret_fields(head: RequestHead) -> None:
             others.setdefault(relevant, []).append(value)
     if host not in _valid_hosts or others:
         _check_host(head, host, _HOST in others)
-    # RFC 9112 §3.2.2: an absolute-form target overrules Host.
+    # RFC 9112 §3.2.2: the host of an absolute-form target replaces Host.
     if head.host is None:
         head.host = host
     head.persistent = head.minor == 1
@@ -132,7 +132,7 @@ def interpret_fields(head: RequestHead) -> None:
 
 
 def _check_host(head: RequestHead, host: bytes | None, repeated: bool) -> None:
-    """RFC 9112 §3.2: there is one Host, valid or empty, even if an absolute-form target overrides it. HTTP/1.0 may have none."""
+    """RFC 9112 §3.2: exactly one Host, valid or empty, also with an absolute-form target. HTTP/1.0 requests may have none."""
     if host is None:
         if head.minor:
             raise ProtocolError(400, "the Host field is missing")
@@ -147,7 +147,7 @@ def _check_host(head: RequestHead, host: bytes | None, repeated: bool) -> None:
 
 
 def _interpret_other_fields(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
-    """What the fields but Host decide, by name in lower case."""
+    """Interpret the fields other than Host. `found`: their values by name in lower case."""
     connection = found.get(b"connection")
     if connection in (_KEEP_ALIVE, _CLOSE):
         head.persistent = connection == _KEEP_ALIVE
@@ -168,7 +168,7 @@ def _interpret_other_fields(head: RequestHead, found: dict[bytes, list[bytes]]) 
 
 
 def _read_content_length(values: list[bytes]) -> int:
-    """RFC 9112 §6.3: a list of equal lengths may be taken for one of them, and is not."""
+    """The Content-Length. RFC 9112 §6.3 allows a list of equal lengths to be accepted; it is refused here."""
     if len(values) > 1 or CONTENT_LENGTH.fullmatch(values[0]) is None:
         raise ProtocolError(400, "the Content-Length is malformed")
     digits = values[0].lstrip(b"0") or b"0"
@@ -178,7 +178,7 @@ def _read_content_length(values: list[bytes]) -> int:
 
 
 def _check_codings(values: list[bytes], minor: int, has_length: bool) -> None:
-    """RFC 9112 §6.1: chunked is the last coding, once, and the only one we know."""
+    """RFC 9112 §6.1: chunked must be the last coding, once. No other coding is supported."""
     if has_length:
         raise ProtocolError(400, "both Transfer-Encoding and Content-Length")
     if not minor:
@@ -193,7 +193,7 @@ def _check_codings(values: list[bytes], minor: int, has_length: bool) -> None:
 
 
 def _expects_continue(head: RequestHead, values: list[bytes]) -> bool:
-    """RFC 9110 §10.1.1: an expectation other than 100-continue cannot be met; that one is ignored when it is a 1.0 client's."""
+    """RFC 9110 §10.1.1: any expectation but 100-continue is refused. An HTTP/1.0 client's 100-continue is ignored."""
     expectations = tokens(values)
     if expectations is None or any(expectation not in (b"100-continue", b"") for expectation in expectations):
         raise ProtocolError(417, "only the expectation 100-continue can be met")

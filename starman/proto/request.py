@@ -1,7 +1,7 @@
-"""Bytes of one connection in, requests out: `fields` splits the fields of a head, everything it lets through is checked.
+"""Parses the bytes of one connection into requests: heads, bodies, and the limits on both (RFC 9112).
 
-Bodies are ours as well (`framing`), so nothing that follows a head can be taken for something else: neither an Upgrade, nor a
-trailer, nor what follows `Connection: close`.
+`starman.proto.fields` splits fields with httptools; everything else is parsed here. So the bytes after a head are always read
+as the body that the head announces, or as the next request, also after an Upgrade or `Connection: close`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CARRIAGE_RETURN: Final = 13
 
 
 class _Phase(Enum):
-    """What the parser waits for. HEAD → BODY or CHUNKED → HEAD; every phase → CLOSED."""
+    """What the parser expects next. HEAD → BODY or CHUNKED → HEAD; every phase → CLOSED."""
 
     HEAD = auto()
     BODY = auto()
@@ -39,7 +39,7 @@ _CLOSED: Final = _Phase.CLOSED
 
 
 class _IncompleteHead:
-    """What is known of a head whose end is still to come. `seen`: how many of its bytes were looked at."""
+    """The state of a head whose end has not arrived (RFC 9112 §8). `seen`: how many of its bytes have been read."""
 
     __slots__ = ("head", "seen", "splitter")
 
@@ -64,7 +64,7 @@ class RequestParser:
     )
 
     def __init__(self, limits: Limits, splitter: FieldSplitter | None = None) -> None:
-        """`splitter`: one for all connections that the same thread parses; None: one of its own."""
+        """`splitter` may be shared by all connections that the same thread parses. None: create one."""
         self._limits = limits
         self._splitter = splitter or FieldSplitter()
         self._phase = _HEAD
@@ -77,14 +77,14 @@ class RequestParser:
         self.exhausted = False
 
     def receive_data(self, data: bytes) -> None:
-        """Take what the connection brought. After a ProtocolError, or `close`, it is thrown away."""
+        """Add received bytes. After a ProtocolError or `close` they are dropped."""
         if self._phase is _CLOSED:
             return
         self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
         self._at = 0
 
     def close(self) -> None:
-        """Nothing more is read: the last head was not persistent, or a message was refused."""
+        """Stop parsing, because the last head was not persistent, or because a message was refused."""
         if self._phase is _CLOSED:
             return
         self._phase = _CLOSED
@@ -94,40 +94,40 @@ class RequestParser:
         self._drop_incomplete_head()
 
     def skip_body_bytes(self, count: int) -> None:
-        """So many bytes of the body have come another way, in front of all that `receive_data` brings: no event tells of them.
+        """Count `count` bytes of the body as received: the caller has read them from the socket itself. They make no event.
 
-        Only of a body whose length is known, no more than is missing of it, and when no event is due.
+        Only for a body of known length, for at most its missing bytes, and after `next_event` has returned None.
         """
         self._body_left -= count
 
     def take_unread(self) -> bytes:
-        """Give back what was received and not read, for another protocol to read; nothing more is read here."""
+        """Return the received bytes that were not parsed, for another protocol, and close the parser."""
         unread = self._buffer[self._at :]
         self.close()
         return unread
 
     @property
     def unread_bytes(self) -> int:
-        """How many received bytes no event has accounted for yet."""
+        """How many received bytes have not been parsed into an event yet."""
         return len(self._buffer) - self._at
 
     @property
     def begins_head_request(self) -> bool:
-        """Whether the message that has begun is a HEAD request, which is answered without content; False behind its head."""
+        """Whether the unparsed bytes begin with a HEAD request, whose response has no content (RFC 9110 §9.3.2)."""
         return self._phase is _HEAD and self._buffer.startswith(b"HEAD ", self._at)
 
     @property
     def between_messages(self) -> bool:
-        """Whether the peer is between messages: nothing of the next one has come."""
+        """Whether no byte of the next request has arrived, or the parser is closed."""
         return self._phase is _CLOSED or (self._phase is _HEAD and self._at == len(self._buffer))
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more is read: see `close`."""
+        """Whether `close` was called, or a ProtocolError was raised."""
         return self._phase is _CLOSED
 
     def next_event(self) -> Event | None:
-        """The next head, piece of a body or end of a body; None when more bytes are needed.
+        """Return the next head, piece of a body or end of a body; None when more bytes are needed.
 
         Raises ProtocolError, with the status to answer, for a malformed message or one beyond a limit; the parser is then closed.
         """
@@ -195,15 +195,15 @@ class RequestParser:
         return self._complete_head(head, fields, lines, end)
 
     def _complete_head(self, head: RequestHead, fields: list[tuple[bytes, bytes]], lines: bytes, end: int) -> RequestHead:
-        """All of a head is here, up to `end`. `lines` are its last field lines, all that `fields` could have white space from."""
+        """Finish a head that ends at `end`. `lines`: the field lines whose values may have white space at their end."""
         if len(fields) > self._limits.fields:
             raise _too_many_fields()
-        # Not `in`, which takes its left side for a number first, and makes an error of that: three times as long on 3.11.
+        # Not `in`: `bytes.__contains__` tries its argument as a number first, which takes three times as long on 3.11.
         if lines.partition(b" \r\n")[1] or lines.partition(b"\t\r\n")[1]:
             head.fields = [(name, value.rstrip(b"\t ")) for name, value in fields]
         interpret_fields(head)
         if head.body_length != 0 or not head.persistent:
-            # The next head may be another client's: only what asks nothing of the parser leaves it as it is.
+            # The next head may come from another client, and this one may leave state in llhttp's parser.
             self._splitter.drop_parser()
         self.exhausted = head.body_length == 0 and end == len(self._buffer)
         if head.body_length != 0:
@@ -223,7 +223,7 @@ class RequestParser:
         self._phase = _BODY
 
     def _skip_leading_lines(self) -> bool:
-        """Pass over empty lines before a request (RFC 9112 §2.2: at least one; here four). Whether its first byte is there."""
+        """Skip up to four empty lines before a request (RFC 9112 §2.2). Returns whether its first byte has arrived."""
         buffer, at = self._buffer, self._at
         while buffer.startswith(b"\r\n", at):
             self._leading_lines += 1
@@ -235,7 +235,7 @@ class RequestParser:
         return following not in (b"", b"\r")
 
     def _next_incomplete_head(self, incomplete: _IncompleteHead) -> RequestHead | None:
-        """The same when a part of it was looked at already."""
+        """As `_next_head`, for a head of which a part has been read before."""
         buffer, at = self._buffer, self._at
         end = buffer.find(b"\r\n\r\n", max(at, at + incomplete.seen - 3)) + 4
         if end < 4:
@@ -259,7 +259,7 @@ class RequestParser:
             self._incomplete = None
 
     def _read_incomplete_head(self, incomplete: _IncompleteHead) -> None:
-        """Read what there is of a head, to refuse at once what no further byte can mend, and what grows without an end."""
+        """Read the first part of a head, to refuse it at once if no further bytes can make it valid, or if it is too long."""
         self._incomplete = incomplete
         buffer, at = self._buffer, self._at
         unfed = at + incomplete.seen
@@ -282,7 +282,7 @@ class RequestParser:
             raise _too_many_fields()
 
     def _check_line_length(self, line: bytes) -> None:
-        """`line` may be incomplete. What is wrong with its beginning is said before its length is."""
+        """Check the length of a request line, complete or not. A malformed beginning is reported before the length."""
         limit = self._limits.line_bytes
         if len(line) <= limit or (len(line) == limit + 1 and line.endswith(b"\r")):
             return
@@ -293,14 +293,14 @@ class RequestParser:
         raise ProtocolError(414, "the request line is longer than limit_request_line")
 
     def _check_sizes(self, fields_at: int, end: int) -> None:
-        """The size of the head, which ends at `end` or has come so far, and of those of its fields that begin at `fields_at`."""
+        """Check the size of the head up to `end`, and of its field lines from `fields_at` on."""
         self._check_head_length(end)
         lines = self._buffer[fields_at:end].removesuffix(b"\r").split(b"\r\n")
         if any(len(line) > self._limits.field_bytes for line in lines):
             raise ProtocolError(431, "a field is longer than limit_request_field_size")
 
     def _check_head_length(self, end: int) -> None:
-        """The head ends at `end`, or has arrived up to there."""
+        """Check the size of the head, which ends at `end` or has arrived up to there."""
         if end - self._at > self._limits.head_bytes:
             raise ProtocolError(431, "the request head is longer than limit_request_head")
 

@@ -1,7 +1,7 @@
-"""Responses: a status and fields from an application, checked, become a head; the head decides how the body is framed.
+"""Makes response heads from an application's status and fields, and decides the body's framing (RFC 9112 §6).
 
-An application cannot break the framing from here: what it says about lengths is enforced, its hop-by-hop fields are not passed
-on, and neither status nor field can carry a line break.
+An application cannot break the framing: its Content-Length is enforced, its hop-by-hop fields are dropped, and a status or field
+with a line break is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from starman.proto.syntax import FIELD_NAME_TEXT, STATUS
 
 
 class BodyFraming(Enum):
-    """How the end of a response's body is told (RFC 9112 §6.3)."""
+    """How the client finds the end of a response body (RFC 9112 §6.3)."""
 
     NO_BODY = auto()
     CONTENT_LENGTH = auto()
@@ -30,7 +30,7 @@ CLOSE_DELIMITED: Final = BodyFraming.CLOSE_DELIMITED
 
 
 class _FieldRole(Enum):
-    """What a response field means to framing."""
+    """The meaning of a response field for this module."""
 
     PLAIN = auto()
     CONTENT_LENGTH = auto()
@@ -51,7 +51,7 @@ _DATE_FIELD: Final = _FieldRole.DATE
 _SERVER_FIELD: Final = _FieldRole.SERVER
 
 
-# RFC 9110 §7.6.1: fields about one connection are the server's to write. PEP 3333 forbids them to applications.
+# RFC 9110 §7.6.1: the server writes the fields that describe one connection. PEP 3333 forbids them to applications.
 _ROLES: Final = {
     "content-length": _CONTENT_LENGTH_FIELD,
     "connection": _CONNECTION_FIELD,
@@ -71,8 +71,8 @@ _UPGRADE_OPTION: Final = "Connection: upgrade"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
-# By field name as the application spells it: what it means to framing. By status as it writes it: its code, and the status line.
-# Each is checked and learned once.
+# Caches: the meaning of each field name, and the code and status line of each status, as the application spells them. Each is
+# validated once.
 _spellings: Final[dict[object, _FieldRole]] = {}
 _statuses: Final[dict[object, tuple[int, str]]] = {}
 
@@ -83,7 +83,7 @@ def _learn_name(name: object) -> _FieldRole:
     if FIELD_NAME_TEXT.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not a field name")
     role = _ROLES.get(name.lower(), _PLAIN_FIELD)
-    # The table stops growing before an application can make it large.
+    # Limited, so that an application cannot make the table large.
     if len(_spellings) < _MOST_SPELLINGS:
         _spellings[name] = role
     return role
@@ -102,10 +102,10 @@ def _learn_status(status: object) -> tuple[int, str]:
 
 
 class ResponseHead:
-    """A status and its fields, checked and encoded but for what only the server knows: framing, Connection, Date, Server.
+    """The status and fields of a response, validated and encoded; `finish` adds framing, Connection, Date and Server.
 
-    Raises TypeError or ValueError, in words for the application's author, when PEP 3333 or RFC 9110 §5.5 is broken: so the
-    annotations let anything in.
+    Raises TypeError or ValueError for what breaks PEP 3333 or RFC 9110 §5.5, with a message for the author of the application.
+    The annotations accept any object, because compiled code would raise its own TypeError first.
     """
 
     __slots__ = ("_length_line", "_text", "close", "content_length", "has_date", "has_server", "status_code")
@@ -125,7 +125,9 @@ class ResponseHead:
             if not isinstance(value, str):
                 raise TypeError(f"the value of {name} must be a str, not {type(value).__name__}")
             if role is _PLAIN_FIELD or self._note_field(role, value, lines):
-                lines.append(name + ": " + value)  # not formatted: a str that is a member of an Enum would give its name
+                lines.append(
+                    name + ": " + value
+                )  # not an f-string, which would write the name of a str that is a member of an Enum
         try:
             encoded = "".join(lines).encode("latin-1")
         except UnicodeEncodeError as error:
@@ -135,7 +137,7 @@ class ResponseHead:
         self._text = "\r\n".join(lines)
 
     def _note_field(self, role: _FieldRole, value: str, lines: list[str]) -> bool:
-        """Take note of a field that means something to us; whether it is passed on as the application wrote it."""
+        """Note a field with a meaning for this module. Returns whether it is sent as the application wrote it."""
         if role is _CONTENT_LENGTH_FIELD:
             if self.content_length is not None:
                 raise ValueError("there are two Content-Length fields")
@@ -143,7 +145,7 @@ class ResponseHead:
             if not (digits.isascii() and digits.isdigit()) or len(digits) > 19:
                 raise ValueError(f"the Content-Length must be a number of bytes, not {value!r}")
             self.content_length = int(digits)
-            # What it says itself, as a rule: to make it of the number again would take longer than all the rest here.
+            # Usually the text itself: formatting the number again would take longer than everything else here.
             self._length_line = "\r\nContent-Length: " + (digits.lstrip("0") or "0" if digits[0] == "0" else digits)
             return False
         if role is _CONNECTION_FIELD:
@@ -166,10 +168,10 @@ class ResponseHead:
     def finish(
         self, request: RequestFacts, known_length: int | None, persistent: bool, stamp: Stamp
     ) -> tuple[bytes, BodyFraming, bool]:
-        """The head's bytes, the body's framing, and whether the connection persists after it (RFC 9112 §6, §9.3).
+        """Return the bytes of the head, the body's framing, and whether the connection persists (RFC 9112 §6, §9.3).
 
-        `known_length` is the body's length in bytes where the server knows it and the application did not say; `persistent`
-        whether client and server want to keep the connection.
+        known_length: the length of the body (bytes) for a response without Content-Length; None: unknown.
+        persistent: whether client and server allow the connection to persist.
         """
         code = self.status_code
         length = self.content_length
@@ -178,7 +180,7 @@ class ResponseHead:
         if code in _BODILESS or request.is_head:
             framing = NO_BODY
             if code == 205:
-                own = "\r\nContent-Length: 0"  # RFC 9110 §15.3.6: a 205 has no content, and says so
+                own = "\r\nContent-Length: 0"  # RFC 9110 §15.3.6: a 205 has no content
             elif length is not None and code != 204:
                 own = self._length_line
         else:
@@ -214,7 +216,7 @@ _WITHOUT_CONTROLS: Final = bytes(0x20 if (byte < 0x20 and byte != 0x09) or byte 
 
 
 def _control_character(lines: list[str]) -> str:
-    """Which of the lines of a head, behind its status line, has a control character."""
+    """The error message for the first control character in the field lines of a head."""
     for line in lines:
         for character in line:
             if character != "\t" and (character < " " or character == "\x7f"):
@@ -223,7 +225,7 @@ def _control_character(lines: list[str]) -> str:
 
 
 class RequestFacts:
-    """What of a request decides about its response: its HTTP/1 minor version, and whether its method is HEAD."""
+    """The facts of a request that decide the framing of its response: HTTP/1 minor version, and whether the method is HEAD."""
 
     __slots__ = ("is_head", "minor")
 
@@ -249,15 +251,15 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-# In seconds: long enough that clients do not make a shortage worse, short enough that they hardly notice one.
+# Seconds: long enough that retries do not make a shortage worse, short enough that clients hardly notice it.
 _RETRY_AFTER: Final = b"\r\nRetry-After: 5"
 
 
 def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -> bytes:
-    """A whole response by which the server refuses a request; the connection closes after it. A 503 says when to try again
-    (Retry-After, RFC 9110 §10.2.3), because the shortage ends as soon as other requests are answered.
+    """Return a complete response that refuses a request and closes the connection. A 503 has Retry-After (RFC 9110 §10.2.3),
+    because the shortage ends when other requests have been answered.
 
-    `to_head`: the request is a HEAD, and its answer has no content (RFC 9110 §9.3.2).
+    to_head: whether the request is a HEAD, whose response has no content (RFC 9110 §9.3.2).
     """
     body = message.encode() + b"\n"
     return b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d%b\r\nConnection: close%b%b" % (
@@ -271,12 +273,12 @@ def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -
 
 
 def interim(status: int, fields: Iterable[Any] = ()) -> bytes:
-    """An interim response: 100 Continue, 103 Early Hints (RFC 9110 §15.2, RFC 8297). Raises as ResponseHead does."""
+    """Return an interim response: 100 Continue or 103 Early Hints (RFC 9110 §15.2, RFC 8297). Raises as ResponseHead does."""
     lines = ResponseHead("200 OK", fields).field_lines() if fields else b""
     return b"HTTP/1.1 %d %b%b\r\n\r\n" % (status, REASONS[status], lines)
 
 
-# RFC 9110 §15, RFC 6585 §5, RFC 8297: those that starman itself sends.
+# The statuses that starman itself sends (RFC 9110 §15, RFC 6585 §5, RFC 8297).
 REASONS: Final = {
     100: b"Continue",
     103: b"Early Hints",

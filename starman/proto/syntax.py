@@ -1,6 +1,6 @@
-"""The grammar that httptools leaves out, as ABNF with its regular expression beside it.
+"""The grammar of RFC 9110, 9112 and 3986 as regular expressions, each beside its ABNF.
 
-Every expression is linear in its input: none nests one repetition inside another that can match the same bytes.
+Each expression takes linear time: no repetition contains another one that can match the same bytes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _TCHAR: Final = rb"!#$%&'*+.^_`|~0-9A-Za-z-"
 _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
 
 # RFC 9112 §5        field-line = field-name ":" OWS field-value OWS           (trailers; httptools reads those of the head)
-# RFC 9110 §5.5      field-value = *( VCHAR / obs-text / SP / HTAB )      (trimmed by its reader: trying all ways to is quadratic)
+# RFC 9110 §5.5      field-value = *( VCHAR / obs-text / SP / HTAB )      (trimmed by the caller: here it would be quadratic)
 FIELD_LINE: Final = re.compile(rb"([%b]+):([\t\x20-\x7e\x80-\xff]*)" % _TCHAR)
 
-# What a trailer's line may look like while its end is still to come.
+# The beginning of a trailer field line that is still incomplete.
 INCOMPLETE_FIELD_LINE: Final = re.compile(rb"(?:[%b]+(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)?" % _TCHAR)
 
 # RFC 9112 §6.2      Content-Length = 1*DIGIT
@@ -28,22 +28,22 @@ CONTENT_LENGTH: Final = re.compile(rb"[0-9]+")
 # RFC 9112 §7        transfer-coding = token *( OWS ";" OWS token BWS "=" BWS ( token / quoted-string ) )
 TRANSFER_CODING: Final = re.compile(rb"[%b]+(?:[\t ]*;[\t ]*[%b]+[\t ]*=[\t ]*(?:[%b]+|%b))*" % (_TCHAR, _TCHAR, _TCHAR, _QUOTED))
 
-# RFC 3986 §3.3 and §3.4 want more percent-encoded in paths and queries: " < > [ ] \ ^ ` { | }, and "%" itself. Clients
-# send them raw all the same: browsers (WHATWG URL Standard, "percent-encode sets"), curl, urllib and httpx. So does nginx
-# where proxy_pass has a path: it decodes "%5B" and does not encode it again. No framing depends on these bytes. So a target
-# may have every printable byte of ASCII but space, which ends it, and "#", which begins a fragment. A "%" that begins no
-# triplet stays as it is.
+# RFC 3986 §3.3 and §3.4 require that paths and queries percent-encode " < > [ ] \ ^ ` { | } and "%" itself. Clients send them
+# unencoded all the same: browsers (WHATWG URL Standard, "percent-encode sets"), curl, urllib and httpx. So does nginx where
+# proxy_pass has a path: it decodes "%5B" and does not encode it again. Framing does not depend on these bytes. So a target
+# may have every printable ASCII byte except space, which ends it, and "#", which begins a fragment. A "%" without two
+# hexadecimal digits after it is left unchanged.
 _PATH: Final = rb"[\x21\x22\x24-\x3e\x40-\x7e]*"  # without "?"
 _QUERY: Final = rb"[\x21\x22\x24-\x7e]*"
 
-# RFC 9112 §3        request-line = method SP request-target SP HTTP-version         (this one: origin-form, which nearly all are)
+# RFC 9112 §3        request-line = method SP request-target SP HTTP-version         (in origin-form)
 # RFC 9112 §3.2.1    origin-form = absolute-path [ "?" query ]
 ORIGIN_REQUEST_LINE: Final = re.compile(rb"([%b]+) ((/%b)(?:\?(%b))?) (HTTP/1\.([0-9]))(?=\r\n)" % (_TCHAR, _PATH, _QUERY))
 
-# RFC 9112 §3        the same with any target, for the other forms and for saying what is wrong
+# RFC 9112 §3        the same with any target, for the other forms and for error messages
 ANY_REQUEST_LINE: Final = re.compile(rb"([%b]+) ([\x21-\x7e]+) (HTTP/([0-9])\.([0-9]))" % _TCHAR)
 
-# What a request line may look like while its end is still to come.
+# The beginning of a request line that is still incomplete.
 INCOMPLETE_REQUEST_LINE: Final = re.compile(
     rb"[%b]+(?: (?:[\x21-\x7e]+(?: (?:H(?:T(?:T(?:P(?:/(?:[0-9](?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?)?)?" % _TCHAR
 )
@@ -84,28 +84,28 @@ CHUNK_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,16})((?:[\t ]*;[\t ]*[%b]+(?:[\t ]*=[\t ]*(?:[%b]+|%b))?)*)" % (_TCHAR, _TCHAR, _QUOTED)
 )
 
-# A chunk line with nothing but a size, and its end: what nearly all are.
+# A chunk line with a size only, and its CRLF, as nearly all are.
 PLAIN_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 
-# What a chunk line may look like while its end is still to come.
+# The beginning of a chunk line that is still incomplete.
 INCOMPLETE_CHUNK_LINE: Final = re.compile(rb"(?:[0-9A-Fa-f]{1,16}([\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?)\r?)?")
 
-# RFC 9110 §15       status-code = 3DIGIT, reason-phrase = 1*( HTAB / SP / VCHAR / obs-text )    (an application's, so text)
+# RFC 9110 §15       status-code = 3DIGIT, reason-phrase = 1*( HTAB / SP / VCHAR / obs-text )    (from the application, so str)
 STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 FIELD_NAME_TEXT: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-# How many members `tokens` takes. RFC 9110 §5.6.1.2: a recipient ignores a reasonable number of empty members, but not so
-# many that they keep it busy. A head has room for 60,000, which are 3 ms of work.
+# The most members that `tokens` accepts. RFC 9110 §5.6.1.2: a recipient ignores a reasonable number of empty members, but not
+# so many that they could be used for denial of service. A head has room for 60,000, which take 3 ms.
 MOST_MEMBERS: Final = 100
 
 
 def tokens(values: list[bytes]) -> list[bytes] | None:
-    """The members of a comma-separated list that may be spread over several field lines, in lower case (RFC 9110 §5.6.1).
+    """Return the members of a comma-separated list, in lower case (RFC 9110 §5.6.1). `values`: one for each field line.
 
-    Empty members are kept, as `b""`, for the caller to allow or refuse. None: there are more than MOST_MEMBERS.
+    Empty members are returned as `b""`, so that the caller can refuse them. None: there are more than MOST_MEMBERS.
     """
-    # One short value, the usual case, cannot hold so many members, so they are not counted.
+    # A single short value, the usual case, cannot have so many members, so they are not counted.
     may_be_many = len(values) != 1 or len(values[0]) >= MOST_MEMBERS
     if may_be_many and sum([value.count(b",") + 1 for value in values]) > MOST_MEMBERS:
         return None
