@@ -1,4 +1,5 @@
-"""PEP 3333: from a request's head and body to an environ, through the application, to blocks of a response.
+"""PEP 3333: makes an environ of a request's head and body, calls the application, and sends the blocks of its response.
 
-Everything here runs in a pool thread and may block, but for `RequestBody.write`, which the loop calls. Nothing imports asyncio.
+Everything here runs in a pool thread and may block, except the methods of `RequestBody` that are marked for the loop. Must
+not import asyncio.
 """

@@ -1,6 +1,6 @@
-"""A request's body while it is gathered, and then what the application reads: memory first, then a spool file.
+"""Collects a request's body in memory or a spool file, and gives it to the application to read.
 
-The application is called when all of the body is here, so `wsgi.input` never waits for a client, and can be read again (`seek`).
+The application is called when the body is complete, so `wsgi.input` never waits for a client and can be read again (`seek`).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from starman.background import close_in_background
 from starman.wsgi.body_memory import FREE_BYTES, BodyMemory, uncleared
 from starman.wsgi.spool_space import UNLIMITED, SpoolLease, SpoolSpace
 
-# What is gathered in memory before it is worth a trip to the disk (bytes).
+# How many bytes are collected in memory before they are written to the spool file.
 SPOOL_BATCH_BYTES = 262_144
 
-# By how much (bytes) the memory of a body grows whose length nobody knows.
+# By how many bytes the memory of a body of unknown length grows.
 _STEP_BYTES = 131_072
 
 
 class RequestBody:
-    """Gathers one body. The loop writes it, or has the socket read into it; when it is complete, one thread reads it.
+    """Collects one body. The loop writes it, or reads the socket into it; when it is complete, one thread reads it.
 
-    It stays in memory up to `each_bytes` of the worker's `BodyMemory`, and as long as that has any left. What comes after that is
-    for a spool file, which the loop does not touch: when `wants_spooling` says so, somebody calls `spool` in a thread, and nobody
-    writes meanwhile.
+    The body stays in memory up to `each_bytes` of the worker's `BodyMemory`, and while that has memory left. The remaining bytes
+    go to a spool file, which the loop does not touch: when `wants_spooling` is true, call `spool` in a thread, and write no
+    more bytes until it returns.
     """
 
     __slots__ = (
@@ -36,34 +36,34 @@ class RequestBody:
     )
 
     def __init__(self, memory: BodyMemory, expected: int | None = None, space: SpoolSpace = UNLIMITED) -> None:
-        """`expected` is its length (bytes), None when it is chunked, so that the length is unknown. `space` is the budget for
-        its spool file."""
+        """`expected`: the length of the body (bytes); None: unknown, because the body is chunked. `space`: the budget of its
+        spool file."""
         self._memory = memory
         self._expected = expected
-        # Its position is behind what has come and is not in the file. It grows as it is written to; or it has the size that it
-        # needs, and then there may be a view of it, for the socket to be read into.
+        # Its position is after the received bytes that are not in the file. It either grows with each write, or has its final
+        # size `_size`; then `_view` may be a view of it that the socket is read into.
         self._buffer = io.BytesIO()
         self._size = 0
         self._view: memoryview | None = None
         self._file: BinaryIO | None = None
         self._space = space
         self._lease: SpoolLease | None = None  # of the file
-        # How much may be in the buffer, and what of that was taken from the worker's memory.
+        # How many bytes may be in the buffer, and how many of them were taken from the worker's memory.
         self._granted = memory.free_bytes
         self._taken = 0
         self.length = 0
-        # What came behind a chunked body (RFC 9112 §7.1.2), apart from the fields: a sender of trailers must not overrule them.
+        # The trailer fields of a chunked body (RFC 9112 §7.1.2), kept apart so that they do not replace fields of the head.
         self.trailers: list[tuple[str, str]] | None = None
 
     # The loop's side
 
     def write(self, data: bytes) -> None:
-        """Take the next piece. Not once `room` was asked for."""
+        """Append bytes. Not after a call of `room`."""
         self._buffer.write(data)
         self.length += len(data)
 
     def make_room(self) -> None:
-        """Let the buffer have the size that it will need, so that it need not grow. Only of a body whose length is known."""
+        """Give the buffer the size that it will need, so that it does not grow. Only for a body of known length."""
         gathered = self._buffer.tell()
         if self._size > gathered:
             return
@@ -74,15 +74,15 @@ class RequestBody:
         try:
             buffer = io.BytesIO(uncleared(self._size))
         except MemoryError:
-            # The settings grant more than the machine has: the body goes to a spool file, part by part.
+            # The settings allow more memory than the machine has: write the body to a spool file, part by part.
             self._size = max(SPOOL_BATCH_BYTES, gathered + FREE_BYTES)
             buffer = io.BytesIO(uncleared(self._size))
         buffer.write(self._buffer.getbuffer()[:gathered])
         self._buffer = buffer
 
     def room(self) -> memoryview:
-        """Where the next bytes are to be read to, never empty, and never more than are missing; then call `filled`. Only of a
-        body whose length is known and that is not complete."""
+        """The memory for the next bytes of the socket: not empty, and not larger than the missing bytes. Call `filled` after the
+        read. Only for an incomplete body of known length."""
         if self._view is None:
             self.make_room()
             self._view = self._buffer.getbuffer()
@@ -90,25 +90,25 @@ class RequestBody:
         return self._view[gathered : gathered + self.missing]
 
     def filled(self, count: int) -> None:
-        """So many bytes have been read to where `room` said."""
+        """Note that `count` bytes have been read into `room`."""
         self._buffer.seek(count, io.SEEK_CUR)
         self.length += count
 
     @property
     def missing(self) -> int:
-        """How many bytes have still to come; 0 if nobody knows."""
+        """How many bytes have not been received; 0 if the length is unknown."""
         return 0 if self._expected is None else self._expected - self.length
 
     @property
     def wants_spooling(self) -> bool:
-        """Whether enough has come for the spool file to be begun or continued."""
+        """Whether `spool` is to be called before more bytes are written."""
         gathered = self._buffer.tell()
         if self._size:
             return gathered >= self._size and self.missing > 0
         return gathered > self._granted and not self._ask(gathered)
 
     def _ask(self, needed: int) -> bool:
-        """Whether so many bytes may be in memory. If not, a part of them may."""
+        """Reserve memory for `needed` bytes, or for a part of them. Returns whether all of them may be in memory."""
         each, expected = self._memory.each_bytes, self._expected
         if self._file is not None:
             most = SPOOL_BATCH_BYTES
@@ -126,7 +126,7 @@ class RequestBody:
     # A thread's side
 
     def spool(self) -> None:
-        """Move the part in memory to the spool file. Blocks. Raises OSError, for instance when the disk or the worker's budget
+        """Move the bytes in memory to the spool file. Blocks. Raises OSError, for example when the disk or the worker's budget
         (`SpoolSpace`) is full."""
         gathered = self._buffer.tell()
         if self._lease is None:
@@ -137,12 +137,12 @@ class RequestBody:
             self._file = tempfile.TemporaryFile(prefix="starman-")  # noqa: SIM115 - closed by `close`
         self._file.write(self._buffer.getbuffer()[:gathered])
         if self._size == SPOOL_BATCH_BYTES:
-            self._buffer.seek(0)  # it is as large as it may be: fill it again
+            self._buffer.seek(0)  # the largest buffer that is allowed: fill it again
         else:
             self._forget()
 
     def reader(self) -> BinaryIO:
-        """The whole body, at its beginning. Blocks if there is a spool file to finish."""
+        """Return the complete body as a file, at its beginning. Blocks if there is a spool file to complete."""
         if self._file is not None:
             self.spool()
             self._file.seek(0)
@@ -150,14 +150,14 @@ class RequestBody:
         if self._view is None:
             self._buffer.seek(0)
             return self._buffer
-        # Without a copy, unless the loop holds its last view for a moment still. An application could not close that buffer then.
+        # `getvalue` makes no copy, unless the loop still holds its last view. With a view, the buffer could not be closed.
         self._view = None
         return io.BytesIO(self._buffer.getvalue())
 
     def close(self) -> bool:
-        """Give memory and spool file back. May be called more than once. Whether it is less than the client meant to send: no.
+        """Release the memory and the spool file. May be called more than once. Blocks if there is a spool file.
 
-        Blocks, if there is a spool file: see `discard`.
+        Returns whether the client has sent less than it announced: always False, because the body is complete.
         """
         file, lease = self._release()
         if lease is not None:
@@ -167,7 +167,7 @@ class RequestBody:
     # Either side
 
     def discard(self) -> None:
-        """As `close`, when nobody has read it: does not block. May be called more than once."""
+        """As `close`, for a body that was not read, without blocking. May be called more than once."""
         file, lease = self._release()
         if lease is not None:
             close_in_background(_close, file, lease)
@@ -188,7 +188,7 @@ class RequestBody:
 
 
 def _close(file: BinaryIO | None, lease: SpoolLease) -> None:
-    # On a full disk closing fails, too: it has bytes to write, which nobody wants now. The file is closed all the same.
+    # On a full disk, closing fails too, because buffered bytes are written first. They are not needed, and the file is closed.
     if file is not None:
         with contextlib.suppress(OSError):
             file.close()

@@ -1,6 +1,6 @@
-"""One call of a WSGI application: `start_response`, `write`, the iterable, `close`, and what happens when any of them goes wrong.
+"""Calls a WSGI application for one request and sends its response: `start_response`, `write`, iteration, `close`, the 500.
 
-The call does not know where its bytes go: an `Output` takes them, and says by Disconnected that nobody wants them any more.
+Bytes go to an `Output`, which raises Disconnected when the client has disconnected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Application = Callable[[Environ, Callable[..., Callable[[bytes], object]]], Iter
 
 
 class _State(Enum):
-    """What has been said of the response. NOTHING → STARTED (start_response) → BEGUN (head sent) → ENDED."""
+    """The state of the response. NOTHING → STARTED (start_response was called) → BEGUN (head sent) → ENDED."""
 
     NOTHING = auto()
     STARTED = auto()
@@ -51,10 +51,12 @@ _ENDED: Final = _State.ENDED
 
 
 class Call:
-    """One request's way through the application. Made, run and read by one thread.
+    """One call of the application. Used by one thread.
 
-    After `run`: `persistent` says whether the connection may serve another request; `broken` whether the response ended in its
-    middle in a way that an orderly close would hide; `status_code` and `body_sent` what was sent (0 and 0 when nothing was).
+    After `run`:
+    persistent: whether the connection may serve another request.
+    broken: whether the response is incomplete, and an orderly close would look like its end; reset the connection then.
+    status_code, body_sent: the status and the bytes of the body that were sent; 0 if none.
     """
 
     __slots__ = (
@@ -94,10 +96,10 @@ class Call:
         self.body_sent = 0
 
     def start_response(self, status: object, headers: Iterable[Any], exc_info: Any = None) -> Callable[[object], None]:
-        """PEP 3333. Checks at once, sends nothing: the head leaves with the first block that is not empty.
+        """PEP 3333. Validates at once, but sends nothing: the head is sent with the first block that is not empty.
 
-        `status` is a str, `headers` a list of tuples of two of them, `exc_info` what sys.exc_info gives. The annotations let
-        anything in, here and below where the application calls: what is wrong is for us to say, in words that help its author.
+        status: a str. headers: a list of pairs of str. exc_info: the result of sys.exc_info(). The annotations accept any object,
+        here and in the other methods that the application calls, because the errors of compiled code would not help its author.
         """
         if exc_info:
             try:
@@ -114,24 +116,24 @@ class Call:
         return self.write
 
     def write(self, data: object) -> None:
-        """PEP 3333's imperative way: send a block now."""
+        """The `write` of PEP 3333: send a block now."""
         self._block(data)
 
     def early_hints(self, headers: Iterable[Any]) -> None:
-        """`wsgi.early_hints`: send 103 Early Hints (RFC 8297) before the response; an HTTP/1.0 client is sent nothing."""
+        """`wsgi.early_hints`: send 103 Early Hints (RFC 8297) before the response. Sends nothing to an HTTP/1.0 client."""
         if self._state in (_BEGUN, _ENDED):
             raise AssertionError("early hints must be sent before the response begins")
         if self._facts.minor:
             self._output.send(b"", head=interim(103, headers), last=False)
 
     def detach(self) -> None:
-        """The application has taken the connection for a protocol of its own: there is no response to be sent."""
+        """Note that the application has taken over the connection, for another protocol: no response is sent."""
         self._state = _ENDED
         self._detached = True
         self.status_code = 101
 
     def run(self, application: Application, environ: Environ) -> None:
-        """Call the application and send its response, or a 500. Whatever the application raises ends here."""
+        """Call the application and send its response, or a 500. Catches every exception of the application."""
         iterable: Any = None
         self._environ = environ
         try:
@@ -146,7 +148,7 @@ class Call:
                 self.status_code = 0
         except BaseException as error:  # SystemExit, too: one request must not end the worker
             self._failed(error, environ)
-        # It holds us, by early_hints: a circle that only the garbage collector would find.
+        # The environ refers to this call (early_hints): without this, only the garbage collector would free both.
         self._environ = _NO_ENVIRON
 
     def _respond(self, iterable: Any) -> None:
@@ -166,22 +168,22 @@ class Call:
         elif kind is FileWrapper and self._file(iterable):
             return
         elif iterable is None or isinstance(iterable, (str, bytes, bytearray)):
-            # Iterating over bytes gives numbers, over a str characters: say what is meant instead.
+            # Iterating would give the numbers of bytes or the characters of a str, and a confusing error.
             what = "None" if iterable is None else f"{kind.__name__} itself"
             raise TypeError(f"the application must return an iterable of bytes, not {what}")
         else:
             for block in self._blocks(iterable):
                 self._block(block)
                 if self._excess or (self._framing is NO_BODY and self._state is _BEGUN):
-                    break  # nothing more can be sent; close() tells the iterable
+                    break  # nothing more can be sent; the iterable ends with close()
         self._end()
 
     def _blocks(self, iterable: Iterable[object]) -> Iterable[object]:
-        """The blocks of an iterable that is sent as it is made."""
+        """The blocks of an iterable that is sent while the application produces it."""
         return iterable
 
     def _begin(self) -> bytes:
-        """The head, when its first block is due."""
+        """Return the encoded head, right before the first block is sent."""
         head = self._head
         if head is None:
             raise AssertionError("the application sent a body before it called start_response")
@@ -196,7 +198,7 @@ class Call:
         return encoded
 
     def _whole(self, data: bytes) -> None:
-        """The ordinary response: all of it at once, in one send."""
+        """Send a complete response at once: the usual case."""
         encoded = self._begin()
         if self._framing is NO_BODY:
             self._output.send(encoded, last=True)
@@ -211,7 +213,7 @@ class Call:
         self._state = _ENDED
 
     def _block(self, data: object) -> None:
-        """One block of a response whose end is still to come."""
+        """Send one block of a response that may go on."""
         if not isinstance(data, bytes):
             raise not_bytes(data)
         if not data:
@@ -231,12 +233,12 @@ class Call:
             data = self._cut_to_length(data)
             complete = not self._left
         if encoded or data:
-            # The last byte of a known length is the end, whatever the iterable still does: no need to wait for a slow reader.
+            # With the last byte of a known length the response is complete, so the thread need not wait for a slow client.
             self._output.send(chunk(data) if framing is CHUNKED else data, head=encoded, last=complete)
             self.body_sent += len(data)
 
     def _cut_to_length(self, data: bytes) -> bytes:
-        """Never more than Content-Length: the rest would be read as the next response."""
+        """Cut `data` at Content-Length: the client would read more bytes as the next response."""
         if self._framing is CONTENT_LENGTH:
             if len(data) > self._left:
                 data = data[: self._left]
@@ -250,7 +252,7 @@ class Call:
         return data
 
     def _end(self) -> None:
-        """The iterable is exhausted."""
+        """End the response, when the iterable is exhausted."""
         encoded = b""
         if self._state is not _BEGUN:
             if self._head is None:
@@ -266,7 +268,7 @@ class Call:
         self._state = _ENDED
 
     def _fell_short(self) -> None:
-        """Fewer bytes than Content-Length: the client can only be told by the end of the connection."""
+        """Close the connection after fewer bytes than Content-Length: nothing else shows the client that bytes are missing."""
         self.persistent = False
         log.error(
             f"the application sent {self._left} bytes fewer than its Content-Length, so the connection is closed: "
@@ -274,7 +276,7 @@ class Call:
         )
 
     def _file(self, wrapper: FileWrapper) -> bool:
-        """Send a file by its descriptor, if it is one and nothing was sent yet."""
+        """Send a file by its descriptor, unless bytes of the response were sent before. Returns whether it was sent."""
         if self._state is not _STARTED or self._head is None or self._facts.is_head:
             return False
         region = wrapper.region()
@@ -284,7 +286,7 @@ class Call:
         promised = self._head.content_length
         count = available if promised is None else min(available, promised)
         if count <= SMALL_FILE:
-            # Small files are read first: files under /sys claim 4,096 bytes and have only a few.
+            # Small files are read before the head is made: files under /sys report 4,096 bytes but contain only a few.
             data = read_part(fd, offset, count)
             self._known_length = len(data)
             self._whole(data)
@@ -304,9 +306,9 @@ class Call:
         return True
 
     def _close(self, iterable: Any, environ: Environ) -> None:
-        """The iterable's close(), once, however the request went. An error in it spoils nothing that was sent whole."""
+        """Call close() of the iterable, once, in any case. Its error does not affect a response that was sent completely."""
         if type(iterable) is list and self._known_length is not None:
-            return  # the ordinary way: there is nothing to close, and nothing has run since its head was due
+            return  # the usual case: a list has no close(), and the application has not run since the head was made
         try:
             close = getattr(iterable, "close", None)
             if close is not None:
@@ -320,10 +322,13 @@ class Call:
                 self._output.harakiri()
 
     def _failed(self, error: BaseException, environ: Environ) -> None:
-        """The application raised: 500 while nothing was sent, a visible cut after that. The client learns no more."""
+        """Handle an exception of the application: send a 500 if nothing was sent, else abort the response.
+
+        The client gets no details.
+        """
         application_forks.end_child(error)
         if self._detached and issubclass(type(error), (StopIteration, ConnectionError)):
-            return  # flask-sock's and Flask-SocketIO's way to say that no response follows
+            return  # flask-sock and Flask-SocketIO raise these when no response follows
         free_frames_of(error)
         what = "the application failed"
         if self._state is _ENDED:
@@ -332,11 +337,11 @@ class Call:
             self.persistent, self.broken = False, self._framing is CLOSE_DELIMITED
         else:
             self._answer_failure()
-        # Logged after the answer: showing an exception can take long, and runs code of the application.
+        # Logged after the 500: formatting an exception can take long, and runs code of the application.
         log_failure(error, environ, what)
 
     def _answer_failure(self) -> None:
-        """Send a 500: nothing was sent yet."""
+        """Send a 500, when nothing was sent."""
         self.persistent, self.status_code = False, 500
         self._state = _ENDED
         if not self._facts.is_head:

@@ -1,7 +1,7 @@
-"""The environ of one request, as a plain dict (PEP 3333, RFC 3875 §4.1).
+"""Builds the environ of a request, a plain dict (PEP 3333, RFC 3875 §4.1).
 
-What is the same for every request of a listener is made once (`template`), what is the same for a connection is added once
-(`for_connection`), and a request adds the rest. Nothing of os.environ is in it: a client's field could pose as it.
+The keys of a listener are set once (`template`), those of a connection once per connection (`for_connection`), and the others
+for each request (`build`). os.environ is left out, because a client's field could imitate its variables.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 Environ = dict[str, Any]
 
-# CGI's own names for two fields. A chunked body arrives decoded, its length known; Proxy must not become HTTP_PROXY (httpoxy).
+# Two fields have names of their own in CGI. The body is passed decoded, so Transfer-Encoding is left out. Proxy must not become
+# HTTP_PROXY (httpoxy).
 _SPECIAL: Final = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH", "transfer-encoding": "", "proxy": ""}
 # What `for_connection` sets, and `build` for every request.
 _OF_A_CONNECTION: Final = ("REMOTE_ADDR", "REMOTE_PORT")
 _OF_A_REQUEST: Final = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REQUEST_URI", "RAW_URI", "SERVER_PROTOCOL", "wsgi.input")
-# As a number: to look for bytes in bytes, CPython makes and drops an exception first.
+# An int: CPython looks for bytes in bytes only after it has raised and dropped an exception.
 _PERCENT: Final = ord("%")
-# What nearly every request has, so that it need not be decoded.
+# Values that nearly all requests have, decoded in advance.
 _COMMON: Final = {
     text.encode(): text for text in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HTTP/1.0", "HTTP/1.1")
 }
@@ -33,9 +34,9 @@ _spellings: Final[dict[bytes, str]] = {}
 
 
 def template(*, server: tuple[str, int], secure: bool, errors: TextIO, threads: bool, processes: bool, software: str) -> Environ:
-    """What every request of one listener has in common. `server` is SERVER_NAME and SERVER_PORT."""
+    """The keys that all requests of one listener share. `server`: SERVER_NAME and SERVER_PORT."""
     return {
-        # All keys are there from the start: the copy of such a dict is one block of memory, and setting a key moves nothing.
+        # All keys are present from the start: a copy of such a dict is one block of memory, and setting a key does not resize it.
         **dict.fromkeys(_OF_A_CONNECTION),
         **dict.fromkeys(_OF_A_REQUEST),
         "SCRIPT_NAME": "",
@@ -54,7 +55,7 @@ def template(*, server: tuple[str, int], secure: bool, errors: TextIO, threads: 
 
 
 def for_connection(listener: Environ, peer: object, server: object) -> Environ:
-    """The template with a connection's addresses, as the socket gives them. `server` None: the listener's own will do."""
+    """The template with the addresses of a connection, as the socket returns them. `server` None: keep those of the listener."""
     environ = listener.copy()
     environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = endpoint(peer)
     if server is not None:
@@ -64,22 +65,22 @@ def for_connection(listener: Environ, peer: object, server: object) -> Environ:
 
 
 def endpoint(address: object) -> tuple[str, str]:
-    """Host and port of an INET address; of a UNIX one what frameworks can digest: they want an IP address and a number."""
+    """Host and port of an INET address. For a UNIX socket, an IP address and a number too, because frameworks expect them."""
     if isinstance(address, tuple) and len(address) >= 2:
         host = str(address[0])
-        # A dual-stack listener sees IPv4 clients as ::ffff:1.2.3.4.
+        # On a dual-stack listener, IPv4 clients have addresses such as ::ffff:1.2.3.4.
         return host.removeprefix("::ffff:") if "." in host else host, str(address[1])
     return "127.0.0.1", "0"
 
 
 def server_name(host: str) -> str:
-    """A host in the form of SERVER_NAME: an IPv6 address is in brackets, as in a URL (RFC 3875 §4.1.14; PEP 3333, "URL
-    Reconstruction"), and without its zone, which only has a meaning on this machine."""
+    """A host in the form of SERVER_NAME: an IPv6 address in brackets, as in a URL (RFC 3875 §4.1.14; PEP 3333, "URL
+    Reconstruction"), and without its zone, which has a meaning on this machine only."""
     return f"[{host.partition('%')[0]}]" if ":" in host else host
 
 
 def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: int | None) -> Environ:
-    """The environ of one request. `body_length` is the decoded body's; None when there is none."""
+    """Build the environ of one request. `body_length`: the length of the decoded body (bytes); None: no body."""
     environ = connection.copy()
     path, query = head.path, head.query
     target = head.target.decode("latin-1")
@@ -103,11 +104,11 @@ def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: i
             environ[key] = text
     host = head.host
     if not host:
-        # An empty Host is left out, so that SERVER_NAME takes its place (PEP 3333, "URL Reconstruction"): frameworks only check
-        # whether the key is there.
+        # An empty Host is left out, so that SERVER_NAME is used instead (PEP 3333, "URL Reconstruction"): frameworks only check
+        # whether the key exists.
         environ.pop("HTTP_HOST", None)
     elif not target.startswith("/"):
-        # RFC 9112 §3.2.2: the host of an absolute-form target overrules the field.
+        # RFC 9112 §3.2.2: the host of an absolute-form target replaces the field.
         environ["HTTP_HOST"] = host.decode("latin-1")
     if body_length is not None:
         environ["CONTENT_LENGTH"] = str(body_length)

@@ -1,4 +1,4 @@
-"""Mounts an application under a path (`--path`). WSGI middleware: knows nothing of servers, sockets or settings."""
+"""Mounts an application under a path (`--path`). WSGI middleware, independent of the server."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ def mount(application: WSGIApplication, prefix: str) -> WSGIApplication:
 
 
 class Mount:
-    """An application under a prefix; see `mount`."""
+    """Serves an application under a prefix; see `mount`."""
 
     __slots__ = ("application", "prefix")
 
     def __init__(self, application: WSGIApplication, prefix: str) -> None:
         self.application = application
-        # The strings of an environ are bytes in latin-1's clothes (PEP 3333, "Unicode Issues"): /café is looked for as its UTF-8.
+        # The strings of an environ are bytes decoded as latin-1 (PEP 3333, "Unicode Issues"). So the prefix is encoded as UTF-8,
+        # and decoded as latin-1 as well.
         self.prefix = prefix.encode("utf-8", "surrogateescape").decode("latin-1")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

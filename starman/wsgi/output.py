@@ -1,4 +1,4 @@
-"""Where the bytes of one call of an application go: what `call` asks of its server."""
+"""The interface through which a call of an application sends its response."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from starman.errors import Disconnected
 
 
 class Output(Protocol):
-    """Where a call's bytes go. Both sends may block. Both, and `nothing_yet`, raise Disconnected."""
+    """Sends the bytes of one call. `send`, `send_file` and `nothing_yet` raise Disconnected; the first two may block."""
 
     def harakiri(self) -> None:
-        """The application asks for the end of its process (`starman.harakiri`). May be called more than once."""
+        """End this worker after the response (`starman.harakiri` in the environ). May be called more than once."""
 
     def may_persist(self) -> bool:
-        """Whether client and server want to keep the connection after this response; asked when its head is due."""
+        """Whether client and server allow the connection to persist after this response. Called when the head is made."""
 
     def nothing_yet(self, sent: int) -> None:
-        """The application has given an empty block after `sent` bytes of its body: it has nothing to send at the moment."""
+        """Note an empty block, after `sent` bytes of the body: the application has nothing to send at the moment."""
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
-        """Send `head`, then `data`. `last`: the response ends here, so the caller need not wait for a slow reader."""
+        """Send `head`, then `data`. `last`: the response is complete, so the call need not wait for a slow client."""
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
-        """Send `head`, then `count` bytes of the file, and end the response. The descriptor is the caller's."""
+        """Send `head`, then `count` bytes of the file, and end the response. Does not close the descriptor."""
 
 
 def client_disconnected() -> Disconnected:

@@ -1,4 +1,4 @@
-"""A call that can stop between two blocks of its response and go on later: for a server that has no thread to wait in."""
+"""Calls an application so that its response can pause between two blocks, for a server without threads that could wait."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 class ResumableOutput(Output, Protocol):
-    """Where the bytes of such a call go.
+    """Sends the bytes of a call that can pause.
 
-    may_pause: set while a block of the iterable is sent, for the call can stop behind it; not behind what the application writes.
+    may_pause: whether the call can pause after the block that is being sent: for blocks of the iterable, not of `write`.
     """
 
     may_pause: bool
 
     def must_pause(self) -> bool:
-        """Whether the call is to stop behind the block that was sent last."""
+        """Whether the call must pause after the block that was sent last."""
 
     def resume(self) -> None:
-        """The call goes on. Raises Disconnected."""
+        """Note that the call resumes. Raises Disconnected."""
 
 
 class ResumableCall(Call):
-    """As Call, but `run` may return before the response is complete: `paused` says so, and `resume_call` is then due."""
+    """A Call whose `run` may return before the response is complete. `paused` is then true: call `resume_call` later."""
 
     __slots__ = ("_iterable", "_pausable", "_rest", "paused")
 
@@ -43,8 +43,8 @@ class ResumableCall(Call):
         self._rest: Iterator[object] | None = None
 
     def resume_call(self, environ: Environ) -> None:
-        """Go on where it has stopped, as if the application had just returned its iterable; as `run`, it may stop again."""
-        # Kept by nobody meanwhile: an iterable often leads back to its environ, and that one to us.
+        """Resume the response after the last block, as if the application had just returned its iterable. May pause again."""
+        # Drop the reference: an iterable often refers to its environ, which refers to this call.
         iterable, self._iterable = self._iterable, None
         self.paused = False
         self.run(lambda environ, start_response: iterable, environ)

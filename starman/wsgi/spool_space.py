@@ -1,6 +1,6 @@
-"""How much disk the temporary files of one worker may take together: bodies of requests, and responses that are read slowly.
+"""Limits the disk space that the temporary files of one worker use together, for request bodies and unsent responses.
 
-Without this limit a few clients could fill the file system, and other clients and the application would fail.
+Without this limit, a few clients could fill the file system, so that other clients and the application would fail.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 
 class SpoolSpace:
-    """The space of one worker. Any thread: the threads that write files take space, and so does the loop.
+    """The disk space of one worker. Any thread, the loop included.
 
     The lock is held for an addition, never during a call to the disk, and taken once for 256 KiB or more.
     """
@@ -21,24 +21,24 @@ class SpoolSpace:
     __slots__ = ("_limit", "lock", "used")
 
     def __init__(self, limit_bytes: int | None) -> None:
-        """`limit_bytes` 0: no limit. None: the files may take as much as they leave free in the directory for temporary files.
+        """`limit_bytes` 0: no limit. None: the files may use as much space as remains free in their directory.
 
-        With None, a part of the disk stays free however many workers take all they may, because each checks what the others have
-        left.
+        With None, a part of the disk remains free with any number of workers, because each one checks the space that the others
+        have left.
         """
         self._limit = limit_bytes
         self.lock = threading.Lock()
         self.used = 0
 
     def has(self, count: int) -> bool:
-        """Whether so many bytes more may be written now. Any thread. Other files may take the space right after that."""
+        """Whether `count` more bytes may be written now. Any thread. Other files may use the space right after the call."""
         if self._limit is None:
             free = _free_bytes()
             return free is None or self.used + count <= free - count
         return not self._limit or self.used + count <= self._limit
 
     def take(self, count: int) -> None:
-        """Take so many bytes more. Raises OSError (ENOSPC) when there is no room, and then takes nothing."""
+        """Reserve `count` more bytes. Raises OSError (ENOSPC) when there is no space, and reserves nothing then."""
         if self._limit is None and not self.has(count):
             raise OSError(errno.ENOSPC, f"the temporary files of this worker take {self.used} bytes, and the disk is full")
         with self.lock:
@@ -49,28 +49,28 @@ class SpoolSpace:
 
 
 class SpoolLease:
-    """The space that one temporary file takes, returned when the last descriptor of the file is closed. Any thread."""
+    """The space reserved for one temporary file, until the last descriptor of the file is closed. Any thread."""
 
     __slots__ = ("_descriptors", "_space", "_taken")
 
     def __init__(self, space: SpoolSpace) -> None:
-        """The caller has one descriptor of the file, or is about to have it."""
+        """Counts one descriptor of the file, which the caller has or is about to open."""
         self._space = space
         self._taken = 0
         self._descriptors = 1
 
     def take(self, count: int) -> None:
-        """The file grows. Raises OSError (ENOSPC) when there is no room. The thread that writes the file."""
+        """Reserve space before the file grows. Raises OSError (ENOSPC) when there is none. The thread that writes the file."""
         self._space.take(count)
         self._taken += count
 
     def hold(self) -> None:
-        """The file has one more descriptor."""
+        """Count one more descriptor of the file."""
         with self._space.lock:
             self._descriptors += 1
 
     def release(self) -> None:
-        """One descriptor is closed."""
+        """Count one closed descriptor; after the last one, return the space."""
         with self._space.lock:
             self._descriptors -= 1
             if not self._descriptors:
@@ -83,9 +83,9 @@ UNLIMITED: Final = SpoolSpace(0)
 
 
 def _free_bytes() -> int | None:
-    """How many bytes are free in the directory for temporary files; None: unknown, or no such file was made yet.
+    """The free bytes in the directory for temporary files; None: unknown, or `tempfile` has not chosen a directory yet.
 
-    Local file systems answer from memory, so the loop may ask.
+    The loop may call it, because local file systems answer from memory.
     """
     directory = tempfile.tempdir
     if directory is None:
