@@ -44,7 +44,7 @@ def abandon_clients(context: ServiceContext) -> None:
         stream = getattr(writer.running, "_stream", None)
         if stream is not None:
             stream.fail_after_fork()
-        writer.turn = DEAD
+        writer.state = DEAD
         writer.running = None
 
 

@@ -112,7 +112,7 @@ class ClosableConnection:
     def close_if_idle(self, since: float) -> None:
         """Close if no request is under way and none was after `since` (monotonic). Called while the worker drains."""
         writer = self._writer
-        if self._phase is OPEN and writer.turn is FREE and self._parser.between_messages and writer.idle_since <= since:
+        if self._phase is OPEN and writer.state is FREE and self._parser.between_messages and writer.idle_since <= since:
             if self._has_unread():
                 return
             if unacknowledged(self._transport):

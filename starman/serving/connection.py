@@ -214,7 +214,7 @@ class Connection(ClosableConnection):
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._parse(time.monotonic() + TIME_SLICE)
-        if self._eof or self._writer.turn is ENDING:
+        if self._eof or self._writer.state is ENDING:
             self.on_exchanges_done()
 
     def on_body_demand(self, upload: StreamedUpload) -> None:
@@ -230,7 +230,7 @@ class Connection(ClosableConnection):
         upload = self._upload
         if self._phase is not OPEN:
             return
-        if self._writer.turn is ENDING:  # nothing else matters, not even a body that is being written to the disk
+        if self._writer.state is ENDING:  # nothing else matters, not even a body that is being written to the disk
             self.linger()
         elif upload is not None and upload.spooling:
             return
@@ -297,18 +297,18 @@ class Connection(ClosableConnection):
         if self._phase is LINGERING:
             self.become_lingering().check_timeouts(now)
             return
-        turn, upload = self._writer.turn, self._upload
-        if upload is not None and (turn is FREE or upload.streamed):
+        state, upload = self._writer.state, self._upload
+        if upload is not None and (state is FREE or upload.streamed):
             if upload.spooling:
                 self._progress.forget()  # while the disk writes, the client's rate is unknown
             elif upload.is_slow(self._progress, now):
                 self.refuse_request(ProtocolError(408, "the body did not arrive in time"))
-        elif turn is FREE:
+        elif state is FREE:
             self._check_receiving(now)
-        if turn in LOOP_WRITES:
+        if state in LOOP_WRITES:
             if self._get_send_queue().is_slow(now, timeout=self._context.write_timeout, rate=self._context.min_send_rate):
                 self.reset()
-        elif turn is not FREE and has_left(self._transport, self._writer, self._progress, now, finished=self._eof):
+        elif state is not FREE and has_left(self._transport, self._writer, self._progress, now, finished=self._eof):
             self.reset()
 
     def _check_receiving(self, now: float) -> None:
@@ -336,7 +336,7 @@ class Connection(ClosableConnection):
         if self._phase is not OPEN or self._upload is not None or self._refusal is not None or self._transport.is_closing():
             return None
         since, at_start = self._writer.idle_since, self._parser.between_messages
-        if self._writer.turn is not FREE or now - since < (_JUST_NOW if at_start else IDLE_SECONDS):
+        if self._writer.state is not FREE or now - since < (_JUST_NOW if at_start else IDLE_SECONDS):
             return None
         return None if self._has_unread() or unacknowledged(self._transport) else (1 if at_start else 2, since)
 

@@ -30,10 +30,10 @@ def has_left(transport: asyncio.Transport, writer: Writer, progress: Progress, n
 
     `progress` must measure nothing else. `finished` says whether the loop has seen the client's FIN. `now` is monotonic.
     """
-    turn = writer.turn
-    within = ENDS_WITHIN.get(turn)
+    state = writer.state
+    within = ENDS_WITHIN.get(state)
     if within is not None:
-        return progress.is_slow(turn, 0, now, timeout=within)
+        return progress.is_slow(state, 0, now, timeout=within)
     exchange = writer.running
     sent = None if exchange is None else exchange.empty_block_at
     fd = -1 if sent is None else transport.get_extra_info("socket").fileno()

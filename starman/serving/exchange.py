@@ -187,7 +187,7 @@ class Exchange(QueuedRequest):
 
     def nothing_yet(self, sent: int) -> None:
         """The application has nothing to send at the moment: let the loop see whether the client is still there."""
-        if self._writer.turn is DEAD:
+        if self._writer.state is DEAD:
             raise Disconnected
         self.empty_block_at = sent
 

@@ -82,7 +82,7 @@ class InlineExchange(Exchange):
         if call is not None:
             call.resume_call(self._environ)
             return self._finish(call, self._environ)
-        if self._writer.turn is DEAD:
+        if self._writer.state is DEAD:
             self.drop()
             return self._writer.release(self, False)
         return super().run()
@@ -92,18 +92,18 @@ class InlineExchange(Exchange):
 
     def must_pause(self) -> bool:
         """Whether the client has to read first, or others have their turn."""
-        return self._writer.turn is STREAMING or time.monotonic() >= self._until
+        return self._writer.state is STREAMING or time.monotonic() >= self._until
 
     def resume(self) -> None:
         """Go on, unless the client has gone meanwhile. Raises Disconnected."""
-        if self._writer.turn is DEAD:
+        if self._writer.state is DEAD:
             raise Disconnected
 
     def _finish(self, call: Call, environ: Environ) -> QueuedRequest | None:
         if isinstance(call, ResumableCall) and call.paused:
             application_forks.end_child()
             self._call, self._environ = call, environ
-            if self._writer.turn is STREAMING:
+            if self._writer.state is STREAMING:
                 return None
             self.queued_at = time.monotonic()
             return self

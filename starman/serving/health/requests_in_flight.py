@@ -37,7 +37,7 @@ def describe_in_flight(context: ServiceContext) -> str:
         requests += [(_line(exchange.head), exchange.queued_at) for exchange in exchanges]
         if _arrives(client):
             arriving.append(_line(client._upload.head))
-        if writer.turn is RETURNED:
+        if writer.state is RETURNED:
             sending += 1
     parts = [while_serving(requests, monotonic())]
     if arriving:
@@ -60,7 +60,7 @@ def count_in_flight(context: ServiceContext) -> int:
     unread, do not count. A signal handler of the loop's thread may call this, too.
     """
     return _without_client(context) + sum(
-        len(exchanges) + _arrives(client) + (writer.turn is RETURNED) for client, writer, exchanges in _by_connection(context)
+        len(exchanges) + _arrives(client) + (writer.state is RETURNED) for client, writer, exchanges in _by_connection(context)
     )
 
 

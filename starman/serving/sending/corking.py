@@ -90,7 +90,7 @@ class Corking:
     def hold_block(self, writer: Writer, request: QueuedRequest, block: bytes) -> bool:
         """Hold a block of a response back, if the loop can flush it while the application makes the next one. False: send it."""
         # The state is read without the lock, so that no timer starts for a connection that cannot hold anything.
-        if not self._holds_blocks or writer.turn is not THREAD or writer.thread_socket.fd < 0:
+        if not self._holds_blocks or writer.state is not THREAD or writer.thread_socket.fd < 0:
             return False
         if not self.attended and not self._start_timer():
             return False

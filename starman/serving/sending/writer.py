@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 class Writer:
     """The sending side and the order of exchanges of one connection. Each method says which side may call it.
 
-    turn, running, pending: what the sending side does, and the exchanges that run and wait. Without the lock they can change.
+    state, running, pending: what the sending side does, and the exchanges that run and wait. Without the lock they can change.
     thread_socket: the duplicate. The thread that runs an exchange may read its descriptor, and the loop that sends a file.
     """
 
     __slots__ = (
         *("_call_loop", "_handed", "_lock", "_loop_side", "_on_room", "_persistent", "_spool"),
-        *("_wake_loop", "idle_since", "pending", "running", "thread_socket", "turn"),
+        *("_wake_loop", "idle_since", "pending", "running", "state", "thread_socket"),
     )
 
     def __init__(self, loop_side: LoopSide, call_loop: Callable[..., object]) -> None:
@@ -61,7 +61,7 @@ class Writer:
         self._loop_side = loop_side
         self._call_loop = call_loop
         self._lock = threading.Lock()
-        self.turn = FREE
+        self.state = FREE
         self.thread_socket = ThreadSocket()
         self.running: QueuedRequest | None = None
         self.pending: list[QueuedRequest] = []  # few: a deque takes 600 bytes
@@ -78,16 +78,16 @@ class Writer:
         """Queue an exchange. Loop. True: it can run now. `fd`: the transport's, -1 on TLS. `buffered`: it has unsent bytes."""
         self._lock.acquire()
         try:
-            turn = self.turn
-            if turn is not ENDING and turn is not DEAD:
+            state = self.state
+            if state is not ENDING and state is not DEAD:
                 if self.thread_socket.fd < 0:
                     self.thread_socket.open(fd)
-                if turn is FREE and not buffered:
-                    self.turn = THREAD
+                if state is FREE and not buffered:
+                    self.state = THREAD
                     self.running = exchange
                     return True
-                if turn is FREE:
-                    self.turn = RETURNED
+                if state is FREE:
+                    self.state = RETURNED
                 self.pending.append(exchange)
                 return False
         finally:
@@ -100,10 +100,10 @@ class Writer:
         with self._lock:
             if taken != self._handed:
                 return False, None
-            if self.turn is RETURNED and not self.thread_socket.held:
+            if self.state is RETURNED and not self.thread_socket.held:
                 return True, self._next()
-            if self.turn in ON_DRAIN:
-                self.turn = ON_DRAIN[self.turn]
+            if self.state in ON_DRAIN:
+                self.state = ON_DRAIN[self.state]
                 self._tell_of_room()
             return True, None
 
@@ -111,7 +111,7 @@ class Writer:
         """Have `on_exchanges_done` called when all exchanges are done. Loop. False: they are done, and it is not called."""
         with self._lock:
             self._write_held()
-            self._wake_loop = self.turn is not FREE
+            self._wake_loop = self.state is not FREE
             return self._wake_loop
 
     def lose(self) -> bool:
@@ -126,7 +126,7 @@ class Writer:
         """Close the duplicate: an application's select() fails above descriptor 1023. Loop. False: the connection is not idle."""
         with self._lock:
             self._write_held()
-            if self.turn is not FREE:
+            if self.state is not FREE:
                 return False
             self.thread_socket.close()
             return True
@@ -137,7 +137,7 @@ class Writer:
         """Write what the socket takes now. Thread. Returns what it did not take; None: it took all. Raises Disconnected."""
         self._lock.acquire()
         try:
-            if self.running is exchange and self.turn is THREAD and self.thread_socket.fd >= 0:
+            if self.running is exchange and self.state is THREAD and self.thread_socket.fd >= 0:
                 return self.thread_socket.write(head, data)
         except OSError:
             self._failed()
@@ -150,7 +150,7 @@ class Writer:
         """Hold `data` back until `flush` or the next write, and join `corked`. Thread. False: not allowed now, or too much."""
         self._lock.acquire()
         try:
-            if self.running is not exchange or self.turn is not THREAD or self.thread_socket.fd < 0:
+            if self.running is not exchange or self.state is not THREAD or self.thread_socket.fd < 0:
                 return False
             if self.thread_socket.held is None:
                 corked.append(self)
@@ -203,13 +203,13 @@ class Writer:
                 return None
             self.running = None
             self._persistent = self._persistent and persistent
-            if self.turn is THREAD or self.turn is WRITTEN:
+            if self.state is THREAD or self.state is WRITTEN:
                 return self._next()
             spool, self._spool = self._spool, None
-            following = self._next() if self.turn is SPOOLED else None
-            if self.turn is FINISHING or self.turn is SPOOLING:
-                self.turn = RETURNED
-            elif self.turn is DEAD:
+            following = self._next() if self.state is SPOOLED else None
+            if self.state is FINISHING or self.state is SPOOLING:
+                self.state = RETURNED
+            elif self.state is DEAD:
                 client_disconnected()
         finally:
             self._lock.release()
@@ -223,9 +223,9 @@ class Writer:
             if self.running is not exchange:
                 return
             self._write_held()
-            if self.turn is THREAD or self.turn is SPOOLED:
+            if self.state is THREAD or self.state is SPOOLED:
                 self._failed()
-            elif self.turn is not DEAD:  # the loop sends, perhaps a file to the duplicate, so the loop closes it
+            elif self.state is not DEAD:  # the loop sends, perhaps a file to the duplicate, so the loop closes it
                 self._call_loop(self._loop_side.reset)
 
     def duplicate(self, exchange: QueuedRequest) -> int:
@@ -248,14 +248,14 @@ class Writer:
     def client_is_gone(self) -> bool:
         """Whether the client has reset the connection (hazard 5); a FIN is not a reset. Thread."""
         with self._lock:
-            return self.turn is DEAD or self.thread_socket.is_reset()
+            return self.state is DEAD or self.thread_socket.is_reset()
 
     def _notices_room(self, exchange: QueuedRequest) -> bool:
         """Take the sending side back if the loop has sent everything that was kept. Raises Disconnected."""
         with self._lock:
-            if not self._may_write(exchange) or self.turn is THREAD:
+            if not self._may_write(exchange) or self.state is THREAD:
                 return False
-            self.turn = THREAD
+            self.state = THREAD
             spool, self._spool = self._spool, None
         if spool is not None:
             spool.close()
@@ -271,7 +271,7 @@ class Writer:
                 rest = spool.share(anew=may_write)
             used, self._spool = self._spool, spool if then is SPOOLING else None
             self._on_room = on_room
-            self.turn = then
+            self.state = then
             self._handed += 1
         if used is not None and used is not spool:
             used.close()
@@ -291,40 +291,40 @@ class Writer:
         if not self.thread_socket.held:
             return
         try:
-            ends = self.turn is RETURNED and not self._persistent
+            ends = self.state is RETURNED and not self._persistent
             rest = self.thread_socket.finish() if ends else self.thread_socket.write(b"", b"")
         except OSError:
             self._failed()
             return
         if rest is not None:
-            if self.turn is not RETURNED:  # another exchange may run: its response comes behind this one
-                self.turn = SPOOLING if self.turn is THREAD else RETURNED
+            if self.state is not RETURNED:  # another exchange may run: its response comes behind this one
+                self.state = SPOOLING if self.state is THREAD else RETURNED
             self._handed += 1
             self._call_loop(self._loop_side.take_over, rest)
-        elif self.turn is RETURNED:
+        elif self.state is RETURNED:
             self._next()
 
     def _may_write(self, exchange: QueuedRequest) -> bool:
         """Whether the thread may write. False: the loop sends, and the thread may only hand over more. Raises Disconnected."""
-        if self.running is exchange and self.turn in (THREAD, SPOOLED, SPOOLING):
-            return self.turn is not SPOOLING
+        if self.running is exchange and self.state in (THREAD, SPOOLED, SPOOLING):
+            return self.state is not SPOOLING
         raise client_disconnected()
 
     def _next(self) -> QueuedRequest | None:
         if not self._persistent:
             if self.thread_socket.held:
-                self.turn = RETURNED
+                self.state = RETURNED
                 return None
-            self.turn = ENDING
+            self.state = ENDING
             with contextlib.suppress(OSError):  # the connection is reset, as the loop will see
                 self.thread_socket.finish()
             self._call_loop(self._loop_side.on_exchanges_done)
             return None
         if self.pending:
-            self.turn = THREAD
+            self.state = THREAD
             self.running = self.pending.pop(0)
             return self.running
-        self.turn = FREE
+        self.state = FREE
         self.idle_since = monotonic()
         if self._wake_loop:
             self._wake_loop = False
@@ -337,12 +337,12 @@ class Writer:
             self._call_loop(self._loop_side.reset)
 
     def _die(self) -> None:
-        self.turn = DEAD
+        self.state = DEAD
         self.thread_socket.close()
         self._tell_of_room()
 
     def _check(self, exchange: QueuedRequest) -> None:
-        if self.running is not exchange or self.turn is not THREAD:
+        if self.running is not exchange or self.state is not THREAD:
             raise client_disconnected()
 
     def _tell_of_room(self) -> None:

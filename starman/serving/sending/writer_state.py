@@ -1,4 +1,4 @@
-"""Whose turn it is to write to a connection: the states of its sending side, and what may follow what."""
+"""The states of a connection's sending side, which say whether a thread or the loop may write, and their transitions."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Final
 
 
 class WriterState(Enum):
-    """Who may write. See `TRANSITIONS` for what may follow what."""
+    """Which side may write, and which side has still something to do. See `TRANSITIONS` for the next states."""
 
-    FREE = auto()  # no exchange: the loop's
-    THREAD = auto()  # an exchange runs: its thread's
-    STREAMING = auto()  # the loop writes what the socket did not take; the thread waits for room
-    SPOOLING = auto()  # the loop writes what the socket did not take; the thread goes on, and adds to it
-    SPOOLED = auto()  # all of that is written; the thread has still to notice
-    FINISHING = auto()  # the loop writes the last of a response; the application has still to return
-    RETURNED = auto()  # the same, and the application has returned: the thread is free
-    WRITTEN = auto()  # all is written; the application has still to return
-    ENDING = auto()  # the last response is written: the loop closes
-    DEAD = auto()  # the connection is lost or cut: nobody's
+    FREE = auto()  # no exchange runs; the loop may write
+    THREAD = auto()  # an exchange runs; its thread may write
+    STREAMING = auto()  # the loop sends what the socket did not take; the thread waits for room
+    SPOOLING = auto()  # the loop sends what the socket did not take; the thread goes on and adds to it
+    SPOOLED = auto()  # the loop has sent all of it; the thread has still to notice
+    FINISHING = auto()  # the loop sends the end of a response; the application has still to return
+    RETURNED = auto()  # the loop sends the end of a response; the application has returned, and its thread is free
+    WRITTEN = auto()  # everything is sent; the application has still to return
+    ENDING = auto()  # the last response is sent; the loop closes the connection
+    DEAD = auto()  # the connection is lost or reset; neither side may write
 
 
-# A class attribute of an Enum costs 0.24 µs on 3.11, a global 0.03, and a request looks at twenty.
+# An attribute of an Enum class costs 0.24 µs on 3.11, a global 0.03, and a request reads twenty.
 FREE: Final = WriterState.FREE
 THREAD: Final = WriterState.THREAD
 STREAMING: Final = WriterState.STREAMING
@@ -47,12 +47,12 @@ TRANSITIONS: Final[dict[WriterState, frozenset[WriterState]]] = {
     DEAD: frozenset(),
 }
 
-# What the turn of a thread is when the loop has written all that was handed over to it.
+# The next state when the loop has sent everything that was handed over.
 ON_DRAIN: Final = {STREAMING: THREAD, SPOOLING: SPOOLED, FINISHING: WRITTEN}
 
-# The loop has something to write, and a client that takes nothing of it is cut.
+# The loop has something to send. It resets the connection of a client that takes nothing of it.
 LOOP_WRITES: Final = frozenset((STREAMING, SPOOLING, FINISHING, RETURNED))
 
-# In these turns a thread has asked the loop to end the connection. After so long (seconds) the loop ends it in any case, because
-# a thread without memory cannot ask.
+# In these states a thread has posted a call that ends the connection. After so long (seconds) the loop ends it in any case:
+# a thread without memory cannot post.
 ENDS_WITHIN: Final = {ENDING: 1.0, DEAD: 1.0}

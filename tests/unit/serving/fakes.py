@@ -108,7 +108,7 @@ class FakeConnection:
     def on_exchanges_done(self) -> None:
         self.turns += 1
         assert self.writer is not None
-        if self.writer.turn is WriterState.ENDING:
+        if self.writer.state is WriterState.ENDING:
             self.lose()
 
     def reset(self) -> None:
@@ -156,14 +156,14 @@ class WatchedWriter(Writer):
         super().__init__(loop_side, call_loop)
 
     @property
-    def turn(self) -> WriterState:  # type: ignore[override]
+    def state(self) -> WriterState:  # type: ignore[override]
         return self._watched
 
-    @turn.setter
-    def turn(self, turn: WriterState) -> None:
+    @state.setter
+    def state(self, state: WriterState) -> None:
         if hasattr(self, "_watched"):
-            self.seen.append((self._watched, turn))
-        self._watched: WriterState = turn
+            self.seen.append((self._watched, state))
+        self._watched: WriterState = state
 
 
 class Bridge:

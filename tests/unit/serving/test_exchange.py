@@ -131,7 +131,7 @@ def test_a_request_and_its_response(stage: Make) -> None:
     assert s.offer().run() is None
     assert s.received().endswith(b"\r\n\r\nhello")
     assert s.context.access_log.lines == [("/x", 200, 5)]
-    assert s.writer.turn is WriterState.FREE
+    assert s.writer.state is WriterState.FREE
 
 
 def test_nothing_of_a_request_waits_for_the_garbage_collector(stage: Make) -> None:
@@ -184,7 +184,7 @@ def test_whether_the_connection_persists(
         s.offer()
     exchange.run()
     assert (b"Connection: close" in s.received()) is not persists
-    assert s.writer.turn is (WriterState.ENDING if not persists else WriterState.THREAD if pending else WriterState.FREE)
+    assert s.writer.state is (WriterState.ENDING if not persists else WriterState.THREAD if pending else WriterState.FREE)
 
 
 class Gathering:
@@ -266,7 +266,7 @@ def test_what_is_gathered_at_the_end_of_a_connection_is_left_to_the_corking(stag
     assert gathering.run(stage)[-1] == b""
     gathering.stage.context.executor.corking.flush()
     assert gathering.stage.received() == b"45678"
-    assert gathering.stage.writer.turn is WriterState.ENDING
+    assert gathering.stage.writer.state is WriterState.ENDING
 
 
 def test_early_hints_are_not_gathered(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +320,7 @@ def test_a_body_that_cannot_be_read_is_refused(stage: Make, monkeypatch: pytest.
     assert received.startswith(b"HTTP/1.1 " + status)
     assert (b"\r\nRetry-After: 5\r\n" in received) is (status == b"503")
     assert s.context.access_log.lines == [("192.0.2.7", int(status))]
-    assert s.writer.turn is WriterState.ENDING
+    assert s.writer.state is WriterState.ENDING
     assert waiting is not None
     assert s.context.shortages.said == [("the spool file of a request body failed", f"[Errno {code}] a failure")]
 
@@ -340,7 +340,7 @@ def test_who_has_gone_while_queued_is_not_served(stage: Make, monkeypatch: pytes
     s.bridge.client.close()
     assert exchange.run() is None
     assert calls == [1]
-    assert s.writer.turn is WriterState.ENDING
+    assert s.writer.state is WriterState.ENDING
 
 
 def test_a_large_response_frees_the_thread(stage: Make) -> None:
@@ -350,7 +350,7 @@ def test_a_large_response_frees_the_thread(stage: Make) -> None:
 
     s = stage(application)
     s.offer().run()
-    assert s.writer.turn is WriterState.RETURNED
+    assert s.writer.state is WriterState.RETURNED
     s.bridge.loop.run_all()
     assert len(s.bridge.connection.buffer) > 500_000
     assert s.context.access_log.lines == [("/x", 200, 1_000_000)]
@@ -367,7 +367,7 @@ def test_a_stream_waits_for_the_loop(stage: Make) -> None:
     thread = threading.Thread(target=exchange.run)
     thread.start()
     s.bridge.loop.run_one(wait=True)
-    assert s.writer.turn is WriterState.STREAMING
+    assert s.writer.state is WriterState.STREAMING
     received = b""
     while not s.bridge.connection.flush():
         received += s.received()
@@ -400,7 +400,7 @@ def test_an_end_that_could_be_taken_for_the_bodys_is_a_cut(stage: Make) -> None:
 
     s = stage(application)
     s.offer(b"GET / HTTP/1.0\r\n\r\n").run()
-    assert s.writer.turn is WriterState.DEAD
+    assert s.writer.state is WriterState.DEAD
     s.bridge.loop.run_all()
     assert s.bridge.connection.write_failures == 1
 
@@ -420,7 +420,7 @@ def test_a_defect_behind_the_response_does_not_lose_the_next_exchange(stage: Mak
     with pytest.raises(RuntimeError, match="a defect"):
         exchange.run()
     exchange.abandon(RuntimeError("a defect"))  # as the pool does
-    assert s.writer.turn is WriterState.DEAD
+    assert s.writer.state is WriterState.DEAD
     s.writer.lose()  # as the loop does, which is told of that
     assert wait_until(lambda: file.closed)
 
@@ -490,9 +490,9 @@ def test_a_file_that_fails_leaves_no_client_waiting(
     exchange.run()
     monkeypatch.undo()
     if (size == 100) is not (failing == "pread"):
-        assert s.writer.turn in (WriterState.FREE, WriterState.RETURNED)
+        assert s.writer.state in (WriterState.FREE, WriterState.RETURNED)
     else:
-        assert s.writer.turn is WriterState.ENDING
+        assert s.writer.state is WriterState.ENDING
         # A small one is read before its head is sent.
         words = "the application failed" if failing == "pread" else "a file could not be sent whole"
         assert words in capfd.readouterr().err
@@ -503,4 +503,4 @@ def test_a_file_that_shrinks_at_once(stage: Make, path: Path, monkeypatch: pytes
     s = stage(wrapping(path))
     monkeypatch.setattr(os, "sendfile", lambda out, fd, offset, count: 0)
     s.offer().run()
-    assert s.writer.turn is WriterState.ENDING
+    assert s.writer.state is WriterState.ENDING

@@ -35,7 +35,7 @@ def turn_of(running: Running) -> WriterState:
 
     def look() -> WriterState:
         (client,) = running.service._running[1].connections  # type: ignore[index]
-        turn: WriterState = client._writer.turn  # type: ignore[attr-defined]
+        turn: WriterState = client._writer.state  # type: ignore[attr-defined]
         return turn
 
     return seen_by_loop(running, look)

@@ -70,7 +70,7 @@ def held_back(b: Bridge, *responses: bytes) -> Any:
 def test_pipelined_responses_leave_in_one_write(writes: list[bytes]) -> None:
     with bridge() as b:
         b.writer.release(held_back(b, b"one ", b"two ", b"three"), True)
-        assert (b.writer.turn, writes) == (WriterState.FREE, [])
+        assert (b.writer.state, writes) == (WriterState.FREE, [])
         b.writer.flush()
         b.writer.flush()
         assert (b.client.recv(100), writes) == (b"one two three", [b"one two three"])
@@ -127,10 +127,10 @@ def test_what_does_not_fit_is_written_by_the_loop(persistent: bool) -> None:
         response = os.urandom(MOST_HELD)
         b.writer.release(held_back(b, response), persistent)
         b.writer.flush()
-        assert b.writer.turn is WriterState.RETURNED
+        assert b.writer.state is WriterState.RETURNED
         assert read_all(b, len(response)) == response
         b.loop.run_all()
-        assert b.writer.turn is (WriterState.FREE if persistent else WriterState.DEAD)
+        assert b.writer.state is (WriterState.FREE if persistent else WriterState.DEAD)
 
 
 def test_what_does_not_fit_comes_before_the_response_that_is_being_made() -> None:
@@ -140,13 +140,13 @@ def test_what_does_not_fit_comes_before_the_response_that_is_being_made() -> Non
         b.offer()
         exchange = b.writer.release(exchange, True)
         b.writer.flush()
-        assert b.writer.turn is WriterState.SPOOLING
+        assert b.writer.state is WriterState.SPOOLING
         rest = b.writer.send(exchange, b"and ", b"more")
         assert rest == b"and more"
         b.writer.hand_over(exchange, rest, last=True)
         assert read_all(b, len(response) + 8) == response + b"and more"
         assert b.writer.release(exchange, True) is None
-        assert b.writer.turn is WriterState.FREE
+        assert b.writer.state is WriterState.FREE
 
 
 def read_all(b: Bridge, count: int) -> bytes:
@@ -164,11 +164,11 @@ def read_all(b: Bridge, count: int) -> bytes:
 def test_a_connection_ends_when_its_last_response_is_written() -> None:
     with bridge() as b:
         b.writer.release(held_back(b, b"held"), False)
-        assert b.writer.turn is WriterState.RETURNED
+        assert b.writer.state is WriterState.RETURNED
         assert b.connection.drained() is None  # as after the loop's own 100 Continue
-        assert (b.writer.turn, b.connection.turns) == (WriterState.RETURNED, 0)
+        assert (b.writer.state, b.connection.turns) == (WriterState.RETURNED, 0)
         b.writer.flush()
-        assert b.writer.turn is WriterState.ENDING
+        assert b.writer.state is WriterState.ENDING
         b.loop.run_all()
         assert b.connection.turns == 1
         assert b.client.recv(100) == b"held"
@@ -180,7 +180,7 @@ def test_a_client_that_is_gone_is_cut(persistent: bool) -> None:
         b.writer.release(held_back(b, b"held"), persistent)
         b.client.close()
         b.writer.flush()
-        assert b.writer.turn is WriterState.DEAD
+        assert b.writer.state is WriterState.DEAD
         b.loop.run_all()
         assert b.connection.write_failures == 1
         b.writer.flush()

@@ -87,7 +87,7 @@ def streaming_turn(b: Bridge) -> tuple[threading.Thread, Outcome]:
     exchange = b.offer()
     ending = in_thread(b.writer.hand_over, exchange, memoryview(b"rest"), last=False)
     b.loop.run_one(wait=True)
-    assert b.writer.turn is WriterState.STREAMING
+    assert b.writer.state is WriterState.STREAMING
     return ending
 
 
@@ -102,7 +102,7 @@ def spooling_turn(b: Bridge) -> Any:
     exchange = b.offer()
     b.writer.keep(exchange, memoryview(b"kept"), LIMITS, last=False)
     b.loop.run_all()
-    assert b.writer.turn is WriterState.SPOOLING
+    assert b.writer.state is WriterState.SPOOLING
     return exchange
 
 
@@ -110,7 +110,7 @@ def spooled_turn(b: Bridge) -> Any:
     exchange = spooling_turn(b)
     b.connection.flush()
     assert b.connection.drained() is None
-    assert b.writer.turn is WriterState.SPOOLED
+    assert b.writer.state is WriterState.SPOOLED
     return exchange
 
 
@@ -232,8 +232,8 @@ class World(RuleBasedStateMachine):
 
     @rule(buffered_if_free=st.booleans())
     def offer(self, buffered_if_free: bool) -> None:
-        free = self.writer.turn is WriterState.FREE
-        over = self.writer.turn in (WriterState.ENDING, WriterState.DEAD)
+        free = self.writer.state is WriterState.FREE
+        over = self.writer.state in (WriterState.ENDING, WriterState.DEAD)
         exchange = FakeExchange(len(self.offered))
         now = self.writer.offer(exchange, self.b.connection.socket.fileno(), free and buffered_if_free)  # type: ignore[arg-type]
         self.offered.append(exchange)
@@ -260,14 +260,14 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def loop_asks_for_the_turn(self) -> None:
-        turn = self.writer.turn
+        turn = self.writer.state
         if not self.lost:
             asked = self.writer.wake_when_done()
             assert (
-                turn is not WriterState.FREE or not asked or self.writer.turn is WriterState.RETURNED
+                turn is not WriterState.FREE or not asked or self.writer.state is WriterState.RETURNED
             )  # what was held did not fit
-            assert asked is (self.writer.turn is not WriterState.FREE)
-            assert self.writer.turn is WriterState.DEAD or not self.writer.thread_socket.held
+            assert asked is (self.writer.state is not WriterState.FREE)
+            assert self.writer.state is WriterState.DEAD or not self.writer.thread_socket.held
             if asked and turn is not WriterState.ENDING:
                 self.asked = True
                 self.turns_before = self.b.connection.turns
@@ -275,7 +275,7 @@ class World(RuleBasedStateMachine):
     @rule()
     def loop_rests(self) -> None:
         self.writer.rest()
-        assert (self.writer.thread_socket.fd < 0) or self.writer.turn is not WriterState.FREE
+        assert (self.writer.thread_socket.fd < 0) or self.writer.state is not WriterState.FREE
 
     @rule()
     def loop_loses_the_connection(self) -> None:
@@ -294,8 +294,8 @@ class World(RuleBasedStateMachine):
     )
     def thread_sends(self, data: bytes, times: int, last: bool, waits: bool) -> None:
         data *= times
-        may = self.writer.turn in (WriterState.THREAD, WriterState.SPOOLING, WriterState.SPOOLED)
-        adds = self.writer.turn is WriterState.SPOOLING
+        may = self.writer.state in (WriterState.THREAD, WriterState.SPOOLING, WriterState.SPOOLED)
+        adds = self.writer.state is WriterState.SPOOLING
         try:
             rest = self.writer.send(self.running, data[:7], data[7:])
         except Disconnected:
@@ -311,7 +311,7 @@ class World(RuleBasedStateMachine):
                 self.writer.hand_over(self.running, rest, last=True)
             else:
                 self.stream = in_thread(self.writer.hand_over, self.running, rest, last=False)
-                while self.writer.turn is not WriterState.STREAMING:
+                while self.writer.state is not WriterState.STREAMING:
                     pass
 
     @precondition(lambda self: self.running is not None and self.stream is None)
@@ -321,7 +321,7 @@ class World(RuleBasedStateMachine):
         held = self.writer.thread_socket.held_size
         corked: deque[Writer] = deque()
         is_held = self.writer.hold(self.running, data, corked)
-        may = self.writer.turn is WriterState.THREAD and held + len(data) <= MOST_HELD
+        may = self.writer.state is WriterState.THREAD and held + len(data) <= MOST_HELD
         assert is_held is may
         assert list(corked) == ([self.writer] if may and not held else [])
         if is_held:
@@ -337,7 +337,7 @@ class World(RuleBasedStateMachine):
     @rule(persistent=st.booleans())
     def thread_returns(self, persistent: bool) -> None:
         exchange, self.running = self.running, None
-        if self.writer.turn in (WriterState.THREAD, WriterState.WRITTEN, WriterState.FINISHING) and not persistent:
+        if self.writer.state in (WriterState.THREAD, WriterState.WRITTEN, WriterState.FINISHING) and not persistent:
             self.ended = True
         self._started(self.writer.release(exchange, persistent))
 
@@ -378,12 +378,12 @@ class World(RuleBasedStateMachine):
             self.running = exchange
 
     def _stream_ends(self) -> None:
-        if self.stream is not None and self.writer.turn is not WriterState.STREAMING:
+        if self.stream is not None and self.writer.state is not WriterState.STREAMING:
             thread, outcome = self.stream
             thread.join(SECONDS)
             assert len(outcome) == 1, "the thread was not woken"
             (error,) = outcome
-            assert (error is None) is (self.writer.turn is WriterState.THREAD)
+            assert (error is None) is (self.writer.state is WriterState.THREAD)
             assert error is None or isinstance(error, Disconnected)
             self.stream = None
 
@@ -398,9 +398,9 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def the_dead_have_no_descriptor_and_nothing_pending(self) -> None:
-        if self.writer.turn is WriterState.DEAD:
+        if self.writer.state is WriterState.DEAD:
             assert self.writer.thread_socket.fd < 0
-        if self.writer.turn in (WriterState.DEAD, WriterState.ENDING) and not len(
+        if self.writer.state in (WriterState.DEAD, WriterState.ENDING) and not len(
             self.writer.pending
         ):  # the loop has heard of it
             assert all(exchange.drops == 1 for exchange in self.waiting)
@@ -409,7 +409,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def only_who_spools_has_a_spool(self) -> None:
-        if self.running is None or self.writer.turn not in (WriterState.SPOOLING, WriterState.SPOOLED, WriterState.DEAD):
+        if self.running is None or self.writer.state not in (WriterState.SPOOLING, WriterState.SPOOLED, WriterState.DEAD):
             assert self.writer._spool is None
 
     @invariant()
@@ -419,7 +419,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def no_turn_is_lost(self) -> None:
-        if self.asked and self.writer.turn in (WriterState.FREE, WriterState.ENDING):
+        if self.asked and self.writer.state in (WriterState.FREE, WriterState.ENDING):
             while self.b.loop.run_one():
                 pass
             self.lost = self.lost or self.b.connection.lost
@@ -428,14 +428,14 @@ class World(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.writer.flush()
-        while self.received != self.expected and not self.lost and self.writer.turn is not WriterState.DEAD:
+        while self.received != self.expected and not self.lost and self.writer.state is not WriterState.DEAD:
             self.loop_runs_what_was_posted()
             self.loop_writes()
             self.client_reads(1 << 20)
             self.bytes_arrive_whole_in_order_and_once()
-        if self.writer.turn in (WriterState.DEAD, WriterState.ENDING):
+        if self.writer.state in (WriterState.DEAD, WriterState.ENDING):
             self.b.loop.run_all()
-            assert (self.writer.turn, len(self.writer.pending)) == (WriterState.DEAD, 0)
+            assert (self.writer.state, len(self.writer.pending)) == (WriterState.DEAD, 0)
         self.b.connection.lose()
         self._stream_ends()
         assert self.stream is None
@@ -488,14 +488,14 @@ def test_exchanges_of_a_connection_run_in_order_one_at_a_time() -> None:
         assert b.writer.release(second, True) is third  # type: ignore[arg-type]
         assert not len(b.writer.pending)
         assert b.writer.release(third, True) is None  # type: ignore[arg-type]
-        assert b.writer.turn is WriterState.FREE
+        assert b.writer.state is WriterState.FREE
 
 
 def test_after_the_last_response_what_waits_is_dropped() -> None:
     with bridge() as b:
         first, second = b.offer(), b.offer()
         assert b.writer.release(first, False) is None
-        assert b.writer.turn is WriterState.ENDING
+        assert b.writer.state is WriterState.ENDING
         late = b.offer()
         assert late.drops == 1
         b.loop.run_all()
@@ -529,12 +529,12 @@ def test_who_writes_the_last_bytes_tells_the_client_that_nothing_follows(write: 
         b.client.setblocking(False)
         assert b.writer.release(write(b), False) is None
         b.writer.flush()
-        if b.writer.turn is WriterState.RETURNED:
+        if b.writer.state is WriterState.RETURNED:
             assert not b.writer.thread_socket.finished
             b.loop.run_one()  # it takes over
             b.connection.flush()
             b.connection.drained()
-        assert (b.writer.turn, b.writer.thread_socket.finished) == (WriterState.ENDING, True)
+        assert (b.writer.state, b.writer.thread_socket.finished) == (WriterState.ENDING, True)
         assert b.client.recv(100) == b"last"
         assert b.client.recv(100) == b""
         assert not b.connection.lost, "the loop has still to look"
@@ -561,7 +561,7 @@ def test_nothing_is_said_before_what_was_held_back_and_did_not_fit(size: int, pa
         began = time.monotonic()
         b.writer.flush()
         assert time.monotonic() - began < SECONDS / 2
-        assert (b.writer.turn, b.writer.thread_socket.finished) == (WriterState.RETURNED, False)
+        assert (b.writer.state, b.writer.thread_socket.finished) == (WriterState.RETURNED, False)
         received = b""
         b.loop.run_all()
         while not b.connection.flush():
@@ -577,7 +577,7 @@ def test_a_client_that_has_reset_is_told_nothing(tcp: Bridge) -> None:
     tcp.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     tcp.client.close()
     assert tcp.writer.release(exchange, False) is None
-    assert (tcp.writer.turn, tcp.writer.thread_socket.finished) == (WriterState.ENDING, False)
+    assert (tcp.writer.state, tcp.writer.thread_socket.finished) == (WriterState.ENDING, False)
 
 
 def test_without_a_descriptor_the_loop_tells_that_nothing_follows() -> None:
@@ -586,7 +586,7 @@ def test_without_a_descriptor_the_loop_tells_that_nothing_follows() -> None:
         exchange = FakeExchange()
         assert b.writer.offer(exchange, -1, False)  # type: ignore[arg-type]
         assert b.writer.release(exchange, False) is None  # type: ignore[arg-type]
-        assert (b.writer.turn, b.writer.thread_socket.finished) == (WriterState.ENDING, False)
+        assert (b.writer.state, b.writer.thread_socket.finished) == (WriterState.ENDING, False)
 
 
 def segments(sock: socket.socket) -> int:
@@ -650,9 +650,9 @@ def test_no_descriptor_for_the_duplicate_is_the_callers_to_handle() -> None:
     with bridge() as b:
         with pytest.raises(OSError, match="Bad file descriptor"):
             b.writer.offer(FakeExchange(), 1 << 20, False)  # type: ignore[arg-type]
-        assert b.writer.turn is WriterState.FREE
+        assert b.writer.state is WriterState.FREE
         b.offer()
-        assert b.writer.turn is WriterState.THREAD
+        assert b.writer.state is WriterState.THREAD
 
 
 def test_the_turn_is_announced_once() -> None:
@@ -704,7 +704,7 @@ def test_a_file_to_a_dead_client(path: Path) -> None:
         b.client.close()
         with pytest.raises(Disconnected):
             b.writer.send_file(exchange, rest)
-        assert b.writer.turn is WriterState.DEAD
+        assert b.writer.state is WriterState.DEAD
         b.loop.run_all()
         assert b.connection.write_failures == 1
         rest.close()
@@ -820,7 +820,7 @@ def test_hazard_02_the_descriptor_of_a_file_under_way_is_the_loops_to_close(path
         os.fstat(number)
         b.loop.run_all()
         assert b.connection.write_failures == 1
-        assert b.writer.turn is WriterState.DEAD
+        assert b.writer.state is WriterState.DEAD
         assert b.writer.thread_socket.fd == -1
 
 
@@ -828,7 +828,7 @@ def test_hazard_04_a_thread_gets_the_write_half_only_with_nothing_buffered() -> 
     with bridge() as b:
         b.connection.buffer += b"HTTP/1.1 100 Continue\r\n\r\n"
         exchange = b.offer(buffered=True)
-        assert b.writer.turn is WriterState.RETURNED
+        assert b.writer.state is WriterState.RETURNED
         with pytest.raises(Disconnected):
             b.writer.send(exchange, b"", b"too early")
         assert b.connection.flush()
@@ -842,11 +842,11 @@ def test_hazard_04_drained_is_harmless_when_nothing_was_handed_over() -> None:
         assert b.connection.drained() is None
         exchange = b.offer()
         assert b.connection.drained() is None
-        assert b.writer.turn is WriterState.THREAD
+        assert b.writer.state is WriterState.THREAD
         b.writer.lose()
         assert b.connection.drained() is None
         assert b.writer.release(exchange, True) is None
-        assert b.writer.turn is WriterState.DEAD
+        assert b.writer.state is WriterState.DEAD
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -856,11 +856,11 @@ def test_hazard_04_what_is_on_its_way_to_the_loop_is_not_written_yet(last: bool)
         b.writer.keep(exchange, memoryview(b" and more"), LIMITS, last=last)
         assert b.connection.flush()
         assert b.writer.drained(b.connection.taken) == (False, None)
-        assert b.writer.turn is (WriterState.FINISHING if last else WriterState.SPOOLING)
+        assert b.writer.state is (WriterState.FINISHING if last else WriterState.SPOOLING)
         b.loop.run_all()
         assert b.connection.flush()
         assert b.writer.drained(b.connection.taken) == (True, None)
-        assert b.writer.turn is (WriterState.WRITTEN if last else WriterState.SPOOLED)
+        assert b.writer.state is (WriterState.WRITTEN if last else WriterState.SPOOLED)
         assert b.client.recv(100) == b"kept and more"
 
 
@@ -895,7 +895,7 @@ def test_what_cannot_be_kept_is_an_error_and_leaves_no_file() -> None:
         exchange = b.offer()
         with pytest.raises(OSError, match="more than 0 bytes"):
             b.writer.keep(exchange, memoryview(MUCH), NO_FILE, last=False)
-        assert b.writer.turn is WriterState.THREAD
+        assert b.writer.state is WriterState.THREAD
         b.writer.abandon(exchange)
         b.writer.release(exchange, False)
         assert kept_files() == before
@@ -966,9 +966,9 @@ def test_without_a_descriptor_all_is_handed_over() -> None:
         b.loop.run_all()
         assert b.connection.buffer == b"data"
         assert b.writer.release(exchange, True) is None  # type: ignore[arg-type]
-        assert b.writer.turn is WriterState.RETURNED
+        assert b.writer.state is WriterState.RETURNED
         b.connection.drained()
-        assert b.writer.turn is WriterState.FREE
+        assert b.writer.state is WriterState.FREE
 
 
 def test_hazard_05_a_failed_send_tells_the_loop() -> None:
@@ -977,7 +977,7 @@ def test_hazard_05_a_failed_send_tells_the_loop() -> None:
         b.client.close()
         with pytest.raises(Disconnected):
             b.writer.send(exchange, b"", b"x")
-        assert b.writer.turn is WriterState.DEAD
+        assert b.writer.state is WriterState.DEAD
         b.loop.run_all()
         assert (b.connection.write_failures, waiting.drops) == (1, 1)
 
@@ -993,7 +993,7 @@ def test_a_loop_that_is_gone_does_not_keep_a_thread_from_failing() -> None:
     b.client.close()
     with pytest.raises(Disconnected):
         writer.send(exchange, b"", b"x")
-    assert writer.turn is WriterState.DEAD
+    assert writer.state is WriterState.DEAD
     b.close()
 
 
@@ -1022,7 +1022,7 @@ def test_hazard_11_both_sides_of_every_hand_off_take_the_lock() -> None:
         if b.writer.wake_when_done():
             b.loop.run_one(wait=True)
             turns += 1
-        assert (b.connection.turns, b.writer.turn) == (turns, WriterState.FREE)
+        assert (b.connection.turns, b.writer.state) == (turns, WriterState.FREE)
         for _ in threads:
             ready.put(None)
         for thread, outcome in threads:
@@ -1061,7 +1061,7 @@ def test_a_detached_connection_is_the_applications() -> None:
     thread.join(SECONDS)
     assert outcome == [None]
     fd, unread = taken[0]
-    assert (unread, b.writer.turn, b.writer.thread_socket.fd) == (b"unread", WriterState.DEAD, -1)
+    assert (unread, b.writer.state, b.writer.thread_socket.fd) == (b"unread", WriterState.DEAD, -1)
     b.connection.lose()  # the transport's connection_lost
     assert waiting.drops == 1
     os.write(fd, b"mine")

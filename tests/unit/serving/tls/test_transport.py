@@ -131,7 +131,7 @@ def waiting(pair: Pair) -> Any:
     plain, connection = FakePlain(), FakeConnection(loop)
     client = connected(pair, plain, connection)
     send(client, plain, b"a request")
-    assert connection.writer.turn is WriterState.RETURNED
+    assert connection.writer.state is WriterState.RETURNED
     yield plain, connection
     loop.close()
 
