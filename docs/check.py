@@ -42,7 +42,7 @@ MODULE_ROW = re.compile(r"\| `(\w+\.py)` \|")
 PROMISES = "| Promise | Held by |"
 HEADING = re.compile(r"^#+ +(.*?) *$", re.MULTILINE)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
-# What a code span begins with whose options are starman's. Others are of curl, pip, make, …
+# Beginnings of code spans with options of starman. Others have options of curl, pip, make, …
 OURS = ("-", "starman-uv", "python -m starman")
 COMMAND = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:starman-uv|python -m starman)(?P<arguments>(?: .*)?)")
 
@@ -57,7 +57,7 @@ GENERATED = re.compile(r"<!-- (/?)\w+ -->")
 PEOPLE = re.compile(r"\b(?:who|whoever|whom|whose|somebody|nobody|anybody|everybody|someone|anyone|everyone)\b", re.IGNORECASE)
 WORD = re.compile(r"[A-Za-z][\w'-]*")
 CODE = ("starman", "tests", "bench", "docs")
-LIMITS = {"docstrings and comments": 3.5, "pages": 0.7}
+LIMITS = {"docstrings and comments": 1.1, "pages": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def main() -> int:
 
 
 def page_paths() -> list[Path]:
-    """The pages that are checked."""
+    """The pages to check."""
     return [path for path in (ROOT / "README.md", ROOT / "CHANGES.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
 
 
@@ -133,12 +133,12 @@ def read_page(path: Path) -> Page:
 
 
 def numbered(page: Page) -> Iterator[tuple[int, str]]:
-    """The lines of a page's prose."""
+    """The lines of a page's prose, with their numbers."""
     yield from enumerate(page.prose.splitlines(), 1)
 
 
 def broken_links(page: Page) -> Iterator[str]:
-    """Relative links to a file or heading that is not there."""
+    """Relative links to a file or heading that does not exist."""
     for number, line in numbered(page):
         for target in LINK.findall(CODE_SPAN.sub("", line)):
             if re.match(r"[a-z]+:", target):
@@ -146,13 +146,13 @@ def broken_links(page: Page) -> Iterator[str]:
             name, _, anchor = target.partition("#")
             path = (page.path.parent / name).resolve() if name else page.path
             if not path.exists():
-                yield f"{number}: there is no {target}"
+                yield f"{number}: {target} does not exist"
             elif anchor and path.suffix == ".md" and anchor not in anchors(path):
                 yield f"{number}: {path.name} has no heading for #{anchor}"
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors of a page's headings, as they are on the usual forges."""
+    """The anchors of a page's headings, as the usual forges make them."""
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in HEADING.findall(read_page(path).prose))
     return {heading.replace(" ", "-") for heading in plain}
 
@@ -169,14 +169,14 @@ def unknown_options(page: Page) -> Iterator[str]:
 
 
 def unknown_tests(page: Page) -> Iterator[str]:
-    """Tests in code spans that are not there."""
+    """Tests in code spans that do not exist."""
     for number, line in numbered(page):
         for span in CODE_SPAN.findall(line):
             if (found := TEST.fullmatch(span)) is None:
                 continue
             path = ROOT / found["module"]
             if not path.exists():
-                yield f"{number}: there is no {found['module']}"
+                yield f"{number}: {found['module']} does not exist"
             elif found["name"] is not None and found["name"] not in functions(path):
                 yield f"{number}: {found['module']} has no {found['name']}"
 
@@ -186,7 +186,7 @@ def unknown_modules(page: Page) -> Iterator[str]:
     for number, line in numbered(page):
         for span in CODE_SPAN.findall(line):
             if (found := MODULE.fullmatch(span)) and not (ROOT / "starman" / found[1]).exists():
-                yield f"{number}: there is no starman/{found[1]}"
+                yield f"{number}: starman/{found[1]} does not exist"
 
 
 @cache
@@ -231,7 +231,7 @@ def unlisted_modules() -> Iterator[str]:
 
 
 def broken_blocks(page: Page) -> Iterator[str]:
-    """Fenced blocks whose commands, TOML or Python would not do what they show."""
+    """Wrong commands, TOML or Python in fenced blocks."""
     for block in page.blocks:
         if block.language in ("sh", "shell", "bash", "console"):
             for offset, line in enumerate(block.text.splitlines()):
@@ -247,7 +247,7 @@ def broken_blocks(page: Page) -> Iterator[str]:
 
 
 def wrong_command(arguments: str) -> Iterator[str]:
-    """Why starman-uv would refuse these arguments."""
+    """The reasons for which starman-uv refuses these arguments."""
     try:
         from_command_line(from_arguments(shlex.split(arguments, comments=True)), {}, "/")
     except (SettingError, ValueError) as error:
@@ -255,7 +255,7 @@ def wrong_command(arguments: str) -> Iterator[str]:
 
 
 def wrong_toml(text: str) -> Iterator[str]:
-    """Why a settings file of this text would be refused."""
+    """The reasons for which starman-uv refuses a settings file of this text."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -265,7 +265,7 @@ def wrong_toml(text: str) -> Iterator[str]:
     for key, value in table.items():
         setting = OPTIONS.get(key.replace("-", "_"))
         if setting is None:
-            yield f"no setting is called {key}"
+            yield f"there is no setting {key}"
             continue
         try:
             setting.parse(value, key)

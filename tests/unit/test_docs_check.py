@@ -45,14 +45,14 @@ def test_tests_that_exist_are_found(check: ModuleType, tmp_path: Path) -> None:
 
 def test_tests_that_do_not_exist_are_found(check: ModuleType, tmp_path: Path) -> None:
     text = f"first\n`tests/unit/test_nothing.py::test_it`\n`{OWN}::test_it`\n"
-    assert problems(check, tmp_path, text) == ["2: there is no tests/unit/test_nothing.py", f"3: {OWN} has no test_it"]
+    assert problems(check, tmp_path, text) == ["2: tests/unit/test_nothing.py does not exist", f"3: {OWN} has no test_it"]
 
 
 def test_modules_that_do_not_exist_are_found(check: ModuleType, tmp_path: Path) -> None:
     good = "`serving/connection.py`, `starman/wsgi/call.py`, `app/serving/x.py`, `wsgi.py`, `log/`"
     text = f"{good}\n`serving/nothing.py`\n`serving/gone/`\n"
     found = list(check.unknown_modules(page_of(check, tmp_path, text)))
-    assert found == ["2: there is no starman/serving/nothing.py", "3: there is no starman/serving/gone/"]
+    assert found == ["2: starman/serving/nothing.py does not exist", "3: starman/serving/gone/ does not exist"]
 
 
 def test_the_table_of_modules_is_complete(check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_the_table_of_modules_is_complete(check: ModuleType, tmp_path: Path, mon
 
 
 def test_every_promise_names_a_test(check: ModuleType, tmp_path: Path) -> None:
-    rows = [f"| held | `{OWN}` |", f"| `{OWN}` is not where it belongs | by nobody |", "| not held | |"]
+    rows = [f"| held | `{OWN}` |", f"| `{OWN}` is in the wrong column | by no test |", "| not held | |"]
     text = "\n".join(["| Promise | Held by |", "|---|---|", *rows, "", "| another | table |", "|---|---|", "| of | words |"])
     assert problems(check, tmp_path, text) == ["4: no test holds this promise", "5: no test holds this promise"]
 
