@@ -306,7 +306,7 @@ def test_a_second_head_has_a_time_of_its_own() -> None:
 
 
 @pytest.fixture
-def rested(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+def became_idle(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when a connection becomes idle."""
     begun, rest = threading.Event(), Clients.set_idle
 
@@ -318,33 +318,33 @@ def rested(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return begun
 
 
-def test_a_connection_that_was_idle_is_checked_again(rested: threading.Event, options: dict[str, Any]) -> None:
+def test_a_connection_that_was_idle_is_checked_again(became_idle: threading.Event, options: dict[str, Any]) -> None:
     with Running(echo, header_timeout=0.2, keepalive_timeout=60, **options) as running, running.client() as client:
         for _ in range(2):
             assert client.get("/").persistent
-            assert rested.wait(SECONDS)
-            rested.clear()
+            assert became_idle.wait(SECONDS)
+            became_idle.clear()
         client.send(b"GET /")
         assert client.read().status == 408
 
 
-def test_an_idle_connection_is_closed_in_time(rested: threading.Event, options: dict[str, Any]) -> None:
+def test_an_idle_connection_is_closed_in_time(became_idle: threading.Event, options: dict[str, Any]) -> None:
     with Running(echo, keepalive_timeout=0.4, **options) as running, running.client() as client:
         client.get("/")
-        assert rested.wait(SECONDS)
+        assert became_idle.wait(SECONDS)
         began = time.monotonic()
         assert client.read_to_end() == b""
         assert time.monotonic() - began < 5
 
 
-def test_a_client_that_leaves_while_its_connection_is_idle(rested: threading.Event, options: dict[str, Any]) -> None:
+def test_a_client_that_leaves_while_its_connection_is_idle(became_idle: threading.Event, options: dict[str, Any]) -> None:
     others = connections()
     with Running(echo, keepalive_timeout=2 * SECONDS, **options) as running:
         for half in (True, False):
             with running.client() as client:
                 client.get("/")
-                assert rested.wait(SECONDS)
-                rested.clear()
+                assert became_idle.wait(SECONDS)
+                became_idle.clear()
                 if half:
                     client.socket.shutdown(socket.SHUT_WR)
                     assert client.at_end()

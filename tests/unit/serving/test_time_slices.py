@@ -35,7 +35,7 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["uvloop", "unix", "asyncio", "stream"])
 def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The loops and kinds of sockets that everything has to work with, and bodies that are read as they arrive."""
+    """The loops and kinds of sockets for which everything has to work, and bodies that are read as they arrive."""
     return kind_of_service(request.param, tmp_path)
 
 
@@ -46,7 +46,7 @@ def length(environ: dict[str, Any], start_response: Start) -> list[bytes]:
     return [b"%s|%d" % (environ["REQUEST_URI"].encode(), len(body))]
 
 
-def test_others_have_their_turn_after_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_are_served_after_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces: list[int] = [0]
     take = Upload.add_data
 
@@ -57,18 +57,18 @@ def test_others_have_their_turn_after_each_piece(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Upload, "add_data", count)
     with Running(length) as running, running.client() as client:
 
-        def another_turn() -> None:
+        def another_round() -> None:
             pieces.append(0)
-            running.loop.call_soon(another_turn)
+            running.loop.call_soon(another_round)
 
-        running.call(another_turn)
+        running.call(another_round)
         client.send(HEAD % 0 + SMALL_CHUNKS + END)
         assert client.read().body == b"/0|20000"
     assert sum(pieces) >= 20_000 // 256
     assert max(pieces) == 1
 
 
-def test_others_have_their_turn_between_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_are_served_between_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first two heads of a small read are parsed together: the clock is not read before the second."""
     heads: list[int] = [0]
     offer = Connection.queue_request
@@ -80,11 +80,11 @@ def test_others_have_their_turn_between_heads(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Connection, "queue_request", count)
     with Running(length) as running, running.client() as client:
 
-        def another_turn() -> None:
+        def another_round() -> None:
             heads.append(0)
-            running.loop.call_soon(another_turn)
+            running.loop.call_soon(another_round)
 
-        running.call(another_turn)
+        running.call(another_round)
         client.send(b"".join(encode_request("GET", f"/{n}") for n in range(30)))
         assert [response.body for response in client.read_many(["GET"] * 30)] == [b"/%d|0" % n for n in range(30)]
         assert max(heads) == 2
@@ -95,7 +95,7 @@ def test_others_have_their_turn_between_heads(monkeypatch: pytest.MonkeyPatch) -
         assert max(heads) <= 2
 
 
-def test_the_clock_is_looked_at_within_a_read_of_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_is_read_within_a_read_of_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     take = Upload.add_data
 
@@ -143,7 +143,7 @@ def test_a_body_that_does_not_go_on_is_a_408(options: dict[str, Any], monkeypatc
         assert client.at_end()
 
 
-def test_a_client_that_leaves_in_its_turn(options: dict[str, Any]) -> None:
+def test_a_client_that_leaves_in_its_time_slice(options: dict[str, Any]) -> None:
     with Running(length, **options) as running:
         for _ in range(5):
             client = running.client()
