@@ -199,8 +199,8 @@ class AccessLog:
         """Switch to the file at the path: when this returns, no line goes to another file. Does nothing for standard
         output.
 
-        Waits as `flush` does. If the file cannot be opened, the old one stays in use, and the error log says so. Does nothing
-        after `close`.
+        Waits as `flush` does. If the file cannot be opened, the old one stays in use, and an error is logged. Does
+        nothing after `close`.
         """
         if self._path is None:
             return

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Phase(Enum):
-    """The phase of a connection: OPEN → LINGERING (our last byte is sent) → CLOSED; OPEN → CLOSED if the peer is gone."""
+    """OPEN → LINGERING (the last byte is sent) → CLOSED; or OPEN → CLOSED at once, if the peer is gone."""
 
     OPEN = auto()
     LINGERING = auto()

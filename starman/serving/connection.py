@@ -174,12 +174,13 @@ class Connection(ClosableConnection):
             self.pause_reading()  # the following bytes may belong to another protocol
 
     def queue_request(self, head: RequestHead, body: Body | None, make_exchange: Callable[..., QueuedRequest]) -> None:
-        """Make an exchange of a request with a complete, absent or streamed body. It runs now, or after earlier ones."""
+        """Make an exchange of a request with a complete, absent or streamed body. It runs now or after others."""
         writer = self._writer
         exchange = make_exchange(self._context, writer, self._base, head, body)
         try:
             now = writer.offer(exchange, self._fd, self._transport.get_write_buffer_size() > 0)
-        except OSError as error:  # no descriptor is left for a duplicate of the socket: the loop sends the response, as on TLS
+        except OSError as error:
+            # No descriptor is left for a duplicate of the socket: the loop sends the response, as on TLS.
             self._context.shortages.add("no descriptor is left for a thread to send a response, so the loop sends it", str(error))
             now = writer.offer(exchange, -1, self._transport.get_write_buffer_size() > 0)
         if now:
@@ -196,7 +197,8 @@ class Connection(ClosableConnection):
         """Pause reading until the loop has served the other connections once, unless reading is paused already."""
         if not self._paused:
             self.pause_reading()
-            if not (self._parser.closed and self._writer.wake_when_done()):  # else no bytes are needed before all is answered
+            # If the parser is closed, no bytes are needed before all requests are answered.
+            if not (self._parser.closed and self._writer.wake_when_done()):
                 self._yielding = True
                 self._loop.call_soon(self.resume_reading, True)
 
@@ -207,7 +209,7 @@ class Connection(ClosableConnection):
         self._transport.pause_reading()
 
     def resume_reading(self, if_yielding: bool = False) -> None:
-        """Parse what was received already, and read on. `if_yielding`: only if reading pauses for `yield_to_others`."""
+        """Parse what was received, and read on. `if_yielding`: only if reading pauses for `yield_to_others`."""
         if self._phase is not OPEN or (if_yielding and not self._yielding):
             return
         self._paused = self._yielding = False
@@ -284,7 +286,7 @@ class Connection(ClosableConnection):
         return send_queue
 
     def send_queue_written(self, taken: int) -> bool:
-        """The send queue is written: run the next exchange. Return False if a thread has handed over more meanwhile."""
+        """The send queue is written: run the next exchange. Return False if a thread has handed over more."""
         complete, following = self._writer.drained(taken)
         if following is not None:
             self._context.executor.put(following)
@@ -330,8 +332,8 @@ class Connection(ClosableConnection):
     def eviction_rank(self, now: float) -> tuple[int, float] | None:
         """Return the rank among the connections that may be closed to make room for a new one; None if it must stay.
 
-        The lowest rank goes first; of equal ranks, the connection that is idle for longest. Rank 1: no request is under way.
-        Rank 2: part of a head has arrived, and nothing more for a second. `now` is monotonic.
+        The lowest rank goes first; of equal ranks, the connection that is idle for longest. Rank 1: no request is under
+        way. Rank 2: part of a head has arrived, and nothing more for a second. `now` is monotonic.
         """
         if self._phase is not OPEN or self._upload is not None or self._refusal is not None or self._transport.is_closing():
             return None

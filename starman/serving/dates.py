@@ -15,8 +15,8 @@ MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", 
 class StampCache:
     """Keeps the Date and Server lines of the current second. Any thread.
 
-    There is no lock: two threads may both make the lines of a new second, and either result is right. After the system's
-    clock is set, the lines are right again within a second.
+    There is no lock: two threads may both make the lines of a new second, and either result is right. After the
+    system's clock is set, the lines are right again within a second.
     """
 
     __slots__ = ("_cached", "_server")

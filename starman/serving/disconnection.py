@@ -28,7 +28,8 @@ def has_left(transport: asyncio.Transport, writer: Writer, progress: Progress, n
     True if the client has reset the connection, if it has ended its stream and the response has sent nothing for
     HALF_CLOSED_SECONDS, or if the callback of a thread that should end the connection is lost (`ENDS_WITHIN`).
 
-    `progress` must measure nothing else. `finished` says whether the loop has seen the client's FIN. `now` is monotonic.
+    `progress` must measure nothing else. `finished` says whether the loop has seen the client's FIN. `now` is
+    monotonic.
     """
     state = writer.state
     within = ENDS_WITHIN.get(state)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NoThreadError(Exception):
-    """No further thread can be started: a limit (RLIMIT_NPROC, pids.max of the cgroup) is reached, or memory is short."""
+    """No thread can be started: a limit (RLIMIT_NPROC, pids.max of the cgroup) is reached, or memory is short."""
 
 
 class JobCancelledError(Exception):
@@ -53,8 +53,8 @@ class Jobs:
     def start_job(self, job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
         """Run `job` in a thread, then call `done` in the loop.
 
-        `done` gets None after success, else the exception of `job`, NoThreadError, or JobCancelledError if the task group is
-        cancelled or has ended. In each case the thread has finished by then.
+        `done` gets None after success, else the exception of `job`, NoThreadError, or JobCancelledError if the task
+        group is cancelled or has ended. In each case the thread has finished by then.
         """
         if self._open:
             self._waiting.append((job, done))
@@ -91,7 +91,7 @@ async def run_in_thread(job: Callable[[], None], *, abandon: bool = False) -> Ex
 
     try:
         return await anyio.to_thread.run_sync(attempt, abandon_on_cancel=abandon)
-    except (RuntimeError, MemoryError) as error:  # the thread cannot be started; `attempt` returns exceptions of the job
+    except (RuntimeError, MemoryError) as error:  # no thread; `attempt` returns exceptions of the job
         return NoThreadError(str(error) or type(error).__name__)
 
 

@@ -41,7 +41,7 @@ class Lingering(asyncio.Protocol):
         self._transport = transport
         self._context = context
         self._progress = Progress()
-        self._unacknowledged = -1  # how many bytes the client had not acknowledged at the last tick; -1 before the first tick
+        self._unacknowledged = -1  # bytes that the client had not acknowledged at the last tick; -1 before the first
         self._since = 0.0  # when `_unacknowledged` last changed, monotonic
         self._dropped = 0
         self._paused = False
@@ -110,7 +110,7 @@ def half_close(transport: asyncio.Transport, *, paused: bool, done: bool = False
         transport.resume_reading()
     if done:
         return
-    with contextlib.suppress(OSError):  # asyncio's own loop calls shutdown(2) at once, and the peer may be gone
+    with contextlib.suppress(OSError):  # asyncio's loop calls shutdown(2) at once, and the peer may be gone
         transport.write_eof()
 
 

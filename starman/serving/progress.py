@@ -24,14 +24,14 @@ class Progress:
         self._changed_at = 0.0
 
     def is_slow(self, transfer: object, amount: int, now: float, *, timeout: float, rate: int = 0) -> bool:
-        """Return whether a transfer has made no progress for `timeout` seconds, or is slower than `rate` bytes a second.
+        """Return whether a transfer made no progress for `timeout` seconds, or is slower than `rate` bytes a second.
 
-        Call this again and again: the measurement starts with the first call for a `transfer`, and starts anew when another
-        transfer is given. `amount` is the number of bytes that are transferred, or that are left; only its change counts.
-        `now` is monotonic. A `rate` of 0 means no minimum.
+        Call this again and again: the measurement starts with the first call for a `transfer`, and starts anew when
+        another transfer is given. `amount` is the number of bytes that are transferred, or that are left; only its
+        change counts. `now` is monotonic. A `rate` of 0 means no minimum.
 
-        `transfer` is any object that identifies the transfer. It is kept, so it must not refer to the owner of this object:
-        a reference cycle is freed only by the garbage collector.
+        `transfer` is any object that identifies the transfer. It is kept, so it must not refer to the owner of this
+        object: a reference cycle is freed only by the garbage collector.
         """
         if transfer != self._transfer:
             self._transfer = transfer

@@ -51,8 +51,9 @@ def rehearse(make_service: Callable[..., RehearsedService], threads: int) -> Non
     """Run a service a few times with this many `threads`, and send requests to it. Main thread, without a loop. Linux
     only.
 
-    The application is not called, and nothing is logged. The threads have ended on return, unless the machine is so busy
-    that they need seconds to end: the caller has to check before it forks. Raises the exception of whatever fails.
+    The application is not called, and nothing is logged. The threads have ended on return, unless the machine is so
+    busy that they need seconds to end: the caller has to check before it forks. Raises the exception of whatever
+    fails.
     """
     if sys.platform != "linux":
         return

@@ -158,11 +158,11 @@ class Service:
 
     @property
     def requests(self) -> int:
-        """How many requests are in flight (see `count_in_flight`). A signal handler of the loop's thread may read this, too."""
+        """How many requests are in flight (`count_in_flight`). A signal handler of the loop's thread may read this."""
         return 0 if self._running is None else count_in_flight(self._running[1])
 
     def drain(self) -> None:
-        """Stop accepting, finish what is in flight within graceful_timeout; then `run` returns. May be called again."""
+        """Stop accepting, finish requests within graceful_timeout; then `run` returns. May be called again."""
         self._drain_requested = True
         if self._drain_begun is not None:
             self._drain_begun.set()
@@ -245,7 +245,7 @@ class Service:
             await anyio.sleep(_TICK)
             try:
                 due = self._run_checks(context, acceptor, spinning_loop, stuck_threads)
-            except MemoryError:  # the application uses all memory for a moment: the next tick does what this one has not
+            except MemoryError:  # the application uses all memory for a moment: the next tick goes on
                 continue
             while due:
                 _check_clients(context, due)
@@ -302,7 +302,7 @@ def _start_executor(executor: Executor) -> None:
 def _check_clients(context: ServiceContext, due: list[Client]) -> None:
     """Check some of the clients in `due`, for about a millisecond.
 
-    This is a function of its own because of its variables: in the task, the last client would live until the next tick.
+    A function of its own because of its variables: in the task, the last client would live until the next tick.
     """
     now = time.monotonic()
     until = now + _CHECK_SLICE

@@ -1,4 +1,4 @@
-"""Accepts the connections of a worker on the listeners that it shares with its siblings, until the drain. Loop only."""
+"""Accepts a worker's connections on the listeners that it shares with its siblings, until the drain. Loop only."""
 
 from __future__ import annotations
 

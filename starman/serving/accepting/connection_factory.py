@@ -1,4 +1,4 @@
-"""Makes the protocol of each accepted socket: a `Connection`, or the `Handshake` that comes before it on TLS. Loop only."""
+"""Makes the protocol of each accepted socket: a `Connection`, or on TLS first a `Handshake`. Loop only."""
 
 from __future__ import annotations
 

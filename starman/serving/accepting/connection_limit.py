@@ -59,7 +59,8 @@ class ConnectionLimit:
         self._candidates: deque[tuple[tuple[int, float], Connection | Handshake]] = deque()
         self._next_search_at = 0.0
         self.total = 0
-        self._is_over = False  # whether the last accepted connection has a descriptor that is reserved for the application
+        # Whether the last accepted connection has a descriptor that is reserved for the application.
+        self._is_over = False
 
     def is_reached(self, pending: int) -> bool:
         """Return whether there is no room for another connection; `pending` ones are being made. Then call
@@ -109,7 +110,7 @@ class ConnectionLimit:
             self._candidates.clear()
 
     def evict_one(self) -> bool:
-        """Close the connection that is idle for longest, but none with a request under way. False means there is none."""
+        """Close the connection that is idle for longest, but none with a request under way. False: there is none."""
         client = self._next_candidate()
         if client is None:
             return False

@@ -26,8 +26,8 @@ class Listening(Protocol):
 class ListeningSocket(socket.socket):
     """A listener or an accepted socket. Its family and type are plain numbers.
 
-    `socket.socket` makes enum members of them, five times for each connection, which takes 3 µs. `_socket.socket` itself
-    would not do: uvloop does not recognise it as a socket, and would close it twice.
+    `socket.socket` makes enum members of them, five times for each connection, which takes 3 µs. `_socket.socket`
+    itself would not do: uvloop does not recognise it as a socket, and would close it twice.
     """
 
     __slots__ = ()

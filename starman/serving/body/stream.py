@@ -35,13 +35,13 @@ class BodyError(Disconnected, OSError):
     """`wsgi.input` cannot be read to its end. The text says why: the client left, was too slow, or sent invalid
     chunks.
 
-    It is an OSError, because applications and frameworks expect one. It is also a Disconnected: what the application sends
-    afterwards is dropped, and nothing is logged if the application does not catch it.
+    It is an OSError, because applications and frameworks expect one. It is also a Disconnected: what the application
+    sends afterwards is dropped, and nothing is logged if the application does not catch it.
     """
 
 
 class _State(Enum):
-    """ARRIVING → COMPLETE (all bytes are here) or FAILED (the end will not come); both first states → CLOSED (unread)."""
+    """ARRIVING → COMPLETE (all bytes are here) or FAILED (the end will not come); the first two → CLOSED (unread)."""
 
     ARRIVING = auto()
     COMPLETE = auto()

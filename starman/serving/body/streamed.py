@@ -1,8 +1,8 @@
 """Requests with a body that the application reads as it arrives (`--stream-body`).
 
-The application is called when the head has arrived. `StreamedUpload` is the loop's side, `StreamedExchange` the thread's
-side; a `BodyStream` connects them. If the body fails, the application's read raises BodyError, and everything that it
-sends afterwards is dropped. The exchange then sends an error response if no response has begun, and resets the
+The application is called when the head has arrived. `StreamedUpload` is the loop's side, `StreamedExchange` the
+thread's side; a `BodyStream` connects them. If the body fails, the application's read raises BodyError, and everything
+that it sends afterwards is dropped. The exchange then sends an error response if no response has begun, and resets the
 connection otherwise.
 """
 

@@ -56,7 +56,7 @@ class Upload:
     streamed = False
 
     def __init__(self, head: RequestHead, source: Source, context: ServiceContext) -> None:
-        """Raises ProtocolError (503) if there is no room for a body of the declared length, before any of it is read."""
+        """Raises ProtocolError (503) before reading if there is no room for a body of the declared length."""
         self.head = head
         self._context = context
         body_length = head.body_length

@@ -27,7 +27,8 @@ _READ: Final = 65_536
 class DetachedConnection:
     """A detached connection. Threads of the application make and use it; the loop ends it.
 
-    socket: the application's. client_socket: the socket for queries about addresses and options; another one if there is a relay.
+    socket: the application's. client_socket: the socket for queries about addresses and options; with a relay this is
+    another one.
     """
 
     __slots__ = ("_context", "_ended", "_kept", "_relay", "client_socket", "socket")

@@ -109,7 +109,7 @@ class RawSocket:
         self.close()
 
     def __getattr__(self, name: str) -> Any:
-        """Return an attribute of a socket. Calling a method takes the connection, unless the method only inspects it."""
+        """Return an attribute of a socket. Calling a method takes the connection, unless it only inspects it."""
         taken = self._taken
         if taken is not None:
             return getattr(taken.client_socket if name in _INSPECTIONS else taken.socket, name)

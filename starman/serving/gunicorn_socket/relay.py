@@ -113,7 +113,7 @@ class Relay:
         self._close_if_both_have_ended()
 
     def application_has_ended(self) -> None:
-        """The application has ended its stream, and all of it is passed on: send FIN, and linger if it has returned."""
+        """The application has ended its stream, and all is passed on: send FIN, and linger if it has returned."""
         if self._client.is_closing():
             return
         if not self._fin_sent:

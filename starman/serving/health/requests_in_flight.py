@@ -27,8 +27,8 @@ _TARGET_BYTES = 107
 def describe_in_flight(context: ServiceContext) -> str:
     """Return a text for the end of a log line, "" if nothing is in flight.
 
-    It names the requests that run or wait, with their ages, and the requests with bodies that still arrive. It counts the
-    finished responses that are still being sent, and the requests that still run without a client.
+    It names the requests that run or wait, with their ages, and the requests with bodies that still arrive. It counts
+    the finished responses that are still being sent, and the requests that still run without a client.
     """
     requests: list[tuple[str, float]] = []
     arriving: list[str] = []

@@ -93,7 +93,7 @@ class SpinningLoopDetector:
     def report(self, found: str, give_up: Callable[[str], object]) -> None:
         """Call `give_up` with the reason that `check` has returned.
 
-        If the system does not give the number of bytes, the loop may be receiving a large body: then only log it, once.
+        If the system does not give the number of bytes, the loop may be receiving a large body: then only log once.
         """
         if self._unknown is None:
             give_up(f"{found}, and it has done almost nothing")

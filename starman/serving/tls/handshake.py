@@ -1,4 +1,4 @@
-"""A TLS client until its handshake is done: enforces the timeout, and answers clients that do not use TLS. Loop only."""
+"""A client during the TLS handshake: enforces the timeout, and answers clients that do not use TLS. Loop only."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Handshake(asyncio.Protocol):
             self._transport.abort()
 
     def close_if_idle(self, since: float) -> None:
-        """Close if the client has sent nothing, and has connected before `since` (monotonic). Called during a drain."""
+        """Close if the client has sent nothing, and connected before `since` (monotonic). Called during a drain."""
         if self._phase is _Phase.SILENT and self._deadline - self._context.handshake_timeout <= since:
             shut_down(self._transport)
 

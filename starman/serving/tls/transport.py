@@ -44,7 +44,7 @@ class _State(Enum):
 
 
 class Session:
-    """The TLS state of one connection, without I/O: bytes of the network go into `incoming`, and come from `outgoing`."""
+    """The TLS state of a connection, without I/O: encrypted bytes go into `incoming`, and come from `outgoing`."""
 
     __slots__ = ("incoming", "object", "outgoing")
 
@@ -55,7 +55,7 @@ class Session:
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
-    """The transport of a `Connection`, and the protocol of the plain transport below. Its high-water mark is always 0."""
+    """The transport of a `Connection`, and the protocol of the plain transport. Its high-water mark is always 0."""
 
     __slots__ = (
         "_backlog",
@@ -235,7 +235,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._finish()
 
     def _notify_connection(self) -> None:
-        """Tell the connection that all is written, even if only TLS itself has written: a request may wait for this."""
+        """Tell the connection that all is written, even if only TLS has written: a request may wait for this."""
         if not self.get_write_buffer_size() and self._state is not _State.CLOSED:
             self._connection.resume_writing()
 
@@ -251,7 +251,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             shut_down(self._plain)
         else:
             self._state = _State.HALF_CLOSED
-            with contextlib.suppress(OSError):  # asyncio's own loop calls shutdown(2) at once, and the peer may be gone
+            with contextlib.suppress(OSError):  # asyncio's loop calls shutdown(2) at once, and the peer may be gone
                 self._plain.write_eof()
 
     def _send_outgoing(self) -> None:

@@ -431,7 +431,7 @@ def test_a_body_that_does_not_come_is_a_408(options: dict[str, Any]) -> None:
 
 
 class StandingStill:
-    """Replaces the service's `time`: once armed, the next read of the clock takes a second, as on a starved machine."""
+    """Replaces the service's `time`: once armed, the next read of the clock takes a second, as on a busy machine."""
 
     thread_time = staticmethod(time.thread_time)
 
@@ -1038,7 +1038,7 @@ def test_an_application_that_empties_its_environ_spoils_only_the_log(tmp_path: P
 
 
 def test_a_connection_ends_although_its_thread_cannot_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread without memory posts nothing to the loop. The response has failed, and the tick resets the connection."""
+    """A thread without memory posts nothing to the loop. The response has failed: the tick resets the connection."""
 
     def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", [])

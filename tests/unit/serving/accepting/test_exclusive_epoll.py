@@ -1,4 +1,4 @@
-"""starman.serving.accepting.exclusive_epoll: of several waiters on one listener, one is woken, and then the next one."""
+"""starman.serving.accepting.exclusive_epoll: of several waiters, one is woken, and then the next one."""
 
 from __future__ import annotations
 

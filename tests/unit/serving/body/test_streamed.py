@@ -280,7 +280,7 @@ def test_large_bodies_both_ways_at_once(options: dict[str, Any]) -> None:
 
 
 def test_a_client_that_does_not_stop_is_left_unread(options: dict[str, Any]) -> None:
-    """Back pressure: while the application does not read, the client can send only what the buffers on the way take."""
+    """Back pressure: while the application does not read, the client can send only what the buffers take."""
     stage = Stage()
     size = 200_000_000
     with Running(stage, max_body=0, **options) as running, running.client() as client:
@@ -710,7 +710,7 @@ def test_a_body_that_does_not_come_is_a_408(sent: bytes, options: dict[str, Any]
 
 @pytest.mark.parametrize("raises", [True, False], ids=["raised", "caught"])
 def test_a_body_that_does_not_come_within_a_response_is_a_reset(raises: bool) -> None:
-    """For an HTTP/1.0 client the end of the connection would be the end of the response. (UNIX sockets know no reset.)"""
+    """For an HTTP/1.0 client the end of the connection would end the response. (A UNIX socket has no reset.)"""
     stage = Stage()
     stage.raises = raises
     with Running(stage, stream_body=True, threads=1, header_timeout=0.2) as running, running.client() as client:

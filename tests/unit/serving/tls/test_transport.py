@@ -24,7 +24,7 @@ TIMEOUT = 60.0
 
 
 class FakePlain:
-    """The plain transport below: `taken` is what the socket took, `waiting` what it did not take while it was `full`."""
+    """The plain transport below: `taken` is what the socket took, `waiting` what it did not while it was `full`."""
 
     def __init__(self) -> None:
         self.taken = bytearray()
@@ -101,7 +101,7 @@ class Client:
 
 
 def connected(pair: Pair, plain: FakePlain, connection: FakeConnection) -> Client:
-    """Do the handshake, until the server has only its session tickets to send, which `plain` does not take any more."""
+    """Do the handshake, until the server has only its session tickets to send, which `plain` does not take."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.certificate, pair.key)
     session, client = Session(context), Client(pair)
