@@ -1,4 +1,4 @@
-"""For tests of --user: an unprivileged account, and a Python that it may read, wherever the one of the tests is."""
+"""An unprivileged account for tests of --user, and a copy of Python that the account may read."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Place:
         return Process(self._command(*arguments), cwd=self.site, env={**self._env, "VIRTUAL_ENV": None, **env})
 
     def start_with(self, stderr: int, *arguments: str) -> subprocess.Popen[bytes]:
-        """As `start`, with that descriptor as standard error."""
+        """As `start`, with this descriptor as standard error."""
         env = environment({**self._env, "VIRTUAL_ENV": None})
         command = self._command(*arguments)
         return subprocess.Popen(

@@ -79,7 +79,7 @@ class Closing:
 
 
 def argument(environ: Environ, number: int = 2) -> str:
-    """The path's segment of this number: /name/2/3."""
+    """The segment of the path with this number: /name/2/3."""
     return str(environ["PATH_INFO"].split("/")[number])
 
 
@@ -149,7 +149,7 @@ def size(environ: Environ, start_response: StartResponse) -> Body:
 
 
 def large(environ: Environ, start_response: StartResponse) -> Body:
-    """As /size, but costs no time."""
+    """As /size, but takes no time."""
     start_response("200 OK", [TEXT, ("Content-Length", str(len(LARGE)))])
     return [LARGE]
 
@@ -186,7 +186,8 @@ def endless(environ: Environ, start_response: StartResponse) -> Body:
 
 
 def nothing_yet(environ: Environ, start_response: StartResponse) -> Body:
-    """/nothing-yet/NAME?count=N: N empty blocks, no end of them by default, 10 ms apart; then a line. Notes beginning and end."""
+    """/nothing-yet/NAME?count=N: N empty blocks (by default without end), 10 ms apart; then a line. Notes beginning
+    and end."""
     start_response("200 OK", [TEXT])
     count = int(query(environ, "count", "1000000000"))
     name = argument(environ)

@@ -1,4 +1,4 @@
-"""An application that reads bodies, and says what it has read."""
+"""An application that reads request bodies, and answers with their length and digest."""
 
 from __future__ import annotations
 

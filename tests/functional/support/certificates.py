@@ -1,4 +1,4 @@
-"""Certificates for tests, made by the openssl command: for localhost and 127.0.0.1, signed by themselves."""
+"""Makes self-signed certificates for localhost and 127.0.0.1, by the openssl command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"
 
 
 class Pair:
-    """A certificate and its key, in files of their own."""
+    """A certificate and its key, each in a file."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self.certificate = directory / f"{name}.crt"
@@ -24,7 +24,7 @@ class Pair:
 
     @property
     def arguments(self) -> list[str]:
-        """What the command line needs."""
+        """The arguments of the server's command line."""
         return ["--ssl-cert", str(self.certificate), "--ssl-key", str(self.key)]
 
 
@@ -36,8 +36,8 @@ class TlsClient(Client):
     def __init__(
         self, port: int, pair: Pair, *, context: ssl.SSLContext | None = None, receive_bytes: int = 0, timeout: float = 20.0
     ) -> None:
-        """`receive_bytes` bounds the kernel's buffer of what arrives, so that a slow reader is soon seen as one; 0: as
-        it is."""
+        """`receive_bytes`: the kernel's buffer for received data, so that a slow reader soon blocks the server; 0:
+        the default."""
         super().__init__(("127.0.0.1", port), timeout)
         if receive_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -54,5 +54,5 @@ def secured(sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
 
 
 def trusting(pair: Pair) -> ssl.SSLContext:
-    """A client's context."""
+    """An SSL context of a client."""
     return ssl.create_default_context(cafile=str(pair.certificate))

@@ -1,4 +1,4 @@
-"""Commands that a test runs to their end."""
+"""Runs commands to their end."""
 
 from __future__ import annotations
 

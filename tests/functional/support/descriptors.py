@@ -1,4 +1,4 @@
-"""An application that closes descriptors which are not its own, or makes the loop spin. Plain PEP 3333, and a hook."""
+"""An application that closes the server's descriptors, or makes the loop spin. Plain PEP 3333, and a hook."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def remember() -> None:
 
 
 def spin() -> None:
-    """Have the loop watch a pipe that is at its end: it is told of that for ever."""
+    """Have the loop watch a pipe at its end, which reports an event without end."""
     reading, writing = os.pipe()
     loops[0].add_reader(reading, int)
     os.close(writing)

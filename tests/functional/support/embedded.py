@@ -1,7 +1,8 @@
-"""A program that serves in an event loop of its own: `python -m tests.functional.support.embedded LOOP SETTINGS`,
+"""A program that serves in its own event loop: `python -m tests.functional.support.embedded LOOP SETTINGS`, with
 the settings as JSON.
 
-It answers /hold when the file that EMBEDDED_HOLD names is gone, and fails at /fail. When `serve` has returned it says so.
+It answers /hold when the file that EMBEDDED_HOLD names is gone, and fails at /fail. It prints a line when `serve`
+has returned.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
 
 
 async def main() -> None:
-    """Serve until something ends it."""
+    """Serve until a signal or an error ends it."""
     await starman.serve(app, listen="127.0.0.1:0", **json.loads(sys.argv[2]))
     print("after", flush=True)
 
 
 async def in_a_task() -> None:
-    """The same, in a task that the main one waits for."""
+    """As `main`, in a task that the main task waits for."""
     await asyncio.create_task(main())
 
 
 async def run_in_loop() -> None:
-    """What must be refused: a master inside of a loop."""
+    """Start a master inside of a loop, which must be refused."""
     starman.run(app, listen="127.0.0.1:0")
 
 

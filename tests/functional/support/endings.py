@@ -13,7 +13,7 @@ LARGE = pattern(SIZE)
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """/list, /stream and /file answer LARGE, all else is small. Bodies are not read."""
+    """/list, /stream and /file return LARGE bytes, all other paths little. Request bodies are not read."""
     path = environ["PATH_INFO"]
     start_response("200 OK", [("Content-Type", "application/octet-stream")])
     if path == "/list":

@@ -1,8 +1,9 @@
-"""Closed-loop clients of every kind, for tests that disturb a server. They compare each response with their request.
+"""Closed-loop clients of every kind, for tests that disturb a server. They compare each response with their
+request.
 
-Nothing may fail but what was inside a process that was killed with SIGKILL. A client knows its worker by the answers
-of its connection. One that had none yet cannot know it, so it is believed only if it was connected while a process was
-being killed, and failed at that moment.
+Only requests inside a process that was killed with SIGKILL may fail. A client learns its worker from the responses
+on its connection. Without a response, the worker is unknown: such a failure is accepted only if the client was
+connected while a process was being killed, and failed at that moment.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ NOTICE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """What a kind of client asks for. keeps: how likely it keeps its connection after an answer. idle: at most so many
-    seconds are between its requests; pieces: it sends its body piece by piece."""
+    """What a kind of client requests. keeps: the probability that it keeps its connection after a response. idle:
+    its requests are at most so many seconds apart. pieces: it sends its body in pieces."""
 
     kind: str
     sizes: tuple[int, ...] = (0, 1, 100, 5000)
@@ -53,7 +54,8 @@ MANNERS = {
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A process that was killed: it got the signal after `since`, and was gone before `until` (monotonic)."""
+    """A process that was killed: the signal was sent after `since`, and the process was gone before `until`
+    (monotonic)."""
 
     pid: int
     since: float
@@ -62,11 +64,9 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that failed at `at`, on a connection opened at `opened`. worker: the one that has answered on it; None
-    before an answer.
-    crossed: it was sent on a connection that had been idle for longer than a worker that goes waits, and nothing came
-    back.
-    """
+    """A request that failed at `at`, on a connection opened at `opened`. worker: the one that has answered on it;
+    None before a response. crossed: it was sent on a connection that had been idle for longer than a worker that
+    exits waits, and nothing came back."""
 
     manner: str
     worker: int | None
@@ -76,7 +76,7 @@ class Failure:
     crossed: bool
 
     def is_of(self, kill: Kill) -> bool:
-        """Whether it was, or may have been, inside the killed process."""
+        """Whether the request was, or may have been, inside the killed process."""
         if self.worker is not None:
             return self.worker == kill.pid and self.opened < kill.until and self.at > kill.since
         return self.opened < kill.until and kill.since < self.at < kill.until + NOTICE
@@ -127,7 +127,7 @@ class Connection(Client):
             self._asked_at = time.monotonic()
 
     def is_over(self, seconds: float) -> bool:
-        """Whether the server ends the connection within `seconds`. What it sends without a question is an error."""
+        """Whether the server closes the connection within `seconds`. Data without a request is an error."""
         waiting = select.poll()
         waiting.register(self.socket, select.POLLIN)
         if not waiting.poll(seconds * 1000):
@@ -173,19 +173,19 @@ class Crowd:
         return self._stopping
 
     def killed(self, kill: Kill) -> None:
-        """A process was killed: what was inside may have failed."""
+        """A process was killed: requests inside it may have failed."""
         with self._changed:
             self._kills.append(kill)
 
     def failures(self) -> list[Failure]:
-        """What should not have failed."""
+        """The failures that are errors of the server."""
         return [failure for failure in self._sorted()[0] if not failure.crossed]
 
     def crossed(self) -> int:
         """How many requests were sent in the instant in which the server closed a connection that was idle for long
         enough.
 
-        No server can prevent that (RFC 9112 §9.3.1), and the client has looked just before it sent.
+        No server can prevent that (RFC 9112 §9.3.1). The client has checked the connection just before it sent.
         """
         return sum(failure.crossed for failure in self._sorted()[0])
 
@@ -202,7 +202,7 @@ class Crowd:
         return sides
 
     def wait_for_turns(self) -> None:
-        """Return when each client has had another answer. Fails the test if one waits for ever."""
+        """Return when each client has had another response. Fails the test if a client waits for too long."""
         with self._changed:
             before = list(self._turns)
             assert self._changed.wait_for(
@@ -226,7 +226,7 @@ class Crowd:
 
 
 class _Visit:
-    """One client: connection after connection, request after request. Its own thread alone calls."""
+    """One client: connection after connection, request after request. Only its own thread calls."""
 
     def __init__(self, crowd: Crowd, number: int, name: str, address: Address | Secure, chance: random.Random) -> None:
         self._crowd = crowd
@@ -284,11 +284,11 @@ class _Visit:
             self._pause(0.02)
 
     def _pause(self, most: float) -> None:
-        """A client that thinks; nothing is waited for."""
+        """A client that pauses. The test does not wait for anything."""
         time.sleep(self._chance.random() * most)
 
     def _judge(self, error: Exception, opened: float) -> None:
-        """A request has failed, or its connection: note it, and begin with a new one."""
+        """A request or a connection has failed: note it, and begin with a new connection."""
         connection = self._connection
         worker = None if connection is None else connection.worker
         ended = isinstance(

@@ -29,7 +29,7 @@ SHORT_LIVED = {
 
 
 def marked(tag: str, size: int) -> bytes:
-    """`size` bytes, in rows that each say the tag and their number."""
+    """`size` bytes, in rows that hold the tag and their number."""
     rows = b"".join(b"<%s> %06d\n" % (tag.encode(), number) for number in range(size // 16 + 1))
     return rows[:size]
 
@@ -86,7 +86,7 @@ def echo(environ: Environ, start_response: StartResponse, body: bytes) -> Body:
 
 
 def half_read(environ: Environ, start_response: StartResponse, body: bytes) -> Body:
-    """It leaves unread what it does not want."""
+    """Reads only a part of the body."""
     environ["wsgi.input"].read(len(body) // 2)
     return whole(environ, start_response, body)
 

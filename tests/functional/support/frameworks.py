@@ -1,4 +1,5 @@
-"""Flask and Django as test applications: each answers what it has understood of a request, and the URL that it builds of it."""
+"""Flask and Django as test applications: each returns what it has parsed of a request, and the URL that it builds
+of it."""
 
 from __future__ import annotations
 
@@ -28,14 +29,14 @@ def large_file() -> flask.Response:
 @flask_application.route("/", defaults={"path": ""})
 @flask_application.route("/<path:path>")
 def flask_view(path: str) -> dict[str, object]:
-    """What Flask makes of the request; `path` is by its own routes."""
+    """Return what Flask has parsed of the request; `path` is by its own routes."""
     request = flask.request
     return {"path": request.path, "route": f"/{path}", "query": dict(request.args.items(multi=False)), "host": request.host,
             "url": flask.url_for("flask_view", path="x", _external=True)}  # fmt: skip
 
 
 def django_view(request: HttpRequest, path: str) -> JsonResponse:
-    """What Django makes of the request."""
+    """Return what Django has parsed of the request."""
     query = {name: request.GET[name] for name in request.GET}
     return JsonResponse({"path": request.path, "route": f"/{path}", "query": query, "host": request.get_host(),
                          "url": request.build_absolute_uri("/x")})  # fmt: skip
@@ -47,7 +48,7 @@ django_application: Application = get_wsgi_application()
 
 
 def plain_application(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
-    """The environ itself, without a framework."""
+    """Return the environ itself, without a framework."""
     start_response("200 OK", [("Content-Type", "application/json")])
     known = {name: value for name, value in environ.items() if isinstance(value, str)}
     return [json.dumps(known).encode()]
@@ -57,5 +58,5 @@ APPLICATIONS: dict[str, Application] = {"plain": plain_application, "flask": fla
 
 
 def app(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Hand the request to the one of APPLICATIONS that the field X-Framework names."""
+    """Pass the request to the application in APPLICATIONS that the field X-Framework names."""
     return APPLICATIONS[environ.get("HTTP_X_FRAMEWORK", "plain")](environ, start_response)

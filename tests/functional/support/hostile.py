@@ -29,7 +29,7 @@ class UnsettableError(Exception):
 
 
 class EndlessError(Exception):
-    """Each cause has another one."""
+    """An exception with an endless chain of causes."""
 
     @property
     def __cause__(self) -> EndlessError:
@@ -41,7 +41,7 @@ class Ending(BaseException):
 
 
 class Hostile(str):
-    """A text that raises whatever is done with it."""
+    """A text that raises in every method."""
 
     def fail(self, *arguments: object) -> NoReturn:
         raise SystemExit("a hostile text")
@@ -197,7 +197,7 @@ def mutated_failing(environ: Environ, start_response: StartResponse) -> Body:
 
 
 class Colliding:
-    """A key that every look at REQUEST_METHOD or REMOTE_ADDR is compared with."""
+    """A key that collides with REQUEST_METHOD and REMOTE_ADDR: each lookup of them compares it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -223,14 +223,14 @@ def shown(environ: Environ, start_response: StartResponse) -> Body:
 
 
 def held(environ: Environ, start_response: StartResponse) -> Body:
-    """The body's buffer cannot be closed while there is a view of it."""
+    """A view of the body's buffer, so that the buffer cannot be closed."""
     environ["wsgi.input"].read()
     environ["wsgi.input"].close()
     return ok(environ, start_response)
 
 
 def errors(environ: Environ, start_response: StartResponse) -> Body:
-    """Whatever is logged from now on meets a stream that cannot be flushed."""
+    """From now on, the log writes to a stream that cannot be flushed."""
     sys.stderr = Raising()  # type: ignore[assignment]
     raise ValueError("without a stream")
 
@@ -246,7 +246,7 @@ def stderr_print(environ: Environ, start_response: StartResponse) -> Body:
 
 
 def exhaust(environ: Environ, start_response: StartResponse) -> Body:
-    """Take all memory that a limit leaves, in large pieces or in small blocks."""
+    """Take all memory that a limit allows, in large pieces or in small blocks."""
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20), resource.RLIM_INFINITY))
@@ -256,7 +256,7 @@ def exhaust(environ: Environ, start_response: StartResponse) -> Body:
 
 
 def later(environ: Environ, start_response: StartResponse) -> Body:
-    """Have an exception put into this thread when it has returned from here."""
+    """Have an exception raised in this thread after it has returned from here."""
     ident = threading.get_ident()
 
     def put() -> None:

@@ -1,4 +1,5 @@
-"""What a worker without threads is given to run: the paths of `applications`, the Flask and the Django example, and some more."""
+"""The application of a worker without threads: the paths of `applications`, the Flask and the Django example, and
+more."""
 
 from __future__ import annotations
 
@@ -23,12 +24,12 @@ flask_application = flask_app.app
 
 @flask_application.get("/context/<int:count>")
 def context(count: int) -> Response:
-    """A stream that looks at its request in each block."""
+    """A stream that reads its request in each block."""
     return Response(stream_with_context(request.args["line"] + "\n" for _ in range(count)), mimetype="text/plain")
 
 
 def app(environ: Environ, start_response: StartResponse) -> Body:
-    """Hand /flask/PATH and /django/PATH to the examples, mounted there."""
+    """Pass /flask/PATH and /django/PATH to the examples, mounted there."""
     name, slash, rest = environ["PATH_INFO"][1:].partition("/")
     framework: Callable[..., Any] | None = {"flask": flask_application, "django": django_application}.get(name)
     if framework is None:
@@ -45,7 +46,7 @@ def threads(environ: Environ, start_response: StartResponse) -> Body:
 
 
 def spin(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
-    """Blocks without a byte, made without a break, until the file that is named by the query is there."""
+    """Yield empty blocks without a pause until there is the file that the query names."""
     start_response("200 OK", [TEXT])
     until = environ["QUERY_STRING"]
     while not os.path.exists(until):

@@ -1,4 +1,4 @@
-"""Closed-loop clients for tests of restarts: each sends its next request as soon as it has an answer, and none may
+"""Closed-loop clients for tests of restarts: each sends its next request as soon as it has a response, and none may
 fail."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The WSGI application of test_raw_responses: every path is a way to break PEP 3333, or to come close to it.
+"""The WSGI application of test_raw_responses: each path breaks PEP 3333, or comes close to it.
 
-Each function of `CASES` is called with the environ and start_response; /next behaves.
+Each function of `CASES` is called with the environ and start_response; /next behaves correctly.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Closing:
 
 
 def answer(status: Any, fields: Any, *blocks: Any) -> Respond:
-    """An application that says this and returns these blocks: one is a list of one, more are a list without a known
-    length."""
+    """An application that calls start_response with these arguments and returns these blocks: one block as a list,
+    several as an iterable without a known length."""
 
     def respond(environ: Environ, start_response: StartResponse) -> Any:
         start_response(status, fields)
@@ -65,7 +65,7 @@ def answer(status: Any, fields: Any, *blocks: Any) -> Respond:
 
 
 def stream(status: Any, fields: Any, *blocks: Any) -> Respond:
-    """The same with a generator; a block that is an exception is raised."""
+    """The same by a generator; a block that is an exception is raised."""
 
     def respond(environ: Environ, start_response: StartResponse) -> Iterable[Any]:
         start_response(status, fields)
@@ -75,7 +75,7 @@ def stream(status: Any, fields: Any, *blocks: Any) -> Respond:
 
 
 def result(value: Any) -> Respond:
-    """An application that starts its response properly and returns something else than blocks."""
+    """An application that starts its response properly and returns an object that is not a list of blocks."""
 
     def respond(environ: Environ, start_response: StartResponse) -> Any:
         start_response("200 OK", [])
@@ -163,7 +163,7 @@ def fail_in_close(environ: Environ, start_response: StartResponse) -> Any:
 
 
 def write_after_return(environ: Environ, start_response: StartResponse) -> Any:
-    """write() is called again when the response has ended."""
+    """Call write() again after the response has ended."""
     write = start_response("200 OK", [("Content-Length", "2")])
 
     class Late:
@@ -177,7 +177,7 @@ def write_after_return(environ: Environ, start_response: StartResponse) -> Any:
 
 
 def hints(*fields: tuple[Any, Any]) -> Respond:
-    """An application that gives early hints of these fields first."""
+    """An application that sends early hints with these fields first."""
 
     def respond(environ: Environ, start_response: StartResponse) -> Any:
         environ["wsgi.early_hints"](list(fields))

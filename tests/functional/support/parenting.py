@@ -1,4 +1,4 @@
-"""An application that forks: each path is one way to do it. The children write what they see into files of
+"""An application that forks: each path in its own way. The children write what they find into files of
 FORKS_DIRECTORY."""
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ if os.environ.get("FORKS_AT_IMPORT") and os.fork() == 0:
 
 
 def note(name: str, text: str = "") -> None:
-    """Have a file of that name, whole as soon as it is there."""
+    """Write a file of this name, which is complete as soon as it exists."""
     made = DIRECTORY / f"{name}.{os.getpid()}"
     made.write_text(text)
     made.rename(DIRECTORY / name)
 
 
 def wait_for_word() -> None:
-    """Until the test removes the file "stay"."""
+    """Wait until the test removes the file "stay"."""
     while (DIRECTORY / "stay").exists():
         time.sleep(0.01)
 
 
 def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Do what the path says, and answer with what came of it."""
+    """Run the function of the path, and answer with its result."""
     answer = PATHS[environ["PATH_INFO"].split("/")[1]](environ, start_response)
     if not isinstance(answer, str):
         return answer
@@ -62,12 +62,12 @@ def report_pid(environ: Environ, start_response: StartResponse) -> str:
 
 
 def reap(pid: int) -> str:
-    """Wait for a child; how it ended."""
+    """Wait for a child. Returns how it ended."""
     return str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def exit_in_child(environ: Environ, start_response: StartResponse) -> str:
-    """The ordinary accident: sys.exit in the child."""
+    """The child calls sys.exit, the most common accident."""
     pid = os.fork()
     if pid == 0:
         print("a word of the child")
@@ -111,7 +111,7 @@ def stream_in_child(environ: Environ, start_response: StartResponse) -> Iterator
 
 
 def end_stream_in_child(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
-    """Forks when all is sent; the child has nothing more to say."""
+    """Fork when the whole response is sent, so that the child has nothing to send."""
     start_response("200 OK", [("Content-Length", "5")])
     yield b"whole"
     pid = os.fork()
@@ -120,7 +120,7 @@ def end_stream_in_child(environ: Environ, start_response: StartResponse) -> Iter
 
 
 def read_in_child(environ: Environ, start_response: StartResponse) -> str:
-    """The child reads a body that is still to come."""
+    """The child reads a body that has not arrived yet."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -134,7 +134,7 @@ def read_in_child(environ: Environ, start_response: StartResponse) -> str:
 
 
 def describe(fd: int) -> str:
-    """What a descriptor is."""
+    """The target of a descriptor."""
     try:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
@@ -142,7 +142,7 @@ def describe(fd: int) -> str:
 
 
 def live_on(environ: Environ, start_response: StartResponse) -> str:
-    """A child that lives as long as the test wants; it says which sockets it has."""
+    """A child that lives until the test ends it, and writes down its sockets."""
     pid = os.fork()
     if pid == 0:
         found = [describe(int(fd)) for fd in os.listdir("/proc/self/fd")]
@@ -153,7 +153,7 @@ def live_on(environ: Environ, start_response: StartResponse) -> str:
 
 
 def wait_for_signal(environ: Environ, start_response: StartResponse) -> str:
-    """A child that waits for a signal to end it; how it ended. The test is told its process id."""
+    """A child that a signal from the test ends, and how it ended. The child's process id is written for the test."""
     pid = os.fork()
     if pid == 0:
         note("child", str(os.getpid()))
@@ -163,7 +163,7 @@ def wait_for_signal(environ: Environ, start_response: StartResponse) -> str:
 
 
 def daemonize(environ: Environ, start_response: StartResponse) -> str:
-    """The double fork of a daemon, which lives as long as the test wants."""
+    """The double fork of a daemon, which lives until the test ends it."""
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -177,7 +177,7 @@ def daemonize(environ: Environ, start_response: StartResponse) -> str:
 
 
 def open_terminal(environ: Environ, start_response: StartResponse) -> str:
-    """pty.fork: what the child writes to its terminal."""
+    """pty.fork: returns what the child writes to its terminal."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.write(1, b"terminal")
@@ -189,7 +189,7 @@ def open_terminal(environ: Environ, start_response: StartResponse) -> str:
 
 
 def process(environ: Environ, start_response: StartResponse) -> str:
-    """multiprocessing.Process, which is then terminated."""
+    """A multiprocessing.Process, which is then terminated."""
     said = FORK.Queue()
     started = FORK.Process(target=_say_and_wait, args=(said,))
     started.start()
@@ -211,13 +211,13 @@ def process_pool(environ: Environ, start_response: StartResponse) -> str:
 
 
 def executor(environ: Environ, start_response: StartResponse) -> str:
-    """The process pool of the module."""
+    """The process pool of this module."""
     assert pool is not None
     return str(pool.submit(os.getpid).result())
 
 
 def fork_in_c(environ: Environ, start_response: StartResponse) -> str:
-    """A fork that Python does not know of: its child has all descriptors, and waits until it is killed."""
+    """A fork that Python does not notice: its child has all descriptors, and waits until it is killed."""
     libc = ctypes.PyDLL(None)
     pid = libc.fork()
     if pid == 0:
@@ -233,7 +233,7 @@ def at_exit(environ: Environ, start_response: StartResponse) -> str:
 
 
 def share_socket(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """The connection itself: the child has it as well, and may return."""
+    """Share the connection itself: the child has it as well, and may return."""
     connection = environ["gunicorn.socket"]
     connection.sendall(b"parent,")
     pid = os.fork()

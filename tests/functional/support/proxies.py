@@ -69,7 +69,7 @@ def start_nginx(server: Server, directory: Path, port: int, buffering: str = "on
 
 
 def start_unbuffered_nginx(server: Server, directory: Path, port: int) -> Process:
-    """Request bodies are passed on as they come, chunked ones as chunked."""
+    """An nginx that passes request bodies on as they arrive, chunked ones as chunked."""
     return start_nginx(server, directory, port, buffering="off")
 
 
@@ -97,7 +97,7 @@ PROXIES: dict[str, Callable[[Server, Path, int], Process]] = {
 
 @contextlib.contextmanager
 def proxied(name: str, server: Server, directory: Path) -> Iterator[int]:
-    """The port of a proxy before `server`. Fails the test if the proxy complains about it."""
+    """The port of a proxy in front of `server`. Fails the test if the proxy logs errors."""
     port = free_ports()[0]
     process = PROXIES[name](server, directory, port)
     try:

@@ -1,7 +1,7 @@
-"""What test_raw sends and what has to become of it: the form of a case, and the words the tables are written in.
+"""What test_raw sends and expects: the form of a case, and functions that build one.
 
-The tables are `raw_refused` and `raw_served`. Every case names the section it is built from; where an RFC leaves a choice, the
-stricter one is expected here.
+The tables are `raw_refused` and `raw_served`. Each case names the section that it tests. Where an RFC leaves a
+choice, the stricter one is expected.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ LINE, FIELD, HEAD, FIELDS, EXTRA = 8190, 8190, 65536, 100, 16384
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`data` makes the application see `calls`, in this order; then the rest is refused with `status` (None: it is not).
-
-    `closes`: the connection ends after the last of `calls`, as their client or its version wants it.
-    """
+    """`data` makes the application see `calls`, in this order; then the rest is refused with `status` (None: it is
+    not refused). `closes`: the connection ends after the last of `calls`, because of the client's fields or
+    version."""
 
     name: str
     source: str
@@ -38,7 +37,7 @@ class Case:
 
 
 def bad(name: str, source: str, data: bytes, status: int = 400) -> Case:
-    """A message that is refused, and never called for."""
+    """A message that is refused, and never reaches the application."""
     return Case(name, source, data, (), status)
 
 
@@ -48,7 +47,7 @@ def good(name: str, source: str, data: bytes, *calls: Call, closes: bool = False
 
 
 def good_then_bad(name: str, source: str, data: bytes, *calls: Call, status: int = 400) -> Case:
-    """Requests that are served, and behind them bytes that are none, which were made to look like their body."""
+    """Requests that are served, followed by bytes that are not a request, and look like their body."""
     return Case(name, source, data, calls, status)
 
 
@@ -60,8 +59,8 @@ def seen(
     protocol: str = "HTTP/1.1",
     **fields: str,
 ) -> Call:
-    """A call as `recording` describes it: these fields and no other, but for Host, which is `a` if it is not said, and the
-    length of a body, if there is one. A `fields` value of "-" takes the field away."""
+    """A call as `recording` describes it: these fields and no others, except Host, which is `a` by default, and the
+    length of a body, if there is one. A value "-" in `fields` removes the field."""
     known = {"HTTP_HOST": "a", **({} if body is None else {"CONTENT_LENGTH": str(len(body))}), **fields}
     return {
         "method": method,
@@ -97,20 +96,20 @@ def host(value: bytes) -> bytes:
 
 
 def post(*fields: bytes, body: bytes = b"hello", version: bytes = b"1.1") -> bytes:
-    """A request with Host, these fields and, whatever they say, this body."""
+    """A request with Host, these fields and this body, whatever the fields say."""
     return lines(b"POST /case HTTP/" + version, b"Host: a", *fields) + body
 
 
 def length(value: bytes) -> bytes:
-    """A body of five bytes, and this as its Content-Length."""
+    """A body of five bytes, with this Content-Length."""
     return post(b"Content-Length: " + value)
 
 
 def coding(value: bytes, body: bytes = b"0\r\n\r\n") -> bytes:
-    """An empty chunked body, and this as its Transfer-Encoding."""
+    """An empty chunked body, with this Transfer-Encoding."""
     return post(b"Transfer-Encoding: " + value, body=body)
 
 
 def chunks(body: bytes, *fields: bytes) -> bytes:
-    """A body in chunks, given with all its framing."""
+    """A body in chunks, given with its framing."""
     return post(b"Transfer-Encoding: chunked", *fields, body=body)

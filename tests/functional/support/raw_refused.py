@@ -1,6 +1,7 @@
-"""Requests that have to be refused: smuggling pairs above all. Each is one line, and names its section ("9112" is RFC 9112).
+"""Requests that must be refused, above all smuggling pairs. Each is one line, and names its section ("9112" is RFC
+9112).
 
-None of them may be answered by the application, and nothing behind them may be read.
+The application must not answer any of them, and nothing behind them may be read.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Requests that have to be served, with exactly what the application sees of them, and requests with a pretended body
-that is refused.
+"""Requests that must be served, with exactly what the application gets, and requests with a pretended body that is
+refused.
 
 A server that is too strict fails here: extension methods, HTTP/1.2, tolerated line breaks, white space in chunk
 extensions.

@@ -1,7 +1,8 @@
-"""The WSGI application of test_raw: it answers every request with what it was called with, and keeps a record of the calls.
+"""The WSGI application of test_raw: it answers each request with a description of the call, and keeps a record of
+the calls.
 
-A request that was smuggled shows in the record even where its response goes nowhere. `GET /--calls` answers the record, which
-it is not in itself, and begins a new one.
+The record shows a smuggled request even if its response is lost. `GET /--calls` returns the record, is not in it,
+and begins a new one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _calls: list[dict[str, Any]] = []
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Answer, as JSON, this call or all since the last time."""
+    """Return, as JSON, a description of this call, or of all calls since the last time."""
     if environ["PATH_INFO"] == RECORD:
         answer: object = _calls.copy()
         _calls.clear()
@@ -28,7 +29,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Itera
 
 
 def describe(environ: dict[str, Any]) -> dict[str, Any]:
-    """One call: the request line and the body as the application sees them, and every field that has reached it."""
+    """One call: the request line, the body, and all fields as the application gets them."""
     return {
         "method": environ["REQUEST_METHOD"],
         "path": environ["PATH_INFO"],

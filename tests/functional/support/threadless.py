@@ -1,4 +1,5 @@
-"""An application that lets no further thread be started, as a limit of the system would, or lets it again. Plain PEP 3333."""
+"""An application that makes the start of threads fail, as a limit of the system does, or allows it again. Plain PEP
+3333."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ def fail(self: threading.Thread) -> NoReturn:
 
 
 def retire_idle_threads() -> None:
-    """Leave anyio none of the threads that it has, as if all of them were busy. In its loop's thread."""
+    """Take all idle threads from anyio, as if they were busy. In the loop's thread."""
     for thread in threading.enumerate():
         if hasattr(thread, "idle_workers"):
             thread.idle_workers.clear()

@@ -11,7 +11,7 @@ from tests.functional.support.faulty import Body, Environ, StartResponse, echo, 
 
 
 def slow(environ: Environ, start_response: StartResponse, body: bytes) -> Body:
-    """It waits before its answer, as one that asks a database does."""
+    """Wait before the response, as for a database."""
     time.sleep(random.uniform(0.1, 0.6))
     return whole(environ, start_response, body)
 

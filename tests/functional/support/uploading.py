@@ -1,6 +1,6 @@
-"""Applications that take uploads, each within `wsgiref.validate`, under one roof: plain, Flask, Django.
+"""Applications that read uploads, each within `wsgiref.validate`: plain, Flask, Django.
 
-Each answers with the length and the MD5 of what it has read, as JSON. They know nothing of how the server hands bodies over.
+Each returns the length and the MD5 of the upload as JSON. They use nothing of starman.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Environ = dict[str, Any]
 
 
 def counted(pieces: Iterable[bytes]) -> dict[str, object]:
-    """What every one of them answers."""
+    """The response of all of them."""
     md5, length = hashlib.md5(), 0
     for piece in pieces:
         md5.update(piece)
@@ -32,7 +32,7 @@ def counted(pieces: Iterable[bytes]) -> dict[str, object]:
 
 
 def plain(environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
-    """/plain/read by large blocks, /plain/lines by lines, /plain/nothing not at all."""
+    """/plain/read reads large blocks, /plain/lines reads lines, /plain/nothing reads nothing."""
     file = environ["wsgi.input"]
     how: dict[str, Callable[[], Iterable[bytes]]] = {
         "/read": lambda: iter(lambda: file.read(100_000), b""),
@@ -60,7 +60,7 @@ APPLICATIONS = {"plain": validator(plain), "flask": validator(flask_app.app), "d
 
 
 def app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Hand /NAME/PATH to the application of this name, mounted there."""
+    """Pass /NAME/PATH to the application of this name, mounted there."""
     found = re.fullmatch(r"/([a-z]+)(/.*)", environ["PATH_INFO"])
     assert found is not None
     environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/" + found[1], found[2]

@@ -1,4 +1,4 @@
-"""The examples, each within `wsgiref.validate` (which fails a server or an application that breaks PEP 3333), under one roof."""
+"""The examples, each within `wsgiref.validate`, which fails if the server or the application breaks PEP 3333."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ APPLICATIONS = {
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Hand /NAME/PATH to the example of this name, mounted there."""
+    """Pass /NAME/PATH to the example of this name, mounted there."""
     found = re.fullmatch(r"/([a-z]+)(/.*)", environ["PATH_INFO"])
     assert found is not None
     environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/" + found[1], found[2]

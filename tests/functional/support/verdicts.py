@@ -1,4 +1,4 @@
-"""What the parser makes of bytes that depend on nothing but a number: for two builds of it to be compared.
+"""What the parser returns for bytes that depend on a number only, to compare two builds of it.
 
 python -m tests.functional.support.verdicts SEED COUNT
 """
@@ -32,7 +32,7 @@ _PIECES = [
 
 
 def stream(choice: random.Random) -> bytes:
-    """One or several messages behind each other, with some bytes taken away, put in or doubled."""
+    """One or more messages in a row, with some bytes removed, inserted or doubled."""
     data = b"".join(choice.choices(_MESSAGES, k=choice.randint(1, 3)))
     for _ in range(choice.choice((0, 1, 1, 2, 5))):
         begin, length = choice.randrange(len(data) + 1), choice.choice((0, 0, 1, 1, 8))
@@ -42,7 +42,7 @@ def stream(choice: random.Random) -> bytes:
 
 
 def main(seed: str, count: str) -> None:
-    """A line for each stream and limit."""
+    """Print a line for each stream and limit."""
     choice = random.Random(int(seed))
     for _ in range(int(count)):
         data = stream(choice)

@@ -1,7 +1,7 @@
-"""Clients that behave and clients that do not, by chance: each verifies every byte it is sent.
+"""Clients that behave or misbehave at random. Each verifies every byte that it receives.
 
-A visit is one connection. What its requests ask for, and how it goes wrong, is drawn from a random generator that the caller
-seeds, so a run can be repeated as far as threads and sockets allow.
+A visit is one connection. A random generator, which the caller seeds, chooses the requests and the faults, so a run
+can be repeated as far as threads and sockets allow.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RUBBISH = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request as bytes, and what its answer has to be. `cut`: its body ends too early, and visibly."""
+    """A request as bytes, and the expected response. `cut`: the body ends too early, and visibly."""
 
     tag: str
     sent: bytes
@@ -50,10 +50,10 @@ class Asked:
 
 
 class Visitor:
-    """One client after the other, by chance. `held` are connections that it has left open and does not look after."""
+    """One client after the other, at random. `held`: connections that it has left open."""
 
     def __init__(self, ports: tuple[int, int], pair: Pair, chance: random.Random) -> None:
-        """`ports` are the plain one and that of TLS."""
+        """`ports`: the plain port and the TLS port."""
         self._ports = ports
         self._pair = pair
         self._chance = chance
@@ -62,7 +62,7 @@ class Visitor:
         self.verified_bytes = 0
 
     def run(self, until: float) -> None:
-        """Visit after visit, until an instant of the monotonic clock."""
+        """Make visits until an instant of the monotonic clock."""
         while time.monotonic() < until:
             manner = self._chance.choices(list(MANNERS), list(MANNERS.values()))[0]
             manner(self)
@@ -71,7 +71,7 @@ class Visitor:
     # How a visit goes
 
     def behaves(self) -> None:
-        """Asks, waits for the whole answer, asks again."""
+        """Send a request, read the whole response, and repeat."""
         with self._connect() as client:
             for _ in range(self._chance.randrange(1, 8)):
                 asked = self._ask()
@@ -80,7 +80,7 @@ class Visitor:
                     return
 
     def pipelines(self) -> None:
-        """Asks several times at once."""
+        """Send several requests at once."""
         with self._connect() as client:
             several = [self._ask(small=True) for _ in range(self._chance.randrange(2, 12))]
             # What was asked behind an answer that ends the connection is not answered.
@@ -90,7 +90,7 @@ class Visitor:
                     return
 
     def half_closes(self) -> None:
-        """Says that nothing more will come, and waits for its answer."""
+        """Shut down the sending side, then read the response."""
         with self._connect() as client:
             asked = self._ask()
             client.send(asked.sent)
@@ -98,7 +98,7 @@ class Visitor:
             self._verify(client, asked)
 
     def reads_slowly(self) -> None:
-        """Takes its time for a large answer."""
+        """Read a large response slowly."""
         with self._connect(receive_bytes=8192) as client:
             kind = self._chance.choice(["whole", "stream", "file", "written"])
             tag = self._tag()
@@ -113,7 +113,7 @@ class Visitor:
             self._verify(client, asked)
 
     def breaks_off_its_request(self) -> None:
-        """Sends a part of a request, perhaps behind whole ones."""
+        """Send a part of a request, perhaps behind whole ones."""
         with self._connect() as client:
             before = [self._ask(small=True) for _ in range(self._chance.randrange(3))]
             last = self._ask()
@@ -122,7 +122,7 @@ class Visitor:
             self._part(client, {asked.tag for asked in (*before, last)})
 
     def breaks_off_its_answer(self) -> None:
-        """Takes a part of the answers."""
+        """Read a part of the responses."""
         with self._connect() as client:
             several = [self._ask() for _ in range(self._chance.randrange(1, 4))]
             client.send(b"".join(asked.sent for asked in several))
@@ -130,7 +130,7 @@ class Visitor:
             self._part(client, {asked.tag for asked in several})
 
     def talks_rubbish(self) -> None:
-        """What is no request, perhaps behind one."""
+        """Send bytes that are not a request, perhaps behind one."""
         with self._connect() as client:
             asked = self._ask(small=True)
             self._send_in_pieces(client, asked.sent + self._chance.choice(RUBBISH))
@@ -138,7 +138,7 @@ class Visitor:
                 self._part(client, {asked.tag})
 
     def shakes_no_hands(self) -> None:
-        """Begins TLS and does not end it, or speaks plainly where TLS is spoken."""
+        """Begin a TLS handshake without an end, or send plain bytes to the TLS port."""
         with socket.create_connection(("127.0.0.1", self._ports[1]), 10) as sock:
             sock.sendall(self._chance.choice([b"", b"\x16", b"\x16\x03\x01\x00\x05hello", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"]))
             self._pause(0.1)
@@ -180,7 +180,7 @@ class Visitor:
         return Asked(tag, sent, status, b"Internal Server Error\n" if status == 500 else body, cut)
 
     def _send_in_pieces(self, client: Client, data: bytes) -> None:
-        """At once, or cut anywhere, with delays. The server may end the connection before the last of them."""
+        """Send at once, or in random pieces with delays. The server may close the connection before the last one."""
         with contextlib.suppress(ConnectionError):
             while data and self._chance.random() < 0.5:
                 at = self._chance.randrange(len(data)) + 1
@@ -190,7 +190,7 @@ class Visitor:
             client.send(data)
 
     def _verify(self, client: Client, asked: Asked) -> bool:
-        """Read one answer and hold it against what was asked for. Whether the connection goes on."""
+        """Read one response and compare it with the expected one. Returns whether the connection stays open."""
         if asked.cut:
             try:
                 response = client.read()
@@ -205,7 +205,7 @@ class Visitor:
         return response.persistent
 
     def _glance(self, client: Client, tags: set[str]) -> None:
-        """Read some of what comes."""
+        """Read some of the response."""
         with contextlib.suppress(OSError):
             self._belongs(client.socket.recv(self._chance.choice([1, 1000, 100_000])), tags)
 
@@ -213,7 +213,7 @@ class Visitor:
         assert {tag.decode() for tag in TAG.findall(received)} <= tags, f"not for {tags}: {received[:200]!r}"
 
     def _part(self, client: Client, tags: set[str]) -> None:
-        """Perhaps look at what has come; then go, in one of the ways there are."""
+        """Perhaps read some of the response, then leave in a random way."""
         if self._chance.random() < 0.5:
             self._pause(0.05)
         if self._chance.random() < 0.3:
@@ -222,7 +222,7 @@ class Visitor:
         self._end(client.socket)
 
     def _end(self, sock: socket.socket) -> None:
-        """Close, reset, half-close first, or just leave: the server has to notice."""
+        """Close, reset, half-close first, or leave silently: the server has to notice."""
         how = self._chance.random()
         with contextlib.suppress(OSError):
             if how < 0.3:
@@ -233,7 +233,7 @@ class Visitor:
                 self.held.append(sock.dup() if type(sock) is socket.socket else socket.socket(fileno=sock.detach()))
 
     def _pause(self, most: float) -> None:
-        """A delay is a fault of its own here; nothing is waited for."""
+        """A delay that is a fault by itself; the test does not wait for anything."""
         time.sleep(self._chance.random() * most)
 
 

@@ -1,4 +1,4 @@
-"""What a process holds: descriptors, threads and memory, as Linux tells it in /proc."""
+"""The descriptors, threads and memory of a process, from /proc. Linux only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def descriptors(pid: int) -> list[str]:
-    """What each open descriptor of a process is."""
+    """The target of each open descriptor of a process."""
     found = []
     for name in os.listdir(f"/proc/{pid}/fd"):
         try:
@@ -18,7 +18,7 @@ def descriptors(pid: int) -> list[str]:
 
 
 def thread_count(pid: int) -> int:
-    """How many threads a process has."""
+    """The number of threads of a process."""
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
@@ -29,6 +29,6 @@ def private_bytes(pid: int) -> int:
 
 
 def peak_memory(pid: int) -> int:
-    """The most that a process ever had in memory, in bytes."""
+    """The peak memory of a process, in bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024

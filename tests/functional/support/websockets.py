@@ -1,4 +1,4 @@
-"""Applications that leave HTTP: flask-sock's echo, and those that talk on the raw socket."""
+"""Applications that leave HTTP: the echo of flask-sock, and applications that use the raw socket."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def echo(ws: Any) -> None:
 
 @sock.route("/push")
 def push(ws: Any) -> None:
-    """Sends much, and is done."""
+    """Send LARGE and return."""
     ws.send(LARGE)
 
 
@@ -51,7 +51,8 @@ def broken(ws: Any) -> None:
 
 
 def raw(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Answers each line in upper case on the connection itself, until an empty one. `/ignored` leaves the socket alone."""
+    """Answer each line in upper case on the connection itself, until an empty line. `/ignored` leaves the socket
+    alone."""
     offered = environ.get("gunicorn.socket")
     if offered is None or environ["PATH_INFO"] == "/ignored":
         start_response("200 OK", [("Content-Type", "text/plain")])
@@ -68,7 +69,7 @@ def raw(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 def touch(offered: Any) -> str:
-    """Everything that looks at the socket and does not use it."""
+    """Read all attributes of the socket without using it."""
     for look in (repr, str, bool, hash, dir, id, type, pprint.pformat, vars_of, list_of_attributes):
         look(offered)
     for name in ("x", "__len__", "__html__", "__iter__", "_closed", "items", "read"):
@@ -91,32 +92,32 @@ def touch(offered: Any) -> str:
 
 
 def vars_of(offered: Any) -> None:
-    """Nothing: it has no dictionary."""
+    """Nothing: the socket has no dictionary."""
     assert not hasattr(offered, "__dict__")
 
 
 def list_of_attributes(offered: Any) -> None:
-    """As a debugger makes one."""
+    """List the attributes, as a debugger does."""
     for name in dir(offered):
         repr(getattr(offered, name))
 
 
 def touched(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """An ordinary response, whatever was looked at."""
+    """A normal response after a look at the socket."""
     said = touch(environ["gunicorn.socket"])
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [said.encode()]
 
 
 def taken(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Takes the connection, and answers all the same."""
+    """Take the connection, and return a response all the same."""
     environ["gunicorn.socket"].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"never seen"]
 
 
 def waits_for_room(offered: Any) -> None:
-    """Until select(), poll() and selectors find bytes."""
+    """Wait until select(), poll() and selectors report bytes."""
     assert select.select([offered], [], [], 10)[0]
     poll = select.poll()
     poll.register(offered, select.POLLIN)
@@ -174,7 +175,7 @@ WAYS: dict[str, Callable[[Any], bytes]] = {name: function for name, function in 
 
 
 def ways(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """/NAME reads once in that way, answers in upper case, and goes on until the client's end. A body comes first."""
+    """/NAME reads once in that way, answers in upper case, and repeats until the client's end. A body comes first."""
     offered = environ["gunicorn.socket"]
     body = environ["wsgi.input"].read()
     offered.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -188,7 +189,8 @@ def ways(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 def copies(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """/dup and /detach send by another descriptor of the connection after close(); /number closes the descriptor itself."""
+    """/dup and /detach send by another descriptor of the connection after close(); /number closes the descriptor
+    itself."""
     offered = environ["gunicorn.socket"]
     if environ["PATH_INFO"] == "/dup":
         with offered.dup() as copy:
@@ -204,7 +206,7 @@ def copies(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 def keepalive(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Says whether the socket is kept alive."""
+    """Return whether the socket has SO_KEEPALIVE."""
     offered = environ["gunicorn.socket"]
     offered.settimeout(10)
     offered.sendall(SWITCHING + b"%d" % offered.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
@@ -212,8 +214,8 @@ def keepalive(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 def pushes(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Sends LARGE and returns, /some what the socket takes at once. /close closes the socket itself, and returns when a request
-    for /return comes; /thread has a thread that reads, and notes its end in a file."""
+    """Send LARGE and return; /some sends what the socket takes at once. /close closes the socket itself, and
+    returns at a request for /return. /thread starts a thread that reads, and writes its end to a file."""
     path = environ["PATH_INFO"]
     if path == "/return":
         MAY_RETURN.set()
@@ -237,7 +239,7 @@ def pushes(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 def read_on(offered: Any) -> None:
-    """Until the end of the stream, or of the socket."""
+    """Read until the end of the stream, or of the socket."""
     with contextlib.suppress(OSError):
         while offered.recv(1000):
             pass

@@ -1,7 +1,7 @@
-"""A raw HTTP/1.1 client for tests: it sends the bytes it is given, and reads responses strictly by RFC 9112.
+"""A raw HTTP/1.1 client for tests: it sends the given bytes, and reads responses strictly by RFC 9112.
 
-It knows nothing of starman, so that a framing error of the server shows as an exception here and never as a lenient
-guess. It never retries and never reconnects. One thread at a time may use a `Client`.
+It uses nothing of starman, so a framing error of the server raises an exception here and is never guessed away. It
+never retries and never reconnects. Only one thread at a time may use a `Client`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RECEIVE_BYTES = 256 * 1024
 
 
 class WireError(Exception):
-    """What the server sent is not a response as RFC 9112 has it."""
+    """The server has sent bytes that are not a response by RFC 9112."""
 
 
 class NoResponseError(WireError):
@@ -130,7 +130,7 @@ class Client:
         return Response(status_line[1].decode(), int(status_line[2]), status_line[3].decode("latin-1"), tuple(fields))
 
     def read_to_end(self) -> bytes:
-        """Everything the server still sends, up to its FIN. A reset raises ConnectionResetError."""
+        """Read all that the server still sends, up to its FIN. A reset raises ConnectionResetError."""
         while self._receive():
             pass
         data = bytes(self._buffer)
@@ -138,8 +138,7 @@ class Client:
         return data
 
     def at_end(self) -> bool:
-        """Wait for the server's next word: True if that is the end of the connection (FIN or RST), False for a
-        byte."""
+        """Wait for the next event on the connection: True for its end (FIN or RST), False for a byte."""
         try:
             return not self._buffer and not self._receive()
         except ConnectionResetError:
