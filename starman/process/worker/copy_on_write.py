@@ -118,11 +118,11 @@ def _immortalize(item: object, word: type[c_uint32]) -> None:
 
 
 def _is_inert(item: tuple[object, ...]) -> bool:
-    return all(type(part) in _INERT or part is None for part in item)
+    return all(type(part) in _INERT or part is None or isinstance(part, (bool, type)) for part in item)
 
 
 def _is_plain(item: object, kind: type) -> bool:
-    """Whether `item` is a class, a function that refers to nothing but its module, or a tuple of constants."""
+    """Whether `item` is a class, a tuple of constants, or a function that refers to nothing but its module and constants."""
     if kind is tuple:
         assert isinstance(item, tuple)
         return _is_inert(item)
@@ -130,7 +130,8 @@ def _is_plain(item: object, kind: type) -> bool:
         return isinstance(getattr(item, "__self__", None), (types.ModuleType, type, type(None)))
     if kind is types.FunctionType:
         assert isinstance(item, types.FunctionType)
-        return item.__closure__ is None and not item.__defaults__ and not item.__kwdefaults__
+        defaults = (*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values())
+        return item.__closure__ is None and _is_inert(defaults)
     return isinstance(item, type)
 
 

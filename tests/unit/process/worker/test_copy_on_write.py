@@ -27,7 +27,7 @@ def holders_of(connection: Connection) -> list[Any]:
     return [[connection], (connection,), {"it": connection}, lambda: connection, lambda it=connection: it]
 
 
-def some_function() -> str:
+def some_function(flag: bool = False, kind: type = Connection, *, name: str | None = None) -> str:
     return "a name of some length"
 
 
