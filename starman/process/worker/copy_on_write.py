@@ -78,7 +78,7 @@ def _can_immortalize() -> bool:
 
 
 def immortalize_constants() -> None:
-    """Stop the interpreter from counting references to code, names, constants, plain functions and classes.
+    """Stop the interpreter from counting references to code, names, constants, plain functions, classes and modules.
 
     Instances, closures, bound methods and containers stay as they are: when an application drops a connection, it is closed. Does
     nothing on interpreters other than CPython 3.12 and 3.13.
@@ -122,7 +122,10 @@ def _is_inert(item: tuple[object, ...]) -> bool:
 
 
 def _is_plain(item: object, kind: type) -> bool:
-    """Whether `item` is a class, a tuple of constants, or a function that refers to nothing but its module and constants."""
+    """Whether `item` is a class, a module, a tuple of constants, or a function that refers to its module and constants only.
+
+    A module that the application drops would not be freed anyway: each of its plain functions keeps the globals.
+    """
     if kind is tuple:
         assert isinstance(item, tuple)
         return _is_inert(item)
@@ -132,7 +135,7 @@ def _is_plain(item: object, kind: type) -> bool:
         assert isinstance(item, types.FunctionType)
         defaults = (*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values())
         return item.__closure__ is None and _is_inert(defaults)
-    return isinstance(item, type)
+    return kind is types.ModuleType or isinstance(item, type)
 
 
 def _fill_pool_holes() -> list[bytes]:
