@@ -250,3 +250,12 @@ def test_a_server_that_waits_for_a_core_is_not_at_rest(monkeypatch: pytest.Monke
         finally:
             busy.kill()
             idle.kill()
+
+
+def test_memory_is_measured_without_a_trick() -> None:
+    arguments = ("--rounds", "1", "--idle", "0", "--application", "hello", "--without", "gc-freeze", "--json")
+    done = bench(*arguments, module="bench.tricks")
+    assert done.returncode == 0, done.stderr
+    weights = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["without"] for each in weights] == ["nothing", "gc-freeze"]
+    assert all(0 < each["uss"][0] <= each["pss"][0] for each in weights)
