@@ -57,7 +57,7 @@ GENERATED = re.compile(r"<!-- (/?)\w+ -->")
 PEOPLE = re.compile(r"\b(?:who|whoever|whom|whose|somebody|nobody|anybody|everybody|someone|anyone|everyone)\b", re.IGNORECASE)
 WORD = re.compile(r"[A-Za-z][\w'-]*")
 CODE = ("starman", "tests", "bench", "docs")
-LIMITS = {"docstrings and comments": 1.1, "pages": 0.5}
+LIMITS = {"docstrings and comments": 0.7, "pages": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
