@@ -1,6 +1,6 @@
-"""What a listener's text means: "127.0.0.1:5000", ":5000:ssl", "unix:/run/app.sock". Pure: it opens and resolves nothing.
+"""Parses the addresses of listeners: "127.0.0.1:5000", ":5000:ssl", "unix:/run/app.sock".
 
-Imported by the master and by `settings.py`; imports nothing of starman but the errors.
+Opens and resolves nothing. The master imports this module; it must not import anything of starman but the errors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FORMS = (
     "or fd://N"
 )
 
-# The room for a path in sockaddr_un, without its closing NUL: 108 bytes on Linux, 104 on the BSDs and macOS.
+# The longest path in sockaddr_un, without the final NUL: the array has 108 bytes on Linux, 104 on the BSDs and macOS.
 UNIX_PATH_BYTES = 107 if sys.platform == "linux" else 103
 
 
@@ -33,15 +33,15 @@ class AddressKind(enum.Enum):
 
 
 class Address:
-    """Where to listen. A value: frozen, hashable, equal when all its parts are.
+    """The address of a listener. Frozen, hashable, compared by value.
 
     host: TCP only: a name, an IPv4 address, an IPv6 address without brackets, or "*" for the dual-stack socket that
-          takes IPv4 and IPv6 alike. "::" is every IPv6 address and no IPv4 one (IPV6_V6ONLY), so that it can stand
-          beside 0.0.0.0 on one port. "" for the other kinds.
+          accepts IPv4 and IPv6. "::" is every IPv6 address and no IPv4 address (IPV6_V6ONLY), so that it can be
+          bound together with 0.0.0.0 on one port. "" for the other kinds.
     port: TCP only: 0 to 65535; 0 lets the system choose. 0 for the other kinds.
     path: UNIX: the path. ABSTRACT: the name without "@" (bind it after a NUL). "" for the other kinds.
     fd:   FD only: the number of an inherited descriptor that is bound, and may be listening. -1 for the other kinds.
-    secure: whether TLS is spoken there. Never on a UNIX socket; FD: if it turns out to be a TCP one.
+    secure: whether TLS is used. Never on a UNIX socket; FD: only if it is a TCP socket.
     """
 
     __slots__ = ("fd", "host", "kind", "path", "port", "secure")
@@ -86,7 +86,7 @@ class Address:
         return f"fd://{self.fd}"
 
     def secured(self) -> Address:
-        """The same place with TLS; itself if it is a UNIX socket."""
+        """The same address with TLS. A UNIX socket is returned unchanged."""
         if self.kind in (AddressKind.UNIX, AddressKind.ABSTRACT):
             return self
         return Address(self.kind, host=self.host, port=self.port, fd=self.fd, secure=True)
@@ -96,13 +96,13 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read one listener's text.
+    """Parse the address of a listener.
 
     HOST:PORT, where HOST is a name or an IPv4 address · :PORT or PORT, every IPv4 interface (0.0.0.0) · [IPv6]:PORT ·
     *:PORT, every interface of both families · any of these with ":ssl" behind it, for TLS · a UNIX path: with a "/" in
     it, or after "unix:" · @NAME, Linux's abstract namespace · fd://N, an inherited descriptor.
 
-    Raises SettingError, whose message quotes the text and says what is wrong with it.
+    Raises SettingError, with the text and the reason.
     """
     if not text:
         raise SettingError(f"an empty address: write {FORMS}")
@@ -124,8 +124,8 @@ def parse_address(text: str) -> Address:
 
 
 def tcp_address(host: str, port: int) -> Address:
-    """An address from a host and a port that were given apart: `host` may be IPv6 with or without brackets, "*", or
-    "" for every IPv4 interface. Raises SettingError when it is no host."""
+    """The address of a host and a port: `host` may be an IPv6 address with or without brackets, "*", or
+    "" for every IPv4 interface. Raises SettingError if it is invalid."""
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") and ":" in host else host
     if ":" in bare:
         return Address(AddressKind.TCP, host=_ipv6(bare, host), port=port)
@@ -135,7 +135,7 @@ def tcp_address(host: str, port: int) -> Address:
 
 
 def unix_address(path: str, text: str) -> Address:
-    """A UNIX socket at `path`; `text` is what was written, for the message of the SettingError."""
+    """The address of a UNIX socket at `path`. `text`: the text that was given, for the SettingError."""
     return _unix(text, AddressKind.UNIX, path)
 
 
@@ -147,13 +147,13 @@ def _unix(text: str, kind: AddressKind, path: str) -> Address:
     if length > UNIX_PATH_BYTES:
         raise SettingError(f"{text!r}: the {what} of the UNIX socket is too long ({length} bytes, at most {UNIX_PATH_BYTES})")
     if kind is AddressKind.UNIX and path.startswith("//"):
-        path = "/" + path.lstrip("/")  # unix:///run/app.sock is written too, as if it were a URL
+        path = "/" + path.lstrip("/")  # unix:///run/app.sock, in the form of a URL, is accepted too
     return Address(kind, path=path)
 
 
 def _descriptor(text: str) -> Address:
     digits = text.removeprefix("fd://")
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):  # an int of C, and no system has as many
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):  # it must fit into an int of C
         raise SettingError(f"{text!r}: write fd://N, where N is the number of an inherited descriptor")
     return Address(AddressKind.FD, fd=int(digits))
 
@@ -182,14 +182,14 @@ def _port(digits: str, text: str) -> int:
         raise SettingError(f"{text!r} has no port")
     if not (digits.isascii() and digits.isdigit()):
         raise SettingError(f"{text!r}: {digits!r} is not a port (0 to 65535)")
-    # Digits are counted first: int() of thousands of them is an error of its own.
+    # The digits are counted first, because int() raises an error of its own for thousands of digits.
     if len(digits.lstrip("0")) > 5 or int(digits) > 65535:
         raise SettingError(f"{text!r}: port {digits} is out of range (0 to 65535)")
     return int(digits)
 
 
 def _ipv6(host: str, text: str) -> str:
-    """An IPv6 address in its canonical spelling; a zone (fe80::1%eth0) stays as it is."""
+    """An IPv6 address in canonical form; a zone (fe80::1%eth0) is left unchanged."""
     plain, percent, zone = host.partition("%")
     try:
         if percent and not zone:

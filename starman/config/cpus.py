@@ -1,6 +1,6 @@
-"""How many CPUs this process may use: its affinity, and the CPU quota of the container around it. Reads files only.
+"""Counts the CPUs that this process may use: its affinity, limited by the CPU quota of its container.
 
-Imported by the master; imports nothing of starman.
+Reads files only. The master imports this module; it must not import anything of starman.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import os
 
 
 def available_cpus(root: str = "/") -> int:
-    """The CPUs that this process may use, at least 1: its affinity, or the cgroup's quota (v2 or v1) rounded up if less.
+    """The number of CPUs that this process may use, at least 1: its affinity, or the quota of its cgroups (v1, v2) if less.
 
-    A container that may use 1.5 CPUs gets 2. `root` is where /proc and /sys are (tests have their own).
+    A quota is rounded up: 1.5 CPUs count as 2. `root`: the directory of /proc and /sys, for tests.
     """
     getaffinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     cpus = len(getaffinity(0)) if getaffinity else os.cpu_count() or 1
@@ -23,7 +23,7 @@ def available_cpus(root: str = "/") -> int:
 
 
 def _cgroup_directories(root: str) -> list[str]:
-    """The directories of our cgroups and of every cgroup above them: a quota anywhere up the tree holds for us."""
+    """The directories of the cgroups of this process and of their ancestors, whose quotas apply as well."""
     directories = []
     for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
         number, _, rest = line.partition(":")
@@ -34,14 +34,14 @@ def _cgroup_directories(root: str) -> list[str]:
             mount = os.path.join(root, "sys/fs/cgroup", controllers)
         else:
             continue
-        # Inside a container the path may be the host's, and not there: the mount itself is then the container's group.
+        # In a container, the path may be that of the host and missing here. The mount point is then the cgroup of the container.
         parts = [part for part in path.split("/") if part not in ("", "..")]
         directories += [os.path.join(mount, *parts[:depth]) for depth in range(len(parts), -1, -1)]
     return directories
 
 
 def _quota(directory: str) -> int | None:
-    """The quota of one cgroup in CPUs, rounded up. None: it has none, or is no cgroup with a CPU controller."""
+    """The quota of one cgroup in CPUs, rounded up. None: no quota, or no CPU controller."""
     quota, _, period = _read(os.path.join(directory, "cpu.max")).strip().partition(" ")
     if not quota:
         quota = _read(os.path.join(directory, "cpu.cfs_quota_us")).strip()

@@ -1,7 +1,7 @@
-"""Kinds of values: how a setting's value is written, read, checked and shown. Pure; knows no setting by name.
+"""The kinds of values that settings have: how each is parsed, checked and shown.
 
-A value comes as text (command line, environment) or as a natural Python value (TOML, keyword arguments); every
-kind reads both. Imported by the master, so it imports nothing large.
+A value is text (command line, environment) or a Python value (TOML, keyword arguments); each kind accepts both. The master
+imports this module, so it must not import anything large.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ TRUE_WORDS = ("1", "true", "yes", "on")
 FALSE_WORDS = ("0", "false", "no", "off")
 # The largest whole number that a setting takes: 64 bits, as in system calls.
 LARGEST = (1 << 63) - 1
-# How many worker processes, and threads of each, may be asked for, so that a typing error does not use up the machine.
+# The most worker processes, and threads of each, so that a typing error does not exhaust the machine.
 MOST_WORKERS = 10_000
 MOST_THREADS = 10_000
 SIZE_SUFFIXES = {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30}
 
-# The value of "auto" for settings whose value each worker finds out.
+# Stands for "auto" in settings whose value each worker determines itself.
 AUTO = -1
 
 
 class ValueKind:
     """One kind of value.
 
-    `read(value)` returns the checked value, or raises ValueError: bare, or with the reason as its text.
-    `valid` says in words what is valid, `metavar` stands for the value in the help ("" for a flag without one),
-    `unit` is a plural noun or "", `show(value)` gives the text that would read back as the same value.
-    A `repeatable` kind holds a tuple of values. `most` is the largest value of a kind of numbers (infinite for seconds, of which
-    every finite number is valid), None for other kinds.
+    read(value): returns the converted value, or raises ValueError, without text or with the reason.
+    valid: the valid values in words. metavar: the placeholder in the help; "" for a flag without a value.
+    unit: a plural noun, or "". show(value): the text that `read` converts to the same value.
+    repeatable: whether the value is a tuple of values.
+    most: the largest number, infinite for seconds, of which every finite number is valid; None for other kinds.
     """
 
     __slots__ = ("metavar", "most", "read", "repeatable", "show", "unit", "valid")
@@ -130,7 +130,7 @@ def text(valid: str, metavar: str) -> ValueKind:
 
 
 def read_field_value(value: object) -> str:
-    """Text that can stand in a field of a response (RFC 9110 §5.5)."""
+    """Text that is valid in a field of a response (RFC 9110 §5.5)."""
     read = read_text(value)
     read.encode("latin-1")
     return read
@@ -176,7 +176,7 @@ def read_whole(value: object) -> int:
 
 
 def read_number(value: object) -> float:
-    """An int or float, or text of one; never infinite, never not-a-number."""
+    """An int or float, or the text of one; finite."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             number = float(value)
@@ -218,7 +218,7 @@ def show_size(value: object) -> str:
 
 
 def read_text(value: object) -> str:
-    """Text, not empty, without control characters."""
+    """Text that is not empty and has no control characters."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str) or not value or any(character < " " or character == "\x7f" for character in value):
@@ -234,7 +234,7 @@ def read_expression(value: object) -> str:
 
 
 def read_prefix(value: object) -> str:
-    """A mount prefix: "" or "/" for none, else "/…", returned without slashes at its end."""
+    """A URL prefix: "" or "/" for none, else "/…", returned without trailing slashes."""
     if value == "":
         return ""
     prefix = read_text(value)
@@ -252,13 +252,13 @@ def read_target(value: object) -> str:
 
 
 def read_path(value: object) -> str:
-    """The path of a URL: "/", or "/…" without slashes at its end. As a browser's address bar shows it: not percent-encoded."""
+    """The path of a URL, not percent-encoded: "/", or "/…", returned without trailing slashes."""
     path = read_prefix(read_text(value))
     return path or "/"
 
 
 def read_address(value: object) -> str:
-    """A listener's address, kept as it was written. A whole number is a port."""
+    """The address of a listener, returned as it was written. A whole number is a port."""
     address = str(value) if isinstance(value, int) and not isinstance(value, bool) else read_text(value)
     try:
         parse_address(address)
@@ -306,7 +306,7 @@ _SOME_WORKERS = whole(1, MOST_WORKERS)
 
 
 def read_workers(value: object) -> object:
-    """A number of worker processes; "auto" is one a CPU, but two at least: one alone would stall at every restart."""
+    """A number of worker processes. "auto": one per CPU, at least two, because a single worker would pause at each restart."""
     if isinstance(value, str) and value.lower() == "auto":
         return max(2, available_cpus())
     return _SOME_WORKERS.read(value)

@@ -1,6 +1,7 @@
-"""How a setting is declared, and what is known of it: its names, default, kind and help. Declares none itself.
+"""The declaration of one setting: its names, default, kind of value, group and help.
 
-`table.py` declares them, in the body of a class; `OPTIONS` collects them in that order. Imported by the master.
+`starman.config.options` declares the settings in the body of a class; `OPTIONS` collects them in that order. The master
+imports this module, so it must not import anything large.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from starman.config.kinds import ValueKind
 
     class HasValues(Protocol):
-        """What a class with settings in its body must offer."""
+        """What a class that declares settings must have."""
 
         def value(self, name: str) -> object: ...
 
@@ -27,11 +28,11 @@ OPTIONS: dict[str, Option] = {}
 class Option:
     """One setting of the table; on an instance of the class that declares it, it gives that instance's value.
 
-    name: its name in TOML and Python; `flag` and `variable` are its other names.
+    name: the name in TOML and Python; `flag` and `variable` are the other names.
     default: as an operator would write it; parsed like any value.
-    group: the heading it stands under. kind: what values it takes. help: one or two sentences.
+    group: the heading in `--help`. kind: the valid values. help: one to three sentences.
     flags: further flags of the command line ("-e", "--read-timeout").
-    fixed: whether a server that runs keeps its value until a new start; all others change at SIGHUP.
+    fixed: whether a change needs a new start; all others change at SIGHUP.
     """
 
     __slots__ = ("default", "fixed", "flags", "group", "help", "kind", "name")
@@ -65,12 +66,12 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The flag of the command line. The application alone is written there without one."""
+        """The flag on the command line. Only the application is written without a flag."""
         return "APPLICATION" if self.positional else "--" + self.name.replace("_", "-")
 
     @property
     def all_flags(self) -> tuple[str, ...]:
-        """Every flag that means the setting, short ones first, then `flag`, then its aliases."""
+        """Every flag of the setting: short ones first, then `flag`, then its aliases."""
         short = [flag for flag in self.flags if not flag.startswith("--")]
         return (*short, self.flag, *(flag for flag in self.flags if flag.startswith("--")))
 
@@ -81,17 +82,17 @@ class Option:
 
     @property
     def repeatable(self) -> bool:
-        """Whether it may be given several times: its value is a tuple."""
+        """Whether it may be given several times; its value is then a tuple."""
         return self.kind.repeatable
 
     @property
     def boolean(self) -> bool:
-        """Whether it is on or off: a flag without a value, with a `--no-` form."""
+        """Whether it is true or false: a flag without a value, and its `--no-` form."""
         return not self.kind.metavar
 
     @property
     def positional(self) -> bool:
-        """Whether the command line takes it as the bare argument."""
+        """Whether it is the positional argument of the command line."""
         return self.name == "app"
 
     @property
@@ -101,7 +102,7 @@ class Option:
         return f"{text} {self.kind.unit}" if self.kind.unit and text.isdigit() else text
 
     def parse(self, value: object, source: str) -> object:
-        """The checked value. `source` says where it was written (`--workers`); SettingError repeats it.
+        """Check and convert `value`. `source` says where it was given (`--workers`), for the SettingError.
 
         None is a value only of settings whose default is None.
         """
@@ -114,12 +115,12 @@ class Option:
             raise SettingError(f"{source}: {reason}; {self.name} takes {self.kind.valid}") from None
 
     def show(self, value: object) -> str:
-        """The text for a value: what an operator would write for it."""
+        """The text of a value, as an operator would write it."""
         return "none" if value is None or value in ("", ()) else self.kind.show(value)
 
 
 def _shown(value: object) -> str:
-    """The value as Python writes it; what takes more than a line is cut short."""
+    """`repr(value)`, shortened to one line."""
     try:
         text = repr(value)
     except ValueError:  # an int of thousands of digits
@@ -128,7 +129,7 @@ def _shown(value: object) -> str:
 
 
 class GivenValue:
-    """A value that somebody gave for a setting, not yet checked, and where: "--workers", "STARMAN_WORKERS",
+    """A value that was given for a setting, not yet checked, and its source: "--workers", "STARMAN_WORKERS",
     "starman.toml: workers", "run(workers=...)"."""
 
     __slots__ = ("source", "value")
@@ -146,12 +147,12 @@ def option(
     flags: tuple[str, ...] = (),
     fixed: bool = False,
 ) -> Any:
-    """Declare a setting in the body of a class. Any, so that the annotation there is the type of the value."""
+    """Declare a setting in the body of a class. Returns Any, so that the annotation there can be the type of the value."""
     return Option(default, group, kind, help, flags, fixed)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """What to append to an error about an unknown name: "; did you mean 'workers'?", or "" if nothing is near."""
+    """The end of an error about an unknown name: "; did you mean 'workers'?", or "" if no valid name is similar."""
     import difflib
 
     matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)

@@ -1,6 +1,6 @@
-"""Settings that change while a server runs: what of them may, and how they travel from process to process.
+"""Decides which settings may change while the server runs, and encodes settings for other processes.
 
-Imported by the master, which never reads a file of settings itself: a child does, and sends what it has found.
+The master imports this module. It never reads a settings file itself: a child reads the file and sends the settings.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from starman.config.option import DEFAULT_SOURCE, OPTIONS
 from starman.config.settings import Settings
 from starman.errors import SettingError
 
-# The longest text of `encode_settings`. A file of settings of the size that is read (`starman.config.sources`) has a shorter one.
+# The longest text that `encode_settings` returns. The largest settings file (`starman.config.sources`) needs less.
 MOST_CHARACTERS = 24_000_000
 
 
 def revise_settings(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
-    """The settings to go on with when `read` stands in the sources now, and a line for each that is refused.
+    """Return the settings to use after a restart with the sources `read`, and a line for each change that is refused.
 
-    What is fixed stays as it is in `running`; everything else is as in `read`. Raises SettingError when the two do not
-    go together, as TLS listeners that stay and a certificate that is gone.
+    Fixed settings keep their value in `running`; all others have that of `read`. Raises SettingError if these contradict each
+    other, for example TLS listeners that remain without a certificate.
     """
     values, sources = read.snapshot()
     refused = []
@@ -39,7 +39,7 @@ def revise_settings(running: Settings, read: Settings) -> tuple[Settings, list[s
 
 
 def decode_known_settings(text: str, read: Settings) -> Settings:
-    """The settings that another version may have encoded, as far as this one knows them; what they lack is as in `read`."""
+    """Decode settings that another version may have encoded. Unknown settings are dropped; missing ones are those of `read`."""
     values, sources = read.snapshot()
     try:
         known, origins = marshal.loads(bytes.fromhex(text))
@@ -51,7 +51,7 @@ def decode_known_settings(text: str, read: Settings) -> Settings:
 
 
 def encode_settings(settings: Settings) -> str:
-    """`settings` as text, for processes of the same version of starman and Python. Raises SettingError if it is too long."""
+    """Encode settings as text, for the same version of starman and Python. Raises SettingError if the text is too long."""
     text = marshal.dumps(settings.snapshot()).hex()
     if len(text) > MOST_CHARACTERS:
         raise SettingError(f"the settings are too large to pass to other processes ({len(text)} of {MOST_CHARACTERS} characters)")
@@ -59,7 +59,7 @@ def encode_settings(settings: Settings) -> str:
 
 
 def decode_settings(text: str) -> Settings:
-    """The settings that `encode_settings` was given. Raises ValueError for any other text."""
+    """Decode a text of `encode_settings`. Raises ValueError for any other text."""
     try:
         values, sources = marshal.loads(bytes.fromhex(text))
     except (EOFError, TypeError) as error:

@@ -1,8 +1,8 @@
-"""Service links: the variables that Kubernetes puts into the environment of every pod, for each Service of its namespace.
+"""Recognises service links: variables that Kubernetes sets in every pod for each Service of its namespace.
 
-A Service named `starman`, or `starman-…`, gives variables that begin as starman's own do: STARMAN_SERVICE_HOST=10.0.0.1,
-STARMAN_PORT=tcp://10.0.0.1:80. They are recognised by their names and their values, for STARMAN_PORT=8000 is a setting. Pure.
-Imported by the master.
+A Service named `starman` or `starman-…` sets variables with the prefix of starman's settings: STARMAN_SERVICE_HOST=10.0.0.1,
+STARMAN_PORT=tcp://10.0.0.1:80. They are recognised by name and value, because STARMAN_PORT=8000 is a setting. The master
+imports this module.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 def service_links(environ: Mapping[str, str]) -> list[str]:
-    """The names of those variables in `environ` that begin with STARMAN_ and are service links, sorted."""
+    """The sorted names of the service links in `environ` that begin with STARMAN_."""
     return sorted(name for name, value in environ.items() if name.startswith(_PREFIX) and is_service_link(name, value))
 
 
 def notice(environ: Mapping[str, str]) -> str | None:
-    """A line for the log that says which variables are ignored; None when there are none."""
+    """A line for the log about the ignored variables; None if there are none."""
     found = service_links(environ)
     if not found:
         return None
@@ -75,5 +75,5 @@ def _is_endpoint(value: str) -> bool:
 
 
 def _is_address(value: str) -> bool:
-    """An IP address, as far as it matters here: no setting has such a name."""
+    """Whether `value` looks like an IP address. A rough check is enough: no setting has such a name."""
     return bool(value) and not value.strip("0123456789abcdefABCDEF.:[]")

@@ -1,6 +1,6 @@
-"""Settings: the frozen values, for all that `table` declares, that one server runs with.
+"""The values of all settings with which one server runs: checked, frozen, and consistent with each other.
 
-Reads no argv, environment or file (`sources.py` does). Imported by the master.
+Must not read the command line, the environment or files (`starman.config.sources` does). The master imports this module.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_PORT", "DEFAULT_SOURCE", "OPTIONS", "GivenValue", "Option", "Settings", "nearest"]
 
-# Settings that are paths, and are used by processes that run the application. The master opens the others before it is loaded.
+# The path settings that are used in processes that run the application. The master opens the other paths before that.
 PATHS = ("include", "ssl_cert", "ssl_key", "access_log")
-# What such a setting may be instead of a path.
+# Values of such a setting that are not paths.
 _NO_FILES = ("-", "off")
 
 
@@ -34,13 +34,13 @@ class Settings(Options):
     _values: dict[str, object]
 
     def __init__(self, given: Mapping[str, GivenValue]) -> None:
-        """Check `given` (at most one value a setting); what it lacks has its default."""
+        """Check the values of `given`. Other settings get their defaults."""
         for name, item in given.items():
             if name not in OPTIONS:
                 raise SettingError(f"{item.source}: unknown setting {name!r}{nearest(name, OPTIONS)}")
         if "app" in given and "eval" in given and given["eval"].value is not None:
             raise SettingError(f"{given['app'].source} and {given['eval'].source}: give one application, not two")
-        # Past the frozen attributes, by the only door there is.
+        # The attributes are frozen, so __setattr__ is bypassed.
         object.__setattr__(self, "_sources", {name: item.source for name, item in given.items()})
         parsed = {}
         for name, declared in OPTIONS.items():
@@ -53,8 +53,8 @@ class Settings(Options):
         self._check_consistency()
 
     def _check_consistency(self) -> None:
-        """Raise SettingError for values that cannot be together."""
-        # A host that is none shows here, not when the master is about to listen.
+        """Raise SettingError for values that contradict each other."""
+        # An invalid host is reported here, not when the master binds the listeners.
         secured = next((address for address in self.addresses() if address.secure), None)
         if secured is not None and self.ssl_cert is None:
             raise SettingError(f"TLS on {secured} needs a certificate: give ssl_cert (--ssl-cert FILE)")
@@ -67,12 +67,12 @@ class Settings(Options):
 
     @classmethod
     def of(cls, **given: object) -> Settings:
-        """Settings with these values, and defaults for all others. For tests and for callers without other sources."""
+        """Settings with these values and defaults for all others. For tests, and for callers without other sources."""
         return cls({name: GivenValue(value, f"Settings.of({name}=...)") for name, value in given.items()})
 
     @classmethod
     def from_snapshot(cls, values: Mapping[str, object], sources: Mapping[str, str]) -> Settings:
-        """Settings from `snapshot`s. Raises SettingError for values that cannot be together."""
+        """Settings with the contents of a `snapshot`. Raises SettingError for values that contradict each other."""
         settings = cls.__new__(cls)
         object.__setattr__(settings, "_sources", dict(sources))
         object.__setattr__(settings, "_values", dict(values))
@@ -80,8 +80,8 @@ class Settings(Options):
         return settings
 
     def with_absolute_paths(self, absolute: Callable[[str], str]) -> Settings:
-        """These settings with the paths in PATHS made absolute, so that they stay valid when the application changes the
-        working directory. For processes that load the application; paths that are shown or handed on stay as written."""
+        """A copy in which the settings of PATHS are absolute, so that they remain valid when the application changes the working
+        directory. For processes that load the application; the master shows and passes on the paths as they were written."""
         values, sources = self.snapshot()
         for name in PATHS:
             value = values[name]
@@ -92,7 +92,7 @@ class Settings(Options):
         return Settings.from_snapshot(values, sources)
 
     def snapshot(self) -> tuple[dict[str, object], dict[str, str]]:
-        """The value of every setting, plain data, and where those were written that are no defaults. Copies."""
+        """Copies of all values (plain data), and of the sources of those that are not defaults."""
         return dict(self._values), dict(self._sources)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -102,21 +102,21 @@ class Settings(Options):
         return f"Settings({', '.join(f'{name}={self._values[name]!r}' for name in self._sources)})"
 
     def value(self, name: str) -> object:
-        """The value of the setting `name`, which must be one."""
+        """The value of the setting `name`. Raises KeyError for any other name."""
         return self._values[name]
 
     def source(self, name: str) -> str:
-        """Where the value of the setting `name` was written; "default" if nowhere."""
+        """Where the value of the setting `name` was given; "default" if nowhere."""
         return self._sources.get(name, DEFAULT_SOURCE)
 
     def addresses(self) -> tuple[Address, ...]:
-        """Where to listen, in the order written, each once: `listen`; without it `socket`; without that `host` and `port`."""
+        """The addresses to listen on, without duplicates: those of `listen`, else of `socket`, else of `host` and `port`."""
         found = self._addresses()
         return tuple(dict.fromkeys(address.secured() for address in found)) if self.enable_ssl else found
 
     @property
     def listens_somewhere(self) -> bool:
-        """Whether anybody has said where to listen."""
+        """Whether an address to listen on was given."""
         return any(self.source(name) != DEFAULT_SOURCE for name in ("listen", "socket", "host", "port"))
 
     def _addresses(self) -> tuple[Address, ...]:
@@ -132,7 +132,7 @@ class Settings(Options):
         return tuple(dict.fromkeys(parse_address(text) for text in self.listen))
 
     def warnings(self) -> tuple[str, ...]:
-        """What was given and has no effect, a line each, for the error log."""
+        """A line for the error log for each setting that was given and has no effect."""
         found = list(self._overridden())
         if not any(address.secure for address in self.addresses()):
             unused = [self.source(name) for name in ("ssl_cert", "ssl_key") if self.value(name) is not None]
@@ -157,7 +157,7 @@ def _have_no_effect(sources: list[str]) -> str:
 
 
 def _check_warm_up(parsed: Mapping[str, object], given: Mapping[str, GivenValue]) -> None:
-    """Raises SettingError for a path that the mounted application would never be asked for."""
+    """Raise SettingError for a warm-up path that does not lead to the mounted application."""
     prefix, targets = str(parsed["path"]), parsed["warm_up"]
     assert isinstance(targets, tuple)
     mounted_at = prefix.encode("utf-8", "surrogateescape") + b"/"
@@ -169,7 +169,7 @@ def _check_warm_up(parsed: Mapping[str, object], given: Mapping[str, GivenValue]
 
 
 def _decoded(path: str) -> bytes:
-    """A path without its percent-encoding. A "%" that begins no triplet stays. By hand: the master does without urllib."""
+    """Decode the percent-encoding of a path. Other "%" are left unchanged. Not by urllib, which is too large for the master."""
     decoded, *parts = path.encode("ascii").split(b"%")
     for part in parts:
         digits, rest = part[:2], part[2:]
@@ -181,7 +181,7 @@ def _decoded(path: str) -> bytes:
 
 
 def _socket_address(text: str) -> Address:
-    """The address that `socket` means: a bare name is a path there, since nothing else could be meant."""
+    """The address of the setting `socket`, in which a name without "/" is a path too."""
     if "/" in text or text.startswith(("unix:", "@")):
         return parse_address(text)
     return unix_address(text, text)

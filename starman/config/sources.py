@@ -1,7 +1,7 @@
-"""Gathers the values of settings from where they may be written, and merges them by precedence into `Settings`.
+"""Reads settings from the command line, the environment and the settings file, and merges them into `Settings`.
 
-Precedence: command line (or keyword arguments of `run`) > STARMAN_* variables > file > default. Knows no setting by
-name but those that stand in for each other. Imported by the master: tomllib is imported when there is a file.
+Precedence: command line (or keyword arguments of `run`) > STARMAN_* variables > file > default. The master imports this
+module, so tomllib is imported only to read a file.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ PROJECT_FILE_NAME = "pyproject.toml"
 
 # How long (seconds) the reader of a FIFO given by --config waits for its writer.
 _FIFO_SECONDS = 5
-# The largest file of settings (bytes): what it says has to be handed on at a restart.
+# The largest settings file (bytes): its contents are passed to other processes at a restart.
 _LARGEST_FILE = 4 * 1024 * 1024
 
-# Settings that answer the same question. Whoever answers it in one way puts aside what lower sources answered in another.
+# Settings that do the same job override each other: a source that gives one of them removes the others that sources of lower
+# precedence give.
 ALTERNATIVES = (
     (("app",), ("eval",)),
     (("listen",), ("socket",), ("host", "port")),
@@ -40,7 +41,7 @@ ALTERNATIVES = (
 
 
 class Action(enum.Enum):
-    """What the command line asks for."""
+    """What the command does."""
 
     SERVE = "serve"
     CHECK = "--check"
@@ -50,7 +51,7 @@ class Action(enum.Enum):
 
 
 class CommandLine:
-    """An argv, understood: the action, the file that --config names (None: look for one), the settings given."""
+    """A parsed command line: the action, the file of --config (None: look for one), and the settings given."""
 
     __slots__ = ("action", "config", "given")
 
@@ -68,8 +69,8 @@ def from_command_line(line: CommandLine, environ: Mapping[str, str], directory: 
 def from_keywords(app: object, keywords: Mapping[str, object], environ: Mapping[str, str], directory: str) -> Settings:
     """The settings of `run(app, **keywords)`: keywords > environment > file > default. Raises SettingError.
 
-    `app` is the text of the `app` setting, None when it is not given, or the application itself: the application of
-    lower sources is then put aside and `settings.app` is None.
+    `app`: the text of the `app` setting; None: not given; or the application itself, which overrides the application of other
+    sources: `settings.app` is None then.
     """
     if not (app is None or isinstance(app, str) or callable(app)):
         raise SettingError(f"run(app): {app!r} is neither a WSGI application (a callable) nor the name of one")
@@ -80,7 +81,7 @@ def from_keywords(app: object, keywords: Mapping[str, object], environ: Mapping[
 
 
 def merge(layers: Sequence[Layer]) -> Layer:
-    """One layer out of several, the most important first. See `ALTERNATIVES` for what else gives way."""
+    """Merge layers, the one of highest precedence first. See also `ALTERNATIVES`."""
     merged: Layer = {}
     for layer in reversed(layers):
         for sides in ALTERNATIVES:
@@ -94,9 +95,9 @@ def merge(layers: Sequence[Layer]) -> Layer:
 
 
 def from_environment(environ: Mapping[str, str]) -> Layer:
-    """The STARMAN_* variables. An empty one counts as not set; repeatable settings are split at commas.
+    """The settings in STARMAN_* variables. An empty variable counts as not set; repeatable settings are split at commas.
 
-    Service links of Kubernetes are left out. Raises SettingError for any other STARMAN_* variable that is no setting.
+    Service links of Kubernetes are left out. Raises SettingError for any other unknown STARMAN_* variable.
     """
     known = {setting.variable: setting for setting in OPTIONS.values()}
     layer = {}
@@ -116,14 +117,14 @@ def from_environment(environ: Mapping[str, str]) -> Layer:
 def from_file(config: str | None, directory: str) -> Layer:
     """The settings of one TOML file: `config` if given, else starman.toml, else [tool.starman] of pyproject.toml, in `directory`.
 
-    A file called pyproject.toml has its settings in [tool.starman], any other at its top. Raises SettingError for a
-    file that is missing (if given), cannot be read, or is no TOML, and for a key that is no setting.
+    A file named pyproject.toml has its settings in [tool.starman], any other file at its top level. Raises SettingError for
+    a file that was given and is missing, cannot be read, or is not valid TOML, and for an unknown key.
     """
     if config is not None:
         return _from_toml(config, os.path.join(directory, config))
     for name in (FILE_NAME, PROJECT_FILE_NAME):
         path = os.path.join(directory, name)
-        # Many projects have a pyproject.toml that says nothing to us: it is not parsed then, nor is tomllib imported.
+        # A pyproject.toml without settings for starman is not parsed, and tomllib is not imported.
         if os.path.isfile(path) and (name == FILE_NAME or b"starman" in _read(name, path)):
             layer = _from_toml(name, path)
             if layer or name == FILE_NAME:
@@ -142,7 +143,7 @@ def _read(name: str, path: str) -> bytes:
 
 
 def _opened(path: str) -> int:
-    """Open a file of settings. Raises OSError for a FIFO, such as a shell's <(...), that no process writes to within 5 s."""
+    """Open a settings file. Raises OSError for a FIFO, such as <(...) of a shell, that no process writes to within 5 s."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
@@ -171,7 +172,7 @@ def _from_toml(name: str, path: str) -> Layer:
 
 
 def _table(name: str, path: str) -> tuple[dict[str, object], str]:
-    """The table of settings in a file, and what to write before its keys."""
+    """The table of settings in a file, and the prefix of its keys for messages."""
     import tomllib
 
     try:
@@ -197,16 +198,16 @@ def _table(name: str, path: str) -> tuple[dict[str, object], str]:
 
 
 def _line(message: str, text: str) -> int:
-    """The line that a TOMLDecodeError means: it says "(at line 3, column 5)" or "(at end of document)"."""
+    """The line number in the message of a TOMLDecodeError: "(at line 3, column 5)" or "(at end of document)"."""
     _, _, place = message.rpartition("(at line ")
     digits = place.partition(",")[0]
     return int(digits) if digits.isdigit() else text.rstrip("\n").count("\n") + 1
 
 
 def from_arguments(argv: Sequence[str]) -> CommandLine:
-    """Understand an argv (without the program's name), in the GNU way. Raises SettingError; prints nothing.
+    """Parse a command line (without the name of the program), by the conventions of GNU. Raises SettingError; prints nothing.
 
-    Not by argparse: it would stay in the master, 1.4 MB of it, for as long as the server runs.
+    Not with argparse, which would take 1.4 MB of the master for as long as the server runs.
     """
     options = _flags()
     line = CommandLine(Action.SERVE, None, {})
@@ -233,12 +234,12 @@ def from_arguments(argv: Sequence[str]) -> CommandLine:
 
 
 class _Flag:
-    """What a flag of the command line does: an action, the file of settings, or a setting and the value that it means."""
+    """What a flag of the command line means: an action, the settings file, or a setting."""
 
     __slots__ = ("flag", "meaning", "takes_value", "value")
 
     def __init__(self, flag: str, meaning: Action | Option | None, value: bool | None = None) -> None:
-        """`meaning` None: --config. `value`: what a boolean setting's flag stands for."""
+        """`meaning` None: --config. `value`: the value that a boolean flag gives."""
         self.flag = flag
         self.meaning = meaning
         self.value = value
@@ -262,7 +263,7 @@ class _Flag:
 
 
 def _split(word: str, options: Mapping[str, _Flag]) -> tuple[str, str | None]:
-    """A word that begins with a dash: the flag, and the value that is written in the same word (--flag=value, -fvalue)."""
+    """Split a word that begins with a dash into the flag and a value in the same word (--flag=value, -fvalue)."""
     if word.startswith("--"):
         flag, equals, value = word.partition("=")
         return flag, value if equals else None

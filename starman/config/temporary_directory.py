@@ -1,4 +1,4 @@
-"""Where temporary files are: in the directory that Python's `tempfile` finds. The master does not import that: it is large."""
+"""Finds the directory for temporary files as Python's `tempfile` does, which is too large for the master to import."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TRIES = 100
 
 
 class DirectorySearch:
-    """What a search has found. directory: where files can be created; "" when that is nowhere.
+    """The result of a search. directory: where files can be created; "" if nowhere.
 
-    refused: the places that were tried before it, each with the reason. wished: whether a variable names one of them.
+    refused: the directories tried before, each with the reason. wished: whether one of them is from TMPDIR, TEMP or TMP.
     last_resort: whether `directory` is the working directory.
     """
 
@@ -34,7 +34,7 @@ class DirectorySearch:
 
 
 def find_directory(environ: Mapping[str, str]) -> DirectorySearch:
-    """Look for the directory as `tempfile` does: create and remove a file in each. As the user of this process."""
+    """Find the directory as `tempfile` does, by creating and removing a file in each candidate as the user of this process."""
     search = DirectorySearch()
     working = _working_directory()
     wishes = [(f"{name}={environ[name]}", os.path.join(working, environ[name])) for name in _VARIABLES if environ.get(name)]
@@ -54,7 +54,7 @@ def find_directory(environ: Mapping[str, str]) -> DirectorySearch:
 
 
 def warning(settings: Settings, environ: Mapping[str, str]) -> str | None:
-    """A line for the log when temporary files cannot be where they should be; None when all is well."""
+    """A line for the log if the preferred directory cannot be used; None if it can."""
     search = find_directory(environ)
     refused = ", ".join(search.refused)
     if not search.directory:
@@ -74,7 +74,7 @@ def warning(settings: Settings, environ: Mapping[str, str]) -> str | None:
 
 
 def create_unnamed(directory: str) -> int:
-    """The descriptor, close-on-exec, of a new file in `directory` that has no name any more. Raises OSError."""
+    """Create a file without a name in `directory`, and return its close-on-exec descriptor. Raises OSError."""
     if not directory:
         raise FileNotFoundError(errno.ENOENT, "no usable temporary directory")
     for _ in range(_TRIES):

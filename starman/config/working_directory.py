@@ -1,8 +1,8 @@
-"""The directories that the server was started in and works in, by name.
+"""Remembers the start directory and the --chdir directory by name, so that new processes follow a changed link.
 
-A deploy may switch a symbolic link, and remove the old release. The system remembers the directory of a process, but not the name
-by which the process entered it. So each process that loads the application enters the directory by its name again. Imported by
-the master.
+A deploy may switch a symbolic link and remove the old release. The system keeps the directory of a process, but not the name
+by which the process entered it. So each process that loads the application enters the directory by its name again. The master
+imports this module.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def started_in(environ: Mapping[str, str]) -> str:
 
 
 class WorkingDirectory:
-    """The directory in which the server was started, and its base: `chdir`, relative to that directory. Both by name."""
+    """The directory in which the server was started, and `base`, its `chdir`. Both by name."""
 
     __slots__ = ("_real", "base", "start")
 
@@ -43,11 +43,11 @@ class WorkingDirectory:
         """Both directories must exist now."""
         self.start = start
         self.base = os.path.join(start, chdir) if chdir else start
-        # The real path that the name led to, which sys.path may hold.
+        # The real path of each name, which sys.path may contain.
         self._real = {name: os.path.realpath(name) for name in (self.start, self.base)}
 
     def absolute(self, path: str) -> str:
-        """`path` made absolute, relative to the base by its name."""
+        """Make `path` absolute, relative to the name of `base`."""
         return os.path.join(self.base, path)
 
     def enter(self) -> None:
@@ -59,7 +59,7 @@ class WorkingDirectory:
             os.chdir(self.base)
         except OSError as error:
             if isinstance(error, PermissionError) and _is_somewhere():
-                return  # root has started the server in a directory that its user may not enter: stay there
+                return  # root started the server in a directory that its user may not enter: stay in it
             raise SettingError(f"cannot change to {self.base}: {error.strerror}") from None
         for name, old in self._real.items():
             new = self._real[name] = os.path.realpath(name)
@@ -69,7 +69,7 @@ class WorkingDirectory:
 
 
 def _is_somewhere() -> bool:
-    """Whether the working directory has not been removed."""
+    """Whether the working directory still exists."""
     try:
         os.getcwd()
     except OSError:

@@ -1,4 +1,4 @@
-"""Requests in flight, in words for the error log: method, target and age, the oldest first."""
+"""Describes requests in flight for the error log: method, target and age, the oldest first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_NAMED = 8
 
 
 def printable(field: bytes) -> str:
-    """A method or target, which a client chose, as text that is safe in a line of the log."""
+    """Escape a method or target, which clients choose, for a line of the log."""
     return field.decode("latin-1").encode("unicode_escape").decode("ascii")
 
 
@@ -35,7 +35,7 @@ def while_serving(requests: Sequence[tuple[str, float]], now: float, others: int
     """` while serving GET /x (for 2.1 s), GET /y (for 0.3 s)`; "" for none.
 
     Each request is its line and the instant at which it began, on the same clock as `now`. At most MOST_NAMED are named.
-    `others`: how many more requests are in flight whose lines are not known.
+    `others`: the number of further requests in flight whose request lines are unknown.
     """
     if not requests:
         return f" with {counted(others, 'request')} in flight" if others else ""
@@ -46,6 +46,6 @@ def while_serving(requests: Sequence[tuple[str, float]], now: float, others: int
 
 
 def _age(since: float, now: float) -> str:
-    """How long a request runs, as the worker has noted it."""
+    """The age of a request, or "an unknown time" if the worker has recorded no valid start."""
     age = now - since
     return f"{max(0.0, age):.1f} s" if math.isfinite(age) else "an unknown time"

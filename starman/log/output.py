@@ -1,8 +1,8 @@
-"""Output: a file, pipe, terminal or socket that is written to without ever waiting for its reader. For the two logs.
+"""Writes to the file, pipe, terminal or socket of a log without blocking.
 
-O_NONBLOCK belongs to the open file, which standard error and standard output share with the shell and with other programs. So it
-is set on a file of our own where the system lets us open one (Linux: /proc/self/fd), and never on the shared file. Elsewhere each
-write either asks the kernel not to wait (RWF_NOWAIT) or comes after a check that there is room.
+O_NONBLOCK is a property of the open file, which standard error and standard output share with the shell and other programs. So
+it is never set on the shared file. Where the system allows it (Linux: /proc/self/fd), the file is opened anew with O_NONBLOCK.
+Elsewhere, a write uses RWF_NOWAIT, or follows a poll.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import os
 import select
 import stat
 
-# The descriptors of the logs are numbered from here on, or just below the limit if that is lower: out of reach of programs that
-# close the first descriptors. Not higher, for the kernel's table of descriptors grows with the largest number.
+# The descriptors of the logs have numbers from here on, or just below the limit if that is lower, because programs may close the
+# first descriptors. Not higher, because the kernel's table of descriptors grows with the largest number.
 _LOWEST = 1000
 _BELOW_THE_LIMIT = 8
-# Standard input, output and error are below.
+# The descriptors below are standard input, output and error.
 FIRST_FREE = 3
 
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "pwritev") else 0
@@ -159,7 +159,7 @@ def open_for_appending(path: str) -> int:
 
 
 def kind_of(mode: int) -> str:
-    """What a file of that mode is, for people."""
+    """The kind of a file with this mode, in words."""
     kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")
 
@@ -173,7 +173,7 @@ def _opened_anew(fd: int, identity: tuple[int, int, int]) -> int:
     """A non-blocking file of our own for the pipe or terminal of `fd`; -1 where the system gives none."""
     path = f"/proc/self/fd/{fd}"
     try:
-        # To open the master's side of a terminal would make a new terminal.
+        # Opening /dev/ptmx would create a new terminal.
         if os.readlink(path).endswith("ptmx"):
             return -1
         own = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)

@@ -1,7 +1,7 @@
-"""LogQueue: lines on their way to the error log. Writing never waits: lines that are not taken at once are kept up to a limit,
-and further ones are counted and dropped.
+"""Keeps lines for the error log that cannot be written at once, up to a limit, so that logging never blocks.
 
-Each process has its own queue. The parent writes its own lines, so the queue of a fresh fork is empty.
+Further lines are counted and dropped. Each process has its own queue. After a fork the queue of the child is empty, because the
+parent writes its own lines.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# What is kept (bytes) while nothing is taken. Later lines are counted and dropped.
+# How many bytes are kept while nothing can be written. Later lines are counted and dropped.
 MOST_BYTES = 1_048_576
-# The critical section only makes calls that do not wait. A signal handler that logs in the middle of it must not wait for ever.
+# Nothing blocks while the lock is held. The limit is for a signal handler that logs while its own thread holds the lock.
 _LOCK_SECONDS = 1.0
 # How often (seconds) `finish_writing` tries again.
 _PAUSE = 0.02
 # A full disk is like a full pipe: it may have room again.
 _NOT_NOW = (errno.EAGAIN, errno.ENOSPC, errno.EDQUOT)
-# A line that is longer than one write may be goes on in the next, indented.
+# A line that is too long for one write is continued in the next one, indented.
 _INDENTATION = b"  "
-# All bytes of UTF-8 that are not the first of a character match `byte & 0xC0 == 0x80`.
+# In UTF-8, `byte & 0xC0 == 0x80` for all bytes of a character but the first.
 _NOT_FIRST, _MASK = 0x80, 0xC0
 
 
@@ -47,7 +47,8 @@ class LogQueue:
 
     def _clear(self) -> None:
         self._lock = _thread.allocate_lock()
-        # Whole lines, and how many lines are lost with each. How much of the first has been written; how many bytes there are.
+        # Pieces of complete lines, each with the number of lines that are lost if it is dropped.
+        # `_sent`: how many bytes of the first piece have been written. `_bytes`: the size of all pieces.
         self._pieces: deque[tuple[bytes, int]] = deque()
         self._sent = 0
         self._bytes = 0
@@ -83,18 +84,18 @@ class LogQueue:
                 self._output.close()
                 self._output = None
             finally:
-                # A line of which only a part was written is whole in the new file.
+                # A line that was written in part is written completely to the new file.
                 self._sent = 0
                 self._lock.release()
 
     def close_output(self) -> None:
-        """Give our own descriptor back; lines go to descriptor 2 from now on."""
+        """Close the log's own descriptor; write to descriptor 2 from now on."""
         if self._output is not None:
             self._output.close()
             self._output = None
 
     def put_lines(self, entry: bytes) -> None:
-        """Write whole lines, now or as soon as they are taken."""
+        """Write complete lines, now or as soon as possible."""
         if not self._acquire():
             self._lost += entry.count(b"\n")
             return
@@ -115,7 +116,7 @@ class LogQueue:
             self._lock.release()
 
     def write_pending(self) -> None:
-        """Write waiting lines, as many as are taken at once."""
+        """Write as many waiting lines as possible without blocking."""
         if self._pieces and self._acquire():
             try:
                 self._drain(self._usable())
@@ -123,7 +124,7 @@ class LogQueue:
                 self._lock.release()
 
     def finish_writing(self, seconds: float) -> None:
-        """Call before the process ends: give the reader so many seconds to take the waiting lines."""
+        """Call before the process ends: wait up to `seconds` until all lines are written."""
         deadline = time.monotonic() + seconds
         self.write_pending()
         while self._pieces and time.monotonic() < deadline:
@@ -154,7 +155,7 @@ class LogQueue:
         self._add(self._notice(lost, self._reason), lost)
 
     def _drain(self, output: Output | None) -> None:
-        """Write until nothing waits or nothing is taken. The lock is held."""
+        """Write until no line is waiting or the file takes no more. The lock is held."""
         while self._pieces:
             piece, _ = self._pieces[0]
             try:
@@ -173,7 +174,7 @@ class LogQueue:
                     self._add_notice()
 
     def _drop(self, reason: str) -> None:
-        """Drop the waiting lines, which cannot be written any more."""
+        """Drop the waiting lines, because they can no longer be written."""
         self._lost += sum(lines for _, lines in self._pieces)
         self._reason = reason
         self._pieces.clear()

@@ -1,7 +1,7 @@
-"""Exceptions and other objects of an application as text. Nothing here raises, whatever the objects do.
+"""Formats exceptions and other objects of an application without raising, whatever the objects do.
 
-Showing an exception can fail: its `__str__` raises, it has arguments that `traceback` does not expect, its `__cause__` is a
-property, or no memory is left. The text then says what is missing. Any thread. Imports nothing of ours.
+Formatting an exception can fail: its `__str__` raises, it has arguments that `traceback` does not expect, its `__cause__` is a
+property, or no memory is left. The text then says what is missing. Any thread. Must not import anything of starman.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 _LINKS = ("__cause__", "__context__", "__suppress_context__", "__traceback__")
 # How many exceptions of a chain of causes and contexts are shown.
 _MOST_LINKS = 100
-# How much of an exception's text is looked at for its first line.
+# How many characters of an exception's text are searched for its first line.
 _MOST_CHARACTERS = 10_000
 
-# Memory that is kept for a moment without memory: 64 kB.
+# Memory that is freed when a MemoryError is handled: 64 kB.
 _RESERVE_BLOCK = 400
 _RESERVE_BLOCKS = 160
 _reserve: list[bytes] = []
@@ -90,16 +90,16 @@ def free_frames_of(error: BaseException) -> None:
 
 
 def keep_memory_reserve() -> None:
-    """Keep some memory for a moment without memory. Raises MemoryError."""
+    """Reserve memory that `free_frames_of` can free. Raises MemoryError."""
     if not _reserve:
         # Small blocks, of the size of most objects, can be freed without an allocation.
         _reserve.extend(bytes(_RESERVE_BLOCK) for _ in range(_RESERVE_BLOCKS))
 
 
 def _relieve(error: BaseException) -> None:
-    """Clear the frames of `error` and of all that it was raised behind, if one of these is a MemoryError.
+    """Clear the frames of `error` and of its contexts, if one of them is a MemoryError.
 
-    All of them: where even the clearing up had no memory, the frames that hold it are those of the exception before.
+    Those of all contexts: if handling the first exception failed for lack of memory, the frames of that exception hold it.
     """
     if any(issubclass(type(link), MemoryError) for link in _contexts(error)):
         for link in _contexts(error):
@@ -155,7 +155,7 @@ def _set_traceback(error: BaseException, value: TracebackType | None) -> None:
 
 
 def _in_part(error: BaseException, why: str) -> str:
-    """The stack and the class of `error`, and why there is no more."""
+    """The stack and the class of `error`, and why the text is incomplete."""
     try:
         import traceback
 

@@ -64,7 +64,7 @@ class Program:
     load: imports the application that the settings name, in a mold or worker; raises StarmanError. application: the
     callable when the calling program has passed one; `load` is not called then. describe: what is served, in a few
     words, for titles ("app:app"). reread: reads the settings again from their sources, in a child; raises
-    SettingError. None: the settings stay. workdir: the directories in which the server was started and works.
+    SettingError. None: the settings stay. working_directory: the directories in which the server was started and works.
     variables: environment variables that were removed from this process, for the program that an upgrade executes.
     """
 
