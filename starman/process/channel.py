@@ -59,7 +59,7 @@ class Channel:
 
     @classmethod
     def of_descriptor(cls, fd: int) -> Self:
-        """The end whose descriptor arrived with a message. The channel owns `fd` from now on."""
+        """The end with the descriptor `fd`, which arrived with a message. The channel owns `fd` from now on."""
         return cls(socket.socket(fileno=fd))
 
     @classmethod

@@ -1,6 +1,6 @@
-"""The end of a process that has loaded an application: what Python does at the end of a program, within a time limit.
+"""The exit of a process that has loaded an application: exit functions and pools, within a time limit.
 
-Thread pools, process pools and multiprocessing wait for their work at the exit, which may never end.
+Thread pools, process pools and multiprocessing wait for their work at the exit of Python, which may never end.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def end_pools() -> None:
 
 
 def disown_children() -> None:
-    """Forget the processes that multiprocessing has started in the mold. Call it in a worker whose mold has loaded the
-    application: otherwise the worker would kill these processes, or wait for them, when it exits."""
+    """Forget the processes that multiprocessing has started in the mold. Call it in a worker after its mold has loaded
+    the application: otherwise the worker would kill these processes, or wait for them, when it exits."""
     children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
     if isinstance(children, set):
         children.clear()

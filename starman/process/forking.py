@@ -83,9 +83,9 @@ def replace_default_handlers(
 
 
 def ignore_failing_writes() -> list[int]:
-    """Ignore SIGPIPE and SIGXFSZ, as Python does at its start, where an application has given them their default
-    action back: a client that goes away would end the process. Programs that `subprocess` starts have the default
-    action all the same.
+    """Ignore SIGPIPE and SIGXFSZ, as Python does at its start, where an application has restored their default action:
+    a client that closes its connection would end the process. Programs that `subprocess` starts still have the default
+    action.
 
     Returns the signals that were changed. Main thread only.
     """
@@ -144,7 +144,7 @@ def install_handlers(*, stop_ends: bool) -> None:
 
 
 def reseed_numpy() -> None:
-    """Reseed numpy's legacy generator, if it is imported, in a worker whose mold has loaded the application.
+    """Reseed numpy's legacy generator, if it is imported, in a worker after its mold has loaded the application.
 
     `random` and OpenSSL (1.1.1 and later) reseed themselves at each fork; `secrets` and `uuid.uuid4` ask the kernel.
     Generators that the application has created are reseeded by the application, in an after_fork hook.

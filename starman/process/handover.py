@@ -1,8 +1,7 @@
-"""The handover: what the master passes to itself through the exec of an upgrade (USR2), as text in an environment
-variable. No I/O.
+"""The handover: what the master passes to itself through the exec of an upgrade (USR2). No I/O.
 
-The two sides may be different versions of starman and of Python: hence plain text, and a number for its format. Before
-the exec, a trial has checked that the new version reads this format.
+It is text in an environment variable, with a number for its format, because the two sides may be different versions of
+starman and of Python. Before the exec, a trial has checked that the new version reads this format.
 """
 
 from __future__ import annotations

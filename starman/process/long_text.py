@@ -52,7 +52,7 @@ class TextAssembly:
         if text != IN_PARTS:
             return text
         if not self.complete:
-            raise ValueError("a message whose text is missing")
+            raise ValueError("a message without its text")
         whole = "".join(self._pieces)
         self._pieces.clear()
         return whole

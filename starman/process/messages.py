@@ -101,8 +101,8 @@ class Part(Message):
 class Spawned(Message):
     """To the master, before all other messages: this worker or mold exists, as process `pid`.
 
-    Sent by the process that has forked the child, and then by the child itself. pid 0: the sender, whose process id
-    the kernel reports.
+    Sent by the process that has forked the child, and then by the child itself. pid 0: the sender's process id, as the
+    kernel reports it.
     """
 
     __slots__ = ("pid",)
@@ -118,7 +118,7 @@ class Spawned(Message):
         (pid,) = fields
         number = int(pid)
         if not 0 <= number <= _LARGEST_PID:
-            raise ValueError("not a process id")
+            raise ValueError("an impossible process id")
         return cls(number)
 
 
@@ -176,7 +176,7 @@ class DrainRequest(Message):
 
 
 class Reopen(Message):
-    """Master to mold or worker: reopen your logs. With a descriptor: it is the new error log, and becomes descriptor
+    """Master to mold or worker: reopen your logs. A descriptor, if any, is the new error log, and becomes descriptor
     2."""
 
     __slots__ = ()

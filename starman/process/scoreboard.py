@@ -57,7 +57,7 @@ _USED = struct.Struct("=I")
 _USED_AT = 64
 _INSTANT = struct.Struct("=d")
 _SIZE = (PAGES + 1) * _STRIDE
-# A worker whose loop has been silent for this long (seconds) does not count as a sibling.
+# A worker with a loop that has been silent for this long (seconds) does not count as a sibling.
 _FORGOTTEN = 2.0
 # The size of a line: busy, since, method, target. All fields before the lines take as much room together.
 _LINE_BYTES = 128
@@ -66,8 +66,7 @@ _UNUSED = b"\0"
 
 
 class Request(Record):
-    """A request that a thread runs. line: its method and target, in printable ASCII. since: when the request was
-    complete."""
+    """A request in a thread. line: its method and target, in printable ASCII. since: when the request was complete."""
 
     __slots__ = ("line", "since")
 
@@ -184,7 +183,8 @@ class Scoreboard:
         return read_entry(self._memory[number * _STRIDE : number * _STRIDE + _PAGE]) if number else None
 
     def heartbeat(self, number: int) -> float:
-        """When the loop of the worker with page `number` was last alive, as the worker says; 0.0 when not known."""
+        """When the loop of the worker with page `number` was last alive, according to the worker; 0.0 when not
+        known."""
         instant: float = _INSTANT.unpack_from(self._memory, number * _STRIDE + _BIRTH.size)[0] if number else 0.0
         return instant
 

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from starman.wsgi.call import Application
 
     class Serving(Protocol):
-        """What a worker runs. All methods are its loop's."""
+        """What a worker runs. Its event loop calls all methods."""
 
         async def run(self, started: Callable[[], None]) -> None:
-            """Serve; call `started` once connections are accepted; return when a drain has ended."""
+            """Serve. Calls `started` when connections are accepted; returns when a drain has finished."""
 
         @property
         def requests(self) -> int:
-            """How many requests are in flight. Also for a signal handler."""
+            """How many requests are in flight. A signal handler may call it, too."""
 
         def drain(self) -> None:
-            """Finish what is in flight, within graceful_timeout, then have `run` return. Idempotent."""
+            """Finish the requests in flight, within graceful_timeout, then have `run` return. Idempotent."""
 
         def abort(self) -> None:
             """Have `run` return now."""
@@ -38,14 +38,13 @@ if TYPE_CHECKING:
             """See `Service.abandon`."""
 
         def reopen_logs(self, done: Callable[[], None]) -> None:
-            """Write to the files that the paths of the logs lead to now; `done` is called once no line goes
-            elsewhere."""
+            """Reopen the log files by their paths. Calls `done` when no more lines go to the old files."""
 
     class MakeService(Protocol):
         """The class of the service, as a mold and a worker call it."""
 
         def rehearse(self, threads: int) -> None:
-            """In a mold: serve nobody for a moment, so that workers share what comes of it. Raises what goes wrong."""
+            """Serve without clients for a moment, in a mold, so that workers share the memory. Raises any error."""
 
         def __call__(
             self,

@@ -30,7 +30,7 @@ class Child:
     """What workers and molds have in common.
 
     name: the name in the error log. number: identifies the child to supervisor and master; never used twice.
-    generation: the roll-out whose code it runs. requested_at: when it was requested (instant). ready_at: when it
+    generation: the code and settings that it runs. requested_at: when it was requested (instant). ready_at: when it
     became ready; None until then. deadline: when its present state has lasted too long; None: no limit. forked_by: the
     number of the mold that forks it; None: the master does. failure: why it cannot start or, for a mold, cannot go on
     (one line), and details; None: it has not failed.
@@ -119,6 +119,5 @@ class Mold(Child):
         super().__init__("the mold", number, generation, requested_at, deadline)
 
     def log_name(self) -> str:
-        """The name for the error log. Says what a mold is, because the documentation for users hardly mentions
-        molds."""
+        """The name for the error log. It explains what a mold is to users of the log."""
         return "the mold, which forks workers," if self.pid is None else f"the mold ({self.pid}), which forks workers,"

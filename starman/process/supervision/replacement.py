@@ -1,9 +1,8 @@
-"""The limit of workers that are replaced at a time, so that workers that finish requests do not pile up. Pure; part of
-the supervisor.
+"""The limit of workers that are replaced at a time, so that draining ones do not pile up. Part of the supervisor.
 
-There are at most twice as many living workers as slots: one for each slot that serves, and one that starts, or was
-replaced and finishes its requests. At the limit, replacement waits until a worker has exited. A worker that is to be
-replaced serves meanwhile.
+Pure. There are at most twice as many living workers as slots: one for each slot that serves, and one that starts, or
+was replaced and finishes its requests. At the limit, replacement waits until a worker has exited. A worker that is to
+be replaced serves meanwhile.
 """
 
 from __future__ import annotations
@@ -58,8 +57,8 @@ class Replacement:
         return self._capacity_left(slots) > 0 and self._backoff.allows(now, 0)
 
     def fill_slots(self, slots: Slots, now: float) -> None:
-        """Request workers, as far as there is room and molds can fork: first for empty slots, then for slots whose
-        worker is to be replaced, the oldest worker first. Log a warning when this waits for long."""
+        """Request workers, as far as there is room and molds can fork: first for empty slots, then for those with a
+        worker that is to be replaced, the oldest worker first. Log a warning when this waits for long."""
         room = self.spawn_room(slots)
         starting = sum(worker.starting for worker in self._children.workers())
         for slot in sorted(slots, key=_fill_order):

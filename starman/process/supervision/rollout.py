@@ -118,7 +118,7 @@ class Rollout:
         return wanted
 
     def next_slots(self, slots: Iterable[Slot]) -> list[Slot]:
-        """The slots whose workers are replaced next, so that no more than a batch of workers are starting."""
+        """The slots that get a new worker next, so that no more than a batch of workers are starting."""
         if self.target is None or self.requested:
             return []
         slots = list(slots)

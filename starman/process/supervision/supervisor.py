@@ -66,7 +66,7 @@ class Supervisor:
         self._stopped_at = 0.0
         self._status = 0
 
-    # What the master reports.
+    # Events that the master reports.
 
     def on_spawned(self, number: int, pid: int) -> None:
         """The child exists, as process `pid`."""
@@ -216,11 +216,11 @@ class Supervisor:
         ready, alive_at = self._slots.ready_count, self.watchdog.last_alive()
         return ServerStatus(self.phase, restarting=restarting, ready=ready, wanted=len(self._slots), alive_at=alive_at)
 
-    # An upgrade in place.
+    # Upgrades.
 
     def hold(self, *, on: bool) -> None:
-        """Begin nothing new as long as it is on: no exited worker is replaced and a roll-out stands still. The first
-        start goes on."""
+        """While on, begin nothing new: exited workers are not replaced, and a roll-out stands still. The first start
+        goes on."""
         self._released = self._held and not on
         self._held = on
 
@@ -253,7 +253,7 @@ class Supervisor:
             slot.current = worker
         return worker.number
 
-    # What to do.
+    # The plan.
 
     def plan(self, now: float) -> list[Action]:
         """Return the actions that follow, at the instant `now`, from all reports so far. Perform them in order. Each
@@ -261,12 +261,11 @@ class Supervisor:
         self._released = False
         self._check_deadlines(now)
         if self.phase is not Phase.STOPPING:
-            # Before the roll-outs: one that was asked for during the start begins in this very plan, not at the next
-            # event.
+            # Before the roll-outs: a restart requested during the start begins in this plan, not at the next event.
             if self.phase is Phase.STARTING and self._slots.ready_count == len(self._slots):
                 self.phase = Phase.RUNNING
                 self._children.add_action(LogReady(len(self._slots)))
-            # The first start is never held: it is settled only when all workers are ready.
+            # The first start is never held: an upgrade waits until all workers are ready.
             if not self._held or self.phase is Phase.STARTING:
                 self._molds.plan_molds(self._slots, now)
                 if self._rollout_steps.plan_step(self._slots, now, running=self.phase is Phase.RUNNING):
@@ -289,7 +288,7 @@ class Supervisor:
         return min(instants, default=None)
 
     def _check_deadlines(self, now: float) -> None:
-        """Handle the children whose deadline has passed."""
+        """Handle the children that have passed their deadline."""
         for child in self._children:
             if child.deadline is None or child.deadline > now:
                 continue

@@ -1,5 +1,4 @@
-"""The watchdog: which event loops have been silent for too long, and what happens to their workers. Pure; part of the
-supervisor.
+"""The watchdog: finds and replaces workers with a silent event loop. Pure; part of the supervisor.
 
 A silent worker first writes the stacks of its threads, and is killed a little later. If its loop runs again meanwhile,
 the worker is not killed, but it is replaced in any case.

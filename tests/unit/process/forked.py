@@ -1,4 +1,4 @@
-"""Runs a function in a fork of the test's process, for what a process can do to itself only once."""
+"""Run a function in a fork of the test process, when it changes the process for good."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starman.process.forking import fork
 
 
 def run_forked(function: Callable[[], object]) -> str:
-    """The text of what `function` returns in a child; the child's traceback fails the test."""
+    """Return str(function()) from a child. An exception in the child fails the test, with its traceback."""
     read_fd, write_fd = os.pipe()
     pid = fork()
     if pid == 0:

@@ -1,4 +1,4 @@
-"""starman.process.channel."""
+"""starman.process.channel: messages, descriptors and the end of file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_largest_message_passes(pair: Pair) -> None:
     assert message.details.startswith("ddd")
 
 
-def test_poll_does_not_wait(pair: Pair) -> None:
+def test_receive_if_any_does_not_wait(pair: Pair) -> None:
     with pytest.raises(BlockingIOError):
         pair[0].receive_if_any()
     pair[1].send(Ready())
@@ -69,12 +69,12 @@ def test_end_of_file_comes_after_what_was_sent(pair: Pair) -> None:
     assert pair[1].receive_if_any() is None
 
 
-def test_sending_to_nobody_is_not_an_error(pair: Pair) -> None:
+def test_sending_to_a_closed_end_is_not_an_error(pair: Pair) -> None:
     pair[1].close()
     assert not pair[0].send(Ready())
 
 
-def test_sending_to_somebody_who_never_reads_ends_without_waiting(pair: Pair) -> None:
+def test_sending_to_a_process_that_never_reads_does_not_wait(pair: Pair) -> None:
     sent = 0
     while pair[0].send(Spawned(sent)):
         sent += 1
@@ -119,18 +119,18 @@ def test_hazard_07_abandoning_in_a_fork_closes_the_number_once(pair: Pair) -> No
         pair[0].abandon()
         reused = os.open("/dev/null", os.O_RDONLY)
         assert reused == fd
-        # Neither a second call nor the end of the object may close what has the number now.
+        # Neither a second call nor the destructor may close the new file with this number.
         pair[0].abandon()
         pair[0].close()
         return f"{os.fstat(fd).st_rdev == os.stat('/dev/null').st_rdev}"
 
     assert run_forked(in_child) == "True"
-    # And the parent's end lives on.
+    # The parent's end stays open.
     pair[0].send(Ready())
     assert received(pair[1]) == Ready()
 
 
-def test_what_was_sent_is_heard_though_its_sender_left_messages_unread() -> None:
+def test_messages_arrive_though_their_sender_left_messages_unread() -> None:
     ours, theirs = Channel.pair()
     ours.send(Reopen())
     theirs.send(Failed("first"))

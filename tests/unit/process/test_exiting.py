@@ -18,7 +18,7 @@ fork = multiprocessing.get_context("fork")
 
 
 def run(script: str) -> tuple[int, list[str], str, float]:
-    """Run it in a process; its status, the lines of its output, its error log, and how many seconds it took."""
+    """Run `script` in a process; returns status, lines of output, error log and seconds."""
     began = time.monotonic()
     command = [sys.executable, "-W", "ignore", "-c", BEGINNING + script]
     # The output ends when the last process has closed it.
@@ -38,7 +38,7 @@ threads.submit(lambda: (time.sleep(0.2), print("finished", flush=True)))
     assert (status, output, errors) == (5, ["finished"], "")
 
 
-def test_everything_has_its_turn() -> None:
+def test_everything_runs_in_order() -> None:
     """What is to be first, then pools, then atexit, the last registered first; what fails is logged, and the others
     run."""
     status, output, errors, _ = run("""
@@ -76,7 +76,7 @@ exit_worker(0, 30)
         ("p = fork.Process(target=time.sleep, args=(3,), name='slow'); p.start()", "these processes live on: slow ("),
     ],
 )
-def test_the_end_comes_in_time(script: str, expected: str) -> None:
+def test_the_exit_comes_in_time(script: str, expected: str) -> None:
     status, _, errors, seconds = run(f"{script}\nexit_worker(3, 1.0)")
     assert status == 3
     assert "the exit functions of the application have taken 1.0 s, and are cut short" in errors
@@ -84,7 +84,7 @@ def test_the_end_comes_in_time(script: str, expected: str) -> None:
     assert 1.0 <= seconds < 25
 
 
-def test_what_has_no_pools_ends_at_once() -> None:
+def test_a_process_without_pools_exits_at_once() -> None:
     status, output, errors, seconds = run(
         "atexit.register(print, 'never')\nthreading.Thread(target=time.sleep, args=(30,)).start()\nexit_unserved(4)"
     )
@@ -102,7 +102,7 @@ def test_what_multiprocessing_has_started_ends_with_what_has_served_nothing(scri
 
 
 def test_a_worker_has_no_children_of_its_mold() -> None:
-    """Of a preloaded application. At its end it would kill them."""
+    """The mold has started them for a preloaded application. The worker would kill them at its exit."""
     status, output, errors, _ = run("""
 from starman.process.exiting import disown_children
 from starman.process.forking import fork as fork_worker

@@ -31,12 +31,12 @@ def blocked() -> set[int]:
 
 
 def test_hazard_08_signals_around_fork(signals: SignalQueue) -> None:
-    """A child begins with the signals blocked and without its parent's wakeup descriptor; the parent's mask stays."""
+    """A child starts with blocked signals and without the wakeup descriptor; the parent's mask stays."""
     before = blocked()
 
     def in_child() -> str:
         assert blocked() >= HANDLED
-        # Sent to the child before its handlers stand: neither lost nor deadly, nor in the parent's queue.
+        # Sent before the child has its handlers: the signal is not lost, does not kill, and is not in the parent's queue.
         for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             os.kill(os.getpid(), signum)
         assert {signal.SIGTERM, signal.SIGHUP, signal.SIGINT} <= signal.sigpending()
@@ -61,12 +61,12 @@ def test_hazard_08_a_stop_that_came_before_the_handlers_ends_a_booting_worker() 
 
 
 def test_hazard_08_programs_that_a_child_starts_have_ordinary_signals() -> None:
-    """Neither blocked nor ignored: a handler of ours is not inherited over exec, as SIG_IGN would be."""
+    """Neither blocked nor ignored: unlike SIG_IGN, a handler is not inherited over exec."""
 
     def in_child() -> str:
         install_handlers(stop_ends=True)
         found: list[str] = []
-        # In a thread, as an application would: it has the mask of the thread that started it.
+        # In a thread, as in an application: it inherits the mask of the thread that starts it.
         thread = threading.Thread(target=lambda: found.append(subprocess.check_output(["cat", "/proc/self/status"], text=True)))
         thread.start()
         thread.join()
@@ -92,7 +92,7 @@ def test_a_fork_beside_threads_is_not_fatal_where_warnings_are_errors() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere faulthandler's stack is not replaced")
 def test_a_fork_has_a_stack_for_signal_handlers_of_its_own() -> None:
-    """On one that parent and child share, the handlers of both would overwrite each other."""
+    """On a stack shared by parent and child, the handlers of both would overwrite each other."""
 
     def in_child() -> str:
         enable_stack_dumps()
@@ -128,7 +128,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def test_hazard_16_the_end_of_a_worker() -> None:
-    """Buffers are flushed before the fork and at the end, atexit runs, and nothing further up the stack does."""
+    """Buffers are flushed before the fork and at the end, atexit runs, and code further up the stack does not."""
     written = subprocess.check_output([sys.executable, "-c", SCRIPT], text=True, cwd=Path(__file__).parents[3])
     assert written.splitlines() == ["written once", "of the child", "at the end", "3"]
 

@@ -1,4 +1,4 @@
-"""starman.process.handover: what one image of the master leaves, the next one finds."""
+"""starman.process.handover: the text that passes from the master to its upgraded self."""
 
 from __future__ import annotations
 

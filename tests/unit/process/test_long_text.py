@@ -1,4 +1,4 @@
-"""starman.process.long_text: a text of any length, in parts that fit a packet."""
+"""starman.process.long_text: texts of any length, in parts that fit into packets."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_what_is_left_of_another_text_is_dropped() -> None:
     for part in (Part(1, 3, "a"), Part(2, 3, "b"), Part(1, 2, "c"), Part(2, 2, "d")):
         assembly.add_part(part)
     assert assembly.resolve_text(IN_PARTS) == "cd"
-    # And it is given once.
-    with pytest.raises(ValueError, match="text is missing"):
+    # It is returned once.
+    with pytest.raises(ValueError, match="a message without its text"):
         assembly.resolve_text(IN_PARTS)
 
 

@@ -1,4 +1,4 @@
-"""starman.process.messages: what goes into a packet comes out of it, and fits."""
+"""starman.process.messages: every message survives encoding, and fits into a packet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from starman.process.messages import (
     "message",
     [
         *(Spawn(Role.WORKER, 3, 7), Spawn(Role.MOLD, 0, settings="00ff"), Spawned(4711), Loaded(), Ready()),
-        *(Recycle("it is old"), Draining(), DrainRequest("it wishes so")),
+        *(Recycle("it is old"), Draining(), DrainRequest("harakiri")),
         *(Reopen(), Reopened(), Approved("00ff", "one\ntwo"), Failed("one", "two\n3")),
     ],
     ids=repr,

@@ -1,4 +1,4 @@
-"""starman.process.proctitle, seen through /proc as ps sees it."""
+"""starman.process.proctitle: the title in /proc, where ps reads it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="titles are show
 
 
 def titled(text: str) -> str:
-    """The command line and the short name of a process with that title."""
+    """The command line and the short name of a process with this title."""
 
     def in_child() -> str:
         set_title(text)

@@ -1,4 +1,4 @@
-"""starman.process.scoreboard: what workers write is what the master reads, across a fork, an exec, and a death."""
+"""starman.process.scoreboard: what workers write is what the master reads, across a fork, an exec and a kill."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def page_of(board: Scoreboard, number: int) -> WorkerPage:
 
 
 def in_child(board: Scoreboard, number: int, end: int) -> None:
-    """A worker that begins, beats, takes two requests in two threads, finishes one, and is killed by `end`."""
+    """A worker that starts, writes a heartbeat, runs two requests in two threads, finishes one, and is killed by `end`."""
     pid = fork()
     if pid == 0:
         try:
@@ -71,12 +71,12 @@ def test_what_a_worker_has_written_outlives_it(board: Scoreboard) -> None:
     assert board.read_page(board.assign_page({number})) is None
 
 
-def test_a_place_is_wiped_for_its_next_worker(board: Scoreboard) -> None:
+def test_a_page_is_cleared_for_its_next_worker(board: Scoreboard) -> None:
     in_child(board, board.assign_page(()), signal.SIGKILL)
     assert board.read_page(board.assign_page(())) is None
 
 
-def test_where_there_is_no_place_left_nothing_is_known(board: Scoreboard) -> None:
+def test_without_a_free_page_nothing_is_known(board: Scoreboard) -> None:
     numbers: set[int] = set()
     for _ in range(PAGES):
         numbers.add(board.assign_page(numbers))
@@ -166,7 +166,7 @@ def test_without_memfd_it_is_shared_by_fork_alone(monkeypatch: pytest.MonkeyPatc
 
 
 def mappings() -> list[str]:
-    """What this process has of the scoreboard: the permissions and sizes of its mappings."""
+    """The permissions and sizes of this process's mappings of the scoreboard."""
     with open("/proc/self/maps") as file:
         lines = [line.split() for line in file if "starman-scoreboard" in line]
     ends = [[int(end, 16) for end in line[0].split("-")] for line in lines]
@@ -180,7 +180,7 @@ def test_a_worker_can_write_to_its_own_page_only(board: Scoreboard) -> None:
     def as_worker() -> str:
         copy = os.dup(board.fd)
         board.abandon()
-        assert mappings() == [], "a mold has none"
+        assert mappings() == [], "a mold has no mapping"
         before = set(os.listdir("/proc/self/fd"))
         page = board.map_page(own, copy)
         os.close(copy)
@@ -194,7 +194,7 @@ def test_a_worker_can_write_to_its_own_page_only(board: Scoreboard) -> None:
         assert page.is_alone(20.0)
         with pytest.raises(TypeError, match="read-only"):
             page._board[0] = 1
-        # Nor by a change of the mapping: it is of a descriptor that cannot write.
+        # mprotect fails, too: the mapping comes from a read-only descriptor.
         with open("/proc/self/maps") as file:
             (start, end) = next(line.split()[0].split("-") for line in file if "r--s" in line and "starman" in line)
         address, size = int(start, 16), int(end, 16) - int(start, 16)
@@ -207,13 +207,13 @@ def test_a_worker_can_write_to_its_own_page_only(board: Scoreboard) -> None:
     assert (entry.pid, entry.beat) == (4711, 20.25)
 
 
-def test_nobody_can_cut_a_page_off(board: Scoreboard) -> None:
+def test_the_memory_cannot_be_truncated(board: Scoreboard) -> None:
     for size in (0, 1 << 30):
         with pytest.raises(PermissionError):
             os.ftruncate(board.fd, size)
 
 
-def test_siblings_know_who_has_fewest_connections(board: Scoreboard) -> None:
+def test_siblings_read_the_fewest_connections(board: Scoreboard) -> None:
     taken: list[int] = []
     for _ in range(5):
         taken.append(board.assign_page(taken))
@@ -238,7 +238,7 @@ def test_siblings_know_who_has_fewest_connections(board: Scoreboard) -> None:
     assert mine.fewest_connections(110.0) is None
 
 
-def test_who_has_no_sibling_that_accepts_is_alone(board: Scoreboard) -> None:
+def test_a_worker_without_accepting_siblings_is_alone(board: Scoreboard) -> None:
     first = board.assign_page([])
     mine, another = page_of(board, first), page_of(board, board.assign_page([first]))
     mine.write_start(os.getpid(), 1, 90.0)
@@ -248,7 +248,7 @@ def test_who_has_no_sibling_that_accepts_is_alone(board: Scoreboard) -> None:
     another.write_heartbeat(99.0, 0, 0, 0, False)
     another.write_load(7, crowded=True)
     assert not mine.is_alone(100.0)
-    assert mine.is_alone(110.0), "nobody has heard of the other"
+    assert mine.is_alone(110.0), "the other is silent"
     another.write_heartbeat(110.0, 0, 0, 0, True)
     assert mine.is_alone(110.0), "the other drains"
 

@@ -90,7 +90,7 @@ def test_an_incomplete_answer_is_a_failure() -> None:
         channel.send(Part(2, 3, "x"))
         return Approved(IN_PARTS)
 
-    assert tried(play) == repr(Failed("the process that tried it sent a message whose text is missing"))
+    assert tried(play) == repr(Failed("the process that tried it sent a message without its text"))
 
 
 def test_an_error_is_a_failure_with_its_traceback() -> None:

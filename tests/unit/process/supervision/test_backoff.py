@@ -1,4 +1,4 @@
-"""starman.process.supervision.backoff: the backoff; what follows from it is tested with the supervisor."""
+"""starman.process.supervision.backoff: the back-off. Its effects are tested with the supervisor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""starman.process.supervision.child: the table of transitions, and titles."""
+"""starman.process.supervision.child: the table of transitions, and names in the log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from starman.process.supervision.child import TRANSITIONS, Mold, State, Worker
 
 
-def test_every_state_has_its_transitions_and_gone_is_the_end() -> None:
+def test_every_state_has_transitions_and_gone_is_final() -> None:
     assert set(TRANSITIONS) == set(State)
     assert TRANSITIONS[State.GONE] == frozenset()
     assert all(State.GONE in after for state, after in TRANSITIONS.items() if state is not State.GONE)
@@ -21,7 +21,7 @@ def test_a_transition_that_the_table_lacks_is_an_error() -> None:
         worker.set_state(State.BOOTING)
 
 
-def test_titles() -> None:
+def test_log_names() -> None:
     worker = Worker(1, 1, slot=3, requested_at=0.0, deadline=60.0)
     assert worker.log_name() == "worker 3"
     worker.pid = 77

@@ -1,4 +1,4 @@
-"""starman.process.supervision.slots: when a worker's place wants another."""
+"""starman.process.supervision.slots: when a slot needs a worker."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from starman.process.supervision.child import State, Worker
 from starman.process.supervision.slots import Slot
 
 
-def test_a_slot_wants_a_worker_when_it_has_none_or_one_that_is_spent_and_nobody_is_on_the_way() -> None:
+def test_a_slot_needs_a_worker_when_it_is_empty_or_its_worker_is_to_be_replaced() -> None:
     slot = Slot(1, 1)
     assert slot.needs_worker
     first, second = (Worker(number, 1, slot=1, requested_at=0.0, deadline=60.0) for number in (1, 2))
     slot.add_worker(first)
     assert (slot.current, slot.incoming, slot.needs_worker) == (first, None, False)
     first.to_replace = True
-    assert not slot.needs_worker, "it is still to become ready"
+    assert not slot.needs_worker, "it is not ready yet"
     first.state = State.READY
     assert slot.needs_worker
     slot.add_worker(second)

@@ -1,4 +1,4 @@
-"""starman.process.supervision.supervisor, on a fake clock: what is reported, and what the plan answers."""
+"""starman.process.supervision.supervisor, on a fake clock: reported events, and the plans that follow."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Desk:
         self.pids = 100
 
     def plan(self, after: float = 0.0) -> list[Action]:
-        """The plan, `after` seconds from now."""
+        """Advance the clock by `after` seconds, then plan."""
         self.now += after
         actions = self.supervisor.plan(self.now)
         self.history += actions
@@ -76,7 +76,7 @@ class Desk:
         self.supervisor.on_exit(number, how, self.now)
 
     def start(self) -> list[int]:
-        """Bring everything up; the numbers of the workers, by slot."""
+        """Start the server; returns the numbers of the workers, by slot."""
         while self.supervisor.phase is Phase.STARTING:
             actions = self.plan()
             assert actions, "the start hangs"
@@ -183,7 +183,7 @@ def test_boot_deadline_stands_before_the_fork() -> None:
     desk.plan()
     desk.ready(1)
     worker = only(desk.plan(), SpawnWorker).child
-    # Nothing was ever heard of it, not even a process id.
+    # It has sent no message, not even its process id.
     assert Kill(worker) in desk.plan(after=60)
 
 
@@ -197,7 +197,7 @@ def test_only_so_many_forks_are_asked_for_at_a_time() -> None:
     assert len([action for action in desk.plan() if isinstance(action, SpawnWorker)]) == 1
 
 
-# CrashLog.
+# Unexpected exits.
 
 
 def test_a_worker_that_has_lived_is_replaced_at_once() -> None:
@@ -267,7 +267,7 @@ def test_the_backoff_ends_when_a_worker_of_the_code_has_survived() -> None:
     desk = Desk(workers=2)
     first, second = desk.start()
     for _ in range(3):
-        # Dies younger than a second: as if at boot.
+        # It dies less than a second after it was ready: counted as a failed boot.
         desk.gone(second)
         desk.plan()
         desk.now = desk.supervisor.next_instant(desk.now) or pytest.fail("no instant")
@@ -283,7 +283,7 @@ def test_the_backoff_ends_when_a_worker_of_the_code_has_survived() -> None:
     assert desk.all(LogLine)[-1].text.endswith("exited with status 1 before it was ready; next attempt in 0.5 s")
 
 
-def test_a_worker_not_ready_in_time_is_cut_and_counts_as_dead_at_boot() -> None:
+def test_a_worker_not_ready_in_time_is_killed_and_counts_as_a_failed_boot() -> None:
     desk = Desk(workers=1)
     worker = desk.start()[0]
     desk.now += 100
@@ -348,7 +348,7 @@ def test_a_mold_that_cannot_load_any_more_backs_off_and_workers_stay() -> None:
     assert not desk.all(Drain)
 
 
-def test_a_worker_that_drains_by_itself_is_replaced_before_it_is_gone() -> None:
+def test_a_worker_that_drains_by_itself_is_replaced_before_it_exits() -> None:
     desk = Desk(workers=1)
     worker = desk.start()[0]
     desk.now += 100
@@ -362,7 +362,7 @@ def test_a_worker_that_drains_by_itself_is_replaced_before_it_is_gone() -> None:
 
 
 def roll(desk: Desk) -> list[int]:
-    """Make every new worker of a roll-out ready, and have the old ones end; the numbers of the new ones."""
+    """Make every new worker of a roll-out ready, and let the old ones exit; returns the numbers of the new ones."""
     numbers: list[int] = []
 
     def step() -> list[Action]:
@@ -440,7 +440,7 @@ def test_restart_is_given_up_when_the_new_mold_fails() -> None:
 
 
 @pytest.mark.parametrize("preload", [False, True])
-def test_restart_is_given_up_when_the_pristine_mold_cannot_be_made(preload: bool) -> None:
+def test_restart_is_given_up_when_the_pristine_mold_cannot_start(preload: bool) -> None:
     desk = Desk(preload=preload)
     desk.start()
     desk.plan(60)
@@ -453,13 +453,13 @@ def test_restart_is_given_up_when_the_pristine_mold_cannot_be_made(preload: bool
     reason = "the mold, which forks workers, could not be forked (Cannot allocate memory) before it was ready"
     assert f"restart given up, the old workers stay: {reason}" in desk.said()
     assert not desk.supervisor.server_status().restarting
-    # It is tried again for those that may die, with growing pauses.
+    # Further attempts follow with growing pauses: workers may die and need it.
     desk.gone(again)
     desk.plan()
     assert "next attempt in 0.5 s" in desk.said()
 
 
-def test_restart_goes_on_when_the_pristine_mold_dies_that_was_there() -> None:
+def test_restart_goes_on_when_a_ready_pristine_mold_dies() -> None:
     desk = Desk()
     desk.start()
     desk.supervisor.restart()
@@ -560,7 +560,7 @@ def test_restart_waits_for_a_worker_that_is_starting_in_the_same_slot() -> None:
     assert only(desk.plan(), SpawnWorker).generation == 2
 
 
-def test_restart_mends_what_was_backing_off() -> None:
+def test_restart_ends_a_back_off() -> None:
     desk = Desk(workers=1)
     worker = desk.start()[0]
     desk.gone(worker)
@@ -571,7 +571,7 @@ def test_restart_mends_what_was_backing_off() -> None:
 
 
 def spawned(actions: list[Action]) -> list[int]:
-    """The children that are spawned as workers."""
+    """The numbers of the workers that are spawned."""
     return [action.child for action in actions if isinstance(action, SpawnWorker)]
 
 
@@ -593,7 +593,7 @@ def test_restart_replaces_a_batch_at_a_time() -> None:
     assert "restarted: 5 workers are new" in desk.said()
 
 
-def test_a_restart_asks_for_only_so_many_workers_at_a_time_however_large_its_batch() -> None:
+def test_a_restart_requests_a_limited_number_of_workers_whatever_its_batch() -> None:
     desk = Desk(workers=MOST_REQUESTED + 3, batch=100)
     old = desk.start()
     desk.supervisor.restart()
@@ -617,7 +617,7 @@ def test_restart_given_up_takes_back_the_others_of_its_batch() -> None:
     desk.supervisor.on_failed(second, "SyntaxError", "", desk.now)
     desk.gone(second, "exited with status 1")
     assert [action for action in desk.plan() if isinstance(action, Drain)] == [Drain(first), Drain(third)]
-    # One of them was quicker: it is not in charge all the same.
+    # One of them was ready first, and still does not take charge.
     desk.supervisor.on_ready(first, desk.now)
     desk.gone(first, "exited with status 0")
     desk.gone(third, "exited with status 0")
@@ -633,7 +633,7 @@ def test_the_settings_of_a_restart_are_those_of_its_workers_only() -> None:
     (new,) = spawned(desk.plan())
     desk.ready(new)
     desk.plan()
-    # Half-way: the second slot still belongs to the old settings.
+    # Half-way, the second slot still has the old settings.
     desk.supervisor.restart(terms(settings="newer"))
     failing = desk.all(SpawnWorker)[-1]
     assert failing.settings == "new"
@@ -672,7 +672,7 @@ def test_a_changed_number_of_workers_comes_at_the_end_of_a_restart(before: int, 
     for number in more:
         desk.ready(number)
     desk.plan()
-    # What TTIN has added stays when the setting is as it was.
+    # Workers that TTIN has added stay when the setting has not changed.
     left = after if after != before else before + grown
     assert before + grown + len(more) - (len(desk.all(Drain)) - before - grown) == left
     assert all(spawn.settings == "new" for spawn in desk.all(SpawnWorker)[-len(more) :] if more)
@@ -687,10 +687,10 @@ def test_a_restart_that_turns_preloading_off_retires_the_loaded_mold() -> None:
     assert len(desk.all(SpawnMold)) == 1
 
 
-# An upgrade in place.
+# Upgrades.
 
 
-def test_held_it_begins_nothing_new_and_is_settled_when_nobody_starts() -> None:
+def test_a_held_supervisor_begins_nothing_and_reports_when_nothing_is_starting() -> None:
     desk = Desk(workers=2)
     first, _ = desk.start()
     desk.supervisor.restart()
@@ -721,7 +721,7 @@ def test_the_first_start_is_not_held(preload: bool) -> None:
     assert not desk.plan()
 
 
-def test_it_is_not_settled_before_it_runs_and_when_it_stops() -> None:
+def test_an_upgrade_waits_for_the_start_and_not_for_a_stop() -> None:
     desk = Desk(workers=1)
     assert not desk.supervisor.nothing_starting
     desk.start()
@@ -730,7 +730,7 @@ def test_it_is_not_settled_before_it_runs_and_when_it_stops() -> None:
 
 
 def taken_over(ready: int, slots: int, workers: int = 2) -> tuple[Desk, list[int]]:
-    """A supervisor of two workers that takes so many over, and one that is ending; their numbers."""
+    """A supervisor after an upgrade, with `ready` workers and a draining one; returns the numbers of all."""
     desk = Desk(workers=2)
     desk.supervisor.take_over(slots, workers)
     found = [HandedWorker(500 + slot, 9, slot, 0, desk.now - 50, 0.0) for slot in range(1, ready + 1)]
@@ -739,7 +739,7 @@ def taken_over(ready: int, slots: int, workers: int = 2) -> tuple[Desk, list[int
     ]
 
 
-def test_a_new_image_replaces_the_workers_of_the_old_one() -> None:
+def test_an_upgrade_replaces_the_workers() -> None:
     desk, (first, second, ending) = taken_over(ready=2, slots=2)
     desk.ready(only(desk.plan(), ForkMold).child)
     assert len(roll(desk)) == 2
@@ -750,7 +750,7 @@ def test_a_new_image_replaces_the_workers_of_the_old_one() -> None:
     assert "worker 2 (600) did not end in time: it is killed" in desk.said()
 
 
-def test_a_new_image_fills_a_slot_whose_worker_died_in_between() -> None:
+def test_after_an_upgrade_a_slot_without_worker_is_filled() -> None:
     desk, _ = taken_over(ready=1, slots=2)
     desk.ready(only(desk.plan(), ForkMold).child)
     for spawn in (spawns := [action for action in desk.plan() if isinstance(action, SpawnWorker)]):
@@ -768,7 +768,7 @@ def test_a_new_image_keeps_what_ttin_has_added_unless_the_setting_has_changed(sa
     assert desk.supervisor.slots_and_workers()[0] == left
 
 
-def test_a_new_image_whose_workers_fail_leaves_the_old_ones_and_replaces_who_dies() -> None:
+def test_after_an_upgrade_failing_new_workers_leave_the_old_ones_in_place() -> None:
     desk, (first, *_) = taken_over(ready=2, slots=2)
     desk.ready(only(desk.plan(), ForkMold).child)
     desk.gone(only(desk.plan(), SpawnWorker).child)
@@ -782,13 +782,13 @@ def test_a_new_image_whose_workers_fail_leaves_the_old_ones_and_replaces_who_die
     assert len(roll(desk)) == 2
 
 
-def test_a_spent_worker_of_the_old_image_is_replaced_even_if_the_restart_is_given_up() -> None:
+def test_after_an_upgrade_a_worker_to_replace_is_replaced_even_if_the_restart_is_given_up() -> None:
     desk, _ = taken_over(ready=1, slots=2)
     handed_worker = HandedWorker(502, 9, 2, 0, desk.now - 50, 0.0)
     handed_worker.to_replace = True
     spent = desk.supervisor.adopt_worker(handed_worker)
     desk.ready(only(desk.plan(), ForkMold).child)
-    # First it is the turn of the roll-out, which alone may fail.
+    # The roll-out comes first; it may fail without consequences.
     first = only(desk.plan(), SpawnWorker)
     assert first.slot == 1
     desk.gone(first.child)
@@ -803,16 +803,16 @@ def test_a_spent_worker_of_the_old_image_is_replaced_even_if_the_restart_is_give
 # More and fewer.
 
 
-# A worker that is spent.
+# Workers to replace.
 
 
-def test_a_spent_worker_serves_until_another_is_ready() -> None:
+def test_a_worker_to_replace_serves_until_another_is_ready() -> None:
     desk = Desk(workers=2)
     first, _ = desk.start()
     desk.now += 100
     desk.supervisor.on_recycle(first, "it has served 3 requests (max_requests)")
     desk.supervisor.on_recycle(first, "it is old")
-    desk.supervisor.on_recycle(77, "nobody")
+    desk.supervisor.on_recycle(77, "no such worker")
     spawn = only(desk.plan(), SpawnWorker)
     assert (spawn.slot, spawn.generation) == (1, 1)
     assert desk.said() == "INFO worker 1 (102) is replaced: it has served 3 requests (max_requests)"
@@ -824,7 +824,7 @@ def test_a_spent_worker_serves_until_another_is_ready() -> None:
     assert desk.plan(after=1000) == []
 
 
-def test_a_spent_worker_stays_as_long_as_its_successors_fail() -> None:
+def test_a_worker_to_replace_stays_while_its_successors_fail() -> None:
     desk = Desk(workers=1)
     (worker,) = desk.start()
     desk.now += 100
@@ -842,7 +842,7 @@ def test_a_spent_worker_stays_as_long_as_its_successors_fail() -> None:
     assert desk.plan() == [Drain(worker)]
 
 
-def test_a_spent_worker_that_dies_is_not_replaced_twice() -> None:
+def test_a_worker_to_replace_that_dies_is_not_replaced_twice() -> None:
     desk = Desk(workers=1)
     (worker,) = desk.start()
     desk.now += 100
@@ -854,7 +854,7 @@ def test_a_spent_worker_that_dies_is_not_replaced_twice() -> None:
     assert not has(desk.plan(after=1), SpawnWorker)
 
 
-def test_a_worker_that_wishes_its_end_is_replaced_at_once_and_was_no_failure() -> None:
+def test_a_worker_that_requests_a_drain_is_replaced_at_once_and_not_counted_as_failure() -> None:
     desk = Desk(workers=1)
     (worker,) = desk.start()
     for _ in range(20):
@@ -869,7 +869,7 @@ def test_a_worker_that_wishes_its_end_is_replaced_at_once_and_was_no_failure() -
     assert "ERROR" not in desk.said()
 
 
-def test_a_restart_goes_on_though_workers_are_spent_all_the_time() -> None:
+def test_a_restart_goes_on_though_workers_must_be_replaced_all_the_time() -> None:
     desk = Desk(workers=3)
     workers = desk.start()
     desk.now += 100
@@ -890,7 +890,7 @@ def test_a_restart_goes_on_though_workers_are_spent_all_the_time() -> None:
     assert "restarted: 3 workers are new" in desk.said()
 
 
-def test_a_spent_worker_of_a_restart_that_is_given_up_is_replaced_all_the_same() -> None:
+def test_a_worker_to_replace_is_replaced_after_a_restart_that_is_given_up() -> None:
     desk = Desk(workers=2)
     first, second = desk.start()
     desk.now += 100
@@ -934,7 +934,7 @@ def test_shrink_takes_a_worker_that_is_still_starting_without_a_word_about_its_e
     new = only(desk.plan(), SpawnWorker).child
     desk.supervisor.shrink(desk.now)
     assert Drain(new) in desk.plan()
-    # Its process id was unknown when it was told; so it is told again.
+    # Its process id was not known at the first order, so the order is repeated.
     desk.born(new)
     assert desk.plan() == [Drain(new)]
     desk.gone(new, "exited with status 0")
@@ -954,10 +954,10 @@ def test_a_worker_that_was_ready_before_it_saw_the_order_to_drain_has_all_its_ti
     assert has(desk.plan(after=0.1), Kill)
 
 
-# The end.
+# Stopping.
 
 
-def test_stop_drains_everybody_and_exits_with_0_when_all_are_gone() -> None:
+def test_stop_drains_all_workers_and_exits_with_0_after_the_last() -> None:
     desk = Desk(workers=2)
     workers = desk.start()
     desk.supervisor.stop(desk.now)
@@ -996,7 +996,7 @@ def test_hazard_08_a_second_stop_counts_only_after_a_second() -> None:
     assert desk.plan() == [Exit(1)]
 
 
-def test_stop_cuts_two_seconds_after_the_workers_own_deadline() -> None:
+def test_stop_kills_two_seconds_after_the_workers_own_deadline() -> None:
     desk = Desk(workers=1)
     worker = desk.start()[0]
     desk.supervisor.stop(desk.now)
@@ -1009,7 +1009,7 @@ def test_stop_cuts_two_seconds_after_the_workers_own_deadline() -> None:
     assert desk.plan() == [Exit(1)]
 
 
-def test_a_retired_mold_that_does_not_end_is_cut() -> None:
+def test_a_retired_mold_that_does_not_exit_is_killed() -> None:
     desk = Desk(workers=1)
     worker = desk.start()[0]
     desk.supervisor.stop(desk.now)
@@ -1048,7 +1048,7 @@ def test_stop_during_the_start_ends_it_without_a_failure() -> None:
     assert not desk.all(FailStart)
 
 
-# A mold that was ready, and fails.
+# A ready mold that fails.
 
 
 def test_the_log_says_why_a_mold_that_was_ready_has_failed_and_the_next_attempt_waits() -> None:
@@ -1095,7 +1095,7 @@ def test_of_workers_that_hang_together_one_shows_where() -> None:
     assert only(actions, FailStart).reason == "worker 1 (102) could not start: it was not ready within 60 s (boot_timeout)"
 
 
-def test_a_late_worker_that_becomes_ready_before_it_is_cut_stays() -> None:
+def test_a_late_worker_that_becomes_ready_before_it_is_killed_stays() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
@@ -1119,7 +1119,7 @@ def test_a_worker_that_is_not_forked_in_time_costs_its_mold() -> None:
         1, "the mold (101), which forks workers, is killed: it did not fork worker 1 within 60 s (boot_timeout)"
     )
     desk.gone(asked, "was cut before it existed")
-    assert not has(desk.plan(after=1), SpawnWorker), "this mold is not asked once more"
+    assert not has(desk.plan(after=1), SpawnWorker), "this mold gets no further orders"
     assert only(desk.plan(after=STACKS_SLACK - 1), Kill).child == 1
     desk.gone(1)
     desk.plan()
@@ -1148,7 +1148,7 @@ def test_a_mold_that_is_not_forked_in_time_costs_the_pristine_one() -> None:
     assert only(desk.plan(after=STACKS_SLACK), Kill).child == 1
 
 
-def test_a_start_whose_mold_hangs_fails_and_says_so() -> None:
+def test_a_start_with_a_hanging_mold_fails_with_the_reason() -> None:
     desk = Desk(workers=1)
     desk.plan()
     desk.ready(1)
@@ -1159,11 +1159,11 @@ def test_a_start_whose_mold_hangs_fails_and_says_so() -> None:
     assert only(desk.plan(after=STACKS_SLACK), Kill).child == 1
 
 
-# Workers that finish do not pile up.
+# The limit of draining workers.
 
 
 def crowd(desk: Desk, reason: str = "its application has asked for it") -> list[int]:
-    """Have workers replaced until there is no room for more; those that still finish."""
+    """Replace workers until there is no room; returns the draining ones."""
     for _ in range(20):
         serving = [worker.number for worker in desk.supervisor._children.workers() if worker.ready]
         for worker in serving:
@@ -1180,7 +1180,7 @@ def test_as_many_workers_finish_as_there_are_slots_and_the_others_go_on_serving(
     assert len(crowd(desk)) == 3
     assert len([worker for worker in desk.supervisor._children.workers() if worker.ready]) == 3
     assert len(desk.all(SpawnWorker)) == 6
-    assert "replacing workers waits" not in desk.said(), "not yet: it may be over at once"
+    assert "replacing workers waits" not in desk.said(), "not yet: the wait may end at once"
 
 
 def test_a_wait_that_lasts_is_said_once_a_minute_and_makes_the_next_one_longer() -> None:
@@ -1189,7 +1189,7 @@ def test_a_wait_that_lasts_is_said_once_a_minute_and_makes_the_next_one_longer()
     (finishing,) = crowd(desk)
     for _ in range(300):
         instant = desk.supervisor.next_instant(desk.now)
-        assert instant is not None, "it is looked again"
+        assert instant is not None, "it plans again"
         if instant > desk.now + 10:
             break
         desk.plan(after=instant - desk.now)
@@ -1213,7 +1213,7 @@ def test_the_oldest_of_those_that_wait_is_replaced_first() -> None:
     assert only(desk.plan(), Drain).child == oldest.number
 
 
-def test_an_empty_slot_is_filled_before_a_spent_worker_is_replaced() -> None:
+def test_an_empty_slot_is_filled_before_a_worker_is_replaced() -> None:
     desk = Desk(workers=2)
     desk.start()
     crowd(desk)
@@ -1221,12 +1221,12 @@ def test_an_empty_slot_is_filled_before_a_spent_worker_is_replaced() -> None:
     number, slot = victim.number, victim.slot
     desk.now += 20
     desk.gone(number)
-    # The last of the two slots, and the others have to wait for it.
+    # It takes the last room, and the others wait for it.
     assert only(desk.plan(), SpawnWorker).slot == slot
 
 
 def steps(desk: Desk, *, drains_end: bool) -> None:
-    """Go on for a while: whatever is ordered becomes ready, and what drains ends at once or not at all."""
+    """Run for a while: requested children become ready; draining workers exit at once, or never."""
     for _ in range(10):
         for action in desk.plan(after=0.01):
             if isinstance(action, SpawnWorker):
@@ -1235,7 +1235,7 @@ def steps(desk: Desk, *, drains_end: bool) -> None:
                 desk.gone(action.child, "exited with status 0")
 
 
-def test_restarts_one_after_the_other_wait_for_those_that_finish() -> None:
+def test_successive_restarts_wait_for_draining_workers() -> None:
     desk = Desk(workers=2)
     desk.start()
     for _ in range(5):

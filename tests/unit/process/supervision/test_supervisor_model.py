@@ -27,7 +27,7 @@ from starman.process.supervision.supervisor import Supervisor
 
 
 class Process:
-    """What the world knows of a child: its slot (0: a mold), and what has become of it."""
+    """The model of a child: its slot (0: a mold) and its state."""
 
     def __init__(self, slot: int, generation: int) -> None:
         self.slot = slot
@@ -51,7 +51,7 @@ class Process:
 
 
 class World(RuleBasedStateMachine):
-    """The processes, performing every plan and checking it."""
+    """The model of all processes: performs and checks every plan."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class World(RuleBasedStateMachine):
         self.preload = preload
         self.plan()
 
-    # Performing.
+    # Perform a plan.
 
     def plan(self) -> None:
         for process in self.alive.values():
@@ -84,7 +84,7 @@ class World(RuleBasedStateMachine):
         for action in self.supervisor.plan(self.now):
             self.perform(action)
         if self.status is None:
-            assert self.supervisor.plan(self.now) == [], "a plan is complete, or the rest would wait for the next event"
+            assert self.supervisor.plan(self.now) == [], "a plan must be complete: anything left would wait for the next event"
         instant = self.supervisor.next_instant(self.now)
         assert instant is None or instant > self.now, "the loop would spin"
 
@@ -97,7 +97,7 @@ class World(RuleBasedStateMachine):
             process = self.alive[action.child]
             if process.serving and not self.stopped and process.slot <= self.workers and not process.doomed:
                 others = [other for other in self.alive.values() if other.slot == process.slot and other is not process]
-                assert any(other.serving for other in others), "its successor is ready before a worker goes"
+                assert any(other.serving for other in others), "a worker drains only when its successor is ready"
             process.told_to_end = True
         elif isinstance(action, RetireMold):
             mold = self.alive[action.child]
@@ -106,7 +106,7 @@ class World(RuleBasedStateMachine):
             mold.told_to_end = True
         elif isinstance(action, DumpStacks):
             process = self.alive[action.child]
-            assert process.frozen or process.starting or not process.slot, "only of those that are silent or late"
+            assert process.frozen or process.starting or not process.slot, "only silent or late children write stacks"
         elif isinstance(action, Kill):
             process = self.alive[action.child]
             process.told_to_end = process.killed = True
@@ -146,11 +146,11 @@ class World(RuleBasedStateMachine):
     def pick(self, data: st.DataObject) -> int:
         return data.draw(st.sampled_from(sorted(self.alive)))
 
-    # What may happen.
+    # Events.
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 5.0, 11.0, 61.0]))
     def time_passes(self, seconds: float) -> None:
-        """No further than the supervisor has asked to be woken."""
+        """Advance the clock, at most to the next instant of the supervisor."""
         instant = self.supervisor.next_instant(self.now)
         self.now = self.now + seconds if instant is None else min(self.now + seconds, instant)
         self.plan()
@@ -158,7 +158,7 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
     def one_advances(self, data: st.DataObject) -> None:
-        """Born, or ready."""
+        """A child gets a process id, or becomes ready."""
         self.advance(self.pick(data))
         self.plan()
 
@@ -202,16 +202,16 @@ class World(RuleBasedStateMachine):
 
     @precondition(lambda self: any(process.serving and process.slot for process in self.alive.values()))
     @rule(data=st.data())
-    def one_wishes_its_end(self, data: st.DataObject) -> None:
+    def one_requests_a_drain(self, data: st.DataObject) -> None:
         serving = sorted(number for number, process in self.alive.items() if process.serving and process.slot)
         number = data.draw(st.sampled_from(serving))
         self.alive[number].doomed = True
-        self.supervisor.on_drain_request(number, "it wishes so", self.now)
+        self.supervisor.on_drain_request(number, "harakiri", self.now)
         self.plan()
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
-    def one_is_spent(self, data: st.DataObject) -> None:
+    def one_is_to_be_replaced(self, data: st.DataObject) -> None:
         self.supervisor.on_recycle(self.pick(data), "it is old")
         self.plan()
 
@@ -246,7 +246,7 @@ class World(RuleBasedStateMachine):
         self.supervisor.stop(self.now)
         self.plan()
 
-    # What must always hold.
+    # Invariants.
 
     @invariant()
     def no_slot_has_two_on_their_way(self) -> None:
@@ -266,7 +266,7 @@ class World(RuleBasedStateMachine):
         assert len(molds) == len(set(molds)), molds
 
     def teardown(self) -> None:
-        """Left to a world where all goes well, it comes to rest; then it stops."""
+        """When nothing fails any more, the supervisor has nothing left to do; then it stops."""
         if not hasattr(self, "supervisor"):
             return
         self.settle()
@@ -302,8 +302,8 @@ class World(RuleBasedStateMachine):
                 self.plan()
             elif before is None and self.supervisor.next_instant(self.now) is None:
                 return
-        raise AssertionError("it does not come to rest")
+        raise AssertionError("it always has something to do")
 
 
-TestRoster = World.TestCase
-TestRoster.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestSupervisor = World.TestCase
+TestSupervisor.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)

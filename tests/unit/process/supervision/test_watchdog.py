@@ -11,7 +11,7 @@ from tests.unit.process.supervision.test_supervisor import Desk, has, only
 
 
 def watched(timeout: float = 30.0) -> tuple[Desk, int]:
-    """A desk with one worker, which has been ready for 100 s, and the worker's number."""
+    """A desk with one worker that has been ready for 100 s; returns the number of the worker, too."""
     desk = Desk(workers=1)
     desk.supervisor.watchdog.timeout = timeout
     (worker,) = desk.start()
@@ -19,7 +19,7 @@ def watched(timeout: float = 30.0) -> tuple[Desk, int]:
     return desk, worker
 
 
-def test_who_beats_in_time_is_left_alone() -> None:
+def test_a_worker_with_a_heartbeat_in_time_stays() -> None:
     desk, worker = watched()
     for _ in range(10):
         desk.supervisor.watchdog.check({worker: desk.now - 29.9}, desk.now)
@@ -28,7 +28,7 @@ def test_who_beats_in_time_is_left_alone() -> None:
         desk.now += 7
 
 
-def test_who_is_silent_is_asked_then_killed_and_a_successor_starts_at_once() -> None:
+def test_a_silent_worker_writes_its_stacks_then_is_killed_and_its_successor_starts_at_once() -> None:
     desk, worker = watched()
     desk.supervisor.watchdog.check({worker: desk.now - 30}, desk.now)
     ask, spawn = desk.plan()
@@ -47,7 +47,7 @@ def test_who_is_silent_is_asked_then_killed_and_a_successor_starts_at_once() -> 
     assert "ERROR" not in desk.said()
 
 
-def test_who_is_heard_again_is_not_killed_but_replaced() -> None:
+def test_a_worker_that_responds_again_is_not_killed_but_replaced() -> None:
     desk, worker = watched()
     desk.supervisor.watchdog.check({worker: desk.now - 30}, desk.now)
     successor = only(desk.plan(), SpawnWorker).child
@@ -62,7 +62,7 @@ def test_who_is_heard_again_is_not_killed_but_replaced() -> None:
     assert len(desk.all(DumpStacks)) == 1
 
 
-def test_who_is_silent_has_no_time_to_drain_unless_it_is_heard_again() -> None:
+def test_a_silent_worker_has_no_time_to_drain_unless_it_responds_again() -> None:
     desk, worker = watched()
     desk.supervisor.watchdog.check({worker: desk.now - 30}, desk.now)
     desk.ready(only(desk.plan(), SpawnWorker).child)
@@ -79,9 +79,9 @@ def test_who_is_silent_has_no_time_to_drain_unless_it_is_heard_again() -> None:
     assert has(desk.plan(after=10), Kill)
 
 
-def test_who_stood_still_together_with_the_master_is_left_alone() -> None:
+def test_a_silence_of_master_and_worker_together_is_excused() -> None:
     desk, worker = watched()
-    # Due 12 s ago: the master has just woken up.
+    # The check was due 12 s ago: the master has just woken up.
     desk.supervisor.watchdog.check({worker: desk.now - 42}, desk.now)
     assert desk.plan() == []
     assert desk.supervisor.next_instant(desk.now) == desk.now + 12
@@ -100,7 +100,7 @@ def test_a_master_that_comes_late_excuses_a_silence_once_and_for_no_longer_than_
     assert desk.plan() == []
     given = min(late, 30.0)
     assert desk.supervisor.next_instant(desk.now) == desk.now + given
-    # It is late this time, too: a busy machine always is.
+    # This check is late, too: on a busy machine every check is.
     desk.now += given + late
     desk.supervisor.watchdog.check({worker: beat}, desk.now)
     assert has(desk.plan(), DumpStacks)
@@ -127,7 +127,7 @@ def test_silence_counts_from_the_moment_a_worker_was_ready() -> None:
     assert desk.plan() == []
 
 
-def test_who_has_no_place_or_drains_or_when_nobody_is_to_be_watched() -> None:
+def test_no_check_without_page_while_draining_or_with_timeout_0() -> None:
     desk, worker = watched()
     desk.supervisor.watchdog.check({}, desk.now)
     assert desk.plan() == []
@@ -142,15 +142,15 @@ def test_who_has_no_place_or_drains_or_when_nobody_is_to_be_watched() -> None:
     assert desk.supervisor.next_instant(desk.now) is None
 
 
-def test_the_server_status_says_who_was_heard_last_watched_or_not() -> None:
+def test_the_server_status_has_the_latest_heartbeat_with_and_without_watchdog() -> None:
     for timeout in (30.0, 0.0):
         desk = Desk(workers=2)
         desk.supervisor.watchdog.timeout = timeout
-        assert desk.supervisor.server_status().alive_at is None, "nobody serves"
+        assert desk.supervisor.server_status().alive_at is None, "no worker serves"
         first, second = desk.start()
         desk.now += 100
         desk.supervisor.watchdog.check({first: desk.now - 3}, desk.now)
-        assert desk.supervisor.server_status().alive_at is None, "nobody knows of the second"
+        assert desk.supervisor.server_status().alive_at is None, "the second worker has no heartbeat"
         desk.supervisor.watchdog.check({first: desk.now - 3, second: desk.now - 5}, desk.now)
         assert desk.supervisor.server_status().alive_at == desk.now - 3
         desk.gone(first)
