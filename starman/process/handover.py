@@ -128,13 +128,13 @@ def decode(text: str) -> Handover:
             handed_worker.to_replace, handed_worker.stacks = to_replace == "1", int(stacks)
             handover.handed_workers.append(handed_worker)
         else:
-            _take_wish(handover, kind)
+            _set_flag(handover, kind)
     if handover.slots < 1:
         raise ValueError("a handover without workers")
     return handover
 
 
-def _take_wish(handover: Handover, kind: str) -> None:
+def _set_flag(handover: Handover, kind: str) -> None:
     if kind == "reopening":
         handover.reopening = True
     elif kind == "restarting":

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # <linux/prctl.h>
 _SET_PDEATHSIG = 1
 # How often (seconds) a child checks whether the process that has forked it has ended.
-_LOOK_SECONDS = 0.0002
+_CHECK_SECONDS = 0.0002
 
 
 class _State:
@@ -92,5 +92,5 @@ def _in_child() -> None:
         return  # a child of the application
     _, forker, parent = pending
     while forker != parent and getppid() == forker:
-        sleep(_LOOK_SECONDS)
+        sleep(_CHECK_SECONDS)
     retie(parent)

@@ -42,14 +42,14 @@ _PAGE = 4096
 # From one page to the next. A worker maps its own page alone, so each begins at a page of the machine.
 _STRIDE = max(_PAGE, mmap.ALLOCATIONGRANULARITY)
 # Written once: pid, slot, started; and at each heartbeat: beat, finished, connections, busy, draining.
-_BIRTH = struct.Struct("=2Id")
-_BEAT = struct.Struct("=dQ2I?")
+_START = struct.Struct("=2Id")
+_HEARTBEAT = struct.Struct("=dQ2I?")
 # Written at each change, for the siblings: connections, crowded.
-_CROWD = struct.Struct("=I?")
-_CROWD_AT = _BIRTH.size + _BEAT.size
+_LOAD = struct.Struct("=I?")
+_LOAD_AT = _START.size + _HEARTBEAT.size
 # Written repeatedly from the beginning of a drain to the end: counted, in flight.
-_COUNT = struct.Struct("=?I")
-_COUNT_AT = _CROWD_AT + _CROWD.size
+_IN_FLIGHT = struct.Struct("=?I")
+_IN_FLIGHT_AT = _LOAD_AT + _LOAD.size
 # The same page as a sibling reads it: pid, beat, draining, connections, crowded.
 _SIBLING = struct.Struct("=I4x8xd8x8x?I?")
 # How many pages, from the first, have ever been assigned: stored behind the magic.
@@ -90,13 +90,13 @@ class WorkerEntry(Record):
 
     def __init__(
         self,
-        birth: tuple[int, int, float],
+        start: tuple[int, int, float],
         beat: tuple[float, int, int, int, bool],
         requests: tuple[Request, ...],
         in_flight: int | None,
     ) -> None:
-        """`birth` and `beat` have their fields in the order of the page."""
-        self.pid, self.slot, self.started = birth
+        """`start` and `beat` have their fields in the order of the page."""
+        self.pid, self.slot, self.started = start
         self.beat, self.finished, self.connections, self.busy, self.draining = beat
         self.requests = requests
         self.in_flight = in_flight
@@ -104,7 +104,7 @@ class WorkerEntry(Record):
 
 def read_entry(page: bytes) -> WorkerEntry | None:
     """The contents of a page; None when its worker has not begun to write."""
-    pid, slot, started = _BIRTH.unpack_from(page)
+    pid, slot, started = _START.unpack_from(page)
     if not pid:
         return None
     requests = []
@@ -114,8 +114,8 @@ def read_entry(page: bytes) -> WorkerEntry | None:
             more = "..." if target[-1] else ""
             line = f"{printable(method.rstrip(_UNUSED))} {printable(target.rstrip(_UNUSED))}{more}"
             requests.append(Request(line, since))
-    beat = _BEAT.unpack_from(page, _BIRTH.size)
-    counted, in_flight = _COUNT.unpack_from(page, _COUNT_AT)
+    beat = _HEARTBEAT.unpack_from(page, _START.size)
+    counted, in_flight = _IN_FLIGHT.unpack_from(page, _IN_FLIGHT_AT)
     return WorkerEntry((pid, slot, started), beat, tuple(sorted(requests, key=_age_first)), in_flight if counted else None)
 
 
@@ -185,7 +185,7 @@ class Scoreboard:
     def heartbeat(self, number: int) -> float:
         """When the loop of the worker with page `number` was last alive, according to the worker; 0.0 when not
         known."""
-        instant: float = _INSTANT.unpack_from(self._memory, number * _STRIDE + _BIRTH.size)[0] if number else 0.0
+        instant: float = _INSTANT.unpack_from(self._memory, number * _STRIDE + _START.size)[0] if number else 0.0
         return instant
 
     def map_page(self, number: int, fd: int = -1) -> WorkerPage | None:
@@ -279,19 +279,19 @@ class WorkerPage:
 
     def write_start(self, pid: int, slot: int, now: float) -> None:
         """The worker of `slot` is ready, as process `pid`."""
-        _BIRTH.pack_into(self._page, 0, pid, slot, now)
+        _START.pack_into(self._page, 0, pid, slot, now)
 
     def write_heartbeat(self, now: float, finished: int, connections: int, busy: int, draining: bool) -> None:
         """The loop is alive. The parameters are fields of `WorkerEntry`."""
-        _BEAT.pack_into(self._page, _BIRTH.size, now, finished, connections, busy, draining)
+        _HEARTBEAT.pack_into(self._page, _START.size, now, finished, connections, busy, draining)
 
     def write_in_flight(self, in_flight: int) -> None:
         """The worker drains, or is about to, with this many requests in flight."""
-        _COUNT.pack_into(self._page, _COUNT_AT, True, in_flight)
+        _IN_FLIGHT.pack_into(self._page, _IN_FLIGHT_AT, True, in_flight)
 
     def write_load(self, connections: int, *, crowded: bool) -> None:
         """Publish the number of connections, and whether requests wait for a thread (`crowded`), for the siblings."""
-        _CROWD.pack_into(self._page, _CROWD_AT, connections, crowded)
+        _LOAD.pack_into(self._page, _LOAD_AT, connections, crowded)
 
     def fewest_connections(self, now: float) -> int | None:
         """The number of connections of the sibling that has the fewest, of those that live, accept and are not
