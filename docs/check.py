@@ -48,8 +48,6 @@ COMMAND = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:starman-uv|python -m starman)
 
 # A line of prose is shorter than this (columns). Tables and fenced blocks may be wider.
 WIDTH = 120
-# Pages that are still to be wrapped.
-WIDE = {"docs/performance.md"}
 # Between two such lines, a page is written by a tool of the bench.
 GENERATED = re.compile(r"<!-- (/?)\w+ -->")
 
@@ -275,8 +273,6 @@ def wrong_toml(text: str) -> Iterator[str]:
 
 def long_lines(page: Page) -> Iterator[str]:
     """Lines of prose that are too wide. Tables may be, parts that a tool writes, and a line that has no space to break at."""
-    if page.path.is_relative_to(ROOT) and str(page.path.relative_to(ROOT)) in WIDE:
-        return
     generated = False
     for number, line in numbered(page):
         if marker := GENERATED.fullmatch(line):

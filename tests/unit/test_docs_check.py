@@ -79,10 +79,6 @@ def test_prose_is_narrow(check: ModuleType, tmp_path: Path) -> None:
     ]
 
 
-def test_pages_that_are_still_wide_exist(check: ModuleType) -> None:
-    assert {str(path.relative_to(REPOSITORY)) for path in check.page_paths()} >= check.WIDE
-
-
 def test_comments_and_docstrings_explain(check: ModuleType) -> None:
     lines = [
         '"""Module."""',
