@@ -360,7 +360,7 @@ def test_a_loop_that_spins_is_found_whoever_the_worker_runs_as(
 ) -> None:
     """Linux lets only root open the figures of a process that has changed its user."""
     server, pid = start_spinning(account, place, started, arguments, change)
-    server.wait_for(rf"\[{pid}\] \[ERROR\] this worker cannot go on, .*: its loop has used \d+ % of a CPU", timeout=60)
+    server.wait_for(rf"\[{pid}\] \[ERROR\] this worker cannot continue, .*: its loop has used \d+ % of a CPU", timeout=60)
     server.wait_for(rf"worker 1 \({pid}\) is replaced: its loop has used \d+ % of a CPU", timeout=30)
     assert server.stop() == 0
 

@@ -276,7 +276,7 @@ class Acceptor:
         if self._siblings is None:
             if time.monotonic() >= self._told_at + _TELL_SECONDS:
                 self._told_at = time.monotonic()
-                log.error(f"this server cannot go on, and should be restarted: {reason}")
+                log.error(f"this server cannot continue, and should be restarted: {reason}")
         elif not self._context.doomed:
             self._context.doomed = self._context.draining = True
             self._siblings.give_up(reason)

@@ -290,4 +290,6 @@ def test_without_others_it_is_said_once_in_a_while(capfd: pytest.CaptureFixture[
         assert not acceptor._context.doomed
 
     asyncio.run(main())
-    assert capfd.readouterr().err.count("this server cannot go on, and should be restarted: it cannot wait for connections") == 1
+    assert (
+        capfd.readouterr().err.count("this server cannot continue, and should be restarted: it cannot wait for connections") == 1
+    )
