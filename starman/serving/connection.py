@@ -23,7 +23,7 @@ from starman.serving.exchange import Body
 from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.lingering import shut_down, unacknowledged
 from starman.serving.progress import Progress
-from starman.serving.sending.loop_side import Rest
+from starman.serving.sending.loop_side import Unsent
 from starman.serving.sending.send_queue import SendQueue
 from starman.serving.sending.writer import Writer
 from starman.serving.sending.writer_state import ENDING, FREE, LOOP_WRITES
@@ -272,12 +272,12 @@ class Connection(ClosableConnection):
 
     # Sending what a thread could not send
 
-    def take_over(self, rest: Rest) -> None:
-        """Send `rest`, which a thread's socket did not take."""
+    def take_over(self, unsent: Unsent) -> None:
+        """Send `unsent`, which a thread's socket did not take."""
         if self._phase is OPEN:
-            self._get_send_queue().take(rest)
-        elif not isinstance(rest, memoryview):
-            rest.close()
+            self._get_send_queue().take(unsent)
+        elif not isinstance(unsent, memoryview):
+            unsent.close()
 
     def _get_send_queue(self) -> SendQueue:
         self._send_queue = send_queue = self._send_queue or SendQueue(
@@ -325,7 +325,7 @@ class Connection(ClosableConnection):
             if idle >= (self._context.keepalive_timeout if self._heads else self._context.header_timeout):
                 if not self._has_unread():
                     self.linger()
-            elif idle >= IDLE_SECONDS and self._writer.rest() and self._heads:
+            elif idle >= IDLE_SECONDS and self._writer.close_idle() and self._heads:
                 self._idle = True
                 self._context.connections.set_idle(self, now - idle + self._context.keepalive_timeout)
 

@@ -1,4 +1,4 @@
-"""What all connections of a worker share: the application, the pool, the limits, the clocks, and how to reach the loop."""
+"""What all connections of a worker share: the application, the executor, the limits, budgets and logs."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ if TYPE_CHECKING:
     from starman.serving.sending.writer import Writer
     from starman.wsgi.call import Application
 
-# How long (seconds) a process that is doomed waits for its drain before it goes on.
+# How long (seconds) a doomed process waits for its drain before it goes on as before.
 SPARED_SECONDS: Final = 2.0
 
 SOFTWARE: Final = f"starman/{VERSION}"
 
 
 class ServiceContext:
-    """One worker's common ground. Made by the loop; threads read it.
+    """Made by the loop; threads read it.
 
-    draining: whether connections are to end. doomed: whether the application has asked for the end of this process. Then no
-    connection is accepted, not even one that waits in the kernel: another process will accept it. `doomed` is set by the loop or
-    by the thread that runs the request, and taken back by the loop when no drain follows (`spare`). lost: the sending sides of
-    connections that are gone, whose requests were queued or running. Loop only.
+    draining: whether connections end after their response.
+    doomed: whether the application has asked for the end of this process. Then the process accepts no connection, not even one
+    that waits in the kernel: another process will accept it. The loop or the thread of a request sets it. The loop resets it when
+    no drain follows (`spare`).
+    lost: the writers of connections that are gone while their request runs. Loop only.
     """
 
     __slots__ = (
@@ -109,7 +110,7 @@ class ServiceContext:
             body_bytes=settings.max_body,
         )
         self.body_memory = BodyMemory(settings.body_buffer, settings.body_memory)
-        # Where bodies are streamed: below these paths, without "/" at the end; below "" are all.
+        # Bodies are streamed below these paths, which have no "/" at the end. All paths are below "".
         paths = ("/",) if settings.stream_body else settings.stream_body_path
         self.stream_paths = tuple(path.rstrip("/").encode("utf-8", "surrogateescape") for path in paths)
         self.spool_space = SpoolSpace(None if settings.spool_limit == AUTO else settings.spool_limit)
@@ -126,16 +127,16 @@ class ServiceContext:
         self.keepalive = not settings.disable_keepalive and settings.keepalive_timeout > 0
         self.on_harakiri = on_harakiri
         self.doomed = False
-        # When the application has asked for the end of this process, which counts once; None: it has not.
+        # When the application first asked for the end of this process; None: it has not.
         self.doomed_at: float | None = None
         self.draining = False
         self.connections = Clients()
         self.lost: list[Writer] = []
 
     def harakiri(self) -> None:
-        """The application wishes that this process ends. Thread, while it runs the request; may be called again.
+        """The application asks for the end of this process. Thread, while it runs the request; may be called again.
 
-        Takes effect before it returns, and so before the client has its answer: its next connection is another process's.
+        Takes effect before it returns, so before the client has its answer: another process accepts its next connection.
         """
         if self.on_harakiri is not None and self.doomed_at is None:
             self.doomed_at = monotonic()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
     from starman.serving.sending.writer import Writer
 
-# A request that has waited this long (seconds) is not run before a look whether its client is still there (hazard 5).
+# A request that has waited this long (seconds) runs only if its client is still there (hazard 5).
 _LONG_IN_QUEUE: Final = 0.05
 
 # By the minor version: there are only four.
@@ -117,11 +117,11 @@ class Exchange(QueuedRequest):
             self._break_off(call)
         if access_log is not None:
             access_log.add(environ, call.status_code, call.body_sent)
-        # Last of all: a defect before this is answered by a reset of the connection, one behind it would lose the next exchange.
+        # Last of all: an exception before this resets the connection; one after it would lose the next exchange.
         return writer.release(self, call.persistent)
 
     def _refuse(self, status: int, reason: str) -> QueuedRequest | None:
-        """Answer in the application's place, which is not called, and let the connection end."""
+        """Answer instead of calling the application, and end the connection."""
         context = self._context
         with contextlib.suppress(Disconnected):
             to_head = self.head.method == b"HEAD"
@@ -131,7 +131,7 @@ class Exchange(QueuedRequest):
         return self._writer.release(self, False)
 
     def _break_off(self, call: Call) -> None:
-        """The application is done, and its body has failed: see `StreamedExchange`, all others are whole."""
+        """The application has returned, and its body has failed. Only a `StreamedExchange` has such a body."""
 
     def _note_dropped(self, raw: RawSocket, call: Call, environ: Environ) -> None:
         """Log a response that is dropped because the application has taken the connection: its client gets an empty reply."""
@@ -142,7 +142,7 @@ class Exchange(QueuedRequest):
             )
 
     def _detach(self, call: Call) -> DetachedConnection:
-        """Let the application have the connection: from here on it has no response."""
+        """Give the connection to the application: there will be no response."""
         descriptor, relay = self._writer.detach(self)
         if isinstance(relay, OSError):
             os.close(descriptor)
@@ -151,7 +151,10 @@ class Exchange(QueuedRequest):
         return DetachedConnection(descriptor, relay, self._context)
 
     def abandon(self, error: BaseException) -> None:
-        """The exchange failed by a defect of ours, or lack of memory: reset its connection, and log it. Thread. Never raises."""
+        """`run` failed by a defect of the server or for lack of memory: reset the connection, and log it.
+
+        Thread. Never raises.
+        """
         free_frames_of(error)
         for step in (self._reset, self.drop, lambda: self._log_defect(error)):
             try:
@@ -170,33 +173,32 @@ class Exchange(QueuedRequest):
         log.error(f"an exchange failed inside starman: {request}\n{format_exception(error)}")
 
     def drop(self) -> None:
-        """It will not be run: its client is gone. Either side; does not block."""
+        """The request will not run, because its client is gone: free its body. Either side; does not block."""
         if self._body is not None:
             self._body.discard()
 
     # The Output of the call, in the thread
 
     def harakiri(self) -> None:
-        """The application wishes that its process ends."""
+        """The application asks for the end of its process."""
         self._context.harakiri()
 
     def may_persist(self) -> bool:
-        """Whether the connection is kept: unless the client, a setting, or a drain with no request left to answer says no."""
+        """Whether the connection is kept. The client, a setting, or a drain without another request here may forbid it."""
         context = self._context
         return self.head.persistent and context.keepalive and (not context.draining or bool(self._writer.pending))
 
     def nothing_yet(self, sent: int) -> None:
-        """The application has nothing to send at the moment: let the loop see whether the client is still there."""
+        """The application has nothing to send at the moment: let the loop check whether the client is still there."""
         if self._writer.state is DEAD:
             raise Disconnected
         self.empty_block_at = sent
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
-        """Write straight to the socket; what it does not take is the loop's. Raises Disconnected.
+        """Write to the socket, and leave to the loop what it does not take. Raises Disconnected.
 
-        Waits for that unless it is the `last` of the response, or too many threads wait already: then it is kept for the client.
-        The last of a response may be held back while other requests wait, and blocks that come at once one after the other
-        (`corking`).
+        Waits until the loop has sent it, unless it is the `last` of the response, or too many threads wait already: then it is
+        spooled. The last part of a response, and blocks that follow each other at once, may be held back (`Corking`).
         """
         if not (head or data):
             return
@@ -208,55 +210,55 @@ class Exchange(QueuedRequest):
             self._pace = Pace(monotonic())
         elif self._pace.is_rapid(monotonic()) and corking.hold_block(writer, self, data):
             return
-        rest = writer.send(self, head, data)
-        if rest is not None:
-            self._leave(rest, last=last, may_wait=not last)
+        unsent = writer.send(self, head, data)
+        if unsent is not None:
+            self._leave(unsent, last=last, may_wait=not last)
 
     def _send_own(self, message: bytes, *, last: bool) -> None:
         """Send a message of the server itself, a refusal or 100 Continue, without holding it back. Raises Disconnected."""
-        rest = self._writer.send(self, message, b"")
-        if rest is not None:
-            self._leave(rest, last=last, may_wait=not last)
+        unsent = self._writer.send(self, message, b"")
+        if unsent is not None:
+            self._leave(unsent, last=last, may_wait=not last)
 
     def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
-        """Send a head and a part of a file, and end the response. What the socket does not take, the loop sends from a
+        """Send a head and a part of a file, and end the response. The loop sends what the socket does not take, from a
         descriptor of its own, so the application may close its file at once. Raises Disconnected."""
-        rest: FileRange | None = None
+        file_range: FileRange | None = None
         try:
-            rest = FileRange(os.dup(fd), offset, count)
+            file_range = FileRange(os.dup(fd), offset, count)
             unsent = self._writer.send(self, head, b"")
             if unsent is not None:
                 self._leave(unsent, last=False, may_wait=False)
-            self._writer.send_file(self, rest)
-            if rest.count:
-                self._writer.hand_over(self, rest, last=True)
-                rest = None  # the loop's now
+            self._writer.send_file(self, file_range)
+            if file_range.count:
+                self._writer.hand_over(self, file_range, last=True)
+                file_range = None  # the loop's now
         except (OSError, EOFError) as error:
             log.error(f"a file could not be sent whole: {error}")
             raise Disconnected from None
         finally:
-            if rest is not None:
-                rest.close()
+            if file_range is not None:
+                file_range.close()
 
-    def _leave(self, rest: memoryview, *, last: bool, may_wait: bool) -> None:
-        """Leave the loop what the socket did not take. Raises Disconnected."""
+    def _leave(self, unsent: memoryview, *, last: bool, may_wait: bool) -> None:
+        """Leave to the loop what the socket did not take. Raises Disconnected."""
         try:
-            if may_wait and self._hold_up(rest):
+            if may_wait and self._hold_up(unsent):
                 return
-            self._writer.keep(self, rest, self._context.spool_limits, last=last)
+            self._writer.keep(self, unsent, self._context.spool_limits, last=last)
         except OSError as error:
             details = f"{self._base['REMOTE_ADDR']}, {error}"
             self._context.shortages.add("a client that reads slowly is cut, because its response cannot be kept", details)
             self._writer.abandon(self)
             raise Disconnected from None
 
-    def _hold_up(self, rest: memoryview) -> bool:
-        """Leave the loop a rest, and go on when it is written. False: too many threads wait. Raises Disconnected, OSError."""
+    def _hold_up(self, unsent: memoryview) -> bool:
+        """Leave `unsent` to the loop, and wait until it is sent. False: too many threads wait. Raises Disconnected, OSError."""
         executor = self._context.executor
         if not executor.begin_wait():
             return False
         try:
-            self._writer.hand_over(self, rest, last=False)
+            self._writer.hand_over(self, unsent, last=False)
         finally:
             executor.end_wait()
         return True

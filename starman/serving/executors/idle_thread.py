@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 class IdleThread:
-    """bell: a lock that its thread waits for, released to wake it. line: where the thread notes its request."""
+    """bell: a lock that the thread waits for; releasing it wakes the thread. line: where the thread records its request."""
 
     __slots__ = ("bell", "line")
 
     def __init__(self, line: Line, *, awake: bool = False) -> None:
-        """awake: the thread need not be woken first."""
+        """`awake`: the thread runs already, and does not wait for its bell first."""
         self.line = line
         self.bell = threading.Lock()
         if not awake:

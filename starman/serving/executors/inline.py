@@ -1,12 +1,13 @@
 """No threads (`--threads 0`): the loop itself runs the exchanges, for an application that is fast and never blocks.
 
-Exchanges wait in the pool's queue, and the loop works on it between two polls: from each connection one request, then all the
-others have theirs. Nobody waits for a slow reader, for only the loop could: a response that is still being made stops behind the
-block that its client's socket does not take, and goes on when the loop has written that. It also stops when it has had its
-time, for a client that reads faster than the application makes blocks would never be seen to be slow.
+The loop runs the queued requests between two polls, one request of each connection in a round. It never waits for a slow
+reader: a response stops behind the block that its client's socket does not take, and goes on when the loop has sent that block.
+A response also stops when its time is over: without that, a client that reads faster than the application makes blocks would
+keep the loop from everything else.
 
-The application is not to notice. Each exchange has a context of its own (`contextvars`), as a thread has: parts of others come
-between its own. And it finds no loop that runs: Django would refuse its database there, and nobody could run a coroutine.
+The application does not notice. Each exchange has a context of its own (`contextvars`), as a thread has, because parts of other
+exchanges run between its own. And it finds no running loop: with one, Django would refuse its database, and `asyncio.run` would
+fail.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from starman.errors import Disconnected
 from starman.serving.exchange import Body, Exchange
 from starman.serving.executors.executor import Executor
 from starman.serving.monitor import Line, nowhere
-from starman.serving.sending.spool import kept_block
+from starman.serving.sending.spool import keep_block
 from starman.serving.sending.writer_state import DEAD, STREAMING
 from starman.wsgi.call import Call
 from starman.wsgi.resumable_call import ResumableCall
@@ -40,17 +41,17 @@ if TYPE_CHECKING:
     from starman.serving.sending.writer import Writer
     from starman.wsgi.environ import Environ
 
-# After so long (seconds) the loop looks at its sockets, though requests of other connections wait still.
+# After so long (seconds) the loop polls its sockets, even if requests still wait.
 _LONGEST_TURN: Final = 0.005
-# After so long (seconds) a response stops at its next block, and others have their turn.
+# After so long (seconds) a response stops at its next block, and other requests run.
 _LONGEST_PIECE: Final = 0.001
-# A request that takes so long (seconds) was meant for threads. Responses are not held back for so long behind one: there may be
-# more of its kind, and nobody could write what is held while the loop runs it.
+# A request that takes so long (seconds) is slow. For so long (seconds) after a slow request no response is held back: another
+# slow one may follow, and nothing can write what is held while the loop runs it.
 _SLOW: Final = 0.005
 _WARY: Final = 1.0
-# How long (seconds) another thread, as that which waits for connections, waits before it asks for the interpreter. Each poll
-# lets go of it for a moment, too short to take it and long enough to begin to wait anew: with Python's own 5 ms, a response that
-# is made without a break kept the others away for 7 s.
+# How long (seconds) another thread, such as the one that waits for connections, waits before it requests the GIL. Each poll
+# releases the GIL for a moment, too short to take it and long enough to restart the wait: with Python's own 5 ms, a response that
+# was made without a break kept other clients waiting for 7 s.
 _SWITCH_INTERVAL: Final = _LONGEST_PIECE / 2
 
 
@@ -64,16 +65,16 @@ class InlineExchange(Exchange):
     def __init__(self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: Body | None) -> None:
         super().__init__(context, writer, base, head, body)
         self._call: ResumableCall | None = None
-        # Empty, as that of a new thread.
+        # Empty, like the context of a new thread.
         self._own_context = Context()
         self._until = 0.0
         self.may_pause = False
-        # No other protocol: the application would speak it with the loop's time, and wait for a loop that waits for it.
+        # No other protocol: the application would block the loop with it, and wait for the loop.
         head.upgrade = False
 
     def run(self) -> QueuedRequest | None:
-        """Call the application, or go on with its response. Returns what is to be run next of this connection: this exchange
-        again, if it has had its time; None also if its client has to read first."""
+        """Call the application, or go on with its response. Returns the connection's next request: this exchange again if its
+        time is over; None also if the client has to read first."""
         return self._own_context.run(self._run)
 
     def _run(self) -> QueuedRequest | None:
@@ -91,7 +92,7 @@ class InlineExchange(Exchange):
         return ResumableCall(facts, self, stamp)
 
     def must_pause(self) -> bool:
-        """Whether the client has to read first, or others have their turn."""
+        """Whether the client has to read first, or the time of this piece is over."""
         return self._writer.state is STREAMING or time.monotonic() >= self._until
 
     def resume(self) -> None:
@@ -107,17 +108,17 @@ class InlineExchange(Exchange):
                 return None
             self.queued_at = time.monotonic()
             return self
-        # They lead to each other: without a circle all is free at once.
+        # The call refers to this exchange. Without the cycle everything is freed at once.
         self._call, self._environ = None, {}
         self._context.executor.finished += 1
         return super()._finish(call, environ)
 
-    def _hold_up(self, rest: memoryview) -> bool:
-        """Leave the loop the rest of a block, and go on when it is written. False: the application cannot be stopped here. Raises
+    def _hold_up(self, unsent: memoryview) -> bool:
+        """Leave the rest of a block to the loop, and go on when it is sent. False: the application cannot stop here. Raises
         OSError if it cannot be kept."""
         if not self.may_pause:
             return False
-        block = kept_block(rest, self._context.spool_limits)
+        block = keep_block(unsent, self._context.spool_limits)
         try:
             self._writer.stream(self, block, self._on_room)
         except Disconnected:
@@ -126,7 +127,7 @@ class InlineExchange(Exchange):
         return True
 
     def _on_room(self) -> None:
-        """All is written, or the client has gone."""
+        """The block is sent, or the client has gone."""
         self.queued_at = time.monotonic()
         self._context.executor.put(self)
 
@@ -137,7 +138,7 @@ class Inline(Executor):
     __slots__ = ("_ident", "_interval", "_line", "_wary_until")
 
     def __init__(self, loop: AbstractEventLoop, *, line: Callable[[int], Line | None] = lambda _: None) -> None:
-        """In the thread of the loop. `line(0)`: where it notes what it runs."""
+        """In the thread of the loop. `line(0)`: where the loop records its request, as `Monitor.line`."""
         super().__init__(loop, holds_blocks=False)  # nothing can flush while the application makes the next block
         self._line = line(0) or nowhere()
         self._ident = get_ident()
@@ -145,12 +146,12 @@ class Inline(Executor):
         self._wary_until = 0.0
 
     def start(self) -> None:
-        """Let other threads come in between pieces of responses: the interval is the process's."""
+        """Let other threads run between pieces of responses, by a short switch interval. It applies to the whole process."""
         self._interval = sys.getswitchinterval()
         sys.setswitchinterval(min(self._interval, _SWITCH_INTERVAL))
 
     def stop(self) -> None:
-        """All connections are gone: let applications know, by the close() of what they still make."""
+        """All connections are gone: close() the responses that are still being made."""
         while self._queue:
             self._run_some(len(self._queue))
         sys.setswitchinterval(self._interval)
@@ -179,14 +180,14 @@ class Inline(Executor):
         """Not called, because `begin_wait` gives no permission."""
 
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Have the loop call something, soon. Any thread. Raises RuntimeError when it is closed."""
+        """Have the loop call `callback` soon. Any thread. Raises RuntimeError when the loop is closed."""
         if get_ident() == self._ident:
             self._loop.call_soon(callback, *arguments)
         else:
             self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _take_turn(self) -> None:
-        """The events of a poll are parsed: run a request of each connection that has one, or as many as there is time for."""
+        """The events of a poll are parsed: run one request of each connection, or as many as there is time for."""
         if self._waits_for_arrivals():
             return
         try:
@@ -199,7 +200,7 @@ class Inline(Executor):
             self.on_backlog()
 
     def _run_some(self, count: int, until: float = inf) -> None:
-        """Run so many of those that wait, or until that instant, monotonic."""
+        """Run `count` of the waiting requests; end at `until` (monotonic)."""
         loop = _get_running_loop()
         _set_running_loop(None)
         try:
@@ -226,10 +227,10 @@ class Inline(Executor):
         try:
             note(exchange.queued_at, exchange.head.method, exchange.head.target)
             following = exchange.run()
-        except BaseException as error:  # a defect of ours must cost neither the loop nor a hanging client
+        except BaseException as error:  # a defect of the server must cost neither the loop nor a client that waits forever
             exchange.abandon(error)
             following = None
         busy[0] = 0
         if following is not None:
-            # Behind those of other connections.
+            # Behind the requests of other connections.
             self._queue.append(following)

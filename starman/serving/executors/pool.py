@@ -1,11 +1,12 @@
-"""The threads that run applications, the queue they take exchanges from, and the lock on which the loop parks meanwhile.
+"""The thread pool: threads that run requests, the queue that they take requests from, and the lock on which the loop parks.
 
-`schedule` says when the loop parks, and why; how is written here. The queue is a deque beside a stack of idle threads, each
-asleep on a lock of its own: the thread that slept last is woken first, its caches still warm. A thread that finds the
-queue empty puts itself on the stack and then looks at the queue again, and whoever queues an exchange does it before looking at
-the stack: so one of the two sees the other, and no wake-up is lost. Only a thread that the loop has asked to stop falls asleep
-beside a queue that is not empty: the loop takes its question back before it looks at the queue, and then takes another turn.
-Every order of these steps is tried in tests/unit/serving/executors/test_pool_interleavings.py: a change here is a change there.
+`schedule` decides when the loop parks. The queue is a deque beside a stack of idle threads, each asleep on a lock of its own.
+The thread that fell asleep last is woken first, because its caches are still warm.
+
+No wake-up is lost: a thread that finds the queue empty puts itself on the stack and then checks the queue again, and a request
+is queued before the stack is checked. So one of the two sides sees the other. Only a thread that the loop has asked to stop
+falls asleep beside a queue that is not empty: the loop withdraws the question before it checks the queue, and then takes
+another turn. tests/unit/serving/executors/test_pool_interleavings.py tries every order of these steps: change both together.
 """
 
 from __future__ import annotations
@@ -58,19 +59,18 @@ class Pool(Executor):
         takes_turns: bool,
         line: Callable[[int], Line | None] = lambda _: None,
     ) -> None:
-        """`takes_turns` False: the loop is not ours alone, so it never parks. `line`: where the thread of that number, from 0,
-        notes what it runs."""
+        """`takes_turns`: whether the loop may park; False if it also serves something else. `line`: as `Monitor.line`."""
         super().__init__(loop, holds_blocks=takes_turns)
         self._takes_turns = takes_turns
         self._schedule = Schedule()
         self._threads = [IdleThread(line(number) or nowhere()) for number in range(size)]
         self._idle = self._threads[::-1]
         self._stopped = False
-        # A permit for each thread that may wait for a slow reader. Taken and put back without a lock: a deque's pop is atomic.
+        # A permit for each thread that may wait for a slow reader. No lock: the steps of a deque are atomic.
         self._permits = deque([None] * max(1, size - 1))
         self._seen = 0  # the length of the queue after the last poll
-        # Between the two. Parked: the loop sets it, any thread takes it back and opens the gate. Asked: the loop sets it while it
-        # parks, and takes it back. Posted: any thread sets it, the loop takes it back.
+        # Shared. `_parked`: the loop sets it; any thread resets it and then opens the gate. `_asked` (to stop): the loop sets and
+        # resets it. `_posted`: any thread sets it, the loop resets it.
         self._gate = threading.Lock()
         self._gate.acquire()
         self._parked = False
@@ -92,16 +92,16 @@ class Pool(Executor):
 
     @property
     def busy(self) -> bool:
-        """Whether an exchange waits or runs; its client may have gone. A look: it may be over at once."""
+        """Whether a request waits or runs; its client may have gone. Any thread; the answer may change at once."""
         return bool(self._queue) or len(self._idle) < len(self._threads)
 
     @property
     def awake(self) -> int:
-        """How many threads are not asleep. A look."""
+        """How many threads are not asleep. Any thread; the answer may change at once."""
         return len(self._threads) - len(self._idle)
 
     def put(self, request: QueuedRequest) -> None:
-        """Queue an exchange. Loop."""
+        """Queue a request. Loop."""
         self._queue.append(request)
         if not self._takes_turns:
             self._wake()
@@ -109,9 +109,9 @@ class Pool(Executor):
             self._schedule_turn(polls=0)
 
     def begin_wait(self) -> bool:
-        """Ask to wait until a client has read. A thread of the pool, which then calls `end_wait`, unless the answer is False.
+        """Ask to wait until a client has read. A thread of the pool, which calls `end_wait` after the wait. False: do not wait.
 
-        All but one may wait at the same time, so that slow readers never hold the last; where there is but one, that one may.
+        All threads but one may wait at the same time, so slow readers never hold the last thread. A single thread may wait.
         """
         try:
             self._permits.pop()
@@ -120,14 +120,16 @@ class Pool(Executor):
         return True
 
     def end_wait(self) -> None:
-        """The wait is over. The thread that asked for it."""
+        """The wait is over. The thread that called `begin_wait`."""
         self._permits.append(None)
 
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Have the loop call something: the one door to it (hazard 10), but for looks at the corking. Any thread.
-        Raises RuntimeError when it is closed."""
+        """Have the loop call `callback`, and end a park (hazard 10). Any thread. Raises RuntimeError when the loop is closed.
+
+        The only way to the loop, except for the timer of `Corking`.
+        """
         self._loop.call_soon_threadsafe(callback, *arguments)
-        # Two that look at each other again: we set this, then look whether the loop is parked; it parks, then looks at this.
+        # In this order: the loop sets `_parked` first, then checks `_posted`.
         self._posted = True
         self._unpark()
 
@@ -139,12 +141,12 @@ class Pool(Executor):
         super()._schedule_turn(polls)
 
     def _take_turn(self) -> None:
-        """The events of a poll are parsed: let the threads run, and park meanwhile, if that is the mode."""
+        """The events of a poll are parsed: let the threads run, and park meanwhile if the mode is TURNS."""
         if self._waits_for_arrivals():
             return
         queued = len(self._queue)
         if queued > self._seen and self._polls < MOST_POLLS:
-            # Hazard 9: more may be there. The fuller the queue, the fewer turns.
+            # Hazard 9: another poll may bring more requests. The fuller the queue, the fewer turns.
             self._seen = queued
             self._schedule_turn(self._polls + 1)
             return
@@ -161,13 +163,13 @@ class Pool(Executor):
             self.on_backlog()
 
     def _park(self, now: float) -> bool:
-        """Wake a thread, and wait until it has worked the queue down, or was asked to stop. True: it was found blocked."""
+        """Wake a thread, and wait until it has emptied the queue or was asked to stop. True: the threads are blocked."""
         self._schedule.parks(self.finished, time.process_time(), now)
-        # Before the thread is woken: it may be done before we wait for it.
+        # Before the thread is woken: it may be done before the loop waits.
         self._parked = True
         self.corking.attend(now)
         if not self._wake():
-            # All are awake, and none of them falls asleep without a look at the queue.
+            # All threads are awake, and none falls asleep without checking the queue.
             self._parked = False
             self.corking.leave()
             return False
@@ -183,13 +185,13 @@ class Pool(Executor):
             self._parked = False
             self.corking.leave()
             self._asked = False
-            # After that: a thread that has still seen the question sleeps, and left the queue to us. One poll, then it is woken.
+            # Check the queue after that: a thread that has still seen the question sleeps beside a queue that is not empty.
             if self._queue and not blocked:
                 self._schedule_turn(MOST_POLLS)
         return blocked
 
     def _wake(self) -> bool:
-        """Wake the thread that fell asleep last. Any side. Whether there was one."""
+        """Wake the thread that fell asleep last. Either side. False: no thread sleeps."""
         try:
             idle_thread = self._idle.pop()
         except IndexError:
@@ -203,7 +205,7 @@ class Pool(Executor):
         if self._parked:
             self._parked = False
             self.corking.attended = False
-            # Another thread may have done it at the same time. At worst the gate is left open, and the next park is none.
+            # Another thread may have opened the gate at the same time. At worst it stays open, and the next park ends at once.
             with contextlib.suppress(RuntimeError):
                 self._gate.release()
 
@@ -217,7 +219,7 @@ class Pool(Executor):
                 idle_thread = self._begin_anew(idle_thread, error)
 
     def _begin_anew(self, idle_thread: IdleThread, error: BaseException) -> IdleThread:
-        """Make this thread go on, awake, with a new bell: the old one may still be rung."""
+        """Make this thread go on, awake, with a new bell: the old bell may still be released."""
         with contextlib.suppress(ValueError):
             self._idle.remove(idle_thread)
         idle_thread.line[1][0] = 0
@@ -233,7 +235,7 @@ class Pool(Executor):
             try:
                 exchange = queue.popleft()
             except IndexError:
-                if self._stopped and not queue:  # it was empty; since then an exchange may have been queued, and all told to stop
+                if self._stopped and not queue:  # checked again: a request may have come before the stop
                     return
                 self._sleep(idle_thread)
                 continue
@@ -242,16 +244,16 @@ class Pool(Executor):
             except BaseException as error:
                 exchange.abandon(error)
                 raise
-            del exchange  # while this thread sleeps, it keeps nothing of a connection alive
+            del exchange  # so that a sleeping thread keeps nothing of a connection alive
 
     def _sleep(self, idle_thread: IdleThread) -> None:
-        """Until somebody queues an exchange. On the stack first, then a look at the queue: see the module's docstring."""
+        """Sleep until a request is queued. Join the stack first, then check the queue: see the module's docstring."""
         self._idle.append(idle_thread)
         if (self._queue and not self._asked) or self._stopped:
             try:
                 self._idle.remove(idle_thread)
             except ValueError:
-                pass  # taken off by whoever rings the bell now
+                pass  # taken from the stack: the bell is about to be released
             else:
                 return
         else:
@@ -265,7 +267,7 @@ class Pool(Executor):
                 head = exchange.head
                 note(exchange.queued_at, head.method, head.target)
                 following = exchange.run()
-            except BaseException as error:  # a defect of ours must cost neither a thread nor a hanging client
+            except BaseException as error:  # a defect of the server must cost neither the thread nor a client that waits forever
                 exchange.abandon(error)
                 following = None
             self.finished += 1
@@ -278,5 +280,5 @@ class Pool(Executor):
             exchange = following
             if self._asked:
                 break
-        # Nobody is woken for it: this thread is awake.
+        # This wakes no thread: this one is awake.
         self._queue.append(exchange)

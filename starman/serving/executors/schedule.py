@@ -1,10 +1,12 @@
-"""Who has the interpreter: loop and threads take turns, unless the application blocks. Pure: instants are passed in.
+"""Decides when the loop parks while a thread runs requests: loop and threads take turns, unless the application blocks.
 
-With an application that computes, loop and threads fight for the GIL: whoever makes a system call loses it, and gets it back by
-a wake-up of its own. So after the events of a poll are parsed, the loop wakes one thread and parks; the thread works the queue
-down, one request after the other and nobody in its way, and unparks the loop. Requests that wait for something else than the
-interpreter (a database, another service) need more threads than that one: when nothing is finished and nothing computed for a
-while, all that are needed are woken, and for a time there is no parking, as in any pool; the longer, the oftener that is found.
+If the application computes, the loop and the threads compete for the GIL: a system call releases it, and getting it back takes
+a wake-up. So when the events of a poll are parsed, the loop wakes one thread and parks. The thread runs the queued requests one
+after the other, without competition, and unparks the loop. Requests that wait for something else than the interpreter (a
+database, another service) need more threads: when nothing has finished and nothing was computed for a while, the loop wakes as
+many threads as there are requests, and does not park for a time, like an ordinary pool. The time doubles with each such park.
+
+Pure: instants are passed in.
 """
 
 from __future__ import annotations
@@ -12,14 +14,14 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
-# All in seconds. A park is looked at once in a slice; one in which no request was finished means that threads are blocked, unless
-# this part of it was computed: a request may be long, and another program may have had the CPU for a while.
+# In seconds. The loop checks a park once in each slice. A slice in which no request has finished means that the threads are
+# blocked, unless this share of the slice was computed: a request may be long, and another program may have had the CPU.
 SLICE: Final = 0.001
 COMPUTING: Final = 0.25
-# After so long a park with steady progress, the loop wants to look at its sockets; so long it waits for one request at most.
+# The longest park with steady progress: then the loop has to poll its sockets. The longest wait for a single request.
 LONGEST_PARK: Final = 0.005
 LONGEST_REQUEST: Final = 0.01
-# After blocked threads were seen, the loop does not park for so long: twice as long each time, until a park has had progress.
+# How long the loop does not park after it has found blocked threads: twice as long each time, until a park makes progress.
 SHORTEST_POOL: Final = 0.002
 LONGEST_POOL: Final = 0.04
 
@@ -32,11 +34,11 @@ class Mode(Enum):
 
 
 class Verdict(Enum):
-    """What the loop does after a slice of its park."""
+    """What the loop does after a slice of a park."""
 
-    WAIT = auto()  # progress, or work: park on
-    ASK = auto()  # that, for long enough: have the thread stop after its request
-    OPEN = auto()  # neither: the threads are blocked, wake what is needed, and do not park
+    WAIT = auto()  # a request has finished, or the application computes: park on
+    ASK = auto()  # the same, for long enough: have the thread stop after its request
+    OPEN = auto()  # neither: the threads are blocked; wake as many as needed, and do not park
 
 
 class Schedule:
@@ -52,18 +54,20 @@ class Schedule:
         self._finished = 0
 
     def mode(self, now: float) -> Mode:
-        """How requests that are queued now are to be run. `now` is monotonic, here and below."""
+        """How to run the requests that are queued now. `now` is monotonic, here and below."""
         return Mode.POOL if now < self._pool_until else Mode.TURNS
 
     def parks(self, finished: int, computed: float, now: float) -> None:
-        """The loop begins to park. `finished` counts all requests that were ever finished, `computed` the seconds of CPU that
-        this process has ever used."""
+        """The loop begins to park.
+
+        `finished`: how many requests have ended since the start. `computed`: the CPU time (seconds) of this process.
+        """
         self._parked_at = self._looked_at = now
         self._computed = computed
         self._finished = finished
 
     def after_slice(self, finished: int, computed: float, now: float) -> Verdict:
-        """The loop has parked for a slice, and nobody has unparked it."""
+        """The loop has parked for a slice without being unparked."""
         progress = finished != self._finished
         works = computed - self._computed >= COMPUTING * (now - self._looked_at) and now - self._parked_at < LONGEST_REQUEST
         self._finished, self._computed, self._looked_at = finished, computed, now

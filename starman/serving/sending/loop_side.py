@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import socket
     from queue import SimpleQueue
 
-Rest = memoryview | UnsentMemory | FileRange
+Unsent = memoryview | UnsentMemory | FileRange
 
 
 class ApplicationRelay(Protocol):
@@ -36,15 +36,15 @@ class ApplicationRelay(Protocol):
 # The answer to `let_go`. None: no relay is needed. OSError: the relay could not be made, and the connection is lost.
 RelayAnswer = ApplicationRelay | OSError | None
 
-# What is called when the loop has written a rest, or never will: with the writer's lock held, so it may only leave a note.
+# Called when the loop has sent what was handed over, or never will. The writer's lock is held: the call must not block.
 OnRoom = Callable[[], None]
 
 
 class LoopSide(Protocol):
     """What a thread may ask of the connection, by way of the loop's queue only."""
 
-    def take_over(self, rest: Rest) -> None:
-        """Write `rest`, behind what is still to be written, then call `Writer.drained`. A file that stands last there and is
+    def take_over(self, unsent: Unsent) -> None:
+        """Write `unsent`, behind what is still to be written, then call `Writer.drained`. A file that stands last there and is
         taken over again has grown."""
 
     def on_exchanges_done(self) -> None:

@@ -39,7 +39,7 @@ class ResponseMemory:
 
 
 class UnsentMemory:
-    """A part of a response in memory that was counted before: `data` is still to be sent."""
+    """A part of a response in memory, for which memory was taken. `data` is still to be sent."""
 
     __slots__ = ("_count", "_memory", "data")
 
@@ -60,7 +60,7 @@ class UnsentMemory:
         self.close()
 
 
-def take_rest(data: memoryview, memory: ResponseMemory, most_bytes: int | None) -> UnsentMemory | None:
+def take_memory(data: memoryview, memory: ResponseMemory, most_bytes: int | None) -> UnsentMemory | None:
     """Take the memory for the last part of a response, and keep no more than that part. None: there is no room.
 
     `most_bytes`: how much the memory behind a view may be; None: any. A view that is the small end of a large body is copied.

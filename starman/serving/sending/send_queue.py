@@ -1,6 +1,6 @@
-"""What a thread's socket did not take, written by the loop as the client reads: bytes by the transport, files by sendfile.
+"""Sends what a thread's socket did not take, as the client reads it: bytes by the transport, files by sendfile. Loop only.
 
-On TLS, where there is no descriptor to write to, files go by the transport as well, a block at a time.
+On TLS there is no descriptor to write to: files go by the transport as well, a block at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 from starman import log
 from starman.serving.progress import Progress
 from starman.serving.sending.file_range import FileRange, send_some
-from starman.serving.sending.loop_side import Rest
+from starman.serving.sending.loop_side import Unsent
 from starman.serving.sending.response_memory import UNLIMITED, ResponseMemory, UnsentMemory
 from starman.serving.sending.socket_state import held_by_the_kernel
 from starman.serving.sending.writer import Writer
@@ -24,20 +24,20 @@ _SMALL_BLOCK = 16_384
 
 
 class Handler(Protocol):
-    """Who is told how it ends. Called in the loop."""
+    """The methods of `Connection` that a `SendQueue` calls."""
 
     def send_queue_written(self, taken: int) -> bool:
-        """All is written that was taken, in `taken` times, and the transport's buffer is empty. False: more is on its way."""
+        """All `taken` parts are sent, and the transport's buffer is empty. Returns False if a thread has handed over more."""
 
     def reset(self) -> None:
-        """It cannot be written."""
+        """Sending has failed: reset the connection."""
 
     def linger(self) -> None:
-        """End the connection properly: nothing more can be written, but everything written so far should arrive."""
+        """Nothing more can be sent: end the connection so that everything sent so far arrives."""
 
 
 class SendQueue:
-    """What one connection's client has still to be sent, in order. Loop only."""
+    """The parts of responses that are still to be sent to one client, in order. Loop only."""
 
     __slots__ = (
         *(
@@ -71,65 +71,65 @@ class SendQueue:
         self._writer = writer
         self._memory = memory
         self._queue: deque[UnsentMemory | FileRange] = deque()
-        # Given to the transport: rests in memory, and how many bytes of a file.
+        # Given to the transport: parts in memory, and how many bytes of a file.
         self._kept: list[UnsentMemory] = []
         self._charged = 0
-        # Of what is on its way. None: nothing is, or nobody has looked since it began.
+        # The progress of what is being sent. None: nothing is, or the tick has not measured it yet.
         self._progress: Progress | None = None
         self._taken = 0
         self._passed = 0
         self._watches = False
         self._ended = False
 
-    def take(self, rest: Rest) -> None:
-        """Write `rest` behind what is still to be written, then tell the handler. A file that is last there has grown."""
+    def take(self, unsent: Unsent) -> None:
+        """Send `unsent` behind everything in the queue, then call the handler. The last file may come again, grown."""
         if self._transport.is_closing():
             self.end()
         if self._ended:
-            if not isinstance(rest, memoryview):
-                rest.close()
+            if not isinstance(unsent, memoryview):
+                unsent.close()
             return
         self._taken += 1
-        if isinstance(rest, memoryview):  # not counted yet: a thread waits for it, or it was held back to leave with others
-            self._memory.overdraw(len(rest))
-            rest = UnsentMemory(rest, self._memory, len(rest))
+        if isinstance(unsent, memoryview):  # not counted yet: a thread waits for it, or it was held back
+            self._memory.overdraw(len(unsent))
+            unsent = UnsentMemory(unsent, self._memory, len(unsent))
         queue = self._queue
-        if not queue or queue[-1] is not rest:
-            queue.append(rest)
+        if not queue or queue[-1] is not unsent:
+            queue.append(unsent)
         self.on_room()
 
     def on_room(self) -> None:
-        """Go on: the transport may have written what it had. It calls back only if it had to wait."""
+        """Go on: the transport may have sent everything. It calls back only if it had to wait."""
         queue, transport = self._queue, self._transport
         while queue:
-            rest = queue[0]
-            if isinstance(rest, UnsentMemory):
+            unsent = queue[0]
+            if isinstance(unsent, UnsentMemory):
                 del queue[0]
-                self._kept.append(rest)
-                self._passed += len(rest.data)
-                transport.write(rest.data)
-            elif rest.count:
-                # Behind the bytes before it: where the kernel sends it, it goes past the transport.
+                self._kept.append(unsent)
+                self._passed += len(unsent.data)
+                transport.write(unsent.data)
+            elif unsent.count:
+                # Only behind the bytes before it: sendfile bypasses the transport.
                 if not transport.get_write_buffer_size():
                     self._forget_memory()
-                    self._begin_file(rest)
+                    self._begin_file(unsent)
                 return
             elif len(queue) > 1:
                 del queue[0]
-                rest.close()
+                unsent.close()
             else:
-                break  # it may grow still
+                break  # the file may still grow
         if not transport.get_write_buffer_size():
             self._forget_memory()
             self._progress = None
             if self._handler.send_queue_written(self._taken) and queue:
-                self._close_rests()
+                self._close_queue()
 
     def is_slow(self, now: float, *, timeout: float, rate: int) -> bool:
-        """As `Progress.is_slow`, of the client's reading since it had something to read. While the loop writes, or is about to.
+        """As `Progress.is_slow`, of the client's reading since it had something to read. While the loop sends, or is about to.
 
-        Counts what the client has taken, for what is left may grow meanwhile. What the kernel holds for it is not taken: it
-        tells of room only when a third of its buffer is free, and a slow reader may need minutes for that much.
+        This counts what the client has taken, because what is left may grow. What the kernel holds is not taken: the kernel
+        reports room only when a third of its buffer is free, and a slow reader may need minutes for that much.
         """
         if self._progress is None:
             self._progress = Progress()
@@ -140,80 +140,80 @@ class SendQueue:
         return self._progress.is_slow("what remains", taken, now, timeout=timeout, rate=rate)
 
     def end(self) -> None:
-        """The connection ends: forget what is left. While the duplicate is open, for the loop watches it."""
+        """The connection ends: drop what is left. Call before the duplicate is closed, because the loop watches it."""
         self._ended = True
         self._unwatch()
-        self._close_rests()
+        self._close_queue()
         self._forget_memory()
 
-    def _close_rests(self) -> None:
+    def _close_queue(self) -> None:
         queue = self._queue
         while queue:
             queue.popleft().close()
 
     def _forget_memory(self) -> None:
-        """The transport has sent everything that it was given."""
+        """The transport has sent everything that it was given: return the memory."""
         while self._kept:
             self._kept.pop().close()
         if self._charged:
             self._memory.give_back(self._charged)
             self._charged = 0
 
-    def _begin_file(self, rest: FileRange) -> None:
+    def _begin_file(self, unsent: FileRange) -> None:
         if self._writer.thread_socket.fd < 0:
-            self._write_block(rest)
+            self._write_block(unsent)
         elif not self._watches:
             self._watches = True
-            self._loop.add_writer(self._writer.thread_socket.fd, self._send_file, rest)
+            self._loop.add_writer(self._writer.thread_socket.fd, self._send_file, unsent)
 
     def _unwatch(self) -> None:
         if self._watches:
             self._watches = False
             self._loop.remove_writer(self._writer.thread_socket.fd)
 
-    def _write_block(self, rest: FileRange) -> None:
-        """Give the transport, which has none left, a block."""
-        size = min(rest.count, _BLOCK if self._memory.left >= _BLOCK else _SMALL_BLOCK)
+    def _write_block(self, unsent: FileRange) -> None:
+        """Give a block to the transport, which has sent everything."""
+        size = min(unsent.count, _BLOCK if self._memory.left >= _BLOCK else _SMALL_BLOCK)
         try:
-            block = os.pread(rest.fd, size, rest.offset)
+            block = os.pread(unsent.fd, size, unsent.offset)
             if not block:
                 raise EOFError("the file is shorter than it was")
         except (OSError, EOFError) as error:
-            self._failed(rest, error)
+            self._failed(unsent, error)
             return
-        rest.offset += len(block)
+        unsent.offset += len(block)
         self._passed += len(block)
         self._memory.overdraw(len(block))
         self._charged += len(block)
         self._transport.write(block)
         if not self._transport.get_write_buffer_size():
-            # Not at once: a client that takes all that it is given would keep others from their turn.
+            # Not at once: a client that takes everything at once would keep the loop from other connections.
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         if self._queue:
             self.on_room()
 
-    def _send_file(self, rest: FileRange) -> None:
+    def _send_file(self, unsent: FileRange) -> None:
         try:
-            sent = send_some(self._writer.thread_socket.fd, rest)
+            sent = send_some(self._writer.thread_socket.fd, unsent)
         except (BrokenPipeError, ConnectionError):
             self._handler.reset()
             return
         except (OSError, EOFError) as error:
-            self._failed(rest, error)
+            self._failed(unsent, error)
             return
-        rest.offset += sent
+        unsent.offset += sent
         self._passed += sent
-        if not rest.count:
+        if not unsent.count:
             self._unwatch()
             self.on_room()
 
-    def _failed(self, rest: FileRange, error: Exception) -> None:
+    def _failed(self, unsent: FileRange, error: Exception) -> None:
         log.error(f"a file could not be sent whole: {error}")
-        if rest.is_spool:
+        if unsent.is_spool:
             self._handler.reset()
         else:
-            # The application's file is shorter than promised: the client gets what there is, and sees that it is not all.
+            # The application's file is shorter than promised: the client gets what there is, and sees the response break off.
             self.end()
             self._handler.linger()

@@ -1,4 +1,4 @@
-"""What the system tells of a connection's socket beyond what transports say."""
+"""Questions to the operating system about a connection's socket that transports cannot answer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import struct
 import termios
 from typing import Final
 
-# A silent peer is probed after so long (seconds), then again at this interval (seconds), and given up after so many probes.
+# Probe a silent peer after so many seconds, again at this interval (seconds), and give it up after so many probes.
 _PROBES: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
 
 
 def held_by_the_kernel(fd: int) -> int:
-    """How many bytes a socket has taken and its peer has not; 0 where the system does not tell (Linux does: SIOCOUTQ, tcp(7))."""
+    """How many bytes the kernel has not delivered to the peer yet (Linux: SIOCOUTQ, tcp(7)); 0 where the system does not tell."""
     try:
         answer = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
     except (OSError, ValueError):  # ValueError: there is no descriptor any more
@@ -26,7 +26,7 @@ def held_by_the_kernel(fd: int) -> int:
 
 
 def has_unread(fd: int) -> bool:
-    """Whether the peer has sent something that was not read yet. Closing such a socket sends a reset."""
+    """Whether the socket has unread input. Closing such a socket sends a reset."""
     try:
         answer = fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
     except (OSError, ValueError):  # ValueError: there is no descriptor any more
@@ -35,14 +35,14 @@ def has_unread(fd: int) -> bool:
 
 
 def is_reset(fd: int) -> bool:
-    """Whether the peer has reset the connection. A FIN is no reset."""
+    """Whether the peer has reset the connection. A FIN is not a reset."""
     poll = select.poll()
     poll.register(fd, 0)
     return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
 
 
 def has_finished(fd: int) -> bool:
-    """Whether the peer has shut down its sending side, or closed. False where the system does not tell (Linux does)."""
+    """Whether the peer has shut down its sending side or closed (Linux). False where the system does not tell."""
     flag: int = getattr(select, "POLLRDHUP", 0)
     poll = select.poll()
     poll.register(fd, flag)

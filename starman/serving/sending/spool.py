@@ -1,8 +1,8 @@
-"""What a client has still to take of a response while its thread does not wait: memory first, then a file without a name.
+"""Keeps what a slow client has still to take of a response, so that its thread need not wait: in memory, then in a file.
 
-A thread adds to it, and the loop sends it. The file is written by the thread at its end and read by the loop from its beginning,
-each by a descriptor of its own: so neither closes a number under the other's hands, and what the loop has is a `FileRange`
-like any other.
+The thread adds to the spool, and the loop sends it. The file has no name. The thread writes at its end, and the loop reads from
+its beginning, each by a descriptor of its own: so neither side closes a descriptor that the other one uses, and the loop has a
+`FileRange` like any other.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import BinaryIO, NamedTuple
 from starman import standard_streams
 from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.response_memory import UNLIMITED as UNLIMITED_MEMORY
-from starman.serving.sending.response_memory import ResponseMemory, UnsentMemory, take_rest
+from starman.serving.sending.response_memory import ResponseMemory, UnsentMemory, take_memory
 from starman.wsgi.spool_space import UNLIMITED, SpoolLease, SpoolSpace
 
 
 class SpoolLimits(NamedTuple):
-    """How much (bytes) may wait for one client in memory, and how large its file may become. Until the client has caught up,
-    bytes that it has taken count too. The limit of the file holds for responses that go on: the last part is always taken.
+    """How much (bytes) of a response may wait in memory, and in a file. Until the client has caught up, the bytes that it has
+    taken count as well. The limit of the file is for responses that go on: the last part is always taken.
 
     space, memory: the worker's budgets of disk and of memory for all clients."""
 
@@ -33,7 +33,7 @@ class SpoolLimits(NamedTuple):
 class Spool:
     """The thread's side. One thread at a time; writing and closing block on the disk."""
 
-    __slots__ = ("_context", "_file", "_held", "_lease", "_length", "_limits")
+    __slots__ = ("_file", "_held", "_lease", "_length", "_limits", "_range")
 
     def __init__(self, limits: SpoolLimits) -> None:
         self._limits = limits
@@ -41,19 +41,19 @@ class Spool:
         self._held = 0
         self._file: BinaryIO | None = None
         self._length = 0
-        self._context: FileRange | None = None
+        self._range: FileRange | None = None
 
     def add(self, data: memoryview, *, last: bool) -> UnsentMemory | None:
-        """Take the next piece. Returns it as it is to be given to the loop; None: it is in the file.
+        """Take the next piece. Returns the piece for the loop; None: it is in the file, see `share`.
 
-        The `last` piece of a response is taken whatever its size, because nothing follows it.
+        The `last` piece of a response is taken at any size, because nothing follows it.
 
         Raises OSError when the disk is full, TMPDIR cannot take files, or a limit is reached. Then `share` gives nothing of the
         piece.
         """
         limits = self._limits
         if self._file is None and self._held + len(data) <= limits.memory_bytes:
-            kept = take_rest(data, limits.memory, limits.memory_bytes)
+            kept = take_memory(data, limits.memory, limits.memory_bytes)
             if kept is not None:
                 self._held += len(data)
                 return kept
@@ -72,20 +72,21 @@ class Spool:
         return None
 
     def share(self, *, anew: bool) -> FileRange:
-        """What was added to the file, for the loop to send and to close: what was shared before, which now goes further.
+        """Return what was added to the file, for the loop to send and to close: the range of the last call, extended.
 
-        `anew`: the loop may have closed that. Does not block. Raises OSError when there is no descriptor left.
+        `anew`: return a new range, because the loop may have closed the last one. Does not block. Raises OSError when no
+        descriptor is left.
         """
         assert self._file is not None
-        if anew or self._context is None:
-            start = 0 if self._context is None else self._context.end
-            self._context = FileRange(os.dup(self._file.fileno()), start, self._length - start, self._lease)
+        if anew or self._range is None:
+            start = 0 if self._range is None else self._range.end
+            self._range = FileRange(os.dup(self._file.fileno()), start, self._length - start, self._lease)
         else:
-            self._context.end = self._length
-        return self._context
+            self._range.end = self._length
+        return self._range
 
     def close(self) -> None:
-        """Give the thread's descriptor back: what was context is the loop's. May be called more than once."""
+        """Close the thread's descriptor. The loop closes the range. May be called more than once."""
         if self._file is not None:
             self._file.close()
         lease, self._lease = self._lease, None
@@ -93,12 +94,12 @@ class Spool:
             lease.release()
 
 
-def kept_block(data: memoryview, limits: SpoolLimits) -> UnsentMemory | FileRange:
-    """Keep a block of a response that goes on once it is sent: in memory, or in a file if there is no room; that may block.
+def keep_block(data: memoryview, limits: SpoolLimits) -> UnsentMemory | FileRange:
+    """Keep a block of a response that goes on when the block is sent: in memory, or else in a file, which may block.
 
     Raises OSError as `Spool.add` does.
     """
-    kept = take_rest(data, limits.memory, None)
+    kept = take_memory(data, limits.memory, None)
     if kept is not None:
         return kept
     spool = Spool(limits._replace(memory_bytes=-1))

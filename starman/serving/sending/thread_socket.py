@@ -1,4 +1,4 @@
-"""What threads write to: a duplicate of one connection's descriptor, and what is held back for it."""
+"""The socket that threads write to: a duplicate of a connection's descriptor, and the bytes that are held back for it."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 # How many bytes are held back together.
 MOST_HELD: Final = 131_072
-# Up to so many bytes are copied behind a head, or behind what was held back, to leave in one piece; more go from where they are.
+# Up to so many bytes are copied behind a head, to be written with it in one piece; more are written from where they are.
 _COPIED: Final = 65_536
-# What is held back is copied together, up to so many bytes; more goes from where it is, if the pieces are few.
+# Up to so many bytes that were held back are copied together; more are written from where they are, if the pieces are few.
 _JOINED: Final = 16_384
 _FEW: Final = 16
-# The last of the descriptors that no connection may have: an application may have closed one of them, and still print to it.
+# No connection may have a descriptor up to this one: an application that has closed it may still print to it.
 _STANDARD_ERROR: Final = 2
-# Where the system cannot be told that more will come (macOS), the end is a packet of its own.
+# Without MSG_MORE (macOS), the end of the stream is a packet of its own.
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
 _WITH_THE_END: Final = _JOINED if _MORE else 0
-# With the application's `socket.setdefaulttimeout` it would wait for room.
+# Without SOCK_NONBLOCK, an application's `socket.setdefaulttimeout` would make the socket wait for room.
 _NEVER_WAITS: Final = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
 
 class ThreadSocket:
-    """Loop and threads use it, with the lock of its `Writer` held.
+    """Loop and threads use it with the lock of its `Writer` held.
 
-    fd: the duplicate, -1 without: before the first request, while the connection rests, on TLS, and when it is lost.
-    held: what is still to be written, before anything else, in order; None: nothing. held_size: how many bytes that are.
-    finished: whether the client was told that nothing more will come.
+    fd: the duplicate; -1 before the first request, while the connection is idle, on TLS, and when the connection is lost.
+    held, held_size: the pieces that are held back, in order, to be written before anything else (None: nothing), and their bytes.
+    finished: whether the end of the stream was sent to the client.
     """
 
     __slots__ = ("fd", "finished", "held", "held_size")
@@ -49,7 +49,7 @@ class ThreadSocket:
         self.held_size = 0
 
     def open(self, fd: int) -> None:
-        """Duplicate the connection's own descriptor, unless that was done, or is -1 (TLS). Raises OSError when none is left."""
+        """Duplicate the connection's own descriptor `fd`, once; not if it is -1 (TLS). Raises OSError when none is left."""
         if self.fd < 0 <= fd:
             duplicate = os.dup(fd)
             self.fd = duplicate if duplicate > _STANDARD_ERROR else move_descriptor_up(duplicate)
@@ -67,8 +67,8 @@ class ThreadSocket:
         return True
 
     def write(self, head: bytes, data: bytes) -> memoryview | None:
-        """Write what was held back, a head and what follows it, as much as the socket takes. What it does not take; None: it has
-        all. Raises OSError when the connection is dead."""
+        """Write what is held back, then `head` and `data`, as much as the socket takes. Returns what it did not take; None: it
+        took everything. Raises OSError when the connection is dead."""
         if self.held is not None:
             return self._write_behind(head, data)
         if len(data) <= _COPIED:
@@ -82,7 +82,7 @@ class ThreadSocket:
         return memoryview(data)[sent - len(head) :] if sent >= len(head) else memoryview(head[sent:] + data)
 
     def _write_behind(self, head: bytes, data: bytes) -> memoryview | None:
-        """Write what was held back, and the rest behind it."""
+        """Write what is held back, with `head` and `data` behind it."""
         pieces = self.held or []
         size = self.held_size + len(head) + len(data)
         self.forget()
@@ -101,16 +101,16 @@ class ThreadSocket:
         return None if sent == size else memoryview(b"".join(pieces))[sent:]
 
     def finish(self) -> memoryview | None:
-        """Write what was held back, and tell the client that nothing more will come (RFC 9112 §9.6), in the same packet if that
-        has room: it is one less to send, and to wake the client for. Returns what the socket does not take, and then has told
-        nothing; None: all is done, or there is no duplicate to do it with. Raises OSError when the connection is dead."""
+        """Write what is held back and end the stream (RFC 9112 §9.6), in one packet if there is room: that saves a packet, and
+        a wake-up of the client. Returns what the socket did not take: then the stream has not ended. None: everything is done,
+        or there is no duplicate. Raises OSError when the connection is dead."""
         if self.finished or self.fd < 0:
             return None
-        if self.held_size > _WITH_THE_END and (rest := self._write_behind(b"", b"")) is not None:
-            return rest
+        if self.held_size > _WITH_THE_END and (unsent := self._write_behind(b"", b"")) is not None:
+            return unsent
         data = b"".join(self.held or ())
         self.forget()
-        # The system goes by the number, whatever family is claimed; to find out would be three calls more.
+        # The system ignores the family of an existing descriptor, and finding it out would take three more calls.
         stream = _socket.socket(_socket.AF_UNIX, _NEVER_WAITS, 0, self.fd)
         try:
             sent = stream.send(data, _MORE) if data else 0
@@ -123,16 +123,16 @@ class ThreadSocket:
             stream.detach()
         return memoryview(data)[sent:] if sent < len(data) else None
 
-    def send_file(self, rest: FileRange) -> None:
-        """Let the kernel send what the socket takes of a file, and move `rest` on. Raises OSError, EOFError."""
-        rest.offset += send_some(self.fd, rest)
+    def send_file(self, file_range: FileRange) -> None:
+        """Have the kernel send what the socket takes of a file, and move `file_range` on. Raises OSError, EOFError."""
+        file_range.offset += send_some(self.fd, file_range)
 
     def is_reset(self) -> bool:
-        """Whether the client has reset the connection, even if the loop cannot see it (hazard 5); on TLS it alone can."""
+        """Whether the client has reset the connection, even if the loop cannot see that (hazard 5). False on TLS."""
         return self.fd >= 0 and is_reset(self.fd)
 
     def duplicate(self) -> int:
-        """Another descriptor, which the caller closes. Raises OSError when none is left."""
+        """Another descriptor of the connection, which the caller closes. Raises OSError when none is left."""
         return fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
 
     def give(self) -> int:
@@ -141,12 +141,12 @@ class ThreadSocket:
         return fd
 
     def forget(self) -> None:
-        """Nothing is held back any more."""
+        """Forget what is held back."""
         self.held = None
         self.held_size = 0
 
     def close(self) -> None:
-        """Give the descriptor back, and forget what was held. May be called more than once."""
+        """Close the duplicate, and forget what is held back. May be called more than once."""
         self.forget()
         fd, self.fd = self.fd, -1
         if fd >= 0:

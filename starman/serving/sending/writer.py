@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from starman.errors import Disconnected
 from starman.serving.sending.file_range import FileRange
-from starman.serving.sending.loop_side import LoopSide, OnRoom, RelayAnswer, Rest
+from starman.serving.sending.loop_side import LoopSide, OnRoom, RelayAnswer, Unsent
 from starman.serving.sending.spool import Spool, SpoolLimits
 from starman.serving.sending.thread_socket import ThreadSocket
 from starman.serving.sending.writer_state import (
@@ -122,7 +122,7 @@ class Writer:
             self.pending.pop(0).drop()
         return self.running is not None
 
-    def rest(self) -> bool:
+    def close_idle(self) -> bool:
         """Close the duplicate: an application's select() fails above descriptor 1023. Loop. False: the connection is not idle."""
         with self._lock:
             self._write_held()
@@ -158,38 +158,38 @@ class Writer:
         finally:
             self._lock.release()
 
-    def send_file(self, exchange: QueuedRequest, rest: FileRange) -> None:
-        """Have the kernel send what the socket takes of a file now, and move `rest` on. Thread. Raises Disconnected, OSError."""
+    def send_file(self, exchange: QueuedRequest, file_range: FileRange) -> None:
+        """Have the kernel send what the socket takes, and move `file_range` on. Thread. Raises Disconnected, OSError."""
         with self._lock:
             if not self._may_write(exchange) or self.thread_socket.fd < 0:
                 return
             try:
-                self.thread_socket.send_file(rest)
+                self.thread_socket.send_file(file_range)
             except (BrokenPipeError, ConnectionError):
                 self._failed()
                 raise Disconnected from None
 
-    def hand_over(self, exchange: QueuedRequest, rest: Rest, *, last: bool) -> None:
-        """Have the loop send `rest`. Thread. Raises Disconnected. Waits, unless it is the `last`, for write_timeout at most."""
+    def hand_over(self, exchange: QueuedRequest, unsent: Unsent, *, last: bool) -> None:
+        """Have the loop send `unsent`. Thread. Raises Disconnected. Waits, unless it is the `last`, for write_timeout at most."""
         if last:
-            self._give(exchange, rest, FINISHING, None, None)
+            self._give(exchange, unsent, FINISHING, None, None)
             return
         room = threading.Event()
-        self.stream(exchange, rest, room.set)
+        self.stream(exchange, unsent, room.set)
         room.wait()
         with self._lock:
             self._check(exchange)
 
-    def stream(self, exchange: QueuedRequest, rest: Rest, on_room: OnRoom) -> None:
-        """Have the loop send `rest`. Thread. `on_room` is called once, when it has, or when the connection is lost."""
-        self._give(exchange, rest, STREAMING, None, on_room)
+    def stream(self, exchange: QueuedRequest, unsent: Unsent, on_room: OnRoom) -> None:
+        """Have the loop send `unsent`. Thread. `on_room` is called once, when it has, or when the connection is lost."""
+        self._give(exchange, unsent, STREAMING, None, on_room)
 
-    def keep(self, exchange: QueuedRequest, rest: memoryview, limits: SpoolLimits, *, last: bool) -> None:
-        """Have the loop send `rest`, kept in memory or a file as `limits` say, without waiting. Thread. Raises Disconnected, and
-        OSError if it cannot be kept: `rest` is lost, and the response has to be abandoned."""
+    def keep(self, exchange: QueuedRequest, unsent: memoryview, limits: SpoolLimits, *, last: bool) -> None:
+        """Have the loop send `unsent`, kept in memory or a file as `limits` say, without waiting. Thread. Raises Disconnected;
+        OSError if it cannot be kept: then it is lost, and the response has to be abandoned."""
         spool = self._spool or Spool(limits)
         try:
-            self._give(exchange, spool.add(rest, last=last), FINISHING if last else SPOOLING, spool, None)
+            self._give(exchange, spool.add(unsent, last=last), FINISHING if last else SPOOLING, spool, None)
         finally:
             if self._spool is not spool:
                 spool.close()
@@ -262,20 +262,20 @@ class Writer:
         return True
 
     def _give(
-        self, exchange: QueuedRequest, rest: Rest | None, then: WriterState, spool: Spool | None, on_room: OnRoom | None
+        self, exchange: QueuedRequest, unsent: Unsent | None, then: WriterState, spool: Spool | None, on_room: OnRoom | None
     ) -> None:
-        """Hand `rest` over to the loop. None: what was added to the file of `spool`."""
+        """Hand `unsent` over to the loop. None: what was added to the file of `spool`."""
         with self._lock:
             may_write = self._may_write(exchange)
-            if rest is None and spool is not None:
-                rest = spool.share(anew=may_write)
+            if unsent is None and spool is not None:
+                unsent = spool.share(anew=may_write)
             used, self._spool = self._spool, spool if then is SPOOLING else None
             self._on_room = on_room
             self.state = then
             self._handed += 1
         if used is not None and used is not spool:
             used.close()
-        self._call_loop(self._loop_side.take_over, rest)
+        self._call_loop(self._loop_side.take_over, unsent)
 
     def flush(self) -> None:
         """Write what is held back. Either side."""
@@ -292,15 +292,15 @@ class Writer:
             return
         try:
             ends = self.state is RETURNED and not self._persistent
-            rest = self.thread_socket.finish() if ends else self.thread_socket.write(b"", b"")
+            unsent = self.thread_socket.finish() if ends else self.thread_socket.write(b"", b"")
         except OSError:
             self._failed()
             return
-        if rest is not None:
+        if unsent is not None:
             if self.state is not RETURNED:  # another exchange may run: its response comes behind this one
                 self.state = SPOOLING if self.state is THREAD else RETURNED
             self._handed += 1
-            self._call_loop(self._loop_side.take_over, rest)
+            self._call_loop(self._loop_side.take_over, unsent)
         elif self.state is RETURNED:
             self._next()
 

@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from starman.serving.sending.file_range import FileRange
-from starman.serving.sending.loop_side import Rest
+from starman.serving.sending.loop_side import Unsent
 from starman.serving.sending.response_memory import UnsentMemory
 from starman.serving.sending.writer import Writer
 from starman.serving.sending.writer_state import WriterState
@@ -60,7 +60,7 @@ class FakeConnection:
         self.lost = False
         self.writer: Writer | None = None
 
-    def take_over(self, rest: Rest) -> None:
+    def take_over(self, rest: Unsent) -> None:
         if isinstance(rest, FileRange):
             if self.lost:
                 rest.close()

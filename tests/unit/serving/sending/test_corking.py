@@ -110,7 +110,7 @@ def test_nothing_overtakes_it(what: str) -> None:
         exchange = held_back(b, b"held")
         if what in ("ask", "rest"):
             b.writer.release(exchange, True)
-            assert not b.writer.wake_when_done() if what == "ask" else b.writer.rest()
+            assert not b.writer.wake_when_done() if what == "ask" else b.writer.close_idle()
         elif what == "abandon":
             b.writer.abandon(exchange)
         else:

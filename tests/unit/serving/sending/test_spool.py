@@ -12,7 +12,7 @@ import pytest
 
 from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.response_memory import ResponseMemory, UnsentMemory
-from starman.serving.sending.spool import Spool, SpoolLimits, kept_block
+from starman.serving.sending.spool import Spool, SpoolLimits, keep_block
 from tests.unit.serving.running import open_descriptors
 
 
@@ -140,7 +140,7 @@ def test_the_memory_behind_a_view_counts() -> None:
 @pytest.mark.parametrize("room", [True, False])
 def test_a_block_is_kept_whatever_its_size(room: bool) -> None:
     memory = ResponseMemory(100 if room else 5)
-    block = kept_block(memoryview(b"1234567890"), SpoolLimits(0, 0, memory=memory))
+    block = keep_block(memoryview(b"1234567890"), SpoolLimits(0, 0, memory=memory))
     assert isinstance(block, UnsentMemory) is room
     assert (block.data if isinstance(block, UnsentMemory) else read(block)) == b"1234567890"
     block.close()

@@ -274,7 +274,7 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def loop_rests(self) -> None:
-        self.writer.rest()
+        self.writer.close_idle()
         assert (self.writer.thread_socket.fd < 0) or self.writer.state is not WriterState.FREE
 
     @rule()
@@ -459,10 +459,10 @@ def test_no_descriptor_is_left_or_closed_twice() -> None:
             exchange = b.offer()
             number = b.writer.thread_socket.fd
             b.writer.release(exchange, True)
-            b.writer.rest()
+            b.writer.close_idle()
             with tempfile.TemporaryFile() as file:
                 assert file.fileno() == number  # it is free again
-                b.writer.rest()
+                b.writer.close_idle()
                 os.fstat(file.fileno())
         exchange = b.offer()
         b.writer.lose()
