@@ -1,4 +1,4 @@
-"""`python -m starman` is `starman-uv`."""
+"""Runs `python -m starman` as the command `starman-uv`."""
 
 import sys
 

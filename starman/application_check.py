@@ -1,4 +1,5 @@
-"""Checks whether an object can be a WSGI application (PEP 3333) without calling it, and says what is wrong if it cannot.
+"""Checks whether an object can be a WSGI application (PEP 3333) without calling it, and says what is wrong if it
+cannot.
 
 Runs where the application is loaded: in a mold, a worker, a child of `--check`, or the program that embeds starman.
 """
@@ -18,18 +19,19 @@ if TYPE_CHECKING:
 CO_COROUTINE = 0x80  # of a code object's co_flags: the function was declared with `async def`
 # Usual names of functions that make an application: create_app, make_wsgi_app, get_wsgi_application, app_factory.
 FACTORY_VERBS = ("create", "make", "build", "get", "new", "init")
-# Libraries that replace parts of the standard library by cooperative versions, and how each tells whether it has.
+# Libraries that replace parts of the standard library by cooperative versions, and the function of each that says
+# which modules are patched.
 PATCHERS = {"gevent": ("gevent.monkey", "is_module_patched"), "eventlet": ("eventlet.patcher", "is_monkey_patched")}
 # The modules that starman's threads and locks depend on.
 PATCHED_MODULES = ("thread", "threading", "_thread", "socket", "select", "queue", "time", "os")
 
 
 def check_application(application: object, what: str, text: str = "") -> WSGIApplication:
-    """Return `application` if it can be a WSGI application. `what` names it in errors. `text` is the setting that named it
-    ("app:create_app"), for the advice to add parentheses; "" for no advice.
+    """Return `application` if it can be a WSGI application. `what` names it in errors. `text` is the setting that
+    named it ("app:create_app"), for the advice to add parentheses; "" for no advice.
 
-    Raises LoadError if `application` is not callable, is ASGI, or is a factory or class that has to be called first, and if
-    the process was patched for green threads.
+    Raises LoadError if `application` is not callable, is ASGI, or is a factory or class that has to be called first,
+    and if the process was patched for green threads.
     """
     refuse_green_threads(what)
     problem = _problem(application)
@@ -41,9 +43,10 @@ def check_application(application: object, what: str, text: str = "") -> WSGIApp
 
 
 def refuse_green_threads(what: str) -> None:
-    """Raise LoadError if gevent or eventlet has patched this process: starman's threads would be green ones, and never run."""
-    for library, (module, asks) in PATCHERS.items():
-        is_patched = getattr(sys.modules.get(module), asks, None)
+    """Raise LoadError if gevent or eventlet has patched this process: starman's threads would be green ones, and
+    never run."""
+    for library, (module, function) in PATCHERS.items():
+        is_patched = getattr(sys.modules.get(module), function, None)
         patched = [] if is_patched is None else [name for name in PATCHED_MODULES if is_patched(name)]
         if patched:
             raise LoadError(
@@ -59,20 +62,20 @@ def kind_of(value: object) -> str:
 
 
 def _problem(application: object) -> str | None:
-    """Why `application` cannot be a WSGI application; None when it can, or when that cannot be told."""
+    """Why `application` cannot be a WSGI application; None if it can, or if that is unknown."""
     if not callable(application):
         return f"it is {kind_of(application)}, not a WSGI application, which is a callable"
     try:
         return _visible_problem(application)
-    except Exception:  # reading its attributes runs its own code, and fails for a proxy that is not bound yet, for example
+    except Exception:  # reading attributes runs code of the object, and fails for an unbound proxy, for example
         return None
 
 
 def _visible_problem(application: object) -> str | None:
-    """What `_problem` returns, as far as the attributes of a callable tell. Raises what reading them raises."""
+    """The problem that the attributes of a callable show; None if they show none. Raises what reading them raises."""
     for function in (application, getattr(application, "__call__", None)):  # noqa: B004 - the method itself is wanted
         flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-        if isinstance(flags, int) and flags & CO_COROUTINE:  # an object may have any attribute that it is asked for
+        if isinstance(flags, int) and flags & CO_COROUTINE:  # an object may return anything for any attribute
             return "it is an ASGI application; starman serves WSGI"
     if _accepts(application, 2) is False:
         return "it cannot be called with (environ, start_response), as a WSGI application is"
@@ -91,13 +94,13 @@ def _names_a_factory(name: str) -> bool:
 
 
 def _accepts(function: object, count: int) -> bool | None:
-    """Whether `function` can be called with so many positional arguments; None when that cannot be told."""
+    """Whether `function` can be called with `count` positional arguments; None if that is unknown."""
     import inspect
 
     try:
         # The signature of the wrapper, not of the function that a decorator wraps: the wrapper is called.
         signature: inspect.Signature = inspect.signature(function, follow_wrapped=False)  # type: ignore[arg-type]
-    except Exception:  # of C code, or with a __signature__ of its own that is none
+    except Exception:  # C code, or an invalid __signature__
         return None
     try:
         signature.bind(*[None] * count)

@@ -1,11 +1,11 @@
-"""Children that the application forks: by os.fork, multiprocessing or a process pool. starman does not serve in them.
+"""Ends children that the application forks (os.fork, multiprocessing, process pools), which must not serve requests.
 
-A fork copies everything that the process has: listeners, clients' sockets, signal handlers, and the call that is under way.
-`watch` registers what a child gives up. When the call of the application returns or raises in the child, `end_child` ends the
-child.
+A fork copies everything in the process: listeners, sockets of clients, signal handlers, and the running call of the
+application. `watch` registers functions that release these in the child. When the call of the application returns or
+raises in the child, `end_child` ends the process.
 
-Processes that starman forks for itself, by `fork`, do not count as such children. The master loads this module, so it imports
-nothing large.
+Processes that starman forks itself, with `fork`, are not affected. The master loads this module, so it must not
+import anything large.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ _parent: list[bool] = []
 
 
 def watch(abandon: Callable[[], None]) -> None:
-    """Have `abandon` called in each child that the application forks from now on. It must take no lock and wait for nothing: the
-    child has one thread, and another may have held any lock. All signals are blocked meanwhile. Any thread."""
+    """Call `abandon` in each child that the application forks from now on. It must take no lock and must not block,
+    because a thread that does not exist in the child may hold any lock. All signals are blocked during the call. Any
+    thread."""
     if not _registered:
         _registered.append(True)
-        # They cannot be taken back, so this happens once, and only where there is something to watch.
+        # Such handlers cannot be removed, so they are registered once, and only if they are needed.
         os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
-    # A server that is started in such a child is one of its own.
+    # A server started in such a child is a new server.
     _child.clear()
     _guards.append(abandon)
 
@@ -50,7 +51,8 @@ def unwatch(abandon: Callable[[], None]) -> None:
 
 
 def fork() -> int:
-    """`os.fork` for a process of starman's own. The child inherits nothing that `watch` has registered. Raises OSError."""
+    """`os.fork` for a process of starman's own. The child inherits nothing that `watch` has registered. Raises
+    OSError."""
     ident = get_ident()
     _own.add(ident)
     try:
@@ -65,7 +67,8 @@ def fork() -> int:
 
 
 def has_forked() -> bool:
-    """Whether the application has forked in this process: a child may hold descriptors of ours that no hook could reach."""
+    """Whether the application has forked this process. A child may then hold descriptors that `watch` could not
+    release."""
     return bool(_parent)
 
 
@@ -75,10 +78,11 @@ def in_child() -> bool:
 
 
 def end_child(error: BaseException | None = None) -> None:
-    """A call of the application has returned, or raised `error`: end the process if it is such a child.
+    """Call after the application has returned or raised `error`: ends the process if the application has forked it.
 
-    The child ends as a script does: with the status of a SystemExit, with a traceback and status 1 after any other exception,
-    else with 0. The standard streams are flushed. Functions registered with atexit belong to the parent and do not run.
+    The child ends as a script does: with the status of a SystemExit, with a traceback and status 1 after any other
+    exception, else with 0. The standard streams are flushed. Functions registered with atexit belong to the parent
+    and do not run.
     """
     if not _child:
         return
@@ -109,7 +113,7 @@ def _status(error: BaseException | None) -> int:
 
 def _before() -> None:
     if _guards and get_ident() not in _own:
-        # A signal to the child must not reach the handlers that it has inherited.
+        # A signal to the child must not run handlers inherited from the server.
         _masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 

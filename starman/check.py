@@ -1,7 +1,7 @@
 """`--check`: binds the listeners and loads the application as a start does, without serving, and reports the result.
 
-Nothing listens on the bound sockets, so no client connects meanwhile. The application is loaded in a child. This module is
-imported for this command only.
+Nothing listens on the bound sockets, so no client connects meanwhile. The application is loaded in a child. This
+module is imported for this command only.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from starman.process.host.inherited import InheritedSockets
 
 INTERRUPTED = 130  # as a shell reports a command that SIGINT ended: 128 + 2
-# How often (seconds) the child is looked at, and how long it may take to write its stacks.
+# How often (seconds) the status of the child is checked, and how long it may take to write its stacks.
 _LOOK_SECONDS = 0.02
 _STACKS_SECONDS = 1.0
 
 
 def check(settings: Settings) -> int:
-    """Bind, load and warm up in a child, report on standard output, and return 0; or report the error, and return its status.
+    """Bind, load and warm up in a child, report on standard output, and return 0; or report the error, and return its
+    status.
 
     The application is loaded in a child, because it may start threads that never end, end the process, or hang. After
     boot_timeout the child writes the stacks of its threads to standard error and is killed. Main thread only.
@@ -72,14 +73,15 @@ def check(settings: Settings) -> int:
 
 
 def report(error: StarmanError) -> int:
-    """Print `error` for an operator, and return the exit status that it means."""
+    """Print `error` to standard error, and return its exit status."""
     details = f"\n{error.details}" if error.details else ""
     print(f"starman: {error}{details}", file=sys.stderr)
     return error.exit_status
 
 
 def _has_reported(pipe: int) -> bool:
-    """Whether the child came to its own end. Else the application ended it, by `os._exit` for example. Closes `pipe`."""
+    """Whether the child has reported its result. If not, the application has ended it, with `os._exit` for example.
+    Closes `pipe`."""
     try:
         return os.read(pipe, 1) != b""
     except BlockingIOError:
@@ -89,7 +91,8 @@ def _has_reported(pipe: int) -> bool:
 
 
 def _wait(child: int, seconds: float) -> int | None:
-    """The exit code of the child, as `os.waitstatus_to_exitcode` has it; None when it was killed because it took too long."""
+    """Wait for the child. Returns its exit code as `os.waitstatus_to_exitcode` does; None if it was killed at the
+    timeout."""
     from starman.process.forking import STACKS
 
     deadline = time.monotonic() + seconds
@@ -171,7 +174,8 @@ def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pip
 
 
 def _bind(settings: Settings, inherited_sockets: InheritedSockets, owner: tuple[int, int]) -> tuple[list[str], list[str]]:
-    """Bind every address and release it. Returns what was bound, and lines about what was not tried. Raises ListenError."""
+    """Bind every address and release it. Returns what was bound, and lines about what was not tried. Raises
+    ListenError."""
     from starman.process.host.listeners import open_listeners
 
     bound, notes = [], []
@@ -189,7 +193,7 @@ def _bind(settings: Settings, inherited_sockets: InheritedSockets, owner: tuple[
 
 
 def _held(address: Address, settings: Settings, error: ListenError) -> str:
-    """The report for an address on which the server of this pid file listens. Raises `error` for any other address."""
+    """The report for an address in use: fine if the server of the pid file listens on it. Raises `error` otherwise."""
     from starman.process.host.pidfile import running_pid
     from starman.process.host.port_holder import listens
 

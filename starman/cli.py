@@ -1,6 +1,6 @@
-"""The command `starman-uv`: argv → settings → what was asked for → exit status. The only place that prints an error and ends.
+"""The command `starman-uv`: reads the settings, then serves, checks or prints, and returns the exit status.
 
-Imports nothing large: the process becomes the master.
+Must not import anything large, because the process becomes the master.
 """
 
 from __future__ import annotations
@@ -28,32 +28,33 @@ HELP_INDENT = 28
 ABOUT = """\
 usage: starman-uv [OPTION]... [APPLICATION]
 
-A preforking WSGI server: a small master, and workers with an event loop and
-threads.
+A preforking WSGI server: a small master process, and worker processes with an
+event loop and threads.
 
 {application}
 
-Every option is a setting too: STARMAN_WORKERS in the environment, or a key of
-starman.toml or of [tool.starman] in pyproject.toml. The command line comes
-before the environment, the environment before the file.
+Each option can also be given as an environment variable (STARMAN_WORKERS), or
+as a key in starman.toml or in [tool.starman] of pyproject.toml. The command
+line overrides the environment, and the environment overrides the file.
 """
 OTHER_OPTIONS = (
-    ("--config FILE", "Read the settings of this TOML file, and of no other."),
-    ("--print-config", "Print every setting, its value and where it comes from, and exit."),
+    ("--config FILE", "Read settings from this TOML file only."),
+    ("--print-config", "Print each setting with its value and source, and exit."),
     ("--check", "Check the settings, bind the listeners, load the application, report, and exit."),
-    ("-h, --help", "Print this, and exit."),
-    ("-v, --version", "Print the version, and exit."),
+    ("-h, --help", "Print this help and exit."),
+    ("-v, --version", "Print the version and exit."),
 )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command with `argv` (None: the process's own arguments) and return its exit status.
 
-    Errors of starman's are a line on standard error, and their details after it. Call it from the main thread.
+    A StarmanError is printed to standard error, with its details. Main thread.
     """
     opened = log.open_own_descriptor(standard_streams.open_missing())
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-        # It may be inherited, as from a shell's `trap '' CHLD`. Then no child of ours would leave an exit status to wait for.
+        # Inherited, for example from `trap '' CHLD` in a shell. The kernel would then discard the exit statuses of
+        # children.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         return _run(sys.argv[1:] if argv is None else argv)
@@ -102,7 +103,7 @@ def _run(argv: list[str]) -> int:
 
 
 def config_text(settings: Settings) -> str:
-    """Every setting, its value and where it was given, a line each, aligned."""
+    """The text of --print-config: each setting with its value and source, in aligned columns."""
     rows = [
         (name, " ".join(setting.show(settings.value(name)).split()), settings.source(name)) for name, setting in OPTIONS.items()
     ]

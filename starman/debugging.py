@@ -1,8 +1,8 @@
-"""Forks of starman under debugpy, whose debugger (pydevd) replaces `os.fork`.
+"""Lets starman fork under debugpy, whose debugger (pydevd) replaces `os.fork`.
 
-By default such a fork connects its child to the debugger, and the child waits there for a client of the debugger. Without a
-client, some of these children wait for ever. So starman has the debugger follow its own forks only while a client is attached.
-The master loads this module, so it imports nothing large.
+By default, the debugger connects each forked child, which then waits for a client of the debugger. Without a client,
+some children wait for ever. So the debugger follows starman's own forks only while a client is attached. The master
+loads this module, so it must not import anything large.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def quiet_fork() -> AbstractContextManager[Any]:
-    """Around a fork: the child leaves the debugger, and does not wait for it. Changes nothing if no debugger is loaded, if a
-    client is attached to it, or if this version of it cannot be asked. This thread only."""
+    """Use around a fork: the child is not connected to the debugger. Changes nothing if no debugger is loaded, if a
+    client is attached, or if this version of the debugger lacks the functions. Affects this thread only."""
     pydevd = sys.modules.get("pydevd")
     if pydevd is not None:
         try:

@@ -1,6 +1,6 @@
 """Finds the application of a directory when none is named: app.py, wsgi.py, or a Django project's WSGI module.
 
-Looks at files, imports nothing. The master may call it (for a title), so it imports nothing large.
+It only reads files. The master may call it (for a process title), so it must not import anything large.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ SETTINGS_VARIABLE = "DJANGO_SETTINGS_MODULE"
 
 
 def find_application(directory: str) -> str:
-    """The text of the `app` setting that serves `directory`. Raises LoadError, which says what was looked for."""
+    """The text of the `app` setting that serves `directory`. Raises LoadError, which names the files that were looked
+    for."""
     for name in FILE_NAMES:
         if os.path.isfile(os.path.join(directory, name)):
             return name
@@ -30,7 +31,8 @@ def find_application(directory: str) -> str:
 
 
 def _django_packages(directory: str) -> list[str]:
-    """The packages with a `wsgi` module: the one whose settings manage.py names, else all that have settings too."""
+    """The packages with a `wsgi` module: the one of the settings named in manage.py, else all that also have
+    settings."""
     named = _settings_module(os.path.join(directory, "manage.py"))
     parts = named.split(".")[:-1]  # project.settings, or project.settings.production: the nearest wsgi.py counts
     while parts:
@@ -48,7 +50,7 @@ def _django_packages(directory: str) -> list[str]:
 
 
 def _settings_module(path: str) -> str:
-    """What manage.py sets DJANGO_SETTINGS_MODULE to; "" if there is no such file, or no such line."""
+    """The value of DJANGO_SETTINGS_MODULE in manage.py; "" if there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read()

@@ -1,6 +1,6 @@
-"""What `run` and `serve` need in another program: its event loop, its Ctrl-C, and an error log apart from its own output.
+"""Adapts `run` and `serve` to the program that calls them: its event loop, its Ctrl-C and its standard error.
 
-Imports asyncio where it is used: `run` imports this module in the process that becomes the master.
+Imports asyncio only where it is used, because `run` imports this module in the process that becomes the master.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 def refuse_running_loop() -> None:
-    """Raise StartError if this thread runs an event loop: `run` would block it, and its workers would share its descriptors."""
+    """Raise StartError if this thread runs an event loop: `run` would block it, and its workers would share its
+    descriptors."""
     events = sys.modules.get("asyncio.events")
     if events is not None and events._get_running_loop() is not None:
         raise StartError("starman.run cannot be called in a running event loop: use `await starman.serve(...)` there")
@@ -32,8 +33,8 @@ def refuse_running_loop() -> None:
 
 @contextlib.contextmanager
 def error_log(path: str | None, errors: int = 2) -> Iterator[None]:
-    """Have the lines of the error log written to the file at `path`; None: to standard error, which is descriptor `errors`.
-    Standard error itself is the caller's and stays as it is. Raises SettingError when the file cannot be written."""
+    """Write the error log to the file at `path`; None: to standard error, which is descriptor `errors`. The standard
+    error of the calling program is not redirected. Raises SettingError if the file cannot be written."""
     opened = errors != 2 and path is None and log.open_own_descriptor(errors)
     if path is not None:
         try:
@@ -59,8 +60,9 @@ async def serve_until_cancelled(
 ) -> None:
     """Run the service until this task is cancelled, then drain it, for `seconds` at most; cancelled again, cut it.
 
-    `started` is called when connections are accepted, and `close_listeners` when a drain begins: as long as a listener is open,
-    the kernel takes connections that nothing will serve. Returns after Ctrl-C; raises any other cancellation again.
+    `started` is called when connections are accepted, and `close_listeners` when a drain begins: as long as a
+    listener is open, the kernel takes connections that nothing will serve. Returns after Ctrl-C; raises any other
+    cancellation again.
     """
     import asyncio
 
@@ -86,8 +88,8 @@ async def serve_until_cancelled(
 
 
 def interrupted() -> bool:
-    """Whether Ctrl-C has cancelled the main task. `asyncio.run` and `asyncio.Runner` cancel it once, and would raise
-    KeyboardInterrupt for a task that ends by the cancellation. Main thread."""
+    """Whether Ctrl-C has cancelled the main task. `asyncio.run` and `asyncio.Runner` cancel the task once, and raise
+    KeyboardInterrupt if the task ends as cancelled. Main thread."""
     import asyncio
 
     handler = signal.getsignal(signal.SIGINT)

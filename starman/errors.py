@@ -1,7 +1,7 @@
-"""The exception tree of starman. Imports nothing; every room may import it.
+"""The exceptions of starman, each with the exit status of the command.
 
-Whoever finds an error raises it with the words an operator needs; what exit status it means, its class says. `cli.py` ends with
-that, and so does the command that waits for a daemon.
+An error is raised where it is found, with a message for the operator. `starman.cli`, and the command that starts a
+daemon, print the message and exit with the status. Must not import anything.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 class StarmanError(Exception):
     """Base of every error that starman raises on purpose.
 
-    `str(error)` is one plain line. `details`, where there are any, is text of several lines to print after it
-    (an application's traceback, for instance).
+    `str(error)` is one line. `details`: text of several lines to print after it, for example the traceback of an
+    application; "" if there are none.
     """
 
     exit_status = 1
@@ -22,7 +22,7 @@ class StarmanError(Exception):
 
 
 class SettingError(StarmanError):
-    """A setting's name or value is wrong, wherever it was written. The message names both and what would be valid."""
+    """A setting has an unknown name or an invalid value. The message names the source, and the valid values."""
 
     exit_status = 2
 
@@ -32,25 +32,26 @@ class LoadError(StarmanError):
 
 
 class WarmUpError(StarmanError):
-    """The application does not answer a warm-up request as it should."""
+    """A warm-up request has failed."""
 
 
 class HookError(StarmanError):
-    """A hook of the application's has raised. `details` has its traceback."""
+    """A hook of the application has raised an exception. `details` has its traceback."""
 
 
 class ListenError(StarmanError):
-    """A listener cannot be opened: the port is in use, the path is a live socket, the address is not ours."""
+    """A listener cannot be opened: the port is in use, another process listens on the path, or the address is not
+    local."""
 
 
 class StartError(StarmanError):
-    """The workers of the first start did not become ready, or the system refuses something that a start needs."""
+    """The first workers did not become ready, or the system refuses something that a start needs."""
 
 
 class ProtocolError(StarmanError):
-    """A peer's message breaks HTTP, or a limit of ours. `status` is the response's status code, set where it is found.
+    """A request is malformed or exceeds a limit. `status`: the status code of the response.
 
-    `to_head`: what is refused is the head of a HEAD request, so its answer has no content (RFC 9110 §9.3.2). The parser sets it.
+    `to_head`: whether a HEAD request is refused, whose response has no content (RFC 9110 §9.3.2). The parser sets it.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -60,7 +61,8 @@ class ProtocolError(StarmanError):
 
 
 class Disconnected(Exception):  # noqa: N818 - an event, no error: nothing is to be logged
-    """The client has closed or reset the connection, or the server has cut it: the rest of the response cannot be sent.
+    """The client has closed or reset the connection, or the server has cut it: the rest of the response cannot be
+    sent.
 
     Not compiled: BodyError is an OSError as well, which a class compiled by mypyc cannot be combined with.
     """

@@ -1,8 +1,7 @@
-"""Hooks: what an application wants done around the fork of its workers, and at their beginning and end. See docs/hooks.md.
+"""Hooks: functions of the application that run before and after the fork of a worker, and at its start and end.
 
-An application's own code registers them while it is imported, so they live in the process that has loaded it and in what is
-forked from that. The mold and the workers run them; the master, which imports the mold's code, has none. Imports nothing of ours
-but the ground.
+See docs/hooks.md. The application registers them while it is imported, so they exist in the process that has loaded
+it (the mold or a worker) and in the processes forked from it. The master has none.
 """
 
 from __future__ import annotations
@@ -25,53 +24,54 @@ _hooks: dict[str, list[Callable[[], object]]] = {name: [] for name in __all__}
 
 
 def before_fork(function: Hook) -> Hook:
-    """Have `function()` called in the mold before each fork of a worker, if the mold has loaded the application: for what workers
-    must not share, such as open connections. The last registered comes first. What it raises fails that worker's start.
+    """Call `function()` before each fork of a worker, with `preload_app`: to close what workers must not share, such
+    as open connections. Hooks run in reverse order of registration. An exception makes the start of that worker fail.
 
-    A call or a decorator, as the others are; returns `function`. Raises TypeError for what cannot be called. Call it from the
-    thread that imports the application.
+    Usable as a decorator, like the other functions here: returns `function`. Raises TypeError if it is not callable.
+    Call from the thread that imports the application.
     """
     return _register("before_fork", function)
 
 
 def after_fork(function: Hook) -> Hook:
-    """Have `function()` called in each new worker, in its main thread, before it serves: right after the fork when the mold has
-    loaded the application, else once the worker has loaded it. What it raises fails the worker's start."""
+    """Call `function()` in each new worker, in its main thread, before it serves: right after the fork with
+    `preload_app`, else after the worker has loaded the application. An exception makes the start of the worker fail."""
     return _register("after_fork", function)
 
 
 def worker_ready(function: Hook) -> Hook:
-    """Have `function()` called in each worker when it accepts connections, in its main thread: the loop waits meanwhile, so
-    whatever takes long belongs in a thread. What it raises is logged."""
+    """Call `function()` in each worker when it accepts connections, in its main thread. The event loop waits for it,
+    so move long work to a thread. An exception is logged."""
     return _register("worker_ready", function)
 
 
 def worker_exit(function: Hook) -> Hook:
-    """Have `function()` called in each worker that ends in order, in its main thread, when its requests are finished and before
-    what is registered with atexit. The last registered comes first. What it raises is logged."""
+    """Call `function()` in each worker that stops gracefully, in its main thread, after its requests have finished
+    and before the functions registered with atexit. Hooks run in reverse order of registration. An exception is
+    logged."""
     return _register("worker_exit", function)
 
 
 def run_before_fork() -> None:
-    """Raises HookError for the first that fails. Mold."""
+    """Run the hooks. Raises HookError for the first that fails. In the mold."""
     for hook in _hooks["before_fork"][::-1]:
         _run("before_fork", hook)
 
 
 def run_after_fork() -> None:
-    """Raises HookError for the first that fails. Worker, main thread, before its loop."""
+    """Run the hooks. Raises HookError for the first that fails. In a worker, main thread, before its loop."""
     for hook in list(_hooks["after_fork"]):
         _run("after_fork", hook)
 
 
 def run_worker_ready() -> None:
-    """Never raises. Worker, main thread."""
+    """Run the hooks. Never raises. In a worker, main thread."""
     for hook in list(_hooks["worker_ready"]):
         _run_logged("worker_ready", hook)
 
 
 def run_worker_exit() -> None:
-    """Never raises. Worker, main thread, when its loop has ended."""
+    """Run the hooks. Never raises. In a worker, main thread, after its loop."""
     for hook in _hooks["worker_exit"][::-1]:
         _run_logged("worker_exit", hook)
 
@@ -94,7 +94,7 @@ def _run(moment: str, hook: Callable[[], object]) -> None:
     try:
         hook()
         application_forks.end_child()
-    except BaseException as error:  # SystemExit, too: no hook ends a process past its own order of things
+    except BaseException as error:  # SystemExit too: a hook must not bypass the orderly end of the process
         application_forks.end_child(error)
         details = format_exception(error, lambda frames: frames and frames.tb_next)
         raise HookError(f"the {moment} hook {_name(hook)} failed: {exception_line(error)}", details) from error

@@ -1,7 +1,7 @@
-"""From the text of a setting to the WSGI application: "module:app", a file, an expression, or nothing at all.
+"""Imports the application that the settings name: "module:app", a file, an expression, or one found in the directory.
 
-Runs in the mold or in a worker, or in a child of `--check`; the master calls `describe` and nothing else here. What the
-application's own code does wrong is a LoadError that shows its traceback without our frames.
+Runs in the mold, in a worker, or in a child of `--check`; the master calls only `describe`. An exception of the
+application's code becomes a LoadError with its traceback, without the frames of starman.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ OUR_DIRECTORY = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def load_application(settings: Settings) -> WSGIApplication:
-    """Import the application that `settings` name, mounted under `settings.path`.
+    """Import the application that `settings` name, and mount it under `settings.path`.
 
-    Puts the application's file's directory, `include` and the working directory on sys.path, in that order, and imports
-    `modules` first. Raises LoadError when it cannot be found or imported, or is not callable. Call once a process, from
-    the main thread.
+    Puts the directory of the application's file, `include` and the working directory first on sys.path, in that
+    order, and imports `modules` first. Raises LoadError if the application cannot be found or imported, or is not
+    callable. Call once per process, in the main thread.
     """
     from starman.wsgi.mount import mount
 
@@ -53,7 +53,7 @@ def load_application(settings: Settings) -> WSGIApplication:
 
 
 def describe(settings: Settings, application: object = None) -> str:
-    """What is served, in a few words, for titles and logs. Imports nothing; never raises.
+    """A short name of the application, for titles and logs. Imports nothing; never raises.
 
     `application` is the callable that was given to `run()`, if one was.
     """
@@ -73,7 +73,8 @@ def describe(settings: Settings, application: object = None) -> str:
 
 
 def application_traceback(error: BaseException) -> str:
-    """The traceback of `error`, as Python prints it, without the frames of starman and of the import system. Never raises."""
+    """The traceback of `error`, as Python prints it, without the frames of starman and of the import system. Never
+    raises."""
     try:
         return _application_traceback(error)
     except BaseException:
@@ -99,7 +100,7 @@ def _application_traceback(error: BaseException) -> str:
 
 
 def _is_application(filename: str) -> bool:
-    """Whether a frame is the application's (or a library's of its), not ours and not importlib's."""
+    """Whether a frame belongs to the application or its libraries, not to starman or importlib."""
     if filename.startswith(("<frozen importlib", OUR_DIRECTORY)):
         return False
     return os.path.join("importlib", "__init__.py") not in filename
@@ -132,8 +133,8 @@ def _import(name: str, what: str) -> ModuleType:
         cause = error.__cause__
         if not isinstance(cause, ModuleNotFoundError) or not cause.name or _application_ran(cause):
             raise
-        # Missing is the module itself, or a package around it, and nothing of the application ran: else it is the
-        # application that asked for something missing, and its own words are the better message.
+        # The module itself or its package is missing, and no code of the application ran. Otherwise the application
+        # has imported a missing module, and the original message says more.
         if f"{name}.".startswith(f"{cause.name}."):
             raise LoadError(f"cannot load {what}: {cause}; looked in {_places()}") from None
         raise
@@ -172,7 +173,7 @@ def _import_file(path: str, target: str) -> ModuleType:
 
 
 def _evaluate(expression: str, modules: list[ModuleType]) -> WSGIApplication:
-    """The application that an expression gives, with the modules of --modules in its reach, as `import` binds them."""
+    """The value of an expression that can use the modules of --modules, under the names that `import` would bind."""
     namespace: dict[str, object] = {"__name__": "__inline__"}
     for module in modules:
         package = module.__name__.partition(".")[0]
@@ -228,7 +229,7 @@ def _attribute(owner: object, name: str, target: str) -> object:
 
 
 def _default(module: ModuleType, target: str) -> tuple[str, object]:
-    """The first of DEFAULT_NAMES that is in `module`, and what it is there."""
+    """The first of DEFAULT_NAMES that exists in `module`, and its value."""
     for name in DEFAULT_NAMES:
         found = _run_application_code(functools.partial(getattr, module, name, NOT_THERE), repr(target))
         if found is not NOT_THERE:
@@ -239,7 +240,8 @@ def _default(module: ModuleType, target: str) -> tuple[str, object]:
 
 
 def _run_application_code(code: Callable[[], Result], what: str) -> Result:
-    """Run code of the application's. Whatever it raises, be it SystemExit, is a LoadError; Ctrl-C stays what it is."""
+    """Run code of the application. Any exception, also SystemExit, becomes a LoadError; KeyboardInterrupt is raised
+    again."""
     try:
         return code()
     except KeyboardInterrupt:
@@ -247,13 +249,13 @@ def _run_application_code(code: Callable[[], Result], what: str) -> Result:
     except BaseException as error:
         words = (safe_text(error).strip() or "without a message").splitlines()[0]
         details = application_traceback(error)
-        if "\n" not in details:  # no frame is the application's: a factory called with the wrong arguments, say
+        if "\n" not in details:  # no frame of the application: for example, a factory was called with wrong arguments
             details = ""
         raise LoadError(f"cannot load {what}: {short_class_name(error)}: {words}", details) from error
 
 
 def _application_ran(error: BaseException) -> bool:
-    """Whether a frame of the application's is in the traceback of `error`."""
+    """Whether the traceback of `error` has a frame of the application."""
     trace = error.__traceback__
     while trace is not None:
         if _is_application(trace.tb_frame.f_code.co_filename):
@@ -268,7 +270,8 @@ def _extend_path(directories: list[str]) -> None:
 
 
 def _places() -> str:
-    """The directories of sys.path, the first few by name: where the application may be, then where packages are installed."""
+    """The directories of sys.path, the first few by name: where the application may be, then where packages are
+    installed."""
     here = os.getcwd()
     places = [path or here for path in sys.path]
     # The entries in front of the working directory were put into sys.path for the application.

@@ -1,6 +1,7 @@
-"""The composition root: puts settings, listeners, processes and serving together. `run` and `serve` are the doors for embedding.
+"""Starts a server: combines settings, listeners, processes and the service. `run` and `serve` embed it in a program.
 
-Imported by the master, so whatever is large is imported where it is used, in the mold, the worker, or the caller's own loop.
+The master imports this module, so large modules are imported where they are used: in the mold, in a worker, or in the
+caller's event loop.
 """
 
 from __future__ import annotations
@@ -29,17 +30,18 @@ if TYPE_CHECKING:
 
 
 def run(app: Application | str | None = None, **settings: object) -> None:
-    """Serve `app` from worker processes until a signal ends it; the calling process becomes the master. Main thread only.
+    """Serve `app` from worker processes until a signal ends it; the calling process becomes the master. Main thread
+    only.
 
-    `app` is a WSGI application, or a string as on the command line ("module:app", "dir/file.py:app"), or None to look for one.
-    `settings` are those of docs/settings.md by name (`workers=8, listen=":8000"`); what they leave open comes from STARMAN_*
+    `app` is a WSGI application, or a string as on the command line ("module:app", "dir/file.py:app"), or None to look
+    for one. `settings` are the names of docs/settings.md (`workers=8, listen=":8000"`); others come from STARMAN_*
     variables and the settings file, as for `starman-uv`.
 
-    Given a callable, the application is in the caller's process already: workers share it, and SIGHUP replaces workers but
-    not its code. Give a string to have fresh code at each restart. Signal handlers of the caller are put back at the end.
+    A callable is already loaded in the calling process: workers share it, and SIGHUP replaces workers but not its
+    code. Pass a string to load new code at each restart. Signal handlers of the caller are restored at the end.
 
-    Raises SettingError for a wrong setting, LoadError for a callable that is no WSGI application, ListenError when a listener
-    cannot be opened, StartError when no worker starts, or this is not the main thread.
+    Raises SettingError for a wrong setting, LoadError for a callable that is not a WSGI application, ListenError if a
+    listener cannot be opened, StartError if no worker starts or if this is not the main thread.
     """
     import threading
 
@@ -70,9 +72,10 @@ def run(app: Application | str | None = None, **settings: object) -> None:
 
 
 def run_master(settings: Settings, reread: Callable[[], Settings], handover: Handover | None = None) -> int:
-    """Serve what `settings` name, as `starman-uv` does; `reread` reads them again from the same sources, for a restart.
+    """Serve what `settings` name, as `starman-uv` does; `reread` reads them again from the same sources, for a
+    restart.
 
-    handover: what an older image of this process has left to it.
+    handover: the state that the previous program of this process has left at an upgrade (USR2).
     Returns the exit status; raises StarmanError when the start fails.
     """
     from starman.loading import describe
@@ -85,11 +88,12 @@ def run_master(settings: Settings, reread: Callable[[], Settings], handover: Han
 
 
 async def serve(app: Application | str | None = None, **settings: object) -> None:
-    """Serve `app` in the running loop, as one worker: no process is forked, no signal touched. On asyncio or uvloop.
+    """Serve `app` in the running event loop, as one worker, without forks and signal handlers. On asyncio or uvloop.
 
-    `app` and `settings` as for `run`; `workers`, `preload_app` and what is about processes has no effect. The application runs
-    in `threads` threads of its own. Cancel it to stop: it then accepts no more, gives what is in flight graceful_timeout, and
-    raises the cancellation again. After Ctrl-C, which cancels the main task of `asyncio.run`, it returns.
+    `app` and `settings` as for `run`; `workers`, `preload_app` and other settings of processes have no effect. The
+    application runs in `threads` threads. Cancel this coroutine to stop: it accepts no more connections, gives
+    requests in flight graceful_timeout to finish, and raises the cancellation again. After Ctrl-C, which cancels the
+    main task of `asyncio.run`, it returns.
 
     Raises SettingError, LoadError, ListenError, and StartError when a thread cannot be started.
     """
@@ -125,13 +129,13 @@ async def serve(app: Application | str | None = None, **settings: object) -> Non
 
 
 def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
-    """Be the master until a signal ends it; `embedded` in somebody else's program. Raises StarmanError when the start fails."""
+    """Run the master until a signal ends it. `embedded`: in another program. Raises StarmanError if the start fails."""
     from starman.process.host.inherited import InheritedSockets
     from starman.process.host.privileges import Account
     from starman.process.host.systemd import SystemdNotifier
     from starman.process.status import Observers
 
-    # Both before a daemon is another process: systemd's variables name the one that it has started.
+    # Both before the daemon forks, because the variables of systemd name the process that systemd has started.
     inherited_sockets = InheritedSockets.from_environ(os.environ)
     notifier = SystemdNotifier.from_environ(os.environ)
     program.variables = notifier.variables
@@ -154,7 +158,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
 
 
 def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
-    """Go on as the master, in the process of an older image: its identity, its listeners and its error log are there already."""
+    """Run the master in the process of the previous program, whose user, listeners and error log exist already."""
     from starman.process.host.errorlog import ErrorLog
     from starman.process.host.listeners import take_over_listeners
     from starman.process.host.pidfile import PidFile
@@ -174,7 +178,7 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
 
 
 def enter_directory(settings: Settings) -> WorkingDirectory:
-    """Change to the directory of the settings, before any relative path is used and any file made. Returns it by name.
+    """Set the umask and change to `chdir`, before relative paths are used and files are created. Returns both directories.
 
     Raises SettingError; StartError when the working directory has been removed.
     """
@@ -190,9 +194,9 @@ def enter_directory(settings: Settings) -> WorkingDirectory:
 
 
 def try_settings(settings: Settings, *, entered: bool = False) -> None:
-    """Do everything that has to succeed before a worker of these settings can serve. Call it in a separate child, because an
-    application may start threads that never end. `entered`: `enter_directory` was called, and the paths are absolute.
-    Raises StarmanError, and any exception of our own imports."""
+    """Test whether a worker with these settings could serve: load the application, read certificates, warm up. Call
+    in a separate child, because an application may start threads that never end. `entered`: `enter_directory` was
+    called, and paths are absolute. Raises StarmanError, and exceptions of starman's own imports."""
     from starman.process.worker.server_resources import ServerResources
     from starman.process.worker.service_import import import_service
 
@@ -221,7 +225,7 @@ def _be_master(
     *,
     embedded: bool,
 ) -> int:
-    """Claim, bind and open what only root may, then become the user, then be the master."""
+    """Create the pid file, listeners and logs as root, change to the user, and run the master."""
     from starman.process.host.errorlog import ErrorLog
     from starman.process.host.listeners import open_listeners
     from starman.process.host.pidfile import PidFile
@@ -250,7 +254,7 @@ def _be_master(
 
 
 def _log_notes(settings: Settings, warnings: Iterable[str]) -> None:
-    """Log what an operator should know at a start: `warnings`, those of the settings, and what was found around the process."""
+    """Log `warnings`, those of the settings, and findings about the environment of the process."""
     for warning in (*settings.warnings(), *warnings, temporary_directory.warning(settings, os.environ)):
         if warning is not None:
             log.warning(warning)
@@ -259,7 +263,7 @@ def _log_notes(settings: Settings, warnings: Iterable[str]) -> None:
 
 
 def _pid_file_warnings(settings: Settings, account: Account | None) -> list[str]:
-    """A warning when the user that the server runs as could replace the pid file, although it belongs to root."""
+    """A warning if the user of the server could replace the pid file, although root owns the file."""
     if settings.pid is None or account is None or not account.uid:
         return []
     from starman.process.host.pidfile import replaceable_in
@@ -290,7 +294,7 @@ def _announce(settings: Settings, listeners: Sequence[Listener]) -> None:
 
 
 def _load(settings: Settings) -> Application:
-    """The application of these settings, imported: in a mold, a worker, or the process of a loop. Raises StarmanError."""
+    """Import the application: in the mold, a worker, or the process that embeds the server. Raises StarmanError."""
     from starman.loading import load_application
 
     try:
@@ -304,7 +308,7 @@ def _load(settings: Settings) -> Application:
 
 
 def _mounted(application: Application, settings: Settings, what: str) -> Application:
-    """A callable of the calling program, under the path of the settings; `what` names it in errors. Raises LoadError."""
+    """Check and mount a callable of the calling program. `what` names it in errors. Raises LoadError."""
     from starman.application_check import check_application
     from starman.wsgi.mount import mount
 

@@ -1,6 +1,7 @@
-"""Descriptors 0, 1 and 2, which programs expect to be standard input, output and error.
+"""Keeps descriptors 0, 1 and 2 open as standard input, output and error, so that no other file gets these numbers.
 
-C libraries and the interpreter write to descriptor 2. If a client's socket had that number, the client would get their output.
+C libraries and the interpreter write to descriptor 2. If the socket of a client had that number, the client would get
+their output.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ _NAMES = ("standard input", "standard output", "standard error")
 
 
 def open_missing() -> int:
-    """Call at the start of a program, before anything else is opened: open /dev/null on each of 0, 1 and 2 that is closed, and
-    create the streams that Python has left out because of that. Returns the descriptor for standard error. Main thread.
+    """Call at the start of a program, before other files are opened: open /dev/null on each of 0, 1 and 2 that is
+    closed, and create the missing streams of `sys`. Returns the descriptor of standard error. Main thread.
 
-    In a program that embeds us, another file, such as the event loop's, may have number 2: then that is not standard error.
+    In a program that embeds starman, descriptor 2 may be another file, for example of the event loop, and not
+    standard error.
     """
     opened = set()
     with contextlib.suppress(OSError):  # without /dev/null nothing can be done
@@ -40,8 +42,9 @@ def open_missing() -> int:
 
 
 def restore() -> None:
-    """Call after application code has run: open again those of 0, 1 and 2 that it has closed, and log it. 2 then leads to the
-    error log, the others to /dev/null. Takes a few microseconds if all are open. Any thread."""
+    """Call after code of the application has run: reopen those of 0, 1 and 2 that it has closed, and log this.
+    Descriptor 2 then leads to the error log, the others to /dev/null. Takes a few microseconds if all are open. Any
+    thread."""
     for fd, name in enumerate(_NAMES):
         try:
             os.fstat(fd)
@@ -50,8 +53,8 @@ def restore() -> None:
 
 
 def move_descriptor_up(fd: int) -> int:
-    """Move a new descriptor that is below 3, because an application has closed that number: returns a duplicate with a higher
-    number, and restores the standard descriptor. `fd` is closed in any case. Raises OSError when no descriptor is left."""
+    """Replace a new descriptor below 3, whose number the application has closed, by a duplicate with a higher number,
+    and restore the standard descriptor. Closes `fd` in any case. Raises OSError if no descriptor is left."""
     try:
         moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
     finally:

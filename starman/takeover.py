@@ -1,4 +1,4 @@
-"""USR2 from the new version's side: it answers the trial, or takes over from the image of the master that has exec'ed it."""
+"""The new program's part in an upgrade (USR2): answers the trial, or takes over from the previous program."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def take_handover() -> Handover | None:
-    """What an older image of this process has left to us; None when this is an ordinary start. Takes the variable away.
+    """The state that the previous program of this process has left; None at an ordinary start. Removes the variable.
 
-    Raises ValueError for what it cannot have left, and OSError.
+    Raises ValueError for an invalid state, and OSError.
     """
     text = os.environ.pop(HANDOVER_VARIABLE, None)
     if text is not None and text.startswith(IN_FILE):
@@ -34,7 +34,8 @@ def take_handover() -> Handover | None:
 
 
 def settings_of_handover(handover: Handover, read: Callable[[], Settings]) -> Settings:
-    """The settings that the trial has approved, for a file may have changed since; if they are of no use, those of `read`."""
+    """The settings that the trial has tested, because the file may have changed since; those of `read` if they are
+    unusable."""
     try:
         return decode_settings(handover.settings)
     except ValueError as error:
@@ -43,9 +44,9 @@ def settings_of_handover(handover: Handover, read: Callable[[], Settings]) -> Se
 
 
 def answer_trial(read: Callable[[], Settings]) -> None:
-    """If this process is the trial of an upgrade: load settings and application, say how that went, and end.
+    """If this process is the trial of an upgrade: load settings and application, report the result, and exit.
 
-    `read` gives the settings. Returns when it is no trial.
+    `read` reads the settings. Returns if this is not a trial.
     """
     text = os.environ.pop(TRIAL_VARIABLE, None)
     if text is None:

@@ -1,8 +1,8 @@
-"""How many bytes a thread has read and written, as Linux counts them in /proc/thread-self/io.
+"""Reads from /proc/thread-self/io how many bytes a thread has read and written (Linux).
 
-In a process that is not dumpable, because it has changed its user since its last exec for example, only root may open this file.
-Linux checks again at each read, but never refuses a process the figures of its own threads (`ptrace_may_access`). So a descriptor
-that was opened before the change still works.
+In a process that is not dumpable, for example because it has changed its user since its last exec, only root may open
+this file. Linux checks again at each read, but always allows a process to read about its own threads
+(`ptrace_may_access`). So a descriptor opened before the change remains usable.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ PATH = "/proc/thread-self/io"
 
 _MOVED = re.compile(rb"^[rw]char: (\d+)$", re.MULTILINE)
 
-# A descriptor of the file, and the file's device and inode: an application may close the descriptor, and then the number is
-# another file's.
+# A descriptor of the file, with its device and inode, because an application may close the descriptor, and another
+# file may get its number.
 _kept: tuple[int, tuple[int, int]] | None = None
 
 
 def keep_open() -> None:
-    """Keep the file of the calling thread open, for a later `bytes_moved` of this thread. Call before application code runs."""
+    """Open the file of the calling thread for later calls of `bytes_moved` in it. Call before code of the application
+    runs."""
     global _kept  # noqa: PLW0603
     try:
         fd = os.open(PATH, os.O_RDONLY | os.O_CLOEXEC)
@@ -35,9 +36,9 @@ def descriptors() -> list[int]:
 
 
 def bytes_moved() -> int:
-    """How many bytes the calling thread has ever read and written. Raises OSError when the file cannot be read.
+    """How many bytes the calling thread has read and written so far. Raises OSError if the file cannot be read.
 
-    Call from the thread that has called `keep_open`, if any has.
+    Call from the thread that called `keep_open`, if any.
     """
     try:
         with open(PATH, "rb") as file:

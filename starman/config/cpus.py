@@ -9,7 +9,8 @@ import os
 
 
 def available_cpus(root: str = "/") -> int:
-    """The number of CPUs that this process may use, at least 1: its affinity, or the quota of its cgroups (v1, v2) if less.
+    """The number of CPUs that this process may use, at least 1: its affinity, or the quota of its cgroups (v1, v2) if
+    less.
 
     A quota is rounded up: 1.5 CPUs count as 2. `root`: the directory of /proc and /sys, for tests.
     """
@@ -34,7 +35,8 @@ def _cgroup_directories(root: str) -> list[str]:
             mount = os.path.join(root, "sys/fs/cgroup", controllers)
         else:
             continue
-        # In a container, the path may be that of the host and missing here. The mount point is then the cgroup of the container.
+        # In a container, the path may be that of the host and missing here. The mount point is then the cgroup of the
+        # container.
         parts = [part for part in path.split("/") if part not in ("", "..")]
         directories += [os.path.join(mount, *parts[:depth]) for depth in range(len(parts), -1, -1)]
     return directories

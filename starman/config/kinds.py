@@ -1,7 +1,7 @@
 """The kinds of values that settings have: how each is parsed, checked and shown.
 
-A value is text (command line, environment) or a Python value (TOML, keyword arguments); each kind accepts both. The master
-imports this module, so it must not import anything large.
+A value is text (command line, environment) or a Python value (TOML, keyword arguments); each kind accepts both. The
+master imports this module, so it must not import anything large.
 """
 
 from __future__ import annotations
@@ -306,7 +306,8 @@ _SOME_WORKERS = whole(1, MOST_WORKERS)
 
 
 def read_workers(value: object) -> object:
-    """A number of worker processes. "auto": one per CPU, at least two, because a single worker would pause at each restart."""
+    """A number of worker processes. "auto": one per CPU, at least two, because a single worker would pause at each
+    restart."""
     if isinstance(value, str) and value.lower() == "auto":
         return max(2, available_cpus())
     return _SOME_WORKERS.read(value)

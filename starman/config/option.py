@@ -1,7 +1,7 @@
 """The declaration of one setting: its names, default, kind of value, group and help.
 
-`starman.config.options` declares the settings in the body of a class; `OPTIONS` collects them in that order. The master
-imports this module, so it must not import anything large.
+`starman.config.options` declares the settings in the body of a class; `OPTIONS` collects them in that order. The
+master imports this module, so it must not import anything large.
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ def option(
     flags: tuple[str, ...] = (),
     fixed: bool = False,
 ) -> Any:
-    """Declare a setting in the body of a class. Returns Any, so that the annotation there can be the type of the value."""
+    """Declare a setting in the body of a class. Returns Any, so that the annotation there can be the type of the
+    value."""
     return Option(default, group, kind, help, flags, fixed)
 
 

@@ -1,7 +1,7 @@
 """The table of settings: the name, type, default, group, valid values, help and flags of each.
 
-The command line, the STARMAN_* variables, the TOML file, `run(**settings)`, `--help` and docs/settings.md are all derived
-from the body of `Options`. The master imports this module.
+The command line, the STARMAN_* variables, the TOML file, `run(**settings)`, `--help` and docs/settings.md are all
+derived from the body of `Options`. The master imports this module.
 """
 
 from __future__ import annotations

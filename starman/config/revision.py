@@ -18,8 +18,8 @@ MOST_CHARACTERS = 24_000_000
 def revise_settings(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
     """Return the settings to use after a restart with the sources `read`, and a line for each change that is refused.
 
-    Fixed settings keep their value in `running`; all others have that of `read`. Raises SettingError if these contradict each
-    other, for example TLS listeners that remain without a certificate.
+    Fixed settings keep their value in `running`; all others have that of `read`. Raises SettingError if these
+    contradict each other, for example TLS listeners that remain without a certificate.
     """
     values, sources = read.snapshot()
     refused = []
@@ -39,7 +39,8 @@ def revise_settings(running: Settings, read: Settings) -> tuple[Settings, list[s
 
 
 def decode_known_settings(text: str, read: Settings) -> Settings:
-    """Decode settings that another version may have encoded. Unknown settings are dropped; missing ones are those of `read`."""
+    """Decode settings that another version may have encoded. Unknown settings are dropped; missing ones are those of
+    `read`."""
     values, sources = read.snapshot()
     try:
         known, origins = marshal.loads(bytes.fromhex(text))
@@ -51,7 +52,8 @@ def decode_known_settings(text: str, read: Settings) -> Settings:
 
 
 def encode_settings(settings: Settings) -> str:
-    """Encode settings as text, for the same version of starman and Python. Raises SettingError if the text is too long."""
+    """Encode settings as text, for the same version of starman and Python. Raises SettingError if the text is too
+    long."""
     text = marshal.dumps(settings.snapshot()).hex()
     if len(text) > MOST_CHARACTERS:
         raise SettingError(f"the settings are too large to pass to other processes ({len(text)} of {MOST_CHARACTERS} characters)")

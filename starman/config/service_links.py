@@ -1,8 +1,8 @@
 """Recognises service links: variables that Kubernetes sets in every pod for each Service of its namespace.
 
-A Service named `starman` or `starman-…` sets variables with the prefix of starman's settings: STARMAN_SERVICE_HOST=10.0.0.1,
-STARMAN_PORT=tcp://10.0.0.1:80. They are recognised by name and value, because STARMAN_PORT=8000 is a setting. The master
-imports this module.
+A Service named `starman` or `starman-…` sets variables with the prefix of starman's settings:
+STARMAN_SERVICE_HOST=10.0.0.1, STARMAN_PORT=tcp://10.0.0.1:80. They are recognised by name and value, because
+STARMAN_PORT=8000 is a setting. The master imports this module.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ def notice(environ: Mapping[str, str]) -> str | None:
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Whether a STARMAN_* variable is a service link. `name` may hold the rest of a Service's name: STARMAN_WEB_PORT_80_TCP.
+    """Whether a STARMAN_* variable is a service link. `name` may hold the rest of a Service's name:
+    STARMAN_WEB_PORT_80_TCP.
 
-    Of a Service: HOST and PORT in the form of `docker run --link` (PORT, PORT_80_TCP, PORT_80_TCP_PROTO, _PORT, _ADDR), and
-    SERVICE_HOST, SERVICE_PORT, SERVICE_PORT_HTTP for a port named http.
+    Of a Service: HOST and PORT in the form of `docker run --link` (PORT, PORT_80_TCP, PORT_80_TCP_PROTO, _PORT,
+    _ADDR), and SERVICE_HOST, SERVICE_PORT, SERVICE_PORT_HTTP for a port named http.
     """
     words = name.removeprefix(_PREFIX).split("_")
     # A name may fit several forms, because a Service may be called "starman-service-port". So all forms are tried.

@@ -1,6 +1,7 @@
 """The values of all settings with which one server runs: checked, frozen, and consistent with each other.
 
-Must not read the command line, the environment or files (`starman.config.sources` does). The master imports this module.
+Must not read the command line, the environment or files (`starman.config.sources` does). The master imports this
+module.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ class Settings(Options):
         return settings
 
     def with_absolute_paths(self, absolute: Callable[[str], str]) -> Settings:
-        """A copy in which the settings of PATHS are absolute, so that they remain valid when the application changes the working
-        directory. For processes that load the application; the master shows and passes on the paths as they were written."""
+        """A copy in which the settings of PATHS are absolute, so that they remain valid when the application changes
+        the working directory. For processes that load the application; the master shows and passes on the paths as
+        they were written."""
         values, sources = self.snapshot()
         for name in PATHS:
             value = values[name]
@@ -110,7 +112,8 @@ class Settings(Options):
         return self._sources.get(name, DEFAULT_SOURCE)
 
     def addresses(self) -> tuple[Address, ...]:
-        """The addresses to listen on, without duplicates: those of `listen`, else of `socket`, else of `host` and `port`."""
+        """The addresses to listen on, without duplicates: those of `listen`, else of `socket`, else of `host` and
+        `port`."""
         found = self._addresses()
         return tuple(dict.fromkeys(address.secured() for address in found)) if self.enable_ssl else found
 
@@ -169,7 +172,8 @@ def _check_warm_up(parsed: Mapping[str, object], given: Mapping[str, GivenValue]
 
 
 def _decoded(path: str) -> bytes:
-    """Decode the percent-encoding of a path. Other "%" are left unchanged. Not by urllib, which is too large for the master."""
+    """Decode the percent-encoding of a path. Other "%" are left unchanged. Not by urllib, which is too large for the
+    master."""
     decoded, *parts = path.encode("ascii").split(b"%")
     for part in parts:
         digits, rest = part[:2], part[2:]

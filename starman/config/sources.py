@@ -1,7 +1,7 @@
 """Reads settings from the command line, the environment and the settings file, and merges them into `Settings`.
 
-Precedence: command line (or keyword arguments of `run`) > STARMAN_* variables > file > default. The master imports this
-module, so tomllib is imported only to read a file.
+Precedence: command line (or keyword arguments of `run`) > STARMAN_* variables > file > default. The master imports
+this module, so tomllib is imported only to read a file.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _FIFO_SECONDS = 5
 # The largest settings file (bytes): its contents are passed to other processes at a restart.
 _LARGEST_FILE = 4 * 1024 * 1024
 
-# Settings that do the same job override each other: a source that gives one of them removes the others that sources of lower
-# precedence give.
+# Settings that do the same job override each other: a source that gives one of them removes the others that sources
+# of lower precedence give.
 ALTERNATIVES = (
     (("app",), ("eval",)),
     (("listen",), ("socket",), ("host", "port")),
@@ -69,7 +69,8 @@ def from_command_line(line: CommandLine, environ: Mapping[str, str], directory: 
 def from_keywords(app: object, keywords: Mapping[str, object], environ: Mapping[str, str], directory: str) -> Settings:
     """The settings of `run(app, **keywords)`: keywords > environment > file > default. Raises SettingError.
 
-    `app`: the text of the `app` setting; None: not given; or the application itself, which overrides the application of other
+    `app`: the text of the `app` setting; None: not given; or the application itself, which overrides the application
+    of other
     sources: `settings.app` is None then.
     """
     if not (app is None or isinstance(app, str) or callable(app)):
@@ -95,7 +96,8 @@ def merge(layers: Sequence[Layer]) -> Layer:
 
 
 def from_environment(environ: Mapping[str, str]) -> Layer:
-    """The settings in STARMAN_* variables. An empty variable counts as not set; repeatable settings are split at commas.
+    """The settings in STARMAN_* variables. An empty variable counts as not set; repeatable settings are split at
+    commas.
 
     Service links of Kubernetes are left out. Raises SettingError for any other unknown STARMAN_* variable.
     """
@@ -115,10 +117,12 @@ def from_environment(environ: Mapping[str, str]) -> Layer:
 
 
 def from_file(config: str | None, directory: str) -> Layer:
-    """The settings of one TOML file: `config` if given, else starman.toml, else [tool.starman] of pyproject.toml, in `directory`.
+    """The settings of one TOML file: `config` if given, else starman.toml, else [tool.starman] of pyproject.toml, in
+    `directory`.
 
-    A file named pyproject.toml has its settings in [tool.starman], any other file at its top level. Raises SettingError for
-    a file that was given and is missing, cannot be read, or is not valid TOML, and for an unknown key.
+    A file named pyproject.toml has its settings in [tool.starman], any other file at its top level. Raises
+    SettingError for a file that was given and is missing, cannot be read, or is not valid TOML, and for an unknown
+    key.
     """
     if config is not None:
         return _from_toml(config, os.path.join(directory, config))
@@ -143,7 +147,8 @@ def _read(name: str, path: str) -> bytes:
 
 
 def _opened(path: str) -> int:
-    """Open a settings file. Raises OSError for a FIFO, such as <(...) of a shell, that no process writes to within 5 s."""
+    """Open a settings file. Raises OSError for a FIFO, such as <(...) of a shell, that no process writes to within 5
+    s."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
@@ -205,7 +210,8 @@ def _line(message: str, text: str) -> int:
 
 
 def from_arguments(argv: Sequence[str]) -> CommandLine:
-    """Parse a command line (without the name of the program), by the conventions of GNU. Raises SettingError; prints nothing.
+    """Parse a command line (without the name of the program), by the conventions of GNU. Raises SettingError; prints
+    nothing.
 
     Not with argparse, which would take 1.4 MB of the master for as long as the server runs.
     """

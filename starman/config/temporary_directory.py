@@ -20,7 +20,8 @@ _TRIES = 100
 class DirectorySearch:
     """The result of a search. directory: where files can be created; "" if nowhere.
 
-    refused: the directories tried before, each with the reason. wished: whether one of them is from TMPDIR, TEMP or TMP.
+    refused: the directories tried before, each with the reason. wished: whether one of them is from TMPDIR, TEMP or
+    TMP.
     last_resort: whether `directory` is the working directory.
     """
 
@@ -34,7 +35,8 @@ class DirectorySearch:
 
 
 def find_directory(environ: Mapping[str, str]) -> DirectorySearch:
-    """Find the directory as `tempfile` does, by creating and removing a file in each candidate as the user of this process."""
+    """Find the directory as `tempfile` does, by creating and removing a file in each candidate as the user of this
+    process."""
     search = DirectorySearch()
     working = _working_directory()
     wishes = [(f"{name}={environ[name]}", os.path.join(working, environ[name])) for name in _VARIABLES if environ.get(name)]

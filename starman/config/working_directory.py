@@ -1,8 +1,8 @@
 """Remembers the start directory and the --chdir directory by name, so that new processes follow a changed link.
 
-A deploy may switch a symbolic link and remove the old release. The system keeps the directory of a process, but not the name
-by which the process entered it. So each process that loads the application enters the directory by its name again. The master
-imports this module.
+A deploy may switch a symbolic link and remove the old release. The system keeps the directory of a process, but not
+the name by which the process entered it. So each process that loads the application enters the directory by its name
+again. The master imports this module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def started_in(environ: Mapping[str, str]) -> str:
-    """The absolute path of the working directory: the name in PWD, which shells set, if it leads there; else the real path.
+    """The absolute path of the working directory: the name in PWD, which shells set, if it leads there; else the real
+    path.
 
     Raises StartError when the directory has been removed.
     """
@@ -51,7 +52,8 @@ class WorkingDirectory:
         return os.path.join(self.base, path)
 
     def enter(self) -> None:
-        """Change to the directory that the base's name leads to now, and update sys.path. Raises SettingError if there is none.
+        """Change to the directory that the base's name leads to now, and update sys.path. Raises SettingError if
+        there is none.
 
         Call it in a separate process, before that process loads the application.
         """

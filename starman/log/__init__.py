@@ -1,8 +1,8 @@
 """The error log: writes one line per event to descriptor 2, which `--error-log` points at a file.
 
-Any thread of any process may call these functions, and none blocks: lines that cannot be written at once are kept up to a limit,
-and further ones are counted and dropped (`starman.log.queue`). A line is written in one call, so lines of several workers do not
-mix. Must not import logging, which would add 2 MB to a master of 5 MB.
+Any thread of any process may call these functions, and none blocks: lines that cannot be written at once are kept up
+to a limit, and further ones are counted and dropped (`starman.log.queue`). A line is written in one call, so lines of
+several workers do not mix. Must not import logging, which would add 2 MB to a master of 5 MB.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from starman.log.queue import LogQueue
 _LAST_LINES = 1.0
 # How many characters of a text are logged when there is not enough memory for all of it.
 _SHORT = 1000
-# How many characters of any text are logged, half of them from its beginning and half from its end. Escaping an exception that
-# contains a request body would stop the whole process for a second per 10 MB.
+# How many characters of any text are logged, half of them from its beginning and half from its end. Escaping an
+# exception that contains a request body would stop the whole process for a second per 10 MB.
 _MOST = 131_072
 
 
@@ -40,9 +40,9 @@ def error(text: str) -> None:
 class _EscapeTable(dict[int, int | str]):
     """For `str.translate`: escapes every character that is invisible or has an effect in a terminal or editor.
 
-    Escaped: control characters, formatting characters (bidirectional overrides, zero-width characters, tags, soft hyphens), line
-    and paragraph separators, spaces other than the ordinary one, surrogates, and code points without a meaning (Unicode general
-    categories C*, Z*). Results are not cached, so clients cannot make the table grow.
+    Escaped: control characters, formatting characters (bidirectional overrides, zero-width characters, tags, soft
+    hyphens), line and paragraph separators, spaces other than the ordinary one, surrogates, and code points without a
+    meaning (Unicode general categories C*, Z*). Results are not cached, so clients cannot make the table grow.
     """
 
     def __missing__(self, code: int) -> int | str:
@@ -105,8 +105,8 @@ _queue = LogQueue(_lost)
 def open_own_descriptor(fd: int = 2) -> bool:
     """Write to the file of `fd` by a descriptor of the log's own, which applications do not close by accident.
 
-    Returns whether a descriptor was opened: then call `close_own_descriptor` at the end. False: the log has one already, or no
-    descriptor is left. Afterwards, descriptor 2 may be closed or redirected. Main thread.
+    Returns whether a descriptor was opened: then call `close_own_descriptor` at the end. False: the log has one
+    already, or no descriptor is left. Afterwards, descriptor 2 may be closed or redirected. Main thread.
     """
     return _queue.open_output(fd)
 

@@ -24,7 +24,8 @@ def counted(number: int, noun: str, verb: str = "") -> str:
 
 
 def stopping_line(count: int, seconds: float, second: str) -> str:
-    """The line of the log when a server begins to stop with `count` requests in flight. `second`: what would cut them."""
+    """The line of the log when a server begins to stop with `count` requests in flight. `second`: what would cut
+    them."""
     if not count:
         return "stopping: no request is in flight"
     them = "it" if count == 1 else "them"
@@ -34,7 +35,8 @@ def stopping_line(count: int, seconds: float, second: str) -> str:
 def while_serving(requests: Sequence[tuple[str, float]], now: float, others: int = 0) -> str:
     """` while serving GET /x (for 2.1 s), GET /y (for 0.3 s)`; "" for none.
 
-    Each request is its line and the instant at which it began, on the same clock as `now`. At most MOST_NAMED are named.
+    Each request is its line and the instant at which it began, on the same clock as `now`. At most MOST_NAMED are
+    named.
     `others`: the number of further requests in flight whose request lines are unknown.
     """
     if not requests:

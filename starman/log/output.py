@@ -1,8 +1,8 @@
 """Writes to the file, pipe, terminal or socket of a log without blocking.
 
-O_NONBLOCK is a property of the open file, which standard error and standard output share with the shell and other programs. So
-it is never set on the shared file. Where the system allows it (Linux: /proc/self/fd), the file is opened anew with O_NONBLOCK.
-Elsewhere, a write uses RWF_NOWAIT, or follows a poll.
+O_NONBLOCK is a property of the open file, which standard error and standard output share with the shell and other
+programs. So it is never set on the shared file. Where the system allows it (Linux: /proc/self/fd), the file is opened
+anew with O_NONBLOCK. Elsewhere, a write uses RWF_NOWAIT, or follows a poll.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import os
 import select
 import stat
 
-# The descriptors of the logs have numbers from here on, or just below the limit if that is lower, because programs may close the
-# first descriptors. Not higher, because the kernel's table of descriptors grows with the largest number.
+# The descriptors of the logs have numbers from here on, or just below the limit if that is lower, because programs
+# may close the first descriptors. Not higher, because the kernel's table of descriptors grows with the largest
+# number.
 _LOWEST = 1000
 _BELOW_THE_LIMIT = 8
 # The descriptors below are standard input, output and error.
@@ -29,14 +30,15 @@ _UNKNOWN = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE)
 class Output:
     """One thread at a time.
 
-    fd: the descriptor, which is not inherited by other programs. most_bytes: the largest write that is not mixed with writes of
-    other processes; 0: no limit (a file).
+    fd: the descriptor, which is not inherited by other programs. most_bytes: the largest write that is not mixed with
+    writes of other processes; 0: no limit (a file).
     """
 
     __slots__ = ("_borrowed", "_identity", "_nowait", "_polled", "fd", "most_bytes")
 
     def __init__(self, fd: int, *, borrow: bool = False) -> None:
-        """Write to the file of descriptor `fd`, by a descriptor of our own with a high number; `borrow`: by `fd` itself.
+        """Write to the file of descriptor `fd`, by a descriptor of our own with a high number; `borrow`: by `fd`
+        itself.
 
         Raises OSError when `fd` is closed or no descriptor is left.
         """
@@ -64,7 +66,8 @@ class Output:
 
     @property
     def usable(self) -> bool:
-        """Whether the descriptor still leads to the same file: an application may have closed it, so its number may be reused."""
+        """Whether the descriptor still leads to the same file: an application may have closed it, so its number may
+        be reused."""
         try:
             return _identity(self.fd) == self._identity
         except OSError:
@@ -80,8 +83,8 @@ class Output:
     def write(self, data: bytes) -> int:
         """Write as much of `data` as is taken at once, and return how many bytes that is.
 
-        Raises BlockingIOError when nothing is taken now. Raises another OSError when nothing can be written any more: the
-        reader is gone, or the descriptor is not ours any more.
+        Raises BlockingIOError when nothing is taken now. Raises another OSError when nothing can be written any more:
+        the reader is gone, or the descriptor is not ours any more.
         """
         if not self.usable:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -109,8 +112,8 @@ class Output:
         return bool(poll.poll(seconds * 1000))
 
     def move(self, fd: int) -> None:
-        """From now on, write to the file of `fd`, if possible by the same descriptor number as before. Raises OSError when no
-        descriptor is left, and then changes nothing."""
+        """From now on, write to the file of `fd`, if possible by the same descriptor number as before. Raises OSError
+        when no descriptor is left, and then changes nothing."""
         new = Output(fd)
         old, usable = self.fd, self.usable
         self._identity, self._nowait, self._polled = new._identity, new._nowait, new._polled
@@ -133,7 +136,8 @@ class Output:
 
 
 def duplicate_high(fd: int) -> int:
-    """A duplicate of `fd` with a high number, which other programs do not inherit. Raises OSError when there is none left."""
+    """A duplicate of `fd` with a high number, which other programs do not inherit. Raises OSError when there is none
+    left."""
     limit = os.sysconf("SC_OPEN_MAX")
     lowest = _LOWEST if limit < 0 else max(FIRST_FREE, min(_LOWEST, limit - _BELOW_THE_LIMIT))
     with contextlib.suppress(OSError):
@@ -142,8 +146,8 @@ def duplicate_high(fd: int) -> int:
 
 
 def open_for_appending(path: str) -> int:
-    """Open the log file at `path`, or make it. Never waits: a FIFO that no process reads is an OSError that says so. The file
-    itself is blocking, as a program expects of its standard error."""
+    """Open the log file at `path`, or make it. Never waits: a FIFO that no process reads is an OSError that says so.
+    The file itself is blocking, as a program expects of its standard error."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     try:
         fd = os.open(path, flags, 0o644)

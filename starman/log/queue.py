@@ -1,7 +1,7 @@
 """Keeps lines for the error log that cannot be written at once, up to a limit, so that logging never blocks.
 
-Further lines are counted and dropped. Each process has its own queue. After a fork the queue of the child is empty, because the
-parent writes its own lines.
+Further lines are counted and dropped. Each process has its own queue. After a fork the queue of the child is empty,
+because the parent writes its own lines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 # How many bytes are kept while nothing can be written. Later lines are counted and dropped.
 MOST_BYTES = 1_048_576
-# Nothing blocks while the lock is held. The limit is for a signal handler that logs while its own thread holds the lock.
+# Nothing blocks while the lock is held. The limit is for a signal handler that logs while its own thread holds the
+# lock.
 _LOCK_SECONDS = 1.0
 # How often (seconds) `finish_writing` tries again.
 _PAUSE = 0.02
@@ -66,7 +67,8 @@ class LogQueue:
         return self._output
 
     def open_output(self, fd: int = 2) -> bool:
-        """Write to the file that `fd` leads to now, by a descriptor of our own. False: there is one already, or none is left."""
+        """Write to the file that `fd` leads to now, by a descriptor of our own. False: there is one already, or none
+        is left."""
         if self._output is not None:
             return False
         try:
@@ -76,7 +78,8 @@ class LogQueue:
         return True
 
     def renew_output(self) -> None:
-        """Follow descriptor 2, which now leads elsewhere, with the log's own descriptor, if any. Waiting lines go there too."""
+        """Follow descriptor 2, which now leads elsewhere, with the log's own descriptor, if any. Waiting lines go
+        there too."""
         if self._output is not None and self._acquire():
             try:
                 self._output.move(2)
@@ -135,7 +138,8 @@ class LogQueue:
         return self._lock.acquire(True, _LOCK_SECONDS)
 
     def _usable(self) -> Output | None:
-        """The output to write to: our own; if an application has closed that, descriptor 2, provided that it is the error log."""
+        """The output to write to: our own; if an application has closed that, descriptor 2, provided that it is the
+        error log."""
         output = self._output
         try:
             if output is None:

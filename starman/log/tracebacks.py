@@ -1,7 +1,8 @@
 """Formats exceptions and other objects of an application without raising, whatever the objects do.
 
-Formatting an exception can fail: its `__str__` raises, it has arguments that `traceback` does not expect, its `__cause__` is a
-property, or no memory is left. The text then says what is missing. Any thread. Must not import anything of starman.
+Formatting an exception can fail: its `__str__` raises, it has arguments that `traceback` does not expect, its
+`__cause__` is a property, or no memory is left. The text then says what is missing. Any thread. Must not import
+anything of starman.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def short_class_name(error: BaseException) -> str:
 def format_exception(error: BaseException, trim: Trim | None = None) -> str:
     """The traceback of `error`, as Python prints it, with its chain of causes and contexts.
 
-    trim: returns the interesting part of a traceback; each exception of the chain then keeps that part only. If the exception
-    cannot be shown whole, the text has its stack, its class, and what failed.
+    trim: returns the interesting part of a traceback; each exception of the chain then keeps that part only. If the
+    exception cannot be shown whole, the text has its stack, its class, and what failed.
     """
     try:
         import traceback
@@ -99,7 +100,8 @@ def keep_memory_reserve() -> None:
 def _relieve(error: BaseException) -> None:
     """Clear the frames of `error` and of its contexts, if one of them is a MemoryError.
 
-    Those of all contexts: if handling the first exception failed for lack of memory, the frames of that exception hold it.
+    Those of all contexts: if handling the first exception failed for lack of memory, the frames of that exception
+    hold it.
     """
     if any(issubclass(type(link), MemoryError) for link in _contexts(error)):
         for link in _contexts(error):

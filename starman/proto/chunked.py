@@ -1,7 +1,7 @@
 """Decodes a chunked body (RFC 9112 §7.1) by a strict grammar of its lines.
 
-llhttp's own decoder is not used: it accepts chunk extensions without names and of any length, and merges trailer fields
-into the fields of the head. So llhttp parses heads only.
+llhttp's own decoder is not used: it accepts chunk extensions without names and of any length, and merges trailer
+fields into the fields of the head. So llhttp parses heads only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _TRAILER_FIELD: Final = _Part.TRAILER_FIELD
 _COMPLETE: Final = _Part.COMPLETE
 
 
-# Chunks up to this size (bytes) are joined, at most this many at a time. Larger ones are returned without another copy.
+# Chunks up to this size (bytes) are joined, at most this many at a time. Larger ones are returned without another
+# copy.
 _SMALL_CHUNK_BYTES: Final = 4096
 _MAX_SMALL_CHUNKS: Final = 256
 
@@ -56,9 +57,10 @@ class ChunkedDecoder:
     def decode(self, buffer: bytes, at: int) -> tuple[bytes, int, bool]:
         """Decode from `buffer[at:]` up to the end of one piece of data, or of several small chunks.
 
-        Returns (data, the position after the bytes used, whether the body is complete). If there is no data and the body is
-        not complete, more bytes are needed: call again with the unused bytes and more bytes after them.
-        Raises ProtocolError: 400 for bad syntax, 413 when the body is too long, 431 for too many or too long trailers.
+        Returns (data, the position after the bytes used, whether the body is complete). If there is no data and the
+        body is not complete, more bytes are needed: call again with the unused bytes and more bytes after them.
+        Raises ProtocolError: 400 for bad syntax, 413 when the body is too long, 431 for too many or too long
+        trailers.
         """
         while self._part is not _CHUNK_DATA:
             if self._part is _CHUNK_SIZE:
@@ -80,10 +82,11 @@ class ChunkedDecoder:
         return data, at + len(data), False
 
     def _decode_small_chunks(self, buffer: bytes, at: int) -> tuple[bytes, int]:
-        """Decode leading chunks that are small, complete and without extensions. Returns their data and the position after.
+        """Decode leading chunks that are small, complete and without extensions. Returns their data and the position
+        after.
 
-        Raises nothing: the first other chunk is left to `decode`. One read may bring 40,000 chunks of one byte: decoded one
-        by one they took 0.3 s. The number is limited, because the caller checks the clock between calls.
+        Raises nothing: the first other chunk is left to `decode`. One read may bring 40,000 chunks of one byte:
+        decoded one by one they took 0.3 s. The number is limited, because the caller checks the clock between calls.
         """
         pieces: list[bytes] = []
         body_left, match = self._body_bytes_left, PLAIN_CHUNK_LINE.match

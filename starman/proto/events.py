@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-# The limit of a body (bytes) where none is set. Proxies may count in signed 64-bit integers: with a larger length, they could
-# see another end of the body than this server does.
+# The limit of a body (bytes) where none is set. Proxies may count in signed 64-bit integers: with a larger length,
+# they could see another end of the body than this server does.
 LONGEST_BODY: Final = (1 << 63) - 1
 
 
@@ -25,7 +25,8 @@ class Limits:
     ) -> None:
         """Each with the status that is sent beyond it:
 
-        line_bytes: the request line without its CRLF (414). fields: the number of field lines, and of trailer fields (431).
+        line_bytes: the request line without its CRLF (414). fields: the number of field lines, and of trailer fields
+        (431).
         field_bytes: one field line without its CRLF (431). head_bytes: the whole head (431).
         body_bytes: the decoded body (413); 0: no limit.
         extra_bytes: chunk extensions (400) and trailer fields (431) of one body together.

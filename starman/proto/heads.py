@@ -1,7 +1,7 @@
 """Interprets a request's head: request line, target, Host, body length, persistence, Expect (RFC 9112 §3, §6, §9.3).
 
-Stateless. `starman.proto.request` collects the head, and enforces the limits. What httptools concludes from the same fields
-is ignored.
+Stateless. `starman.proto.request` collects the head, and enforces the limits. What httptools concludes from the same
+fields is ignored.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _KEEP_ALIVE: Final = [b"keep-alive"]
 _CLOSE: Final = [b"close"]
 
 
-# Maps a field name as received to its key in _RELEVANT, or to b"" if the field is not relevant here. The values are the very
-# objects of _RELEVANT, so that they can be compared with `is`. Each spelling is added once.
+# Maps a field name as received to its key in _RELEVANT, or to b"" if the field is not relevant here. The values are
+# the very objects of _RELEVANT, so that they can be compared with `is`. Each spelling is added once.
 _spellings: Final[dict[bytes, bytes]] = {}
 
 
@@ -43,8 +43,8 @@ def _classify_name(name: bytes) -> bytes:
     return relevant
 
 
-# Values of Host that were found valid, because a server gets the same few again and again. Limited like the spellings. An empty
-# Host is valid: clients send it when the target URI has no authority (RFC 9112 §3.2).
+# Values of Host that were found valid, because a server gets the same few again and again. Limited like the
+# spellings. An empty Host is valid: clients send it when the target URI has no authority (RFC 9112 §3.2).
 _valid_hosts: Final[set[bytes]] = {b""}
 
 
@@ -132,7 +132,8 @@ def interpret_fields(head: RequestHead) -> None:
 
 
 def _check_host(head: RequestHead, host: bytes | None, repeated: bool) -> None:
-    """RFC 9112 §3.2: exactly one Host, valid or empty, also with an absolute-form target. HTTP/1.0 requests may have none."""
+    """RFC 9112 §3.2: exactly one Host, valid or empty, also with an absolute-form target. HTTP/1.0 requests may have
+    none."""
     if host is None:
         if head.minor:
             raise ProtocolError(400, "the Host field is missing")

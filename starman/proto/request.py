@@ -1,7 +1,7 @@
 """Parses the bytes of one connection into requests: heads, bodies, and the limits on both (RFC 9112).
 
-`starman.proto.fields` splits fields with httptools; everything else is parsed here. So the bytes after a head are always read
-as the body that the head announces, or as the next request, also after an Upgrade or `Connection: close`.
+`starman.proto.fields` splits fields with httptools; everything else is parsed here. So the bytes after a head are
+always read as the body that the head announces, or as the next request, also after an Upgrade or `Connection: close`.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ class _IncompleteHead:
 class RequestParser:
     """Parses the requests of one connection, in order. One thread at a time (the loop).
 
-    Pass bytes to `receive_data`, then call `next_event` until it returns None. The events are a head; if its `body_length`
-    is not 0, pieces of its body as bytes and the end of the body; then the next head, and so on.
+    Pass bytes to `receive_data`, then call `next_event` until it returns None. The events are a head; if its
+    `body_length` is not 0, pieces of its body as bytes and the end of the body; then the next head, and so on.
 
-    exhausted: whether the last event was a head with which the received bytes end, so that `next_event` need not be called.
+    exhausted: whether the last event was a head with which the received bytes end, so that `next_event` need not be
+    called.
     """
 
     __slots__ = (
@@ -94,7 +95,8 @@ class RequestParser:
         self._drop_incomplete_head()
 
     def skip_body_bytes(self, count: int) -> None:
-        """Count `count` bytes of the body as received: the caller has read them from the socket itself. They make no event.
+        """Count `count` bytes of the body as received: the caller has read them from the socket itself. They make no
+        event.
 
         Only for a body of known length, for at most its missing bytes, and after `next_event` has returned None.
         """
@@ -129,7 +131,8 @@ class RequestParser:
     def next_event(self) -> Event | None:
         """Return the next head, piece of a body or end of a body; None when more bytes are needed.
 
-        Raises ProtocolError, with the status to answer, for a malformed message or one beyond a limit; the parser is then closed.
+        Raises ProtocolError, with the status to answer, for a malformed message or one beyond a limit; the parser is
+        then closed.
         """
         try:
             if self._phase is _HEAD:
@@ -259,7 +262,8 @@ class RequestParser:
             self._incomplete = None
 
     def _read_incomplete_head(self, incomplete: _IncompleteHead) -> None:
-        """Read the first part of a head, to refuse it at once if no further bytes can make it valid, or if it is too long."""
+        """Read the first part of a head, to refuse it at once if no further bytes can make it valid, or if it is too
+        long."""
         self._incomplete = incomplete
         buffer, at = self._buffer, self._at
         unfed = at + incomplete.seen

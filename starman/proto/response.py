@@ -1,7 +1,7 @@
 """Makes response heads from an application's status and fields, and decides the body's framing (RFC 9112 §6).
 
-An application cannot break the framing: its Content-Length is enforced, its hop-by-hop fields are dropped, and a status or field
-with a line break is refused.
+An application cannot break the framing: its Content-Length is enforced, its hop-by-hop fields are dropped, and a
+status or field with a line break is refused.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ _UPGRADE_OPTION: Final = "Connection: upgrade"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
-# Caches: the meaning of each field name, and the code and status line of each status, as the application spells them. Each is
-# validated once.
+# Caches: the meaning of each field name, and the code and status line of each status, as the application spells them.
+# Each is validated once.
 _spellings: Final[dict[object, _FieldRole]] = {}
 _statuses: Final[dict[object, tuple[int, str]]] = {}
 
@@ -104,8 +104,8 @@ def _learn_status(status: object) -> tuple[int, str]:
 class ResponseHead:
     """The status and fields of a response, validated and encoded; `finish` adds framing, Connection, Date and Server.
 
-    Raises TypeError or ValueError for what breaks PEP 3333 or RFC 9110 §5.5, with a message for the author of the application.
-    The annotations accept any object, because compiled code would raise its own TypeError first.
+    Raises TypeError or ValueError for what breaks PEP 3333 or RFC 9110 §5.5, with a message for the author of the
+    application. The annotations accept any object, because compiled code would raise its own TypeError first.
     """
 
     __slots__ = ("_length_line", "_text", "close", "content_length", "has_date", "has_server", "status_code")
@@ -152,7 +152,8 @@ class ResponseHead:
             self.close = self.close or "close" in [option.strip(" \t").lower() for option in value.split(",")]
             return False
         if role is _UPGRADE_FIELD and self.status_code == 426:
-            # RFC 9110 §15.5.22: a 426 says in Upgrade which protocol is required. §7.8: Connection has to name Upgrade too.
+            # RFC 9110 §15.5.22: a 426 says in Upgrade which protocol is required. §7.8: Connection has to name
+            # Upgrade too.
             if _UPGRADE_OPTION not in lines:
                 lines.append(_UPGRADE_OPTION)
             return True
@@ -209,9 +210,9 @@ class ResponseHead:
 
 _BODILESS: Final = frozenset((204, 205, 304))
 
-# PEP 3333 ("The start_response() Callable") forbids all control characters, RFC 9110 §5.5 all but HTAB, which may stand within a
-# value. Bytes from 0x80 on are obs-text, which applications use for UTF-8.
-# For `bytes.translate`: every control character becomes a space.
+# PEP 3333 ("The start_response() Callable") forbids all control characters, RFC 9110 §5.5 all but HTAB, which may
+# stand within a value. Bytes from 0x80 on are obs-text, which applications use for UTF-8. For `bytes.translate`:
+# every control character becomes a space.
 _WITHOUT_CONTROLS: Final = bytes(0x20 if (byte < 0x20 and byte != 0x09) or byte == 0x7F else byte for byte in range(256))
 
 
@@ -225,7 +226,8 @@ def _control_character(lines: list[str]) -> str:
 
 
 class RequestFacts:
-    """The facts of a request that decide the framing of its response: HTTP/1 minor version, and whether the method is HEAD."""
+    """The facts of a request that decide the framing of its response: HTTP/1 minor version, and whether the method is
+    HEAD."""
 
     __slots__ = ("is_head", "minor")
 
@@ -256,8 +258,8 @@ _RETRY_AFTER: Final = b"\r\nRetry-After: 5"
 
 
 def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -> bytes:
-    """Return a complete response that refuses a request and closes the connection. A 503 has Retry-After (RFC 9110 §10.2.3),
-    because the shortage ends when other requests have been answered.
+    """Return a complete response that refuses a request and closes the connection. A 503 has Retry-After (RFC 9110
+    §10.2.3), because the shortage ends when other requests have been answered.
 
     to_head: whether the request is a HEAD, whose response has no content (RFC 9110 §9.3.2).
     """
@@ -273,7 +275,8 @@ def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -
 
 
 def interim(status: int, fields: Iterable[Any] = ()) -> bytes:
-    """Return an interim response: 100 Continue or 103 Early Hints (RFC 9110 §15.2, RFC 8297). Raises as ResponseHead does."""
+    """Return an interim response: 100 Continue or 103 Early Hints (RFC 9110 §15.2, RFC 8297). Raises as ResponseHead
+    does."""
     lines = ResponseHead("200 OK", fields).field_lines() if fields else b""
     return b"HTTP/1.1 %d %b%b\r\n\r\n" % (status, REASONS[status], lines)
 

@@ -1,6 +1,7 @@
 """Collects a request's body in memory or a spool file, and gives it to the application to read.
 
-The application is called when the body is complete, so `wsgi.input` never waits for a client and can be read again (`seek`).
+The application is called when the body is complete, so `wsgi.input` never waits for a client and can be read again
+(`seek`).
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _STEP_BYTES = 131_072
 class RequestBody:
     """Collects one body. The loop writes it, or reads the socket into it; when it is complete, one thread reads it.
 
-    The body stays in memory up to `each_bytes` of the worker's `BodyMemory`, and while that has memory left. The remaining bytes
-    go to a spool file, which the loop does not touch: when `wants_spooling` is true, call `spool` in a thread, and write no
-    more bytes until it returns.
+    The body stays in memory up to `each_bytes` of the worker's `BodyMemory`, and while that has memory left. The
+    remaining bytes go to a spool file, which the loop does not touch: when `wants_spooling` is true, call `spool` in
+    a thread, and write no more bytes until it returns.
     """
 
     __slots__ = (
@@ -36,12 +37,12 @@ class RequestBody:
     )
 
     def __init__(self, memory: BodyMemory, expected: int | None = None, space: SpoolSpace = UNLIMITED) -> None:
-        """`expected`: the length of the body (bytes); None: unknown, because the body is chunked. `space`: the budget of its
-        spool file."""
+        """`expected`: the length of the body (bytes); None: unknown, because the body is chunked. `space`: the budget
+        of its spool file."""
         self._memory = memory
         self._expected = expected
-        # Its position is after the received bytes that are not in the file. It either grows with each write, or has its final
-        # size `_size`; then `_view` may be a view of it that the socket is read into.
+        # Its position is after the received bytes that are not in the file. It either grows with each write, or has
+        # its final size `_size`; then `_view` may be a view of it that the socket is read into.
         self._buffer = io.BytesIO()
         self._size = 0
         self._view: memoryview | None = None
@@ -52,7 +53,8 @@ class RequestBody:
         self._granted = memory.free_bytes
         self._taken = 0
         self.length = 0
-        # The trailer fields of a chunked body (RFC 9112 §7.1.2), kept apart so that they do not replace fields of the head.
+        # The trailer fields of a chunked body (RFC 9112 §7.1.2), kept apart so that they do not replace fields of the
+        # head.
         self.trailers: list[tuple[str, str]] | None = None
 
     # The loop's side
@@ -69,8 +71,9 @@ class RequestBody:
             return
         self._ask(gathered + self.missing)
         self._size = min(max(self._granted, gathered + FREE_BYTES), gathered + self.missing)
-        # The buffer alone holds the bytes: with a variable for them, the first write would copy all of them. Bytes that have not
-        # come are never read: `spool` takes what is in front of the position, and `reader` is for a whole body.
+        # The buffer alone holds the bytes: with a variable for them, the first write would copy all of them. Bytes
+        # that have not come are never read: `spool` takes what is in front of the position, and `reader` is for a
+        # whole body.
         try:
             buffer = io.BytesIO(uncleared(self._size))
         except MemoryError:
@@ -81,8 +84,8 @@ class RequestBody:
         self._buffer = buffer
 
     def room(self) -> memoryview:
-        """The memory for the next bytes of the socket: not empty, and not larger than the missing bytes. Call `filled` after the
-        read. Only for an incomplete body of known length."""
+        """The memory for the next bytes of the socket: not empty, and not larger than the missing bytes. Call
+        `filled` after the read. Only for an incomplete body of known length."""
         if self._view is None:
             self.make_room()
             self._view = self._buffer.getbuffer()
@@ -126,8 +129,8 @@ class RequestBody:
     # A thread's side
 
     def spool(self) -> None:
-        """Move the bytes in memory to the spool file. Blocks. Raises OSError, for example when the disk or the worker's budget
-        (`SpoolSpace`) is full."""
+        """Move the bytes in memory to the spool file. Blocks. Raises OSError, for example when the disk or the
+        worker's budget (`SpoolSpace`) is full."""
         gathered = self._buffer.tell()
         if self._lease is None:
             self._lease = SpoolLease(self._space)
@@ -150,7 +153,8 @@ class RequestBody:
         if self._view is None:
             self._buffer.seek(0)
             return self._buffer
-        # `getvalue` makes no copy, unless the loop still holds its last view. With a view, the buffer could not be closed.
+        # `getvalue` makes no copy, unless the loop still holds its last view. With a view, the buffer could not be
+        # closed.
         self._view = None
         return io.BytesIO(self._buffer.getvalue())
 
@@ -188,7 +192,8 @@ class RequestBody:
 
 
 def _close(file: BinaryIO | None, lease: SpoolLease) -> None:
-    # On a full disk, closing fails too, because buffered bytes are written first. They are not needed, and the file is closed.
+    # On a full disk, closing fails too, because buffered bytes are written first. They are not needed, and the file
+    # is closed.
     if file is not None:
         with contextlib.suppress(OSError):
             file.close()

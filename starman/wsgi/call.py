@@ -1,4 +1,5 @@
-"""Calls a WSGI application for one request and sends its response: `start_response`, `write`, iteration, `close`, the 500.
+"""Calls a WSGI application for one request and sends its response: `start_response`, `write`, iteration, `close`, the
+500.
 
 Bytes go to an `Output`, which raises Disconnected when the client has disconnected.
 """
@@ -55,7 +56,8 @@ class Call:
 
     After `run`:
     persistent: whether the connection may serve another request.
-    broken: whether the response is incomplete, and an orderly close would look like its end; reset the connection then.
+    broken: whether the response is incomplete, and an orderly close would look like its end; reset the connection
+    then.
     status_code, body_sent: the status and the bytes of the body that were sent; 0 if none.
     """
 
@@ -98,8 +100,9 @@ class Call:
     def start_response(self, status: object, headers: Iterable[Any], exc_info: Any = None) -> Callable[[object], None]:
         """PEP 3333. Validates at once, but sends nothing: the head is sent with the first block that is not empty.
 
-        status: a str. headers: a list of pairs of str. exc_info: the result of sys.exc_info(). The annotations accept any object,
-        here and in the other methods that the application calls, because the errors of compiled code would not help its author.
+        status: a str. headers: a list of pairs of str. exc_info: the result of sys.exc_info(). The annotations accept
+        any object, here and in the other methods that the application calls, because the errors of compiled code
+        would not help its author.
         """
         if exc_info:
             try:
@@ -120,7 +123,8 @@ class Call:
         self._block(data)
 
     def early_hints(self, headers: Iterable[Any]) -> None:
-        """`wsgi.early_hints`: send 103 Early Hints (RFC 8297) before the response. Sends nothing to an HTTP/1.0 client."""
+        """`wsgi.early_hints`: send 103 Early Hints (RFC 8297) before the response. Sends nothing to an HTTP/1.0
+        client."""
         if self._state in (_BEGUN, _ENDED):
             raise AssertionError("early hints must be sent before the response begins")
         if self._facts.minor:
@@ -233,7 +237,8 @@ class Call:
             data = self._cut_to_length(data)
             complete = not self._left
         if encoded or data:
-            # With the last byte of a known length the response is complete, so the thread need not wait for a slow client.
+            # With the last byte of a known length the response is complete, so the thread need not wait for a slow
+            # client.
             self._output.send(chunk(data) if framing is CHUNKED else data, head=encoded, last=complete)
             self.body_sent += len(data)
 
@@ -268,7 +273,8 @@ class Call:
         self._state = _ENDED
 
     def _fell_short(self) -> None:
-        """Close the connection after fewer bytes than Content-Length: nothing else shows the client that bytes are missing."""
+        """Close the connection after fewer bytes than Content-Length: nothing else shows the client that bytes are
+        missing."""
         self.persistent = False
         log.error(
             f"the application sent {self._left} bytes fewer than its Content-Length, so the connection is closed: "
@@ -306,7 +312,8 @@ class Call:
         return True
 
     def _close(self, iterable: Any, environ: Environ) -> None:
-        """Call close() of the iterable, once, in any case. Its error does not affect a response that was sent completely."""
+        """Call close() of the iterable, once, in any case. Its error does not affect a response that was sent
+        completely."""
         if type(iterable) is list and self._known_length is not None:
             return  # the usual case: a list has no close(), and the application has not run since the head was made
         try:

@@ -1,7 +1,7 @@
 """Builds the environ of a request, a plain dict (PEP 3333, RFC 3875 §4.1).
 
-The keys of a listener are set once (`template`), those of a connection once per connection (`for_connection`), and the others
-for each request (`build`). os.environ is left out, because a client's field could imitate its variables.
+The keys of a listener are set once (`template`), those of a connection once per connection (`for_connection`), and
+the others for each request (`build`). os.environ is left out, because a client's field could imitate its variables.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 Environ = dict[str, Any]
 
-# Two fields have names of their own in CGI. The body is passed decoded, so Transfer-Encoding is left out. Proxy must not become
-# HTTP_PROXY (httpoxy).
+# Two fields have names of their own in CGI. The body is passed decoded, so Transfer-Encoding is left out. Proxy must
+# not become HTTP_PROXY (httpoxy).
 _SPECIAL: Final = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH", "transfer-encoding": "", "proxy": ""}
 # What `for_connection` sets, and `build` for every request.
 _OF_A_CONNECTION: Final = ("REMOTE_ADDR", "REMOTE_PORT")
@@ -36,7 +36,8 @@ _spellings: Final[dict[bytes, str]] = {}
 def template(*, server: tuple[str, int], secure: bool, errors: TextIO, threads: bool, processes: bool, software: str) -> Environ:
     """The keys that all requests of one listener share. `server`: SERVER_NAME and SERVER_PORT."""
     return {
-        # All keys are present from the start: a copy of such a dict is one block of memory, and setting a key does not resize it.
+        # All keys are present from the start: a copy of such a dict is one block of memory, and setting a key does
+        # not resize it.
         **dict.fromkeys(_OF_A_CONNECTION),
         **dict.fromkeys(_OF_A_REQUEST),
         "SCRIPT_NAME": "",
@@ -55,7 +56,8 @@ def template(*, server: tuple[str, int], secure: bool, errors: TextIO, threads: 
 
 
 def for_connection(listener: Environ, peer: object, server: object) -> Environ:
-    """The template with the addresses of a connection, as the socket returns them. `server` None: keep those of the listener."""
+    """The template with the addresses of a connection, as the socket returns them. `server` None: keep those of the
+    listener."""
     environ = listener.copy()
     environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = endpoint(peer)
     if server is not None:
@@ -65,7 +67,8 @@ def for_connection(listener: Environ, peer: object, server: object) -> Environ:
 
 
 def endpoint(address: object) -> tuple[str, str]:
-    """Host and port of an INET address. For a UNIX socket, an IP address and a number too, because frameworks expect them."""
+    """Host and port of an INET address. For a UNIX socket, an IP address and a number too, because frameworks expect
+    them."""
     if isinstance(address, tuple) and len(address) >= 2:
         host = str(address[0])
         # On a dual-stack listener, IPv4 clients have addresses such as ::ffff:1.2.3.4.
@@ -104,8 +107,8 @@ def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: i
             environ[key] = text
     host = head.host
     if not host:
-        # An empty Host is left out, so that SERVER_NAME is used instead (PEP 3333, "URL Reconstruction"): frameworks only check
-        # whether the key exists.
+        # An empty Host is left out, so that SERVER_NAME is used instead (PEP 3333, "URL Reconstruction"): frameworks
+        # only check whether the key exists.
         environ.pop("HTTP_HOST", None)
     elif not target.startswith("/"):
         # RFC 9112 §3.2.2: the host of an absolute-form target replaces the field.

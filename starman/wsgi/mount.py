@@ -13,8 +13,9 @@ NOT_FOUND = b"Not Found\n"
 def mount(application: WSGIApplication, prefix: str) -> WSGIApplication:
     """`application` under `prefix`: "/shop", without a slash at its end; "" gives the application itself.
 
-    A request for the prefix, or for something below it, reaches the application with the prefix moved from PATH_INFO to
-    the end of SCRIPT_NAME (PEP 3333, "environ Variables"). Any other is answered with 404. Any thread may call the result.
+    A request for the prefix, or for something below it, reaches the application with the prefix moved from PATH_INFO
+    to the end of SCRIPT_NAME (PEP 3333, "environ Variables"). Any other is answered with 404. Any thread may call the
+    result.
     """
     return Mount(application, prefix) if prefix else application
 
@@ -26,8 +27,8 @@ class Mount:
 
     def __init__(self, application: WSGIApplication, prefix: str) -> None:
         self.application = application
-        # The strings of an environ are bytes decoded as latin-1 (PEP 3333, "Unicode Issues"). So the prefix is encoded as UTF-8,
-        # and decoded as latin-1 as well.
+        # The strings of an environ are bytes decoded as latin-1 (PEP 3333, "Unicode Issues"). So the prefix is
+        # encoded as UTF-8, and decoded as latin-1 as well.
         self.prefix = prefix.encode("utf-8", "surrogateescape").decode("latin-1")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -15,7 +15,8 @@ class Output(Protocol):
         """End this worker after the response (`starman.harakiri` in the environ). May be called more than once."""
 
     def may_persist(self) -> bool:
-        """Whether client and server allow the connection to persist after this response. Called when the head is made."""
+        """Whether client and server allow the connection to persist after this response. Called when the head is
+        made."""
 
     def nothing_yet(self, sent: int) -> None:
         """Note an empty block, after `sent` bytes of the body: the application has nothing to send at the moment."""
@@ -28,7 +29,7 @@ class Output(Protocol):
 
 
 def client_disconnected() -> Disconnected:
-    """The exception to raise when a send fails because the client has disconnected. Does not return in a child that the
-    application has forked: such a child ends here (`starman.application_forks`)."""
+    """The exception to raise when a send fails because the client has disconnected. Does not return in a child that
+    the application has forked: such a child ends here (`starman.application_forks`)."""
     application_forks.end_child()
     return Disconnected()

@@ -1,4 +1,5 @@
-"""Calls an application so that its response can pause between two blocks, for a server without threads that could wait."""
+"""Calls an application so that its response can pause between two blocks, for a server without threads that could
+wait."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class ResumableOutput(Output, Protocol):
     """Sends the bytes of a call that can pause.
 
-    may_pause: whether the call can pause after the block that is being sent: for blocks of the iterable, not of `write`.
+    may_pause: whether the call can pause after the block that is being sent: for blocks of the iterable, not of
+    `write`.
     """
 
     may_pause: bool
@@ -43,7 +45,8 @@ class ResumableCall(Call):
         self._rest: Iterator[object] | None = None
 
     def resume_call(self, environ: Environ) -> None:
-        """Resume the response after the last block, as if the application had just returned its iterable. May pause again."""
+        """Resume the response after the last block, as if the application had just returned its iterable. May pause
+        again."""
         # Drop the reference: an iterable often refers to its environ, which refers to this call.
         iterable, self._iterable = self._iterable, None
         self.paused = False

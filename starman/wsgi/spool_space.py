@@ -23,15 +23,16 @@ class SpoolSpace:
     def __init__(self, limit_bytes: int | None) -> None:
         """`limit_bytes` 0: no limit. None: the files may use as much space as remains free in their directory.
 
-        With None, a part of the disk remains free with any number of workers, because each one checks the space that the others
-        have left.
+        With None, a part of the disk remains free with any number of workers, because each one checks the space that
+        the others have left.
         """
         self._limit = limit_bytes
         self.lock = threading.Lock()
         self.used = 0
 
     def has(self, count: int) -> bool:
-        """Whether `count` more bytes may be written now. Any thread. Other files may use the space right after the call."""
+        """Whether `count` more bytes may be written now. Any thread. Other files may use the space right after the
+        call."""
         if self._limit is None:
             free = _free_bytes()
             return free is None or self.used + count <= free - count
@@ -60,7 +61,8 @@ class SpoolLease:
         self._descriptors = 1
 
     def take(self, count: int) -> None:
-        """Reserve space before the file grows. Raises OSError (ENOSPC) when there is none. The thread that writes the file."""
+        """Reserve space before the file grows. Raises OSError (ENOSPC) when there is none. The thread that writes the
+        file."""
         self._space.take(count)
         self._taken += count
 
@@ -83,7 +85,8 @@ UNLIMITED: Final = SpoolSpace(0)
 
 
 def _free_bytes() -> int | None:
-    """The free bytes in the directory for temporary files; None: unknown, or `tempfile` has not chosen a directory yet.
+    """The free bytes in the directory for temporary files; None: unknown, or `tempfile` has not chosen a directory
+    yet.
 
     The loop may call it, because local file systems answer from memory.
     """
