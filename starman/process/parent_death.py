@@ -1,9 +1,9 @@
-"""Children that end with their parent (Linux): a mold always, a worker until it serves, a trial, the process between
-two forks.
+"""Have the kernel kill a process when its parent ends (Linux): a mold always, a worker until it serves.
 
-While a process loads an application, or is blocked by a hook of the application, it reads no channel and does not act
-on TERM. Without this module it would outlive a killed master, and keep the address, so that no new server could start.
-A serving worker is not tied to the master: it finishes its requests when the master is gone.
+A trial, and the process between two forks, are tied to their parent, too. While a process loads an application, or is
+blocked by a hook of the application, it reads no channel and does not act on TERM. Without this module it would
+outlive a killed master, and keep the address, so that no new server could start. A serving worker is not tied to the
+master: it finishes its requests when the master is gone.
 
 Fork hooks of an application (`os.register_at_fork`, debuggers that replace `os.fork`) run after the hook of this
 module, which the master registers before any application is loaded.

@@ -104,8 +104,8 @@ class Rollout:
         self.target = None
 
     def take_over(self, workers: int) -> None:
-        """Start a roll-out to this generation after an upgrade. The present workers come from before the upgrade, when
-        the settings said `workers`."""
+        """Begin a roll-out to the first generation, after an upgrade of the master. The present workers come from
+        before the upgrade, when the settings said `workers`."""
         ours = self._terms[1]
         self._terms[ADOPTED] = Terms(workers, boot_timeout=ours.boot_timeout, graceful_timeout=ours.graceful_timeout)
         self.generation, self.target = ADOPTED, 1
