@@ -1,4 +1,5 @@
-"""starman.process.host.inherited: what start_server and systemd pass, and how it goes together with the settings."""
+"""starman.process.host.inherited: sockets that start_server and systemd pass, and how they combine with the
+settings."""
 
 from __future__ import annotations
 
@@ -64,11 +65,11 @@ def test_systemd_misunderstood() -> None:
             take(LISTEN_FDS=count, LISTEN_PID=str(os.getpid()))
 
 
-def test_systemd_meant_somebody_else() -> None:
+def test_sockets_for_another_process() -> None:
     taken = take(LISTEN_FDS="1", LISTEN_PID="1")
     assert (taken.passed_by, taken.fds) == ("", {})
     assert taken.warnings == ("LISTEN_FDS is for process 1, not for this one: its sockets are not used",)
-    # start_server under systemd hands its own variables on; they are no news.
+    # start_server under systemd passes on the variables that it got; they cause no warning.
     taken = take(LISTEN_FDS="1", LISTEN_PID="1", SERVER_STARTER_PORT="80=4")
     assert (taken.fds, taken.warnings) == ({4: "80"}, ())
 
@@ -82,7 +83,7 @@ def test_the_variables_are_taken_away() -> None:
     assert InheritedSockets.from_environ(environ).passed_by == ""
 
 
-# Together with the settings.
+# Combined with the settings.
 
 
 class Passed:
@@ -92,7 +93,7 @@ class Passed:
         self.sockets: list[socket.socket] = []
 
     def add(self, family: int, address: object, only_ipv6: bool = True) -> int:
-        """The port, or 0, of one more."""
+        """Add a socket. Returns its port, or 0."""
         opened = socket.socket(family)
         self.sockets.append(opened)
         if family == socket.AF_INET6:
@@ -101,7 +102,7 @@ class Passed:
         return 0 if family == socket.AF_UNIX else int(opened.getsockname()[1])
 
     def addresses(self, **settings: object) -> list[tuple[int, bool]]:
-        """Which of them would be listeners, by their place in the list, and whether with TLS."""
+        """Which of the sockets would be listeners, by their place in the list, and whether with TLS."""
         numbers = [opened.fileno() for opened in self.sockets]
         inherited_sockets = InheritedSockets("systemd", dict.fromkeys(numbers, ""))
         found = inherited_sockets.addresses(Settings.of(ssl_cert="x.pem", **settings))
@@ -125,7 +126,7 @@ def test_all_that_was_passed_is_used(passed: Passed, tmp_path: Path) -> None:
     passed.add(socket.AF_INET, ("127.0.0.1", 0))
     passed.add(socket.AF_UNIX, str(tmp_path / "s.sock"))
     assert passed.addresses() == [(0, False), (1, False)]
-    # That TLS is not spoken on UNIX sockets, the listener knows.
+    # The listener turns TLS off for UNIX sockets.
     assert passed.addresses(enable_ssl=True) == [(0, True), (1, True)]
 
 
@@ -139,7 +140,7 @@ def test_all_that_was_passed_is_used(passed: Passed, tmp_path: Path) -> None:
         (socket.AF_INET, "0.0.0.0", True, "*:{}"),
         (socket.AF_INET6, "::1", True, "[::1]:{}"),
         (socket.AF_INET6, "::", True, "[::]:{}"),
-        # systemd's ListenStream=80 is such a one.
+        # As of ListenStream=80 in systemd.
         (socket.AF_INET6, "::", False, "*:{}"),
         (socket.AF_INET6, "::", False, ":{}"),
         (socket.AF_INET6, "::", False, "[::]:{}"),
@@ -197,7 +198,7 @@ def test_an_address_that_names_none_is_an_error(
     assert str(refused.value).endswith(f" is not among the sockets that systemd has opened (127.0.0.1:{port})")
 
 
-def test_what_is_no_socket_is_left_to_who_adopts_it() -> None:
+def test_what_is_no_socket_is_refused_when_it_is_adopted() -> None:
     inherited_sockets = InheritedSockets("systemd", {999: ""})
     assert inherited_sockets.addresses(Settings.of()) == (Address(AddressKind.FD, fd=999),)
     with pytest.raises(SettingError, match=r"\(fd://999\)$"):

@@ -257,7 +257,7 @@ def test_abstract(opened: Open) -> None:
 
 
 def inherited(family: int = socket.AF_INET, address: Any = ("127.0.0.1", 0), listens: bool = True) -> int:
-    """The number of a descriptor as a supervisor hands it over: blocking and inheritable."""
+    """The number of a descriptor as a supervisor passes it: blocking and inheritable."""
     made = socket.socket(family, socket.SOCK_STREAM)
     made.bind(address)
     if listens:

@@ -59,7 +59,7 @@ def test_a_live_process_keeps_its_file(path: Path, living: int) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_somebody_elses_live_process_too(path: Path, living: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_process_of_another_user_too(path: Path, living: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def kill(pid: int, signum: int) -> None:
         raise PermissionError
 
@@ -85,7 +85,7 @@ def test_a_dead_process_leaves_a_stale_one(path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the state of a process is in Linux's /proc")
-def test_a_dead_process_that_nobody_has_reaped_too(path: Path, living: int) -> None:
+def test_a_dead_process_that_is_not_reaped_too(path: Path, living: int) -> None:
     os.kill(living, signal.SIGKILL)
     os.waitid(os.P_PID, living, os.WEXITED | os.WNOWAIT)
     path.write_text(f"{living}\n")
@@ -94,7 +94,7 @@ def test_a_dead_process_that_nobody_has_reaped_too(path: Path, living: int) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the start of a process is in Linux's /proc")
-def test_a_number_that_has_come_to_somebody_else_is_stale(path: Path, living: int) -> None:
+def test_a_number_that_another_process_has_now_is_stale(path: Path, living: int) -> None:
     path.write_text(f"{living}\n")
     before = time.time() - 3600
     os.utime(path, (before, before))
@@ -103,7 +103,7 @@ def test_a_number_that_has_come_to_somebody_else_is_stale(path: Path, living: in
 
 
 def test_its_own_number_is_its_own_file(path: Path) -> None:
-    """As a program finds it that the master has executed in its own process."""
+    """As for a program that the master has executed in its own process."""
     path.write_text(f"{os.getpid()}\n")
     found = path.stat().st_ino
     with PidFile(str(path)):

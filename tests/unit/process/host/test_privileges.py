@@ -1,5 +1,5 @@
-"""starman.process.host.privileges, where no privileges are needed; tests/functional/test_privileges.py has root's
-part."""
+"""starman.process.host.privileges, as far as tests need no privileges. tests/functional/test_privileges.py runs as
+root."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOBODY = 65_534
 
 
 def as_nobody(**settings: object) -> str:
-    """What becomes of these settings in a process that is not root's."""
+    """The result of these settings in a process that does not run as root."""
 
     def look() -> str:
         if os.geteuid() == 0:
@@ -36,11 +36,11 @@ def as_nobody(**settings: object) -> str:
     return run_forked(look)
 
 
-def test_nobody_asked() -> None:
+def test_without_settings() -> None:
     assert Account.of(Settings.of()) is None
 
 
-def test_whoever_is_that_user_already_has_nothing_to_do() -> None:
+def test_running_as_that_user_already() -> None:
     assert as_nobody(user="uid") == as_nobody(group="gid") == as_nobody(user="uid", group="gid") == "None"
 
 
@@ -54,7 +54,7 @@ def test_whoever_is_that_user_already_has_nothing_to_do() -> None:
         ({"user": 0, "group": "gid"}, "user"),
     ],
 )
-def test_only_root_can_become_somebody_else(settings: dict[str, object], source: str) -> None:
+def test_only_root_can_become_another_user(settings: dict[str, object], source: str) -> None:
     refused = as_nobody(**settings)
     assert refused == f"Settings.of({source}=...): only root can change the user or group; this process runs as user UID"
 

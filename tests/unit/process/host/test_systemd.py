@@ -1,4 +1,4 @@
-"""starman.process.host.systemd: what systemd is told of each step, on real sockets."""
+"""starman.process.host.systemd: the datagrams at each change, on real sockets."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_a_short_time_is_no_reason_to_call_a_loop_silent(systemd: Systemd) -> No
 @pytest.mark.parametrize(
     "variables", [{"WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": ""}]
 )
-def test_a_watchdog_for_somebody_else(systemd: Systemd, variables: dict[str, str]) -> None:
+def test_a_watchdog_for_another_process(systemd: Systemd, variables: dict[str, str]) -> None:
     notifier = SystemdNotifier.from_environ({**systemd.environ, "WATCHDOG_USEC": "10000000", **variables})
     notifier.on_status(server_status(), 100.0)
     assert "WATCHDOG=1" not in systemd.heard()

@@ -1,4 +1,4 @@
-"""starman.process.host.text_file: a text that goes through an exec in a file without a name."""
+"""starman.process.host.text_file: passes a text through an exec in a file without a name."""
 
 from __future__ import annotations
 

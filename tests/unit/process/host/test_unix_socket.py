@@ -1,4 +1,4 @@
-"""starman.process.host.unix_socket: mode and owner stand before a client can connect, and no link is followed to another file."""
+"""starman.process.host.unix_socket: mode and owner are set before a client can connect, and no link is followed."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_link_that_is_swapped_in_at_any_moment_leads_nowhere(tmp_path: Path, o
         won = 0
         while won < 100:
             path.unlink(missing_ok=True)
-            # A link that came late, for the socket before, is in the way of this one.
+            # A link that came too late for the previous socket blocks this one.
             with socket.socket(socket.AF_UNIX) as opened, contextlib.suppress(OSError):
                 remove(str(path), bind(opened, str(path), 0o666, owner))
                 won += 1

@@ -1,4 +1,5 @@
-"""process.worker.forksafety, for what changes while it is looked at; tests/functional/test_preload.py has what it finds."""
+"""starman.process.worker.forksafety: descriptors that change during the search. tests/functional/test_preload.py
+has the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from starman.process.worker import forksafety as module
 from starman.process.worker.forksafety import fork_hazards
 
 
-def test_a_socket_is_left_open_by_who_names_it() -> None:
+def test_naming_a_socket_leaves_it_open() -> None:
     known = module.open_sockets()
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

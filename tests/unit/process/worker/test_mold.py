@@ -1,4 +1,4 @@
-"""starman.process.worker.mold: a process with threads is never forked. All else of it is tested with real molds."""
+"""starman.process.worker.mold: a process with threads is never forked. Functional tests run real molds."""
 
 from __future__ import annotations
 

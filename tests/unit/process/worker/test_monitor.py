@@ -1,4 +1,4 @@
-"""starman.process.worker.monitor: what a worker writes and says about itself."""
+"""starman.process.worker.monitor: what a worker writes to the scoreboard and sends to the master."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def said(master: Channel) -> list[object]:
         found.append(received[0])
 
 
-def test_it_writes_who_it_is_and_how_it_goes(pair: tuple[Channel, Channel]) -> None:
+def test_it_writes_its_pid_and_its_load(pair: tuple[Channel, Channel]) -> None:
     board = Scoreboard.create()
     monitor = WorkerMonitor(pair[1], 3, board.map_page(1), Settings.of())
     monitor.tick(1, 2, 3)
@@ -71,7 +71,7 @@ def test_it_writes_how_many_requests_are_in_flight(pair: tuple[Channel, Channel]
     WorkerMonitor(pair[1], 3, None, Settings.of()).in_flight(1)
 
 
-def test_it_says_once_that_it_is_spent_and_not_while_it_drains(pair: tuple[Channel, Channel]) -> None:
+def test_it_requests_its_replacement_once_and_not_while_it_drains(pair: tuple[Channel, Channel]) -> None:
     monitor = WorkerMonitor(pair[1], 1, None, Settings.of(max_requests=5))
     assert monitor.line(0) is None
     monitor.tick(5, 0, 0)

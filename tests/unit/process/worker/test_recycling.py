@@ -1,4 +1,4 @@
-"""starman.process.worker.recycling: when a worker has been used enough, and what it costs the machine."""
+"""starman.process.worker.recycling: the limits of a worker, and the memory that it uses alone."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def peak() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def test_without_bounds_nothing_wears() -> None:
+def test_without_bounds_nothing_is_recycled() -> None:
     assert recycling().reason(10**9, 10.0**9, 10**15) is None
 
 
 @pytest.mark.parametrize(("jitter", "chance", "bound"), [(0, 1.0, 100), (50, 0.0, 100), (50, 0.5, 125), (50, 1.0, 150)])
 def test_requests(jitter: int, chance: float, bound: int) -> None:
-    worn = recycling(chance, max_requests=100, max_requests_jitter=jitter)
-    assert worn.reason(bound - 1, 1000.0) is None
-    assert worn.reason(bound, 1000.0) == f"it has served {bound} requests (max_requests)"
+    limits = recycling(chance, max_requests=100, max_requests_jitter=jitter)
+    assert limits.reason(bound - 1, 1000.0) is None
+    assert limits.reason(bound, 1000.0) == f"it has served {bound} requests (max_requests)"
 
 
 def test_a_jitter_alone_is_no_bound() -> None:
@@ -41,16 +41,16 @@ def test_a_jitter_alone_is_no_bound() -> None:
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
 def test_age(chance: float) -> None:
-    worn = recycling(chance, max_worker_lifetime=3600)
+    limits = recycling(chance, max_worker_lifetime=3600)
     until = 1000.0 + 3600 * (1 - LIFETIME_SPREAD * chance)
-    assert worn.reason(0, until - 0.01) is None
-    assert worn.reason(0, until) == "it is near the age of 3600 s (max_worker_lifetime)"
+    assert limits.reason(0, until - 0.01) is None
+    assert limits.reason(0, until) == "it is near the age of 3600 s (max_worker_lifetime)"
 
 
 def test_memory() -> None:
-    worn = recycling(max_worker_memory="64M")
-    assert worn.reason(0, 1000.0, 64 * MIB - 1) is None
-    assert worn.reason(0, 1000.0, 65 * MIB) == "it holds 65.0 MiB (max_worker_memory)"
+    limits = recycling(max_worker_memory="64M")
+    assert limits.reason(0, 1000.0, 64 * MIB - 1) is None
+    assert limits.reason(0, 1000.0, 65 * MIB) == "it holds 65.0 MiB (max_worker_memory)"
 
 
 def test_used_bytes_are_what_no_other_process_shares() -> None:

@@ -30,7 +30,7 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Listene
 
 
 def connected(listener: Listener) -> tuple[socket.socket, socket.socket]:
-    """Both ends of a connection: the client's, and what the listener has accepted."""
+    """Both ends of a connection: the client's, and the one that the listener has accepted."""
     name = listener.socket.getsockname()
     client = socket.socket(listener.socket.family)
     if listener.socket.family != socket.AF_UNIX:
@@ -77,7 +77,7 @@ def test_without_a_descriptor_for_dev_null_they_are_closed() -> None:
 
 
 def in_a_child_of_the_application(prepare: Callable[[], Callable[[], object]]) -> None:
-    """Call `prepare` in a process of the server's own, and what it returns in a child that the application forks
+    """Call `prepare` in a fresh process of the server, and return its result in a child that the application forks
     there."""
 
     def in_process() -> str:

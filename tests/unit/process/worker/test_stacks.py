@@ -1,4 +1,4 @@
-"""starman.process.worker.stacks: dumps of `faulthandler` as entries that can be read."""
+"""starman.process.worker.stacks: makes dumps of `faulthandler` readable."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _get(work: queue.Queue[None]) -> None:
 
 @contextmanager
 def idle_threads() -> Iterator[None]:
-    """One of an executor, and one that waits for a queue in a function of its own."""
+    """A thread of an executor, and a thread that waits for a queue in a function of its own."""
     work: queue.Queue[None] = queue.Queue()
     waiter = threading.Thread(target=_get, args=(work,))
     with ThreadPoolExecutor(1) as executor:

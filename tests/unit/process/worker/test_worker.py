@@ -1,4 +1,5 @@
-"""starman.process.worker.worker: what signals and the end of the master mean to a service. The service is a fake."""
+"""starman.process.worker.worker: what a service does at signals and at the end of the master. The service is a
+fake."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ class FakeService:
 
 
 def messages(channel: Channel) -> list[Message]:
-    """Everything that was said, up to the end of file."""
+    """All messages up to the end of file."""
     found = []
     while (received := channel.receive_message()) is not None:
         found.append(received[0])
@@ -66,8 +67,8 @@ def messages(channel: Channel) -> list[Message]:
 def in_loop(
     scenario: Callable[[FakeService, Channel, list[Listener]], Coroutine[Any, Any, None]], page: WorkerPage | None = None
 ) -> None:
-    """Run a lifetime beside `scenario` in a child's loop: it gets the service, the master's end, and the listeners.
-    `page` is the worker's on the scoreboard."""
+    """Run a lifetime beside `scenario` in a child's loop. `scenario` gets the service, the master's end, and the
+    listeners. `page`: the worker's page of the scoreboard."""
 
     def in_child() -> str:
         async def both() -> None:
@@ -91,7 +92,7 @@ def in_loop(
 
 
 async def turns() -> None:
-    """Let the loop see what is there, signals and descriptors alike."""
+    """Let the loop handle all events that are there, signals and descriptors alike."""
     for _ in range(3):
         await asyncio.sleep(0.01)
 
@@ -167,7 +168,7 @@ def test_the_end_of_the_master_drains() -> None:
 
 
 def spoken_by_worker(load: Callable[[], Any], *, fails: bool = False) -> tuple[list[Message], int]:
-    """What a whole worker says from its fork to its end, and its exit status. Its service ends at once."""
+    """All messages of a whole worker from its fork to its exit, and its exit status. Its service ends at once."""
 
     def make_service(*_: object, **__: object) -> FakeService:
         service = FakeService(fails=fails)
