@@ -181,7 +181,7 @@ def test_a_kept_connection_is_closed_by_the_answer_and_the_next_one_is_served_by
         assert pid_of(server) != old
 
 
-def test_a_successor_that_fails_leaves_the_spent_worker_serving(site: Path) -> None:
+def test_a_successor_that_fails_leaves_the_recycled_worker_serving(site: Path) -> None:
     with serve(site, "--max-requests", "5", workers=1) as server:
         (site / "site_app.py").write_text("raise ValueError('broken')\n")
         with load(server):
