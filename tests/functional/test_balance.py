@@ -41,7 +41,7 @@ def site(tmp_path: Path) -> Path:
 
 
 def switches(pid: int) -> int:
-    """How often the threads of a process have gone to sleep: each time, something had woken them."""
+    """How often the threads of a process have gone to sleep, which counts the events that have woken them."""
     found = 0
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
         with contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ def switches(pid: int) -> int:
 
 
 def spread(server: Server, clients: list[Client]) -> list[int]:
-    """How many of the clients' connections each worker has, by asking."""
+    """How many of the clients' connections each worker has, found by a request on each."""
     for client in clients:
         client.send(encode_request("GET", "/"))
     counts = collections.Counter(client.read().body for client in clients)

@@ -1,5 +1,5 @@
-"""`python -m bench` runs: tiny rounds of starman and gunicorn with every kind of load. No figure is judged: CI is
-busy."""
+"""`python -m bench` runs: short rounds of starman and gunicorn with every kind of load. The figures are not judged,
+because CI is busy."""
 
 from __future__ import annotations
 

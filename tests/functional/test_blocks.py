@@ -1,4 +1,4 @@
-"""Blocks of a response, from real servers: what is gathered leaves while its next block is made, however that is done."""
+"""Blocks of a response, from real servers: held blocks are sent while the next one is made, whatever makes it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A worker's memory for the bodies of requests has a bound, however many clients send large ones slowly
-(`--body-memory`)."""
+"""A worker's memory for request bodies is limited, however many clients send large ones slowly (`--body-memory`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--check`: what a start would find, without a start, also beside a server that runs."""
+"""`--check` reports what a start would report, without a start, and beside a running server."""
 
 from __future__ import annotations
 

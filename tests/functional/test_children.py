@@ -1,5 +1,4 @@
-"""Exit statuses that cannot be had: SIGCHLD is ignored, or children are reaped, by the parent program or by the
-application."""
+"""Exit statuses that are lost: the parent program or the application ignores SIGCHLD, or reaps the children."""
 
 from __future__ import annotations
 

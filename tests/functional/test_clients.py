@@ -1,4 +1,4 @@
-"""Clients that people measure and script with are content: no failure, no reset, no warning. ab, wrk, curl, requests."""
+"""Benchmark and scripting clients get no failure, no reset and no warning: ab, wrk, curl, requests."""
 
 from __future__ import annotations
 

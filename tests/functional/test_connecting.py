@@ -1,4 +1,4 @@
-"""Connections that come all at once, or at the last moment: none waits long, and none that was taken is lost."""
+"""Connections that come all at once, or at the last moment: none waits long, and no accepted one is lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def site(tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def kept_busy(server: Server, clients: int) -> Iterator[None]:
-    """Clients that ask on their connections without a pause."""
+    """Clients that send requests on their connections without a pause."""
     enough = threading.Event()
 
     def ask() -> None:
@@ -59,7 +59,7 @@ def kept_busy(server: Server, clients: int) -> Iterator[None]:
 
 
 def connections(server: Server, count: int, target: str) -> list[Client]:
-    """New connections, on each of which the request is sent already."""
+    """New connections, each with a request that is sent already."""
     made = []
     for _ in range(count):
         made.append(server.client())

@@ -1,5 +1,4 @@
-"""--daemonize, --pid, --chdir and --umask, as a start script uses them: what the command says, and what it leaves
-behind."""
+"""--daemonize, --pid, --chdir and --umask as a start script uses them: output, exit status, and files left behind."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ class Daemon:
         self.pid = 0
 
     def start(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end; whether it has started a server, its status says."""
+        """Run the command to its end. Its exit status tells whether it has started a server."""
         with (self.directory / "stdin").open("wb+") as stdin:
             command = [sys.executable, "-W", "error", "-m", "starman", "--daemonize", "--workers", "2", *arguments]
             done = subprocess.run(

@@ -1,6 +1,7 @@
-"""A debugger that replaces `os.fork`, as debugpy's does: the server starts, restarts and ends, without a client of the debugger.
+"""A debugger that replaces `os.fork`, as debugpy does: the server starts, restarts and ends without a client of the
+debugger.
 
-The application plays the debugger. Its children wait for a client for ever, unless the fork was excepted.
+The application plays the debugger. Its children wait for a client for ever, unless the fork was made an exception.
 """
 
 from __future__ import annotations

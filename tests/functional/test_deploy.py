@@ -18,7 +18,7 @@ DEPLOY = REPOSITORY / "examples" / "deploy"
 
 
 def checked(arguments: list[str], directory: Path) -> None:
-    """`starman-uv --check` with these arguments is content."""
+    """`starman-uv --check` accepts these arguments."""
     (directory / "shop").mkdir()
     (directory / "shop" / "wsgi.py").write_text("def application(environ, start_response): ...\n")
     # The directory of the socket is the service's: --check binds there.

@@ -1,4 +1,4 @@
-"""Clients that leave while an application has nothing to send: its generator is closed, and its thread is free."""
+"""Clients that leave while an application has nothing to send: the generator is closed, and the thread is free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that were replaced and still finish their requests do not pile up, however often they are to be replaced."""
+"""Replaced workers that still finish requests do not pile up, however often workers are replaced."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def app(environ, start_response):
 
 
 class SlowReaders:
-    """Clients that ask for something large, one after the other, and read nothing of it."""
+    """Clients that request a large response, one after the other, and read nothing of it."""
 
     def __init__(self, server: Server, target: str) -> None:
         self.asked = 0
@@ -75,11 +75,7 @@ def serve(directory: Path, *arguments: str) -> Server:
 
 
 def most_workers(server: Server, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> int:
-    """The most workers that there were at once in that time, in which requests were always answered.
-
-    A worker with a closed channel is dead for the master, and may still be exiting: the smallest of three counts is
-    used.
-    """
+    """The most workers that existed at once in this time, during which all requests were answered."""
     most = 0
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""starman inside of another program: its event loop, its Ctrl-C, its standard error."""
+"""starman inside of another program: the program's event loop, Ctrl-C and standard error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOPS = ["asyncio", "uvloop", "task"]
 
 @pytest.fixture
 def hold(tmp_path: Path) -> Iterator[Path]:
-    """As long as this file is there, a request for /hold runs."""
+    """As long as this file exists, a request for /hold runs."""
     path = tmp_path / "hold"
     path.touch()
     yield path

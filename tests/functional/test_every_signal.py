@@ -1,4 +1,4 @@
-"""Every signal there is, sent to every kind of process: what docs/signals.md calls nothing must be nothing."""
+"""Every signal, sent to every kind of process: signals without effect in docs/signals.md have no effect."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ COLUMNS = {"master": 1, "mold": 2, "worker": 3}
 
 
 def numbers(cell: str) -> set[int]:
-    """The signals that the first cell of a row names."""
+    """The signals in the first cell of a row."""
     names = set(re.findall(r"`([A-Z0-9+]+)`", cell))
     found = REAL_TIME if "RTMAX" in names else set()
     return found | {signal.Signals[f"SIG{name}"].value for name in names - {"RTMIN+1", "RTMAX", "INFO"}}
 
 
 def harmless(role: str) -> list[int]:
-    """The signals that do nothing lasting to a process of that role, by the table."""
+    """The signals without a lasting effect on a process of that role, by the table."""
     found: set[int] = set()
     for cells in rows("Every signal"):
         if cells[COLUMNS[role]].startswith(("nothing", "ignored", "writes", "the same")):

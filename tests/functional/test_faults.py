@@ -1,7 +1,7 @@
-"""Cuts, resets and delays of both sides, by chance: no byte reaches the wrong client, and afterwards nothing is left
-of it.
+"""Random resets, breaks and delays on both sides: no byte reaches the wrong client, and nothing is left afterwards.
 
-FAULTS_SECONDS is how long it takes (`make faults`: 60), FAULTS_SEED repeats a run with the seed that it printed.
+FAULTS_SECONDS is the length of the test (`make faults`: 60). FAULTS_SEED repeats a run with the seed that it
+printed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Applications that fork: in their children nothing of the server acts, and what the children hold keeps nothing of it
-alive."""
+"""Applications that fork: nothing of the server runs in the children, and descriptors in the children keep nothing
+open."""
 
 from __future__ import annotations
 

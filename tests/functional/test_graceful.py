@@ -1,7 +1,7 @@
-"""What is started is finished: QUIT, TERM and HUP under load lose nothing; a killed worker loses only its own
+"""Started requests are finished: QUIT, TERM and HUP under load lose nothing; a killed worker loses only its own
 requests.
 
-A request counts as started when its head was sent, before the signal, on a connection that was served before.
+A request counts as started when its head was sent before the signal, on a connection that was served before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Whatever an application raises: its client is answered, its thread goes on, the log names the request and the exception."""
+"""Whatever an application raises, its client gets a response, its thread goes on, and the log names request and
+exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which host an application takes itself to be asked for: Host, or the listener's address where Host is empty or missing."""
+"""The host that an application reads: Host, or the listener's address if Host is empty or missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRAMEWORKS = ["flask", "django"]
 
 @pytest.fixture(scope="module", params=["127.0.0.1:0", "*:0", "[::1]:0", "[::]:0"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Listeners that say their address, and those that have none."""
+    """Listeners with addresses, and listeners without."""
     arguments = ("--workers", "1", "--threads", "2")
     with Server("tests.functional.support.frameworks:app", *arguments, listen=request.param) as running:
         yield running
@@ -24,13 +24,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def host(server: Server) -> str:
-    """The address that is connected to."""
+    """The address of the connection."""
     return "::1" if "[::" in server.log else "127.0.0.1"
 
 
 @pytest.fixture
 def name(host: str) -> str:
-    """The same, as a URL has it."""
+    """The same address, as in a URL."""
     return f"[{host}]" if ":" in host else host
 
 

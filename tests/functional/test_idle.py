@@ -1,4 +1,4 @@
-"""Idle connections by the thousand: they cost little, and every one of them can be used again."""
+"""Thousands of idle connections cost little, and every one of them can be used again."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How many requests the error log says are in flight when a server stops: all of them, not only those that threads
+"""The number of requests in flight in the error log when a server stops: all of them, not only those that threads
 run.
 
-A client sends `Expect: 100-continue`, so that the interim response proves that the loop has received the head, whether
-a thread runs the request or not.
+A client sends `Expect: 100-continue`. The interim response proves that the loop has received the head, whether a
+thread runs the request or not.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Requests for new TLS keys (RFC 8446 §4.6.3): a client that reads no answer to them is cut, and none of its answers
-is kept."""
+"""Requests for new TLS keys (RFC 8446 §4.6.3): a client that reads no answer to them is reset, and none of the
+answers is kept."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Very large values: every setting that is a number takes them and works, or is refused with its name and what is valid.
+"""Very large values: every numeric setting works with them, or is refused with its name and the valid range.
 
-The settings come from the table, so a new one is tried as well.
+The settings come from the table, so a new one is tested as well.
 """
 
 from __future__ import annotations

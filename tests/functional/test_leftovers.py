@@ -1,4 +1,4 @@
-"""No process outlives its test: pytest is started on tests that leave some, and is killed while they run."""
+"""No process outlives its test: pytest runs tests that leave processes, and is killed while they run."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def connect(server: Server, pair: Pair, *, secure: bool, receive_bytes: int = RE
 
 
 def read_slowly(client: Client, junk: bytes) -> bytes:
-    """All that comes up to the server's FIN, at an even speed, while the client goes on sending. Raises when it is reset."""
+    """Read all data up to the server's FIN, at an even speed, while the client goes on sending. Raises at a reset."""
     began = time.monotonic()
     received = bytearray()
     pace = threading.Event()

@@ -1,4 +1,4 @@
-"""Where a server listens, as an operator asks for it: each way of saying it, on real sockets, with a real request."""
+"""Listening addresses as an operator gives them: each form, on real sockets, with a real request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The access log is whole under load from several workers; the error log goes where it is told."""
+"""The access log is complete under load from several workers; the error log goes to its destination."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Settings that are too long for one message between processes: what starts with them also restarts, respawns and
-upgrades."""
+"""Settings that are too long for one message between processes: a server that starts with them restarts, respawns
+and upgrades."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def serve(tmp_path: Path) -> Callable[..., Server]:
 
 
 def is_open(client: Client) -> bool:
-    """Whether the server has not closed a connection on which it has sent nothing."""
+    """Whether the server keeps a connection open on which it has sent nothing."""
     client.socket.setblocking(False)
     try:
         return client.socket.recv(1, 2) != b""  # MSG_PEEK

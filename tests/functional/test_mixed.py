@@ -96,7 +96,7 @@ STEPS: dict[Step, float] = {get: 36, head: 12, post: 12, chunked_upload: 12, str
 
 
 def run_client(server: Server, seed: int) -> int:
-    """One client: steps by chance until its share of the requests is made, with a new connection now and then."""
+    """One client: random steps until its share of the requests is made, with a new connection now and then."""
     chance = random.Random(seed)
     client = server.client()
     made = 0

@@ -1,4 +1,5 @@
-"""`wsgi.file_wrapper` and files that are not as large as they say: under /sys and /proc, and those that shrink or grow."""
+"""`wsgi.file_wrapper` and files of another size than they report: under /sys and /proc, and files that shrink or
+grow."""
 
 from __future__ import annotations
 

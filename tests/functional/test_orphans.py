@@ -1,6 +1,7 @@
-"""No process of a server that has ended, or could not start, stays behind and holds its address, whatever the application does.
+"""No process of a server that has ended, or could not start, stays behind and holds its address, whatever the
+application does.
 
-Linux only, as is what the server uses for it.
+Linux only, as is the mechanism in the server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Preloading as an operator and an application meet it: warm-up requests, hooks, and what workers would inherit."""
+"""Preloading for operators and applications: warm-up requests, hooks, and warnings of what workers would inherit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Site:
         self.write("")
 
     def write(self, more: str) -> None:
-        """Have `more` at the end of the application's module."""
+        """Append `more` to the application's module."""
         (self.directory / "site_app.py").write_text(APPLICATION + more)
 
     def serve(self, *arguments: str, env: Mapping[str, str] | None = None) -> Server:
@@ -61,7 +61,7 @@ class Site:
         return Server("site_app:app", *workers, *arguments, cwd=self.directory, env=whole)
 
     def fails(self, *arguments: str) -> str:
-        """The log of a server that does not start."""
+        """The log of a server that fails to start."""
         with pytest.raises(NotReadyError) as refused, self.serve(*arguments):
             pass
         assert refused.value.status not in (0, None)

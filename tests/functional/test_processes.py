@@ -1,6 +1,6 @@
-"""Master, molds and workers, as an operator meets them: signals, deaths, broken code, sockets, titles.
+"""Master, molds and workers from outside: signals, deaths, broken code, sockets, titles.
 
-Each test writes its own small application, for most of them change or break its code while the server runs.
+Each test writes its own small application, because most tests change or break its code while the server runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Behind real proxies, nginx and HAProxy, on TCP and UNIX listeners: pages, uploads, kept upstream connections, restarts."""
+"""The server behind real proxies, nginx and HAProxy, on TCP and UNIX listeners: pages, uploads, kept upstream
+connections, restarts."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ def upstream(request: pytest.FixtureRequest, directory: Path, server_env: dict[s
 
 @pytest.fixture(scope="module", params=list(PROXIES))
 def proxy(request: pytest.FixtureRequest, upstream: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a proxy before `upstream`."""
+    """The port of a proxy in front of `upstream`."""
     with proxied(request.param, upstream, tmp_path_factory.mktemp(request.param)) as port:
         yield port
 

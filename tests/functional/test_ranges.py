@@ -1,4 +1,4 @@
-"""Ranges of a large file, as Flask's `send_file` answers them through `wsgi.file_wrapper`."""
+"""Ranges of a large file, as Flask's `send_file` returns them through `wsgi.file_wrapper`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ SIZE = 2 << 30
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Its file of 2 GB has `first` in front, `middle` at 1 GB, `last` at its end, and holes between them."""
+    """Serves a file of 2 GB with `first` at its beginning, `middle` at 1 GB, `last` at its end, and holes between
+    them."""
     path = tmp_path_factory.mktemp("files") / "large"
     with path.open("wb") as file:
         file.truncate(SIZE)

@@ -1,7 +1,8 @@
-"""Applications that break PEP 3333, on the wire: the exact bytes that a client gets, and how the connection goes on.
+"""Applications that break PEP 3333, on the wire: the exact bytes that a client gets, and whether the connection
+persists.
 
-Behind every request stands one for /next in the same send: it is answered exactly when the connection persists, and
-nothing of the application's is ever taken for it.
+Behind each request, a request for /next is in the same send. It is answered exactly if the connection persists, and
+no byte of the application's is taken for its response.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FAILED = b"\r\n".join([b"HTTP/1.1 500 Internal Server Error", *_REFUSED_FIELDS, 
 
 
 def head(*fields: bytes, status: bytes = b"200 OK") -> bytes:
-    """A head of this status and these fields, the server's own Date and Server left out."""
+    """A head with this status and these fields, without the server's own Date and Server."""
     return b"\r\n".join([b"HTTP/1.1 " + status, *fields, b"", b""])
 
 

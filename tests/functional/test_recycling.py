@@ -1,6 +1,6 @@
-"""Workers that are replaced: they are spent, their application wishes so, their loop is lost, or they were killed.
+"""Workers that are replaced: by a limit, at the application's request, because their loop is lost, or after a kill.
 
-Every reason takes the same way, under load, and no client notices.
+Every reason leads to the same replacement, under load, and no client notices.
 """
 
 from __future__ import annotations

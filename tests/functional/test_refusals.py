@@ -1,5 +1,4 @@
-"""What the error log says of clients that are refused: a line each, of many only how many, and no byte of theirs as it
-is."""
+"""Refused clients in the error log: a line each, a count if there are many, and no raw byte of theirs."""
 
 from __future__ import annotations
 

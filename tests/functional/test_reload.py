@@ -1,5 +1,5 @@
-"""SIGHUP: settings are read again, workers are replaced under load, what is wrong changes nothing, the master stays as
-it is."""
+"""SIGHUP: settings are read again, workers are replaced under load, errors change nothing, the master stays as it
+is."""
 
 from __future__ import annotations
 

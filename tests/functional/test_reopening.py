@@ -1,4 +1,4 @@
-"""SIGUSR1: logs that were renamed are opened again, by every process, and no line is lost."""
+"""SIGUSR1: every process opens renamed logs again, and no line is lost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Site:
         return server
 
     def wait_for(self, text: str) -> None:
-        """Wait until the error log of now has this text."""
+        """Wait until the present error log has this text."""
         assert wait_until(lambda: self.error.exists() and text in self.error.read_text(), 30), f"{text!r} is in no error log"
 
     def rotate(self, server: Server, number: int) -> tuple[Path, Path]:

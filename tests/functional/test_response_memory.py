@@ -1,4 +1,4 @@
-"""A worker's memory for responses that are not read has a bound, however many clients read nothing (`--response-memory`)."""
+"""A worker's memory for unread responses is limited, however many clients read nothing (`--response-memory`)."""
 
 from __future__ import annotations
 

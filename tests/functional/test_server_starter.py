@@ -1,4 +1,4 @@
-"""Under the real start_server: hot deploys that lose nothing, and every way in which it passes sockets."""
+"""Under the real start_server: deploys that lose nothing, and every way in which it passes sockets."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Site:
         (self.directory / "site_app.py").write_text(APPLICATION.format(version=version, names=NAMES) + more)
 
     def start(self, options: list[str], arguments: list[str], ready: bool = True) -> Process:
-        """start_server with `options`, and starman with `arguments`; returns when its workers serve."""
+        """Run start_server with `options`, and starman with `arguments`. Returns when its workers serve."""
         server = [sys.executable, "-W", "error", "-m", "starman", "site_app:app", "--workers", "2", *arguments]
         command = [find_tool("start_server"), *options, "--", *server]
         started = Process(command, cwd=self.directory, env={"PYTHONDONTWRITEBYTECODE": "1"})

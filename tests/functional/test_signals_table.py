@@ -1,4 +1,4 @@
-"""The tables of docs/signals.md, row by row: each signal that they name is sent, and what they say happens."""
+"""The tables of docs/signals.md, row by row: each signal has the effect that the row names."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_no_signal_ends_a_server_that_starts_or_stops(code: Code, tmp_path: Path
 
 
 def pending(pid: int, signum: int) -> bool:
-    """Whether a process has still to take a signal."""
+    """Whether a signal is still pending in a process."""
     found = re.search(r"ShdPnd:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return bool(int(found[1], 16) >> (signum - 1) & 1)

@@ -65,7 +65,7 @@ class Service:
         return client
 
     def answers(self) -> None:
-        """Other clients are served."""
+        """Whether other clients are served."""
         for _ in range(10):
             with self.client() as other:
                 assert other.get("/hello").body == b"hello\n"

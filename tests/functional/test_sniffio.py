@@ -1,4 +1,5 @@
-"""Beside sniffio, which many HTTP clients bring: anyio then looks for its event loop in the context that a task is started in."""
+"""With sniffio installed, as by many HTTP clients: anyio then looks for its event loop in the context in which a
+task is started."""
 
 from __future__ import annotations
 

@@ -50,12 +50,12 @@ def directory(tmp_path: Path) -> Path:
 
 
 def wake(directory: Path) -> None:
-    """End the request that waits."""
+    """End the request that blocks."""
     os.close(os.open(directory / "fifo", os.O_WRONLY))
 
 
 def entries(server: Server) -> list[str]:
-    """The entries about stacks, whole."""
+    """The entries with stacks, complete."""
     return re.findall(r"^\[.*\] \[(?:INFO|ERROR)\] (stacks of .*\n(?:  .*\n)*)", server.log, re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""How a start goes: what can be named and where it listens, and that one that fails says why, once, and exits."""
+"""Starts: what can be named, where the server listens, and that a failing start logs the reason once and exits."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""systemd's protocols: sockets from the real systemd-socket-activate, and a notify socket that hears what a manager
-would."""
+"""systemd's protocols: sockets from the real systemd-socket-activate, and a notify socket in place of systemd."""
 
 from __future__ import annotations
 

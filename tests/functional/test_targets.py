@@ -52,7 +52,7 @@ def by_requests(url: str, framework: str) -> bytes:
 
 
 def by_hand(url: str, framework: str) -> bytes:
-    """As the target is, without a client that may encode something."""
+    """Send the target as it is, without a client that may encode parts of it."""
     host, _, target = url.removeprefix("http://").partition("/")
     name, _, port = host.partition(":")
     with Client((name, int(port))) as client:

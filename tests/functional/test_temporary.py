@@ -1,4 +1,5 @@
-"""Temporary files that cannot be where they should be: one line at the start says so, and what it says holds."""
+"""Unusable directories for temporary files: one line at the start names them, and the server behaves as the line
+says."""
 
 from __future__ import annotations
 

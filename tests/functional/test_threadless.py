@@ -1,4 +1,5 @@
-"""Where no further thread can be started (RLIMIT_NPROC, pids.max of a cgroup), a worker goes on with those that it has."""
+"""If no further thread can be started (RLIMIT_NPROC, pids.max of a cgroup), a worker goes on with the threads that
+it has."""
 
 from __future__ import annotations
 

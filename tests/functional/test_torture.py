@@ -1,7 +1,7 @@
-"""Everything that can happen to a server's processes, while clients of every kind are served: restarts, upgrades,
+"""Everything that can happen to a server's processes, while it serves clients of every kind: restarts, upgrades,
 kills, deploys.
 
-TORTURE_SECONDS is how long the tests go on together (`make torture`: 600); each event happens at least once.
+TORTURE_SECONDS is the length of all tests together (`make torture`: 600); each event happens at least once.
 TORTURE_SEED repeats the order of the events of a run with the seed that it printed.
 """
 

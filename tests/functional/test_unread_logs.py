@@ -1,5 +1,4 @@
-"""A standard error without a reader, or that is closed, holds up neither the master nor a loop, and harms no
-client."""
+"""A standard error that is closed or has no reader delays neither the master nor a loop, and harms no client."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ def directory(tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def running(directory: Path, *arguments: str, stderr: int, redirections: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    """The server, on the UNIX socket `s` in `directory`, when it answers; whatever its standard error is."""
+    """The server, on the UNIX socket `s` in `directory`, when it answers, with any standard error."""
     command = [sys.executable, "-m", "starman", "--listen", f"{directory}/s", *arguments, "app:app"]
     if redirections:
         command = ["bash", "-c", f'exec "$@" {redirections}', "bash", *command]

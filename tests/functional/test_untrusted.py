@@ -1,5 +1,4 @@
-"""Applications that attack their master: they lie about their process, write rubbish into its channel, overwrite its
-memory."""
+"""Applications that attack their master: they lie about their process, corrupt its channel, overwrite its memory."""
 
 from __future__ import annotations
 

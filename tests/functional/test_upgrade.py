@@ -1,6 +1,7 @@
-"""SIGUSR2: the installed version takes over in page: same process, listeners, workers; what fails its trial changes nothing.
+"""SIGUSR2: the installed version takes over in the same process, with its listeners; a failed trial changes
+nothing.
 
-"Installed" is a copy of the package that the test changes while the server runs.
+"Installed" is a copy of the package, which the test changes while the server runs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ REPLACED = r"restarted: \d+ workers? (is|are) new"
 
 
 class Installation:
-    """A site beside a copy of starman of its own."""
+    """A site with its own copy of starman."""
 
     def __init__(self, directory: Path) -> None:
         self.site = Code(directory)

@@ -1,4 +1,4 @@
-"""Uploads by clients and to frameworks that people use, with bodies that are read as they arrive (`--stream-body`)."""
+"""Uploads by common clients and to common frameworks, with bodies that are read as they arrive (`--stream-body`)."""
 
 from __future__ import annotations
 

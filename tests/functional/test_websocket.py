@@ -1,4 +1,4 @@
-"""The connection itself for an application that switches protocols: `gunicorn.socket`, as WebSocket libraries take it."""
+"""The raw connection for applications that switch protocols: `gunicorn.socket`, as WebSocket libraries use it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Releases:
         self.current = directory / "current"
 
     def deploy(self, name: str) -> None:
-        """Put another release in place of the one in use, which is removed."""
+        """Replace the release in use, which is removed, by another one."""
         before = self.current.resolve() if self.current.exists() else None
         release = self.directory / "releases" / name
         (release / "lib").mkdir(parents=True)

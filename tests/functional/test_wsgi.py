@@ -1,4 +1,4 @@
-"""PEP 3333 as applications see it: environ, input, write, exc_info, file_wrapper, close(), and what errors become."""
+"""PEP 3333 for applications: environ, input, write, exc_info, file_wrapper, close(), and the result of errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRET = b"secret"
 
 
 def reset(client: Client) -> None:
-    """Drop the connection with an RST, unread data or not."""
+    """Close the connection by an RST, with or without unread data."""
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
 

@@ -1,4 +1,5 @@
-"""Fuzzes ChunkedDecoder: any bytes, in any cuts, are a body and what is behind it, a refusal, or the beginning of one.
+"""Fuzzes ChunkedDecoder: any bytes, split anywhere, are a body with bytes behind it, a refusal, or the beginning of
+either.
 
 python -m tests.fuzz.fuzz_chunked -max_total_time=60
 """

@@ -1,4 +1,4 @@
-"""Fuzzes RequestParser: any bytes, in any cuts, are requests, a refusal, or the beginning of one of them.
+"""Fuzzes RequestParser: any bytes, split anywhere, are requests, a refusal, or the beginning of either.
 
 python -m tests.fuzz.fuzz_request -max_total_time=60
 """

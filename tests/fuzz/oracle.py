@@ -1,8 +1,8 @@
-"""What must hold for any bytes whatever: the judgement of one input, without atheris.
+"""Checks one input against properties that hold for any bytes. Without atheris.
 
-`request` and `chunked` take one input each and raise AssertionError where something does not hold. What they check:
-nothing but ProtocolError comes out, every cut of the input gives the same events, no body is longer than was declared, and
-what was decoded is what a plain reading of the same bytes gives.
+`request` and `chunked` take one input each, and raise AssertionError if a property does not hold: only
+ProtocolError is raised; every split of the input gives the same events; no body is longer than declared; the
+decoded data is what a simple reading of the same bytes gives.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs an oracle under atheris, with libFuzzer's own command line. Needs the extra `fuzz`.
 
-New inputs go to build/fuzz/NAME (FUZZ_FOUND is another folder), a crash to NAME-crash-… beside it; the corpus that is kept,
-corpus/NAME, is read only: `seed` adds to it.
+New inputs go to build/fuzz/NAME (FUZZ_FOUND is another folder), and a crash to NAME-crash-… beside it. The
+committed corpus, corpus/NAME, is only read: `seed` adds to it.
 """
 
 from __future__ import annotations

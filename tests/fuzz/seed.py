@@ -1,7 +1,8 @@
-"""Makes the corpus: from the tables of cases, the corpus as it is, and what build/fuzz has found since, the smallest inputs that
-together take every step and every reason for a refusal that all of them take. Needs nothing of atheris.
+"""Makes the corpus: the smallest inputs that together reach all steps and all reasons for a refusal.
 
-    python -m tests.fuzz.seed
+Inputs come from the tables of cases, the present corpus, and build/fuzz. Does not need atheris.
+
+python -m tests.fuzz.seed
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Steps = set[tuple[object, ...]]
 
 
 def messages() -> Iterator[bytes]:
-    """Every message of the tables."""
+    """All messages of the tables."""
     yield from (case.data for case in VALID.values())
     yield from (data for data, _ in BROKEN.values())
     yield from (broken + rest for broken, rest in REFUSED_EARLY.values())

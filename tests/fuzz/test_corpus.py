@@ -1,6 +1,6 @@
-"""Every input of the corpus holds against its oracle; and where atheris is there, a short run finds nothing new.
+"""Every input of the corpus passes its oracle; with atheris, a short run finds nothing new.
 
-The extra `fuzz` brings atheris; `make fuzz` runs it for longer.
+The extra `fuzz` installs atheris; `make fuzz` runs it for longer.
 """
 
 from __future__ import annotations
