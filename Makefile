@@ -20,7 +20,7 @@ endif
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# It is plain Python: so that pip does not fetch what would compile it.
+# Plain Python, so that pip does not fetch a compiler's packages.
 EDITABLE := COMPILE_STARMAN=0 $(PIP) --editable
 
 .DELETE_ON_ERROR:
@@ -29,17 +29,17 @@ EDITABLE := COMPILE_STARMAN=0 $(PIP) --editable
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
 	@echo "make test     lint, types, unit and functional tests, documentation"
-	@echo "make compiled build starman compiled, for the bench to measure as well; needs a C compiler"
+	@echo "make compiled build starman compiled, which the bench then measures as well; needs a C compiler"
 	@echo "make bench    hello on starman and its peers, a minute or two  (BENCH_ARGS=)"
 	@echo "make bench-all      every scenario and axis, over an hour: tables and plots into docs/  (BENCH_ARGS=)"
-	@echo "make bench-turns    turns of loop and threads beside a plain pool, ten minutes: a table and a plot into docs/  (BENCH_ARGS=)"
+	@echo "make bench-turns    loop and threads that take turns, and a plain pool; ten minutes, a table and a plot into docs/  (BENCH_ARGS=)"
 	@echo "make bench-venv     make the environment of one more interpreter, for bench-turns  (PYTHON=)"
 	@echo "make bench-memory   the memory of starman, gunicorn and granian"
 	@echo "make fuzz     fuzz the parser and the chunked decoder, $(FUZZ_SECONDS) s each  (FUZZ_SECONDS=)"
 	@echo "make faults   cut, reset and delay clients and the application for $(FAULTS_SECONDS) s  (FAULTS_SECONDS=, FAULTS_SEED=)"
 	@echo "make torture  restarts, upgrades, kills and deploys under load for $(TORTURE_SECONDS) s  (TORTURE_SECONDS=, TORTURE_SEED=)"
 	@echo "make docs     write the settings page and the table of modules from the code"
-	@echo "make clean    remove what these commands made"
+	@echo "make clean    remove all files that these commands made"
 
 serve: $(VENV)/serve.stamp
 	@echo "Serving examples/hello.py on http://$(HOST):$(PORT)/ (Ctrl-C stops it)"
@@ -52,9 +52,9 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Half as many test processes again as there are CPUs, for many tests wait most of their time.
-# worksteal keeps the tests of a module together, which share a server, until another process has none left.
-# Most tests start servers that write no bytecode: where there is none, each start would compile all of starman.
+# 1.5 test processes per CPU, because many tests wait most of their time. worksteal keeps the tests of a module
+# together, which share a server, until another process has no tests left. Compile bytecode first: servers under test
+# write none, so each start would compile all of starman.
 pytest: $(VENV)/test.stamp
 	$(BIN)/python -m compileall -q starman tests
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -o faulthandler_timeout=120 $(if $(FORBID_SKIP),--forbid-skip) $(PYTEST_ARGS)
@@ -64,18 +64,18 @@ docs-check: $(VENV)/test.stamp
 
 compiled: $(VENV)/compiled.stamp
 
-# What was compiled once is compiled anew before it is measured.
+# If a compiled build exists, build it again before measuring it.
 COMPILED := $(wildcard $(VENV)/compiled.stamp)
 
 bench: $(VENV)/bench.stamp $(COMPILED)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
-# Puts its tables between the markers of the page, and plots and JSON beside it.
+# Writes tables between the markers of the page, and plots and JSON beside it.
 bench-all: $(VENV)/bench.stamp $(COMPILED)
 	$(BIN)/python -m bench all --json docs/bench/bench.json --plots docs/bench --markdown docs/performance.md $(BENCH_ARGS)
 	$(BIN)/python -m bench.growth all --json docs/bench/growth.json --plots docs/bench --markdown docs/performance.md $(BENCH_ARGS)
 
-# On all interpreters that an environment has been made for.
+# On all interpreters with an environment from bench-venv.
 bench-turns: $(VENV)/bench.stamp
 	$(BIN)/python -m bench.turns --json docs/bench/turns.json --plots docs/bench --markdown docs/performance.md $(BENCH_ARGS)
 
@@ -88,11 +88,11 @@ fuzz: $(VENV)/fuzz.stamp
 	$(BIN)/python -m tests.fuzz.fuzz_request -max_total_time=$(FUZZ_SECONDS)
 	$(BIN)/python -m tests.fuzz.fuzz_chunked -max_total_time=$(FUZZ_SECONDS)
 
-# The same test is in `make test`, for a few seconds.
+# `make test` runs the same test for a few seconds.
 faults: $(VENV)/test.stamp
 	FAULTS_SECONDS=$(FAULTS_SECONDS) $(BIN)/python -m pytest --capture=no tests/functional/test_faults.py
 
-# The same test is in `make test`, where each event happens once.
+# `make test` runs the same test with each event once.
 torture: $(VENV)/test.stamp
 	TORTURE_SECONDS=$(TORTURE_SECONDS) $(BIN)/python -m pytest --capture=no tests/functional/test_torture.py
 
@@ -103,7 +103,7 @@ clean:
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp says that its extra is installed as pyproject.toml has it: a second run installs nothing.
+# A stamp shows that its extra is installed as pyproject.toml says: a second run installs nothing.
 $(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
 	$(EDITABLE) .
 	@touch $@

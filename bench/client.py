@@ -23,11 +23,11 @@ from bench.results import Result, percentiles
 from bench.scenarios import Load
 from bench.wrk import FIELD_VALUE, field_name
 
-# After a connection failed; without a pause, refusals would be all that is counted.
+# The pause after a connection failed. Without it, almost all counted events would be refusals.
 RETRY_SECONDS = 0.02
-# How much longer than its time a load may last that has had no response yet.
+# How much longer than its time a load without any response may last.
 FIRST_SECONDS = 5.0
-# How long requests that have begun are awaited, with Load.whole.
+# How long to wait for requests that have begun, with Load.whole.
 WHOLE_SECONDS = 240.0
 PIECE = b"x" * 65_536
 SLOW_PATH = "/slow"
@@ -182,13 +182,13 @@ class Connection(asyncio.Protocol):
         self.place = place
         self._generator = generator
         self._parser = httptools.HttpResponseParser(self)
-        self._waiting = 0  # responses that are still to come
+        self._waiting = 0  # responses that have not come yet
         self._good = self._bad = 0
         self._began = 0.0
         self._kind = Kind.FAST
         self._upload_left = 0
         self._writable = True
-        self._measured = False  # the response's length is told by its head, not by the end of the connection
+        self._measured = False  # the head gives the length of the response, not the end of the connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its type
@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._waiting:
             if exc is None and not self._measured and self._parser.get_status_code():
-                self._count()  # the end of the connection was that of the response
+                self._count()  # the end of the connection ends the response
             self._end()
         self._generator.lost(self)
         self._generator.connect(self.place, RETRY_SECONDS if self._bad else 0.0)

@@ -13,7 +13,7 @@ import starman
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Say which path was asked for."""
+    """Return the path of the request."""
     body = f"You asked for {environ['PATH_INFO']}\n".encode()
     start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
     return [body]

@@ -19,7 +19,7 @@ ticks = 0
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Say how often the other task has run."""
+    """Return how often the other task has run."""
     body = f"{ticks} ticks so far\n".encode()
     start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
     return [body]

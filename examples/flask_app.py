@@ -31,7 +31,7 @@ def index() -> str:
 
 @app.post("/form")
 def form() -> str:
-    """Greet by the name that was typed."""
+    """Greet by the name in the form."""
     return render_template_string(PAGE, name=request.form["name"])
 
 
@@ -55,7 +55,7 @@ def stream() -> Response:
 
 @app.post("/upload")
 def upload() -> Response:
-    """Say what arrived: the file of the form, or the body itself."""
+    """Describe the upload: the file of the form, or the body itself."""
     stream = request.files["file"].stream if "file" in request.files else request.stream
     md5, length = hashlib.md5(), 0
     while block := stream.read(65536):
