@@ -51,7 +51,7 @@ class StartError(StarmanError):
 class ProtocolError(StarmanError):
     """A request is malformed or exceeds a limit. `status`: the status code of the response.
 
-    `to_head`: whether a HEAD request is refused, whose response has no content (RFC 9110 §9.3.2). The parser sets it.
+    `to_head`: whether a HEAD request is refused: its response has no content (RFC 9110 §9.3.2). The parser sets it.
     """
 
     def __init__(self, status: int, message: str) -> None:

@@ -158,7 +158,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
 
 
 def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
-    """Run the master in the process of the previous program, whose user, listeners and error log exist already."""
+    """Run the master in the process of the previous program, with its user, listeners and error log."""
     from starman.process.host.errorlog import ErrorLog
     from starman.process.host.listeners import take_over_listeners
     from starman.process.host.pidfile import PidFile

@@ -53,7 +53,7 @@ def restore() -> None:
 
 
 def move_descriptor_up(fd: int) -> int:
-    """Replace a new descriptor below 3, whose number the application has closed, by a duplicate with a higher number,
+    """Replace a new descriptor below 3 (the application has closed that number) by a duplicate with a higher number,
     and restore the standard descriptor. Closes `fd` in any case. Raises OSError if no descriptor is left."""
     try:
         moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)

@@ -24,7 +24,7 @@ def available_cpus(root: str = "/") -> int:
 
 
 def _cgroup_directories(root: str) -> list[str]:
-    """The directories of the cgroups of this process and of their ancestors, whose quotas apply as well."""
+    """The directories of the cgroups of this process, and of their ancestors: quotas of all of them apply."""
     directories = []
     for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
         number, _, rest = line.partition(":")

@@ -26,7 +26,7 @@ MOST_WORKERS = 10_000
 MOST_THREADS = 10_000
 SIZE_SUFFIXES = {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30}
 
-# Stands for "auto" in settings whose value each worker determines itself.
+# Stands for "auto" in settings where each worker determines the value itself.
 AUTO = -1
 
 

@@ -104,7 +104,7 @@ class Option:
     def parse(self, value: object, source: str) -> object:
         """Check and convert `value`. `source` says where it was given (`--workers`), for the SettingError.
 
-        None is a value only of settings whose default is None.
+        None is valid only for settings with the default None.
         """
         if value is None and self.default is None:
             return None

@@ -37,7 +37,7 @@ def while_serving(requests: Sequence[tuple[str, float]], now: float, others: int
 
     Each request is its line and the instant at which it began, on the same clock as `now`. At most MOST_NAMED are
     named.
-    `others`: the number of further requests in flight whose request lines are unknown.
+    `others`: the number of further requests in flight, with unknown request lines.
     """
     if not requests:
         return f" with {counted(others, 'request')} in flight" if others else ""

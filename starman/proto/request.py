@@ -39,7 +39,7 @@ _CLOSED: Final = _Phase.CLOSED
 
 
 class _IncompleteHead:
-    """The state of a head whose end has not arrived (RFC 9112 §8). `seen`: how many of its bytes have been read."""
+    """The state of an incomplete head (RFC 9112 §8). `seen`: how many of its bytes have been read."""
 
     __slots__ = ("head", "seen", "splitter")
 
@@ -115,7 +115,7 @@ class RequestParser:
 
     @property
     def begins_head_request(self) -> bool:
-        """Whether the unparsed bytes begin with a HEAD request, whose response has no content (RFC 9110 §9.3.2)."""
+        """Whether the unparsed bytes begin with a HEAD request: its response has no content (RFC 9110 §9.3.2)."""
         return self._phase is _HEAD and self._buffer.startswith(b"HEAD ", self._at)
 
     @property
@@ -198,7 +198,7 @@ class RequestParser:
         return self._complete_head(head, fields, lines, end)
 
     def _complete_head(self, head: RequestHead, fields: list[tuple[bytes, bytes]], lines: bytes, end: int) -> RequestHead:
-        """Finish a head that ends at `end`. `lines`: the field lines whose values may have white space at their end."""
+        """Finish a head that ends at `end`. `lines`: the field lines that may have white space at their end."""
         if len(fields) > self._limits.fields:
             raise _too_many_fields()
         # Not `in`: `bytes.__contains__` tries its argument as a number first, which takes three times as long on 3.11.

@@ -261,7 +261,7 @@ def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -
     """Return a complete response that refuses a request and closes the connection. A 503 has Retry-After (RFC 9110
     §10.2.3), because the shortage ends when other requests have been answered.
 
-    to_head: whether the request is a HEAD, whose response has no content (RFC 9110 §9.3.2).
+    to_head: whether the request is a HEAD: its response has no content (RFC 9110 §9.3.2).
     """
     body = message.encode() + b"\n"
     return b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d%b\r\nConnection: close%b%b" % (
