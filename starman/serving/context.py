@@ -41,9 +41,9 @@ class ServiceContext:
     """Made by the loop; threads read it.
 
     draining: whether connections end after their response.
-    doomed: whether the application has asked for the end of this process. Then the process accepts no connection, not even one
-    that waits in the kernel: another process will accept it. The loop or the thread of a request sets it. The loop resets it when
-    no drain follows (`spare`).
+    doomed: whether the application has asked for the end of this process. Then the process accepts no connection, not
+    even one that waits in the kernel: another process will accept it. The loop or the thread of a request sets it. The
+    loop resets it when no drain follows (`spare`).
     lost: the writers of connections that are gone while their request runs. Loop only.
     """
 
@@ -87,8 +87,8 @@ class ServiceContext:
         in_thread: Callable[[Callable[[], None], Callable[[Exception | None], None]], None],
         on_harakiri: Callable[[], None] | None = None,
     ) -> None:
-        """`make_exchange`: the class of exchange that `executor` runs. `in_thread(job, done)`: `Jobs.start_job`. `on_harakiri`:
-        called in the loop to drain this process; None: an application cannot end the process.
+        """`make_exchange`: the class of exchange that `executor` runs. `in_thread(job, done)`: `Jobs.start_job`.
+        `on_harakiri`: called in the loop to drain this process; None: an application cannot end the process.
 
         Raises SettingError when the access log cannot be opened."""
         self.application = application
@@ -136,7 +136,8 @@ class ServiceContext:
     def harakiri(self) -> None:
         """The application asks for the end of this process. Thread, while it runs the request; may be called again.
 
-        Takes effect before it returns, so before the client has its answer: another process accepts its next connection.
+        Takes effect before it returns, so before the client has its answer: another process accepts its next
+        connection.
         """
         if self.on_harakiri is not None and self.doomed_at is None:
             self.doomed_at = monotonic()
@@ -144,8 +145,8 @@ class ServiceContext:
             self.executor.post(self.on_harakiri)
 
     def spare(self, now: float) -> bool:
-        """Go on as before if no drain has begun SPARED_SECONDS after the application has asked for it: too many other workers
-        still finish their requests. Returns whether this process has just gone on. Loop, before a drain."""
+        """Go on as before if no drain has begun SPARED_SECONDS after the application has asked for it: too many other
+        workers still finish their requests. Returns whether this process has just gone on. Loop, before a drain."""
         if not self.doomed or self.doomed_at is None or now - self.doomed_at < SPARED_SECONDS:
             return False
         self.doomed = self.draining = False

@@ -60,7 +60,10 @@ class Body(Protocol):
 
 
 class Exchange(QueuedRequest):
-    """One request and its response: made by the loop, then owned by the thread that runs it. It is the Output of its Call."""
+    """One request and its response: made by the loop, then owned by the thread that runs it.
+
+    It is the Output of its Call.
+    """
 
     __slots__ = ("_base", "_body", "_context", "_pace", "_writer")
 
@@ -134,7 +137,8 @@ class Exchange(QueuedRequest):
         """The application has returned, and its body has failed. Only a `StreamedExchange` has such a body."""
 
     def _note_dropped(self, raw: RawSocket, call: Call, environ: Environ) -> None:
-        """Log a response that is dropped because the application has taken the connection: its client gets an empty reply."""
+        """Log a response that is dropped because the application has taken the connection: its client gets an empty
+        reply."""
         if raw.taken and call.status_code != 101:
             call.status_code = 101
             log.warning(
@@ -184,7 +188,10 @@ class Exchange(QueuedRequest):
         self._context.harakiri()
 
     def may_persist(self) -> bool:
-        """Whether the connection is kept. The client, a setting, or a drain without another request here may forbid it."""
+        """Whether the connection is kept.
+
+        The client, a setting, or a drain without another request here may forbid it.
+        """
         context = self._context
         return self.head.persistent and context.keepalive and (not context.draining or bool(self._writer.pending))
 
@@ -197,8 +204,9 @@ class Exchange(QueuedRequest):
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         """Write to the socket, and leave to the loop what it does not take. Raises Disconnected.
 
-        Waits until the loop has sent it, unless it is the `last` of the response, or too many threads wait already: then it is
-        spooled. The last part of a response, and blocks that follow each other at once, may be held back (`Corking`).
+        Waits until the loop has sent it, unless it is the `last` of the response, or too many threads wait already:
+        then it is spooled. The last part of a response, and blocks that follow each other at once, may be held back
+        (`Corking`).
         """
         if not (head or data):
             return
@@ -215,7 +223,10 @@ class Exchange(QueuedRequest):
             self._leave(unsent, last=last, may_wait=not last)
 
     def _send_own(self, message: bytes, *, last: bool) -> None:
-        """Send a message of the server itself, a refusal or 100 Continue, without holding it back. Raises Disconnected."""
+        """Send a message of the server itself, a refusal or 100 Continue, without holding it back.
+
+        Raises Disconnected.
+        """
         unsent = self._writer.send(self, message, b"")
         if unsent is not None:
             self._leave(unsent, last=last, may_wait=not last)
@@ -253,7 +264,10 @@ class Exchange(QueuedRequest):
             raise Disconnected from None
 
     def _hold_up(self, unsent: memoryview) -> bool:
-        """Leave `unsent` to the loop, and wait until it is sent. False: too many threads wait. Raises Disconnected, OSError."""
+        """Leave `unsent` to the loop, and wait until it is sent. False: too many threads wait.
+
+        Raises Disconnected, OSError.
+        """
         executor = self._context.executor
         if not executor.begin_wait():
             return False

@@ -1,12 +1,13 @@
-"""The interface to a worker's monitor, which `process.worker.monitor` implements: heartbeat, load of siblings, harakiri."""
+"""The interface to a worker's monitor, which `process.worker.monitor` implements: heartbeat, load of siblings,
+harakiri."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
-# How a thread records its request: it calls the function with (since, method, target) before, and sets the first byte of the
-# buffer to 0 after.
+# How a thread records its request: it calls the function with (since, method, target) before, and sets the first byte
+# of the buffer to 0 after.
 Line = tuple[Callable[[float, bytes, bytes], object], memoryview]
 
 
@@ -14,7 +15,10 @@ class Monitor(Protocol):
     """Watches one worker. A service that runs without processes (`serve`) has none."""
 
     def line(self, thread: int) -> Line | None:
-        """Where thread number `thread` (from 0) records its requests; None: nowhere. Loop, before the thread starts."""
+        """Where thread number `thread` (from 0) records its requests; None: nowhere.
+
+        Loop, before the thread starts.
+        """
 
     def tick(self, finished: int, connections: int, busy: int) -> None:
         """The loop is alive. Loop, twice a second.
@@ -26,17 +30,21 @@ class Monitor(Protocol):
         """The service drains, and `requests` are in flight. Loop, several times a second during a drain."""
 
     def note(self, connections: int, *, crowded: bool) -> None:
-        """Publish to the siblings on the same listeners how many connections this worker has, and whether it is crowded. Loop."""
+        """Publish to the siblings on the same listeners how many connections this worker has, and whether it is
+        crowded. Loop."""
 
     def fewest(self) -> int | None:
-        """The smallest number of connections of a sibling that accepts and is not crowded. Loop. None: no such sibling."""
+        """The smallest number of connections of a sibling that accepts and is not crowded. Loop.
+
+        None: no such sibling.
+        """
 
     def alone(self) -> bool:
         """Whether no sibling accepts on the same listeners. Loop."""
 
     def give_up(self, reason: str) -> None:
-        """The loop does not work properly: replace this process by another one, and begin to drain. `reason` completes the log
-        line "it is replaced: ...". Loop."""
+        """The loop does not work properly: replace this process by another one, and begin to drain. `reason` completes
+        the log line "it is replaced: ...". Loop."""
 
     def harakiri(self) -> None:
         """The application has asked for the end of this process, which accepts nothing any more: drain soon. Loop."""

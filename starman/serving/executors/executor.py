@@ -25,7 +25,8 @@ ARRIVAL_POLLS: Final = 2
 
 
 class Executor:
-    """Runs requests in the order in which they were queued, in turns: the requests that one poll of the loop brings run together.
+    """Runs requests in the order in which they were queued, in turns: the requests that one poll of the loop brings
+    run together.
 
     corking: the responses and blocks that wait a moment to be written together.
     finished: how many requests have ended. Threads add without a lock: a lost one only looks like no progress.
@@ -38,7 +39,8 @@ class Executor:
         """`holds_blocks`: as of `Corking`."""
         self._loop = loop
         self._queue: deque[QueuedRequest] = deque()
-        # Loop only: whether a turn is due when the events of this poll are parsed, and how many polls it has been put off.
+        # Loop only: whether a turn is due when the events of this poll are parsed, and how many polls it has been put
+        # off.
         self._turn_due = False
         self._polls = 0
         self._arriving = 0  # how many polls a turn has still to wait for the requests of new connections
@@ -75,7 +77,8 @@ class Executor:
         raise NotImplementedError
 
     def begin_wait(self) -> bool:
-        """Ask for permission to wait until a client has read. The thread of a request, which calls `end_wait` after the wait.
+        """Ask for permission to wait until a client has read. The thread of a request, which calls `end_wait` after
+        the wait.
 
         False: too many threads wait already, or the loop runs the request and must not wait.
         """
@@ -91,7 +94,10 @@ class Executor:
     # Shared
 
     def longest_wait(self, now: float) -> float:
-        """How long (seconds) the oldest request in the queue has waited; 0.0 when it is empty. Loop. `now` is monotonic."""
+        """How long (seconds) the oldest request in the queue has waited; 0.0 when it is empty. Loop.
+
+        `now` is monotonic.
+        """
         try:
             return now - self._queue[0].queued_at
         except IndexError:

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 class IdleThread:
-    """bell: a lock that the thread waits for; releasing it wakes the thread. line: where the thread records its request."""
+    """bell: a lock that the thread waits for; releasing it wakes the thread.
+
+    line: where the thread records its request.
+    """
 
     __slots__ = ("bell", "line")
 

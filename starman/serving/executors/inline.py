@@ -1,13 +1,13 @@
 """No threads (`--threads 0`): the loop itself runs the exchanges, for an application that is fast and never blocks.
 
-The loop runs the queued requests between two polls, one request of each connection in a round. It never waits for a slow
-reader: a response stops behind the block that its client's socket does not take, and goes on when the loop has sent that block.
-A response also stops when its time is over: without that, a client that reads faster than the application makes blocks would
-keep the loop from everything else.
+The loop runs the queued requests between two polls, one request of each connection in a round. It never waits for a
+slow reader: a response stops behind the block that its client's socket does not take, and goes on when the loop has
+sent that block. A response also stops when its time is over: without that, a client that reads faster than the application
+makes blocks would keep the loop from everything else.
 
-The application does not notice. Each exchange has a context of its own (`contextvars`), as a thread has, because parts of other
-exchanges run between its own. And it finds no running loop: with one, Django would refuse its database, and `asyncio.run` would
-fail.
+The application does not notice. Each exchange has a context of its own (`contextvars`), as a thread has, because parts
+of other exchanges run between its own. And it finds no running loop: with one, Django would refuse its database, and
+`asyncio.run` would fail.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 _LONGEST_TURN: Final = 0.005
 # After so long (seconds) a response stops at its next block, and other requests run.
 _LONGEST_PIECE: Final = 0.001
-# A request that takes so long (seconds) is slow. For so long (seconds) after a slow request no response is held back: another
-# slow one may follow, and nothing can write what is held while the loop runs it.
+# A request that takes so long (seconds) is slow. For so long (seconds) after a slow request no response is held back:
+# another slow one may follow, and nothing can write what is held while the loop runs it.
 _SLOW: Final = 0.005
 _WARY: Final = 1.0
-# How long (seconds) another thread, such as the one that waits for connections, waits before it requests the GIL. Each poll
-# releases the GIL for a moment, too short to take it and long enough to restart the wait: with Python's own 5 ms, a response that
-# was made without a break kept other clients waiting for 7 s.
+# How long (seconds) another thread, such as the one that waits for connections, waits before it requests the GIL. Each
+# poll releases the GIL for a moment, too short to take it and long enough to restart the wait: with Python's own 5 ms,
+# a response that was made without a break kept other clients waiting for 7 s.
 _SWITCH_INTERVAL: Final = _LONGEST_PIECE / 2
 
 
@@ -73,8 +73,8 @@ class InlineExchange(Exchange):
         head.upgrade = False
 
     def run(self) -> QueuedRequest | None:
-        """Call the application, or go on with its response. Returns the connection's next request: this exchange again if its
-        time is over; None also if the client has to read first."""
+        """Call the application, or go on with its response. Returns the connection's next request: this exchange again
+        if its time is over; None also if the client has to read first."""
         return self._own_context.run(self._run)
 
     def _run(self) -> QueuedRequest | None:
@@ -114,8 +114,8 @@ class InlineExchange(Exchange):
         return super()._finish(call, environ)
 
     def _hold_up(self, unsent: memoryview) -> bool:
-        """Leave the rest of a block to the loop, and go on when it is sent. False: the application cannot stop here. Raises
-        OSError if it cannot be kept."""
+        """Leave the rest of a block to the loop, and go on when it is sent. False: the application cannot stop here.
+        Raises OSError if it cannot be kept."""
         if not self.may_pause:
             return False
         block = keep_block(unsent, self._context.spool_limits)
@@ -146,7 +146,10 @@ class Inline(Executor):
         self._wary_until = 0.0
 
     def start(self) -> None:
-        """Let other threads run between pieces of responses, by a short switch interval. It applies to the whole process."""
+        """Let other threads run between pieces of responses, by a short switch interval.
+
+        It applies to the whole process.
+        """
         self._interval = sys.getswitchinterval()
         sys.setswitchinterval(min(self._interval, _SWITCH_INTERVAL))
 

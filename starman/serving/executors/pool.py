@@ -1,12 +1,14 @@
-"""The thread pool: threads that run requests, the queue that they take requests from, and the lock on which the loop parks.
+"""The thread pool: threads that run requests, the queue that they take requests from, and the lock on which the loop
+parks.
 
-`schedule` decides when the loop parks. The queue is a deque beside a stack of idle threads, each asleep on a lock of its own.
-The thread that fell asleep last is woken first, because its caches are still warm.
+`schedule` decides when the loop parks. The queue is a deque beside a stack of idle threads, each asleep on a lock of
+its own. The thread that fell asleep last is woken first, because its caches are still warm.
 
-No wake-up is lost: a thread that finds the queue empty puts itself on the stack and then checks the queue again, and a request
-is queued before the stack is checked. So one of the two sides sees the other. Only a thread that the loop has asked to stop
-falls asleep beside a queue that is not empty: the loop withdraws the question before it checks the queue, and then takes
-another turn. tests/unit/serving/executors/test_pool_interleavings.py tries every order of these steps: change both together.
+No wake-up is lost: a thread that finds the queue empty puts itself on the stack and then checks the queue again, and a
+request is queued before the stack is checked. So one of the two sides sees the other. Only a thread that the loop has
+asked to stop falls asleep beside a queue that is not empty: the loop withdraws the question before it checks the
+queue, and then takes another turn. tests/unit/serving/executors/test_pool_interleavings.py tries every order of these
+steps: change both together.
 """
 
 from __future__ import annotations
@@ -59,7 +61,10 @@ class Pool(Executor):
         takes_turns: bool,
         line: Callable[[int], Line | None] = lambda _: None,
     ) -> None:
-        """`takes_turns`: whether the loop may park; False if it also serves something else. `line`: as `Monitor.line`."""
+        """`takes_turns`: whether the loop may park; False if it also serves something else.
+
+        `line`: as `Monitor.line`.
+        """
         super().__init__(loop, holds_blocks=takes_turns)
         self._takes_turns = takes_turns
         self._schedule = Schedule()
@@ -69,8 +74,8 @@ class Pool(Executor):
         # A permit for each thread that may wait for a slow reader. No lock: the steps of a deque are atomic.
         self._permits = deque([None] * max(1, size - 1))
         self._seen = 0  # the length of the queue after the last poll
-        # Shared. `_parked`: the loop sets it; any thread resets it and then opens the gate. `_asked` (to stop): the loop sets and
-        # resets it. `_posted`: any thread sets it, the loop resets it.
+        # Shared. `_parked`: the loop sets it; any thread resets it and then opens the gate. `_asked` (to stop): the
+        # loop sets and resets it. `_posted`: any thread sets it, the loop resets it.
         self._gate = threading.Lock()
         self._gate.acquire()
         self._parked = False
@@ -109,9 +114,11 @@ class Pool(Executor):
             self._schedule_turn(polls=0)
 
     def begin_wait(self) -> bool:
-        """Ask to wait until a client has read. A thread of the pool, which calls `end_wait` after the wait. False: do not wait.
+        """Ask to wait until a client has read. A thread of the pool, which calls `end_wait` after the wait. False: do
+        not wait.
 
-        All threads but one may wait at the same time, so slow readers never hold the last thread. A single thread may wait.
+        All threads but one may wait at the same time, so slow readers never hold the last thread. A single thread may
+        wait.
         """
         try:
             self._permits.pop()
@@ -124,7 +131,8 @@ class Pool(Executor):
         self._permits.append(None)
 
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Have the loop call `callback`, and end a park (hazard 10). Any thread. Raises RuntimeError when the loop is closed.
+        """Have the loop call `callback`, and end a park (hazard 10). Any thread. Raises RuntimeError when the loop is
+        closed.
 
         The only way to the loop, except for the timer of `Corking`.
         """
@@ -163,7 +171,10 @@ class Pool(Executor):
             self.on_backlog()
 
     def _park(self, now: float) -> bool:
-        """Wake a thread, and wait until it has emptied the queue or was asked to stop. True: the threads are blocked."""
+        """Wake a thread, and wait until it has emptied the queue or was asked to stop.
+
+        True: the threads are blocked.
+        """
         self._schedule.parks(self.finished, time.process_time(), now)
         # Before the thread is woken: it may be done before the loop waits.
         self._parked = True
@@ -185,7 +196,8 @@ class Pool(Executor):
             self._parked = False
             self.corking.leave()
             self._asked = False
-            # Check the queue after that: a thread that has still seen the question sleeps beside a queue that is not empty.
+            # Check the queue after that: a thread that has still seen the question sleeps beside a queue that is not
+            # empty.
             if self._queue and not blocked:
                 self._schedule_turn(MOST_POLLS)
         return blocked
@@ -205,7 +217,8 @@ class Pool(Executor):
         if self._parked:
             self._parked = False
             self.corking.attended = False
-            # Another thread may have opened the gate at the same time. At worst it stays open, and the next park ends at once.
+            # Another thread may have opened the gate at the same time. At worst it stays open, and the next park ends
+            # at once.
             with contextlib.suppress(RuntimeError):
                 self._gate.release()
 
@@ -215,7 +228,8 @@ class Pool(Executor):
                 self._work_down(idle_thread)
                 return
             except BaseException as error:
-                # Raised in this thread from outside between two requests, as timeout libraries do (PyThreadState_SetAsyncExc).
+                # Raised in this thread from outside between two requests, as timeout libraries do
+                # (PyThreadState_SetAsyncExc).
                 idle_thread = self._begin_anew(idle_thread, error)
 
     def _begin_anew(self, idle_thread: IdleThread, error: BaseException) -> IdleThread:

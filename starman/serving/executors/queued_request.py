@@ -16,8 +16,8 @@ class QueuedRequest:
     """A request that waits for an executor or runs in one.
 
     queued_at: when the request was complete, monotonic.
-    empty_block_at: how many bytes of the body were sent when the application last gave an empty block; None: it gave none. Set
-    by the thread.
+    empty_block_at: how many bytes of the body were sent when the application last gave an empty block; None: it gave
+    none. Set by the thread.
     """
 
     __slots__ = ("empty_block_at", "head", "queued_at")

@@ -1,10 +1,12 @@
-"""Decides when the loop parks while a thread runs requests: loop and threads take turns, unless the application blocks.
+"""Decides when the loop parks while a thread runs requests: loop and threads take turns, unless the application
+blocks.
 
-If the application computes, the loop and the threads compete for the GIL: a system call releases it, and getting it back takes
-a wake-up. So when the events of a poll are parsed, the loop wakes one thread and parks. The thread runs the queued requests one
-after the other, without competition, and unparks the loop. Requests that wait for something else than the interpreter (a
-database, another service) need more threads: when nothing has finished and nothing was computed for a while, the loop wakes as
-many threads as there are requests, and does not park for a time, like an ordinary pool. The time doubles with each such park.
+If the application computes, the loop and the threads compete for the GIL: a system call releases it, and getting it
+back takes a wake-up. So when the events of a poll are parsed, the loop wakes one thread and parks. The thread runs the
+queued requests one after the other, without competition, and unparks the loop. Requests that wait for something else
+than the interpreter (a database, another service) need more threads: when nothing has finished and nothing was
+computed for a while, the loop wakes as many threads as there are requests, and does not park for a time, like an
+ordinary pool. The time doubles with each such park.
 
 Pure: instants are passed in.
 """
@@ -14,14 +16,16 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
-# In seconds. The loop checks a park once in each slice. A slice in which no request has finished means that the threads are
-# blocked, unless this share of the slice was computed: a request may be long, and another program may have had the CPU.
+# In seconds. The loop checks a park once in each slice. A slice in which no request has finished means that the
+# threads are blocked, unless this share of the slice was computed: a request may be long, and another program may have
+# had the CPU.
 SLICE: Final = 0.001
 COMPUTING: Final = 0.25
 # The longest park with steady progress: then the loop has to poll its sockets. The longest wait for a single request.
 LONGEST_PARK: Final = 0.005
 LONGEST_REQUEST: Final = 0.01
-# How long the loop does not park after it has found blocked threads: twice as long each time, until a park makes progress.
+# How long the loop does not park after it has found blocked threads: twice as long each time, until a park makes
+# progress.
 SHORTEST_POOL: Final = 0.002
 LONGEST_POOL: Final = 0.04
 

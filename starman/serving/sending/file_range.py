@@ -25,13 +25,17 @@ _refused: list[OSError] = []
 class FileRange:
     """A part of a file that is still to be sent, with a descriptor of its own. The side that has it closes it.
 
-    The side that sends the file moves `offset`. `end` stays the same, unless the file is a spool: its thread moves `end`.
+    The side that sends the file moves `offset`. `end` stays the same, unless the file is a spool: its thread moves
+    `end`.
     """
 
     __slots__ = ("_lease", "end", "fd", "offset")
 
     def __init__(self, fd: int, offset: int, count: int, lease: SpoolLease | None = None) -> None:
-        """`lease`: of a spool file. It has no name, so closing it may free much disk. None: the file is the application's."""
+        """`lease`: of a spool file. It has no name, so closing it may free much disk.
+
+        None: the file is the application's.
+        """
         self.fd = fd
         self.offset = offset
         self.end = offset + count
@@ -68,7 +72,10 @@ def _close_spool(fd: int, lease: SpoolLease) -> None:
 
 
 def send_some(fd: int, file_range: FileRange) -> int:
-    """Call os.sendfile once. Either side. 0: the socket takes nothing now. Raises OSError; EOFError if the file has shrunk."""
+    """Call os.sendfile once. Either side. 0: the socket takes nothing now.
+
+    Raises OSError; EOFError if the file has shrunk.
+    """
     try:
         sent = os.sendfile(fd, file_range.fd, file_range.offset, min(file_range.count, 1 << 30))
     except BlockingIOError:

@@ -36,7 +36,8 @@ class ApplicationRelay(Protocol):
 # The answer to `let_go`. None: no relay is needed. OSError: the relay could not be made, and the connection is lost.
 RelayAnswer = ApplicationRelay | OSError | None
 
-# Called when the loop has sent what was handed over, or never will. The writer's lock is held: the call must not block.
+# Called when the loop has sent what was handed over, or never will. The writer's lock is held: the call must not
+# block.
 OnRoom = Callable[[], None]
 
 
@@ -44,8 +45,8 @@ class LoopSide(Protocol):
     """What a thread may ask of the connection, by way of the loop's queue only."""
 
     def take_over(self, unsent: Unsent) -> None:
-        """Write `unsent`, behind what is still to be written, then call `Writer.drained`. A file that stands last there and is
-        taken over again has grown."""
+        """Send `unsent` behind everything before it, then call `Writer.drained`. A file that is last there and
+        is taken over again has grown."""
 
     def on_exchanges_done(self) -> None:
         """The exchanges have come to an end: close, refuse or read on, whatever is due."""
@@ -54,5 +55,5 @@ class LoopSide(Protocol):
         """Reset the connection: its socket is dead, or its response broke off."""
 
     def let_go(self, reply: SimpleQueue[RelayAnswer]) -> None:
-        """Close the transport without sending anything to the peer, and put None into `reply`. If unread bytes were received,
-        put the Relay that leads to the transport, or the OSError that prevents one."""
+        """Close the transport without sending anything to the peer, and put None into `reply`. If unread bytes were
+        received, put the Relay that leads to the transport, or the OSError that prevents one."""

@@ -1,7 +1,8 @@
-"""How much memory the unread responses of one worker may take together. Without this limit each slow reader would add its own.
+"""How much memory the unread responses of one worker may take together. Without this limit each slow reader would add
+its own.
 
-A thread takes memory before it leaves a response to the loop, and the loop returns the memory when the client has read the
-response. Bytes that the socket takes at once are not counted.
+A thread takes memory before it leaves a response to the loop, and the loop returns the memory when the client has read
+the response. Bytes that the socket takes at once are not counted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from typing import Final
 
 
 class ResponseMemory:
-    """What is left of one worker's memory for unread responses (bytes). Any thread: threads take, and the loop does."""
+    """What is left of one worker's memory for unread responses (bytes).
+
+    Any thread: threads take, and the loop does.
+    """
 
     __slots__ = ("_lock", "left")
 
@@ -63,7 +67,8 @@ class UnsentMemory:
 def take_memory(data: memoryview, memory: ResponseMemory, most_bytes: int | None) -> UnsentMemory | None:
     """Take the memory for the last part of a response, and keep no more than that part. None: there is no room.
 
-    `most_bytes`: how much the memory behind a view may be; None: any. A view that is the small end of a large body is copied.
+    `most_bytes`: how much the memory behind a view may be; None: any. A view that is the small end of a large body is
+    copied.
     """
     whole = memoryview(data.obj).nbytes
     is_part = 2 * data.nbytes < whole or (most_bytes is not None and data.nbytes < whole > most_bytes)

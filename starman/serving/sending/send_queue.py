@@ -1,4 +1,5 @@
-"""Sends what a thread's socket did not take, as the client reads it: bytes by the transport, files by sendfile. Loop only.
+"""Sends what a thread's socket did not take, as the client reads it: bytes by the transport, files by sendfile. Loop
+only.
 
 On TLS there is no descriptor to write to: files go by the transport as well, a block at a time.
 """
@@ -27,7 +28,10 @@ class Handler(Protocol):
     """The methods of `Connection` that a `SendQueue` calls."""
 
     def send_queue_written(self, taken: int) -> bool:
-        """All `taken` parts are sent, and the transport's buffer is empty. Returns False if a thread has handed over more."""
+        """All `taken` parts are sent, and the transport's buffer is empty.
+
+        Returns False if a thread has handed over more.
+        """
 
     def reset(self) -> None:
         """Sending has failed: reset the connection."""
@@ -64,7 +68,10 @@ class SendQueue:
         writer: Writer,
         memory: ResponseMemory = UNLIMITED,
     ) -> None:
-        """The transport's high-water mark must be 0 (hazard 4). `memory` is the worker's budget for unread responses."""
+        """The transport's high-water mark must be 0 (hazard 4).
+
+        `memory` is the worker's budget for unread responses.
+        """
         self._handler = handler
         self._loop = loop
         self._transport = transport
@@ -126,10 +133,11 @@ class SendQueue:
                 self._close_queue()
 
     def is_slow(self, now: float, *, timeout: float, rate: int) -> bool:
-        """As `Progress.is_slow`, of the client's reading since it had something to read. While the loop sends, or is about to.
+        """As `Progress.is_slow`, of the client's reading since it had something to read. While the loop sends, or is
+        about to.
 
-        This counts what the client has taken, because what is left may grow. What the kernel holds is not taken: the kernel
-        reports room only when a third of its buffer is free, and a slow reader may need minutes for that much.
+        This counts what the client has taken, because what is left may grow. What the kernel holds is not taken: the
+        kernel reports room only when a third of its buffer is free, and a slow reader may need minutes for that much.
         """
         if self._progress is None:
             self._progress = Progress()
@@ -214,6 +222,7 @@ class SendQueue:
         if unsent.is_spool:
             self._handler.reset()
         else:
-            # The application's file is shorter than promised: the client gets what there is, and sees the response break off.
+            # The application's file is shorter than promised: the client gets what there is, and sees the response
+            # break off.
             self.end()
             self._handler.linger()

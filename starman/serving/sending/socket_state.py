@@ -16,7 +16,8 @@ _PROBES: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 10, 
 
 
 def held_by_the_kernel(fd: int) -> int:
-    """How many bytes the kernel has not delivered to the peer yet (Linux: SIOCOUTQ, tcp(7)); 0 where the system does not tell."""
+    """How many bytes the kernel has not delivered to the peer yet (Linux: SIOCOUTQ, tcp(7)); 0 where the system does
+    not tell."""
     try:
         answer = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
     except (OSError, ValueError):  # ValueError: there is no descriptor any more

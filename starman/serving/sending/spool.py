@@ -1,8 +1,9 @@
-"""Keeps what a slow client has still to take of a response, so that its thread need not wait: in memory, then in a file.
+"""Keeps what a slow client has still to take of a response, so that its thread need not wait: in memory, then in a
+file.
 
-The thread adds to the spool, and the loop sends it. The file has no name. The thread writes at its end, and the loop reads from
-its beginning, each by a descriptor of its own: so neither side closes a descriptor that the other one uses, and the loop has a
-`FileRange` like any other.
+The thread adds to the spool, and the loop sends it. The file has no name. The thread writes at its end, and the loop
+reads from its beginning, each by a descriptor of its own: so neither side closes a descriptor that the other one uses,
+and the loop has a `FileRange` like any other.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from starman.wsgi.spool_space import UNLIMITED, SpoolLease, SpoolSpace
 
 
 class SpoolLimits(NamedTuple):
-    """How much (bytes) of a response may wait in memory, and in a file. Until the client has caught up, the bytes that it has
-    taken count as well. The limit of the file is for responses that go on: the last part is always taken.
+    """How much (bytes) of a response may wait in memory, and in a file. Until the client has caught up, the bytes that
+    it has taken count as well. The limit of the file is for responses that go on: the last part is always taken.
 
     space, memory: the worker's budgets of disk and of memory for all clients."""
 
@@ -48,8 +49,8 @@ class Spool:
 
         The `last` piece of a response is taken at any size, because nothing follows it.
 
-        Raises OSError when the disk is full, TMPDIR cannot take files, or a limit is reached. Then `share` gives nothing of the
-        piece.
+        Raises OSError when the disk is full, TMPDIR cannot take files, or a limit is reached. Then `share` gives
+        nothing of the piece.
         """
         limits = self._limits
         if self._file is None and self._held + len(data) <= limits.memory_bytes:
@@ -74,8 +75,8 @@ class Spool:
     def share(self, *, anew: bool) -> FileRange:
         """Return what was added to the file, for the loop to send and to close: the range of the last call, extended.
 
-        `anew`: return a new range, because the loop may have closed the last one. Does not block. Raises OSError when no
-        descriptor is left.
+        `anew`: return a new range, because the loop may have closed the last one. Does not block. Raises OSError when
+        no descriptor is left.
         """
         assert self._file is not None
         if anew or self._range is None:

@@ -1,4 +1,5 @@
-"""The socket that threads write to: a duplicate of a connection's descriptor, and the bytes that are held back for it."""
+"""The socket that threads write to: a duplicate of a connection's descriptor, and the bytes that are held back for
+it."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 # How many bytes are held back together.
 MOST_HELD: Final = 131_072
-# Up to so many bytes are copied behind a head, to be written with it in one piece; more are written from where they are.
+# Up to so many bytes are copied behind a head, to be written with it in one piece; more are written from where they
+# are.
 _COPIED: Final = 65_536
-# Up to so many bytes that were held back are copied together; more are written from where they are, if the pieces are few.
+# Up to so many bytes that were held back are copied together; more are written from where they are, if the pieces are
+# few.
 _JOINED: Final = 16_384
 _FEW: Final = 16
 # No connection may have a descriptor up to this one: an application that has closed it may still print to it.
@@ -35,8 +38,10 @@ _NEVER_WAITS: Final = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 class ThreadSocket:
     """Loop and threads use it with the lock of its `Writer` held.
 
-    fd: the duplicate; -1 before the first request, while the connection is idle, on TLS, and when the connection is lost.
-    held, held_size: the pieces that are held back, in order, to be written before anything else (None: nothing), and their bytes.
+    fd: the duplicate; -1 before the first request, while the connection is idle, on TLS, and when the connection is
+    lost.
+    held, held_size: the pieces that are held back, in order, to be written before anything else (None: nothing), and
+    their bytes.
     finished: whether the end of the stream was sent to the client.
     """
 
@@ -49,7 +54,10 @@ class ThreadSocket:
         self.held_size = 0
 
     def open(self, fd: int) -> None:
-        """Duplicate the connection's own descriptor `fd`, once; not if it is -1 (TLS). Raises OSError when none is left."""
+        """Duplicate the connection's own descriptor `fd`, once; not if it is -1 (TLS).
+
+        Raises OSError when none is left.
+        """
         if self.fd < 0 <= fd:
             duplicate = os.dup(fd)
             self.fd = duplicate if duplicate > _STANDARD_ERROR else move_descriptor_up(duplicate)
@@ -67,8 +75,8 @@ class ThreadSocket:
         return True
 
     def write(self, head: bytes, data: bytes) -> memoryview | None:
-        """Write what is held back, then `head` and `data`, as much as the socket takes. Returns what it did not take; None: it
-        took everything. Raises OSError when the connection is dead."""
+        """Write what is held back, then `head` and `data`, as much as the socket takes. Returns what it did not take;
+        None: it took everything. Raises OSError when the connection is dead."""
         if self.held is not None:
             return self._write_behind(head, data)
         if len(data) <= _COPIED:
@@ -101,9 +109,9 @@ class ThreadSocket:
         return None if sent == size else memoryview(b"".join(pieces))[sent:]
 
     def finish(self) -> memoryview | None:
-        """Write what is held back and end the stream (RFC 9112 §9.6), in one packet if there is room: that saves a packet, and
-        a wake-up of the client. Returns what the socket did not take: then the stream has not ended. None: everything is done,
-        or there is no duplicate. Raises OSError when the connection is dead."""
+        """Write what is held back and end the stream (RFC 9112 §9.6), in one packet if there is room: that saves a
+        packet, and a wake-up of the client. Returns what the socket did not take: then the stream has not ended. None:
+        everything is done, or there is no duplicate. Raises OSError when the connection is dead."""
         if self.finished or self.fd < 0:
             return None
         if self.held_size > _WITH_THE_END and (unsent := self._write_behind(b"", b"")) is not None:

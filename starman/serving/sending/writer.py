@@ -26,12 +26,12 @@ from starman.serving.sending.writer_state import (
     ENDING,
     FINISHING,
     FREE,
-    ON_DRAIN,
     RETURNED,
     SPOOLED,
     SPOOLING,
     STREAMING,
     THREAD,
+    WHEN_SENT,
     WRITTEN,
 )
 from starman.wsgi.output import client_disconnected
@@ -102,9 +102,9 @@ class Writer:
                 return False, None
             if self.state is RETURNED and not self.thread_socket.held:
                 return True, self._next()
-            if self.state in ON_DRAIN:
-                self.state = ON_DRAIN[self.state]
-                self._tell_of_room()
+            if self.state in WHEN_SENT:
+                self.state = WHEN_SENT[self.state]
+                self._call_on_room()
             return True, None
 
     def wake_when_done(self) -> bool:
@@ -339,13 +339,13 @@ class Writer:
     def _die(self) -> None:
         self.state = DEAD
         self.thread_socket.close()
-        self._tell_of_room()
+        self._call_on_room()
 
     def _check(self, exchange: QueuedRequest) -> None:
         if self.running is not exchange or self.state is not THREAD:
             raise client_disconnected()
 
-    def _tell_of_room(self) -> None:
+    def _call_on_room(self) -> None:
         on_room, self._on_room = self._on_room, None
         if on_room is not None:
             on_room()

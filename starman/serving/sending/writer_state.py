@@ -1,4 +1,5 @@
-"""The states of a connection's sending side, which say whether a thread or the loop may write, and their transitions."""
+"""The states of a connection's sending side, which say whether a thread or the loop may write, and their
+transitions."""
 
 from __future__ import annotations
 
@@ -48,11 +49,11 @@ TRANSITIONS: Final[dict[WriterState, frozenset[WriterState]]] = {
 }
 
 # The next state when the loop has sent everything that was handed over.
-ON_DRAIN: Final = {STREAMING: THREAD, SPOOLING: SPOOLED, FINISHING: WRITTEN}
+WHEN_SENT: Final = {STREAMING: THREAD, SPOOLING: SPOOLED, FINISHING: WRITTEN}
 
 # The loop has something to send. It resets the connection of a client that takes nothing of it.
 LOOP_WRITES: Final = frozenset((STREAMING, SPOOLING, FINISHING, RETURNED))
 
-# In these states a thread has posted a call that ends the connection. After so long (seconds) the loop ends it in any case:
-# a thread without memory cannot post.
+# In these states a thread has posted a call that ends the connection. After so long (seconds) the loop ends it in any
+# case: a thread without memory cannot post.
 ENDS_WITHIN: Final = {ENDING: 1.0, DEAD: 1.0}
