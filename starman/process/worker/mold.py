@@ -132,9 +132,9 @@ class _Mold:
                 assembly.add_part(message)
             elif isinstance(message, Spawn) and fds:
                 message.settings = assembly.resolve_text(message.settings)
-                channel, rest = Channel.of_descriptors(fds)
-                self._fork_child(message, channel, rest[0] if rest else -1)
-                for fd in rest:
+                channel, other_fds = Channel.of_descriptors(fds)
+                self._fork_child(message, channel, other_fds[0] if other_fds else -1)
+                for fd in other_fds:
                     os.close(fd)
             elif isinstance(message, Reopen):
                 replace_error_log(fds)
