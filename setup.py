@@ -41,6 +41,7 @@ MODULES = (
     "starman/serving/sending/thread_socket.py",
     "starman/serving/sending/writer.py",
     "starman/serving/sending/writer_state.py",
+    "starman/serving/timeouts.py",
     "starman/wsgi/call.py",
     "starman/wsgi/environ.py",
     "starman/wsgi/output.py",

@@ -16,9 +16,8 @@ from starman.proto.request import RequestParser
 from starman.serving.body.receiver import LARGE_READ, BodyReceiver
 from starman.serving.body.streamed import StreamedExchange, StreamedUpload
 from starman.serving.body.upload import Upload
-from starman.serving.closing import LINGERING, OPEN, ClosableConnection
+from starman.serving.closing import LINGERING, OPEN
 from starman.serving.context import ServiceContext
-from starman.serving.disconnection import has_left
 from starman.serving.exchange import Body
 from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.lingering import shut_down, unacknowledged
@@ -26,15 +25,12 @@ from starman.serving.progress import Progress
 from starman.serving.sending.loop_side import Unsent
 from starman.serving.sending.send_queue import SendQueue
 from starman.serving.sending.writer import Writer
-from starman.serving.sending.writer_state import ENDING, FREE, LOOP_WRITES
+from starman.serving.sending.writer_state import ENDING, FREE
+from starman.serving.timeouts import IDLE_SECONDS, TimedConnection
 from starman.wsgi.environ import Environ
 
 # A connection is left unread while this many requests wait behind the running one. After a request with a body: one.
 _MOST_PENDING: Final = 32
-
-# After this long (seconds) without a request, a connection is idle: it gives back the second descriptor that threads
-# write to.
-IDLE_SECONDS: Final = 1.0
 
 # How long (seconds) heads and bodies of one connection are parsed before other connections are served: one read may
 # bring 40,000 chunks of one byte, or several heads that take milliseconds each.
@@ -45,10 +41,10 @@ TIME_SLICE: Final = 0.001
 _JUST_NOW: Final = 0.02
 
 
-class Connection(ClosableConnection):
+class Connection(TimedConnection):
     """One connection. It implements asyncio.Protocol without inheriting: a compiled class cannot have a plain base."""
 
-    __slots__ = ("_base", "_fd", "_heads", "_idle", "_loop", "_progress", "_yielding")
+    __slots__ = ("_base", "_fd", "_loop", "_yielding")
 
     def __init__(self, context: ServiceContext, loop: asyncio.AbstractEventLoop, base: Environ, fd: int) -> None:
         """`base` is the connection's environ. Threads write to `fd`, past the transport; -1 on TLS: only the loop
@@ -292,42 +288,13 @@ class Connection(ClosableConnection):
             self._context.executor.put(following)
         return complete
 
-    # Timeouts
-
     def check_timeouts(self, now: float) -> None:
         """Enforce the timeouts. The worker's tick calls this, so a request pays nothing. `now` is monotonic."""
-        if self._phase is LINGERING:
-            self.become_lingering().check_timeouts(now)
-            return
-        state, upload = self._writer.state, self._upload
-        if upload is not None and (state is FREE or upload.streamed):
-            if upload.spooling:
-                self._progress.forget()  # while the disk writes, the client's rate is unknown
-            elif upload.is_slow(self._progress, now):
-                self.refuse_request(ProtocolError(408, "the body did not arrive in time"))
-        elif state is FREE:
-            self._check_receiving(now)
-        if state in LOOP_WRITES:
-            if self._get_send_queue().is_slow(now, timeout=self._context.write_timeout, rate=self._context.min_send_rate):
-                self.reset()
-        elif state is not FREE and has_left(self._transport, self._writer, self._progress, now, finished=self._eof):
-            self.reset()
-
-    def _check_receiving(self, now: float) -> None:
-        if self._refusal is not None:
-            self._progress.forget()
-        elif not self._parser.between_messages:
-            if self._progress.is_slow(self._heads, 0, now, timeout=self._context.header_timeout):
-                self.refuse_request(ProtocolError(408, "the request head did not arrive in time"))
-        else:
-            self._progress.forget()
-            idle = now - self._writer.idle_since
-            if idle >= (self._context.keepalive_timeout if self._heads else self._context.header_timeout):
-                if not self._has_unread():
-                    self.linger()
-            elif idle >= IDLE_SECONDS and self._writer.close_idle() and self._heads:
-                self._idle = True
-                self._context.connections.set_idle(self, now - idle + self._context.keepalive_timeout)
+        error = self.enforce_timeouts(now)
+        if error is not None:
+            self.refuse_request(error)
+        elif self._idle and self._phase is OPEN:
+            self._context.connections.set_idle(self, self._writer.idle_since + self._context.keepalive_timeout)
 
     def eviction_rank(self, now: float) -> tuple[int, float] | None:
         """Return the rank among the connections that may be closed to make room for a new one; None if it must stay.

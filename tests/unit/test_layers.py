@@ -39,7 +39,7 @@ LAYERS = (
     "starman.serving.exchange",
     "starman.serving.executors",
     "starman.serving.body",
-    *("starman.serving.closing", "starman.serving.connection"),
+    *("starman.serving.closing", "starman.serving.timeouts", "starman.serving.connection"),
     *("starman.serving.tls", "starman.serving.accepting", "starman.serving.health"),
     *("starman.serving.application_child", "starman.serving.warmup", "starman.serving.rehearsal", "starman.serving.service"),
     *(

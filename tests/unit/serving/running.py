@@ -22,6 +22,7 @@ from starman.config.settings import Settings
 from starman.serving import connection as connection_module
 from starman.serving import lingering as lingering_module
 from starman.serving import service as service_module
+from starman.serving import timeouts as timeouts_module
 from starman.serving.service import Service
 from tests.functional.support.wire import Address, Client
 
@@ -48,6 +49,7 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "_DRAIN_LINGER", 0.05)
     monkeypatch.setattr(service_module, "_DRAIN_TICK", 0.01)
     monkeypatch.setattr(connection_module, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(timeouts_module, "IDLE_SECONDS", 0.05)
     monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 0.3)
 
 
