@@ -62,21 +62,8 @@ class Call:
     """
 
     __slots__ = (
-        "_detached",
-        "_environ",
-        "_excess",
-        "_facts",
-        "_framing",
-        "_head",
-        "_known_length",
-        "_left",
-        "_output",
-        "_stamp",
-        "_state",
-        "body_sent",
-        "broken",
-        "persistent",
-        "status_code",
+        *("_detached", "_environ", "_excess", "_facts", "_framing", "_head", "_known_length", "_left", "_output"),
+        *("_stamp", "_state", "body_sent", "broken", "persistent", "status_code"),
     )
 
     _environ: Environ

@@ -37,9 +37,9 @@ def test_no_character_but_tab_and_line_feed_is_written_that_cannot_be_seen() -> 
 
 
 def test_the_table_does_not_grow_with_what_it_is_asked() -> None:
-    before = len(log._ESCAPES)
+    before = len(log._ESCAPE_TABLE)
     log.escaped("".join(map(chr, range(0x3000))))
-    assert len(log._ESCAPES) == before
+    assert len(log._ESCAPE_TABLE) == before
 
 
 def test_of_a_very_long_text_the_beginning_and_the_end_are_written(capfd: pytest.CaptureFixture[str]) -> None:

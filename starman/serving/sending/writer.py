@@ -4,8 +4,7 @@ At any time the sending side belongs to the thread that runs the connection's ex
 Every decision by the state, every change of it, and every write by a thread happen under `_lock`. So the loop can take the
 sending side away from a thread that goes on running (hazard 1), and no descriptor is closed during a write (hazard 2).
 
-The thread writes to a duplicate of the connection's descriptor: libuv closes the loop's own on a read error, and the system
-reuses the number at once (hazard 2). On TLS there is no duplicate: `send` takes nothing, and the loop sends everything.
+The thread writes to a duplicate of the connection's descriptor (hazard 2). On TLS there is none: the loop sends everything.
 """
 
 from __future__ import annotations
