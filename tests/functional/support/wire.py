@@ -229,4 +229,6 @@ def refuses(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), 5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # the listener was closed while the connection waited to be accepted
+        return False
     return False

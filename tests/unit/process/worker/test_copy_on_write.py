@@ -98,12 +98,15 @@ def test_large_data_can_be_freed(immortal: bool) -> None:
 @IMMORTAL
 def test_code_names_and_classes_are_immortal_if_that_is_set(immortal: bool) -> None:
     def in_child() -> object:
-        copy_on_write.settle_memory(immortal=immortal)
         things = (some_function, some_function.__code__, some_function(), Connection, "_quite_a_name_", weakref)
-        return [sys.getrefcount(thing) == 0xFFFF_FFFF for thing in things]
+        before = [sys.getrefcount(thing) == 0xFFFF_FFFF for thing in things]
+        copy_on_write.settle_memory(immortal=immortal)
+        after = [sys.getrefcount(thing) == 0xFFFF_FFFF for thing in things]
+        # CPython itself may have made a name immortal.
+        return after == ([True] * 6 if expected else before)
 
     expected = immortal and (3, 12) <= sys.version_info < (3, 14)
-    assert run_forked(in_child) == str([expected] * 6)
+    assert run_forked(in_child) == "True"
 
 
 @pytest.mark.parametrize(
