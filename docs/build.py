@@ -89,7 +89,8 @@ unknown option, a `STARMAN_` variable, a key, a keyword.
 
 **Checks.** `starman-uv --print-config` shows every value and where it comes from. `starman-uv --check` also does
 what a start does before it serves, except opening the logs and the pid file: it [binds the
-listeners](deployment.md#before-a-start), loads the application, reads certificates, and warms up, within `--boot-timeout`.
+listeners](deployment.md#before-a-start), loads the application, reads certificates, and warms up, within
+`--boot-timeout`.
 
 On the command line alone: `--config FILE`, `--print-config`, `--check`, `-h`/`--help`, `-v`/`--version`.
 
