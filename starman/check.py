@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starman.config.addresses import Address
     from starman.config.settings import Settings
     from starman.process.host.inherited import InheritedSockets
+    from starman.process.host.listeners import Listener
 
 INTERRUPTED = 130  # as a shell reports a command that SIGINT ended: 128 + 2
 # How often (seconds) the status of the child is checked, and how long it may take to write its stacks.
@@ -179,16 +180,20 @@ def _bind(settings: Settings, inherited_sockets: InheritedSockets, owner: tuple[
     from starman.process.host.listeners import open_listeners
 
     bound, notes = [], []
-    for address in inherited_sockets.addresses(settings):
-        if address.kind is AddressKind.FD and not inherited_sockets.fds:
-            notes.append(f"{address} is not checked: the socket is inherited when the server starts")
-            continue
-        try:
-            for listener in open_listeners([address], settings, owner, listens=False):
-                listener.close()
-            bound.append(f"{address}: can be bound")
-        except ListenError as error:
-            bound.append(_held(address, settings, error))
+    listeners: list[Listener] = []
+    try:
+        for address in inherited_sockets.addresses(settings):
+            if address.kind is AddressKind.FD and not inherited_sockets.fds:
+                notes.append(f"{address} is not checked: the socket is inherited when the server starts")
+                continue
+            try:
+                listeners += open_listeners([address], settings, owner, listens=False, beside=listeners)
+                bound.append(f"{address}: can be bound")
+            except ListenError as error:
+                bound.append(_held(address, settings, error))
+    finally:
+        for listener in listeners:
+            listener.close()
     return bound, notes
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.support.certificates import Pair
 from tests.functional.support.commands import run, starman
 from tests.functional.support.harness import Process, Server, free_ports, wait_until
 
@@ -63,6 +64,27 @@ def test_an_address_in_use_is_an_error_before_the_application_is_loaded(site: Pa
         (site / "pid").write_text(f"{os.getppid()}\n")
         done = check(site, "--listen", f"127.0.0.1:{port}", "--pid", "pid")
         assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("second", [":PORT", "*:PORT", "0.0.0.0:PORT:ssl", "localhost:PORT"])
+def test_listeners_that_overlap_are_an_error_as_at_the_start(site: Path, second: str) -> None:
+    (port,) = free_ports()
+    first, second = f"127.0.0.1:{port}", second.replace("PORT", str(port))
+    arguments = ["--listen", first, "--listen", second]
+    if second.endswith(":ssl"):
+        arguments += Pair(site, "localhost").arguments
+    checked, started = check(site, *arguments), starman(*arguments, "site_app:app", cwd=site)
+    assert (checked.returncode, checked.stdout) == (started.returncode, started.stdout) == (1, "")
+    shown = second.replace(f":{port}", f"0.0.0.0:{port}") if second.startswith(":") else second
+    for done in (checked, started):
+        assert f"cannot listen on {shown}: it overlaps with the listener {first}; remove one of them\n" in done.stderr
+
+
+def test_one_port_at_different_hosts_or_families_is_no_overlap(site: Path) -> None:
+    (port,) = free_ports()
+    places = (f"127.0.0.1:{port}", f"127.0.0.2:{port}", f"[::]:{port}")
+    done = check(site, *(argument for where in places for argument in ("--listen", where)))
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("where", ["127.0.0.1:PORT", "unix:app.sock", "@starman-running-PID"])

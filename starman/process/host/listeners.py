@@ -15,7 +15,7 @@ from starman.process.host import unix_socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from starman.config.settings import Settings
@@ -74,18 +74,26 @@ class Listener:
 
 
 def open_listeners(
-    addresses: Iterable[Address], settings: Settings, owner: tuple[int, int] = (-1, -1), *, listens: bool = True
+    addresses: Iterable[Address],
+    settings: Settings,
+    owner: tuple[int, int] = (-1, -1),
+    *,
+    listens: bool = True,
+    beside: Sequence[Listener] = (),
 ) -> list[Listener]:
     """Open the listeners at `addresses`. A host name that resolves to several addresses gets a listener for each.
 
     Uses backlog, socket_mode and socket_group of `settings`. `owner`: the uid and gid of the files of UNIX sockets,
     where -1 leaves one as it is; socket_group overrides the gid. `listens` False: only bind, so that no client can
-    connect. Raises ListenError (one line) for the first address that fails, after closing the listeners before it.
+    connect. `beside`: listeners that were opened before, with which no address may overlap. Raises ListenError (one
+    line) for the first address that fails, after closing the listeners that this call has opened.
     """
     opened: list[Listener] = []
     try:
         for address in addresses:
             # One by one: if a name fails at its second address, the listener of the first is closed as well.
+            if address.kind is AddressKind.TCP and (beside or opened):
+                _refuse_overlap(address, [*beside, *opened])
             for listener in _open(address, settings, owner, settings.backlog if listens else None):
                 opened.append(listener)
     except BaseException:
@@ -121,6 +129,25 @@ def _open(address: Address, settings: Settings, owner: tuple[int, int], backlog:
         raise _refusal(address, f"the host name cannot be resolved ({error.strerror})") from None
     except OSError as error:
         raise _refusal(address, _reason(address, error)) from None
+
+
+def _refuse_overlap(address: Address, others: Sequence[Listener]) -> None:
+    """Raise ListenError if a listener of this server is in the way of `address`: at the same port, and at the same
+    host or at every one. Linux only says that the address is in use, and not even that before both listen; elsewhere it
+    may let both listen, and a connection goes to either."""
+    try:
+        wanted = resolve(address)
+    except OSError:
+        return  # reported when the address is opened
+    for other in others:
+        if other.socket.family not in (socket.AF_INET, socket.AF_INET6):
+            continue
+        host, port = other.socket.getsockname()[:2]
+        dual_stack = ALL_DUAL_STACK in (address.host, other.address.host)
+        for family, name in wanted:
+            same_host = host == name[0] or {host, name[0]} & {"0.0.0.0", "::"}
+            if port == name[1] and same_host and (dual_stack or family == other.socket.family):
+                raise _refusal(address, f"it overlaps with the listener {other.address}; remove one of them")
 
 
 def _reason(address: Address, error: OSError) -> str:
