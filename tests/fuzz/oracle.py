@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from starman.errors import ProtocolError
-from starman.proto.chunked import ChunkedDecoder
 from starman.proto.events import Limits
-from tests.unit.proto.feeding import STATUSES, Outcome, cut_at, feed, one_by_one
+from tests.unit.proto.feeding import STATUSES, Decoded, Outcome, cut_at, decode_chunked, feed, one_by_one
 
 # Inputs that are kept, one folder an oracle; words for libFuzzer; and where what it finds goes.
 CORPUS = Path(__file__).parent / "corpus"
@@ -77,11 +76,10 @@ def chunked(data: bytes) -> None:
         if isinstance(whole, int):
             assert whole in STATUSES
         else:
-            decoded, trailers, behind, complete = whole
-            assert len(decoded) <= limits.body_bytes
-            assert len(trailers) <= limits.fields
-            if complete:
-                assert (decoded, behind) == _plain_reading(data)
+            assert len(whole.data) <= limits.body_bytes
+            assert len(whole.trailers) <= limits.fields
+            if whole.complete:
+                assert (whole.data, whole.rest) == _plain_reading(data)
         for pieces in cuts(data):
             other = _decode(pieces, limits)
             if whole != other:
@@ -90,28 +88,12 @@ def chunked(data: bytes) -> None:
                 assert {whole, other} & _SIZES, (pieces, whole, other)
 
 
-_Decoded = tuple[bytes, list[tuple[bytes, bytes]], bytes, bool]
-
-
-def _decode(pieces: list[bytes], limits: Limits) -> _Decoded | int:
-    """(data, trailers, bytes behind what was used, whether the body is complete), or the status that refuses it."""
-    decoder = ChunkedDecoder(limits)
-    decoded = buffer = b""
-    complete = False
-    for piece in pieces:
-        buffer += piece
-        at, data = 0, b"more"
-        while data and not complete:
-            before = at
-            try:
-                data, at, complete = decoder.decode(buffer, at)
-            except ProtocolError as error:
-                return error.status
-            assert before <= at <= len(buffer)
-            assert at > before or not data, "data from nowhere"
-            decoded += data
-        buffer = buffer[at:]
-    return decoded, decoder.trailers if complete else [], buffer, complete
+def _decode(pieces: list[bytes], limits: Limits) -> Decoded | int:
+    """What the decoder makes of `pieces`, or the status that refuses them."""
+    try:
+        return decode_chunked(pieces, limits)
+    except ProtocolError as error:
+        return error.status
 
 
 def _plain_reading(data: bytes) -> tuple[bytes, bytes]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.unit.docs_scripts import import_docs_script
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OWN = "tests/unit/test_docs_check.py"
@@ -16,13 +16,7 @@ OWN = "tests/unit/test_docs_check.py"
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_check", REPOSITORY / "docs" / "check.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+    return import_docs_script("check")
 
 
 def page_of(check: ModuleType, tmp_path: Path, text: str) -> Any:

@@ -55,4 +55,6 @@ def test_whatever_the_system_refuses_is_left_as_it_was(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(proctitle.os, "open", refuse)
     monkeypatch.setattr(proctitle, "_set_short_name", refuse)
+    before = (Path("/proc/self/cmdline").read_bytes(), Path("/proc/self/comm").read_bytes())
     set_title("starman")
+    assert (Path("/proc/self/cmdline").read_bytes(), Path("/proc/self/comm").read_bytes()) == before

@@ -1,5 +1,5 @@
-"""Feeds bytes to a RequestParser in pieces, and writes down what comes out; checks on the way what must hold at every
-step."""
+"""Feeds bytes in pieces to a RequestParser or a ChunkedDecoder, records what comes out, and checks on the way what must
+hold at every step."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from starman.errors import ProtocolError
+from starman.proto.chunked import ChunkedDecoder
 from starman.proto.events import EndOfBody, Limits, RequestHead
 from starman.proto.request import RequestParser, _Phase
 
@@ -93,6 +94,34 @@ def _check_closed(parser: RequestParser) -> None:
     parser.receive_data(FOLLOWING)
     assert parser.next_event() is None
     assert (parser.unread_bytes, parser.between_messages, in_body(parser)) == (0, True, False)
+
+
+@dataclass
+class Decoded:
+    """What a ChunkedDecoder makes of some bytes. `rest` are the bytes that it has not used."""
+
+    data: bytes
+    trailers: list[tuple[bytes, bytes]]
+    rest: bytes
+    complete: bool
+
+
+def decode_chunked(pieces: Iterable[bytes], limits: Limits = NO_LIMITS) -> Decoded:
+    """What becomes of `pieces`, a chunked body and what follows it. Raises ProtocolError if the decoder refuses them."""
+    decoder = ChunkedDecoder(limits)
+    decoded = buffer = b""
+    complete = False
+    for piece in pieces:
+        buffer += piece
+        at, data = 0, b"more"
+        while data and not complete:
+            before = at
+            data, at, complete = decoder.decode(buffer, at)
+            assert before <= at <= len(buffer)
+            assert at > before or not data, "data from nowhere"
+            decoded += data
+        buffer = buffer[at:]
+    return Decoded(decoded, decoder.trailers if complete else [], buffer, complete)
 
 
 def one_by_one(data: bytes) -> list[bytes]:

@@ -46,6 +46,16 @@ def length(environ: dict[str, Any], start_response: Start) -> list[bytes]:
     return [b"%s|%d" % (environ["REQUEST_URI"].encode(), len(body))]
 
 
+def count_by_round(running: Running, counts: list[int]) -> None:
+    """Append a new count in each round of the loop."""
+
+    def another_round() -> None:
+        counts.append(0)
+        running.loop.call_soon(another_round)
+
+    running.call(another_round)
+
+
 def test_others_are_served_after_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces: list[int] = [0]
     take = Upload.add_data
@@ -56,12 +66,7 @@ def test_others_are_served_after_each_piece(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Upload, "add_data", count)
     with Running(length) as running, running.client() as client:
-
-        def another_round() -> None:
-            pieces.append(0)
-            running.loop.call_soon(another_round)
-
-        running.call(another_round)
+        count_by_round(running, pieces)
         client.send(HEAD % 0 + SMALL_CHUNKS + END)
         assert client.read().body == b"/0|20000"
     assert sum(pieces) >= 20_000 // 256
@@ -79,12 +84,7 @@ def test_others_are_served_between_heads(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(Connection, "queue_request", count)
     with Running(length) as running, running.client() as client:
-
-        def another_round() -> None:
-            heads.append(0)
-            running.loop.call_soon(another_round)
-
-        running.call(another_round)
+        count_by_round(running, heads)
         client.send(b"".join(encode_request("GET", f"/{n}") for n in range(30)))
         assert [response.body for response in client.read_many(["GET"] * 30)] == [b"/%d|0" % n for n in range(30)]
         assert max(heads) == 2

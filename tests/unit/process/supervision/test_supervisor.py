@@ -75,6 +75,11 @@ class Desk:
     def gone(self, number: int, how: str = "was killed by SIGKILL") -> None:
         self.supervisor.on_exit(number, how, self.now)
 
+    def fail(self, number: int, reason: str, details: str = "Traceback...") -> None:
+        """The child `number` reports that it cannot start, and exits."""
+        self.supervisor.on_failed(number, reason, details, self.now)
+        self.gone(number, "exited with status 1")
+
     def start(self) -> list[int]:
         """Start the server; returns the numbers of the workers, by slot."""
         while self.supervisor.phase is Phase.STARTING:
@@ -228,8 +233,7 @@ def test_deaths_at_boot_back_off_exponentially_to_a_minute() -> None:
     for _ in range(10):
         desk.now += 0.01
         desk.born(worker)
-        desk.supervisor.on_failed(worker, "broken", "Traceback...", desk.now)
-        desk.gone(worker, "exited with status 1")
+        desk.fail(worker, "broken")
         assert not has(desk.plan(), SpawnWorker)
         instant = desk.supervisor.next_instant(desk.now)
         assert instant is not None
@@ -253,8 +257,7 @@ def test_while_workers_fail_only_one_tries_at_a_time_and_details_come_once() -> 
     assert len(workers) == 8
     for worker in workers:
         desk.born(worker)
-        desk.supervisor.on_failed(worker, "broken", "Traceback...", desk.now)
-        desk.gone(worker, "exited with status 1")
+        desk.fail(worker, "broken")
     assert not has(desk.plan(), SpawnWorker)
     probe = only(desk.plan(after=0.5), SpawnWorker).child
     assert desk.said().count("Traceback...") == 1
@@ -340,8 +343,7 @@ def test_a_mold_that_cannot_load_any_more_backs_off_and_workers_stay() -> None:
     for wait in (0.5, 1.0, 2.0):
         mold = only(desk.plan(), SpawnMold).child
         desk.born(mold)
-        desk.supervisor.on_failed(mold, "broken", "Traceback...", desk.now)
-        desk.gone(mold, "exited with status 1")
+        desk.fail(mold, "broken")
         assert f"could not start: broken; next attempt in {wait} s" in only(desk.plan(), LogLine).text
         assert not has(desk.plan(after=wait - 0.01), SpawnMold)
         desk.now += 0.01
@@ -416,8 +418,7 @@ def test_restart_is_given_up_when_a_new_worker_fails_and_nothing_else_changes() 
     desk.supervisor.restart()
     new = only(desk.plan(), SpawnWorker).child
     desk.born(new)
-    desk.supervisor.on_failed(new, "SyntaxError", "Traceback...", desk.now)
-    desk.gone(new, "exited with status 1")
+    desk.fail(new, "SyntaxError")
     assert only(desk.plan(), LogLine).text == (
         "restart given up, the old workers stay: worker 1 (104) could not start: SyntaxError\nTraceback..."
     )
@@ -433,8 +434,7 @@ def test_restart_is_given_up_when_the_new_mold_fails() -> None:
     desk.supervisor.restart()
     new = only(desk.plan(), SpawnMold).child
     desk.born(new)
-    desk.supervisor.on_failed(new, "SyntaxError", "Traceback...", desk.now)
-    desk.gone(new, "exited with status 1")
+    desk.fail(new, "SyntaxError")
     assert "restart given up" in only(desk.plan(), LogLine).text
     assert desk.plan(after=100) == []
 
@@ -614,8 +614,7 @@ def test_restart_given_up_takes_back_the_others_of_its_batch() -> None:
     first, second, third = spawned(desk.plan())
     for number in (first, second, third):
         desk.born(number)
-    desk.supervisor.on_failed(second, "SyntaxError", "", desk.now)
-    desk.gone(second, "exited with status 1")
+    desk.fail(second, "SyntaxError", "")
     assert [action for action in desk.plan() if isinstance(action, Drain)] == [Drain(first), Drain(third)]
     # One of them was ready first, and still does not take charge.
     desk.supervisor.on_ready(first, desk.now)
@@ -831,8 +830,7 @@ def test_a_worker_to_replace_stays_while_its_successors_fail() -> None:
     desk.supervisor.on_recycle(worker, "it is old")
     successor = only(desk.plan(), SpawnWorker).child
     desk.born(successor)
-    desk.supervisor.on_failed(successor, "broken", "Traceback...", desk.now)
-    desk.gone(successor, "exited with status 1")
+    desk.fail(successor, "broken")
     desk.plan()
     assert "could not start: broken; next attempt in 0.5 s" in desk.said()
     assert "restart" not in desk.said()
@@ -1055,8 +1053,7 @@ def test_the_log_says_why_a_mold_that_was_ready_has_failed_and_the_next_attempt_
     desk = Desk(workers=1)
     desk.start()
     desk.now += 3600
-    desk.supervisor.on_failed(1, "ValueError: odd", "Traceback of it", desk.now)
-    desk.gone(1, "exited with status 1")
+    desk.fail(1, "ValueError: odd", "Traceback of it")
     assert not has(desk.plan(), ForkMold)
     assert (
         "ERROR the mold (101), which forks workers, has failed: ValueError: odd; next attempt in 0.5 s\nTraceback of it"

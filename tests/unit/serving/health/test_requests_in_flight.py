@@ -54,6 +54,14 @@ def seen_by_loop(running: Running, count: Callable[[], Seen]) -> Seen:
     return found[0]
 
 
+def drain_until_timeout(running: Running, gate: Gate) -> None:
+    """Drain while the gate holds a request, so that graceful_timeout ends the service; then let the request end."""
+    running.drain()
+    running.join()
+    gate.opened.set()
+    assert gate.closed.wait(SECONDS)
+
+
 def test_requests_that_run_and_wait_are_named(capfd: pytest.CaptureFixture[str]) -> None:
     gate = Gate()
     with Running(gate, threads=1, graceful_timeout=0.1) as running:
@@ -62,10 +70,7 @@ def test_requests_that_run_and_wait_are_named(capfd: pytest.CaptureFixture[str])
         assert gate.entered.wait(SECONDS)
         second.send(encode_request("GET", "/" + 200 * "x"))
         assert wait_until(lambda: requests_of(running) == 3)
-        running.drain()
-        running.join()
-        gate.opened.set()
-        assert gate.closed.wait(SECONDS)
+        drain_until_timeout(running, gate)
     said = capfd.readouterr().err
     assert re.search(
         r"graceful_timeout is over \(0\.1 s\): 2 connections are reset while serving "
@@ -105,10 +110,7 @@ def test_requests_without_a_client_are_counted(capfd: pytest.CaptureFixture[str]
         reset(client)
         assert wait_until(lambda: connections_of(running) == 0)
         assert requests_of(running) == 1
-        running.drain()
-        running.join()
-        gate.opened.set()
-        assert gate.closed.wait(SECONDS)
+        drain_until_timeout(running, gate)
     assert "graceful_timeout is over (0.3 s): 1 thread is left in a request whose client has gone\n" in capfd.readouterr().err
 
 
@@ -126,10 +128,7 @@ def test_everything_that_is_in_flight_is_counted(capfd: pytest.CaptureFixture[st
         reset(gone)
         assert wait_until(lambda: connections_of(running) == 3)
         assert requests_of(running) == 3
-        running.drain()
-        running.join()
-        gate.opened.set()
-        assert gate.closed.wait(SECONDS)
+        drain_until_timeout(running, gate)
     said = capfd.readouterr().err
     assert re.search(
         r"graceful_timeout is over \(0\.1 s\): 2 connections are reset while serving GET /waits \(for \d\.\d s\), "
