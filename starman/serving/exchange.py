@@ -20,7 +20,7 @@ from starman.serving.gunicorn_socket.rawsocket import RawSocket
 from starman.serving.sending.corking import Pace
 from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.writer_state import DEAD
-from starman.serving.shortage import refusal_for
+from starman.serving.shortage import refuse_body
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
 from starman.wsgi.failure import described
@@ -92,9 +92,8 @@ class Exchange(QueuedRequest):
                 if body.trailers is not None:
                     environ["starman.trailers"] = body.trailers
         except OSError as error:
-            context.shortages.add("the spool file of a request body failed", str(error))
+            refused = refuse_body(error, head, context.shortages)
             self.drop()
-            refused = refusal_for(error, to_head=head.method == b"HEAD")
             return self._refuse(refused.status, str(refused))
         call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], context.stamps.at(now))
         environ["wsgi.early_hints"] = call.early_hints

@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from starman import log
 from starman.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starman.proto.events import RequestHead
 
 # After a line of one kind, further ones are only counted for this long (seconds).
 PERIOD = 10.0
@@ -18,16 +23,17 @@ PERIOD = 10.0
 _PASSING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 
-def refusal_for(error: Exception, *, to_head: bool) -> ProtocolError:
-    """Return the response if a body cannot be stored in a file: 503 if the error may pass, else 500. Any thread.
+def refuse_body(error: Exception, head: RequestHead, shortages: ShortageLog) -> ProtocolError:
+    """Log that the body of a request cannot be stored in a file or read from it, and return the response. Any thread.
 
-    `to_head` says whether the request is a HEAD.
+    The status is 503 if the error may pass, else 500.
     """
+    shortages.add("the spool file of a request body failed", str(error))
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING):
         refusal = ProtocolError(503, "there is no room for the body of the request now")
     else:
         refusal = ProtocolError(500, "Internal Server Error")
-    refusal.to_head = to_head
+    refusal.to_head = head.method == b"HEAD"
     return refusal
 
 

@@ -12,7 +12,7 @@ from starman.errors import ProtocolError
 from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.response import interim
 from starman.serving.jobs import JobCancelledError, NoThreadError
-from starman.serving.shortage import refusal_for
+from starman.serving.shortage import refuse_body
 from starman.wsgi.body import RequestBody
 
 if TYPE_CHECKING:
@@ -144,8 +144,7 @@ class Upload:
             self._source.resume_reading()
 
     def _refusal(self, error: Exception) -> ProtocolError:
-        self._context.shortages.add("the spool file of a request body failed", str(error))
-        return refusal_for(error, to_head=self.head.method == b"HEAD")
+        return refuse_body(error, self.head, self._context.shortages)
 
 
 def decoded(trailers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

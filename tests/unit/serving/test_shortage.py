@@ -8,7 +8,9 @@ import threading
 
 import pytest
 
-from starman.serving.shortage import PERIOD, ShortageLog, refusal_for
+from starman.errors import ProtocolError
+from starman.proto.events import RequestHead
+from starman.serving.shortage import PERIOD, ShortageLog, refuse_body
 
 Capture = pytest.CaptureFixture[str]
 
@@ -24,19 +26,25 @@ def lines(capfd: Capture) -> list[str]:
     return [re.sub(r"^(\[.*?\] ){2}", "", line) for line in capfd.readouterr().err.splitlines()]
 
 
+def refused(error: Exception, method: bytes = b"PUT") -> ProtocolError:
+    head = RequestHead()
+    head.method = method
+    return refuse_body(error, head, ShortageLog())
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_what_passes_is_a_503(code: int) -> None:
-    refusal = refusal_for(OSError(code, "no"), to_head=True)
+    refusal = refused(OSError(code, "no"), b"HEAD")
     assert (refusal.status, refusal.to_head) == (503, True)
 
 
 def test_a_lack_of_memory_is_a_503() -> None:
-    assert refusal_for(MemoryError(), to_head=False).status == 503
+    assert refused(MemoryError()).status == 503
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "no"), FileNotFoundError(2, ""), OSError("no"), ValueError("no")])
 def test_what_does_not_is_a_500(error: Exception) -> None:
-    refusal = refusal_for(error, to_head=False)
+    refusal = refused(error)
     assert (refusal.status, refusal.to_head) == (500, False)
 
 
