@@ -129,7 +129,7 @@ def occupied(server: Server, site: Path, threads: int) -> Iterator[str]:
             assert client.read().body == pid
 
 
-def test_who_is_busy_lets_the_others_go_first(site: Path) -> None:
+def test_a_busy_worker_lets_the_others_go_first(site: Path) -> None:
     with (
         Server("app:app", "--workers", "3", "--threads", "2", cwd=site) as server,
         contextlib.ExitStack() as stack,

@@ -202,7 +202,7 @@ def test_with_a_compiler_that_fails_it_is_plain_python(tmp_path: Path) -> None:
     assert re.search(r"^starman is not compiled but plain Python: error: .*'false'", done.stdout, re.MULTILINE | re.IGNORECASE)
 
 
-def test_whoever_insists_gets_it_compiled_or_not_at_all(tmp_path: Path) -> None:
+def test_a_required_compiled_build_is_compiled_or_fails(tmp_path: Path) -> None:
     done, files = wheel_of(tmp_path / "without", COMPILE_STARMAN="1", CC="no-such-compiler -O2")
     assert (done.returncode, done.stdout, files) == (1, NO_COMPILER, [])
     done, files = wheel_of(tmp_path / "failing", COMPILE_STARMAN="1", CC="false")

@@ -70,7 +70,7 @@ def end(pid: int) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_child_answers_nobody(site: Site, mode: Sequence[str]) -> None:
+def test_a_child_answers_no_client(site: Site, mode: Sequence[str]) -> None:
     """Exactly one response a request, and the next request of the connection has its own, however the child ends."""
     with site.start(*mode) as server, server.client() as client:
         worker = client.get("/pid").body
@@ -105,7 +105,7 @@ def test_pipelined_requests_are_the_parents(site: Site, mode: Sequence[str]) -> 
         assert bodies[1] == bodies[3] == client.get("/pid").body
 
 
-def test_a_child_answers_nobody_on_tls(site: Site, tmp_path: Path) -> None:
+def test_a_child_answers_no_client_on_tls(site: Site, tmp_path: Path) -> None:
     pair = Pair(tmp_path, "localhost")
     with (
         site.start(*pair.arguments, "--threads", "2", listen="127.0.0.1:0:ssl") as server,
@@ -309,7 +309,7 @@ sys.exit((uvloop.run if sys.argv[1] == "uvloop" else asyncio.run)(main()))
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_child_of_an_embedded_server_answers_nobody(site: Site, loop: str) -> None:
+def test_a_child_of_an_embedded_server_answers_no_client(site: Site, loop: str) -> None:
     """`serve` in a loop of the caller's: the same, and the caller's signals stay as they are."""
     command = [sys.executable, "-W", "ignore", "-c", EMBEDDED, loop]
     server = Process(command, env={"FORKS_DIRECTORY": str(site.directory)})

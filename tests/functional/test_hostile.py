@@ -82,7 +82,7 @@ def test_each_failure_is_a_500_and_an_entry_in_the_log(path: str, server: Server
 
 
 @pytest.mark.parametrize("path", SPOILT)
-def test_what_is_spoilt_behind_a_response_costs_nobody_anything(path: str, server: Server) -> None:
+def test_what_is_spoilt_behind_a_response_costs_no_client_anything(path: str, server: Server) -> None:
     before = counted(server)
     for _ in range(THREADS + 1):
         with server.client() as client:
@@ -91,7 +91,7 @@ def test_what_is_spoilt_behind_a_response_costs_nobody_anything(path: str, serve
     assert counted(server) == before
 
 
-def test_hostile_texts_cost_nobody_anything(server: Server) -> None:
+def test_hostile_texts_cost_no_client_anything(server: Server) -> None:
     """Compiled code looks past what their class does."""
     before = counted(server)
     for _ in range(THREADS + 1):

@@ -187,7 +187,7 @@ def test_heads_are_answered_and_their_iterables_closed(server: Server, events: E
     assert slow.get("/hello").body == b"hello\n"
 
 
-def test_a_slow_reader_gets_its_stream_and_holds_nobody_up(server: Server, worker: int, directory: Path, slow: Client) -> None:
+def test_a_slow_reader_gets_its_stream_and_holds_up_no_other(server: Server, worker: int, directory: Path, slow: Client) -> None:
     begin(slow, STREAM)
     answers(server)
     assert str(directory / "spools") not in " ".join(descriptors(worker))
@@ -234,7 +234,7 @@ def inline(env: dict[str, str], *arguments: str, workers: int = 1, application: 
         yield server
 
 
-def test_who_takes_nothing_is_cut_and_the_iterable_closed(server_env: dict[str, str], events: Events) -> None:
+def test_a_client_that_reads_nothing_is_cut_and_the_iterable_closed(server_env: dict[str, str], events: Events) -> None:
     with inline(server_env, "--write-timeout", "1") as server, open_slow(server) as client:
         begin(client, "/endless?name=cut")
         events.wait_for("close cut")
@@ -244,7 +244,7 @@ def test_who_takes_nothing_is_cut_and_the_iterable_closed(server_env: dict[str, 
     assert "ERROR" not in server.log
 
 
-def test_who_leaves_in_mid_stream_ends_it(server: Server, events: Events, slow: Client) -> None:
+def test_a_client_that_leaves_in_mid_stream_ends_it(server: Server, events: Events, slow: Client) -> None:
     before = events.count("close left")
     begin(slow, "/endless?name=left")
     slow.close()

@@ -62,7 +62,7 @@ def is_open(client: Client) -> bool:
 
 
 @pytest.mark.parametrize("sent", [b"", b"G"], ids=["silent", "a part of a head"])
-def test_silent_clients_keep_nobody_out(sent: bytes, serve: Callable[..., Server]) -> None:
+def test_silent_clients_keep_no_other_out(sent: bytes, serve: Callable[..., Server]) -> None:
     """Of 256 descriptors a quarter is for the application."""
     with serve() as server, ExitStack() as stack:
         silent = []

@@ -172,7 +172,9 @@ def test_users_and_groups_by_name_and_number(
         (["--user", "654321"], "--user: user 654321 is not in the password database: give a group too"),
     ],
 )
-def test_who_does_not_exist_is_named(place: Place, started: list[Process], arguments: list[str], reason: str) -> None:
+def test_a_user_or_group_that_does_not_exist_is_named(
+    place: Place, started: list[Process], arguments: list[str], reason: str
+) -> None:
     server = place.start("--listen", "./nobody.sock", *arguments, "site_app:app")
     started.append(server)
     assert server.wait() == 2
@@ -355,7 +357,7 @@ CHANGED_LATER = "@hooks.after_fork\ndef change() -> None:\n    os.setgid({gid})\
         (["--preload-app"], CHANGED_LATER),
     ],
 )
-def test_a_loop_that_spins_is_found_whoever_the_worker_runs_as(
+def test_a_loop_that_spins_is_found_whichever_user_the_worker_runs_as(
     account: Account, place: Place, started: list[Process], arguments: list[str], change: str
 ) -> None:
     """Linux lets only root open the figures of a process that has changed its user."""

@@ -447,7 +447,7 @@ def test_a_worker_that_is_told_to_stop_drains_and_is_replaced(code: Code) -> Non
 
 
 @MODES
-def test_a_killed_mold_is_made_anew_and_nobody_notices(code: Code, mode: str) -> None:
+def test_a_killed_mold_is_made_anew_and_no_client_notices(code: Code, mode: str) -> None:
     with code.serve(mode) as server:
         workers = server.worker_pids()
         victims = molds(server)

@@ -148,7 +148,7 @@ def load(server: Server, *targets: str) -> Iterator[Load]:
     ids=["requests", "lifetime", "memory", "harakiri"],
 )
 @MODES
-def test_under_load_nobody_notices(site: Path, mode: str, arguments: list[str], targets: list[str], reason: str) -> None:
+def test_under_load_no_client_notices(site: Path, mode: str, arguments: list[str], targets: list[str], reason: str) -> None:
     with serve(site, mode, *arguments) as server:
         with load(server, *targets) as clients:
             server.wait_for(rf"worker \d \(\d+\) is replaced: {reason}", timeout=60, count=6)

@@ -125,7 +125,7 @@ def attack(server: Server, options: Sequence[str], target: str) -> Iterator[None
 
 
 @pytest.mark.parametrize("mode", ATTACKS)
-def test_slow_clients_are_cut_and_hold_up_nobody(server_env: dict[str, str], mode: str) -> None:
+def test_slow_clients_are_cut_and_hold_up_no_other(server_env: dict[str, str], mode: str) -> None:
     options, target = ATTACKS[mode]
     arguments = ["--workers", "1", "--threads", "2", *TIMEOUTS]
     with small_buffers() as listener, serving(arguments, listener, server_env) as server:

@@ -79,7 +79,7 @@ def send_in_turns(clients: list[Client], wire: bytes) -> None:
 
 @pytest.mark.parametrize("limit", ["0", "auto", "6M"])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_bodies_that_fill_the_disk_are_refused_and_nobody_else(
+def test_bodies_that_fill_the_disk_are_refused_and_no_others(
     limit: str, framing: str, small_disk: Path | None, tmp_path: Path
 ) -> None:
     """With 0 the disk itself is full; else the budget is used up before."""

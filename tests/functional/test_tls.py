@@ -294,7 +294,7 @@ def hello_of_a_client() -> bytes:
 
 
 @pytest.mark.parametrize("said", [0, 1, 100])
-def test_a_stalled_handshake_is_cut_in_time_and_disturbs_nobody(server: Server, pair: Pair, said: int) -> None:
+def test_a_stalled_handshake_is_cut_in_time_and_disturbs_no_other(server: Server, pair: Pair, said: int) -> None:
     stalled = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(20)]
     began = time.monotonic()
     for sock in stalled:
@@ -311,7 +311,7 @@ def test_a_stalled_handshake_is_cut_in_time_and_disturbs_nobody(server: Server, 
         server.wait_for(r"TLS handshake with 127\.0\.0\.1 failed: it took too long")
 
 
-def test_a_client_that_trusts_nobody_costs_a_quiet_line(server: Server, pair: Pair) -> None:
+def test_a_client_that_trusts_no_certificate_costs_a_quiet_line(server: Server, pair: Pair) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
         TlsClient(server.port, pair, context=ssl.create_default_context())
     server.wait_for(r"\[INFO\] TLS (handshake )?with 127\.0\.0\.1 (failed|broke): .*unknown ca")
@@ -530,6 +530,6 @@ def test_certificates_that_cannot_be_used(pair: Pair, tmp_path: Path) -> None:
             assert len(re.findall(expected, said)) == 2, (arguments, said)
 
 
-def test_a_certificate_that_nobody_uses_is_warned_of(pair: Pair) -> None:
+def test_an_unused_certificate_is_warned_of(pair: Pair) -> None:
     with Server("tests.functional.support.applications:app", "--workers", "1", *pair.arguments) as server:
         assert "--ssl-cert, --ssl-key have no effect: no listener uses TLS" in server.log

@@ -115,7 +115,7 @@ def test_a_full_standard_error_does_not_stop_the_master(directory: Path) -> None
 
 
 @pytest.mark.parametrize("threads", ["2", "0"])
-def test_a_standard_error_that_nobody_reads_does_not_stop_the_loops(directory: Path, threads: str) -> None:
+def test_a_standard_error_without_a_reader_does_not_stop_the_loops(directory: Path, threads: str) -> None:
     """Each error is an answer; what could not be kept is counted; no line is cut."""
     reading, writing = os.pipe()
     with running(directory, "--workers", "2", "--threads", threads, stderr=writing) as process:
@@ -143,7 +143,7 @@ def test_a_standard_error_that_nobody_reads_does_not_stop_the_loops(directory: P
     os.close(reading)
 
 
-def test_a_standard_error_whose_reader_is_gone_harms_nobody(directory: Path) -> None:
+def test_a_standard_error_whose_reader_is_gone_harms_no_client(directory: Path) -> None:
     reading, writing = os.pipe()
     with running(directory, "--workers", "1", stderr=writing) as process:
         os.close(reading)
@@ -307,7 +307,7 @@ def test_reopening_waits_for_no_reader(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", ["1", "0"])
-def test_an_access_log_that_nobody_reads_holds_no_thread(directory: Path, threads: str) -> None:
+def test_an_access_log_without_a_reader_holds_no_thread(directory: Path, threads: str) -> None:
     """Not even the only one: requests are answered, and lines that are lost are counted."""
     path = directory / "fifo"
     os.mkfifo(path)

@@ -76,7 +76,7 @@ def test_curl_uploads_50_megabytes(options: list[str], server: Server, large: Pa
 
 
 @pytest.mark.parametrize("size", [100, 10 * MEBIBYTE])
-def test_curl_is_content_when_nobody_reads(server: Server, directory: Path, size: int) -> None:
+def test_curl_is_content_when_the_application_does_not_read(server: Server, directory: Path, size: int) -> None:
     body = directory / "body"
     body.write_bytes(pattern(size))
     answer = curl("-T", str(body), f"{server.url}/plain/nothing", f"{server.url}/plain/nothing").stdout
@@ -115,7 +115,7 @@ def test_frameworks_read_forms_and_bodies(framework: str, size: int, server: Ser
     assert session.post(url, data=data, headers={"Content-Type": "application/octet-stream"}).json() == counted(data)
 
 
-def test_chunked_bodies_are_for_those_who_know_input_terminated(server: Server, session: requests.Session) -> None:
+def test_chunked_bodies_are_for_frameworks_with_input_terminated(server: Server, session: requests.Session) -> None:
     """Werkzeug does. Django reads as much as CONTENT_LENGTH says, which a streamed chunked body has none of: nothing."""
     data = pattern(200_000)
     kind = {"Content-Type": "application/octet-stream"}

@@ -74,7 +74,7 @@ def unread_terminal() -> tuple[int, int]:
         (unread_terminal, "anew"),
     ],
 )
-def test_a_reader_that_does_not_read_holds_up_nobody(
+def test_a_reader_that_does_not_read_holds_up_no_writer(
     unread: Callable[[], tuple[int, int]], way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On every way to write: by a file of our own, by a flag of the write, by a look before it."""
@@ -287,7 +287,7 @@ def test_a_descriptor_that_an_application_has_closed_is_had_again_or_never_used(
         os.close(fd)
 
 
-def test_opening_waits_for_nobody(tmp_path: Path) -> None:
+def test_opening_does_not_wait(tmp_path: Path) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)
     with pytest.raises(OSError, match="it is a FIFO that no process reads"):

@@ -231,7 +231,7 @@ def test_blocks_that_are_waited_for_leave_one_by_one(stage: Make, monkeypatch: p
     assert gathering.run(stage) == [*(b"%d" % number for number in range(9)), b"", b""]
 
 
-def test_nothing_is_gathered_where_nobody_looks_after_it(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_gathered_if_no_block_can_be_held(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     gathering = Gathering(monkeypatch, QUICK, ("Content-Length", "9"))
     monkeypatch.setattr(Corking, "hold_block", lambda *arguments: False)
     assert gathering.run(stage) == [*(b"%d" % number for number in range(9)), b"", b""]
@@ -325,7 +325,7 @@ def test_a_body_that_cannot_be_read_is_refused(stage: Make, monkeypatch: pytest.
     assert s.context.shortages.said == [("the spool file of a request body failed", f"[Errno {code}] a failure")]
 
 
-def test_who_has_gone_while_queued_is_not_served(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_left_while_queued_is_not_served(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LONG_IN_QUEUE", -1.0)
     calls: list[int] = []
 
@@ -463,7 +463,7 @@ def test_the_loop_gets_a_descriptor_of_its_own(stage: Make, path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_file_to_who_has_gone_leaves_no_descriptor(stage: Make, path: Path) -> None:
+def test_a_file_for_a_client_that_has_gone_leaves_no_descriptor(stage: Make, path: Path) -> None:
     path.write_bytes(bytes(1_000_000))
     s = stage(wrapping(path))
     exchange = s.offer()

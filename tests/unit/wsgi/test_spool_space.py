@@ -77,7 +77,7 @@ def test_auto_takes_as_much_as_it_leaves_free(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("blocks", [0, None])
-def test_auto_is_no_limit_where_nobody_knows_what_is_free(blocks: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_no_limit_where_the_free_space_is_unknown(blocks: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     def statvfs(path: object) -> SimpleNamespace:
         if blocks is None:
             raise OSError(errno.ENOSYS, "not here")

@@ -198,7 +198,7 @@ def test_a_connection_has_one_request_before_others_have_theirs() -> None:
         assert application.order.index("/other") <= application.order.index("/3")
 
 
-def test_slow_readers_of_endless_streams_hold_nobody_up() -> None:
+def test_slow_readers_of_endless_streams_hold_up_no_other() -> None:
     """20 of them, each of which gets more whenever it reads, while others are served, and nothing is kept for them."""
     application = Application()
     with frugal(application, response_buffer=0, response_spool=10 * len(BLOCK)) as running, running.client() as other:
@@ -276,7 +276,7 @@ def test_what_is_written_is_kept_for_a_slow_reader() -> None:
         assert slow.read().body == BLOCK * 20
 
 
-def test_who_leaves_in_mid_stream_ends_it() -> None:
+def test_a_client_that_leaves_in_mid_stream_ends_it() -> None:
     application = Application()
     with Running(application, in_loop=True) as running:
         client = running.client(4096)
@@ -286,7 +286,7 @@ def test_who_leaves_in_mid_stream_ends_it() -> None:
         assert application.closed.acquire(timeout=SECONDS)
 
 
-def test_who_leaves_while_nothing_is_sent_ends_it_too() -> None:
+def test_a_client_that_leaves_while_nothing_is_sent_ends_it_too() -> None:
     """No send fails: the connection is looked at."""
     closed = threading.Event()
 
@@ -372,7 +372,7 @@ def test_an_error_in_mid_stream_is_a_visible_cut() -> None:
         assert not data.endswith(b"0\r\n\r\n")
 
 
-def test_who_reads_too_slowly_is_cut_and_the_iterable_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_reads_too_slowly_is_cut_and_the_iterable_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_module, "RATE_GRACE", 0.1)
     application = Application()
     with frugal(application, min_send_rate=1 << 30) as running, running.client(SMALL) as client:
@@ -445,7 +445,7 @@ def test_what_runs_is_noted_piece_by_piece_and_counted_once() -> None:
     assert all(since >= before for (before, _, _), (_, since, _) in itertools.pairwise(monitor.lines))
 
 
-def test_a_log_that_nobody_reads_does_not_stop_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_without_a_reader_does_not_stop_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Nor does it find that a thread writes already.
     monkeypatch.setattr(service_module, "_TICK", 60.0)
     path = tmp_path / "log"
@@ -507,7 +507,7 @@ class FakeExchange:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
-def test_everybody_has_one_turn_in_each_round(counts: list[int]) -> None:
+def test_each_exchange_has_one_turn_in_each_round(counts: list[int]) -> None:
     loop, ran = FakeLoop(), list[int]()
     pool = Inline(loop)  # type: ignore[arg-type]
     pool._loop = loop  # type: ignore[assignment]

@@ -145,7 +145,7 @@ def test_exactly_16_in_a_row_put_nothing_back(make: Make, done: SimpleQueue[Any]
     assert done.get(timeout=SECONDS) == "next"
 
 
-def test_a_long_row_is_in_order_whoever_runs_it(make: Make, done: SimpleQueue[Any]) -> None:
+def test_a_long_row_is_in_order_whichever_thread_runs_it(make: Make, done: SimpleQueue[Any]) -> None:
     pool = make(3)
     pool.start()
     put(pool, chain(done, "long", 200), *(chain(done, f"short {number}", 1) for number in range(20)))
@@ -334,7 +334,7 @@ def test_hazard_9_a_turn_waits_for_the_first_request_of_a_connection_that_was_ac
 
 
 @only_turns
-def test_hazard_9_those_who_arrive_put_a_turn_off_three_times_at_most(make: Make, done: SimpleQueue[Any]) -> None:
+def test_hazard_9_arrivals_put_a_turn_off_three_times_at_most(make: Make, done: SimpleQueue[Any]) -> None:
     pool = make(1)
     pool.start()
     pool._schedule = Patient()

@@ -207,7 +207,7 @@ def test_every_exchange_is_run_once_and_the_loop_keeps_its_time(works: str, take
 
 @pytest.mark.parametrize("works", ["nothing", "compute", "block"])
 @patiently
-def test_one_client_after_the_other_waits_for_nobody(works: str) -> None:
+def test_one_client_after_the_other_is_served_without_a_wait(works: str) -> None:
     """Each exchange is put when the one before it was run: a lost wake-up would not be repaired by the next."""
 
     async def body(load: Load) -> None:

@@ -366,7 +366,7 @@ def at_once(running: Running, *sent: tuple[Any, bytes]) -> None:
 
 
 @pytest.mark.parametrize("computes", [False, True])
-def test_nobody_waits_for_the_request_behind_his(computes: bool, held: list[bytes]) -> None:
+def test_no_client_waits_for_the_request_behind_its_own(computes: bool, held: list[bytes]) -> None:
     application = Application(computes=computes)
     with Running(application) as running, running.client() as quick, running.client() as slow:
         for client in (quick, slow):

@@ -212,7 +212,7 @@ def test_a_reader_that_stops_is_cut_though_its_response_goes_on(options: dict[st
         assert wait_until(lambda: not files())
 
 
-def test_who_leaves_takes_the_file_along(options: dict[str, Any]) -> None:
+def test_the_file_of_a_client_that_leaves_is_removed(options: dict[str, Any]) -> None:
     application = Application()
     with Running(application, threads=2, response_buffer=0, **options) as running:
         first = stalled(running, application)

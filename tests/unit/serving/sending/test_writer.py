@@ -524,7 +524,7 @@ def _keep_last(b: Bridge) -> Any:
 
 
 @pytest.mark.parametrize("write", [_send_last, lambda b: held_back(b, b"last"), _hand_over_last, _keep_last])
-def test_who_writes_the_last_bytes_tells_the_client_that_nothing_follows(write: Callable[[Bridge], Any]) -> None:
+def test_the_write_of_the_last_bytes_tells_the_client_that_nothing_follows(write: Callable[[Bridge], Any]) -> None:
     with bridge() as b:
         b.client.setblocking(False)
         assert b.writer.release(write(b), False) is None
