@@ -81,25 +81,34 @@ def _run(argv: list[str]) -> int:
     handover = take_handover()
     line = from_arguments(argv)
     if line.action is Action.HELP:
-        print(help_text())
-        return 0
+        return _print(help_text())
     if line.action is Action.VERSION:
-        print(f"starman {VERSION}{' (compiled)' if _is_compiled() else ''}")
-        return 0
+        return _print(f"starman {VERSION}{' (compiled)' if _is_compiled() else ''}")
 
     def read() -> Settings:
         return from_command_line(line, os.environ, directory)
 
     settings = read() if handover is None else settings_of_handover(handover, read)
     if line.action is Action.PRINT_CONFIG:
-        print(config_text(settings))
-        return 0
+        return _print(config_text(settings))
     if line.action is Action.CHECK:
         return check(settings)
 
     from starman.server import run_master
 
     return run_master(settings, read, handover)
+
+
+def _print(text: str) -> int:
+    """Print `text` to standard output, and return 0. A reader that needs no more of it, such as `head`, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python writes the rest again when it exits.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    return 0
 
 
 def config_text(settings: Settings) -> str:

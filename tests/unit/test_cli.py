@@ -85,6 +85,19 @@ def test_print_config_shows_values_and_sources(
     assert len(columns) == 1
 
 
+@pytest.mark.parametrize("option", ["--help", "--version", "--print-config"])
+def test_a_reader_that_has_gone_is_no_error(directory: Path, option: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = [sys.executable, "-m", "starman", option]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(arguments, env=environ, stdout=writing, stderr=subprocess.PIPE, timeout=30, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
