@@ -108,7 +108,7 @@ def _is_application(filename: str) -> bool:
 
 def _load(target: str, directory: str) -> WSGIApplication:
     """The application of `target`: PLACE or PLACE:NAME, where PLACE is a module, or a file as seen from `directory`."""
-    place, _, expression = target.partition(":")
+    place, colon, expression = target.partition(":")
     path = os.path.join(directory, place)
     if os.sep in place or place.endswith(".py") or (os.path.isfile(path) and not place.isidentifier()):
         module = _import_file(path, target)
@@ -116,7 +116,7 @@ def _load(target: str, directory: str) -> WSGIApplication:
         module = _import(place, repr(target))
     else:
         raise LoadError(f"cannot load {target!r}: write module:app, module, module:factory(), or the path of a file")
-    if not expression:
+    if not colon:
         name, application = _default(module, target)
         return check_application(application, repr(target), f"{place}:{name}")
     application = _resolve(module, expression, target)

@@ -281,6 +281,12 @@ def test_only_literals_may_be_arguments(project: Write, app: str) -> None:
     assert "write a name, or a call with literal arguments, after the colon" in str(failure(app))
 
 
+@pytest.mark.parametrize("app", ["two:", "two: ", "two.py:"])
+def test_nothing_after_the_colon(project: Write, app: str) -> None:
+    project("two.py", "def app(environ, start_response): return []\n")
+    assert "write a name, or a call with literal arguments, after the colon" in str(failure(app))
+
+
 @pytest.mark.parametrize("app", [":app", "a-b:app", "1x", "a..b", "a b"])
 def test_what_is_no_module(project: Write, app: str) -> None:
     assert "write module:app, module, module:factory(), or the path of a file" in str(failure(app))
