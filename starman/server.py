@@ -18,6 +18,7 @@ from starman.log.in_flight import counted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from types import EllipsisType
 
     from starman.config.settings import Settings
     from starman.process.handover import Handover
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
     from starman.wsgi.call import Application
 
 
-def run(app: Application | str | None = None, **settings: object) -> None:
+def run(app: Application | str | EllipsisType = ..., **settings: object) -> None:
     """Serve `app` from worker processes until a signal ends it; the calling process becomes the master. Main thread
     only.
 
-    `app` is a WSGI application, or a string as on the command line ("module:app", "dir/file.py:app"), or None to look
-    for one. `settings` are the names of docs/settings.md (`workers=8, listen=":8000"`); others come from STARMAN_*
-    variables and the settings file, as for `starman-uv`.
+    `app` is a WSGI application, or a string as on the command line ("module:app", "dir/file.py:app"). Without it, the
+    `app` or `eval` of another source counts, else the application of the working directory. `settings` are the names
+    of docs/settings.md (`workers=8, listen=":8000"`); others come from STARMAN_* variables and the settings file, as
+    for `starman-uv`.
 
     A callable is already loaded in the calling process: workers share it, and SIGHUP replaces workers but not its
     code. Pass a string to load new code at each restart. Signal handlers of the caller are restored at the end.
@@ -87,7 +89,7 @@ def run_master(settings: Settings, reread: Callable[[], Settings], handover: Han
     return _run(settings, program, embedded=False) if handover is None else _take_over(settings, program, handover)
 
 
-async def serve(app: Application | str | None = None, **settings: object) -> None:
+async def serve(app: Application | str | EllipsisType = ..., **settings: object) -> None:
     """Serve `app` in the running event loop, as one worker, without forks and signal handlers. On asyncio or uvloop.
 
     `app` and `settings` as for `run`; `workers`, `preload_app` and other settings of processes have no effect. The

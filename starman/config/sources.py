@@ -69,14 +69,15 @@ def from_command_line(line: CommandLine, environ: Mapping[str, str], directory: 
 def from_keywords(app: object, keywords: Mapping[str, object], environ: Mapping[str, str], directory: str) -> Settings:
     """The settings of `run(app, **keywords)`: keywords > environment > file > default. Raises SettingError.
 
-    `app`: the text of the `app` setting; None: not given; or the application itself, which overrides the application
-    of other
-    sources: `settings.app` is None then.
+    `app`: the text of the `app` setting; Ellipsis: not given; or the application itself, which overrides the application
+    of other sources: `settings.app` is None then.
     """
-    if not (app is None or isinstance(app, str) or callable(app)):
+    if app is None:  # not taken for "not given": the directory may hold another application
+        raise SettingError("run(app): the application is None; a factory may have no return. To look for one, give no app")
+    if not (app is ... or isinstance(app, str) or callable(app)):
         raise SettingError(f"run(app): {app!r} is neither a WSGI application (a callable) nor the name of one")
     given = {name: GivenValue(value, f"run({name}=...)") for name, value in keywords.items()}
-    if app is not None:
+    if app is not ...:
         given["app"] = GivenValue(app if isinstance(app, str) else None, "run(app)")
     return Settings(merge([given, from_environment(environ), from_file(None, directory)]))
 

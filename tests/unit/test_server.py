@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,16 @@ def test_a_factory_in_the_place_of_an_application_is_refused(door: Any, name: st
 
     with pytest.raises(LoadError, match=rf"^cannot load {name}\(app\): it cannot be called with \(environ, start_response\)"):
         door(create_app, listen="127.0.0.1:0")
+
+
+@pytest.mark.parametrize("door", [starman.run, serve])
+def test_none_is_not_taken_for_the_application_of_the_directory(
+    door: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "app.py").write_text("raise SystemExit\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match="the application is None"):
+        door(None, listen="127.0.0.1:0")
 
 
 @pytest.mark.parametrize("door", [starman.run, serve])

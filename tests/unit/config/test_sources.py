@@ -330,6 +330,12 @@ def test_an_application_that_is_neither_callable_nor_text_is_refused() -> None:
         from_keywords(3, {}, {"STARMAN_APP": "a:b"}, "/nowhere")
 
 
+def test_none_as_an_application_is_refused() -> None:
+    """A factory without a return gives None: nothing else may be served in its place."""
+    with pytest.raises(SettingError, match=r"run\(app\): the application is None"):
+        from_keywords(None, {}, {"STARMAN_APP": "a:b"}, "/nowhere")
+
+
 def test_keywords_come_before_the_environment(tmp_path: Path) -> None:
     (tmp_path / "starman.toml").write_text("workers = 11\nbacklog = 13\n")
     environ = {"STARMAN_WORKERS": "21", "STARMAN_THREADS": "22"}
@@ -348,8 +354,8 @@ def test_a_callable_puts_aside_every_other_application() -> None:
 
 
 def test_without_an_application_the_environment_may_name_it() -> None:
-    assert from_keywords(None, {}, {"STARMAN_APP": "a:b"}, "/nowhere").app == "a:b"
-    assert from_keywords(None, {"eval": "x"}, {"STARMAN_APP": "a:b"}, "/nowhere").eval == "x"
+    assert from_keywords(..., {}, {"STARMAN_APP": "a:b"}, "/nowhere").app == "a:b"
+    assert from_keywords(..., {"eval": "x"}, {"STARMAN_APP": "a:b"}, "/nowhere").eval == "x"
 
 
 @pytest.mark.parametrize(
