@@ -206,5 +206,6 @@ def _held(address: Address, settings: Settings, error: ListenError) -> str:
     if pid is not None and listens(pid, address):
         return f"{address}: in use by the running server (process {pid}, pid file {settings.pid})"
     if settings.pid is None and "in use" in str(error):
-        raise ListenError(f"{error}; if the running server uses it, give its pid file (--pid FILE)", error.details) from None
+        advice = "If your running starman holds it, repeat the check with that server's --pid FILE"
+        raise ListenError(f"{error}. {advice}", error.details) from None
     raise error

@@ -35,12 +35,14 @@ class ValueKind:
 
     read(value): returns the converted value, or raises ValueError, without text or with the reason.
     valid: the valid values in words. metavar: the placeholder in the help; "" for a flag without a value.
-    unit: a plural noun, or "". show(value): the text that `read` converts to the same value.
+    unit: a plural noun that ends in "s", or "bytes per second", or "".
+    show(value): the text that `read` converts to the same value.
     repeatable: whether the value is a tuple of values.
     most: the largest number, infinite for seconds, of which every finite number is valid; None for other kinds.
+    zero: what 0 means, such as "never"; "" if 0 is an ordinary value, or if the help says it.
     """
 
-    __slots__ = ("metavar", "most", "read", "repeatable", "show", "unit", "valid")
+    __slots__ = ("metavar", "most", "read", "repeatable", "show", "unit", "valid", "zero")
 
     most: float | None
 
@@ -60,10 +62,16 @@ class ValueKind:
         self.show = show
         self.repeatable = repeatable
         self.most = None
+        self.zero = ""
 
     def up_to(self, most: float) -> ValueKind:
         """The same kind, of numbers of which `most` is the largest."""
         self.most = most
+        return self
+
+    def with_zero(self, meaning: str) -> ValueKind:
+        """The same kind, where 0 means `meaning`."""
+        self.zero = meaning
         return self
 
 
@@ -85,8 +93,9 @@ def whole(least: int, most: int | None = None, metavar: str = "N", unit: str = "
     return ValueKind(read, f"a whole number, {bounds}", metavar, unit).up_to(LARGEST if most is None else most)
 
 
-def size(least: int) -> ValueKind:
-    """A number of bytes, at least `least`; as text also with a suffix: 64K, 1M, 1G, 64KiB, 1MiB, 1GiB."""
+def size(least: int, unit: str = "bytes") -> ValueKind:
+    """A number of bytes (or of "bytes per second", as `unit`), at least `least`; as text also with a suffix: 64K, 1M, 1G,
+    64KiB, 1MiB, 1GiB."""
 
     def read(value: object) -> int:
         number = read_size(value)
@@ -95,7 +104,7 @@ def size(least: int) -> ValueKind:
         return number
 
     return ValueKind(
-        read, f"a number of bytes, at least {least}, or with a suffix: 64K, 1M, 1G", "BYTES", "bytes", show_size
+        read, f"a number of {unit}, at least {least}, or with a suffix: 64K, 1M, 1G", "BYTES", unit, show_size
     ).up_to(LARGEST)
 
 

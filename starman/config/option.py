@@ -97,9 +97,13 @@ class Option:
 
     @property
     def default_text(self) -> str:
-        """The default as an operator would write it, with its unit: "30 seconds", "1M", "auto", "none"."""
+        """The default as an operator would write it, with its unit: "30 seconds", "1 worker", "0 (never)", "1M", "auto",
+        "none"."""
         text = self.show(self.default) if not isinstance(self.default, str) else self.default or "none"
-        return f"{text} {self.kind.unit}" if self.kind.unit and text.isdigit() else text
+        if text == "0" and self.kind.zero:
+            return f"0 ({self.kind.zero})"
+        unit = self.kind.unit.removesuffix("s") if text == "1" else self.kind.unit
+        return f"{text} {unit}" if unit and text.isdigit() else text
 
     def parse(self, value: object, source: str) -> object:
         """Check and convert `value`. `source` says where it was given (`--workers`), for the SettingError.

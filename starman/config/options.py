@@ -152,26 +152,29 @@ class Options:
         "log. Requests may take longer, because they run in threads; with --threads 0 they may not. 0: never.",
     )
     max_requests: int = option(
-        0, "Workers", kinds.whole(0, unit="requests"), "Replace a worker after it has served this many requests. 0: never."
+        0,
+        "Workers",
+        kinds.whole(0, unit="requests").with_zero("never"),
+        "Replace a worker after it has served this many requests.",
     )
     max_requests_jitter: int = option(
         0,
         "Workers",
-        kinds.whole(0, unit="requests"),
+        kinds.whole(0, unit="requests").with_zero("no jitter"),
         "Add a random number of requests, up to this one, to --max-requests in each worker, so that workers are not replaced "
         "all at once.",
     )
     max_worker_lifetime: float = option(
         0,
         "Workers",
-        kinds.ANY_SECONDS,
-        "Replace a worker before it reaches this age (seconds), at a random moment in the last tenth of it. 0: never.",
+        kinds.seconds(zero=True).with_zero("never"),
+        "Replace a worker before it reaches this age (seconds), at a random moment in the last tenth of it.",
     )
     max_worker_memory: int = option(
         "0",
         "Workers",
-        kinds.size(0),
-        "Replace a worker that uses this much memory (bytes). Memory shared with other workers does not count. 0: never.",
+        kinds.size(0).with_zero("never"),
+        "Replace a worker that uses this much memory (bytes). Memory shared with other workers does not count.",
     )
 
     max_connections: int = option(
@@ -202,14 +205,14 @@ class Options:
     min_body_rate: int = option(
         "500",
         "Connections",
-        kinds.size(0),
+        kinds.size(0, "bytes per second"),
         "Answer 408 if the body of a request arrives slower than this on average after the first 10 s (bytes per second). 0: no "
         "minimum.",
     )
     min_send_rate: int = option(
         "500",
         "Connections",
-        kinds.size(0),
+        kinds.size(0, "bytes per second"),
         "Close a connection whose client reads a waiting response slower than this on average after the first 10 s (bytes per "
         "second). 0: no minimum.",
     )
@@ -303,7 +306,11 @@ class Options:
         fixed=True,
     )
     umask: int | None = option(
-        None, "Process", kinds.MODE, "Set this umask (octal): permissions that new files do not get. None: unchanged.", fixed=True
+        None,
+        "Process",
+        kinds.MODE,
+        "Set the umask: the permission bits removed from new files (octal). None: unchanged.",
+        fixed=True,
     )
     pid: str | None = option(
         None,

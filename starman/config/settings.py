@@ -141,7 +141,8 @@ class Settings(Options):
             unused = [self.source(name) for name in ("ssl_cert", "ssl_key") if self.value(name) is not None]
             unused += [self.source("enable_ssl")] if self.enable_ssl else []
             if unused:
-                found.append(f"{_have_no_effect(unused)}: no listener uses TLS; append :ssl to an address, or set enable_ssl")
+                advice = "TLS needs a TCP listener" if self.enable_ssl else "append :ssl to an address, or add --enable-ssl"
+                found.append(f"{_have_no_effect(unused)}: no listener uses TLS; {advice}")
         if self.stream_body and self.stream_body_path:
             found.append(f"{self.source('stream_body_path')} has no effect together with {self.source('stream_body')}")
         return tuple(found)

@@ -98,7 +98,7 @@ def test_the_server_that_runs_is_no_error(site: Path, where: str) -> None:
         assert (done.returncode, done.stdout) == (1, "")
         if not where.startswith("127"):
             return
-        assert "if the running server uses it, give its pid file (--pid FILE)" in done.stderr
+        assert "in use. If your running starman holds it, repeat the check with that server's --pid FILE\n" in done.stderr
         with server.client() as client:
             assert client.get("/").body == b"hello"
 

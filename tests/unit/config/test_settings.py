@@ -254,6 +254,9 @@ def test_names_of_a_setting() -> None:
     assert OPTIONS["max_body"].default_text == "1G"
     assert OPTIONS["workers"].default_text == "auto"
     assert OPTIONS["host"].default_text == "none"
+    assert OPTIONS["restart_batch"].default_text == "1 worker"
+    assert OPTIONS["max_requests"].default_text == "0 (never)"
+    assert OPTIONS["min_body_rate"].default_text == "500 bytes per second"
     assert OPTIONS["app"].positional
     assert OPTIONS["preload_app"].boolean
     assert OPTIONS["listen"].repeatable
@@ -285,6 +288,9 @@ def test_tls_settings_without_a_listener_of_theirs() -> None:
     assert "no listener uses TLS" in settings.warnings()[1]
     assert "ssl_cert" in settings.warnings()[1]
     assert "enable_ssl" in settings.warnings()[1]
+    assert settings.warnings()[1].endswith("no listener uses TLS; TLS needs a TCP listener")
+    (warning,) = Settings.of(ssl_cert="a.pem").warnings()
+    assert warning.endswith("no listener uses TLS; append :ssl to an address, or add --enable-ssl")
 
 
 @pytest.mark.parametrize(
