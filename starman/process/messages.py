@@ -1,7 +1,7 @@
 """Messages between master, molds and workers, as values and as packets. No I/O: `channel.py` carries them.
 
 A packet is the name of the message's class and its fields as text, joined by NUL bytes (`json` would cost the master
-0.4 MB for ten messages). A renamed class or a changed field is a new FORMAT of `handover.py`: workers from before an
+0.4 MB for a dozen messages). A renamed class or a changed field is a new FORMAT of `handover.py`: workers from before an
 upgrade send to the new master.
 """
 
@@ -31,7 +31,7 @@ IN_PARTS = "*"
 
 
 class Role(Enum):
-    """What a mold is told to fork."""
+    """What a mold is to fork."""
 
     WORKER = "worker"
     MOLD = "mold"
@@ -134,8 +134,8 @@ class Ready(Message):
     __slots__ = ()
 
 
-class Recycle(Message):
-    """Worker to master: replace this worker, because of `reason`. It serves until another worker is ready."""
+class _ReasonMessage(Message):
+    """A message with nothing but a reason."""
 
     __slots__ = ("reason",)
 
@@ -149,6 +149,12 @@ class Recycle(Message):
     def parse(cls, fields: Sequence[str]) -> Message:
         (reason,) = fields
         return cls(_one_line(reason))
+
+
+class Recycle(_ReasonMessage):
+    """Worker to master: replace this worker, because of `reason`. It serves until another worker is ready."""
+
+    __slots__ = ()
 
 
 class Draining(Message):
@@ -157,22 +163,11 @@ class Draining(Message):
     __slots__ = ()
 
 
-class DrainRequest(Message):
+class DrainRequest(_ReasonMessage):
     """Worker to master: because of `reason`, this worker should serve no more. The master drains it as soon as it can.
     Until then the worker waits for a moment, then goes on as before."""
 
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    def fields(self) -> tuple[str, ...]:
-        return (_shortened(self.reason, _LINE_BYTES),)
-
-    @classmethod
-    def parse(cls, fields: Sequence[str]) -> Message:
-        (reason,) = fields
-        return cls(_one_line(reason))
+    __slots__ = ()
 
 
 class Reopen(Message):

@@ -36,31 +36,31 @@ class ForkMold(_ChildAction):
     __slots__ = ()
 
 
-class SpawnMold(Action):
+class SpawnMold(_ChildAction):
     """Have the pristine mold `origin` fork a mold that loads the application of `generation`, as `child`.
 
     settings: the generation's settings, as in the message `Spawn`.
     """
 
-    __slots__ = ("child", "generation", "origin", "settings")
+    __slots__ = ("generation", "origin", "settings")
 
     def __init__(self, child: int, generation: int, origin: int, settings: str = "") -> None:
-        self.child = child
+        super().__init__(child)
         self.generation = generation
         self.origin = origin
         self.settings = settings
 
 
-class SpawnWorker(Action):
+class SpawnWorker(_ChildAction):
     """Have the mold `mold` fork the worker of `slot` (from 1) for `generation`, as `child`.
 
     settings: the generation's settings, as in the message `Spawn`.
     """
 
-    __slots__ = ("child", "generation", "mold", "settings", "slot")
+    __slots__ = ("generation", "mold", "settings", "slot")
 
     def __init__(self, child: int, slot: int, generation: int, mold: int, settings: str = "") -> None:
-        self.child = child
+        super().__init__(child)
         self.slot = slot
         self.generation = generation
         self.mold = mold

@@ -98,8 +98,8 @@ def run_worker(
 
 
 class _Lifetime:
-    """One run of the service: reacts to signals, the master's messages and end, and harakiri. All methods run in the
-    loop.
+    """One run of the service: reacts to signals, the master's messages and end, and harakiri. Methods run in the loop,
+    unless they say otherwise.
 
     ready: whether the worker has accepted connections.
     """
@@ -159,7 +159,8 @@ class _Lifetime:
             loop.remove_reader(self._channel.fileno())
 
     def seconds_left(self) -> float:
-        """How long (seconds) exit functions may take after the service has ended: what is left of graceful_timeout."""
+        """How long (seconds) exit functions may take: what is left of graceful_timeout. Main thread, after the loop has
+        ended."""
         if self._stopped_at is None or self._stop_now:
             return LEAST_SECONDS
         return max(LEAST_SECONDS, self._stopped_at + self._graceful_timeout - time.monotonic())
@@ -203,21 +204,24 @@ class _Lifetime:
         self._channel.send(Reopened())
 
     def _on_harakiri(self) -> None:
-        """Request the end of this worker. The master decides when, because other workers may be draining; until then,
-        the service goes on. Without a master, drain now."""
-        if self._stopped_at is None and not self._channel.send(
-            DrainRequest("its application has asked for it (starman.harakiri)")
-        ):
-            self._drain()
+        """The application requests the end of this worker."""
+        if self._stopped_at is None:
+            self._request_drain("its application has asked for it (starman.harakiri)")
 
     def _on_give_up(self, reason: str) -> None:
-        """The loop cannot continue: have the master replace this worker. Without a master, drain now."""
+        """The loop cannot continue: have the master replace this worker. Raises StartError if the worker has not been
+        ready."""
         if not self.ready:
             raise StartError(reason)
         if self._stopped_at is None:
             log.error(f"this worker cannot continue, and finishes its requests: {reason}")
-            if not self._channel.send(DrainRequest(reason)):
-                self._drain()
+            self._request_drain(reason)
+
+    def _request_drain(self, reason: str) -> None:
+        """Request the end of this worker. The master decides when, because other workers may be draining; until then,
+        the service goes on. Without a master, drain now."""
+        if not self._channel.send(DrainRequest(reason)):
+            self._drain()
 
     def _drain(self) -> None:
         self._stopped_at = time.monotonic()
