@@ -46,9 +46,9 @@ STATUS_SLACK = 0.25
 _ERROR_PAUSE = 1.0
 # How soon (seconds) to retry lines that the error log did not take at once.
 _LOG_RETRY = 0.2
-# The numbers of the trials' links. The numbers of children begin at 1.
-_READING = 0
-_TRYING = -1
+# The numbers of the trials' links. The numbers of children begin at 1; 0 stands for all workers (`LogKill`).
+_READING = -1
+_TRYING = -2
 
 
 class Master:
