@@ -35,7 +35,7 @@ class Daemon:
     def on_status(self, server_status: ServerStatus, now: float) -> None:
         """See `Observer`. As soon as the server is ready, have the waiting command exit with status 0."""
         if self._fd >= 0 and server_status.phase is Phase.RUNNING:
-            self._tell(_READY)
+            self._send_result(_READY)
 
     def failed(self, error: BaseException) -> None:
         """Have the command print the error and exit with its status, if it still waits."""
@@ -46,7 +46,7 @@ class Daemon:
         else:
             status, text, details = 1, exception_line(error), format_exception(error)
         message = f"{text}\n{details}" if details else text
-        self._tell(bytes([status]) + message.encode("utf-8", "backslashreplace"))
+        self._send_result(bytes([status]) + message.encode("utf-8", "backslashreplace"))
 
     def next_instant(self) -> float | None:
         """See `Observer`."""
@@ -61,7 +61,7 @@ class Daemon:
     def close(self) -> None:
         """See `Observer`. The pipe stays open, because the command may still wait for an error."""
 
-    def _tell(self, message: bytes) -> None:
+    def _send_result(self, message: bytes) -> None:
         try:
             while message:
                 message = message[os.write(self._fd, message) :]

@@ -76,11 +76,11 @@ class Replacement:
             slot.add_worker(self._children.spawn_worker(slot, slot.generation, mold, now))
             room -= 1
             starting += 1
-        self._log_wait(slots, now)
+        self._check_wait(slots, now)
 
-    def _log_wait(self, slots: Slots, now: float) -> None:
-        """Note when slots began to wait for room, and log a long wait. Call it after `fill_slots` has replaced what it
-        could."""
+    def _check_wait(self, slots: Slots, now: float) -> None:
+        """Note when slots began to wait for room. After a long wait, make the next one longer, and log a warning. Call
+        it after `fill_slots` has replaced what it could."""
         if self._capacity_left(slots) > 0 or not (self._rollout.next_slots(slots) or any(slot.needs_worker for slot in slots)):
             self._waiting_since = None
             return
