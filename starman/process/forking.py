@@ -60,6 +60,7 @@ _EARLY = GUARDED - {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTER
 SECOND_STOP = 1.0
 # Room for a handler of each signal at the same time, in bytes.
 _SIGNAL_STACK_BYTES = 1 << 20
+# The memory of that stack, once it is in use. Only the main thread changes the list.
 _signal_stack: list[object] = []
 # Python ignores these two, so that a write fails with an error instead of ending the process.
 _IGNORED = tuple(getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ"))

@@ -1,4 +1,4 @@
-"""Have the kernel kill a process when its parent ends (Linux): a mold always, a worker until it serves.
+"""Has the kernel kill a process when its parent ends (Linux): a mold always, a worker until it serves.
 
 A trial, and the process between two forks, are tied to their parent, too. While a process loads an application, or is
 blocked by a hook of the application, it reads no channel and does not act on TERM. Without this module it would
@@ -28,8 +28,11 @@ _CHECK_SECONDS = 0.0002
 
 
 class _State:
-    """prctl: None until `enable`. pending: the thread that is about to fork, its process, and the parent of its
-    child."""
+    """The state of this process. Only the main thread changes it.
+
+    prctl: None until `enable`. pending: the thread that is about to fork, its process, and the parent of its child;
+    None if no thread is.
+    """
 
     __slots__ = ("pending", "prctl")
 
@@ -60,14 +63,14 @@ def tie_next_fork(parent: int) -> None:
     call `end_tie`.
 
     If `parent` is not this process, the child first waits until this process has ended and `parent` has adopted the
-    child.
+    child. Main thread.
     """
     if _state.prctl is not None:
         _state.pending = get_ident(), getpid(), parent
 
 
 def end_tie() -> None:
-    """Call in the parent, after the fork."""
+    """Call in the parent, after the fork. Main thread."""
     _state.pending = None
 
 

@@ -59,7 +59,7 @@ _INSTANT = struct.Struct("=d")
 _SIZE = (PAGES + 1) * _STRIDE
 # A worker with a loop that has been silent for this long (seconds) does not count as a sibling.
 _FORGOTTEN = 2.0
-# The size of a line: busy, since, method, target. All fields before the lines take as much room together.
+# The size of a line: busy, since, method, target. The fields before the lines have as much room together.
 _LINE_BYTES = 128
 _LINE = struct.Struct(f"=?d{METHOD_BYTES}s{TARGET_BYTES}s")
 _UNUSED = b"\0"
@@ -204,8 +204,8 @@ class Scoreboard:
         return WorkerPage(memoryview(_read_only(fd)), memoryview(page), number)
 
     def abandon(self) -> None:
-        """Call in a fresh fork: close the descriptor and unmap the memory. A copy of the descriptor can map it
-        again."""
+        """Call in a fresh fork: close the descriptor and unmap the memory, which a copy of the descriptor can map
+        again. Memory without a descriptor stays mapped."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -20,8 +20,7 @@ class ErrorLog:
 
     def __init__(self, path: str | None, *, opened: bool = False, directory: str | None = None) -> None:
         """`path` None: standard error is the error log, and stays as it is. `opened`: descriptor 2 points at the file
-        already.
-        `directory`: the base of a relative `path`; None: the working directory."""
+        already. `directory`: the base of a relative `path`; None: the working directory."""
         self._given_path = path
         # Absolute, so that a later change of the working directory does not move it.
         self._path = None if path is None else os.path.join(directory or os.getcwd(), path)

@@ -37,7 +37,7 @@ class SignalQueue:
         self._read_fd, self._write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
-        # Without the wakeup descriptor, a signal that arrives after `install_handlers` and before the poll would wait for
+        # Without the wakeup descriptor, a signal that arrives after `take_signals` and before the poll would wait for
         # another event.
         self._previous_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._previous: dict[int, Any] = {
@@ -55,7 +55,7 @@ class SignalQueue:
 
     @property
     def has_signals(self) -> bool:
-        """Whether `install_handlers` would return any signal."""
+        """Whether `take_signals` would return any signal."""
         return bool(self._noted)
 
     def fileno(self) -> int:

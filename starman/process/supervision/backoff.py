@@ -59,12 +59,12 @@ class Backoff:
 
 
 class CrashLog:
-    """Log unexpected exits, and set the waits that follow. `workers` and `molds` are the back-offs of the two kinds of
-    children."""
+    """Logs unexpected exits, and sets the waits that follow."""
 
     __slots__ = ("_children", "_molds", "_workers")
 
     def __init__(self, children: Children, workers: Backoff, molds: Backoff) -> None:
+        """`workers` and `molds` are the back-offs of the two kinds of children."""
         self._children = children
         self._workers = workers
         self._molds = molds

@@ -70,7 +70,7 @@ class Child:
 
     @property
     def ending(self) -> bool:
-        """Whether the child has been told to exit, or is exiting by itself."""
+        """Whether the child has an order to exit, or is exiting by itself."""
         return self.state in (State.DRAINING, State.KILLED, State.GONE)
 
     def seconds_ready(self, now: float) -> float:

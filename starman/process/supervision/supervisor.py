@@ -77,7 +77,7 @@ class Supervisor:
         if child.state is State.REQUESTED:
             child.set_state(State.BOOTING, child.deadline)
         elif child.state is State.DRAINING:
-            # It was told to drain before its process existed.
+            # The order to drain came before its process existed.
             self._children.add_action(Drain(number))
 
     def on_ready(self, number: int, now: float) -> None:

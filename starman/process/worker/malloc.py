@@ -1,7 +1,8 @@
-"""Sets up malloc: fills the holes of its heap in a mold, keeps free pages in a busy worker, and returns them in an idle one.
+"""Sets up malloc: fills holes of its heap in a mold, keeps free pages in a busy worker, returns them in an idle one.
 
-For glibc on Linux, by its documented calls: malloc(3), sbrk(2), mallopt(3), mallinfo(3), malloc_trim(3). With another C library
-the functions do nothing. Figures: docs/performance.md, "Memory", and docs/decisions/large-bodies.md. Never imports asyncio.
+For glibc on Linux, by its documented calls: malloc(3), sbrk(2), mallopt(3), mallinfo(3), malloc_trim(3). With another C
+library the functions do nothing. Figures: docs/performance.md, "Memory", and docs/decisions/large-bodies.md. Never
+imports asyncio.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ctypes import CDLL
 
-# The sizes (bytes) of blocks that fill the holes: first large ones, then each size of malloc's small bins. All are below the
-# 128 kB from which malloc asks the kernel for a mapping of its own.
+# The sizes (bytes) of blocks that fill the holes: first large ones, then each size of malloc's small bins. All are
+# below the 128 kB from which malloc asks the kernel for a mapping of its own.
 _SIZES = (65_536, 32_768, 16_384, 8192, 4096, 2048, *range(1032, 16, -16))
-# The most bytes that are filled in all; 0.8 MB were seen with a small application. Filling touches 16 bytes of each hole.
+# The most bytes that are filled in all; 0.8 MB were seen with a small application. Filling touches 16 bytes of each
+# hole.
 _MOST_FILLING = 256 << 20
 
-# Parameters of mallopt(3) (<malloc.h>). A worker keeps up to 64 MiB that are free at the end of a heap, which is what the bodies
-# of its requests may take together by default. 32 MiB is the largest threshold for mappings that mallopt allows.
+# Parameters of mallopt(3) (<malloc.h>). A worker keeps up to 64 MiB that are free at the end of a heap, which is what
+# the bodies of its requests may take together by default. 32 MiB is the largest threshold for mappings that mallopt
+# allows.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEPT_BYTES = 64 << 20
@@ -34,15 +37,16 @@ _MOST_FREE = 4_194_304
 # The fields of `struct mallinfo2`: mallinfo(3).
 _MALLINFO_FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
 
-# The C library, once it has been loaded: a mold loads it, and its workers share it.
+# The C library, once it has been loaded: a mold loads it, and its workers share it. Only the main thread changes the
+# list.
 _libc: list[CDLL] = []
 
 
 def fill_malloc_holes() -> int:
     """Allocate all free places between live blocks of malloc's heap, for good. Returns how many bytes that took.
 
-    Without it the first blocks of a worker would be put into these places, one on each of many shared pages. Call it once, in a
-    mold that has loaded everything, without threads.
+    Without it the first blocks of a worker would be put into these places, one on each of many shared pages. Call it
+    once, in a mold that has loaded everything, without threads.
     """
     libc = _glibc()
     if libc is None:
@@ -62,9 +66,9 @@ def fill_malloc_holes() -> int:
 def keep_free_pages() -> bool:
     """Have malloc keep up to 64 MiB of free pages, for the next request. Returns whether it will.
 
-    By default malloc returns the pages of each large body to the kernel, which clears other pages for the next body: a third of
-    the time of a 1 MB upload. A worker that becomes idle should call `give_back_free_pages`. Does nothing if the environment sets
-    malloc's thresholds.
+    By default malloc returns the pages of each large body to the kernel, which clears other pages for the next body: a
+    third of the time of a 1 MB upload. A worker that becomes idle should call `give_back_free_pages`. Does nothing if
+    the environment sets malloc's thresholds.
     """
     libc = _glibc()
     tunables = os.environ.get("GLIBC_TUNABLES", "")
@@ -75,9 +79,9 @@ def keep_free_pages() -> bool:
 
 
 def give_back_free_pages() -> bool:
-    """Return free pages of malloc's heaps to the kernel if there are more than 4 MiB of them. Returns whether any were returned.
+    """Return free pages of malloc's heaps to the kernel if there are more than 4 MiB of them.
 
-    Takes some milliseconds.
+    Returns whether any were returned. Takes some milliseconds.
     """
     libc = _glibc()
     if libc is None or not hasattr(libc, "mallinfo2"):

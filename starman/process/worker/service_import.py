@@ -1,4 +1,4 @@
-"""Import everything that a worker needs, in a mold before it forks, so that workers share the memory of the modules.
+"""Imports everything that a worker needs, in a mold before it forks, so that workers share the memory of the modules.
 
 The master imports this module too, so nothing large is imported at the top. Never imports `starman.loading`.
 """
