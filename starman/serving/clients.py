@@ -71,11 +71,11 @@ class Clients:
 
     def due(self, now: float) -> list[Client]:
         """Return the clients to check now: the active ones, and the idle ones that are due, which become active."""
-        rested = []
+        expired = []
         for client, until in self._idle.items():
             if until > now:
                 break
-            rested.append(client)
-        for client in rested:
+            expired.append(client)
+        for client in expired:
             self.set_active(client)
         return self.active()

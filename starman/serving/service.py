@@ -236,10 +236,8 @@ class Service:
 
     async def _tick(self, context: ServiceContext, acceptor: Acceptor) -> None:
         """Check timeouts and health every _TICK seconds."""
-        spinning_loop, stuck_threads = (
-            SpinningLoopDetector(inline=not self._settings.threads),
-            StuckThreadsDetector(time.monotonic()),
-        )
+        spinning_loop = SpinningLoopDetector(inline=not self._settings.threads)
+        stuck_threads = StuckThreadsDetector(time.monotonic())
         while True:
             spinning_loop.end_tick(time.monotonic(), time.thread_time())
             await anyio.sleep(_TICK)

@@ -34,7 +34,7 @@ class ResumableOutput(Output, Protocol):
 class ResumableCall(Call):
     """A Call with a `run` that may return before the response is complete. `paused` is then true: call `resume_call` later."""
 
-    __slots__ = ("_iterable", "_pausable", "_rest", "paused")
+    __slots__ = ("_iterable", "_pausable", "_remaining", "paused")
 
     def __init__(self, facts: RequestFacts, output: Output, stamp: Stamp) -> None:
         """`output` is a ResumableOutput."""
@@ -42,7 +42,7 @@ class ResumableCall(Call):
         self.paused = False
         self._pausable = cast("ResumableOutput", output)
         self._iterable: Any = None
-        self._rest: Iterator[object] | None = None
+        self._remaining: Iterator[object] | None = None
 
     def resume_call(self, environ: Environ) -> None:
         """Resume the response after the last block, as if the application had just returned its iterable. May pause
@@ -54,17 +54,17 @@ class ResumableCall(Call):
 
     def _blocks(self, iterable: Iterable[object]) -> Iterator[object]:
         output = self._pausable
-        rest, self._rest = self._rest, None
-        if rest is None:
-            rest = iter(iterable)
+        remaining, self._remaining = self._remaining, None
+        if remaining is None:
+            remaining = iter(iterable)
         else:
             output.resume()
-        for block in rest:
+        for block in remaining:
             output.may_pause = True
             yield block
             output.may_pause = False
             if output.must_pause():
-                self._rest, self._iterable, self.paused = rest, iterable, True
+                self._remaining, self._iterable, self.paused = remaining, iterable, True
                 return
 
     def _end(self) -> None:

@@ -48,12 +48,12 @@ class Verdict(Enum):
 class Schedule:
     """The policy of one worker. Loop only."""
 
-    __slots__ = ("_computed", "_finished", "_looked_at", "_parked_at", "_pool_time", "_pool_until")
+    __slots__ = ("_checked_at", "_computed", "_finished", "_parked_at", "_pool_time", "_pool_until")
 
     def __init__(self) -> None:
         self._pool_time = SHORTEST_POOL
         self._pool_until = 0.0
-        self._parked_at = self._looked_at = 0.0
+        self._parked_at = self._checked_at = 0.0
         self._computed = 0.0
         self._finished = 0
 
@@ -66,15 +66,15 @@ class Schedule:
 
         `finished`: how many requests have ended since the start. `computed`: the CPU time (seconds) of this process.
         """
-        self._parked_at = self._looked_at = now
+        self._parked_at = self._checked_at = now
         self._computed = computed
         self._finished = finished
 
     def after_slice(self, finished: int, computed: float, now: float) -> Verdict:
         """The loop has parked for a slice without being unparked."""
         progress = finished != self._finished
-        works = computed - self._computed >= COMPUTING * (now - self._looked_at) and now - self._parked_at < LONGEST_REQUEST
-        self._finished, self._computed, self._looked_at = finished, computed, now
+        works = computed - self._computed >= COMPUTING * (now - self._checked_at) and now - self._parked_at < LONGEST_REQUEST
+        self._finished, self._computed, self._checked_at = finished, computed, now
         if not (progress or works):
             self._pool_until = now + self._pool_time
             self._pool_time = min(2 * self._pool_time, LONGEST_POOL)

@@ -17,6 +17,8 @@ from starman.log.output import FIRST_FREE
 from starman.serving.lingering import Lingering
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starman.serving.context import ServiceContext
     from starman.serving.sending.loop_side import ApplicationRelay
 
@@ -93,7 +95,7 @@ class SocketTransport(asyncio.Transport):
 
     __slots__ = ("_close", "_loop", "_protocol", "_socket")
 
-    def __init__(self, sock: socket.socket, close: Any) -> None:
+    def __init__(self, sock: socket.socket, close: Callable[[], None]) -> None:
         """Only reads `sock`. Calls `close` at the end, which must close the socket."""
         super().__init__()
         self._loop = asyncio.get_running_loop()

@@ -44,20 +44,8 @@ class SendQueue:
     """The parts of responses that are still to be sent to one client, in order. Loop only."""
 
     __slots__ = (
-        *(
-            "_charged",
-            "_ended",
-            "_handler",
-            "_kept",
-            "_loop",
-            "_memory",
-            "_passed",
-            "_progress",
-            "_queue",
-            "_taken",
-            "_transport",
-        ),
-        *("_watches", "_writer"),
+        *("_charged", "_ended", "_handler", "_kept", "_loop", "_memory", "_passed", "_progress", "_queue", "_taken"),
+        *("_transport", "_watches", "_writer"),
     )
 
     def __init__(
@@ -78,14 +66,14 @@ class SendQueue:
         self._writer = writer
         self._memory = memory
         self._queue: deque[UnsentMemory | FileRange] = deque()
-        # Given to the transport: parts in memory, and how many bytes of a file.
+        # What the transport still holds: parts in memory, and how many bytes of a file were counted in `_memory`.
         self._kept: list[UnsentMemory] = []
         self._charged = 0
         # The progress of what is being sent. None: nothing is, or the tick has not measured it yet.
         self._progress: Progress | None = None
-        self._taken = 0
-        self._passed = 0
-        self._watches = False
+        self._taken = 0  # how many parts were ever taken
+        self._passed = 0  # how many bytes were ever given to the transport, or to the kernel by sendfile
+        self._watches = False  # whether the loop polls the duplicate for room for a file
         self._ended = False
 
     def take(self, unsent: Unsent) -> None:
