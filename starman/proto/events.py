@@ -25,8 +25,8 @@ class Limits:
     ) -> None:
         """Each with the status that is sent beyond it:
 
-        line_bytes: the request line without its CRLF (414). fields: the number of field lines, and of trailer fields
-        (431).
+        line_bytes: the request line without its CRLF (414).
+        fields: the number of field lines, and of trailer fields (431).
         field_bytes: one field line without its CRLF (431). head_bytes: the whole head (431).
         body_bytes: the decoded body (413); 0: no limit.
         extra_bytes: chunk extensions (400) and trailer fields (431) of one body together.

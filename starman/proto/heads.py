@@ -31,7 +31,8 @@ _CLOSE: Final = [b"close"]
 
 
 # Maps a field name as received to its key in _RELEVANT, or to b"" if the field is not relevant here. The values are
-# the very objects of _RELEVANT, so that they can be compared with `is`. Each spelling is added once.
+# the very objects of _RELEVANT, so that they can be compared with `is`. Each spelling is added once. One
+# thread at a time, as the parser.
 _spellings: Final[dict[bytes, bytes]] = {}
 
 
@@ -44,7 +45,7 @@ def _classify_name(name: bytes) -> bytes:
 
 
 # Values of Host that were found valid, because a server gets the same few again and again. Limited like the
-# spellings. An empty Host is valid: clients send it when the target URI has no authority (RFC 9112 §3.2).
+# spellings. One thread at a time. An empty Host is valid: clients send it when the target URI has no authority (RFC 9112 §3.2).
 _valid_hosts: Final[set[bytes]] = {b""}
 
 

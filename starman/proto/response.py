@@ -72,7 +72,7 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 # Caches: the meaning of each field name, and the code and status line of each status, as the application spells them.
-# Each is validated once.
+# Each is validated once. Any thread, without a lock: all threads store the same value for a key.
 _spellings: Final[dict[object, _FieldRole]] = {}
 _statuses: Final[dict[object, tuple[int, str]]] = {}
 

@@ -41,9 +41,12 @@ class ServiceContext:
     """Made by the loop; threads read it.
 
     draining: whether connections end after their response.
-    doomed: whether the application has asked for the end of this process. Then the process accepts no connection, not
-    even one that waits in the kernel: another process will accept it. The loop or the thread of a request sets it. The
-    loop resets it when no drain follows (`spare`).
+    doomed: whether the application has asked for the end of this process, or the process cannot accept connections any
+    more. Then the process accepts no connection, not even one that waits in the kernel: another process will accept it.
+    The loop or the thread of a request sets it. The loop resets it when no drain follows a request of the application
+    (`spare`).
+    doomed_at: when the application first asked for the end of this process, monotonic; None: it has not. Set by the
+    thread of a request.
     lost: the writers of connections that are gone while their request runs. Loop only.
     """
 
@@ -127,7 +130,6 @@ class ServiceContext:
         self.keepalive = not settings.disable_keepalive and settings.keepalive_timeout > 0
         self.on_harakiri = on_harakiri
         self.doomed = False
-        # When the application first asked for the end of this process; None: it has not.
         self.doomed_at: float | None = None
         self.draining = False
         self.connections = Clients()
@@ -145,8 +147,9 @@ class ServiceContext:
             self.executor.post(self.on_harakiri)
 
     def spare(self, now: float) -> bool:
-        """Go on as before if no drain has begun SPARED_SECONDS after the application has asked for it: too many other
-        workers still finish their requests. Returns whether this process has just gone on. Loop, before a drain."""
+        """Go on as before if no drain has begun SPARED_SECONDS after the application has asked for the end of the process:
+        too many other workers still finish their requests. Returns whether this process has just gone on. Loop, before
+        a drain."""
         if not self.doomed or self.doomed_at is None or now - self.doomed_at < SPARED_SECONDS:
             return False
         self.doomed = self.draining = False
@@ -158,7 +161,7 @@ class ServiceContext:
         return any(not prefix or path == prefix or path.startswith(prefix + b"/") for prefix in self.stream_paths)
 
     def log_refusal(self, error: ProtocolError, peer: str) -> None:
-        """Say in the error log why a message of `peer` is refused. Loop."""
+        """Log in the error log why a message of `peer` is refused. Loop."""
         self.refusals.add(f"refused {peer}: {error.status} {error}")
 
     def refuse(self, error: ProtocolError, peer: str, *, quietly: bool) -> bytes:

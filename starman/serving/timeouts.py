@@ -60,7 +60,8 @@ class TimedConnection(ClosableConnection):
         return error
 
     def _enforce_header_and_keepalive_timeout(self, now: float) -> ProtocolError | None:
-        """Of a connection on which no request runs and no body arrives."""
+        """Enforce the timeouts of a connection on which no request runs and no body arrives; return the 408 for a head
+        that arrives too slowly."""
         if self._refusal is not None:
             self._progress.forget()
         elif not self._parser.between_messages:

@@ -30,6 +30,9 @@ _COMMON: Final = {
     text.encode(): text for text in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HTTP/1.0", "HTTP/1.1")
 }
 _MOST_SPELLINGS: Final = 1024
+_LONGEST_SPELLING: Final = 64
+# Maps a field name as received to its key, or to "" if the field is not passed on. Any thread, without a lock: all
+# threads find the same key for a name.
 _spellings: Final[dict[bytes, str]] = {}
 
 
@@ -83,7 +86,8 @@ def server_name(host: str) -> str:
 
 
 def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: int | None) -> Environ:
-    """Build the environ of one request. `body_length`: the length of the decoded body (bytes); None: no body."""
+    """Build the environ of one request. `body_length`: the length of the decoded body (bytes); None: no body,
+    or an unknown length."""
     environ = connection.copy()
     path, query = head.path, head.query
     target = head.target.decode("latin-1")
@@ -119,14 +123,15 @@ def build(connection: Environ, head: RequestHead, body: BinaryIO, body_length: i
 
 
 def _learn(name: bytes) -> str:
-    """The environ's name for a field, "" for one that is not passed on. The table has a bound: clients fill it.
+    """The environ's key for a field name; "" if the field is not passed on. The table is limited, because clients fill
+    it.
 
-    A name with "_" is dropped: its dash-written twin has the same key, and a proxy may have checked only one of them.
+    A name with "_" is dropped: the same name with "-" has the same key, and a proxy may have checked only one of them.
     """
     text = name.decode("latin-1").lower()
     key = "" if "_" in text else _SPECIAL.get(text)
     if key is None:
         key = "HTTP_" + text.upper().replace("-", "_")
-    if len(_spellings) < _MOST_SPELLINGS and len(name) <= 64:
+    if len(_spellings) < _MOST_SPELLINGS and len(name) <= _LONGEST_SPELLING:
         _spellings[name] = key
     return key

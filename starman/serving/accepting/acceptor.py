@@ -42,6 +42,7 @@ _LEAD_PAUSE = 0.002
 # Errors that return with each connection, because a descriptor was closed, are logged once in this time (seconds).
 _TELL_SECONDS = 10.0
 _NO_WAIT = "it cannot wait for connections"
+# The errors of accept(2), and of the loop, after which this process cannot accept connections any more.
 _FOR_EVER = frozenset((errno.EBADF, errno.EEXIST, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP))
 
 # A worker is alone after this many ticks without siblings: those that start together with it may be slower.

@@ -28,7 +28,8 @@ _ANSWERS: Final = {"getblocking": True, "gettimeout": None, "timeout": None}
 _INSPECTIONS: Final = frozenset(("family", "get_inheritable", "getpeername", "getsockname", "getsockopt", "proto", "type"))
 
 
-# The connections that applications have taken and still use.
+# The connections that applications have taken and still use. Threads of the application add and remove; other threads
+# only copy it.
 _taken: set[RawSocket] = set()
 
 

@@ -11,15 +11,15 @@ from collections.abc import Callable
 
 from starman import log, thread_io
 
-# The loop spins if it uses this part of a CPU for this long (seconds),
-SPIN_SHARE = 0.25
+# The loop spins if all of the following is true for SPIN_SECONDS.
 SPIN_SECONDS = 10.0
-# while it uses more CPU time (seconds) than this for each request that ends and each connection that is accepted,
-# which is about ten times what they take. Probes of a monitoring system take almost nothing, so they do not hide a
-# spinning loop,
+# The loop uses at least this part of a CPU.
+SPIN_SHARE = 0.25
+# The loop uses more CPU time (seconds) than this for each request that ends and each connection that is accepted. A
+# request or connection takes about a tenth of this. Probes of a monitoring system take almost nothing, so they do not
+# hide a spinning loop.
 WORK_SECONDS = 0.005
-# and while it moves fewer bytes than this from tick to tick. Wake-ups by other threads move some, and so does this
-# check.
+# The loop moves fewer bytes than this from tick to tick. Wake-ups by other threads move some, and so does this check.
 SPIN_BYTES = 4096
 
 

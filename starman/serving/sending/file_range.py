@@ -18,7 +18,7 @@ _SMALL_SPOOL = 262_144
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL)
 # How much (bytes) is read and written at a time without sendfile.
 _COPIED_BYTES = 262_144
-# The error of sendfile that was logged; empty: none was.
+# The error of sendfile that was logged; empty: none was. Any side, without a lock: at worst two errors are logged.
 _refused: list[OSError] = []
 
 

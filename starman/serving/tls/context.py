@@ -1,4 +1,4 @@
-"""Makes the SSLContext of the TLS listeners from the settings. Reads the certificate and the key; blocks as disks do."""
+"""Makes the SSLContext of the TLS listeners from the settings. Reads the certificate and the key, so it may block."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def server_context(settings: Settings) -> ssl.SSLContext:
     together.
     """
     certificate, key = settings.ssl_cert, settings.ssl_key
-    assert certificate is not None, "Settings asks for one where a listener is secure"
+    assert certificate is not None, "Settings requires a certificate if a listener is secure"
     _check_pem(settings, "ssl_cert", certificate, "CERTIFICATE-----", "no certificate in PEM format")
     if key is None:
         _check_pem(
