@@ -117,7 +117,7 @@ def running_pid(path: str) -> int | None:
 
 
 def _read(path: str) -> int | None:
-    """The process id in the file. None if there is no file, or no number in it. Does not block at a FIFO.
+    """The process id in the file. None if there is no file, or no process id in it. Does not block at a FIFO.
 
     Raises OSError if `path` is not a regular file: a pid file must not replace a device or a FIFO.
     """
@@ -132,7 +132,8 @@ def _read(path: str) -> int | None:
         text = os.read(fd, 32).strip()
     finally:
         os.close(fd)
-    return int(text) if text.isdigit() else None
+    # No process has the id 0: kill(2) would take it for the group of this process, which is alive.
+    return (int(text) or None) if text.isdigit() else None
 
 
 def _is_writer(pid: int, path: str) -> bool:

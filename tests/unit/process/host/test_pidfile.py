@@ -69,7 +69,7 @@ def test_a_live_process_of_another_user_too(path: Path, living: int, monkeypatch
         pass
 
 
-@pytest.mark.parametrize("text", ["", "no number", "-1", "99999999999999999999", "²"])
+@pytest.mark.parametrize("text", ["", "no number", "-1", "0", "99999999999999999999", "²"])
 def test_what_names_no_process_is_stale(path: Path, text: str) -> None:
     path.write_text(text)
     with PidFile(str(path)):
