@@ -91,9 +91,9 @@ def open_listeners(
     opened: list[Listener] = []
     try:
         for address in addresses:
-            # One by one: if a name fails at its second address, the listener of the first is closed as well.
             if address.kind is AddressKind.TCP and (beside or opened):
                 _refuse_overlap(address, [*beside, *opened])
+            # One by one: if a name fails at its second address, the listener of the first is closed as well.
             for listener in _open(address, settings, owner, settings.backlog if listens else None):
                 opened.append(listener)
     except BaseException:
@@ -132,9 +132,12 @@ def _open(address: Address, settings: Settings, owner: tuple[int, int], backlog:
 
 
 def _refuse_overlap(address: Address, others: Sequence[Listener]) -> None:
-    """Raise ListenError if a listener of this server is in the way of `address`: at the same port, and at the same
-    host or at every one. Linux only says that the address is in use, and not even that before both listen; elsewhere it
-    may let both listen, and a connection goes to either."""
+    """Raise ListenError if a listener of this server overlaps with `address`: both have the same port, and the same
+    host, or one has all hosts.
+
+    Linux only says that the address is in use, and not even that before both listen. Other systems may let both
+    listen, and a connection then goes to either.
+    """
     try:
         wanted = resolve(address)
     except OSError:

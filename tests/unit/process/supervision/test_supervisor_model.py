@@ -255,7 +255,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def workers_that_finish_do_not_pile_up(self) -> None:
-        """At most two of each slot: also after workers that were told to end by others, and while slots come and
+        """At most two of each slot: also after another program has told workers to end, and while slots come and
         go."""
         slots = [process.slot for process in self.alive.values() if process.slot and not process.killed]
         assert len(slots) <= 2 * max([self.workers, *slots]), slots

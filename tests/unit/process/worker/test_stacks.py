@@ -128,7 +128,7 @@ def test_a_real_dump() -> None:
 
 
 def test_the_functions_in_which_threads_wait_exist() -> None:
-    """A renamed module or function would silently turn its waiting threads into working ones."""
+    """A renamed module or function would silently make its waiting threads count as working."""
     root = Path(OWN).parent
     for path, functions, _, _ in _IDLE:
         if path.startswith("starman/"):
