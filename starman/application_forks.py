@@ -21,11 +21,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+# What `watch` has registered.
 _guards: list[Callable[[], None]] = []
 # The signals that were blocked in a thread before it began to fork, by the thread's identifier.
 _masks: dict[int, Collection[int]] = {}
 # The threads that fork for starman.
 _own: set[int] = set()
+# Flags, each set by a True in the list: the hooks of `os` are registered; this process is a child of the application;
+# this process has such a child.
 _registered: list[bool] = []
 _child: list[bool] = []
 _parent: list[bool] = []

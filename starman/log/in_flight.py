@@ -36,8 +36,7 @@ def while_serving(requests: Sequence[tuple[str, float]], now: float, others: int
     """` while serving GET /x (for 2.1 s), GET /y (for 0.3 s)`; "" for none.
 
     Each request is its line and the instant at which it began, on the same clock as `now`. At most MOST_NAMED are
-    named.
-    `others`: the number of further requests in flight, with unknown request lines.
+    named. `others`: the number of further requests in flight, with unknown request lines.
     """
     if not requests:
         return f" with {counted(others, 'request')} in flight" if others else ""
