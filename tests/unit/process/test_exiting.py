@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from starman.process.exiting import exit_worker
+from starman.process.forking import fork
 
 BEGINNING = """
 import atexit, multiprocessing, os, sys, threading, time
@@ -129,3 +134,34 @@ time.sleep = sleep
 exit_worker(6, 1e300, first=asked.wait)
 """)
     assert (status, output, errors) == (6, ["True"], "")
+
+
+SCRIPT = """
+import atexit, os, sys
+from starman.process.exiting import exit_worker
+from starman.process.forking import fork
+sys.stdout.write("written once\\n")
+pid = fork()
+if pid == 0:
+    atexit.register(print, "at the end")
+    sys.stdout.write("of the child\\n")
+    try:
+        exit_worker(3)
+    finally:
+        print("never")
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_hazard_16_the_end_of_a_worker() -> None:
+    """Buffers are flushed before the fork and at the end, atexit runs, and code further up the stack does not."""
+    written = subprocess.check_output([sys.executable, "-c", SCRIPT], text=True, cwd=Path(__file__).parents[3])
+    assert written.splitlines() == ["written once", "of the child", "at the end", "3"]
+
+
+def test_hazard_16_the_end_does_not_wait_for_threads_of_the_application() -> None:
+    pid = fork()
+    if pid == 0:
+        threading.Thread(target=threading.Event().wait).start()
+        exit_worker(0)
+    assert os.waitpid(pid, 0)[1] == 0

@@ -1,4 +1,4 @@
-"""starman.process.forking and starman.process.exiting: signals around a fork, and the end of a process."""
+"""starman.process.forking: signals around a fork, and stacks for signal handlers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from starman.process.exiting import exit_worker
 from starman.process.forking import HANDLED, _signal_stack, enable_stack_dumps, fork, install_handlers
 from starman.process.master.signals import SignalQueue
 from tests.unit.process.forked import run_forked
@@ -108,34 +106,3 @@ def test_a_fork_has_a_stack_for_signal_handlers_of_its_own() -> None:
         return repr(start.value)
 
     assert run_forked(in_child) == repr(b"\0")
-
-
-SCRIPT = """
-import atexit, os, sys
-from starman.process.exiting import exit_worker
-from starman.process.forking import fork
-sys.stdout.write("written once\\n")
-pid = fork()
-if pid == 0:
-    atexit.register(print, "at the end")
-    sys.stdout.write("of the child\\n")
-    try:
-        exit_worker(3)
-    finally:
-        print("never")
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
-
-
-def test_hazard_16_the_end_of_a_worker() -> None:
-    """Buffers are flushed before the fork and at the end, atexit runs, and code further up the stack does not."""
-    written = subprocess.check_output([sys.executable, "-c", SCRIPT], text=True, cwd=Path(__file__).parents[3])
-    assert written.splitlines() == ["written once", "of the child", "at the end", "3"]
-
-
-def test_hazard_16_the_end_does_not_wait_for_threads_of_the_application() -> None:
-    pid = fork()
-    if pid == 0:
-        threading.Thread(target=threading.Event().wait).start()
-        exit_worker(0)
-    assert os.waitpid(pid, 0)[1] == 0
