@@ -222,6 +222,10 @@ class Failed(Message):
         message, details = fields
         return cls(_shortened(message, _LINE_BYTES), details)
 
+    def describe(self) -> str:
+        """The message, with the details below it, for the log."""
+        return f"{self.message}\n{self.details}" if self.details else self.message
+
 
 # The messages that each kind of process may send to the master; all others are ignored.
 FROM_WORKER = (Spawned, Ready, Recycle, Draining, DrainRequest, Reopened, Failed)

@@ -84,8 +84,7 @@ class Reload:
             loads = self._spec.application is None
             self._supervisor.restart(terms_of(settings, loads=loads, text=outcome.settings))
         elif outcome is not None:
-            details = f"\n{outcome.details}" if outcome.details else ""
-            log.error(f"restart given up, the old workers stay: {outcome.message}{details}")
+            log.error(f"restart given up, the old workers stay: {outcome.describe()}")
         return isinstance(outcome, Approved)
 
     def _read_settings(self, channel: Channel) -> Message:

@@ -98,8 +98,7 @@ class Upgrade:
             # image would not know which orders their mold has.
             self._supervisor.hold(on=True)
         elif outcome is not None:
-            details = f"\n{outcome.details}" if outcome.details else ""
-            log.error(f"upgrade given up, nothing has changed: {outcome.message}{details}")
+            log.error(f"upgrade given up, nothing has changed: {outcome.describe()}")
 
     def exec_when_ready(self, *, reopening: bool) -> None:
         """Exec the new version, if a trial has approved it and no worker is starting. Returns if there is no exec.
