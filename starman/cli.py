@@ -100,14 +100,17 @@ def _run(argv: list[str]) -> int:
 
 
 def _print(text: str) -> int:
-    """Print `text` to standard output, and return 0. A reader that needs no more of it, such as `head`, is no error."""
+    """Print `text` to standard output, and return 0. A reader that needs no more of it, such as `head`, is no error.
+    Raises StarmanError if the text cannot be written, for example to a full disk."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         # Python writes the rest again when it exits.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
+        if not isinstance(error, BrokenPipeError):
+            raise StarmanError(f"cannot write to standard output: {error.strerror}") from None
     return 0
 
 

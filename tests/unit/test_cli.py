@@ -98,6 +98,15 @@ def test_a_reader_that_has_gone_is_no_error(directory: Path, option: str) -> Non
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
+def test_an_output_that_is_full_is_one_line(directory: Path) -> None:
+    arguments = [sys.executable, "-m", "starman", "--help"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(arguments, env=environ, stdout=full, stderr=subprocess.PIPE, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (1, b"starman: cannot write to standard output: No space left on device\n")
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
