@@ -258,7 +258,9 @@ class Exchange(QueuedRequest):
             self._writer.keep(self, unsent, self._context.spool_limits, last=last)
         except OSError as error:
             details = f"{self._base['REMOTE_ADDR']}, {error}"
-            self._context.shortages.add("a client that reads slowly is cut, because its response cannot be kept", details)
+            self._context.shortages.add(
+                "the connection of a client that reads slowly is reset, because its response cannot be kept", details
+            )
             self._writer.abandon(self)
             raise Disconnected from None
 

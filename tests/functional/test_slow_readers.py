@@ -232,12 +232,12 @@ def test_a_disk_that_is_full_costs_the_client_and_a_line(
     with Service(server_env, pair, tmp_path, "--threads", "1", "-I", str(tmp_path), secure=secure) as service:
         client = service.client(RECEIVE_BYTES)
         client.send(encode_request("GET", f"/size/{SIZE}"))
-        service.server.wait_for("is cut")
+        service.server.wait_for("a client that reads slowly is reset")
         with pytest.raises((TruncatedError, ConnectionResetError, ssl.SSLError, NoResponseError)):
             client.read()
         service.answers()
         assert service.files() == []
-        assert len(re.findall(r"ERROR\] a client that reads slowly is cut, .*File too large", service.server.log)) == 1
+        assert len(re.findall(r"a client that reads slowly is reset, .*File too large", service.server.log)) == 1
         assert "Traceback" not in service.server.log
 
 
@@ -248,12 +248,12 @@ def test_a_directory_that_is_gone_costs_the_client_and_a_line(server_env: dict[s
         service.spools.rename(tmp_path / "elsewhere")
         client = service.client(RECEIVE_BYTES)
         client.send(encode_request("GET", f"/size/{SIZE}"))
-        service.server.wait_for("is cut")
+        service.server.wait_for("a client that reads slowly is reset")
         with pytest.raises((TruncatedError, ConnectionResetError)):
             client.read()
         service.answers()
         assert length_delimited(first) == WHOLE
-        assert len(re.findall(r"ERROR\] a client that reads slowly is cut, .*No such file", service.server.log)) == 1
+        assert len(re.findall(r"a client that reads slowly is reset, .*No such file", service.server.log)) == 1
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ def test_responses_that_cannot_be_kept_are_cut(tmp_path: Path) -> None:
 
         first = slow()
         cut = [slow() for _ in range(2)]
-        server.wait_for("a client that reads slowly is cut, because its response cannot be kept: 127.0.0.1, .*spool_limit")
+        server.wait_for("a client that reads slowly is reset, because its response cannot be kept: 127.0.0.1, .*spool_limit")
         for client in cut:
             with pytest.raises((TruncatedError, ConnectionError)):
                 client._read_exactly(size)
@@ -179,7 +179,7 @@ def test_responses_that_cannot_be_kept_are_cut(tmp_path: Path) -> None:
         first.close()
         assert wait_until(lambda: not spool_files(server, tmp_path))
         assert digest(slow()._read_exactly(size)) == digest(pattern(size))
-        assert server.log.count("ERROR] a client that reads slowly is cut") == 1
+        assert server.log.count("ERROR] the connection of a client that reads slowly is reset") == 1
 
 
 def spool_files(server: Server, directory: Path) -> list[str]:

@@ -90,7 +90,7 @@ def test_no_usable_directory(site: Site, mode: str) -> None:
         server.wait_for("the spool file of a request body failed: .*No usable temporary directory found")
         with server.client() as slow:
             slow.send(encode_request("GET", "/large"))
-            server.wait_for("a client that reads slowly is cut, because its response cannot be kept", 30)
+            server.wait_for("the connection of a client that reads slowly is reset, because its response cannot be kept", 30)
         server.signal(signal.SIGHUP)
         server.wait_for("restarted: 2 workers are new", 60)
         assert server.log.count("temporary directory: TMPDIR=") == 1
