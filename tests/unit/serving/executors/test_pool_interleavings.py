@@ -213,13 +213,13 @@ class Model:
                 yield goes("settle" if state.held else "go on", progress=True)
             case "settle":  # follows = (following is not None or bool(self._queue)) and not self._asked
                 follows = (state.queue or thread.exchange == CHAINS) and not state.asked
-                yield goes("settle if attended" if follows else "empty the corking")
+                yield goes("settle if attended" if follows else "flush the corking")
             # Corking.after_request
             case "settle if attended":  # if not (follows and self.attended) …
-                yield goes("empty the corking")  # … or now >= self._until
+                yield goes("flush the corking")  # … or now >= self._until
                 if state.attended:
                     yield goes("go on")
-            case "empty the corking":  # self.flush()
+            case "flush the corking":  # self.flush()
                 yield goes("go on", held=False)
             case "go on":
                 if thread.exchange == CHAINS:

@@ -35,8 +35,8 @@ def turn_of(running: Running) -> WriterState:
 
     def look() -> WriterState:
         (client,) = running.service._running[1].connections  # type: ignore[index]
-        turn: WriterState = client._writer.state  # type: ignore[attr-defined]
-        return turn
+        state: WriterState = client._writer.state  # type: ignore[attr-defined]
+        return state
 
     return seen_by_loop(running, look)
 

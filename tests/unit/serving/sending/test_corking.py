@@ -225,8 +225,8 @@ def test_the_corking_is_emptied_in_order_and_once(writes: list[bytes]) -> None:
 
 
 class Timers:
-    """A loop as far as an corking knows it. posted: what it is to call; timers: what later, and in how many
-    seconds."""
+    """The methods of a loop that a Corking calls. posted: the callbacks to call soon; timers: the callbacks to call
+    later, each behind its number of seconds."""
 
     def __init__(self) -> None:
         self.posted: list[Callable[[], None]] = []
@@ -240,7 +240,7 @@ class Timers:
 
 
 class Flushed:
-    """A writer of which a test asks how often it was flushed."""
+    """A writer that counts how often it is flushed."""
 
     def __init__(self) -> None:
         self.flushes = 0
@@ -249,23 +249,23 @@ class Flushed:
         self.flushes += 1
 
 
-def test_the_loop_is_woken_once_and_then_looks_by_a_timer() -> None:
-    # Posted, the look itself ran before there was anything, and was asked for again with each few blocks: a long
-    # response of 64 kB each had 0.75 of the rate of one that was not gathered at all.
+def test_the_loop_is_woken_once_and_then_flushes_by_a_timer() -> None:
+    # When the flush itself was posted, it ran before anything was held, and was posted again every few blocks: a long
+    # response of 64 kB each had 0.75 of the rate of one without holding back.
     loop, writer = Timers(), Flushed()
     corking = Corking(loop, deque(), holds_blocks=True)  # type: ignore[arg-type]
     for _ in range(3):
         assert corking._start_timer()
     assert len(loop.posted) == 1
     loop.posted.pop()()
-    assert corking._timer_runs, "and whoever adds something now need not write it"
+    assert corking._timer_runs, "a thread that adds something now need not write it"
     for found in (True, True, False):
         if found:
             corking.writers.append(writer)  # type: ignore[arg-type]
-        [(seconds, look)] = loop.timers
+        [(seconds, flush)] = loop.timers
         assert seconds == LONGEST
         loop.timers.clear()
-        look()
+        flush()
         assert corking._timer_runs is found
     assert (writer.flushes, loop.posted, loop.timers) == (2, [], [])
     assert corking._start_timer()

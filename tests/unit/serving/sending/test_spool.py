@@ -23,10 +23,10 @@ def all_is_closed() -> Iterator[None]:
     assert open_descriptors() == before
 
 
-def read(rest: FileRange) -> bytes:
-    """Send it, as it were."""
-    data = os.pread(rest.fd, rest.count, rest.offset)
-    rest.offset += len(data)
+def read(file_range: FileRange) -> bytes:
+    """Return the bytes of the range, and move it on, as sending does."""
+    data = os.pread(file_range.fd, file_range.count, file_range.offset)
+    file_range.offset += len(data)
     return data
 
 
@@ -44,27 +44,27 @@ def test_behind_the_mark_all_is_in_the_file() -> None:
     spool = Spool(SpoolLimits(10, 100))
     assert spool.add(memoryview(b"123456789"), last=False) is not None
     assert spool.add(memoryview(b"abc"), last=False) is None
-    rest = spool.share(anew=True)
-    assert rest.count == 3
+    file_range = spool.share(anew=True)
+    assert file_range.count == 3
     assert spool.add(memoryview(b"d"), last=False) is None  # it would fit into memory, but not before what is in the file
-    assert spool.share(anew=False) is rest
-    assert read(rest) == b"abcd"
+    assert spool.share(anew=False) is file_range
+    assert read(file_range) == b"abcd"
     spool.close()
-    rest.close()
+    file_range.close()
 
 
 def test_what_was_shared_grows_while_it_is_read() -> None:
     spool = Spool(SpoolLimits(0, 100))
     spool.add(memoryview(b"abc"), last=False)
-    rest = spool.share(anew=False)
-    assert read(rest) == b"abc"
+    file_range = spool.share(anew=False)
+    assert read(file_range) == b"abc"
     spool.add(memoryview(b"de"), last=False)
-    assert rest.count == 0
+    assert file_range.count == 0
     spool.share(anew=False)
-    assert read(rest) == b"de"
+    assert read(file_range) == b"de"
     spool.close()
     spool.close()
-    rest.close()
+    file_range.close()
 
 
 def test_what_the_loop_has_closed_is_shared_anew_from_there_on() -> None:
@@ -84,10 +84,10 @@ def test_what_the_loop_has_closed_is_shared_anew_from_there_on() -> None:
 def test_each_side_has_a_descriptor_of_its_own() -> None:
     spool = Spool(SpoolLimits(0, 100))
     spool.add(memoryview(b"abc"), last=True)
-    rest = spool.share(anew=True)
+    file_range = spool.share(anew=True)
     spool.close()
-    assert read(rest) == b"abc"
-    rest.close()
+    assert read(file_range) == b"abc"
+    file_range.close()
 
 
 def test_the_file_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,14 +115,14 @@ def test_beyond_the_memory_of_all_it_is_the_file() -> None:
     assert kept is not None
     assert second.add(memoryview(b"123456"), last=False) is None
     assert memory.left == 5
-    rest = second.share(anew=True)
+    file_range = second.share(anew=True)
     kept.close()
     kept.close()
     assert memory.left == 15
     assert second.add(memoryview(b"789"), last=True) is None  # behind what is in the file
     second.share(anew=False)
-    assert read(rest) == b"123456789"
-    rest.close()
+    assert read(file_range) == b"123456789"
+    file_range.close()
     first.close()
     second.close()
 
@@ -150,9 +150,9 @@ def test_a_block_is_kept_whatever_its_size(room: bool) -> None:
 def test_a_stream_has_a_limit_and_its_end_has_none() -> None:
     spool = Spool(SpoolLimits(0, 10))
     spool.add(memoryview(b"1234567890"), last=False)
-    rest = spool.share(anew=True)
-    rest.offset = rest.end
-    rest.close()
+    file_range = spool.share(anew=True)
+    file_range.offset = file_range.end
+    file_range.close()
     # What the client has taken counts as well, for the file is no smaller by that.
     with pytest.raises(OSError, match=r"its file would need more than 10 bytes \(response_spool\)"):
         spool.add(memoryview(b"1"), last=False)

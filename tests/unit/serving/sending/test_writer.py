@@ -297,20 +297,20 @@ class World(RuleBasedStateMachine):
         may = self.writer.state in (WriterState.THREAD, WriterState.SPOOLING, WriterState.SPOOLED)
         adds = self.writer.state is WriterState.SPOOLING
         try:
-            rest = self.writer.send(self.running, data[:7], data[7:])
+            unsent = self.writer.send(self.running, data[:7], data[7:])
         except Disconnected:
             assert not may
             return
         assert may
-        assert not adds or rest == data
+        assert not adds or unsent == data
         self.expected += data
-        if rest is not None:
+        if unsent is not None:
             if not waits:
-                self.writer.keep(self.running, rest, LIMITS, last=last)
+                self.writer.keep(self.running, unsent, LIMITS, last=last)
             elif last:
-                self.writer.hand_over(self.running, rest, last=True)
+                self.writer.hand_over(self.running, unsent, last=True)
             else:
-                self.stream = in_thread(self.writer.hand_over, self.running, rest, last=False)
+                self.stream = in_thread(self.writer.hand_over, self.running, unsent, last=False)
                 while self.writer.state is not WriterState.STREAMING:
                     pass
 
@@ -683,52 +683,52 @@ def opened(path: Path, offset: int = 0, count: int | None = None) -> FileRange:
 
 def test_a_file_goes_as_far_as_the_socket_takes_it(path: Path) -> None:
     with bridge() as b:
-        exchange, rest = b.offer(), opened(path, 1000, 200_000)
+        exchange, file_range = b.offer(), opened(path, 1000, 200_000)
         data = b""
-        while rest.count:
-            before = rest.count
-            b.writer.send_file(exchange, rest)
-            assert rest.offset == 1000 + 200_000 - rest.count
-            if rest.count == before:
+        while file_range.count:
+            before = file_range.count
+            b.writer.send_file(exchange, file_range)
+            assert file_range.offset == 1000 + 200_000 - file_range.count
+            if file_range.count == before:
                 data += b.client.recv(1 << 20)
         b.connection.socket.shutdown(socket.SHUT_WR)
         data += read_all(b.client)
         assert data == path.read_bytes()[1000:201_000]
-        rest.close()
-        rest.close()
+        file_range.close()
+        file_range.close()
 
 
 def test_a_file_to_a_dead_client(path: Path) -> None:
     with bridge() as b:
-        exchange, rest = b.offer(), opened(path)
+        exchange, file_range = b.offer(), opened(path)
         b.client.close()
         with pytest.raises(Disconnected):
-            b.writer.send_file(exchange, rest)
+            b.writer.send_file(exchange, file_range)
         assert b.writer.state is WriterState.DEAD
         b.loop.run_all()
         assert b.connection.write_failures == 1
-        rest.close()
+        file_range.close()
 
 
 def test_hazard_17_a_file_that_has_shrunk_is_an_error(path: Path) -> None:
     with bridge() as b:
-        exchange, rest = b.offer(), opened(path)
+        exchange, file_range = b.offer(), opened(path)
         os.truncate(path, 0)
         with pytest.raises(EOFError):
-            b.writer.send_file(exchange, rest)
-        rest.close()
+            b.writer.send_file(exchange, file_range)
+        file_range.close()
 
 
 def test_hazard_17_sendfile_on_a_full_socket_is_no_error(path: Path) -> None:
     with bridge() as b:
-        exchange, rest = b.offer(), opened(path)
-        b.writer.send_file(exchange, rest)
-        while send_some(b.connection.socket.fileno(), rest):
+        exchange, file_range = b.offer(), opened(path)
+        b.writer.send_file(exchange, file_range)
+        while send_some(b.connection.socket.fileno(), file_range):
             pass
-        before = rest.count
-        b.writer.send_file(exchange, rest)
-        assert rest.count == before
-        rest.close()
+        before = file_range.count
+        b.writer.send_file(exchange, file_range)
+        assert file_range.count == before
+        file_range.close()
 
 
 # The hazards
@@ -798,7 +798,7 @@ def test_hazard_02_fd_is_never_closed_under_a_write() -> None:
             thread.join(SECONDS)
             assert outcome == [None]
         for victim in victims:
-            assert os.fstat(victim.fileno()).st_size == 0, "a response was written into somebody else's file"
+            assert os.fstat(victim.fileno()).st_size == 0, "a response was written into another file"
             victim.close()
         victims.clear()
         for b in bridges:
@@ -810,9 +810,9 @@ def test_hazard_02_fd_is_never_closed_under_a_write() -> None:
 def test_hazard_02_the_descriptor_of_a_file_under_way_is_the_loops_to_close(path: Path) -> None:
     """Abandoned by the thread while the loop watches the duplicate: the loop has to hear of it first."""
     with bridge() as b:
-        exchange, rest = b.offer(), opened(path)
-        b.writer.send_file(exchange, rest)
-        b.writer.hand_over(exchange, rest, last=True)
+        exchange, file_range = b.offer(), opened(path)
+        b.writer.send_file(exchange, file_range)
+        b.writer.hand_over(exchange, file_range, last=True)
         b.loop.run_all()
         number = b.writer.thread_socket.fd
         b.writer.abandon(exchange)
