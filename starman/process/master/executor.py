@@ -251,7 +251,7 @@ class Executor:
                 self._stop_to_log = None
                 log.info(stopping_line(self._reader.count_in_flight(), seconds, "a second signal"))
 
-    def instants(self) -> list[float]:
+    def next_instants(self) -> list[float]:
         """The monotonic instants at which `log_stop_when_counted` is to be called even if nothing happens."""
         return [] if self._stop_to_log is None else [self._stop_to_log[1]]
 

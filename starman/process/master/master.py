@@ -228,7 +228,7 @@ class Master:
         self._observers.on_status(self._supervisor.server_status(), now)
         instants = [link.ended_at + STATUS_SLACK for link in self._links if link.ended_at is not None]
         instants += self._observers.next_instants()
-        instants += self._stacks.instants() + self._executor.instants()
+        instants += self._stacks.next_instants() + self._executor.next_instants()
         instants += [trial.deadline for trial in self._trials.values() if trial.deadline is not None]
         instant = self._supervisor.next_instant(now)
         if instant is not None:

@@ -22,7 +22,7 @@ class StackReports:
         self._links = links
         self._describe_requests = describe_requests
 
-    def instants(self) -> list[float]:
+    def next_instants(self) -> list[float]:
         """The monotonic instants at which dumps will be finished."""
         return [link.stacks.due for link in self._links if link.stacks is not None and link.stacks.due is not None]
 

@@ -50,7 +50,7 @@ LOGGED = "stopping: 3 requests are in flight and may take 30 s to finish; a seco
 def test_the_stop_is_logged_when_all_workers_have_counted(capfd: pytest.CaptureFixture[str]) -> None:
     reader = FakeReader()
     executor = executor_of(reader)
-    assert executor.instants() == []
+    assert executor.next_instants() == []
     executor.perform(actions.LogStopping(30.0))
     executor.log_stop_when_counted(time.monotonic())
     assert "stopping" not in capfd.readouterr().err
@@ -58,13 +58,13 @@ def test_the_stop_is_logged_when_all_workers_have_counted(capfd: pytest.CaptureF
     for _ in range(2):
         executor.log_stop_when_counted(time.monotonic())
     assert capfd.readouterr().err.count(LOGGED) == 1
-    assert executor.instants() == []
+    assert executor.next_instants() == []
 
 
 def test_the_stop_is_logged_soon_although_a_worker_has_not_counted(capfd: pytest.CaptureFixture[str]) -> None:
     executor = executor_of(FakeReader())
     executor.perform(actions.LogStopping(30.0))
-    (instant,) = executor.instants()
+    (instant,) = executor.next_instants()
     assert 0 <= instant - time.monotonic() <= COUNT_SECONDS
     executor.log_stop_when_counted(instant - 0.001)
     assert capfd.readouterr().err == ""

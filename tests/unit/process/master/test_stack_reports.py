@@ -26,16 +26,16 @@ def test_a_dump_is_logged_as_one_entry_when_nothing_more_comes(capfd: pytest.Cap
     reports = StackReports([link], lambda link, now: f" while serving GET /{link.number}")
     now = time.monotonic()
     os.write(writing, dump(1, "/srv/first.py"))
-    assert reports.instants() == []
+    assert reports.next_instants() == []
     link.stacks.read()
-    (due,) = reports.instants()
+    (due,) = reports.next_instants()
     reports.log_finished(now)
     os.write(writing, dump(2, "/srv/second.py"))
     link.stacks.read()
     assert link.stacks.due is not None
     assert link.stacks.due >= due
     reports.log_finished(link.stacks.due)
-    assert reports.instants() == []
+    assert reports.next_instants() == []
     reports.log_last(link, now)
     entry = capfd.readouterr().err
     assert entry.count("[INFO] stacks of worker 3 (4712) while serving GET /1\n  Thread 0x") == 1
