@@ -7,6 +7,7 @@ A base class, not a Protocol: mypyc calls its methods through a vtable.
 
 from __future__ import annotations
 
+from abc import ABCMeta, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +25,7 @@ MOST_POLLS: Final = 1
 ARRIVAL_POLLS: Final = 2
 
 
-class Executor:
+class Executor(metaclass=ABCMeta):
     """Runs requests in the order in which they were queued, in turns: the requests that one poll of the loop brings
     run together.
 
@@ -50,46 +51,47 @@ class Executor:
 
     # Of each implementation
 
+    @abstractmethod
     def start(self) -> None:
         """Get ready to run requests. Loop."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """End when every queued request has run. Does not block. Loop."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def busy(self) -> bool:
         """Whether a request waits or runs; its client may have gone. Any thread; the answer may change at once."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def awake(self) -> int:
         """How many threads are not idle. Any thread; the answer may change at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put(self, request: QueuedRequest) -> None:
         """Queue a request. Loop."""
-        raise NotImplementedError
 
+    @abstractmethod
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call `callback` soon. Any thread. Raises RuntimeError when the loop is closed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin_wait(self) -> bool:
         """Ask for permission to wait until a client has read. The thread of a request, which calls `end_wait` after
         the wait.
 
         False: too many threads wait already, or the loop runs the request and must not wait.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def end_wait(self) -> None:
         """The wait is over. The thread that called `begin_wait`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_turn(self) -> None:
-        raise NotImplementedError
+        """Run the requests of a turn. Loop."""
 
     # Shared
 

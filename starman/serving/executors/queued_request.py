@@ -5,6 +5,7 @@ Must not import anything of serving/. A base class, not a Protocol: mypyc calls 
 
 from __future__ import annotations
 
+from abc import ABCMeta, abstractmethod
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from starman.proto.events import RequestHead
 
 
-class QueuedRequest:
+class QueuedRequest(metaclass=ABCMeta):
     """A request that waits for an executor or runs in one.
 
     queued_at: when the request was complete, monotonic.
@@ -27,14 +28,14 @@ class QueuedRequest:
         self.queued_at = monotonic()
         self.empty_block_at: int | None = None
 
+    @abstractmethod
     def run(self) -> QueuedRequest | None:
         """Call the application and send its response. Returns the connection's next request, if one waits. Thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abandon(self, error: BaseException) -> None:
         """`run` failed by a defect of the server or for lack of memory: reset the connection. Never raises. Thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drop(self) -> None:
         """The request will not run, because the client is gone: free its body. Does not block. Either side."""
-        raise NotImplementedError
