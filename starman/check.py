@@ -15,6 +15,7 @@ from starman.config import service_links, temporary_directory
 from starman.config.addresses import AddressKind
 from starman.config.option import OPTIONS
 from starman.errors import ListenError, StarmanError, StartError
+from starman.standard_streams import print_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,9 +160,11 @@ def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pip
             if line is not None:
                 print(f"starman: {line}", file=sys.stderr)
         sources = [settings.source(name) for name in OPTIONS if settings.source(name) != "default"]
-        print(f"application  {describe(settings)}: loaded")
-        print(f"listening    {', '.join(bound) or 'no address could be checked'}")
-        print(f"settings     valid; given: {', '.join(sources) or 'none'}")
+        print_text(
+            f"application  {describe(settings)}: loaded\n"
+            f"listening    {', '.join(bound) or 'no address could be checked'}\n"
+            f"settings     valid; given: {', '.join(sources) or 'none'}"
+        )
         status = 0
     except StarmanError as error:
         status = report(error)

@@ -81,16 +81,16 @@ def _run(argv: list[str]) -> int:
     handover = take_handover()
     line = from_arguments(argv)
     if line.action is Action.HELP:
-        return _print(help_text())
+        return _shown(help_text())
     if line.action is Action.VERSION:
-        return _print(f"starman {VERSION}{' (compiled)' if _is_compiled() else ''}")
+        return _shown(f"starman {VERSION}{' (compiled)' if _is_compiled() else ''}")
 
     def read() -> Settings:
         return from_command_line(line, os.environ, directory)
 
     settings = read() if handover is None else settings_of_handover(handover, read)
     if line.action is Action.PRINT_CONFIG:
-        return _print(config_text(settings))
+        return _shown(config_text(settings))
     if line.action is Action.CHECK:
         return check(settings)
 
@@ -99,18 +99,8 @@ def _run(argv: list[str]) -> int:
     return run_master(settings, read, handover)
 
 
-def _print(text: str) -> int:
-    """Print `text` to standard output, and return 0. A reader that needs no more of it, such as `head`, is no error.
-    Raises StarmanError if the text cannot be written, for example to a full disk."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        # Python writes the rest again when it exits.
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-        if not isinstance(error, BrokenPipeError):
-            raise StarmanError(f"cannot write to standard output: {error.strerror}") from None
+def _shown(text: str) -> int:
+    standard_streams.print_text(text)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Keeps descriptors 0, 1 and 2 open as standard input, output and error, so that no other file gets these numbers.
 
 C libraries and the interpreter write to descriptor 2. If the socket of a client had that number, the client would get
-their output.
+their output. Also prints a command's output.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 
 from starman import log
+from starman.errors import StarmanError
 from starman.log.output import FIRST_FREE
 
 _NAMES = ("standard input", "standard output", "standard error")
@@ -50,6 +51,22 @@ def restore() -> None:
             os.fstat(fd)
         except OSError:
             _reopen(fd, name)
+
+
+def print_text(text: str) -> None:
+    """Print `text` to standard output. A reader that needs no more of it, such as `head`, is no error.
+
+    Raises StarmanError if the text cannot be written, for example to a full disk.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # Python writes the rest again when it exits.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        if not isinstance(error, BrokenPipeError):
+            raise StarmanError(f"cannot write to standard output: {error.strerror}") from None
 
 
 def move_descriptor_up(fd: int) -> int:

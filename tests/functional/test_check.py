@@ -14,7 +14,7 @@ import pytest
 
 from tests.functional.support.certificates import Pair
 from tests.functional.support.commands import run, starman
-from tests.functional.support.harness import Process, Server, free_ports, wait_until
+from tests.functional.support.harness import Process, Server, environment, free_ports, wait_until
 
 HELLO = """\
 import time
@@ -163,3 +163,12 @@ def test_an_application_that_replaces_the_standard_streams_hides_no_report(repla
     done = check(site, "--listen", "127.0.0.1:0")
     assert (done.returncode, done.stderr) == (0, "")
     assert "application  site_app:app: loaded" in done.stdout
+
+
+def test_a_reader_that_needs_no_more_of_the_report_is_no_error(site: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "starman", "--check", "--listen", "127.0.0.1:0", "site_app:app"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=site, env=environment(), timeout=60, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
