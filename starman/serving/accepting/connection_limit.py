@@ -32,6 +32,9 @@ _PAUSE = 0.05
 _SEARCH_PAUSE_FACTOR = 10
 # At most this many connections are closed per tick.
 _MOST_AT_ONCE = 256
+# The two limits, for the error log.
+_A_NUMBER = "max_connections"
+_DESCRIPTORS = "the descriptors that are left are kept for the application"
 # The usual soft limit of descriptors, for a system that does not tell it.
 _USUAL_LIMIT = 1024
 
@@ -72,14 +75,14 @@ class ConnectionLimit:
 
     def make_room(self, pending: int) -> bool:
         """Close an idle connection for a new one. False means that none is idle, and nothing may be accepted."""
-        if self.evict_one():
+        limit = _DESCRIPTORS if self._is_over else _A_NUMBER
+        if self.evict_one(limit):
             return True
         if pending:  # these connections will be idle or busy in a moment
             return False
-        cause = "the descriptors that are left are kept for the application" if self._is_over else "max_connections"
         self._context.shortages.add(
             "no connection is accepted for now, because none is idle that could be closed",
-            f"{len(self._context.connections)} are open ({cause})",
+            f"{len(self._context.connections)} are open ({limit})",
         )
         return False
 
@@ -109,14 +112,17 @@ class ConnectionLimit:
         if self._candidates and time.monotonic() >= self._next_search_at:
             self._candidates.clear()
 
-    def evict_one(self) -> bool:
-        """Close the connection that is idle for longest, but none with a request under way. False: there is none."""
+    def evict_one(self, limit: str = _DESCRIPTORS) -> bool:
+        """Close the connection that is idle for longest, but none with a request under way. False: there is none.
+
+        `limit` is the one that is reached.
+        """
         client = self._next_candidate()
         if client is None:
             return False
         self._context.shortages.add(
             "idle connections are closed to make room for new ones",
-            f"{len(self._context.connections)} are open (max_connections)",
+            f"{len(self._context.connections)} are open ({limit})",
         )
         client.evict()
         return True

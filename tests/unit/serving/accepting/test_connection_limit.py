@@ -99,6 +99,25 @@ class Idle:
         pass
 
 
+@pytest.mark.parametrize(
+    ("soft", "most", "limited_by"),
+    [(1024, 20, "max_connections"), (256, 1000, "the descriptors that are left are kept for the application")],
+)
+def test_the_log_names_the_limit_for_which_a_connection_is_closed(
+    soft: int, most: int, limited_by: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "Connection", Idle)
+    monkeypatch.setattr(module, "_lowest_free", lambda: 200)
+    full = limit(monkeypatch, soft, most)
+    full._context.connections.update(map(Idle, range(20)))  # type: ignore[call-overload]
+    full.count_accepted(200)
+    assert full.is_reached(0) is (most == 20)
+    if most == 20:
+        assert full.make_room(0)
+    full._context.shortages.close()
+    assert f"idle connections are closed to make room for new ones: 20 are open ({limited_by})" in capfd.readouterr().err
+
+
 def test_a_search_keeps_no_connection_in_memory_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a flood of new connections, those that were found idle end, and nothing may keep them in memory."""
     monkeypatch.setattr(module, "Connection", Idle)
