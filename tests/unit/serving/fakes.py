@@ -55,24 +55,24 @@ class FakeConnection:
         self.buffer = bytearray()
         self.files: list[FileRange] = []
         self.taken = 0
-        self.turns = 0
+        self.times_done = 0
         self.write_failures = 0
         self.lost = False
         self.writer: Writer | None = None
 
-    def take_over(self, rest: Unsent) -> None:
-        if isinstance(rest, FileRange):
+    def take_over(self, unsent: Unsent) -> None:
+        if isinstance(unsent, FileRange):
             if self.lost:
-                rest.close()
-            elif rest not in self.files:
-                self.files.append(rest)
+                unsent.close()
+            elif unsent not in self.files:
+                self.files.append(unsent)
         else:
-            data = rest.data if isinstance(rest, UnsentMemory) else rest
+            data = unsent.data if isinstance(unsent, UnsentMemory) else unsent
             if not self.lost:
                 self._read_files()
                 self.buffer += data
-            if isinstance(rest, UnsentMemory):
-                rest.close()
+            if isinstance(unsent, UnsentMemory):
+                unsent.close()
         self.taken += 1
 
     def flush(self) -> bool:
@@ -106,7 +106,7 @@ class FakeConnection:
             self.files.pop().close()
 
     def on_exchanges_done(self) -> None:
-        self.turns += 1
+        self.times_done += 1
         assert self.writer is not None
         if self.writer.state is WriterState.ENDING:
             self.lose()

@@ -28,7 +28,7 @@ END = b"0\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)
-def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_time_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     hasten(monkeypatch)
     monkeypatch.setattr(connection_module, "TIME_SLICE", -1.0)
 

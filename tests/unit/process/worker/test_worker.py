@@ -91,8 +91,8 @@ def in_loop(
     assert run_forked(in_child) == "fine"
 
 
-async def turns() -> None:
-    """Let the loop handle all events that are there, signals and descriptors alike."""
+async def pass_events() -> None:
+    """Let the loop handle all events that have arrived, signals and descriptors alike."""
     for _ in range(3):
         await asyncio.sleep(0.01)
 
@@ -101,7 +101,7 @@ def test_a_stop_signal_drains_says_so_and_closes_the_listeners() -> None:
     async def scenario(service: FakeService, master: Channel, listeners: list[Listener]) -> None:
         address = listeners[0].socket.getsockname()
         os.kill(os.getpid(), signal.SIGQUIT)
-        await turns()
+        await pass_events()
         assert service.calls == ["drain"]
         assert [master.receive_if_any(), master.receive_if_any()] == [(Ready(), []), (Draining(), [])]
         with socket.socket() as client:
@@ -127,7 +127,7 @@ def test_requests_are_counted_when_the_signal_comes_and_again_when_the_loop_hear
         assert count() == 3
         assert service.calls == []
         service.requests = 2
-        await turns()
+        await pass_events()
         assert service.calls == ["drain"]
         assert count() == 2
 
@@ -138,7 +138,7 @@ def test_a_count_that_fails_does_not_raise_in_the_application() -> None:
     async def scenario(service: FakeService, master: Channel, listeners: list[Listener]) -> None:
         service.requests = -1  # does not fit
         os.kill(os.getpid(), signal.SIGTERM)
-        await turns()
+        await pass_events()
         assert service.calls == ["drain"]
 
     in_loop(scenario, Scoreboard.create().map_page(1))
@@ -148,11 +148,11 @@ def test_hazard_08_a_second_stop_cuts_only_after_a_second() -> None:
     async def scenario(service: FakeService, master: Channel, listeners: list[Listener]) -> None:
         for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGTERM):
             os.kill(os.getpid(), signum)
-        await turns()
+        await pass_events()
         assert service.calls == ["drain"]
         await asyncio.sleep(module.SECOND_STOP)
         os.kill(os.getpid(), signal.SIGTERM)
-        await turns()
+        await pass_events()
         assert service.calls == ["drain", "abort"]
 
     in_loop(scenario)
@@ -161,7 +161,7 @@ def test_hazard_08_a_second_stop_cuts_only_after_a_second() -> None:
 def test_the_end_of_the_master_drains() -> None:
     async def scenario(service: FakeService, master: Channel, listeners: list[Listener]) -> None:
         master.close()
-        await turns()
+        await pass_events()
         assert service.calls == ["drain"]
 
     in_loop(scenario)

@@ -21,17 +21,17 @@ Seen = TypeVar("Seen")
 
 
 def requests_of(running: Running) -> int:
-    """How many requests the service has in flight, as its loop sees it."""
+    """The number of requests in flight, read in the service's loop."""
     return seen_by_loop(running, lambda: running.service.requests)
 
 
 def connections_of(running: Running) -> int:
-    """How many connections there are."""
+    """The number of connections, read in the service's loop."""
     return seen_by_loop(running, lambda: len(running.service._running[1].connections))  # type: ignore[index]
 
 
-def turn_of(running: Running) -> WriterState:
-    """The writer state of the only connection."""
+def writer_state_of(running: Running) -> WriterState:
+    """The writer state of the only connection, read in the service's loop."""
 
     def look() -> WriterState:
         (client,) = running.service._running[1].connections  # type: ignore[index]
@@ -94,7 +94,7 @@ def test_finished_responses_are_counted(capfd: pytest.CaptureFixture[str]) -> No
         client = running.client(4096)
         client.send(encode_request("GET", "/big"))
         assert client.socket.recv(1)
-        assert wait_until(lambda: turn_of(running) is RETURNED)
+        assert wait_until(lambda: writer_state_of(running) is RETURNED)
         assert requests_of(running) == 1
         running.drain()
         running.join()
@@ -156,7 +156,7 @@ def test_a_response_that_others_wait_behind_is_counted_too() -> None:
         client = running.client(4096)
         client.send(encode_request("GET", "/big") + 2 * encode_request("GET", "/small"))
         assert client.socket.recv(1)
-        assert wait_until(lambda: turn_of(running) is RETURNED)
+        assert wait_until(lambda: writer_state_of(running) is RETURNED)
         assert requests_of(running) == 3
 
 

@@ -166,11 +166,11 @@ def test_a_connection_ends_when_its_last_response_is_written() -> None:
         b.writer.release(held_back(b, b"held"), False)
         assert b.writer.state is WriterState.RETURNED
         assert b.connection.drained() is None  # as after the loop's own 100 Continue
-        assert (b.writer.state, b.connection.turns) == (WriterState.RETURNED, 0)
+        assert (b.writer.state, b.connection.times_done) == (WriterState.RETURNED, 0)
         b.writer.flush()
         assert b.writer.state is WriterState.ENDING
         b.loop.run_all()
-        assert b.connection.turns == 1
+        assert b.connection.times_done == 1
         assert b.client.recv(100) == b"held"
 
 

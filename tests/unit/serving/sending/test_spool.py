@@ -1,5 +1,5 @@
-"""starman.serving.sending.spool: what of a slow reader's response is in memory, what is on the disk, and what closes
-it."""
+"""starman.serving.sending.spool: which part of a slow reader's response is in memory or on the disk, and when
+each is released."""
 
 from __future__ import annotations
 

@@ -70,10 +70,10 @@ def read_all(client: socket.socket) -> bytes:
 def test_the_table_is_closed_and_dead_is_the_end() -> None:
     assert set(TRANSITIONS) == set(WriterState)
     assert TRANSITIONS[WriterState.DEAD] == frozenset()
-    assert all(WriterState.DEAD in after for turn, after in TRANSITIONS.items() if turn is not WriterState.DEAD)
+    assert all(WriterState.DEAD in after for state, after in TRANSITIONS.items() if state is not WriterState.DEAD)
 
 
-def thread_turn(b: Bridge) -> Any:
+def reach_thread(b: Bridge) -> Any:
     return b.offer()
 
 
@@ -83,7 +83,7 @@ def held_back(b: Bridge, response: bytes = b"held") -> Any:
     return exchange
 
 
-def streaming_turn(b: Bridge) -> tuple[threading.Thread, Outcome]:
+def reach_streaming(b: Bridge) -> tuple[threading.Thread, Outcome]:
     exchange = b.offer()
     ending = in_thread(b.writer.hand_over, exchange, memoryview(b"rest"), last=False)
     b.loop.run_one(wait=True)
@@ -91,14 +91,14 @@ def streaming_turn(b: Bridge) -> tuple[threading.Thread, Outcome]:
     return ending
 
 
-def finishing_turn(b: Bridge) -> Any:
+def reach_finishing(b: Bridge) -> Any:
     exchange = b.offer()
     b.writer.hand_over(exchange, memoryview(b"rest"), last=True)
     b.loop.run_all()
     return exchange
 
 
-def spooling_turn(b: Bridge) -> Any:
+def reach_spooling(b: Bridge) -> Any:
     exchange = b.offer()
     b.writer.keep(exchange, memoryview(b"kept"), LIMITS, last=False)
     b.loop.run_all()
@@ -106,8 +106,8 @@ def spooling_turn(b: Bridge) -> Any:
     return exchange
 
 
-def spooled_turn(b: Bridge) -> Any:
-    exchange = spooling_turn(b)
+def reach_spooled(b: Bridge) -> Any:
+    exchange = reach_spooling(b)
     b.connection.flush()
     assert b.connection.drained() is None
     assert b.writer.state is WriterState.SPOOLED
@@ -115,11 +115,11 @@ def spooled_turn(b: Bridge) -> Any:
 
 
 def returned_turn(b: Bridge, persistent: bool = True) -> None:
-    assert b.writer.release(finishing_turn(b), persistent) is None
+    assert b.writer.release(reach_finishing(b), persistent) is None
 
 
-def written_turn(b: Bridge) -> Any:
-    exchange = finishing_turn(b)
+def reach_written(b: Bridge) -> Any:
+    exchange = reach_finishing(b)
     b.connection.flush()
     assert b.connection.drained() is None
     return exchange
@@ -137,7 +137,7 @@ def _wait(b: Bridge, exchange: Any) -> None:
 
 
 def _streaming_then(b: Bridge, end: Callable[[], object]) -> None:
-    thread, _ = streaming_turn(b)
+    thread, _ = reach_streaming(b)
     end()
     thread.join(SECONDS)
 
@@ -151,52 +151,52 @@ DRIVES: dict[tuple[WriterState, WriterState], Callable[[Bridge], object]] = {
     (WriterState.FREE, WriterState.THREAD): lambda b: b.offer(),
     (WriterState.FREE, WriterState.RETURNED): lambda b: b.offer(buffered=True),
     (WriterState.FREE, WriterState.DEAD): lambda b: b.writer.lose(),
-    (WriterState.THREAD, WriterState.THREAD): lambda b: b.writer.release(_with_pending(b, thread_turn), True),
-    (WriterState.THREAD, WriterState.FREE): lambda b: b.writer.release(thread_turn(b), True),
+    (WriterState.THREAD, WriterState.THREAD): lambda b: b.writer.release(_with_pending(b, reach_thread), True),
+    (WriterState.THREAD, WriterState.FREE): lambda b: b.writer.release(reach_thread(b), True),
     (WriterState.THREAD, WriterState.STREAMING): lambda b: _streaming_then(b, b.writer.lose),
-    (WriterState.THREAD, WriterState.SPOOLING): spooling_turn,
-    (WriterState.THREAD, WriterState.FINISHING): finishing_turn,
+    (WriterState.THREAD, WriterState.SPOOLING): reach_spooling,
+    (WriterState.THREAD, WriterState.FINISHING): reach_finishing,
     (WriterState.THREAD, WriterState.RETURNED): lambda b: b.writer.release(held_back(b), False),
-    (WriterState.THREAD, WriterState.ENDING): lambda b: b.writer.release(thread_turn(b), False),
-    (WriterState.THREAD, WriterState.DEAD): lambda b: b.writer.abandon(thread_turn(b)),
+    (WriterState.THREAD, WriterState.ENDING): lambda b: b.writer.release(reach_thread(b), False),
+    (WriterState.THREAD, WriterState.DEAD): lambda b: b.writer.abandon(reach_thread(b)),
     (WriterState.STREAMING, WriterState.THREAD): lambda b: _streaming_then(b, b.connection.drained),
     (WriterState.STREAMING, WriterState.DEAD): lambda b: _streaming_then(b, b.writer.lose),
-    (WriterState.SPOOLING, WriterState.SPOOLING): lambda b: _keep(b, spooling_turn(b)),
-    (WriterState.SPOOLING, WriterState.SPOOLED): spooled_turn,
-    (WriterState.SPOOLING, WriterState.STREAMING): lambda b: _wait(b, spooling_turn(b)),
-    (WriterState.SPOOLING, WriterState.FINISHING): lambda b: _keep(b, spooling_turn(b), last=True),
-    (WriterState.SPOOLING, WriterState.RETURNED): lambda b: b.writer.release(spooling_turn(b), True),
-    (WriterState.SPOOLING, WriterState.DEAD): lambda b: (spooling_turn(b), b.writer.lose()),
-    (WriterState.SPOOLED, WriterState.THREAD): lambda b: b.writer.send(spooled_turn(b), b"", b"x"),
-    (WriterState.SPOOLED, WriterState.FREE): lambda b: b.writer.release(spooled_turn(b), True),
-    (WriterState.SPOOLED, WriterState.STREAMING): lambda b: _wait(b, spooled_turn(b)),
-    (WriterState.SPOOLED, WriterState.SPOOLING): lambda b: _keep(b, spooled_turn(b)),
-    (WriterState.SPOOLED, WriterState.FINISHING): lambda b: _keep(b, spooled_turn(b), last=True),
-    (WriterState.SPOOLED, WriterState.ENDING): lambda b: b.writer.release(spooled_turn(b), False),
-    (WriterState.SPOOLED, WriterState.DEAD): lambda b: b.writer.abandon(spooled_turn(b)),
+    (WriterState.SPOOLING, WriterState.SPOOLING): lambda b: _keep(b, reach_spooling(b)),
+    (WriterState.SPOOLING, WriterState.SPOOLED): reach_spooled,
+    (WriterState.SPOOLING, WriterState.STREAMING): lambda b: _wait(b, reach_spooling(b)),
+    (WriterState.SPOOLING, WriterState.FINISHING): lambda b: _keep(b, reach_spooling(b), last=True),
+    (WriterState.SPOOLING, WriterState.RETURNED): lambda b: b.writer.release(reach_spooling(b), True),
+    (WriterState.SPOOLING, WriterState.DEAD): lambda b: (reach_spooling(b), b.writer.lose()),
+    (WriterState.SPOOLED, WriterState.THREAD): lambda b: b.writer.send(reach_spooled(b), b"", b"x"),
+    (WriterState.SPOOLED, WriterState.FREE): lambda b: b.writer.release(reach_spooled(b), True),
+    (WriterState.SPOOLED, WriterState.STREAMING): lambda b: _wait(b, reach_spooled(b)),
+    (WriterState.SPOOLED, WriterState.SPOOLING): lambda b: _keep(b, reach_spooled(b)),
+    (WriterState.SPOOLED, WriterState.FINISHING): lambda b: _keep(b, reach_spooled(b), last=True),
+    (WriterState.SPOOLED, WriterState.ENDING): lambda b: b.writer.release(reach_spooled(b), False),
+    (WriterState.SPOOLED, WriterState.DEAD): lambda b: b.writer.abandon(reach_spooled(b)),
     (WriterState.FINISHING, WriterState.RETURNED): returned_turn,
-    (WriterState.FINISHING, WriterState.WRITTEN): written_turn,
-    (WriterState.FINISHING, WriterState.DEAD): lambda b: (finishing_turn(b), b.writer.lose()),
+    (WriterState.FINISHING, WriterState.WRITTEN): reach_written,
+    (WriterState.FINISHING, WriterState.DEAD): lambda b: (reach_finishing(b), b.writer.lose()),
     (WriterState.RETURNED, WriterState.THREAD): lambda b: (returned_turn(b), b.offer(), b.connection.drained()),
     (WriterState.RETURNED, WriterState.FREE): lambda b: (returned_turn(b), b.connection.drained()),
     (WriterState.RETURNED, WriterState.ENDING): lambda b: (returned_turn(b, False), b.connection.drained()),
     (WriterState.RETURNED, WriterState.DEAD): lambda b: (returned_turn(b), b.writer.lose()),
-    (WriterState.WRITTEN, WriterState.THREAD): lambda b: b.writer.release(_with_pending(b, written_turn), True),
-    (WriterState.WRITTEN, WriterState.FREE): lambda b: b.writer.release(written_turn(b), True),
-    (WriterState.WRITTEN, WriterState.ENDING): lambda b: b.writer.release(written_turn(b), False),
-    (WriterState.WRITTEN, WriterState.DEAD): lambda b: (written_turn(b), b.writer.lose()),
-    (WriterState.ENDING, WriterState.DEAD): lambda b: (b.writer.release(thread_turn(b), False), b.writer.lose()),
+    (WriterState.WRITTEN, WriterState.THREAD): lambda b: b.writer.release(_with_pending(b, reach_written), True),
+    (WriterState.WRITTEN, WriterState.FREE): lambda b: b.writer.release(reach_written(b), True),
+    (WriterState.WRITTEN, WriterState.ENDING): lambda b: b.writer.release(reach_written(b), False),
+    (WriterState.WRITTEN, WriterState.DEAD): lambda b: (reach_written(b), b.writer.lose()),
+    (WriterState.ENDING, WriterState.DEAD): lambda b: (b.writer.release(reach_thread(b), False), b.writer.lose()),
 }
 
 
-def _with_pending(b: Bridge, turn: Callable[[Bridge], Any]) -> Any:
-    exchange = turn(b)
+def _with_pending(b: Bridge, reach: Callable[[Bridge], Any]) -> Any:
+    exchange = reach(b)
     b.offer()
     return exchange
 
 
 def test_there_is_a_way_for_every_row_of_the_table() -> None:
-    assert set(DRIVES) == {(turn, after) for turn, allowed in TRANSITIONS.items() for after in allowed}
+    assert set(DRIVES) == {(state, after) for state, allowed in TRANSITIONS.items() for after in allowed}
 
 
 @pytest.mark.parametrize("row", DRIVES, ids=lambda row: f"{row[0].name}-{row[1].name}")
@@ -204,7 +204,7 @@ def test_every_transition_of_the_table_happens(row: tuple[WriterState, WriterSta
     with bridge() as b:
         DRIVES[row](b)
         assert row in b.writer.seen
-        assert all(after in TRANSITIONS[turn] for turn, after in b.writer.seen)
+        assert all(after in TRANSITIONS[state] for state, after in b.writer.seen)
 
 
 # The model: a client, a loop and a thread that do whatever hypothesis pleases
@@ -224,7 +224,7 @@ class World(RuleBasedStateMachine):
         self.received = bytearray()
         self.lost = False
         self.asked = False
-        self.turns_before = 0
+        self.times_before = 0
         self.ended = False
         self.stream: tuple[threading.Thread, Outcome] | None = None
 
@@ -259,18 +259,18 @@ class World(RuleBasedStateMachine):
             self._stream_ends()
 
     @rule()
-    def loop_asks_for_the_turn(self) -> None:
-        turn = self.writer.state
+    def loop_waits_for_the_end(self) -> None:
+        before = self.writer.state
         if not self.lost:
             asked = self.writer.wake_when_done()
             assert (
-                turn is not WriterState.FREE or not asked or self.writer.state is WriterState.RETURNED
+                before is not WriterState.FREE or not asked or self.writer.state is WriterState.RETURNED
             )  # what was held did not fit
             assert asked is (self.writer.state is not WriterState.FREE)
             assert self.writer.state is WriterState.DEAD or not self.writer.thread_socket.held
-            if asked and turn is not WriterState.ENDING:
+            if asked and before is not WriterState.ENDING:
                 self.asked = True
-                self.turns_before = self.b.connection.turns
+                self.times_before = self.b.connection.times_done
 
     @rule()
     def loop_rests(self) -> None:
@@ -389,8 +389,8 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def the_table_is_obeyed(self) -> None:
-        for turn, after in self.writer.seen:
-            assert after in TRANSITIONS[turn] or turn is after is WriterState.DEAD
+        for state, after in self.writer.seen:
+            assert after in TRANSITIONS[state] or state is after is WriterState.DEAD
 
     @invariant()
     def bytes_arrive_whole_in_order_and_once(self) -> None:
@@ -408,7 +408,7 @@ class World(RuleBasedStateMachine):
         assert len(self.writer.pending) == len(self.waiting)
 
     @invariant()
-    def only_who_spools_has_a_spool(self) -> None:
+    def only_a_spooling_writer_has_a_spool(self) -> None:
         if self.running is None or self.writer.state not in (WriterState.SPOOLING, WriterState.SPOOLED, WriterState.DEAD):
             assert self.writer._spool is None
 
@@ -418,12 +418,12 @@ class World(RuleBasedStateMachine):
         assert all(exchange.drops <= 1 for exchange in self.offered)
 
     @invariant()
-    def no_turn_is_lost(self) -> None:
+    def no_wake_is_lost(self) -> None:
         if self.asked and self.writer.state in (WriterState.FREE, WriterState.ENDING):
             while self.b.loop.run_one():
                 pass
             self.lost = self.lost or self.b.connection.lost
-            assert self.b.connection.turns > self.turns_before or self.lost
+            assert self.b.connection.times_done > self.times_before or self.lost
             self.asked = False
 
     def teardown(self) -> None:
@@ -499,7 +499,7 @@ def test_after_the_last_response_what_waits_is_dropped() -> None:
         late = b.offer()
         assert late.drops == 1
         b.loop.run_all()
-        assert b.connection.turns == 1
+        assert b.connection.times_done == 1
         assert second.drops == 1
         later = b.offer()
         assert later.drops == 1
@@ -655,7 +655,7 @@ def test_no_descriptor_for_the_duplicate_is_the_callers_to_handle() -> None:
         assert b.writer.state is WriterState.THREAD
 
 
-def test_the_turn_is_announced_once() -> None:
+def test_the_end_of_all_exchanges_is_announced_once() -> None:
     with bridge() as b:
         assert not b.writer.wake_when_done()
         exchange = b.offer()
@@ -664,7 +664,7 @@ def test_the_turn_is_announced_once() -> None:
         b.writer.release(exchange, True)
         b.writer.release(b.offer(), True)
         b.loop.run_all()
-        assert b.connection.turns == 1
+        assert b.connection.times_done == 1
 
 
 # Files
@@ -750,7 +750,7 @@ def test_hazard_01_write_half_is_revocable() -> None:
 
 def test_hazard_01_a_thread_that_waits_for_room_is_woken_by_the_loss() -> None:
     with bridge() as b:
-        thread, outcome = streaming_turn(b)
+        thread, outcome = reach_streaming(b)
         b.connection.lose()
         thread.join(SECONDS)
         assert len(outcome) == 1
@@ -761,7 +761,7 @@ def test_hazard_01_the_loss_may_come_between_the_room_and_the_thread() -> None:
     with bridge() as b:
         for _ in range(200):
             with bridge() as c:
-                thread, outcome = streaming_turn(c)
+                thread, outcome = reach_streaming(c)
                 c.connection.drained()
                 c.writer.lose()
                 thread.join(SECONDS)
@@ -852,7 +852,7 @@ def test_hazard_04_drained_is_harmless_when_nothing_was_handed_over() -> None:
 @pytest.mark.parametrize("last", [False, True])
 def test_hazard_04_what_is_on_its_way_to_the_loop_is_not_written_yet(last: bool) -> None:
     with bridge() as b:
-        exchange = spooling_turn(b)
+        exchange = reach_spooling(b)
         b.writer.keep(exchange, memoryview(b" and more"), LIMITS, last=last)
         assert b.connection.flush()
         assert b.writer.drained(b.connection.taken) == (False, None)
@@ -874,7 +874,7 @@ def kept_files() -> int:
 def test_a_file_of_what_is_kept_goes_when_the_client_does() -> None:
     before = kept_files()
     with bridge() as b:
-        exchange = spooling_turn(b)
+        exchange = reach_spooling(b)
         b.writer.keep(exchange, memoryview(MUCH), LIMITS, last=False)
         b.loop.run_all()
         assert kept_files() == before + 2  # each side has a descriptor
@@ -998,8 +998,8 @@ def test_a_loop_that_is_gone_does_not_keep_a_thread_from_failing() -> None:
 
 
 def test_hazard_11_both_sides_of_every_hand_off_take_the_lock() -> None:
-    """Real threads: the loop offers while threads return, and asks for its turn now and then. All run, in order,
-    once."""
+    """Real threads: the loop offers while threads return, and asks now and then to be woken when all are done. All
+    run, in order, once."""
     ran: list[int] = []
     ready: SimpleQueue[Any] = SimpleQueue()
 
@@ -1011,18 +1011,18 @@ def test_hazard_11_both_sides_of_every_hand_off_take_the_lock() -> None:
 
     with bridge() as b:
         threads = [in_thread(work, b.writer) for _ in range(3)]
-        turns = 0
+        times = 0
         for number in range(6000):
             exchange: Any = FakeExchange(number)
             if b.writer.offer(exchange, b.connection.socket.fileno(), False):
                 ready.put(exchange)
             if number % 50 == 49 and b.writer.wake_when_done():
-                b.loop.run_one(wait=True)  # or a turn is lost
-                turns += 1
+                b.loop.run_one(wait=True)  # or a wake is lost
+                times += 1
         if b.writer.wake_when_done():
             b.loop.run_one(wait=True)
-            turns += 1
-        assert (b.connection.turns, b.writer.state) == (turns, WriterState.FREE)
+            times += 1
+        assert (b.connection.times_done, b.writer.state) == (times, WriterState.FREE)
         for _ in threads:
             ready.put(None)
         for thread, outcome in threads:
