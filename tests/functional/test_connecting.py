@@ -68,7 +68,9 @@ def connections(server: Server, count: int, target: str) -> list[Client]:
 
 
 def test_hazard_09_new_connections_do_not_starve_while_the_loop_gives_way(site: Path) -> None:
-    # One accept for each iteration of a loop that is parked meanwhile was 6 ms for each connection.
+    # One accept for each iteration of a loop that is parked meanwhile was 6 ms for each connection. The bound is far
+    # above that, because the machine may be busy: it finds only clients that starve. The unit tests of hazard 9 (pool,
+    # inline, service) find the rest, without a clock.
     with Server(None, "--workers", "1", cwd=site) as server, kept_busy(server, 8):
         began = time.monotonic()
         for client in connections(server, 100, "/"):

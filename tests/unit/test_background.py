@@ -1,4 +1,4 @@
-"""starman.background: in another thread, or at least at all."""
+"""starman.background: closes in another thread, or at once if no thread can be started."""
 
 from __future__ import annotations
 

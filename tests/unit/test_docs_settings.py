@@ -1,4 +1,4 @@
-"""docs/settings.md says what the table says."""
+"""docs/settings.md is up to date with the table of options."""
 
 from __future__ import annotations
 

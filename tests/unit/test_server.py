@@ -1,4 +1,4 @@
-"""starman.server: the doors for embedding, where no process is needed to see what they do."""
+"""starman.server: the functions for embedding, as far as they can be tested without a process."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ def serve(*given: Any, **settings: Any) -> None:
     asyncio.run(starman.serve(*given, **settings))
 
 
-@pytest.mark.parametrize(("door", "name"), [(starman.run, "run"), (serve, "serve")])
-def test_a_factory_in_the_place_of_an_application_is_refused(door: Any, name: str) -> None:
+@pytest.mark.parametrize(("function", "name"), [(starman.run, "run"), (serve, "serve")])
+def test_a_factory_in_the_place_of_an_application_is_refused(function: Any, name: str) -> None:
     def create_app() -> Any:
         return application
 
     with pytest.raises(LoadError, match=rf"^cannot load {name}\(app\): it cannot be called with \(environ, start_response\)"):
-        door(create_app, listen="127.0.0.1:0")
+        function(create_app, listen="127.0.0.1:0")
 
 
-@pytest.mark.parametrize("door", [starman.run, serve])
+@pytest.mark.parametrize("function", [starman.run, serve])
 def test_none_is_not_taken_for_the_application_of_the_directory(
-    door: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    function: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "app.py").write_text("raise SystemExit\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingError, match="the application is None"):
-        door(None, listen="127.0.0.1:0")
+        function(None, listen="127.0.0.1:0")
 
 
-@pytest.mark.parametrize("door", [starman.run, serve])
-def test_a_wrong_setting_is_named(door: Any) -> None:
+@pytest.mark.parametrize("function", [starman.run, serve])
+def test_a_wrong_setting_is_named(function: Any) -> None:
     with pytest.raises(SettingError, match=r"run\(wrokers=...\).*did you mean 'workers'"):
-        door(application, wrokers=3)
+        function(application, wrokers=3)
 
 
 def test_serve_says_what_has_no_effect_and_stops_when_cancelled(capfd: pytest.CaptureFixture[str]) -> None:

@@ -397,14 +397,14 @@ def test_a_slow_reader_gets_all_that_is_written_faster(monkeypatch: pytest.Monke
     os.close(writing)
     for _ in range(5000):
         log.add(environ(), 200, 1)
-    threading.Timer(0.1, lambda: received.append(b"".join(iter(lambda: os.read(reading, 65_536), b"")))).start()
     received: list[bytes] = []
+    reader = threading.Timer(0.1, lambda: received.extend(iter(lambda: os.read(reading, 65_536), b"")))
+    reader.start()
     log.flush()
     assert not log.has_unwritten
     log.close()
-    while not received:
-        time.sleep(0.01)
-    assert received[0].count(b"\n") == 5000
+    reader.join()
+    assert b"".join(received).count(b"\n") == 5000
     os.close(reading)
 
 

@@ -759,11 +759,11 @@ def test_a_dripping_body_is_a_408_after_its_grace(length: int | None, monkeypatc
 
 def test_an_application_that_pauses_is_not_the_clients_fault(options: dict[str, Any]) -> None:
     stage = Stage()
-    with Running(stage, header_timeout=0.2, **options) as running, running.client() as client:
+    with Running(stage, header_timeout=0.5, **options) as running, running.client() as client:
         client.send(head("/a", 8) + b"body")
         stage.wait()
         assert stage.do(lambda file: file.read(4)) == b"body"
-        assert stage.do(lambda file: threading.Event().wait(0.6)) is False
+        assert stage.do(lambda file: threading.Event().wait(1.0)) is False
         stage.begin(lambda file: file.read(4))
         client.send(b"more")
         assert stage.result() == b"more"
