@@ -114,7 +114,7 @@ def reach_spooled(b: Bridge) -> Any:
     return exchange
 
 
-def returned_turn(b: Bridge, persistent: bool = True) -> None:
+def reach_returned(b: Bridge, persistent: bool = True) -> None:
     assert b.writer.release(reach_finishing(b), persistent) is None
 
 
@@ -174,13 +174,13 @@ DRIVES: dict[tuple[WriterState, WriterState], Callable[[Bridge], object]] = {
     (WriterState.SPOOLED, WriterState.FINISHING): lambda b: _keep(b, reach_spooled(b), last=True),
     (WriterState.SPOOLED, WriterState.ENDING): lambda b: b.writer.release(reach_spooled(b), False),
     (WriterState.SPOOLED, WriterState.DEAD): lambda b: b.writer.abandon(reach_spooled(b)),
-    (WriterState.FINISHING, WriterState.RETURNED): returned_turn,
+    (WriterState.FINISHING, WriterState.RETURNED): reach_returned,
     (WriterState.FINISHING, WriterState.WRITTEN): reach_written,
     (WriterState.FINISHING, WriterState.DEAD): lambda b: (reach_finishing(b), b.writer.lose()),
-    (WriterState.RETURNED, WriterState.THREAD): lambda b: (returned_turn(b), b.offer(), b.connection.drained()),
-    (WriterState.RETURNED, WriterState.FREE): lambda b: (returned_turn(b), b.connection.drained()),
-    (WriterState.RETURNED, WriterState.ENDING): lambda b: (returned_turn(b, False), b.connection.drained()),
-    (WriterState.RETURNED, WriterState.DEAD): lambda b: (returned_turn(b), b.writer.lose()),
+    (WriterState.RETURNED, WriterState.THREAD): lambda b: (reach_returned(b), b.offer(), b.connection.drained()),
+    (WriterState.RETURNED, WriterState.FREE): lambda b: (reach_returned(b), b.connection.drained()),
+    (WriterState.RETURNED, WriterState.ENDING): lambda b: (reach_returned(b, False), b.connection.drained()),
+    (WriterState.RETURNED, WriterState.DEAD): lambda b: (reach_returned(b), b.writer.lose()),
     (WriterState.WRITTEN, WriterState.THREAD): lambda b: b.writer.release(_with_pending(b, reach_written), True),
     (WriterState.WRITTEN, WriterState.FREE): lambda b: b.writer.release(reach_written(b), True),
     (WriterState.WRITTEN, WriterState.ENDING): lambda b: b.writer.release(reach_written(b), False),
