@@ -109,7 +109,7 @@ def test_so_is_one_that_writes(application: Waiting, leave: Callable[[Client], N
 
 
 @pytest.mark.parametrize("leave", [Client.close, reset], ids=["fin", "rst"])
-def test_a_connection_that_is_left_unread_is_looked_at_as_well(
+def test_a_connection_that_is_left_unread_is_checked_too(
     application: Waiting, options: dict[str, Any], leave: Callable[[Client], None]
 ) -> None:
     """After a request with Upgrade, the loop reads nothing until the response."""

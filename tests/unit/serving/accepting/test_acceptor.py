@@ -131,7 +131,7 @@ def test_a_paused_listener_is_not_polled_by_rebalancing(
     asyncio.run(main())
 
 
-def test_after_the_pause_it_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_paused_listener_is_polled_again_after_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         monkeypatch.setattr(module, "_PAUSE", 0.01)
         listener, watch = Listener(), Watch()
@@ -146,7 +146,7 @@ def test_after_the_pause_it_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(main())
 
 
-def test_a_worker_that_is_alone_looks_by_its_loop_until_it_has_siblings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_is_alone_polls_with_its_loop_until_it_has_siblings(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             watch, number = Watch(), listener.fileno()
