@@ -1,4 +1,5 @@
-"""Fixtures of the functional tests: a running server for a module, and the events that its application notes."""
+"""Fixtures of the functional tests: a running server for a module, the events that its application notes, and an
+application that a test may change."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.support.applications import pattern
+from tests.functional.support.code import Code
 from tests.functional.support.harness import Server, wait_until
 from tests.functional.support.wire import Client
 
@@ -62,3 +64,9 @@ def client(server: Server) -> Iterator[Client]:
     """A raw connection to `server`."""
     with server.client() as connected:
         yield connected
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Code:
+    """The small application of a test, in a directory of its own."""
+    return Code(tmp_path)

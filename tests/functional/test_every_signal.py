@@ -10,11 +10,9 @@ import sys
 import threading
 from pathlib import Path
 
+from tests.functional.support.code import MODES, Code, answers, molds
 from tests.functional.support.harness import REPOSITORY, Process, Server, wait_until
-from tests.functional.test_processes import MODES, Code, answers, code, molds
 from tests.functional.test_signals_table import pending, rows
-
-__all__ = ["code"]
 
 REAL_TIME = set(range(signal.SIGRTMIN + 1, signal.SIGRTMAX + 1))
 STACKS = signal.SIGRTMIN

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.support.code import MODES, sockets
 from tests.functional.support.harness import REPOSITORY, Process, Server, wait_until
 from tests.functional.support.wire import Client
-from tests.functional.test_processes import MODES, sockets
 from tests.functional.test_reload import all_say
 from tests.functional.test_sandboxed import FORBIDDING, NUMBERS
 from tests.functional.test_upgrade import descriptors

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.support.code import MODES, Code, answers, molds
 from tests.functional.support.harness import Server, wait_until
 from tests.functional.support.load import Load
-from tests.functional.test_processes import MODES, Code, answers, code, molds
-
-__all__ = ["code"]
 
 # Much less than any of the modules that the master does without (tomllib alone takes 0.5 MB), but above what a page
 # more or less in one of its pools makes. KiB.

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.support.code import MODES, Code, answers, molds
 from tests.functional.support.harness import REPOSITORY, Server, wait_until
-from tests.functional.test_processes import MODES, Code, answers, code, molds
-
-__all__ = ["code"]
 
 _SIGNAL = re.compile(r"`([A-Z0-9]+)`")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.support.code import MODES
 from tests.functional.support.harness import REPOSITORY, Process, Server, wait_until
-from tests.functional.test_processes import MODES
 
 APPLICATION = """
 import array, ctypes, os, re, socket, struct, threading, time

@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 
 from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.code import MODES, Code, answers, molds
 from tests.functional.support.harness import REPOSITORY, Process, Server, free_ports, wait_until
 from tests.functional.support.load import Load
 from tests.functional.support.tools import find_tool
 from tests.functional.support.wire import Client
-from tests.functional.test_processes import MODES, Code, answers, molds
 from tests.functional.test_reload import all_say, rss
 
 REPLACED = r"restarted: \d+ workers? (is|are) new"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.functional.support.certificates import Pair, TlsClient
+from tests.functional.support.code import MODES, answers
 from tests.functional.support.harness import Process, Server, wait_until
-from tests.functional.test_processes import MODES, answers
 
 APPLICATION = """\
 import pathlib
