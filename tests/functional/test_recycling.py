@@ -287,7 +287,7 @@ def test_a_worker_that_is_heard_again_in_time_loses_nothing(site: Path) -> None:
         response = client.read()
         assert (int(response.body), response.persistent) == (old, False)
         assert wait_until(lambda: old not in server.children())
-        assert "is cut" not in server.log
+        assert "is killed" not in server.log
 
 
 def test_a_machine_that_stood_still_costs_no_worker(site: Path) -> None:
