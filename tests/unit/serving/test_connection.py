@@ -28,57 +28,16 @@ from starman.wsgi.body import RequestBody
 from starman.wsgi.spool_space import SpoolLease
 from tests.functional.support.harness import wait_until
 from tests.functional.support.wire import Client, TruncatedError, encode_request
+from tests.unit.serving.applications import BIG, HELLO, Gate, Start, big, echo
 from tests.unit.serving.running import SECONDS, Running, descriptors, reset
 
 pytestmark = pytest.mark.usefixtures("fast")
 
-Start = Callable[..., Any]
 Capture = pytest.CaptureFixture[str]
-BIG = os.urandom(1 << 20) * 8
-
-HELLO = encode_request("GET", "/hello")
 
 
 # For applications that wait for nothing: the application may also run in the loop.
 inline_too = pytest.mark.parametrize("options", ["uvloop", "unix", "asyncio", "inline"], indirect=True)
-
-
-def echo(environ: dict[str, Any], start_response: Start) -> list[bytes]:
-    """Answers with the target and the body."""
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [environ["REQUEST_URI"].encode(), b"|", environ["wsgi.input"].read()]
-
-
-def big(environ: dict[str, Any], start_response: Start) -> list[bytes]:
-    """The response to /big is large, all others are small."""
-    start_response("200 OK", [])
-    return [BIG if environ["PATH_INFO"] == "/big" else b"small"]
-
-
-class Gate:
-    """An application that waits: sets `entered` when called, waits for `opened`, then streams; `closed` is set at the
-    end."""
-
-    def __init__(self, blocks: int = 1) -> None:
-        self.blocks = blocks
-        self.entered = threading.Event()
-        self.opened = threading.Event()
-        self.closed = threading.Event()
-
-    def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterator[bytes] | list[bytes]:
-        if environ["PATH_INFO"] != "/gate":
-            return echo(environ, start_response)
-        self.entered.set()
-        assert self.opened.wait(SECONDS)
-        start_response("200 OK", [])
-        return self.stream()
-
-    def stream(self) -> Iterator[bytes]:
-        try:
-            for _ in range(self.blocks):
-                yield b"x" * 100_000
-        finally:
-            self.closed.set()
 
 
 # Keep-alive, pipelining, closing

@@ -26,8 +26,8 @@ from starman.serving.executors.pool import Pool
 from starman.serving.service import Service
 from tests.functional.support.harness import wait_until
 from tests.functional.support.wire import NoResponseError, TruncatedError, encode_request
+from tests.unit.serving.applications import HELLO, Gate, big, echo
 from tests.unit.serving.running import SECONDS, Listening, Running, open_descriptors, reset
-from tests.unit.serving.test_connection import HELLO, Gate, big, echo
 
 pytestmark = pytest.mark.usefixtures("fast")
 

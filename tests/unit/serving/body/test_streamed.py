@@ -18,6 +18,7 @@ from starman.serving import progress as progress_module
 from starman.serving.body.stream import FULL_BYTES, MOST_DROPPED
 from tests.functional.support.harness import wait_until
 from tests.functional.support.wire import Client, TruncatedError, WireError, encode_chunks, encode_request
+from tests.unit.serving.applications import HELLO
 from tests.unit.serving.running import SECONDS, Running, open_descriptors, reset
 
 pytestmark = pytest.mark.usefixtures("fast")
@@ -28,7 +29,6 @@ Capture = pytest.CaptureFixture[str]
 
 CHUNKED = [("Transfer-Encoding", "chunked")]
 EXPECT = ("Expect", "100-continue")
-HELLO = encode_request("GET", "/hello")
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from starman.serving.sending.writer_state import RETURNED, WriterState
 from tests.functional.support.harness import wait_until
 from tests.functional.support.wire import encode_request
+from tests.unit.serving.applications import Gate, big
 from tests.unit.serving.running import SECONDS, Running, reset
-from tests.unit.serving.test_connection import Gate, big
 
 pytestmark = pytest.mark.usefixtures("fast")
 
