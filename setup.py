@@ -50,8 +50,8 @@ MODULES = (
 COMPILER = ["mypy>=2.4"]
 
 
-def asked() -> str:
-    """The value of the variable: 1, 0, or nothing."""
+def requested_build() -> str:
+    """The value of COMPILE_STARMAN: "1", "0", or "" if it is not set."""
     value = os.environ.get("COMPILE_STARMAN", "")
     if value not in ("", "0", "1"):
         sys.exit(f"COMPILE_STARMAN must be 1, for a compiled starman, or 0, for plain Python, not {value!r}")
@@ -64,7 +64,7 @@ def compiler() -> str:
 
 
 def build_compiled() -> None:
-    """Build the wheel, everything beside the sources: an extension there would hide the module that it was made of."""
+    """Build the wheel, with every file outside of the sources: an extension there would hide its source module."""
     if shutil.which(compiler()) is None:
         sys.exit(f"a C compiler is needed, and there is no {compiler()} (Debian: apt install gcc libc6-dev)")
 
@@ -79,7 +79,7 @@ def build_compiled() -> None:
         setup(ext_modules=extensions, options={"build": {"build_base": scratch}})
 
 
-def build_what_can_be() -> None:
+def build_compiled_if_possible() -> None:
     """Build the wheel, compiled if that works, else of plain Python."""
     try:
         build_compiled()
@@ -88,15 +88,15 @@ def build_what_can_be() -> None:
         setup()
 
 
-wish = asked()
-if wish == "0":
+requested = requested_build()
+if requested == "0":
     setup()
 elif "bdist_wheel" in sys.argv:
-    (build_compiled if wish else build_what_can_be)()
+    (build_compiled if requested else build_compiled_if_possible)()
 elif "editable_wheel" in sys.argv:
-    if wish:
+    if requested:
         sys.exit("COMPILE_STARMAN=1 is for wheels: an editable installation is plain Python")
     setup()
 else:
-    # A question before the build: what it needs.
-    setup(setup_requires=COMPILER if wish or shutil.which(compiler()) else [])
+    # The build frontend asks what the build requires.
+    setup(setup_requires=COMPILER if requested or shutil.which(compiler()) else [])

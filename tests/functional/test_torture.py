@@ -39,7 +39,8 @@ OPTIONS = ["--workers", str(WORKERS), "--max-requests", "200", "--max-requests-j
 RESTARTED = r"restarted: \d+ workers? (is|are) new"
 # What must never be in the log: a master in trouble, a worker that had to be killed, an unexpected error.
 DEFECTS = re.compile(
-    r"the master failed|the mold failed|inside starman|Exception in callback|never awaited|is killed: it|ignored a message|ignores an unexpected message"
+    r"the master failed|the mold failed|inside starman|Exception in callback|never awaited|is killed: it"
+    r"|ignored a message|ignores an unexpected message"
 )
 
 # What the allocator of the master may keep. A leak of 1 KiB an event would be more in the long run.

@@ -287,7 +287,7 @@ def test_a_client_that_leaves_in_mid_stream_ends_it() -> None:
 
 
 def test_a_client_that_leaves_while_nothing_is_sent_ends_it_too() -> None:
-    """No send fails: the connection is looked at."""
+    """No send fails: the loop finds it by a check of the connection."""
     closed = threading.Event()
 
     def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
