@@ -40,6 +40,7 @@ FOLDERS = {
     "process": "Master, molds and workers",
     "process/worker": "Molds and workers",
     "serving": "A worker",
+    "serving/connections": "A worker: its event loop",
     "serving/accepting": "A worker: its event loop",
     "serving/tls": "A worker: its event loop",
     "proto": "A worker: its event loop, and threads for responses",

@@ -34,7 +34,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE_SPAN = re.compile(r"`([^`]+)`")
 # A test module, or a test in it: tests/unit/test_cli.py::test_help.
 TEST = re.compile(r"(?P<module>tests/[\w/]+\.py)(?:::(?P<name>\w+))?")
-# A folder of the package, or a module in one: serving/, serving/connection.py.
+# A folder of the package, or a module in one: serving/, serving/exchange.py.
 MODULE = re.compile(r"(?:starman/)?((?:config|log|process|proto|serving|wsgi)/(?:\w+/)*(?:\w+\.py)?)")
 # The tables of modules on the architecture page: the title of a folder, and the row of a module.
 FOLDER_TITLE = re.compile(r"\*\*`(starman/[\w/]*)`\*\*")

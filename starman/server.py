@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from starman.process.host.inherited import InheritedSockets
     from starman.process.host.listeners import Listener
     from starman.process.host.privileges import Account
-    from starman.process.spec import Program
     from starman.process.status import Observers
+    from starman.process.worker_spec import Program
     from starman.wsgi.call import Application
 
 
@@ -50,7 +50,7 @@ def run(app: Application | str | EllipsisType = ..., **settings: object) -> None
     from starman.config.sources import from_keywords
     from starman.embedding import refuse_running_loop
     from starman.loading import describe
-    from starman.process.spec import Program
+    from starman.process.worker_spec import Program
 
     if threading.current_thread() is not threading.main_thread():
         raise StartError("starman.run handles signals, which only the main thread can do: call it in the main thread")
@@ -82,7 +82,7 @@ def run_master(settings: Settings, reread: Callable[[], Settings], handover: Han
     """
     from starman.loading import describe
     from starman.process.forking import block_early_signals
-    from starman.process.spec import Program
+    from starman.process.worker_spec import Program
 
     block_early_signals()
     program = Program(_load, None, describe, reread)
@@ -166,9 +166,9 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     from starman.process.host.pidfile import PidFile
     from starman.process.host.systemd import SystemdNotifier
     from starman.process.master.master import Master
-    from starman.process.spec import WorkerSpec
     from starman.process.status import Observers
-    from starman.process.worker.service_import import import_service
+    from starman.process.worker.shared_imports import import_service
+    from starman.process.worker_spec import WorkerSpec
 
     notifier = SystemdNotifier.from_environ(os.environ)
     program.variables = notifier.variables
@@ -200,7 +200,7 @@ def try_settings(settings: Settings, *, entered: bool = False) -> None:
     in a separate child, because an application may start threads that never end. `entered`: `enter_directory` was
     called, and paths are absolute. Raises StarmanError, and exceptions of starman's own imports."""
     from starman.process.worker.server_resources import ServerResources
-    from starman.process.worker.service_import import import_service
+    from starman.process.worker.shared_imports import import_service
 
     import_service()
     if not entered:
@@ -232,8 +232,8 @@ def _be_master(
     from starman.process.host.listeners import open_listeners
     from starman.process.host.pidfile import PidFile
     from starman.process.master.master import Master
-    from starman.process.spec import WorkerSpec
-    from starman.process.worker.service_import import import_service
+    from starman.process.worker.shared_imports import import_service
+    from starman.process.worker_spec import WorkerSpec
 
     owner = (-1, -1) if account is None else account.owner
     with PidFile(settings.pid):

@@ -54,7 +54,7 @@ def answer_trial(read: Callable[[], Settings]) -> None:
     from starman.process.channel import Channel
     from starman.process.exiting import exit_unserved
     from starman.process.forking import enable_stack_dumps, install_handlers
-    from starman.process.long_text import send_answer
+    from starman.process.long_messages import send_answer
 
     enable_stack_dumps()
     install_handlers(stop_ends=True)
@@ -71,7 +71,7 @@ def answer_trial(read: Callable[[], Settings]) -> None:
 
 def _tried(number: str, channel: Channel, read: Callable[[], Settings]) -> Message:
     from starman.config.revision import decode_known_settings, encode_settings, revise_settings
-    from starman.process.long_text import receive_text
+    from starman.process.long_messages import receive_text
     from starman.process.messages import Approved, Failed
     from starman.server import try_settings
 

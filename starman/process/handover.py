@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 
-from starman.process.record import Record
+from starman.process.value_class import Record
 
 # Increase it with every incompatible change of this module, of `messages.py`, or of what signals mean to workers: when
 # an older version could not read the new text, or a newer version the old one.
 FORMAT = 5
 # "FORMAT:DESCRIPTOR:": this process is a trial, and answers over that channel. The settings in use arrive there
-# (`long_text.py`).
+# (`long_messages.py`).
 TRIAL_VARIABLE = "STARMAN_TRIAL"
 # The text of a `Handover`: this process takes over. Or IN_FILE and the descriptor of a file with that text.
 HANDOVER_VARIABLE = "STARMAN_HANDOVER"

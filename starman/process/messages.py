@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from starman.process.record import Record
+from starman.process.value_class import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ PACKET_BYTES = 32_768
 # The longest line and the longest details of a failure in a packet, in bytes.
 _LINE_BYTES = 4_000
 _DETAILS_BYTES = PACKET_BYTES - _LINE_BYTES - 64
-# In place of a text that was sent before, in parts (`long_text.py`).
+# In place of a text that was sent before, in parts (`long_messages.py`).
 IN_PARTS = "*"
 
 
@@ -80,7 +80,7 @@ class Spawn(Message):
 
 
 class Part(Message):
-    """Part `number`, from 1, of the `count` parts of a text that the next message needs (`long_text.py`)."""
+    """Part `number`, from 1, of the `count` parts of a text that the next message needs (`long_messages.py`)."""
 
     __slots__ = ("count", "number", "text")
 

@@ -22,7 +22,7 @@ from functools import partial
 
 from starman import log
 from starman.log.in_flight import printable
-from starman.process.record import Record
+from starman.process.value_class import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from starman.proto.events import Limits, RequestHead
 from starman.proto.fields import FieldSplitter
 from starman.proto.response import refusal
 from starman.serving.accesslog import AccessLog
-from starman.serving.clients import Clients
+from starman.serving.connections.clients import Clients
 from starman.serving.dates import StampCache
 from starman.serving.refusallog import RefusalLog
+from starman.serving.resource_shortage import ShortageLog
 from starman.serving.sending.response_memory import ResponseMemory
 from starman.serving.sending.spool import SpoolLimits
-from starman.serving.shortage import ShortageLog
 from starman.version import VERSION
 from starman.wsgi.body_memory import BodyMemory
 from starman.wsgi.spool_space import SpoolSpace

@@ -17,10 +17,10 @@ from starman.proto.response import RequestFacts, Stamp, refusal
 from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.gunicorn_socket.detached import DetachedConnection
 from starman.serving.gunicorn_socket.rawsocket import RawSocket
+from starman.serving.resource_shortage import refuse_body
 from starman.serving.sending.corking import Pace
 from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.writer_state import DEAD
-from starman.serving.shortage import refuse_body
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
 from starman.wsgi.failure import described

@@ -18,7 +18,8 @@ from starman.serving.accepting.connection_factory import ConnectionFactory
 from starman.serving.accepting.listening import Listening
 from starman.serving.accesslog import AccessLog
 from starman.serving.application_child import abandon_clients, descriptors_of
-from starman.serving.clients import Client
+from starman.serving.blocking_jobs import Jobs, NoThreadError, run_in_thread
+from starman.serving.connections.clients import Client
 from starman.serving.context import ServiceContext
 from starman.serving.exchange import Exchange
 from starman.serving.executors.executor import Executor
@@ -28,7 +29,6 @@ from starman.serving.gunicorn_socket.rawsocket import taken_descriptors
 from starman.serving.health.requests_in_flight import count_in_flight, describe_in_flight, forget_lost
 from starman.serving.health.spinning_loop import SpinningLoopDetector
 from starman.serving.health.stuck_threads import StuckThreadsDetector
-from starman.serving.jobs import Jobs, NoThreadError, run_in_thread
 from starman.serving.monitor import Monitor
 from starman.serving.rehearsal import rehearse
 from starman.serving.tls.context import server_context

@@ -43,7 +43,7 @@ def test_tests_that_do_not_exist_are_found(check: ModuleType, tmp_path: Path) ->
 
 
 def test_modules_that_do_not_exist_are_found(check: ModuleType, tmp_path: Path) -> None:
-    good = "`serving/connection.py`, `starman/wsgi/call.py`, `app/serving/x.py`, `wsgi.py`, `log/`"
+    good = "`serving/exchange.py`, `starman/wsgi/call.py`, `app/serving/x.py`, `wsgi.py`, `log/`"
     text = f"{good}\n`serving/nothing.py`\n`serving/gone/`\n"
     found = list(check.unknown_modules(page_of(check, tmp_path, text)))
     assert found == ["2: starman/serving/nothing.py does not exist", "3: starman/serving/gone/ does not exist"]

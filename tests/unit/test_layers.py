@@ -30,29 +30,40 @@ LAYERS = (
     "starman.proto",
     "starman.wsgi",
     # Parts of serving/ that know nothing of connections
-    *("starman.serving", "starman.serving.dates", "starman.serving.monitor", "starman.serving.clients", "starman.serving.jobs"),
-    *("starman.serving.progress", "starman.serving.refusallog", "starman.serving.shortage", "starman.serving.accesslog"),
+    *("starman.serving", "starman.serving.dates", "starman.serving.monitor", "starman.serving.blocking_jobs"),
+    *("starman.serving.connections", "starman.serving.connections.clients"),
+    *(
+        "starman.serving.connections.progress",
+        "starman.serving.refusallog",
+        "starman.serving.resource_shortage",
+        "starman.serving.accesslog",
+    ),
     "starman.serving.executors.queued_request",
     "starman.serving.sending",
     "starman.serving.executors.executor",
-    *("starman.serving.context", "starman.serving.lingering", "starman.serving.disconnection", "starman.serving.gunicorn_socket"),
+    *(
+        "starman.serving.context",
+        "starman.serving.connections.lingering",
+        "starman.serving.connections.disconnection",
+        "starman.serving.gunicorn_socket",
+    ),
     "starman.serving.exchange",
     "starman.serving.executors",
     "starman.serving.body",
-    *("starman.serving.closing", "starman.serving.timeouts", "starman.serving.connection"),
+    *("starman.serving.connections.closing", "starman.serving.connections.timeouts", "starman.serving.connections.connection"),
     *("starman.serving.tls", "starman.serving.accepting", "starman.serving.health"),
     *("starman.serving.application_child", "starman.serving.warmup", "starman.serving.rehearsal", "starman.serving.service"),
     *(
         "starman.process",
-        "starman.process.record",
+        "starman.process.value_class",
         "starman.process.status",
         "starman.process.messages",
         "starman.process.channel",
     ),
-    *("starman.process.handover", "starman.process.long_text", "starman.process.scoreboard", "starman.process.proc_stat"),
+    *("starman.process.handover", "starman.process.long_messages", "starman.process.scoreboard", "starman.process.proc_stat"),
     *("starman.process.parent_death", "starman.process.forking", "starman.process.proctitle", "starman.process.exiting"),
     "starman.process.host",
-    "starman.process.spec",
+    "starman.process.worker_spec",
     "starman.process.worker",
     "starman.process.supervision",
     "starman.process.master",
@@ -78,7 +89,7 @@ UPWARD: dict[str, set[str]] = {}
 CIRCULAR: set[str] = set()
 
 # The mold imports what its workers will share in memory, and uses nothing of it.
-ALLOWED = {("starman/process/worker/service_import.py", "httptools")}
+ALLOWED = {("starman/process/worker/shared_imports.py", "httptools")}
 
 # Hazard 11: both sides of a hand-off take the connection's lock, which is only surveyable while locks are in few
 # places.

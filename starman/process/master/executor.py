@@ -14,7 +14,7 @@ from starman import log
 from starman.log.in_flight import counted, stopping_line
 from starman.process.forking import STACKS, fork
 from starman.process.host.rlimits import release_memory
-from starman.process.long_text import prepare_text
+from starman.process.long_messages import prepare_text
 from starman.process.messages import FROM_MOLD, FROM_WORKER, Role, Spawn
 from starman.process.supervision import actions
 from starman.process.supervision.actions import Level
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starman.process.master.reaper import Reaper
     from starman.process.master.scoreboard_reader import ScoreboardReader
     from starman.process.messages import Message
-    from starman.process.spec import WorkerSpec
+    from starman.process.worker_spec import WorkerSpec
 
     class ChildEvents(Protocol):
         """What the executor reports to the master about a child."""

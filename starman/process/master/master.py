@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.process.handover import Handover
     from starman.process.host.errorlog import ErrorLog
-    from starman.process.spec import WorkerSpec
+    from starman.process.worker_spec import WorkerSpec
 
 # Hazard 6: how long (seconds) a child's exit status may take to follow the end of file of its channel. After that the
 # child counts as dead without a status.

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from starman.process.channel import Channel
     from starman.process.master.trial import Trial
     from starman.process.messages import Message
-    from starman.process.spec import WorkerSpec
     from starman.process.supervision.supervisor import Supervisor
+    from starman.process.worker_spec import WorkerSpec
 
 # How long reading the settings may take (seconds).
 _READ_SECONDS = 20.0

@@ -13,7 +13,7 @@ import time
 from starman import log
 from starman.log.tracebacks import exception_line, format_exception
 from starman.process.forking import fork, install_handlers
-from starman.process.long_text import TextAssembly, send_answer, split_text
+from starman.process.long_messages import TextAssembly, send_answer, split_text
 from starman.process.messages import FROM_TRIAL, Approved, Failed, Part
 
 TYPE_CHECKING = False

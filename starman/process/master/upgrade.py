@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from starman.process.master.signals import SignalQueue
     from starman.process.master.trial import Trial
     from starman.process.messages import Message
-    from starman.process.spec import Program, WorkerSpec
     from starman.process.supervision.supervisor import Supervisor
+    from starman.process.worker_spec import Program, WorkerSpec
 
 
 class Upgrade:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from starman.process.record import Record
+from starman.process.value_class import Record
 
 
 class Level(Enum):

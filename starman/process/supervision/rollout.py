@@ -6,7 +6,7 @@ newer generation, a batch at a time.
 
 from __future__ import annotations
 
-from starman.process.record import Record
+from starman.process.value_class import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from starman.process.forking import (
     install_handlers,
     replace_error_log,
 )
-from starman.process.long_text import TextAssembly
+from starman.process.long_messages import TextAssembly
 from starman.process.messages import Failed, Loaded, Part, Reopen, Reopened, Role, Spawn, Spawned
 from starman.process.worker.copy_on_write import settle_memory
 from starman.process.worker.forksafety import fork_hazards, open_sockets, socket_names
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from starman.process.messages import Message
-    from starman.process.spec import MakeService, WorkerSpec
+    from starman.process.worker_spec import MakeService, WorkerSpec
     from starman.wsgi.call import Application
 
 # How often (milliseconds) to try again to write lines that the error log did not take at once.

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from starman.process.channel import Channel
     from starman.process.scoreboard import WorkerPage
-    from starman.process.spec import Serving, WorkerSpec
+    from starman.process.worker_spec import Serving, WorkerSpec
     from starman.wsgi.call import Application
 
 

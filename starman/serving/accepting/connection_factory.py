@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import cast
 
-from starman.serving.connection import Connection
+from starman.serving.connections.connection import Connection
 from starman.serving.context import SOFTWARE, ServiceContext
 from starman.serving.tls.handshake import Handshake
 from starman.wsgi.environ import for_connection, template

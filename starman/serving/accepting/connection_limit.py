@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from starman.config.kinds import AUTO
-from starman.serving.connection import Connection
+from starman.serving.connections.connection import Connection
 from starman.serving.tls.handshake import Handshake
 
 if TYPE_CHECKING:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Protocol
 from starman.errors import ProtocolError
 from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.response import interim
-from starman.serving.jobs import JobCancelledError, NoThreadError
-from starman.serving.shortage import refuse_body
+from starman.serving.blocking_jobs import JobCancelledError, NoThreadError
+from starman.serving.resource_shortage import refuse_body
 from starman.wsgi.body import RequestBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starman.serving.connections.progress import Progress
     from starman.serving.context import ServiceContext
     from starman.serving.executors.queued_request import QueuedRequest
-    from starman.serving.progress import Progress
 
 # At least this many bytes of a body must be missing before a `BodyReceiver` reads them: the change of protocol has a
 # cost.

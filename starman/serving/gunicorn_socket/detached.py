@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from starman.application_forks import in_child
 from starman.log.output import FIRST_FREE
-from starman.serving.lingering import Lingering
+from starman.serving.connections.lingering import Lingering
 
 if TYPE_CHECKING:
     from collections.abc import Callable

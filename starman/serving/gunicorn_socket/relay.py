@@ -14,8 +14,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from starman import log
-from starman.serving.lingering import Lingering, half_close, reset_on_close, unacknowledged
-from starman.serving.progress import Progress
+from starman.serving.connections.lingering import Lingering, half_close, reset_on_close, unacknowledged
+from starman.serving.connections.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Protocol
 
 from starman import log
-from starman.serving.progress import Progress
+from starman.serving.connections.progress import Progress
 from starman.serving.sending.file_range import FileRange, send_some
 from starman.serving.sending.loop_side import Unsent
 from starman.serving.sending.response_memory import UNLIMITED, ResponseMemory, UnsentMemory

@@ -9,8 +9,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, cast
 
 from starman.errors import ProtocolError
-from starman.serving.connection import Connection
-from starman.serving.lingering import Lingering, half_close, reset_on_close, shut_down
+from starman.serving.connections.connection import Connection
+from starman.serving.connections.lingering import Lingering, half_close, reset_on_close, shut_down
 from starman.serving.tls.transport import Session, TlsTransport, reason
 
 if TYPE_CHECKING:

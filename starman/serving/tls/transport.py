@@ -15,11 +15,11 @@ from collections import deque
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, cast
 
-from starman.serving.lingering import shut_down
+from starman.serving.connections.lingering import shut_down
 from starman.wsgi.environ import endpoint
 
 if TYPE_CHECKING:
-    from starman.serving.connection import Connection
+    from starman.serving.connections.connection import Connection
     from starman.serving.refusallog import RefusalLog
 
 # So many bytes are encrypted at once, after all earlier ones have left: so a slow reader does not cost a second copy.

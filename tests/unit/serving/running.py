@@ -19,10 +19,10 @@ import anyio
 import pytest
 
 from starman.config.settings import Settings
-from starman.serving import connection as connection_module
-from starman.serving import lingering as lingering_module
 from starman.serving import service as service_module
-from starman.serving import timeouts as timeouts_module
+from starman.serving.connections import connection as connection_module
+from starman.serving.connections import lingering as lingering_module
+from starman.serving.connections import timeouts as timeouts_module
 from starman.serving.service import Service
 from tests.functional.support.wire import Address, Client
 

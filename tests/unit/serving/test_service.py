@@ -20,8 +20,8 @@ from starman.config.settings import Settings
 from starman.errors import SettingError
 from starman.serving import service as service_module
 from starman.serving.accesslog import AccessLog
-from starman.serving.clients import Clients
-from starman.serving.connection import Connection
+from starman.serving.connections.clients import Clients
+from starman.serving.connections.connection import Connection
 from starman.serving.executors.pool import Pool
 from starman.serving.service import Service
 from tests.functional.support.harness import wait_until

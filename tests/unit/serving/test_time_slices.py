@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from starman.serving import connection as connection_module
-from starman.serving import progress as progress_module
 from starman.serving.body.upload import Upload
-from starman.serving.connection import Connection
+from starman.serving.connections import connection as connection_module
+from starman.serving.connections import progress as progress_module
+from starman.serving.connections.connection import Connection
 from tests.functional.support.wire import encode_request
 from tests.unit.serving.running import Running, hasten, kind_of_service
 

@@ -13,7 +13,7 @@ import pytest
 
 from starman.config.settings import Settings
 from starman.process.channel import Channel
-from starman.process.long_text import PART_CHARACTERS, TextAssembly
+from starman.process.long_messages import PART_CHARACTERS, TextAssembly
 from starman.process.master import links as module
 from starman.process.master.executor import Executor
 from starman.process.master.links import MAX_SENT, Link, Links
@@ -35,9 +35,9 @@ from starman.process.messages import (
     encode,
 )
 from starman.process.scoreboard import Scoreboard
-from starman.process.spec import Program, WorkerSpec
 from starman.process.supervision import actions
-from starman.process.worker.service_import import import_service
+from starman.process.worker.shared_imports import import_service
+from starman.process.worker_spec import Program, WorkerSpec
 from tests.unit.process.forked import run_forked
 
 MOLD = 1

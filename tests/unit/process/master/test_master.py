@@ -29,8 +29,8 @@ from starman.process.master.executor import Executor
 from starman.process.master.links import Links
 from starman.process.master.master import Master
 from starman.process.messages import Spawned
-from starman.process.spec import Program, WorkerSpec
 from starman.process.supervision import actions
+from starman.process.worker_spec import Program, WorkerSpec
 from tests.unit.process.forked import run_forked
 
 

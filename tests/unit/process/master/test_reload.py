@@ -8,9 +8,9 @@ from starman.config.revision import encode_settings
 from starman.config.settings import Settings
 from starman.process.master.reload import Reload, terms_of
 from starman.process.messages import Approved
-from starman.process.spec import Program, WorkerSpec
 from starman.process.supervision.supervisor import Supervisor
-from starman.process.worker.service_import import import_service
+from starman.process.worker.shared_imports import import_service
+from starman.process.worker_spec import Program, WorkerSpec
 
 
 def test_only_warnings_that_the_settings_in_use_do_not_have_are_logged() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from starman.process.channel import Channel
-from starman.process.long_text import receive_text
+from starman.process.long_messages import receive_text
 from starman.process.master import trial as module
 from starman.process.master.links import Links
 from starman.process.master.reaper import Reaper

@@ -17,11 +17,11 @@ from starman.process.master.signals import SignalQueue
 from starman.process.master.upgrade import Upgrade
 from starman.process.messages import Approved, Failed
 from starman.process.scoreboard import Scoreboard
-from starman.process.spec import Program, WorkerSpec
 from starman.process.supervision.actions import ForkMold, SpawnWorker
 from starman.process.supervision.rollout import Terms
 from starman.process.supervision.supervisor import Supervisor
-from starman.process.worker.service_import import import_service
+from starman.process.worker.shared_imports import import_service
+from starman.process.worker_spec import Program, WorkerSpec
 
 NOW = 1000.0
 SETTINGS = Settings.of()

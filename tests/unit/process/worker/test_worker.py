@@ -17,12 +17,12 @@ from starman.process.forking import install_handlers
 from starman.process.host.listeners import Listener, open_listeners
 from starman.process.messages import Draining, Failed, Message, Ready, Spawned
 from starman.process.scoreboard import Scoreboard, WorkerPage
-from starman.process.spec import Program, WorkerSpec
 from starman.process.worker import worker as module
 from starman.process.worker.monitor import WorkerMonitor
 from starman.process.worker.server_resources import ServerResources
-from starman.process.worker.service_import import import_service
+from starman.process.worker.shared_imports import import_service
 from starman.process.worker.worker import run_worker
+from starman.process.worker_spec import Program, WorkerSpec
 from tests.unit.process.forked import run_forked
 
 

@@ -19,8 +19,8 @@ from starman.serving.accepting import acceptor as module
 from starman.serving.accepting import connection_factory
 from starman.serving.accepting.acceptor import Acceptor
 from starman.serving.accepting.connection_factory import ConnectionFactory
-from starman.serving.connection import Connection
-from starman.serving.shortage import ShortageLog
+from starman.serving.connections.connection import Connection
+from starman.serving.resource_shortage import ShortageLog
 from tests.functional.support.wire import NoResponseError
 from tests.unit.serving.running import SECONDS, Running
 

@@ -14,8 +14,8 @@ import pytest
 from starman.config.kinds import AUTO
 from starman.serving.accepting import connection_limit as module
 from starman.serving.accepting.connection_limit import ConnectionLimit
+from starman.serving.resource_shortage import ShortageLog
 from starman.serving.sending.thread_socket import ThreadSocket
-from starman.serving.shortage import ShortageLog
 from tests.functional.support.wire import encode_request
 from tests.unit.serving.running import Running
 

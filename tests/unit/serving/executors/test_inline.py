@@ -24,8 +24,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starman.serving import progress as progress_module
 from starman.serving import service as service_module
+from starman.serving.connections import progress as progress_module
 from starman.serving.executors import inline as inline_module
 from starman.serving.executors.inline import Inline
 from tests.functional.support.wire import Client, TruncatedError, encode_request

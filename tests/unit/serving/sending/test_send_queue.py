@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from starman.serving.progress import RATE_GRACE
+from starman.serving.connections.progress import RATE_GRACE
 from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.response_memory import UNLIMITED, ResponseMemory
 from starman.serving.sending.send_queue import SendQueue

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from starman.serving.progress import RATE_GRACE
+from starman.serving.connections.progress import RATE_GRACE
 from starman.serving.refusallog import RefusalLog
 from starman.serving.sending.send_queue import SendQueue
 from starman.serving.sending.writer import Writer

@@ -1,4 +1,4 @@
-"""starman.serving.connection, in a real Service: what clients can do to a connection, and a connection to clients."""
+"""starman.serving.connections.connection, in a real Service: what clients can do to a connection, and a connection to clients."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from starman.serving import lingering as lingering_module
-from starman.serving import progress as progress_module
 from starman.serving import service as service_module
-from starman.serving.clients import Clients
-from starman.serving.connection import Connection
+from starman.serving.connections import lingering as lingering_module
+from starman.serving.connections import progress as progress_module
+from starman.serving.connections.clients import Clients
+from starman.serving.connections.connection import Connection
 from starman.serving.exchange import Exchange
 from starman.serving.executors.pool import Pool
 from starman.serving.sending.send_queue import SendQueue

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from starman.process.spec import MakeService
+    from starman.process.worker_spec import MakeService
 
 
 def import_service() -> MakeService:

@@ -1,11 +1,11 @@
-"""starman.process.long_text: texts of any length, in parts that fit into packets."""
+"""starman.process.long_messages: texts of any length, in parts that fit into packets."""
 
 from __future__ import annotations
 
 import pytest
 
 from starman.process.channel import Channel
-from starman.process.long_text import PART_CHARACTERS, TextAssembly, prepare_text, receive_text, split_text
+from starman.process.long_messages import PART_CHARACTERS, TextAssembly, prepare_text, receive_text, split_text
 from starman.process.messages import IN_PARTS, PACKET_BYTES, Loaded, Part, encode
 
 

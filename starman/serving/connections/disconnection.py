@@ -14,7 +14,7 @@ from starman.serving.sending.writer_state import ENDS_WITHIN
 if TYPE_CHECKING:
     import asyncio
 
-    from starman.serving.progress import Progress
+    from starman.serving.connections.progress import Progress
     from starman.serving.sending.writer import Writer
 
 # A client that has shut down its sending side may still wait for its response, but far more often it is gone, and the

@@ -1,4 +1,4 @@
-"""starman.serving.body.streamed, in a real Service: requests with a body that the application reads as it arrives."""
+"""starman.serving.body.streaming_exchange, in a real Service: requests with a body that the application reads as it arrives."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from starman.serving import progress as progress_module
 from starman.serving.body.stream import FULL_BYTES, MOST_DROPPED
+from starman.serving.connections import progress as progress_module
 from tests.functional.support.harness import wait_until
 from tests.functional.support.wire import Client, TruncatedError, WireError, encode_chunks, encode_request
 from tests.unit.serving.applications import HELLO

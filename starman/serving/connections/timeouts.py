@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from starman.errors import ProtocolError
-from starman.serving.closing import LINGERING, ClosableConnection
-from starman.serving.disconnection import has_left
+from starman.serving.connections.closing import LINGERING, ClosableConnection
+from starman.serving.connections.disconnection import has_left
 from starman.serving.sending.writer_state import FREE, LOOP_WRITES
 
 if TYPE_CHECKING:
-    from starman.serving.progress import Progress
+    from starman.serving.connections.progress import Progress
 
 # After this long (seconds) without a request, a connection is idle: it gives back the second descriptor that threads
 # write to.

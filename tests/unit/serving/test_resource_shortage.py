@@ -1,4 +1,4 @@
-"""starman.serving.shortage: the response to the client, and how many lines the error log gets."""
+"""starman.serving.resource_shortage: the response to the client, and how many lines the error log gets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from starman.errors import ProtocolError
 from starman.proto.events import RequestHead
-from starman.serving.shortage import PERIOD, ShortageLog, refuse_body
+from starman.serving.resource_shortage import PERIOD, ShortageLog, refuse_body
 
 Capture = pytest.CaptureFixture[str]
 

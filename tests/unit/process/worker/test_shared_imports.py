@@ -1,4 +1,4 @@
-"""starman.process.worker.service_import: the mold imports what its workers need; the master does not."""
+"""starman.process.worker.shared_imports: the mold imports what its workers need; the master does not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 SCRIPT = """
 import sys
-from starman.process.worker.service_import import import_service
+from starman.process.worker.shared_imports import import_service
 heavy = ("anyio", "asyncio", "httptools", "starman.process.worker.worker", "starman.serving.service", "uvloop")
 print([name for name in heavy if name in sys.modules])
 service = import_service()

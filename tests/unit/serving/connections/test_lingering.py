@@ -1,4 +1,4 @@
-"""starman.serving.lingering: how long a half-closed connection is kept, and how much of it is read."""
+"""starman.serving.connections.lingering: how long a half-closed connection is kept, and how much of it is read."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from starman.serving import lingering as lingering_module
-from starman.serving.clients import Clients
-from starman.serving.lingering import LINGER_SECONDS, MOST_DROPPED, Lingering
-from starman.serving.progress import RATE_GRACE
+from starman.serving.connections import lingering as lingering_module
+from starman.serving.connections.clients import Clients
+from starman.serving.connections.lingering import LINGER_SECONDS, MOST_DROPPED, Lingering
+from starman.serving.connections.progress import RATE_GRACE
 
 TIMEOUT = 60.0
 RATE = 500

@@ -1,4 +1,4 @@
-"""starman.serving.jobs: blocking work in threads."""
+"""starman.serving.blocking_jobs: blocking work in threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import anyio
 import pytest
 import sniffio
 
-from starman.serving.jobs import JobCancelledError, Jobs, NoThreadError, run_in_thread
+from starman.serving.blocking_jobs import JobCancelledError, Jobs, NoThreadError, run_in_thread
 
 
 @pytest.mark.parametrize("use_uvloop", [True, False])

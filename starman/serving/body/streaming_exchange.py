@@ -18,8 +18,8 @@ from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.response import interim, refusal
 from starman.serving.body.stream import BodyStream
 from starman.serving.body.upload import decoded
+from starman.serving.connections.progress import Progress
 from starman.serving.exchange import Exchange
-from starman.serving.progress import Progress
 from starman.wsgi.call import Call
 from starman.wsgi.output import client_disconnected
 

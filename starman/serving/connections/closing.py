@@ -9,8 +9,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from starman import log
+from starman.serving.connections.lingering import Lingering, close, half_close, reset_on_close, shut_down, unacknowledged
 from starman.serving.gunicorn_socket.relay import Relay
-from starman.serving.lingering import Lingering, close, half_close, reset_on_close, shut_down, unacknowledged
 from starman.serving.sending.loop_side import RelayAnswer
 from starman.serving.sending.socket_state import has_unread
 from starman.serving.sending.writer_state import FREE
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from starman.errors import ProtocolError
     from starman.proto.request import RequestParser
-    from starman.serving.body.streamed import StreamedUpload
+    from starman.serving.body.streaming_exchange import StreamedUpload
     from starman.serving.body.upload import Upload
     from starman.serving.context import ServiceContext
     from starman.serving.sending.send_queue import SendQueue

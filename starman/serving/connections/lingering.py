@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final, cast
 
 from starman.application_forks import has_forked
-from starman.serving.progress import Progress
+from starman.serving.connections.progress import Progress
 from starman.serving.sending.socket_state import held_by_the_kernel
 
 if TYPE_CHECKING:

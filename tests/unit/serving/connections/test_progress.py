@@ -1,4 +1,4 @@
-"""starman.serving.progress: transfers that stop, and transfers that are too slow."""
+"""starman.serving.connections.progress: transfers that stop, and transfers that are too slow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starman.serving.progress import Progress
+from starman.serving.connections.progress import Progress
 
 
 def test_what_stands_still_is_measured_from_the_first_look_at_it() -> None:

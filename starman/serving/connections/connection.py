@@ -14,19 +14,19 @@ from starman.errors import ProtocolError
 from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.request import RequestParser
 from starman.serving.body.receiver import LARGE_READ, BodyReceiver
-from starman.serving.body.streamed import StreamedExchange, StreamedUpload
+from starman.serving.body.streaming_exchange import StreamedExchange, StreamedUpload
 from starman.serving.body.upload import Upload
-from starman.serving.closing import LINGERING, OPEN
+from starman.serving.connections.closing import LINGERING, OPEN
+from starman.serving.connections.lingering import shut_down, unacknowledged
+from starman.serving.connections.progress import Progress
+from starman.serving.connections.timeouts import IDLE_SECONDS, TimedConnection
 from starman.serving.context import ServiceContext
 from starman.serving.exchange import Body
 from starman.serving.executors.queued_request import QueuedRequest
-from starman.serving.lingering import shut_down, unacknowledged
-from starman.serving.progress import Progress
 from starman.serving.sending.loop_side import Unsent
 from starman.serving.sending.send_queue import SendQueue
 from starman.serving.sending.writer import Writer
 from starman.serving.sending.writer_state import ENDING, FREE
-from starman.serving.timeouts import IDLE_SECONDS, TimedConnection
 from starman.wsgi.environ import Environ
 
 # A connection is left unread while this many requests wait behind the running one. After a request with a body: one.

@@ -1,4 +1,4 @@
-"""starman.serving.clients: the set of clients, and which of them are due at a tick."""
+"""starman.serving.connections.clients: the set of clients, and which of them are due at a tick."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from starman.serving.clients import Clients
+from starman.serving.connections.clients import Clients
 
 
 class FakeClient:

@@ -1,4 +1,4 @@
-"""starman.serving.disconnection, in a real Service: clients that leave while the application has nothing to send."""
+"""starman.serving.connections.disconnection, in a real Service: clients that leave while the application has nothing to send."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from starman.serving import disconnection
+from starman.serving.connections import disconnection
 from starman.serving.sending import socket_state as socketstate_module
 from tests.functional.support.harness import wait_until
 from tests.functional.support.wire import Client, encode_request
