@@ -35,7 +35,8 @@ event loop and threads.
 
 Each option can also be given as an environment variable (STARMAN_WORKERS), or
 as a key in starman.toml or in [tool.starman] of pyproject.toml. The command
-line overrides the environment, and the environment overrides the file.
+line overrides the environment, and the environment overrides the file. PORT and
+WEB_CONCURRENCY, if set, are the defaults of --port and --workers.
 """
 OTHER_OPTIONS = (
     ("--config FILE", "Read settings from this TOML file only."),

@@ -119,8 +119,9 @@ class Settings(Options):
 
     @property
     def listens_somewhere(self) -> bool:
-        """Whether an address to listen on was given."""
-        return any(self.source(name) != DEFAULT_SOURCE for name in ("listen", "socket", "host", "port"))
+        """Whether an address to listen on was given. The variable PORT only replaces the default, so it does not
+        count: a platform that sets it may have opened other sockets for the server."""
+        return any(self.source(name) not in (DEFAULT_SOURCE, "PORT") for name in ("listen", "socket", "host", "port"))
 
     def _addresses(self) -> tuple[Address, ...]:
         if self.source("listen") == DEFAULT_SOURCE:

@@ -1,7 +1,7 @@
 """Reads settings from the command line, the environment and the settings file, and merges them into `Settings`.
 
-Precedence: command line (or keyword arguments of `run`) > STARMAN_* variables > file > default. The master imports
-this module, so tomllib is imported only to read a file.
+Precedence: command line (or keyword arguments of `run`) > STARMAN_* variables > file > PORT and WEB_CONCURRENCY >
+default. The master imports this module, so tomllib is imported only to read a file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import select
 import stat
 
 from starman.config.option import OPTIONS, GivenValue, Option, nearest
+from starman.config.platform_variables import from_platform
 from starman.config.service_links import is_service_link
 from starman.config.settings import Settings
 from starman.errors import SettingError
@@ -63,11 +64,12 @@ class CommandLine:
 
 def from_command_line(line: CommandLine, environ: Mapping[str, str], directory: str) -> Settings:
     """The settings of a server started by `starman-uv`; `directory` is the working directory. Raises SettingError."""
-    return Settings(merge([line.given, from_environment(environ), from_file(line.config, directory)]))
+    return Settings(merge([line.given, *_layers_below(line.config, environ, directory)]))
 
 
 def from_keywords(app: object, keywords: Mapping[str, object], environ: Mapping[str, str], directory: str) -> Settings:
-    """The settings of `run(app, **keywords)`: keywords > environment > file > default. Raises SettingError.
+    """The settings of `run(app, **keywords)`: keywords, then as `from_command_line`. Raises
+    SettingError.
 
     `app`: the text of the `app` setting; Ellipsis: not given; or the application itself, which overrides the application
     of other sources: `settings.app` is None then.
@@ -79,7 +81,12 @@ def from_keywords(app: object, keywords: Mapping[str, object], environ: Mapping[
     given = {name: GivenValue(value, f"run({name}=...)") for name, value in keywords.items()}
     if app is not ...:
         given["app"] = GivenValue(app if isinstance(app, str) else None, "run(app)")
-    return Settings(merge([given, from_environment(environ), from_file(None, directory)]))
+    return Settings(merge([given, *_layers_below(None, environ, directory)]))
+
+
+def _layers_below(config: str | None, environ: Mapping[str, str], directory: str) -> list[Layer]:
+    """The layers below the command line or the keywords."""
+    return [from_environment(environ), from_file(config, directory), from_platform(environ)]
 
 
 def merge(layers: Sequence[Layer]) -> Layer:

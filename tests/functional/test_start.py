@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.support.commands import starman
-from tests.functional.support.harness import REPOSITORY, Process, Server
+from tests.functional.support.harness import REPOSITORY, Process, Server, free_ports
 from tests.functional.support.wire import Client
 
 HELLO = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'from %s']\n"
@@ -63,6 +63,17 @@ def test_settings_come_from_every_place(tmp_path: Path) -> None:
     (tmp_path / "starman.toml").write_text("workers = 1\nthreads = 7\n")
     with Server(None, "--threads", "2", cwd=tmp_path, env={"STARMAN_WORKERS": "3", "STARMAN_THREADS": "5"}) as server:
         assert (server.workers, server.threads) == (3, 2)
+
+
+def test_variables_of_a_platform_replace_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(HELLO % "app.py")
+    (port,) = free_ports(1)
+    platform = {"PORT": str(port), "WEB_CONCURRENCY": "3"}
+    with Server(None, cwd=tmp_path, env=platform, listen=()) as server:
+        assert server.workers == 3
+        assert f"on http://0.0.0.0:{port}" in server.log
+    with Server(None, "--workers", "1", cwd=tmp_path, env=platform) as server:
+        assert server.workers == 1
 
 
 # What fails

@@ -25,6 +25,7 @@ from signal import SIGKILL, SIGQUIT, Signals
 from types import TracebackType
 from typing import IO
 
+from starman.config.platform_variables import PLATFORM_VARIABLES
 from tests.functional.support.wire import Address, Client
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -289,9 +290,12 @@ class Server(Process):
 
 
 def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
-    """This process's environment without STARMAN_* variables, with the repository importable, and `changes`
+    """This process's environment without variables that give settings, with the repository importable, and `changes`
     applied."""
-    result = {name: value for name, value in os.environ.items() if not name.startswith(("STARMAN_", "PYTHONWARNINGS"))}
+    unwanted = ("STARMAN_", "PYTHONWARNINGS")
+    result = {
+        name: value for name, value in os.environ.items() if not name.startswith(unwanted) and name not in PLATFORM_VARIABLES
+    }
     path = os.environ.get("PYTHONPATH", "")
     result["PYTHONUNBUFFERED"] = "1"
     result["PYTHONPATH"] = os.pathsep.join(part for part in (str(REPOSITORY), path) if part)
