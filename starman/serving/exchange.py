@@ -19,7 +19,7 @@ from starman.serving.gunicorn_socket.detached import DetachedConnection
 from starman.serving.gunicorn_socket.rawsocket import RawSocket
 from starman.serving.resource_shortage import refuse_body
 from starman.serving.sending.corking import Pace
-from starman.serving.sending.file_range import FileRange
+from starman.serving.sending.sendfile import FileRange
 from starman.serving.sending.writer_state import DEAD
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.response_memory import UnsentMemory
+from starman.serving.sending.sendfile import FileRange
 
 if TYPE_CHECKING:
     import socket

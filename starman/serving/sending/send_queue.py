@@ -13,9 +13,9 @@ from typing import Protocol
 
 from starman import log
 from starman.serving.connections.progress import Progress
-from starman.serving.sending.file_range import FileRange, send_some
 from starman.serving.sending.loop_side import Unsent
 from starman.serving.sending.response_memory import UNLIMITED, ResponseMemory, UnsentMemory
+from starman.serving.sending.sendfile import FileRange, send_some
 from starman.serving.sending.socket_state import held_by_the_kernel
 from starman.serving.sending.writer import Writer
 

@@ -13,9 +13,9 @@ import tempfile
 from typing import BinaryIO, NamedTuple
 
 from starman import standard_streams
-from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.response_memory import UNLIMITED as UNLIMITED_MEMORY
 from starman.serving.sending.response_memory import ResponseMemory, UnsentMemory, take_memory
+from starman.serving.sending.sendfile import FileRange
 from starman.wsgi.spool_space import UNLIMITED, SpoolLease, SpoolSpace
 
 

@@ -10,12 +10,12 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from starman.log.output import FIRST_FREE
-from starman.serving.sending.file_range import send_some
+from starman.serving.sending.sendfile import send_some
 from starman.serving.sending.socket_state import is_reset
 from starman.standard_streams import move_descriptor_up
 
 if TYPE_CHECKING:
-    from starman.serving.sending.file_range import FileRange
+    from starman.serving.sending.sendfile import FileRange
 
 # How many bytes are held back together.
 MOST_HELD: Final = 131_072

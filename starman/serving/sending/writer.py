@@ -16,8 +16,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from starman.errors import Disconnected
-from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.loop_side import LoopSide, OnRoom, RelayAnswer, Unsent
+from starman.serving.sending.sendfile import FileRange
 from starman.serving.sending.spool import Spool, SpoolLimits
 from starman.serving.sending.thread_socket import ThreadSocket
 from starman.serving.sending.writer_state import (

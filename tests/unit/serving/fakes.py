@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.loop_side import Unsent
 from starman.serving.sending.response_memory import UnsentMemory
+from starman.serving.sending.sendfile import FileRange
 from starman.serving.sending.writer import Writer
 from starman.serving.sending.writer_state import WriterState
 

@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from starman.serving.connections.progress import RATE_GRACE
-from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.response_memory import UNLIMITED, ResponseMemory
 from starman.serving.sending.send_queue import SendQueue
+from starman.serving.sending.sendfile import FileRange
 
 TIMEOUT = 60.0
 RATE = 500

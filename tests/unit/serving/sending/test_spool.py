@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from starman.serving.sending.file_range import FileRange
 from starman.serving.sending.response_memory import ResponseMemory, UnsentMemory
+from starman.serving.sending.sendfile import FileRange
 from starman.serving.sending.spool import Spool, SpoolLimits, keep_block
 from tests.unit.serving.running import open_descriptors
 

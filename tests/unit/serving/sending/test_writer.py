@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from starman.errors import Disconnected
-from starman.serving.sending.file_range import FileRange, send_some
+from starman.serving.sending.sendfile import FileRange, send_some
 from starman.serving.sending.spool import SpoolLimits
 from starman.serving.sending.thread_socket import MOST_HELD
 from starman.serving.sending.writer import Writer
