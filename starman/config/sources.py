@@ -236,7 +236,7 @@ def from_arguments(argv: Sequence[str]) -> CommandLine:
             flag, value = _split(word, options)
             option = options.get(flag)
             if option is None:
-                raise SettingError(f"{flag}: unknown option{nearest(flag, options)}; --help lists the options")
+                raise _unknown_option(flag, options)
             if option.takes_value and value is None:
                 value = next(words, None)
                 if value is None or (value != "-" and value.partition("=")[0] in options):
@@ -245,6 +245,16 @@ def from_arguments(argv: Sequence[str]) -> CommandLine:
                 raise SettingError(f"{flag}: takes no value, but {value!r} is given; --help lists the options")
             option.take(line, value)
     return line
+
+
+def _unknown_option(flag: str, options: Mapping[str, _Flag]) -> SettingError:
+    """The error for a flag that does not exist, with what may have been meant."""
+    from starman.config.other_servers import advice
+
+    found = advice(flag, options)
+    # A short flag is similar to every other one.
+    meant = f"; {found}" if found else nearest(flag, options) if flag.startswith("--") else ""
+    return SettingError(f"{flag}: unknown option{meant}; --help lists the options")
 
 
 class _Flag:
