@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from starman.config.settings import Settings
     from starman.process.host.inherited import InheritedSockets
     from starman.process.host.listeners import Listener
+    from starman.process.master.stack_pipe import StackReader
 
 INTERRUPTED = 130  # as a shell reports a command that SIGINT ended: 128 + 2
 # How often (seconds) the status of the child is checked, and how long it may take to write its stacks.
 _LOOK_SECONDS = 0.02
-_STACKS_SECONDS = 1.0
+_STACKS_SECONDS = 1.5
 
 
 def check(settings: Settings) -> int:
@@ -40,6 +41,7 @@ def check(settings: Settings) -> int:
     from starman.process import parent_death
     from starman.process.exiting import exit_unserved
     from starman.process.host.inherited import InheritedSockets
+    from starman.process.master.stack_pipe import open_pipe
 
     sys.stdout.flush()
     sys.stderr.flush()
@@ -49,6 +51,7 @@ def check(settings: Settings) -> int:
         inherited_sockets = InheritedSockets.from_environ(os.environ)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)  # a process that the application has left behind may hold the other end
+        stacks, stacks_writing = open_pipe()
         parent_death.tie_next_fork(os.getpid())
         child = os.fork()
         parent_death.end_tie()
@@ -57,9 +60,11 @@ def check(settings: Settings) -> int:
     except StarmanError as error:
         return report(error)
     if child == 0:
-        exit_unserved(_check_in_child(settings, inherited_sockets, writing))
+        exit_unserved(_check_in_child(settings, inherited_sockets, writing, stacks_writing))
     os.close(writing)
-    status = _wait(child, settings.boot_timeout)
+    os.close(stacks_writing)
+    status = _wait(child, settings.boot_timeout, stacks)
+    stacks.close()
     if status is None:
         return 1
     if status < 0:
@@ -92,9 +97,9 @@ def _has_reported(pipe: int) -> bool:
         os.close(pipe)
 
 
-def _wait(child: int, seconds: float) -> int | None:
+def _wait(child: int, seconds: float, stacks: StackReader) -> int | None:
     """Wait for the child. Returns its exit code as `os.waitstatus_to_exitcode` does; None if it was killed at the
-    timeout."""
+    timeout, after it has written its stacks to the pipe of `stacks`."""
     from starman.process.forking import STACKS
 
     deadline = time.monotonic() + seconds
@@ -108,15 +113,36 @@ def _wait(child: int, seconds: float) -> int | None:
                     flush=True,
                 )
                 os.kill(child, STACKS)
-                deadline = time.monotonic() + _STACKS_SECONDS
-                while (code := _ended(child)) is None and time.monotonic() < deadline:
-                    time.sleep(_LOOK_SECONDS)
+                code = _print_stacks(child, stacks)
                 return None
             time.sleep(_LOOK_SECONDS)
         return code
     finally:
         if code is None:  # it took too long, or Ctrl-C ends this command
             _kill(child)
+
+
+def _print_stacks(child: int, stacks: StackReader) -> int | None:
+    """Print the stacks that the child writes after STACKS. If it writes none, force it. Returns its exit code if it has
+    ended meanwhile."""
+    from starman.process.forking import FORCED_STACKS
+    from starman.process.master.stack_pipe import FORCE_SECONDS
+    from starman.process.worker.stacks import arranged
+
+    now = time.monotonic()
+    forced_at, deadline = now + FORCE_SECONDS, now + _STACKS_SECONDS
+    while (code := _ended(child)) is None and now < deadline and (stacks.due is None or now < stacks.due):
+        if stacks.due is None and now >= forced_at:
+            os.kill(child, FORCED_STACKS)
+            forced_at = deadline
+        time.sleep(_LOOK_SECONDS)
+        stacks.read()
+        now = time.monotonic()
+    stacks.read()
+    text = arranged(stacks.take_text())
+    if text:
+        print(text, file=sys.stderr, flush=True)
+    return code
 
 
 def _ended(child: int) -> int | None:
@@ -132,19 +158,23 @@ def _kill(child: int) -> None:
         return
 
 
-def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pipe: int) -> int:
-    """Check, and report on standard output and standard error. A byte on `pipe` says that the report is complete."""
+def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pipe: int, stacks: int) -> int:
+    """Check, and report on standard output and standard error. A byte on `pipe` says that the report is complete.
+    `stacks`: where to write stacks when the parent requests them."""
+    import faulthandler
+
     from starman.loading import describe
     from starman.process import parent_death
-    from starman.process.forking import enable_stack_dumps
     from starman.process.host.privileges import Account
+    from starman.process.worker.stack_dumps import enable_stack_dumps
     from starman.server import enter_directory, try_settings
 
     status = 1
     parent = os.getppid()
     streams = sys.stdout, sys.stderr
     try:
-        enable_stack_dumps(2)
+        enable_stack_dumps(stacks)
+        faulthandler.enable(2)  # the stacks of a crash need no arrangement
         account = Account.of(settings)
         located = settings.with_absolute_paths(enter_directory(settings).absolute)
         bound, notes = _bind(settings, inherited_sockets, (-1, -1) if account is None else account.owner)

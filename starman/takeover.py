@@ -53,8 +53,9 @@ def answer_trial(read: Callable[[], Settings]) -> None:
         return
     from starman.process.channel import Channel
     from starman.process.exiting import exit_unserved
-    from starman.process.forking import enable_stack_dumps, install_handlers
+    from starman.process.forking import install_handlers
     from starman.process.long_messages import send_answer
+    from starman.process.worker.stack_dumps import enable_stack_dumps
 
     enable_stack_dumps()
     install_handlers(stop_ends=True)

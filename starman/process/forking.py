@@ -1,4 +1,4 @@
-"""Signals, forks and stack dumps: what every process of the server does in the same way."""
+"""Signals and forks: what every process of the server does in the same way."""
 
 from __future__ import annotations
 
@@ -31,37 +31,36 @@ HANDLED = frozenset(
 )
 
 
-# Has a worker or mold write the stacks of all its threads to the error log. A real-time signal where the system has
-# them, because applications use other signals for their own purposes.
+# Have a worker or mold write the stacks of all its threads to the error log (`worker.stack_dumps`): STACKS once the main
+# thread can run Python code, FORCED_STACKS at once. Real-time signals where the system has them, because applications
+# use other signals for their own purposes.
+STACKS: int
+FORCED_STACKS: int
 if sys.platform == "darwin":
-    STACKS = signal.SIGINFO
+    STACKS, FORCED_STACKS = signal.SIGINFO, signal.SIGEMT
 else:
-    STACKS = signal.SIGRTMIN
+    STACKS, FORCED_STACKS = signal.SIGRTMIN, signal.SIGRTMIN + 1
 
 # Signals that mean nothing to a server, but end a process without a handler. Not every system has all of them.
 _UNUSED_NAMES = ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT", "SIGEMT")
 
 
 def _unused() -> Iterator[signal.Signals | int]:
-    valid = signal.valid_signals()
+    valid = signal.valid_signals() - {STACKS, FORCED_STACKS}
     yield from (found for name in _UNUSED_NAMES if (found := getattr(signal, name, None)) in valid)
     if hasattr(signal, "SIGRTMIN"):
-        yield from range(signal.SIGRTMIN + 1, signal.SIGRTMAX + 1)
+        yield from (found for found in range(signal.SIGRTMIN, signal.SIGRTMAX + 1) if found in valid)
 
 
 # Every process of the server has a handler for these that does nothing. An application may install its own handlers.
 UNUSED: frozenset[int] = frozenset(_unused())
 # The signals that are blocked while this process has no handlers: around an exec, before the start, and at the end.
-GUARDED: frozenset[int] = HANDLED | UNUSED | {STACKS}
+GUARDED: frozenset[int] = HANDLED | UNUSED | {STACKS, FORCED_STACKS}
 # Commands of an operator. One that comes before the master has its handlers must not end the server.
 _EARLY = GUARDED - {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 # Hazard 8: Ctrl-C and the TERM of a process manager may both arrive. The master and a worker count a stop signal as
 # the second one only when it comes at least this many seconds after the first.
 SECOND_STOP = 1.0
-# Room for a handler of each signal at the same time, in bytes.
-_SIGNAL_STACK_BYTES = 1 << 20
-# The memory of that stack, once it is in use. Only the main thread changes the list.
-_signal_stack: list[object] = []
 # Python ignores these two, so that a write fails with an error instead of ending the process.
 _IGNORED = tuple(getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ"))
 
@@ -155,43 +154,12 @@ def reseed_numpy() -> None:
         seed()
 
 
-def enable_stack_dumps(fd: int = -1) -> None:
-    """Write the stacks of all threads to `fd` at a crash in native code and at the signal STACKS, whatever the
-    interpreter is doing. A mold or worker writes to a pipe, and the master logs what it reads (`stack_pipe`). -1: to
-    the error log."""
-    import faulthandler
-
-    target = log.fileno() if fd < 0 else fd
-    faulthandler.enable(target)
-    faulthandler.register(STACKS, target)
-    _enlarge_signal_stack()
-
-
-def _enlarge_signal_stack() -> None:
-    """Give signal handlers a larger stack than `faulthandler` gives them. A few signals at once overflow the small
-    one, and the process ends by SIGSEGV: the kernel saves the CPU registers for each signal, 3 to 11 kB with vector
-    units.
-
-    The stack belongs to the main thread, and a fork inherits it. Unused pages cost no memory.
-    """
-    if sys.platform != "linux" or _signal_stack:
-        return
+def signal_name(signum: int) -> str:
+    """The name of a signal, for the log: Python has no names for most real-time signals."""
     try:
-        import ctypes
-        import mmap
-
-        class Stack(ctypes.Structure):
-            """`stack_t` of sigaltstack(2)."""
-
-            _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-        # Private: by default, a fork would share the stack with its parent.
-        memory = mmap.mmap(-1, _SIGNAL_STACK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        start = ctypes.c_char.from_buffer(memory)
-        if ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(start), 0, len(memory))), None) == 0:
-            _signal_stack.append(start)  # keeps the memory, too
-    except (ImportError, OSError, AttributeError, ValueError):
-        return  # keep the small stack
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"SIGRTMIN+{signum - signal.SIGRTMIN}"
 
 
 def is_own_handler(handler: object) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,10 @@ from tests.functional.support.harness import Server, wait_for_idle_threads, wait
 from tests.functional.support.wire import encode_request
 
 APPLICATION = """
-import ctypes, os
+import ctypes, json, os
+
+def deep(levels):
+    return deep(levels - 1) if levels else json.dumps({"numbers": [1, 2, 3]})
 
 def count_sheep():
     open("fifo").close()  # until there is a writer
@@ -22,6 +28,9 @@ def app(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/pid":
         pass
+    elif path == "/deep":
+        for levels in range(40):
+            deep(levels)
     elif path == "/hold":
         sum(range(10**12))  # native code that holds the interpreter's lock, and that no signal interrupts
     elif path == "/fork":
@@ -37,6 +46,11 @@ def app(environ, start_response):
         count_sheep()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [str(os.getpid()).encode()]
+"""
+IMPORT = """
+os.write(2, b"process %d is loading\\n" % os.getpid())
+while os.path.exists("gate"):
+    pass
 """
 FRAMES = r'    File ".*app.py", line \d+ in count_sheep\n    File ".*app.py", line \d+ in app\n'
 BUSY = rf"  Thread 0x[0-9a-f]+.*\n{FRAMES}"
@@ -87,6 +101,66 @@ def test_the_stacks_of_several_processes_at_once_can_be_told_apart(directory: Pa
                 assert "\n  waiting for work: " in entry
         assert f"stacks of a mold ({mold}), which forks workers\n  waiting for work: the mold, which waits for orders\n" in found
         assert any(entry.startswith("stacks of the master\n") for entry in found)
+
+
+@pytest.mark.parametrize("threads", ["4", "0"])
+def test_a_busy_worker_goes_on_however_often_its_stacks_are_requested(threads: str, directory: Path) -> None:
+    """Its threads call and return all the time, so a handler that does not hold the interpreter's lock reads frames that are
+    gone: it crashed the worker within ten signals."""
+    over = threading.Event()
+
+    def request() -> set[int]:
+        pids = set()
+        with server.client() as client:
+            while not over.is_set():
+                pids.add(int(client.get("/deep").body))
+        return pids
+
+    with Server("app:app", "--workers", "1", "--threads", threads, cwd=directory) as server, ThreadPoolExecutor(6) as executor:
+        (worker,) = server.worker_pids()
+        clients = [executor.submit(request) for _ in range(6)]
+        try:
+            for _ in range(300):
+                os.kill(worker, signal.SIGRTMIN)
+                time.sleep(0.005)
+        finally:
+            over.set()
+        assert {pid for client in clients for pid in client.result()} == {worker}
+        with server.client() as client:
+            assert int(client.get("/pid").body) == worker
+        assert server.worker_pids() == [worker]
+        assert wait_until(lambda: len(entries(server)) > 0, 20)
+    assert "Fatal Python error" not in server.log
+
+
+def test_a_call_in_the_loop_is_named_although_it_waits_in_the_system(directory: Path) -> None:
+    with Server("app:app", "--workers", "1", "--threads", "0", cwd=directory) as server, server.client() as client:
+        client.send(encode_request("GET", "/sheep"))
+        (worker,) = server.worker_pids()
+        assert wait_until((directory / "sleeping").exists, 20)
+        os.kill(worker, signal.SIGRTMIN)
+        head = rf"stacks of worker 1 \({worker}\) while serving GET /sheep \(for \d\.\d s\)\n  Current thread 0x[0-9a-f]+.*\n"
+        server.wait_for(f"{head}{FRAMES}", 20)
+        wake(directory)
+        assert int(client.read().body) == worker
+
+
+@pytest.mark.parametrize(
+    ("mode", "title"),
+    [("--no-preload-app", r"worker 1 \({}\)"), ("--preload-app", r"a mold \({}\), which forks workers")],
+)
+def test_an_import_is_named_and_goes_on(mode: str, title: str, directory: Path) -> None:
+    code = (directory / "app.py").read_text()
+    with Server("app:app", "--workers", "1", mode, cwd=directory) as server:
+        (directory / "app.py").write_text(code + IMPORT)
+        (directory / "gate").touch()
+        server.signal(signal.SIGHUP)
+        loading = server.wait_for(r"process (\d+) is loading", 30)[1]
+        os.kill(int(loading), signal.SIGRTMIN)
+        frames = r'(?:    File "<frozen.*\n)?    File ".*app\.py", line \d+ in <module>\n'
+        server.wait_for(rf"stacks of {title.format(loading)}\n  Current thread 0x.*\n{frames}", 20)
+        (directory / "gate").unlink()
+        server.wait_for("restarted: 1 worker is new", 30)
 
 
 def test_native_code_that_holds_the_lock_is_named(directory: Path) -> None:
@@ -143,6 +217,8 @@ def test_a_worker_whose_master_is_gone_writes_its_stacks_itself(directory: Path)
         server.wait(20)
         assert wait_until(lambda: "the master is gone" in server.log, 20)
         os.kill(worker, signal.SIGRTMIN)
-        assert wait_until(lambda: "in count_sheep" in server.log, 20)
+        waiting = r"(?:  .*\n)*  waiting for work: .*\bthe event loop \(waiting, or in native code\)"
+        entry = re.compile(rf"\[{worker}\] \[INFO\] stacks of this process\n{BUSY}{waiting}")
+        assert wait_until(lambda: entry.search(server.log) is not None, 20), server.log
         wake(directory)
         assert int(client.read().body) == worker

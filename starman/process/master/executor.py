@@ -12,9 +12,10 @@ import time
 
 from starman import log
 from starman.log.in_flight import counted, stopping_line
-from starman.process.forking import STACKS, fork
+from starman.process.forking import fork, signal_name
 from starman.process.host.rlimits import release_memory
 from starman.process.long_messages import prepare_text
+from starman.process.master.stack_reports import StackReports
 from starman.process.messages import FROM_MOLD, FROM_WORKER, Role, Spawn
 from starman.process.supervision import actions
 from starman.process.supervision.actions import Level
@@ -53,12 +54,13 @@ COUNT_SECONDS = 0.5
 class Executor:
     """Performs one action at a time. Only the master's loop calls.
 
-    start_failure: why the first start failed; None if it has not failed.
+    stacks: requests and logs the stacks of children. start_failure: why the first start failed; None if it has not
+    failed.
     """
 
     __slots__ = (
         *("_abandon", "_events", "_links", "_logged_failures", "_reader", "_reaper", "_spec", "_stop_to_log"),
-        "start_failure",
+        *("stacks", "start_failure"),
     )
 
     def __init__(
@@ -77,6 +79,7 @@ class Executor:
         self._reaper = reaper
         self._abandon = abandon
         self._events = events
+        self.stacks = StackReports(links, reader.describe_requests, self.send_signal)
         self.start_failure: actions.FailStart | None = None
         # Each kind of action that failed, with its kind of error: each pair is logged once.
         self._logged_failures: set[str] = set()
@@ -208,7 +211,7 @@ class Executor:
             return
         except PermissionError:
             if link.channel.fileno() >= 0:
-                name = signal.Signals(signum).name
+                name = signal_name(signum)
                 log.error(f"process {link.pid} may not be signalled ({name}): its channel is closed, and it ends by itself")
                 self._links.close_channel(link)
                 if not self._reaper.adopts:
@@ -225,8 +228,9 @@ class Executor:
     def _dump_stacks(self, action: actions.DumpStacks) -> None:
         link = self._links.find_link(action.child)
         if link is not None:
-            log.error(f"{action.line}{self._reader.describe_requests(link, time.monotonic())}; its stacks follow")
-            self.send_signal(action.child, STACKS)
+            now = time.monotonic()
+            log.error(f"{action.line}{self._reader.describe_requests(link, now)}; its stacks follow")
+            self.stacks.request(link, now)
 
     def _retire_mold(self, action: actions.RetireMold) -> None:
         link = self._links.find_link(action.child)

@@ -22,7 +22,6 @@ from starman.process.master.reaper import Reaper
 from starman.process.master.reload import Reload, terms_of
 from starman.process.master.scoreboard_reader import ScoreboardReader
 from starman.process.master.signals import SignalQueue
-from starman.process.master.stack_reports import StackReports
 from starman.process.master.trial import Trial
 from starman.process.master.upgrade import Upgrade, open_scoreboard, take_over
 from starman.process.messages import Draining, DrainRequest, Failed, Loaded, Ready, Recycle, Reopened, Spawned
@@ -130,7 +129,7 @@ class Master:
         """Make the parts of the master. After an upgrade, continue with the workers of the older image."""
         self._reader = ScoreboardReader(self._spec.scoreboard, self._links)
         self._executor = Executor(self._spec, self._links, self._reader, self._reaper, self._abandon, self)
-        self._stacks = StackReports(self._links, self._reader.describe_requests)
+        self._stacks = self._executor.stacks
         self._log_reopen = LogReopen(self._links, self._error_log)
         reading = Trial(_READING, self._links, self._reaper, self._abandon)
         self._reload = Reload(self._spec, self._supervisor, reading)

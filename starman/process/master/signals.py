@@ -6,6 +6,7 @@ import os
 import signal
 
 from starman.process.forking import (
+    FORCED_STACKS,
     GUARDED,
     HANDLED,
     STACKS,
@@ -14,7 +15,7 @@ from starman.process.forking import (
     ignore_signal,
     replace_default_handlers,
 )
-from starman.process.master.stack_pipe import log_own_stacks
+from starman.process.worker.stack_dumps import StackHandler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 class SignalQueue:
     """Takes HANDLED over from the calling program until `close`, and makes `fileno()` readable when a signal arrives.
 
-    The signals in UNUSED do nothing, and STACKS writes the stacks of this process to the error log. If the calling
-    program has installed a handler for one of these, its handler stays. Main thread only: Python runs signal handlers
-    in no other.
+    The signals in UNUSED do nothing; STACKS and FORCED_STACKS write the stacks of this process to the error log. If the
+    calling program has installed a handler for one of these, its handler stays. Main thread only: Python runs signal
+    handlers in no other.
     """
 
     __slots__ = ("_defaults", "_mask", "_noted", "_previous", "_previous_fd", "_read_fd", "_write_fd")
@@ -44,9 +45,9 @@ class SignalQueue:
             signum: signal.signal(signum, ignore_signal if signum == signal.SIGCHLD else self._note) for signum in HANDLED
         }
         self._defaults = replace_default_handlers(UNUSED, ignore_signal) + ignore_failing_writes()
-        # Not with `faulthandler.register`: the stack that it sets up for signal handlers is too small for many signals
-        # at once.
-        self._defaults += replace_default_handlers([STACKS], _show_stack)
+        # Neither with `faulthandler.register`: the stack that it sets up for signal handlers is too small for many
+        # signals at once, and the threads of a program that embeds the server may run meanwhile.
+        self._defaults += replace_default_handlers([STACKS, FORCED_STACKS], StackHandler(title="the master"))
         # A program may be started with a stop signal blocked, and could then not be stopped.
         self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, GUARDED)
 
@@ -94,7 +95,3 @@ class SignalQueue:
         """In a fresh fork: close the inherited descriptors. The child installs its own handlers."""
         os.close(self._read_fd)
         os.close(self._write_fd)
-
-
-def _show_stack(signum: int, frame: FrameType | None) -> None:
-    log_own_stacks("the master")

@@ -7,21 +7,17 @@ the master.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import time
 
-from starman import log
-from starman.log.output import duplicate_high
-from starman.process.worker.stacks import arranged
+from starman.process.worker.stack_dumps import MAX_BYTES, open_dump_pipe
 
 # A dump has no end mark. It is finished when nothing has arrived for _QUIET seconds, or after _LONGEST seconds.
 _QUIET = 0.1
 _LONGEST = 1.0
-# The longest part of a dump (bytes) that is kept, and the capacity of the pipe: it holds that much while the master is
-# busy.
-_MAX_BYTES = 262_144
+# A process that has written nothing for so long (seconds) after STACKS runs no Python code in its main thread, and is
+# sent FORCED_STACKS.
+FORCE_SECONDS = 0.5
 
 
 class StackReader:
@@ -48,14 +44,14 @@ class StackReader:
         if self.fd < 0:
             return False
         try:
-            data = os.read(self.fd, _MAX_BYTES)
+            data = os.read(self.fd, MAX_BYTES)
         except BlockingIOError:
             return True
         now = time.monotonic()
         if data:
             if self.due is None:
                 self._begun = now
-            self._data += data[: _MAX_BYTES - len(self._data)]
+            self._data += data[: MAX_BYTES - len(self._data)]
             self.due = min(now + _QUIET, self._begun + _LONGEST)
         return bool(data)
 
@@ -76,38 +72,5 @@ class StackReader:
 def open_pipe() -> tuple[StackReader, int]:
     """Make a pipe. Returns the master's end, and the descriptor to which a worker or mold writes. Neither end blocks.
     Raises OSError."""
-    reading, writing = os.pipe()
-    try:
-        high = duplicate_high(writing)
-    except OSError:
-        os.close(reading)
-        raise
-    finally:
-        os.close(writing)
-    os.set_blocking(reading, False)
-    os.set_blocking(high, False)
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):  # the pipes of this user have reached their limit
-            fcntl.fcntl(high, fcntl.F_SETPIPE_SZ, _MAX_BYTES)
-    return StackReader(reading), high
-
-
-def log_own_stacks(title: str) -> None:
-    """Log the stacks of all threads of this process, which the log calls `title`.
-
-    Never raises. Any thread, but not in a signal handler that `faulthandler` has installed.
-    """
-    import faulthandler
-
-    try:
-        reader, writing = open_pipe()
-    except OSError as error:
-        log.error(f"the stacks of {title} cannot be shown: {error.strerror}")
-        return
-    try:
-        faulthandler.dump_traceback(writing)
-        reader.read()
-        log.info(f"stacks of {title}\n{arranged(reader.take_text())}")
-    finally:
-        os.close(writing)
-        reader.close()
+    reading, writing = open_dump_pipe()
+    return StackReader(reading), writing

@@ -1,8 +1,11 @@
-"""Logs the stacks that workers and molds write to their pipes: one entry of the error log for each dump."""
+"""Requests the stacks of workers and molds, and logs what they write to their pipes: one entry of the error log for each
+dump."""
 
 from __future__ import annotations
 
 from starman import log
+from starman.process.forking import FORCED_STACKS, STACKS
+from starman.process.master.stack_pipe import FORCE_SECONDS
 from starman.process.worker.stacks import arranged
 
 TYPE_CHECKING = False
@@ -13,27 +16,53 @@ if TYPE_CHECKING:
 
 
 class StackReports:
-    """Logs the dumps of all children. Only the master's loop calls."""
+    """The dumps of all children. Only the master's loop calls."""
 
-    __slots__ = ("_describe_requests", "_links")
+    __slots__ = ("_describe_requests", "_links", "_requested", "_send_signal")
 
-    def __init__(self, links: Iterable[Link], describe_requests: Callable[[Link, float], str]) -> None:
-        """`describe_requests` names the requests that the worker of a link is serving, at an instant."""
+    def __init__(
+        self,
+        links: Iterable[Link],
+        describe_requests: Callable[[Link, float], str],
+        send_signal: Callable[[int, int], None],
+    ) -> None:
+        """`describe_requests` names the requests that the worker of a link is serving, at an instant. `send_signal`
+        sends the child with a number a signal."""
         self._links = links
         self._describe_requests = describe_requests
+        self._send_signal = send_signal
+        # The children that have not written anything since the master requested their stacks: the instant at which to
+        # force it, by the number of the child.
+        self._requested: dict[int, float] = {}
+
+    def request(self, link: Link, now: float) -> None:
+        """Have a child write its stacks, by force if it writes nothing within FORCE_SECONDS. A child without a pipe is
+        not forced, because the master cannot see what it writes, and the force may crash it."""
+        if link.stacks is not None and link.stacks.fd >= 0:
+            self._requested[link.number] = now + FORCE_SECONDS
+        self._send_signal(link.number, STACKS)
 
     def next_instants(self) -> list[float]:
-        """The monotonic instants at which dumps will be finished."""
-        return [link.stacks.due for link in self._links if link.stacks is not None and link.stacks.due is not None]
+        """The monotonic instants at which to call `log_finished`."""
+        due = [link.stacks.due for link in self._links if link.stacks is not None and link.stacks.due is not None]
+        return [*due, *self._requested.values()]
 
     def log_finished(self, now: float) -> None:
-        """Log the dumps that are finished."""
+        """Log the dumps that are finished, and force those that have not begun."""
         for link in self._links:
-            if link.stacks is not None and link.stacks.due is not None and link.stacks.due <= now:
-                self._log_dump(link, now)
+            if link.stacks is None:
+                continue
+            if link.stacks.due is not None:
+                self._requested.pop(link.number, None)
+                if link.stacks.due <= now:
+                    self._log_dump(link, now)
+            elif self._requested.get(link.number, now + 1) <= now:
+                del self._requested[link.number]
+                self._send_signal(link.number, FORCED_STACKS)
 
     def log_last(self, link: Link, now: float) -> None:
         """Log what is left of a child's dump. The child has ended."""
+        self._requested.pop(link.number, None)
         if link.stacks is not None:
             link.stacks.read()
             if link.stacks.due is not None:

@@ -15,6 +15,7 @@ from starman.log.tracebacks import exception_line, format_exception
 from starman.process.forking import fork, install_handlers
 from starman.process.long_messages import TextAssembly, send_answer, split_text
 from starman.process.messages import FROM_TRIAL, Approved, Failed, Part
+from starman.process.worker.stack_dumps import enable_stack_dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Trial:
     def _run_child(self, channel: Channel, function: Callable[[Channel], Message]) -> NoReturn:
         try:
             self._abandon()
+            enable_stack_dumps()
             install_handlers(stop_ends=True)
             send_answer(channel, function(channel))
         except BaseException as error:

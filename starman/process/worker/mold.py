@@ -18,7 +18,6 @@ from starman.process import parent_death
 from starman.process.channel import Channel
 from starman.process.exiting import exit_unserved
 from starman.process.forking import (
-    enable_stack_dumps,
     flush_streams,
     fork,
     ignore_failing_writes,
@@ -30,6 +29,7 @@ from starman.process.messages import Failed, Loaded, Part, Reopen, Reopened, Rol
 from starman.process.worker.copy_on_write import settle_memory
 from starman.process.worker.forksafety import fork_hazards, open_sockets, socket_names
 from starman.process.worker.server_resources import ServerResources
+from starman.process.worker.stack_dumps import enable_stack_dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def run_mold(channel: Channel, spec: WorkerSpec, *, preload: bool) -> NoReturn:
     try:
         # First of all, before anything can fail or take long.
         channel.send_spawned()
+        enable_stack_dumps(channel.stacks)  # until then, the stacks would be logged as the master's
         install_handlers(stop_ends=False)
-        enable_stack_dumps(channel.stacks)
         spec.set_title("mold")
         mold = _Mold(channel, spec, preload=preload)
         channel.send(Loaded())

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from starman import log
-from starman.process.forking import STACKS
+from starman.process.forking import FORCED_STACKS, STACKS, signal_name
 from starman.process.messages import Recycle
 from starman.process.worker.malloc import give_back_free_pages
 from starman.process.worker.recycling import Recycling, used_bytes
@@ -39,7 +39,7 @@ _MEASURE_SHARE = 0.005
 _IDLE_TICKS = 10
 
 # The signals that the master sends to workers. Others may stay blocked: a thread of the application may wait for them.
-_NEEDED = frozenset({signal.SIGQUIT, signal.SIGTERM, STACKS})
+_NEEDED = frozenset({signal.SIGQUIT, signal.SIGTERM, STACKS, FORCED_STACKS})
 
 
 class WorkerMonitor:
@@ -111,7 +111,7 @@ class WorkerMonitor:
         blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, _NEEDED) & _NEEDED
         if blocked and not self._signals_logged:
             self._signals_logged = True
-            names = ", ".join(signal.Signals(signum).name for signum in sorted(blocked))
+            names = ", ".join(map(signal_name, sorted(blocked)))
             log.warning(f"the application has blocked signals that this worker needs, which are unblocked: {names}")
 
     def in_flight(self, requests: int) -> None:

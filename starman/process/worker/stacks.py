@@ -17,8 +17,10 @@ _OWN = os.path.abspath(__file__).removesuffix(os.path.join("process", "worker", 
 _BELOW = re.compile(r"(?:^|/)(?:threading|queue|selectors|runpy)\.py$|/(?:asyncio|anyio|uvloop|concurrent/futures)/|^<frozen ")
 # Frames that only wait for their callers.
 _WAITING = re.compile(
-    r"(?:^|/)(?:threading|queue|selectors)\.py$|starman/process/(?:channel|master/signals|master/stack_pipe)\.py$"
+    r"(?:^|/)(?:threading|queue|selectors)\.py$|/uvloop/_noop\.py$|starman/process/(?:channel|master/signals)\.py$"
 )
+# Frames of the signal handler that writes the dump. They are above whatever the main thread was doing.
+_WRITING = re.compile(r"starman/process/worker/stack_dumps\.py$")
 # Threads that wait for work: the end of the frame's path, functions in that file (None: any), and the words for one
 # thread and for several.
 _IDLE: tuple[tuple[str, set[str] | None, str, str], ...] = (
@@ -48,6 +50,12 @@ class _Thread:
     def __init__(self, head: str) -> None:
         self.head = head
         self.frames: list[str] = []
+
+    def add(self, line: str) -> None:
+        """Add the next line, unless it is a frame of the handler that writes the dump."""
+        found = None if self.frames else _FRAME.fullmatch(line)
+        if found is None or not _WRITING.search(found["path"]):
+            self.frames.append(line)
 
     def idle(self) -> tuple[str, str] | None:
         """The words for one such thread, and for several, if the thread waits for work. None: it works, or may
@@ -92,7 +100,7 @@ def arranged(dump: str) -> str:
         if head:
             thread = threads[head[1]] = _Thread(line)
         elif thread is not None and line.startswith("  "):
-            thread.frames.append(line)
+            thread.add(line)
         elif line:
             thread = None
             if line not in others:

@@ -21,7 +21,6 @@ from starman.process.exiting import LEAST_SECONDS, disown_children, exit_worker
 from starman.process.forking import (
     HANDLED,
     SECOND_STOP,
-    enable_stack_dumps,
     ignore_failing_writes,
     install_handlers,
     replace_error_log,
@@ -32,6 +31,7 @@ from starman.process.worker.loop_errors import report
 from starman.process.worker.malloc import keep_free_pages
 from starman.process.worker.monitor import WorkerMonitor
 from starman.process.worker.server_resources import ServerResources
+from starman.process.worker.stack_dumps import enable_stack_dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,18 +1,16 @@
-"""starman.process.forking: signals around a fork, and stacks for signal handlers."""
+"""starman.process.forking: signals, and signals around a fork."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from starman.process.forking import HANDLED, _signal_stack, enable_stack_dumps, fork, install_handlers
+from starman.process.forking import FORCED_STACKS, GUARDED, HANDLED, STACKS, UNUSED, fork, install_handlers, signal_name
 from starman.process.master.signals import SignalQueue
 from tests.unit.process.forked import run_forked
 
@@ -88,21 +86,8 @@ def test_a_fork_beside_threads_is_not_fatal_where_warnings_are_errors() -> None:
         thread.join()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere faulthandler's stack is not replaced")
-def test_a_fork_has_a_stack_for_signal_handlers_of_its_own() -> None:
-    """On a stack shared by parent and child, the handlers of both would overwrite each other."""
-
-    def in_child() -> str:
-        enable_stack_dumps()
-        (start,) = _signal_stack
-        assert isinstance(start, ctypes.c_char)
-        assert start.value == b"\0"
-
-        def in_grandchild() -> str:
-            start.value = b"x"
-            return "written"
-
-        assert run_forked(in_grandchild) == "written"
-        return repr(start.value)
-
-    assert run_forked(in_child) == repr(b"\0")
+def test_the_signals_for_stacks_are_reserved_and_have_names() -> None:
+    assert not UNUSED & {STACKS, FORCED_STACKS}
+    assert {STACKS, FORCED_STACKS} <= GUARDED
+    assert [signal_name(signum) for signum in (signal.SIGRTMIN, signal.SIGRTMIN + 1)] == ["SIGRTMIN", "SIGRTMIN+1"]
+    assert signal_name(signal.SIGTERM) == "SIGTERM"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from starman.process.channel import Channel
+from starman.process.forking import FORCED_STACKS, STACKS
 from starman.process.master.links import Link
-from starman.process.master.stack_pipe import open_pipe
+from starman.process.master.stack_pipe import FORCE_SECONDS, open_pipe
 from starman.process.master.stack_reports import StackReports
 
 
@@ -23,7 +25,7 @@ def test_a_dump_is_logged_as_one_entry_when_nothing_more_comes(capfd: pytest.Cap
     link = Link(1, ours)
     link.slot, link.pid = 3, 4712
     link.stacks, writing = open_pipe()
-    reports = StackReports([link], lambda link, now: f" while serving GET /{link.number}")
+    reports = StackReports([link], lambda link, now: f" while serving GET /{link.number}", lambda number, signum: None)
     now = time.monotonic()
     os.write(writing, dump(1, "/srv/first.py"))
     assert reports.next_instants() == []
@@ -49,3 +51,74 @@ def test_a_dump_is_logged_as_one_entry_when_nothing_more_comes(capfd: pytest.Cap
     link.stacks.close()
     ours.close()
     theirs.close()
+
+
+class Requested:
+    """A link with a pipe, and the signals that were sent to its child."""
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = Channel.pair()
+        self.link = Link(7, self._ours)
+        self.link.stacks, self.writing = open_pipe()
+        self.sent: list[tuple[int, int]] = []
+        self.reports = StackReports([self.link], lambda link, now: "", lambda number, signum: self.sent.append((number, signum)))
+        self.now = time.monotonic()
+
+    def write(self) -> None:
+        os.write(self.writing, dump(1, "/srv/app.py"))
+        assert self.link.stacks is not None
+        self.link.stacks.read()
+
+    def close(self) -> None:
+        assert self.link.stacks is not None
+        self.link.stacks.close()
+        os.close(self.writing)
+        self._ours.close()
+        self._theirs.close()
+
+
+@pytest.fixture
+def requested() -> Iterator[Requested]:
+    made = Requested()
+    yield made
+    made.close()
+
+
+def test_a_child_that_writes_nothing_is_forced_once(requested: Requested) -> None:
+    requested.reports.request(requested.link, requested.now)
+    assert requested.sent == [(7, STACKS)]
+    assert requested.reports.next_instants() == [requested.now + FORCE_SECONDS]
+    requested.reports.log_finished(requested.now + FORCE_SECONDS - 0.01)
+    assert requested.sent == [(7, STACKS)]
+    for _ in range(2):
+        requested.reports.log_finished(requested.now + FORCE_SECONDS)
+    assert requested.sent == [(7, STACKS), (7, FORCED_STACKS)]
+    assert requested.reports.next_instants() == []
+
+
+def test_a_child_that_writes_is_not_forced(requested: Requested, capfd: pytest.CaptureFixture[str]) -> None:
+    requested.reports.request(requested.link, requested.now)
+    requested.write()
+    # Late: the master was busy meanwhile.
+    requested.reports.log_finished(requested.now + 60)
+    assert "app.py" in capfd.readouterr().err
+    requested.reports.log_finished(requested.now + 120)
+    assert requested.sent == [(7, STACKS)]
+    assert requested.reports.next_instants() == []
+
+
+def test_a_child_that_has_ended_is_not_forced(requested: Requested) -> None:
+    requested.reports.request(requested.link, requested.now)
+    requested.reports.log_last(requested.link, requested.now)
+    requested.reports.log_finished(requested.now + 60)
+    assert requested.sent == [(7, STACKS)]
+    assert requested.reports.next_instants() == []
+
+
+def test_a_child_without_a_pipe_is_not_forced(requested: Requested) -> None:
+    assert requested.link.stacks is not None
+    requested.link.stacks.close()
+    requested.reports.request(requested.link, requested.now)
+    requested.reports.log_finished(requested.now + 60)
+    assert requested.sent == [(7, STACKS)]
+    assert requested.reports.next_instants() == []
