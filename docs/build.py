@@ -50,6 +50,7 @@ FOLDERS = {
     "serving/sending": "A worker: its threads, then its event loop",
     "serving/gunicorn_socket": "A worker: its threads",
     "serving/health": "A worker: its event loop",
+    "serving/access_log": "A worker: its threads; the event loop for refusals",
 }
 
 HEAD = """\

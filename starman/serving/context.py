@@ -11,7 +11,7 @@ from starman.errors import ProtocolError
 from starman.proto.events import Limits, RequestHead
 from starman.proto.fields import FieldSplitter
 from starman.proto.response import refusal
-from starman.serving.accesslog import AccessLog
+from starman.serving.access_log.access_log import AccessLog
 from starman.serving.connections.clients import Clients
 from starman.serving.dates import StampCache
 from starman.serving.refusallog import RefusalLog

@@ -16,7 +16,7 @@ from starman.log.tracebacks import format_exception, keep_memory_reserve
 from starman.serving.accepting.acceptor import Acceptor
 from starman.serving.accepting.connection_factory import ConnectionFactory
 from starman.serving.accepting.listening import Listening
-from starman.serving.accesslog import AccessLog
+from starman.serving.access_log.access_log import AccessLog
 from starman.serving.application_child import abandon_clients, descriptors_of
 from starman.serving.blocking_jobs import Jobs, NoThreadError, run_in_thread
 from starman.serving.connections.clients import Client

@@ -36,7 +36,7 @@ LAYERS = (
         "starman.serving.connections.progress",
         "starman.serving.refusallog",
         "starman.serving.resource_shortage",
-        "starman.serving.accesslog",
+        "starman.serving.access_log",
     ),
     "starman.serving.executors.queued_request",
     "starman.serving.sending",
@@ -98,7 +98,7 @@ LOCKS = {"Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore",
 CROSS_THREAD_CALLS = {"call_soon_threadsafe", "run_coroutine_threadsafe", "call_loop", "_call_loop"}
 LOCK_FILES = {
     "starman/log/queue.py",
-    "starman/serving/accesslog.py",
+    "starman/serving/access_log/access_log.py",
     "starman/serving/body/stream.py",
     "starman/serving/executors/inline.py",
     "starman/serving/executors/pool.py",

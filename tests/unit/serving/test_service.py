@@ -19,7 +19,7 @@ import pytest
 from starman.config.settings import Settings
 from starman.errors import SettingError
 from starman.serving import service as service_module
-from starman.serving.accesslog import AccessLog
+from starman.serving.access_log.access_log import AccessLog
 from starman.serving.connections.clients import Clients
 from starman.serving.connections.connection import Connection
 from starman.serving.executors.pool import Pool

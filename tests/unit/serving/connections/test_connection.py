@@ -969,7 +969,7 @@ def test_a_defect_of_ours_resets_the_connection_and_no_more(
             raise RuntimeError("a defect of the log")
 
     monkeypatch.setattr(Exchange, "may_persist", defective)
-    monkeypatch.setattr("starman.serving.accesslog.AccessLog.add", failing)
+    monkeypatch.setattr("starman.serving.access_log.access_log.AccessLog.add", failing)
     with Running(echo, threads=1, access_log=os.devnull, **options) as running:
         client = running.client()
         assert client.get("/defect").status == 500

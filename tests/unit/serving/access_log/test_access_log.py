@@ -1,4 +1,4 @@
-"""starman.serving.accesslog: the combined format, whole lines, and no line that a client can forge."""
+"""starman.serving.access_log.access_log: the combined format, whole lines, and no line that a client can forge."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from starman.errors import SettingError
 from starman.log.output import Output, duplicate_high
-from starman.serving import accesslog as module
-from starman.serving.accesslog import AccessLog
+from starman.serving.access_log import access_log as module
+from starman.serving.access_log.access_log import AccessLog
 
 COMBINED = re.compile(
     r"(?P<host>\S+) - (?P<user>\S+) \[(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "
@@ -256,7 +256,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from starman.serving.accesslog import AccessLog
+from starman.serving.access_log.access_log import AccessLog
 log = AccessLog(sys.argv[1])
 for number in range(2000):
     log.add({"REMOTE_ADDR": "h", "REQUEST_METHOD": sys.argv[2], "REQUEST_URI": f"/{number}/" + "u" * (number % 300),
@@ -442,7 +442,7 @@ def test_a_fifo_that_no_process_reads_is_refused_at_once(tmp_path: Path, capfd: 
 
 def test_standard_output_that_is_closed_later_is_still_written_to(tmp_path: Path) -> None:
     """The lines must not go to the file that has descriptor 1 then."""
-    script = "import os, sys; from starman.serving.accesslog import AccessLog; log = AccessLog('-'); os.close(1);"
+    script = "import os, sys; from starman.serving.access_log.access_log import AccessLog; log = AccessLog('-'); os.close(1);"
     script += (
         f"assert os.open({str(tmp_path / 'other')!r}, os.O_WRONLY | os.O_CREAT) == 1; log.add({environ()!r}, 200, 1); log.close()"
     )
