@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SOURCE = "default"
 OPTIONS: dict[str, Option] = {}
+# The groups in the order of `--help` and of docs/settings.md.
+GROUPS = ("Application", "Listening", "TLS", "Workers", "Connections", "Limits", "Logs", "Process")
 
 
 class Option:
@@ -154,6 +156,13 @@ def option(
     """Declare a setting in the body of a class. Returns Any, so that the annotation there can be the type of the
     value."""
     return Option(default, group, kind, help, flags, fixed)
+
+
+def sort_by_group() -> None:
+    """Sort OPTIONS by GROUPS. Within a group, the order of declaration stays. A new group raises ValueError."""
+    ordered = sorted(OPTIONS.values(), key=lambda setting: GROUPS.index(setting.group))
+    OPTIONS.clear()
+    OPTIONS.update((setting.name, setting) for setting in ordered)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -1,19 +1,20 @@
 """The table of settings: the name, type, default, group, valid values, help and flags of each.
 
 The command line, the STARMAN_* variables, the TOML file, `run(**settings)`, `--help` and docs/settings.md are all
-derived from the body of `Options`. The master imports this module.
+derived from the bodies of `Options` and `LogOptions`. The master imports this module.
 """
 
 from __future__ import annotations
 
 from starman.config import kinds
-from starman.config.option import option
+from starman.config.log_options import LogOptions
+from starman.config.option import option, sort_by_group
 
 DEFAULT_PORT = 5000
 
 
-class Options:
-    """Declares every setting. `Settings` has the values."""
+class Options(LogOptions):
+    """Declares every setting, those of the logs in `LogOptions`. `Settings` has the values."""
 
     __slots__ = ()
 
@@ -287,17 +288,6 @@ class Options:
     limit_request_head: int = option(65536, "Limits", kinds.size(1), "Refuse a request with a larger head with 431 (bytes).")
     max_body: int = option("1G", "Limits", kinds.size(0), "Refuse a request with a larger body with 413 (bytes). 0: no limit.")
 
-    error_log: str | None = option(
-        None,
-        "Logs",
-        kinds.ERROR_LOG,
-        "Append errors and events to this file. None or -: standard error.",
-        fixed=True,
-    )
-    access_log: str = option(
-        "off", "Logs", kinds.ACCESS_LOG, "Append an access log in combined format to this file. -: standard output."
-    )
-
     chdir: str | None = option(
         None,
         "Process",
@@ -347,3 +337,6 @@ class Options:
         "workers share more memory.",
         fixed=True,
     )
+
+
+sort_by_group()

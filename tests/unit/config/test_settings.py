@@ -107,7 +107,7 @@ def test_the_table_is_complete_and_consistent() -> None:
         assert isinstance(setting, Option)
         assert setting.name == name
         assert getattr(Settings, name) is setting
-        assert name in Options.__annotations__
+        assert any(name in declaring.__annotations__ for declaring in Options.__mro__[:-1])
         assert setting.help.endswith((".", '".'))
         assert setting.group
         assert setting.kind.valid
