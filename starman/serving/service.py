@@ -11,7 +11,6 @@ import anyio
 
 from starman import log, standard_streams
 from starman.errors import StartError
-from starman.log.in_flight import counted
 from starman.log.tracebacks import format_exception, keep_memory_reserve
 from starman.serving.accepting.acceptor import Acceptor
 from starman.serving.accepting.connection_factory import ConnectionFactory
@@ -21,12 +20,13 @@ from starman.serving.application_child import abandon_clients, descriptors_of
 from starman.serving.blocking_jobs import Jobs, NoThreadError, run_in_thread
 from starman.serving.connections.clients import Client
 from starman.serving.context import ServiceContext
+from starman.serving.drain import Drain
 from starman.serving.exchange import Exchange
 from starman.serving.executors.executor import Executor
 from starman.serving.executors.inline import Inline, InlineExchange
 from starman.serving.executors.pool import Pool
 from starman.serving.gunicorn_socket.rawsocket import taken_descriptors
-from starman.serving.health.requests_in_flight import count_in_flight, describe_in_flight, forget_lost
+from starman.serving.health.requests_in_flight import count_in_flight, forget_lost
 from starman.serving.health.spinning_loop import SpinningLoopDetector
 from starman.serving.health.stuck_threads import StuckThreadsDetector
 from starman.serving.monitor import Monitor
@@ -42,12 +42,6 @@ _TICK = 0.5
 
 # How long (seconds) timeouts are checked before the loop serves connections again.
 _CHECK_SLICE = 0.001
-
-# How long (seconds) idle connections are kept after a drain begins: a request may be on its way.
-_DRAIN_LINGER = 0.5
-
-# How often (seconds) a drain checks which connections have become idle.
-_DRAIN_TICK = 0.05
 
 # How many rounds of the loop it may take to close the sockets of connections that are reset at the end.
 _CLOSING_ROUNDS = 4
@@ -84,10 +78,7 @@ class Service:
         self._monitor = monitor
         self._jobs = Jobs()
         self._access_log: AccessLog | None = None
-        self._drain_begun: anyio.Event | None = None
-        self._drain_scope: anyio.CancelScope | None = None
-        self._drain_requested = False
-        self._abort_requested = False
+        self._drain = Drain()
         self._running: tuple[asyncio.AbstractEventLoop, ServiceContext, Acceptor] | None = None
 
     @classmethod
@@ -104,7 +95,6 @@ class Service:
         Raises SettingError when the access log cannot be opened, and StartError when a thread cannot be started. When
         cancelled, resets the connections.
         """
-        self._drain_begun = anyio.Event()
         executor, context = self._prepare()
         connections = ConnectionFactory(
             context, threads=self._settings.threads, multiprocess=self._multiprocess, tls_context=self._tls_context
@@ -121,9 +111,9 @@ class Service:
                     self._access_log = context.access_log
                     tasks.start_soon(self._flush_access_log, context.access_log)
                 started()
-                if not self._drain_requested:
-                    await self._drain_begun.wait()
-                await self._drain(context, acceptor)
+                await self._drain.wait_for_request()
+                report_in_flight = None if self._monitor is None else self._monitor.in_flight
+                await self._drain.finish_requests(context, acceptor, self._settings.graceful_timeout, report_in_flight)
                 tasks.cancel_scope.cancel()
         finally:
             self._jobs.refuse_jobs()
@@ -163,16 +153,11 @@ class Service:
 
     def drain(self) -> None:
         """Stop accepting, finish requests within graceful_timeout; then `run` returns. May be called again."""
-        self._drain_requested = True
-        if self._drain_begun is not None:
-            self._drain_begun.set()
+        self._drain.request()
 
     def abort(self) -> None:
         """End now: reset all connections."""
-        self._abort_requested = True
-        self.drain()
-        if self._drain_scope is not None:
-            self._drain_scope.cancel()
+        self._drain.abort()
 
     def reopen_logs(self, done: Callable[[], None]) -> None:
         """Switch the access log to the file at its path, then call `done`. After that no line goes to the old file,
@@ -202,37 +187,6 @@ class Service:
         log_fd = -1 if context.access_log is None else context.access_log.descriptor
         abandon_clients(context)
         return [*descriptors_of(loop), *acceptor.descriptors(), log_fd], taken_descriptors()
-
-    async def _drain(self, context: ServiceContext, acceptor: Acceptor) -> None:
-        context.draining = True
-        acceptor.stop()
-        with anyio.move_on_after(self._settings.graceful_timeout) as self._drain_scope:
-            if self._abort_requested:
-                self._drain_scope.cancel()
-            begun_at = time.monotonic()
-            while True:
-                # Sleep first: a socket that was just accepted becomes a connection in one of the next rounds of the
-                # loop.
-                await anyio.sleep(_DRAIN_TICK)
-                if self._monitor is not None:
-                    self._monitor.in_flight(count_in_flight(context))
-                if not (context.connections or acceptor.busy or context.executor.busy):
-                    break
-                since = time.monotonic() - _DRAIN_LINGER
-                if since >= begun_at:
-                    for connection in list(context.connections):
-                        connection.close_if_idle(since)
-        if context.connections or context.executor.busy:
-            self._log_resets(context)
-
-    def _log_resets(self, context: ServiceContext) -> None:
-        seconds = f"graceful_timeout is over ({self._settings.graceful_timeout:g} s)"
-        why = "the drain is cut short" if self._abort_requested else seconds
-        if context.connections:
-            log.warning(f"{why}: {counted(len(context.connections), 'connection', 'are')} reset{describe_in_flight(context)}")
-        else:
-            threads = counted(max(1, context.executor.awake), "thread", "are")
-            log.warning(f"{why}: {threads} left in a request whose client has gone")
 
     async def _tick(self, context: ServiceContext, acceptor: Acceptor) -> None:
         """Check timeouts and health every _TICK seconds."""
@@ -266,7 +220,7 @@ class Service:
         log.write_pending()
         standard_streams.restore()
         now = time.monotonic()
-        if context.doomed and not self._drain_requested and context.spare(now):
+        if context.doomed and not self._drain.requested and context.spare(now):
             acceptor.resume()
         stuck_threads.check(context, now)
         forget_lost(context)

@@ -52,7 +52,13 @@ LAYERS = (
     "starman.serving.body",
     *("starman.serving.connections.closing", "starman.serving.connections.timeouts", "starman.serving.connections.connection"),
     *("starman.serving.tls", "starman.serving.accepting", "starman.serving.health"),
-    *("starman.serving.application_child", "starman.serving.warmup", "starman.serving.rehearsal", "starman.serving.service"),
+    *(
+        "starman.serving.application_child",
+        "starman.serving.drain",
+        "starman.serving.warmup",
+        "starman.serving.rehearsal",
+        "starman.serving.service",
+    ),
     *(
         "starman.process",
         "starman.process.value_class",

@@ -19,6 +19,7 @@ import anyio
 import pytest
 
 from starman.config.settings import Settings
+from starman.serving import drain as drain_module
 from starman.serving import service as service_module
 from starman.serving.connections import connection as connection_module
 from starman.serving.connections import lingering as lingering_module
@@ -46,8 +47,8 @@ def open_descriptors(kind: str = "") -> int:
 def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the service check its timeouts often, and shorten them."""
     monkeypatch.setattr(service_module, "_TICK", 0.02)
-    monkeypatch.setattr(service_module, "_DRAIN_LINGER", 0.05)
-    monkeypatch.setattr(service_module, "_DRAIN_TICK", 0.01)
+    monkeypatch.setattr(drain_module, "_LINGER", 0.05)
+    monkeypatch.setattr(drain_module, "_TICK", 0.01)
     monkeypatch.setattr(connection_module, "IDLE_SECONDS", 0.05)
     monkeypatch.setattr(timeouts_module, "IDLE_SECONDS", 0.05)
     monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 0.3)
@@ -140,7 +141,7 @@ class Running:
 
         async def begin() -> None:
             self.service.drain()
-            while self.service._drain_scope is None:
+            while self.service._drain._scope is None:
                 await anyio.sleep(0)
 
         asyncio.run_coroutine_threadsafe(begin(), self.loop).result(SECONDS)

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from starman.serving import drain as drain_module
 from starman.serving import service as service_module
 from starman.serving.connections import lingering as lingering_module
 from starman.serving.connections import progress as progress_module
@@ -390,7 +391,7 @@ def test_a_body_that_does_not_come_is_a_408(options: dict[str, Any]) -> None:
 
 
 class StandingStill:
-    """Replaces the service's `time`: once armed, the next read of the clock takes a second, as on a busy machine."""
+    """Replaces a module's `time`: once armed, the next read of the clock takes a second, as on a busy machine."""
 
     thread_time = staticmethod(time.thread_time)
 
@@ -410,7 +411,7 @@ class StandingStill:
 def test_a_request_that_waits_in_the_kernel_keeps_its_connection(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a pause of the process, idle connections are checked before the loop has read what arrived meanwhile."""
     clock = StandingStill()
-    monkeypatch.setattr(service_module, "time", clock)
+    monkeypatch.setattr(drain_module if ends == "drain" else service_module, "time", clock)
     timeouts: dict[str, Any] = {}
     if ends == "drain":
         monkeypatch.setattr(service_module, "_TICK", 60.0)
