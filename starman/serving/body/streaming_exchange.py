@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from starman.errors import Disconnected, ProtocolError
 from starman.proto.events import EndOfBody, RequestHead
-from starman.proto.response import interim, refusal
+from starman.proto.response import refusal
+from starman.serving.body.expect_continue import CONTINUE
 from starman.serving.body.stream import BodyStream
 from starman.serving.body.upload import decoded
 from starman.serving.connections.progress import Progress
@@ -154,10 +155,10 @@ class StreamedExchange(Exchange):
             self._response = _Response.BEGUN
 
     def _continue(self) -> None:
-        """Send 100 Continue, unless a response has begun (RFC 9110 §15.2)."""
+        """Send 100 Continue, unless a response has begun (`expect_continue`)."""
         if self._response is _Response.NONE:
             with contextlib.suppress(Disconnected):  # the read that is about to wait raises it
-                self._send_own(interim(100), last=False)
+                self._send_own(CONTINUE, last=False)
 
     def _break_off(self, call: Call) -> None:
         """The application has returned, and its body has failed: so has its response, unless that is complete."""

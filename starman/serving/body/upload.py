@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from starman.errors import ProtocolError
 from starman.proto.events import EndOfBody, RequestHead
-from starman.proto.response import interim
 from starman.serving.blocking_jobs import JobCancelledError, NoThreadError
+from starman.serving.body.expect_continue import ExpectContinue
 from starman.serving.resource_shortage import refuse_body
 from starman.wsgi.body import RequestBody
 
@@ -50,7 +50,7 @@ class Source(Protocol):
 class Upload:
     """The body of one request, from the head to the end of the body."""
 
-    __slots__ = ("_context", "_continue_due", "_discarded", "_is_direct", "_is_small", "_source", "body", "head", "spooling")
+    __slots__ = ("_context", "_discarded", "_expectation", "_is_direct", "_is_small", "_source", "body", "head", "spooling")
 
     # Whether the application is called before the body is complete.
     streamed = False
@@ -65,7 +65,7 @@ class Upload:
         self.body = RequestBody(context.body_memory, body_length, context.spool_space)
         self.spooling = False
         self._source = source
-        self._continue_due = head.expects_continue
+        self._expectation = ExpectContinue() if head.expects_continue else None
         self._discarded = False
         # Whether memory for the whole body is free, as it is for most: then `add_data` has nothing to check.
         self._is_small = body_length is not None and body_length <= context.body_memory.free_bytes
@@ -110,10 +110,8 @@ class Upload:
         self._source.queue_request(self.head, self.body, self._context.make_exchange)
 
     def continue_response(self) -> bytes:
-        """Return 100 Continue; b"" if it was sent, or bytes of the body have come without it (RFC 9110 §10.1.1)."""
-        due = self._continue_due and not self.body.length
-        self._continue_due = False
-        return interim(100) if due else b""
+        """Return 100 Continue if the client waits for it, else b""."""
+        return b"" if self._expectation is None else self._expectation.next_response(self.body.length)
 
     def is_slow(self, progress: Progress, now: float) -> bool:
         """Return whether the client is too slow. `progress` is the connection's. `now` is monotonic."""

@@ -188,24 +188,6 @@ def test_the_end_of_an_idle_connection_destroys_no_response_that_is_on_its_way(u
         assert received[:size] == body
 
 
-@inline_too
-def test_100_continue(options: dict[str, Any]) -> None:
-    with Running(echo, **options) as running, running.client() as client:
-        expects = [("Expect", "100-continue"), ("Content-Length", "4")]
-        client.send(encode_request("POST", "/a", expects))
-        assert client.read_head().status == 100
-        client.send(b"body")
-        response = client.read()
-        assert (response.body, response.interim) == (b"/a|body", ())
-        client.send(encode_request("POST", "/b", expects) + b"body")
-        assert client.read().interim == ()
-        client.send(HELLO + encode_request("POST", "/c", expects))
-        assert client.read().body == b"/hello|"
-        assert client.read_head().status == 100
-        client.send(b"body")
-        assert client.read().body == b"/c|body"
-
-
 # Timeouts
 
 
