@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_SOURCE = "default"
 OPTIONS: dict[str, Option] = {}
 # The groups in the order of `--help` and of docs/settings.md.
-GROUPS = ("Application", "Listening", "TLS", "Workers", "Connections", "Limits", "Logs", "Process")
+GROUPS = ("Application", "Listening", "TLS", "Workers", "Connections", "Limits", "Proxies", "Logs", "Process")
 
 
 class Option:

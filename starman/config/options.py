@@ -1,7 +1,7 @@
 """The table of settings: the name, type, default, group, valid values, help and flags of each.
 
 The command line, the STARMAN_* variables, the TOML file, `run(**settings)`, `--help` and docs/settings.md are all
-derived from the bodies of `Options` and `LogOptions`. The master imports this module.
+derived from the bodies of `Options`, `LogOptions` and `ProxyOptions`. The master imports this module.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 from starman.config import kinds
 from starman.config.log_options import LogOptions
 from starman.config.option import option, sort_by_group
+from starman.config.proxy_options import ProxyOptions
 
 DEFAULT_PORT = 5000
 
 
-class Options(LogOptions):
-    """Declares every setting, those of the logs in `LogOptions`. `Settings` has the values."""
+class Options(LogOptions, ProxyOptions):
+    """Declares every setting, some of them in its base classes. `Settings` has the values."""
 
     __slots__ = ()
 

@@ -1,7 +1,7 @@
 """Reads settings from the command line, the environment and the settings file, and merges them into `Settings`.
 
-Precedence: command line (or keyword arguments of `run`) > STARMAN_* variables > file > PORT and WEB_CONCURRENCY >
-default. The master imports this module, so tomllib is imported only to read a file.
+Precedence: command line (or keyword arguments of `run`) > STARMAN_* variables > file > PORT, WEB_CONCURRENCY
+and FORWARDED_ALLOW_IPS > default. The master imports this module, so tomllib is imported only to read a file.
 """
 
 from __future__ import annotations

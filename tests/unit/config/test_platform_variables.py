@@ -1,4 +1,4 @@
-"""starman.config.platform_variables: PORT and WEB_CONCURRENCY."""
+"""starman.config.platform_variables: PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS."""
 
 from __future__ import annotations
 

@@ -1,0 +1,66 @@
+"""starman.config.proxy_options: how the settings for proxies are given and shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from starman.config.option import OPTIONS
+from starman.config.settings import Settings
+from starman.config.sources import from_arguments, from_command_line
+from starman.errors import SettingError
+
+
+def settings_of(argv: list[str], environ: dict[str, str], directory: Path) -> Settings:
+    return from_command_line(from_arguments(argv), environ, str(directory))
+
+
+def test_local_peers_are_trusted_by_default() -> None:
+    assert Settings.of().forwarded_allow_ips == ("127.0.0.1", "::1", "unix")
+
+
+@pytest.mark.parametrize(
+    ("argv", "peers"),
+    [
+        (["--forwarded-allow-ips", "10.0.0.0/8"], ("10.0.0.0/8",)),
+        (["--forwarded-allow-ips", "10.0.0.1, ::1,unix"], ("10.0.0.1", "::1", "unix")),
+        (["--forwarded-allow-ips=10.0.0.1", "--forwarded-allow-ips=*"], ("10.0.0.1", "*")),
+        (["--forwarded-allow-ips=::1,::0001"], ("::1",)),
+        (["--forwarded-allow-ips=none"], ()),
+        (["--forwarded-allow-ips="], ()),
+    ],
+)
+def test_peers_on_the_command_line(tmp_path: Path, argv: list[str], peers: tuple[str, ...]) -> None:
+    assert settings_of(argv, {"FORWARDED_ALLOW_IPS": "192.0.2.1"}, tmp_path).forwarded_allow_ips == peers
+
+
+def test_the_variable_of_gunicorn_and_uvicorn_counts_below_all_others(tmp_path: Path) -> None:
+    common = {"FORWARDED_ALLOW_IPS": "10.0.0.1, 10.0.0.2"}
+    settings = settings_of([], common, tmp_path)
+    assert settings.forwarded_allow_ips == ("10.0.0.1", "10.0.0.2")
+    assert settings.source("forwarded_allow_ips") == "FORWARDED_ALLOW_IPS"
+    assert settings_of([], {**common, "STARMAN_FORWARDED_ALLOW_IPS": "*"}, tmp_path).forwarded_allow_ips == ("*",)
+    (tmp_path / "starman.toml").write_text('forwarded-allow-ips = ["10.0.0.3", "10.0.0.4"]')
+    assert settings_of([], common, tmp_path).forwarded_allow_ips == ("10.0.0.3", "10.0.0.4")
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("proxy.example", "'proxy.example' is neither an IP address nor a network"),
+        (["10.0.0.1/8"], "write 10.0.0.0/8 for the network"),
+        (7, "7 is not valid"),
+    ],
+)
+def test_an_error_names_the_setting_and_what_is_valid(given: object, reason: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings.of(forwarded_allow_ips=given)
+    assert reason in str(caught.value)
+    assert "forwarded_allow_ips takes IP addresses, networks such as 10.0.0.0/8" in str(caught.value)
+
+
+def test_what_is_shown_is_read_back() -> None:
+    declared = OPTIONS["forwarded_allow_ips"]
+    for value in ((), ("*",), ("10.0.0.0/8", "::1")):
+        assert declared.parse(declared.show(value), "test") == value
