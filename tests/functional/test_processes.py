@@ -290,7 +290,7 @@ def test_ttin_and_ttou(code: Code) -> None:
         assert answers(server) == {"one"}
 
 
-# CrashLog.
+# Crashes.
 
 
 def test_a_killed_worker_is_replaced(code: Code) -> None:

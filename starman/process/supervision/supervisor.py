@@ -20,10 +20,10 @@ from starman.process.supervision.actions import (
     LogReady,
     LogStopping,
 )
-from starman.process.supervision.backoff import Backoff, CrashLog
 from starman.process.supervision.child import Child, Mold, State, Worker
 from starman.process.supervision.children import Children
 from starman.process.supervision.deadlines import BootDeadlines
+from starman.process.supervision.failed_starts import FailedStarts
 from starman.process.supervision.molds import Molds
 from starman.process.supervision.replacement import Replacement
 from starman.process.supervision.rollout import ADOPTED, PRISTINE, Rollout, Terms
@@ -41,8 +41,8 @@ class Supervisor:
     """The bookkeeping of one server's workers and molds."""
 
     __slots__ = (
-        *("_boot_deadlines", "_children", "_crash_log", "_held", "_mold_backoff", "_molds", "_released", "_replacement"),
-        *("_rollout", "_rollout_steps", "_slots", "_status", "_stopped_at", "_worker_backoff"),
+        *("_boot_deadlines", "_children", "_failed_starts", "_held", "_molds", "_released", "_replacement", "_rollout"),
+        *("_rollout_steps", "_slots", "_status", "_stopped_at"),
         "phase",
         "watchdog",
     )
@@ -54,13 +54,12 @@ class Supervisor:
         self._children = Children(self._rollout.terms_of)
         self.watchdog = Watchdog(self._children, terms.worker_timeout)
         self._boot_deadlines = BootDeadlines(self._children, self._rollout.terms_of)
-        self._worker_backoff = Backoff()
-        self._mold_backoff = Backoff()
-        self._crash_log = CrashLog(self._children, self._worker_backoff, self._mold_backoff)
+        self._failed_starts = FailedStarts(self._children)
+        mold_backoff = self._failed_starts.molds
         self._slots = Slots(terms.workers, 1)
-        self._molds = Molds(self._children, self._rollout, self._mold_backoff)
-        self._replacement = Replacement(self._children, self._rollout, self._molds, self._worker_backoff)
-        self._rollout_steps = RolloutSteps(self._children, self._rollout, self._molds, self._replacement, self._mold_backoff)
+        self._molds = Molds(self._children, self._rollout, mold_backoff)
+        self._replacement = Replacement(self._children, self._rollout, self._molds, self._failed_starts.workers)
+        self._rollout_steps = RolloutSteps(self._children, self._rollout, self._molds, self._replacement, mold_backoff)
         self._held = False
         self._released = False
         self._stopped_at = 0.0
@@ -92,11 +91,9 @@ class Supervisor:
             return
         child.set_state(State.READY)
         child.ready_at, child.failure = now, None
+        self._failed_starts.note_ready(child)
         if isinstance(child, Worker):
-            self._worker_backoff.succeeded()
             self._activate_worker(child, now)
-        else:
-            self._mold_backoff.succeeded()
 
     def _activate_worker(self, worker: Worker, now: float) -> None:
         """Put a new worker in charge of its slot. Only now that it is ready is the old worker drained."""
@@ -132,7 +129,7 @@ class Supervisor:
         if isinstance(worker, Worker) and worker.ready:
             worker.set_state(State.DRAINING, self._children.drain_deadline(worker, now))
             self._remove_from_slot(worker)
-            self._crash_log.count_early_drain(worker, now)
+            self._failed_starts.count_early_drain(worker, now)
 
     def on_failed(self, number: int, message: str, details: str, now: float) -> None:
         """A child reports that it cannot start, or a ready mold that it cannot go on. It exits next."""
@@ -157,7 +154,7 @@ class Supervisor:
         elif fatal:
             self._rollout_steps.give_up(self._slots, *child.exit_reason(how), now)
         else:
-            self._crash_log.log_exit(child, how, now)
+            self._failed_starts.log_exit(child, how, now)
 
     def _remove_from_slot(self, child: Child) -> bool:
         """Remove `child` from its slot or from the molds. Returns True when a roll-out cannot go on without it."""
@@ -279,7 +276,7 @@ class Supervisor:
         """When to call `plan` again even if nothing happens; None: never."""
         if self._released:
             return now
-        instants = [backoff.not_before for backoff in (self._worker_backoff, self._mold_backoff) if backoff.not_before > now]
+        instants = self._failed_starts.next_instants(now)
         instants += [
             instant
             for instant in (self._children.next_deadline(), self.watchdog.next_instant(), self._replacement.next_instant(now))

@@ -7,7 +7,7 @@ import pytest
 
 from starman.process.supervision.actions import Drain, DumpStacks, Kill, SpawnWorker
 from starman.process.supervision.watchdog import LATE, STACKS_SLACK
-from tests.unit.process.supervision.test_supervisor import Desk, has, only
+from tests.unit.process.supervision.desk import Desk, has, only
 
 
 def watched(timeout: float = 30.0) -> tuple[Desk, int]:
