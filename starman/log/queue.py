@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 # How many bytes are kept while nothing can be written. Later lines are counted and dropped.
 MOST_BYTES = 1_048_576
-# Nothing blocks while the lock is held. The limit is for a signal handler that logs while its own thread holds the
-# lock.
+# Nothing blocks while the lock is held, so no thread should wait for so long.
 _LOCK_SECONDS = 1.0
 # How often (seconds) `finish_writing` tries again.
 _PAUSE = 0.02
@@ -36,7 +35,7 @@ _NOT_FIRST, _MASK = 0x80, 0xC0
 class LogQueue:
     """Any thread may call `put_lines`, `write_pending` and `finish_writing`; the others are for the main thread."""
 
-    __slots__ = ("_bytes", "_lock", "_lost", "_notice", "_output", "_pieces", "_reason", "_sent")
+    __slots__ = ("_bytes", "_inside", "_interrupting", "_lock", "_lost", "_notice", "_output", "_pieces", "_reason", "_sent")
 
     def __init__(self, notice: Callable[[int, str], bytes]) -> None:
         """`notice` makes the line that says how many lines were lost, and why."""
@@ -48,6 +47,10 @@ class LogQueue:
 
     def _clear(self) -> None:
         self._lock = _thread.allocate_lock()
+        # The threads that hold the lock or wait for it. A signal handler that logs in such a thread cannot wait for the
+        # lock. It leaves its lines in `_interrupting`, and the thread writes them when it releases the lock.
+        self._inside: set[int] = set()
+        self._interrupting: deque[bytes] = deque()
         # Pieces of complete lines, each with the number of lines that are lost if it is dropped.
         # `_sent`: how many bytes of the first piece have been written. `_bytes`: the size of all pieces.
         self._pieces: deque[tuple[bytes, int]] = deque()
@@ -89,7 +92,7 @@ class LogQueue:
             finally:
                 # A line that was written in part is written completely to the new file.
                 self._sent = 0
-                self._lock.release()
+                self._release()
 
     def close_output(self) -> None:
         """Close the log's own descriptor; write to descriptor 2 from now on."""
@@ -100,7 +103,10 @@ class LogQueue:
     def put_lines(self, entry: bytes) -> None:
         """Write complete lines, now or as soon as possible."""
         if not self._acquire():
-            self._lost += entry.count(b"\n")
+            if _thread.get_ident() in self._inside:
+                self._interrupting.append(entry)
+            else:
+                self._lost += entry.count(b"\n")
             return
         try:
             output = self._usable()
@@ -116,7 +122,7 @@ class LogQueue:
                 self._add(piece, piece.count(b"\n"))
             self._drain(output)
         finally:
-            self._lock.release()
+            self._release()
 
     def write_pending(self) -> None:
         """Write as many waiting lines as possible without blocking."""
@@ -124,7 +130,7 @@ class LogQueue:
             try:
                 self._drain(self._usable())
             finally:
-                self._lock.release()
+                self._release()
 
     def finish_writing(self, seconds: float) -> None:
         """Call before the process ends: wait up to `seconds` until all lines are written."""
@@ -135,7 +141,26 @@ class LogQueue:
             self.write_pending()
 
     def _acquire(self) -> bool:
-        return self._lock.acquire(True, _LOCK_SECONDS)
+        """False: a signal handler has interrupted a thread that has the lock, or the lock was not released in time."""
+        ident = _thread.get_ident()
+        if ident in self._inside:
+            return False
+        self._inside.add(ident)
+        if self._lock.acquire(True, _LOCK_SECONDS):
+            return True
+        self._inside.discard(ident)
+        return False
+
+    def _release(self) -> None:
+        """Release the lock, then write the lines of signal handlers that have come meanwhile."""
+        self._lock.release()
+        self._inside.discard(_thread.get_ident())
+        while self._interrupting:
+            try:
+                entry = self._interrupting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            self.put_lines(entry)
 
     def _usable(self) -> Output | None:
         """The output to write to: our own; if an application has closed that, descriptor 2, provided that it is the

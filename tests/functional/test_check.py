@@ -124,13 +124,15 @@ def test_without_another_process_nothing_can_be_loaded(site: Path) -> None:
     assert done.stderr == "starman: cannot create a process to load the application: Resource temporarily unavailable\n"
 
 
-def test_an_import_that_hangs_ends_with_its_stacks_at_the_boot_deadline(site: Path) -> None:
-    (site / "site_app.py").write_text(HELLO + "forever()\n")
+@pytest.mark.parametrize("hanging", ["forever()", "sum(range(10**12))  # native code that holds the interpreter's lock"])
+def test_an_import_that_hangs_ends_with_its_stacks_at_the_boot_deadline(hanging: str, site: Path) -> None:
+    (site / "site_app.py").write_text(f"{HELLO}def hang():\n    {hanging}\n\nhang()\n")
     done = check(site, "--listen", "127.0.0.1:0", "--boot-timeout", "5")
     assert (done.returncode, done.stdout) == (1, "")
     first, rest = done.stderr.split("\n", 1)
     assert first == "starman: the application was not ready to serve within 5 s (boot_timeout); its stacks follow"
-    assert re.search(r'File ".*site_app.py", line 9 in forever', rest)
+    assert re.search(r'File ".*site_app.py", line \d+ in hang\n', rest)
+    assert "stack_dumps.py" not in rest
 
 
 def test_ctrl_c_and_a_kill_leave_no_process_behind(site: Path) -> None:

@@ -99,13 +99,15 @@ def test_a_mold_whose_child_is_held_by_a_hook_is_replaced_with_that_child(tmp_pa
 
 
 @MODES
-def test_an_import_that_hangs_fails_the_start_and_shows_where(tmp_path: Path, mode: str) -> None:
-    with pytest.raises(NotReadyError) as refused, serve(tmp_path, "forever()\n", mode, "--boot-timeout", "5", workers=3):
+@pytest.mark.parametrize("hanging", ["forever()", "sum(range(10**12))  # native code that holds the interpreter's lock"])
+def test_an_import_that_hangs_fails_the_start_and_shows_where(tmp_path: Path, mode: str, hanging: str) -> None:
+    more = f"def hang():\n    {hanging}\n\nhang()\n"
+    with pytest.raises(NotReadyError) as refused, serve(tmp_path, more, mode, "--boot-timeout", "5", workers=3):
         pass
     log = refused.value.log
     assert refused.value.status == 1
     assert len(re.findall(r"is killed: it was not ready within 5 s \(boot_timeout\); its stacks follow", log)) == 1
-    assert re.search(r'File ".*site_app.py", line 6 in forever', log)
+    assert re.search(r'File ".*site_app.py", line \d+ in hang\n', log)
     last = log.strip().splitlines()[-1]
     assert re.fullmatch(
         r"starman: (worker \d \(\d+\)|the mold \(\d+\),.*) could not start: it was not ready within 5 s \(boot_timeout\)",

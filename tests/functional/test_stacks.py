@@ -216,9 +216,14 @@ def test_a_worker_whose_master_is_gone_writes_its_stacks_itself(directory: Path)
         os.kill(server.pid, signal.SIGKILL)
         server.wait(20)
         assert wait_until(lambda: "the master is gone" in server.log, 20)
-        os.kill(worker, signal.SIGRTMIN)
         waiting = r"(?:  .*\n)*  waiting for work: .*\bthe event loop \(waiting, or in native code\)"
         entry = re.compile(rf"\[{worker}\] \[INFO\] stacks of this process\n{BUSY}{waiting}")
-        assert wait_until(lambda: entry.search(server.log) is not None, 20), server.log
+
+        def is_logged() -> bool:
+            # Again and again: the loop may still be closing its listeners.
+            os.kill(worker, signal.SIGRTMIN)
+            return entry.search(server.log) is not None
+
+        assert wait_until(is_logged, 20), server.log
         wake(directory)
         assert int(client.read().body) == worker

@@ -7,8 +7,10 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -211,6 +213,40 @@ def test_the_queue_of_a_fork_is_empty_and_its_lock_is_free() -> None:
         assert queue.pending
     os.close(reading)
     os.close(writing)
+
+
+def test_a_signal_handler_that_logs_while_its_thread_logs_neither_waits_nor_loses_its_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The thread holds the lock of the queue, and cannot release it before the handler returns."""
+    reading, writing = os.pipe()
+    waited: list[float] = []
+    write = Output.write
+
+    def write_and_be_interrupted(output: Output, data: bytes) -> int:
+        if data.startswith((b"pending", b"second")):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return write(output, data)
+
+    with standard_error(writing) as queue:
+
+        def handle(*_: object) -> None:
+            began = time.monotonic()
+            queue.put_lines(b"handler\n")
+            waited.append(time.monotonic() - began)
+
+        previous = signal.signal(signal.SIGUSR1, handle)
+        try:
+            queue._add(b"pending\n", 1)
+            monkeypatch.setattr(Output, "write", write_and_be_interrupted)
+            queue.write_pending()
+            queue.put_lines(b"second\n")
+        finally:
+            signal.signal(signal.SIGUSR1, previous)
+    os.close(writing)
+    assert read_all(reading) == b"pending\nhandler\nsecond\nhandler\n"
+    os.close(reading)
+    assert max(waited) < 0.5
 
 
 def test_threads_lose_no_line_and_cut_none() -> None:

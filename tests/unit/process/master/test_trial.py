@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from starman.process.channel import Channel
+from starman.process.forking import STACKS
 from starman.process.long_messages import receive_text
 from starman.process.master import trial as module
 from starman.process.master.links import Links
@@ -67,6 +68,17 @@ def tried(function: Callable[[Channel], Message], seconds: float = SECONDS) -> s
         return repr(outcome)
 
     return run_forked(in_child)
+
+
+def test_the_child_does_not_log_its_stacks_as_those_of_the_master(capfd: pytest.CaptureFixture[str]) -> None:
+    def show(channel: Channel) -> Message:
+        os.kill(os.getpid(), STACKS)
+        return Approved("settings", "notes")
+
+    assert tried(show) == repr(Approved("settings", "notes"))
+    log = capfd.readouterr().err
+    assert "[INFO] stacks of this process\n" in log
+    assert "the master" not in log
 
 
 def test_the_message_of_the_function_is_the_outcome() -> None:
