@@ -313,7 +313,7 @@ class WorkerPage:
             if pid and number != self._number and not draining and now - beat < _FORGOTTEN:
                 yield connections, crowded
 
-    def request_line(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview] | None:
+    def request_recorder(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview] | None:
         """How thread number `thread`, from 0, publishes the request that it runs; None when it has no line.
 
         Before it runs a request, the thread calls the first item with (since, method, target); what is too long is cut

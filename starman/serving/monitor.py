@@ -8,13 +8,13 @@ from typing import Protocol
 
 # How a thread records its request: it calls the function with (since, method, target) before, and sets the first byte
 # of the buffer to 0 after.
-Line = tuple[Callable[[float, bytes, bytes], object], memoryview]
+RequestRecorder = tuple[Callable[[float, bytes, bytes], object], memoryview]
 
 
-class Monitor(Protocol):
-    """Watches one worker. A service that runs without processes (`serve`) has none."""
+class Heartbeat(Protocol):
+    """Shows the master that the loop runs, and what it does."""
 
-    def line(self, thread: int) -> Line | None:
+    def request_recorder(self, thread: int) -> RequestRecorder | None:
         """Where thread number `thread` (from 0) records its requests; None: nowhere.
 
         Loop, before the thread starts.
@@ -26,31 +26,54 @@ class Monitor(Protocol):
         `finished` requests have ended, `connections` are open, and `busy` threads are awake.
         """
 
-    def in_flight(self, requests: int) -> None:
+    def write_in_flight(self, requests: int) -> None:
         """The service drains, and `requests` are in flight. Loop, several times a second during a drain."""
 
-    def note(self, connections: int, *, crowded: bool) -> None:
-        """Publish to the siblings on the same listeners how many connections this worker has, and whether it is
-        crowded. Loop."""
 
-    def fewest(self) -> int | None:
+class Siblings(Protocol):
+    """The other workers that accept on the same listeners, and what they see of this worker."""
+
+    def publish_load(self, connections: int, *, crowded: bool) -> None:
+        """Publish to the siblings how many connections this worker has, and whether it is crowded. Loop."""
+
+    def fewest_connections(self) -> int | None:
         """The smallest number of connections of a sibling that accepts and is not crowded. Loop.
 
         None: no such sibling.
         """
 
-    def alone(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether no sibling accepts on the same listeners. Loop."""
+
+
+class Harakiri(Protocol):
+    """Requests the end of this worker."""
+
+    def request_end(self) -> None:
+        """The application has asked for the end of this process, which accepts nothing any more: drain soon. Loop."""
 
     def give_up(self, reason: str) -> None:
         """The loop does not work properly: replace this process by another one, and begin to drain. `reason` completes
         the log line "it is replaced: ...". Loop."""
 
-    def harakiri(self) -> None:
-        """The application has asked for the end of this process, which accepts nothing any more: drain soon. Loop."""
+
+class Monitor(Protocol):
+    """Watches one worker. A service that runs without processes (`serve`) has none."""
+
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """Signs of life."""
+
+    @property
+    def siblings(self) -> Siblings:
+        """The other workers."""
+
+    @property
+    def harakiri(self) -> Harakiri:
+        """The end of the worker."""
 
 
-def nowhere() -> Line:
+def no_recorder() -> RequestRecorder:
     """A record that is not read."""
     return _nothing, memoryview(bytearray(1))
 

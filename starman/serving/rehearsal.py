@@ -22,7 +22,7 @@ from starman.config.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from starman.serving.monitor import Line
+    from starman.serving.monitor import RequestRecorder
     from starman.wsgi.environ import Environ
 
 # Something that happens once per service, such as the start of a thread, must be repeated until its bytecode
@@ -119,26 +119,32 @@ class _Listener:
 class _NoMonitor:
     """A monitor that does nothing, and reports no siblings."""
 
-    def line(self, thread: int) -> Line | None:
+    @property
+    def heartbeat(self) -> _NoMonitor:
+        return self
+
+    siblings = harakiri = heartbeat
+
+    def request_recorder(self, thread: int) -> RequestRecorder | None:
         return None
 
     def tick(self, finished: int, connections: int, busy: int) -> None:
         pass
 
-    def in_flight(self, requests: int) -> None:
+    def write_in_flight(self, requests: int) -> None:
         pass
 
-    def note(self, connections: int, *, crowded: bool) -> None:
+    def publish_load(self, connections: int, *, crowded: bool) -> None:
         pass
 
-    def fewest(self) -> int | None:
+    def fewest_connections(self) -> int | None:
         return 0
 
-    def alone(self) -> bool:
+    def is_alone(self) -> bool:
         return False
 
     def give_up(self, reason: str) -> None:
         pass
 
-    def harakiri(self) -> None:
+    def request_end(self) -> None:
         pass

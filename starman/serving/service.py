@@ -112,7 +112,7 @@ class Service:
                     tasks.start_soon(self._flush_access_log, context.access_log)
                 started()
                 await self._drain.wait_for_request()
-                report_in_flight = None if self._monitor is None else self._monitor.in_flight
+                report_in_flight = None if self._monitor is None else self._monitor.heartbeat.write_in_flight
                 await self._drain.finish_requests(context, acceptor, self._settings.graceful_timeout, report_in_flight)
                 tasks.cancel_scope.cancel()
         finally:
@@ -135,13 +135,13 @@ class Service:
 
     def _prepare(self) -> tuple[Executor, ServiceContext]:
         loop, threads, monitor = asyncio.get_running_loop(), self._settings.threads, self._monitor
-        line = (lambda _: None) if monitor is None else monitor.line
+        recorder_of = (lambda _: None) if monitor is None else monitor.heartbeat.request_recorder
         executor: Executor
         if threads:
-            executor, make_exchange = Pool(threads, loop, takes_turns=self._owns_loop, line=line), Exchange
+            executor, make_exchange = Pool(threads, loop, takes_turns=self._owns_loop, recorder_of=recorder_of), Exchange
         else:
-            executor, make_exchange = Inline(loop, line=line), InlineExchange
-        on_harakiri = None if monitor is None else monitor.harakiri
+            executor, make_exchange = Inline(loop, recorder_of=recorder_of), InlineExchange
+        on_harakiri = None if monitor is None else monitor.harakiri.request_end
         return executor, ServiceContext(
             self._application, self._settings, executor, make_exchange, self._jobs.start_job, on_harakiri
         )
@@ -214,8 +214,8 @@ class Service:
         if self._monitor is not None:
             spins = spinning_loop.check(time.monotonic(), time.thread_time(), context.executor.finished + acceptor.accepted)
             if spins is not None and (self._settings.threads or not context.executor.busy):
-                spinning_loop.report(spins, self._monitor.give_up)
-            self._monitor.tick(context.executor.finished, len(context.connections), context.executor.awake)
+                spinning_loop.report(spins, self._monitor.harakiri.give_up)
+            self._monitor.heartbeat.tick(context.executor.finished, len(context.connections), context.executor.awake)
         acceptor.tick()
         log.write_pending()
         standard_streams.restore()

@@ -130,8 +130,8 @@ class _Lifetime:
         self._graceful_timeout = spec.settings.graceful_timeout
         self._service = service
         self._monitor = monitor
-        monitor.on_harakiri = self._on_harakiri
-        monitor.on_give_up = self._on_give_up
+        monitor.harakiri.on_end_requested = self._on_harakiri
+        monitor.harakiri.on_give_up = self._on_give_up
         self._stopped_at: float | None = None
         self._stop_now = False
         self.ready = False
@@ -148,7 +148,7 @@ class _Lifetime:
             self._report_requests_at_signal(signum)
             self._resources.note_handler(signum)
         loop.add_reader(self._channel.fileno(), self._read_channel)
-        measuring = loop.create_task(self._monitor.measure_memory())
+        measuring = loop.create_task(self._monitor.recycle_request.measure_memory())
         try:
             await self._service.run(self._on_started)
         finally:
@@ -170,7 +170,7 @@ class _Lifetime:
         # From now on the worker may have requests to finish. It notices the master's end by the channel.
         parent_death.untie()
         hooks.run_worker_ready()
-        self._monitor.start()
+        self._monitor.heartbeat.start()
         self._channel.send(Ready())
 
     def _on_stop_signal(self) -> None:
@@ -198,7 +198,7 @@ class _Lifetime:
         # From a signal handler, an error would be raised in the application. Without this number, the master uses the
         # number of requests that threads run.
         with contextlib.suppress(Exception):
-            self._monitor.in_flight(self._service.requests)
+            self._monitor.heartbeat.write_in_flight(self._service.requests)
 
     def _report_reopened(self) -> None:
         self._channel.send(Reopened())
@@ -225,7 +225,7 @@ class _Lifetime:
 
     def _drain(self) -> None:
         self._stopped_at = time.monotonic()
-        self._monitor.draining = True
+        self._monitor.heartbeat.draining = True
         self._report_requests()
         self._channel.send(Draining())
         self._service.drain()

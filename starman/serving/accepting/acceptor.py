@@ -65,6 +65,7 @@ class Acceptor:
         "_connection_factory",
         "_context",
         "_epoll",
+        "_harakiri",
         "_limit",
         "_listeners",
         "_loop",
@@ -80,12 +81,13 @@ class Acceptor:
         self,
         context: ServiceContext,
         connections: ConnectionFactory,
-        siblings: Monitor | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
-        """`siblings` reports on the other workers on the same listeners; None if there can be none."""
+        """`monitor` reports on the other workers on the same listeners; None if there can be none."""
         self._context = context
         self._limit = ConnectionLimit(context, context.max_connections)
-        self._siblings = siblings
+        self._siblings = None if monitor is None else monitor.siblings
+        self._harakiri = None if monitor is None else monitor.harakiri
         self._epoll: ExclusiveEpoll | None = None
         self._alone = False  # whether there were no siblings at the last tick
         self._ticks_alone = 0
@@ -140,7 +142,7 @@ class Acceptor:
         self._limit.tick()
         if self._epoll is None or self._siblings is None:
             return
-        self._ticks_alone = self._ticks_alone + 1 if self._siblings.alone() else 0
+        self._ticks_alone = self._ticks_alone + 1 if self._siblings.is_alone() else 0
         alone = self._ticks_alone >= _ALONE_TICKS
         if alone is self._alone and (alone or self._rebalance_timer is not None):
             return
@@ -193,7 +195,7 @@ class Acceptor:
         """
         if descriptor in self._listeners and descriptor not in self._paused:
             assert self._siblings is not None
-            fewest = self._siblings.fewest()
+            fewest = self._siblings.fewest_connections()
             most = _MOST_AT_ONCE if fewest is None else min(fewest + _LEAD - self._connections, _MOST_AT_ONCE)
             if most < 1 or self._crowded:
                 most = 1
@@ -274,13 +276,13 @@ class Acceptor:
     def _give_up(self, what: str, error: Exception) -> None:
         """No connection can be accepted any more: have this process replaced. Without a master, only log it."""
         reason = f"{what}: {error} (has the application closed a descriptor that is not its own?)"
-        if self._siblings is None:
+        if self._harakiri is None:
             if time.monotonic() >= self._told_at + _TELL_SECONDS:
                 self._told_at = time.monotonic()
                 log.error(f"this server cannot continue, and should be restarted: {reason}")
         elif not self._context.doomed:
             self._context.doomed = self._context.draining = True
-            self._siblings.give_up(reason)
+            self._harakiri.give_up(reason)
 
     @property
     def accepted(self) -> int:
@@ -304,8 +306,8 @@ class Acceptor:
         assert siblings is not None
         connections = self._connections
         crowded = self._crowded
-        siblings.note(connections, crowded=crowded)
-        fewest = siblings.fewest()
+        siblings.publish_load(connections, crowded=crowded)
+        fewest = siblings.fewest_connections()
         others_first = fewest is not None and (crowded or (accepted and connections > fewest + _LEAD))
         for descriptor in descriptors:
             (self._unwatch_listener if others_first else self._watch_listener)(descriptor)

@@ -6,20 +6,20 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from starman.serving.monitor import Line
+    from starman.serving.monitor import RequestRecorder
 
 
 class IdleThread:
     """bell: a lock that the thread waits for; releasing it wakes the thread.
 
-    line: where the thread records its request.
+    recorder: where the thread records its request.
     """
 
-    __slots__ = ("bell", "line")
+    __slots__ = ("bell", "recorder")
 
-    def __init__(self, line: Line, *, awake: bool = False) -> None:
+    def __init__(self, recorder: RequestRecorder, *, awake: bool = False) -> None:
         """`awake`: the thread runs already, and does not wait for its bell first."""
-        self.line = line
+        self.recorder = recorder
         self.bell = threading.Lock()
         if not awake:
             self.bell.acquire()

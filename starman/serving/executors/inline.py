@@ -24,7 +24,7 @@ from starman import application_forks
 from starman.errors import Disconnected
 from starman.serving.exchange import Body, Exchange
 from starman.serving.executors.executor import Executor
-from starman.serving.monitor import Line, nowhere
+from starman.serving.monitor import RequestRecorder, no_recorder
 from starman.serving.sending.spool import keep_block
 from starman.serving.sending.writer_state import DEAD, STREAMING
 from starman.wsgi.call import Call
@@ -135,12 +135,13 @@ class InlineExchange(Exchange):
 class Inline(Executor):
     """Runs requests in the loop, without threads. Loop only, except `post`."""
 
-    __slots__ = ("_ident", "_interval", "_line", "_wary_until")
+    __slots__ = ("_ident", "_interval", "_recorder", "_wary_until")
 
-    def __init__(self, loop: AbstractEventLoop, *, line: Callable[[int], Line | None] = lambda _: None) -> None:
-        """In the thread of the loop. `line(0)`: where the loop records its request, as `Monitor.line`."""
+    def __init__(self, loop: AbstractEventLoop, *, recorder_of: Callable[[int], RequestRecorder | None] = lambda _: None) -> None:
+        """In the thread of the loop. `recorder_of(0)`: where the loop records its request, as
+        `Heartbeat.request_recorder`."""
         super().__init__(loop, holds_blocks=False)  # nothing can flush while the application makes the next block
-        self._line = line(0) or nowhere()
+        self._recorder = recorder_of(0) or no_recorder()
         self._ident = get_ident()
         self._interval = _SWITCH_INTERVAL
         self._wary_until = 0.0
@@ -226,7 +227,7 @@ class Inline(Executor):
 
     def _run_first(self) -> None:
         exchange = self._queue.popleft()
-        note, busy = self._line
+        note, busy = self._recorder
         try:
             note(exchange.queued_at, exchange.head.method, exchange.head.target)
             following = exchange.run()

@@ -24,7 +24,7 @@ from starman.log.tracebacks import format_exception
 from starman.serving.executors.executor import MOST_POLLS, Executor
 from starman.serving.executors.idle_thread import IdleThread
 from starman.serving.executors.schedule import SLICE, Mode, Schedule, Verdict
-from starman.serving.monitor import Line, nowhere
+from starman.serving.monitor import RequestRecorder, no_recorder
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -59,16 +59,16 @@ class Pool(Executor):
         loop: AbstractEventLoop,
         *,
         takes_turns: bool,
-        line: Callable[[int], Line | None] = lambda _: None,
+        recorder_of: Callable[[int], RequestRecorder | None] = lambda _: None,
     ) -> None:
         """`takes_turns`: whether the loop may park; False if it also serves something else.
 
-        `line`: as `Monitor.line`.
+        `recorder_of`: as `Heartbeat.request_recorder`.
         """
         super().__init__(loop, holds_blocks=takes_turns)
         self._takes_turns = takes_turns
         self._schedule = Schedule()
-        self._threads = [IdleThread(line(number) or nowhere()) for number in range(size)]
+        self._threads = [IdleThread(recorder_of(number) or no_recorder()) for number in range(size)]
         self._idle = self._threads[::-1]
         self._stopped = False
         # A permit for each thread that may wait for a slow reader. No lock: the steps of a deque are atomic.
@@ -236,9 +236,9 @@ class Pool(Executor):
         """Make this thread go on, awake, with a new bell: the old bell may still be released."""
         with contextlib.suppress(ValueError):
             self._idle.remove(idle_thread)
-        idle_thread.line[1][0] = 0
+        idle_thread.recorder[1][0] = 0
         log.error(f"a thread of the pool was interrupted, and goes on\n{format_exception(error)}")
-        return IdleThread(idle_thread.line, awake=True)
+        return IdleThread(idle_thread.recorder, awake=True)
 
     def _work_down(self, idle_thread: IdleThread) -> None:
         queue = self._queue
@@ -275,7 +275,7 @@ class Pool(Executor):
         idle_thread.bell.acquire()
 
     def _run(self, idle_thread: IdleThread, exchange: QueuedRequest) -> None:
-        note, busy = idle_thread.line
+        note, busy = idle_thread.recorder
         for _ in range(_MOST_IN_A_ROW):
             try:
                 head = exchange.head

@@ -42,7 +42,7 @@ def in_child(board: Scoreboard, number: int, end: int) -> None:
             page.write_heartbeat(20.25, 123, 7, 2, True)
             page.write_in_flight(5)
             for thread, since, target in ((0, 19.0, b"/b?c=d"), (5, 18.0, b"/" + b"x" * 200), (1, 17.0, b"/done")):
-                line = page.request_line(thread)
+                line = page.request_recorder(thread)
                 assert line is not None
                 note, busy = line
                 note(since, b"GET", target)
@@ -93,10 +93,10 @@ def test_only_so_many_threads_have_a_line(board: Scoreboard) -> None:
     page = page_of(board, board.assign_page(()))
     page.write_start(1, 1, 0.0)
     for thread in range(LINES):
-        line = page.request_line(thread)
+        line = page.request_recorder(thread)
         assert line is not None
         line[0](float(thread), b"GET", b"/")
-    assert page.request_line(LINES) is None
+    assert page.request_recorder(LINES) is None
     entry = board.read_page(1)
     assert entry is not None
     assert [request.since for request in entry.requests] == list(range(LINES))
@@ -106,7 +106,7 @@ def test_only_so_many_threads_have_a_line(board: Scoreboard) -> None:
 def test_nothing_that_a_client_sends_reaches_a_terminal(board: Scoreboard) -> None:
     page = page_of(board, board.assign_page(()))
     page.write_start(1, 1, 0.0)
-    line = page.request_line(0)
+    line = page.request_recorder(0)
     assert line is not None
     line[0](0.0, b"GET", b"/\x1b[2J\n\xe9\0\\")
     entry = board.read_page(1)

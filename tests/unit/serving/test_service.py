@@ -218,26 +218,27 @@ class Monitor:
         self.ticks: list[tuple[int, int, int]] = []
         self.wishes = 0
         self.service: Service | None = None
+        self.heartbeat = self.siblings = self.harakiri = self
 
-    def line(self, thread: int) -> None:
+    def request_recorder(self, thread: int) -> None:
         return None
 
     def tick(self, finished: int, connections: int, busy: int) -> None:
         self.ticks.append((finished, connections, busy))
 
-    def in_flight(self, requests: int) -> None:
+    def write_in_flight(self, requests: int) -> None:
         pass
 
-    def note(self, connections: int, *, crowded: bool) -> None:
+    def publish_load(self, connections: int, *, crowded: bool) -> None:
         return None  # the worker may be crowded: a loaded machine delays a thread by 5 ms
 
-    def alone(self) -> bool:
+    def is_alone(self) -> bool:
         return False
 
-    def fewest(self) -> None:
+    def fewest_connections(self) -> None:
         return None
 
-    def harakiri(self) -> None:
+    def request_end(self) -> None:
         self.wishes += 1
         assert self.service is not None
         self.service.drain()

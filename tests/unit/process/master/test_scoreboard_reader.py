@@ -45,7 +45,7 @@ def board() -> Iterator[Board]:
 
 
 def serve(page: WorkerPage, thread: int, target: bytes, since: float) -> None:
-    line = page.request_line(thread)
+    line = page.request_recorder(thread)
     assert line is not None
     line[0](since, b"GET", target)
 

@@ -75,8 +75,11 @@ def crowded_acceptor(
         max_connections=AUTO,
         shortages=ShortageLog(),
     )
-    siblings = SimpleNamespace(note=lambda connections, crowded: None, fewest=lambda: fewest, alone=lambda: False)
-    made = Acceptor(cast("Any", context), _connections(context), cast("Any", siblings))
+    siblings = SimpleNamespace(
+        publish_load=lambda connections, crowded: None, fewest_connections=lambda: fewest, is_alone=lambda: False
+    )
+    monitor = SimpleNamespace(siblings=siblings, harakiri=SimpleNamespace())
+    made = Acceptor(cast("Any", context), _connections(context), cast("Any", monitor))
     made._epoll = cast("Any", watch)
     made._listeners[NUMBER] = cast("Any", (listener, None))
     return made
@@ -173,7 +176,7 @@ def test_a_worker_that_is_alone_polls_with_its_loop_until_it_has_siblings(monkey
             acceptor._watch_listener(number)
             assert watch.lines == {number}
             for turn in range(3):
-                siblings.alone = lambda: True
+                siblings.is_alone = lambda: True
                 for _ in range(module._ALONE_TICKS - 1):
                     acceptor.tick()
                     assert watch.lines == {number}, "others may be about to start"
@@ -184,7 +187,7 @@ def test_a_worker_that_is_alone_polls_with_its_loop_until_it_has_siblings(monkey
                 # A wake-up that was already on its way, and the rebalancing that the crowded worker has put off.
                 acceptor._accept_when_woken(number) if turn == 1 else acceptor._rebalance_now()
                 assert watch.lines == set()
-                siblings.alone = lambda: False
+                siblings.is_alone = lambda: False
                 acceptor.tick()
                 assert watch.lines == {number}
                 assert not asyncio.get_running_loop().remove_reader(number), "both would take"
@@ -239,7 +242,7 @@ def test_an_error_that_comes_back_has_the_process_replaced(number: int, where: s
     async def main() -> None:
         acceptor = crowded_acceptor(Listener(), Watch())
         given_up: list[str] = []
-        acceptor._siblings.give_up = given_up.append  # type: ignore[union-attr, method-assign]
+        acceptor._harakiri.give_up = given_up.append  # type: ignore[union-attr, method-assign]
         for _ in range(3):
             if where == "accept":
                 accepting = cast("Any", SimpleNamespace(accept=fail, fileno=lambda: NUMBER))
@@ -284,7 +287,7 @@ def test_without_others_it_is_said_once_in_a_while(capfd: pytest.CaptureFixture[
 
     async def main() -> None:
         acceptor = crowded_acceptor(Listener(), Watch())
-        acceptor._siblings = None
+        acceptor._siblings = acceptor._harakiri = None
         for _ in range(3):
             acceptor._give_up(module._NO_WAIT, OSError(errno.EBADF, os.strerror(errno.EBADF)))
         assert not acceptor._context.doomed

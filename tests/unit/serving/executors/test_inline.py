@@ -400,8 +400,9 @@ class Monitor:
         self.lines: list[tuple[float, float, bytes]] = []
         self.busy = memoryview(bytearray(1))
         self.finished: list[int] = []
+        self.heartbeat = self.siblings = self.harakiri = self
 
-    def line(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview]:
+    def request_recorder(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview]:
         assert thread == 0
         return self._note, self.busy
 
@@ -413,19 +414,19 @@ class Monitor:
         assert self.busy[0] == 0
         self.finished.append(finished)
 
-    def in_flight(self, requests: int) -> None:
+    def write_in_flight(self, requests: int) -> None:
         pass
 
-    def note(self, connections: int, *, crowded: bool) -> None:
+    def publish_load(self, connections: int, *, crowded: bool) -> None:
         pass
 
-    def alone(self) -> bool:
+    def is_alone(self) -> bool:
         return False
 
-    def fewest(self) -> int | None:
+    def fewest_connections(self) -> int | None:
         return None
 
-    def harakiri(self) -> None:
+    def request_end(self) -> None:
         pass
 
 

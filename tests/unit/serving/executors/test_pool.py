@@ -260,7 +260,7 @@ def test_a_thread_notes_what_it_runs_as_long_as_it_runs(loop: FakeLoop, done: Si
     def look() -> None:
         seen.append(busy[0])
 
-    pool = Pool(1, loop, takes_turns=takes_turns, line=line)  # type: ignore[arg-type]
+    pool = Pool(1, loop, takes_turns=takes_turns, recorder_of=line)  # type: ignore[arg-type]
     pool.start()
     put(pool, FakeExchange(done, "a", look, FakeExchange(done, "b")))
     assert [done.get(timeout=SECONDS) for _ in range(2)] == ["a", "b"]
