@@ -34,6 +34,7 @@ FOLDERS = {
     "": "The command, and every process",
     "log": "Every process",
     "config": "The command and the master; all processes have the result",
+    "gunicorn": "A child that reads the configuration; `reading.py`: the command",
     "process/host": "The master, mostly before it forks",
     "process/master": "The master",
     "process/supervision": "The master; pure, without I/O",

@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from starman.config.option import OPTIONS  # noqa: E402 - the checkout's own starman, installed or not
 from starman.config.sources import flags, from_arguments, from_command_line  # noqa: E402
 from starman.errors import SettingError  # noqa: E402
+from starman.gunicorn.command_line import parse_arguments  # noqa: E402
 
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 ARCHITECTURE_PAGE = ROOT / "docs" / "architecture.md"
@@ -35,7 +36,7 @@ CODE_SPAN = re.compile(r"`([^`]+)`")
 # A test module, or a test in it: tests/unit/test_cli.py::test_help.
 TEST = re.compile(r"(?P<module>tests/[\w/]+\.py)(?:::(?P<name>\w+))?")
 # A folder of the package, or a module in one: serving/, serving/exchange.py.
-MODULE = re.compile(r"(?:starman/)?((?:config|log|process|proto|serving|wsgi)/(?:\w+/)*(?:\w+\.py)?)")
+MODULE = re.compile(r"(?:starman/)?((?:config|gunicorn|log|process|proto|serving|wsgi)/(?:\w+/)*(?:\w+\.py)?)")
 # The tables of modules on the architecture page: the title of a folder, and the row of a module.
 FOLDER_TITLE = re.compile(r"\*\*`(starman/[\w/]*)`\*\*")
 MODULE_ROW = re.compile(r"\| `(\w+\.py)` \|")
@@ -246,8 +247,12 @@ def broken_blocks(page: Page) -> Iterator[str]:
 
 def wrong_command(arguments: str) -> Iterator[str]:
     """The reasons for which starman-uv refuses these arguments."""
+    words = shlex.split(re.sub(r" > \S+$", "", arguments), comments=True)
     try:
-        from_command_line(from_arguments(shlex.split(arguments, comments=True)), {}, "/")
+        if words[:1] == ["gunicorn"]:
+            parse_arguments(words[1:])
+        else:
+            from_command_line(from_arguments(words), {}, "/")
     except (SettingError, ValueError) as error:
         yield str(error)
 

@@ -31,9 +31,11 @@ _LOOK_SECONDS = 0.02
 _STACKS_SECONDS = 1.5
 
 
-def check(settings: Settings) -> int:
+def check(settings: Settings, *, binds: bool = True) -> int:
     """Bind, load and warm up in a child, report on standard output, and return 0; or report the error, and return its
     status.
+
+    binds: whether to bind the listeners.
 
     The application is loaded in a child, because it may start threads that never end, end the process, or hang. After
     boot_timeout the child writes the stacks of its threads to standard error and is killed. Main thread only.
@@ -60,7 +62,7 @@ def check(settings: Settings) -> int:
     except StarmanError as error:
         return report(error)
     if child == 0:
-        exit_unserved(_check_in_child(settings, inherited_sockets, writing, stacks_writing))
+        exit_unserved(_check_in_child(settings, inherited_sockets if binds else None, writing, stacks_writing))
     os.close(writing)
     os.close(stacks_writing)
     status = _wait(child, settings.boot_timeout, stacks)
@@ -158,9 +160,11 @@ def _kill(child: int) -> None:
         return
 
 
-def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pipe: int, stacks: int) -> int:
+def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets | None, pipe: int, stacks: int) -> int:
     """Check, and report on standard output and standard error. A byte on `pipe` says that the report is complete.
-    `stacks`: where to write stacks when the parent requests them."""
+
+    inherited_sockets: None: bind no listener. stacks: where to write stacks when the parent requests them.
+    """
     import faulthandler
 
     from starman.loading import describe
@@ -177,7 +181,9 @@ def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pip
         faulthandler.enable(2)  # the stacks of a crash need no arrangement
         account = Account.of(settings)
         located = settings.with_absolute_paths(enter_directory(settings).absolute)
-        bound, notes = _bind(settings, inherited_sockets, (-1, -1) if account is None else account.owner)
+        owner = (-1, -1) if account is None else account.owner
+        bound, notes = ([], []) if inherited_sockets is None else _bind(settings, inherited_sockets, owner)
+        inherited = () if inherited_sockets is None else inherited_sockets.warnings
         if account is not None:
             account.drop_privileges()
             parent_death.retie(parent)
@@ -185,14 +191,15 @@ def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets, pip
             try_settings(located, entered=True)
         finally:
             sys.stdout, sys.stderr = streams  # the application may have replaced them
-        warnings = (*settings.warnings(), *inherited_sockets.warnings, temporary_directory.warning(settings, os.environ))
+        warnings = (*settings.warnings(), *inherited, temporary_directory.warning(settings, os.environ))
         for line in (*notes, *warnings, service_links.notice(os.environ)):
             if line is not None:
                 print(f"starman: {line}", file=sys.stderr)
         sources = [settings.source(name) for name in OPTIONS if settings.source(name) != "default"]
+        unbound = "not checked" if inherited_sockets is None else "no address could be checked"
         print_text(
             f"application  {describe(settings)}: loaded\n"
-            f"listening    {', '.join(bound) or 'no address could be checked'}\n"
+            f"listening    {', '.join(bound) or unbound}\n"
             f"settings     valid; given: {', '.join(sources) or 'none'}"
         )
         status = 0

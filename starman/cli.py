@@ -27,6 +27,7 @@ HELP_INDENT = 28
 
 ABOUT = """\
 usage: starman-uv [OPTION]... [APPLICATION]
+       starman-uv gunicorn [OPTION OF GUNICORN]... [MODULE:APPLICATION]
 
 A preforking WSGI server: a small master process, and worker processes with an
 event loop and threads.
@@ -78,6 +79,8 @@ def _is_compiled() -> bool:
 
 def _run(argv: list[str]) -> int:
     directory = started_in(os.environ)
+    if argv[:1] == ["gunicorn"]:
+        return _run_for_gunicorn(argv[1:], directory)
     answer_trial(lambda: from_command_line(from_arguments(argv), os.environ, directory))
     handover = take_handover()
     line = from_arguments(argv)
@@ -98,6 +101,31 @@ def _run(argv: list[str]) -> int:
     from starman.server import run_master
 
     return run_master(settings, read, handover)
+
+
+def _run_for_gunicorn(argv: list[str], directory: str) -> int:
+    """Run by a command line of gunicorn."""
+    from starman.gunicorn import CHECK, DONE, reading
+
+    reread = reading.reader(argv, directory)
+    answer_trial(reread)
+    handover = take_handover()
+    notes: tuple[str, ...] = ()
+    if handover is None:
+        found = reading.read(argv, directory)
+        if found.action == DONE:
+            return found.status
+        settings, notes = found.settings, found.notes
+        if found.action == CHECK:
+            for note in notes:
+                print(f"starman: {note}", file=sys.stderr)
+            return min(1, check(settings, binds=False))
+    else:
+        settings = settings_of_handover(handover, reread)
+
+    from starman.server import run_master
+
+    return run_master(settings, reread, handover, notes)
 
 
 def _shown(text: str) -> int:

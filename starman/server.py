@@ -73,12 +73,14 @@ def run(app: Application | str | EllipsisType = ..., **settings: object) -> None
             log.close_own_descriptor()
 
 
-def run_master(settings: Settings, reread: Callable[[], Settings], handover: Handover | None = None) -> int:
+def run_master(
+    settings: Settings, reread: Callable[[], Settings], handover: Handover | None = None, notes: Iterable[str] = ()
+) -> int:
     """Serve what `settings` name, as `starman-uv` does; `reread` reads them again from the same sources, for a
     restart.
 
-    handover: the state that the previous program of this process has left at an upgrade (USR2).
-    Returns the exit status; raises StarmanError when the start fails.
+    handover: the state that the previous program of this process has left at an upgrade (USR2). notes: warnings for the
+    error log. Returns the exit status; raises StarmanError when the start fails.
     """
     from starman.loading import describe
     from starman.process.forking import block_early_signals
@@ -86,6 +88,7 @@ def run_master(settings: Settings, reread: Callable[[], Settings], handover: Han
 
     block_early_signals()
     program = Program(_load, None, describe, reread)
+    program.notes = tuple(notes)
     return _run(settings, program, embedded=False) if handover is None else _take_over(settings, program, handover)
 
 
@@ -240,7 +243,7 @@ def _be_master(
         listeners = open_listeners(inherited_sockets.addresses(settings), settings, owner)
         try:
             # As root: the user may not be allowed to look at the directories above the pid file.
-            warnings = [*inherited_sockets.warnings, *_pid_file_warnings(settings, account)]
+            warnings = [*program.notes, *inherited_sockets.warnings, *_pid_file_warnings(settings, account)]
             if account is not None:
                 _create_logs(settings, account)
                 account.drop_privileges()
@@ -299,6 +302,7 @@ def _load(settings: Settings) -> Application:
     """Import the application: in the mold, a worker, or the process that embeds the server. Raises StarmanError."""
     from starman.loading import load_application
 
+    _set_variables(settings)
     try:
         application = load_application(settings)
     except BaseException as error:
@@ -309,10 +313,18 @@ def _load(settings: Settings) -> Application:
     return application
 
 
+def _set_variables(settings: Settings) -> None:
+    """Set the environment variables of `env`."""
+    for assignment in settings.env:
+        name, _, value = assignment.partition("=")
+        os.environ[name] = value
+
+
 def _mounted(application: Application, settings: Settings, what: str) -> Application:
     """Check and mount a callable of the calling program. `what` names it in errors. Raises LoadError."""
     from starman.application_check import check_application
     from starman.wsgi.mount import mount
 
+    _set_variables(settings)
     check_application(application, what)
     return mount(application, settings.path)

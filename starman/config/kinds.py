@@ -242,6 +242,13 @@ def read_expression(value: object) -> str:
     return value
 
 
+def read_assignment(value: object) -> str:
+    """An environment variable: NAME=VALUE. The value may be empty, or span lines."""
+    if not isinstance(value, str) or value.find("=") < 1 or "\0" in value:
+        raise ValueError
+    return value
+
+
 def read_prefix(value: object) -> str:
     """A URL prefix: "" or "/" for none, else "/…", returned without trailing slashes."""
     if value == "":
@@ -334,6 +341,7 @@ MODE = ValueKind(read_mode, "permission bits in octal, as 0660", "MODE", show=sh
 USER = ValueKind(read_account, "a user's name or number", "USER")
 GROUP = ValueKind(read_account, "a group's name or number", "GROUP")
 EXPRESSION = ValueKind(read_expression, "a Python expression", "EXPR")
+ASSIGNMENTS = many(ValueKind(read_assignment, "NAME=VALUE", "NAME=VALUE"))
 PREFIX = ValueKind(read_prefix, 'a path that begins with "/"', "PREFIX")
 PATHS = many(ValueKind(read_path, 'a path that begins with "/"', "PATH"))
 ERROR_LOG = ValueKind(read_log, 'a file, or "-" for standard error', "FILE")

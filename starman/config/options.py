@@ -35,6 +35,12 @@ class Options(LogOptions, ProxyOptions):
     )
     include: tuple[str, ...] = option((), "Application", kinds.DIRECTORIES, "Put this directory first on sys.path.", ("-I",))
     modules: tuple[str, ...] = option((), "Application", kinds.MODULES, "Import this module before the application.", ("-M",))
+    env: tuple[str, ...] = option(
+        (),
+        "Application",
+        kinds.ASSIGNMENTS,
+        "Set this environment variable, NAME=VALUE, before the application is loaded. starman itself does not read it.",
+    )
     path: str = option(
         "", "Application", kinds.PREFIX, "Mount the application under this URL prefix, which becomes its SCRIPT_NAME."
     )
@@ -328,6 +334,12 @@ class Options(LogOptions, ProxyOptions):
     )
     group: str | int | None = option(
         None, "Process", kinds.GROUP, "Run as this group. None: the primary group of --user, or unchanged.", fixed=True
+    )
+    proc_name: str | None = option(
+        None,
+        "Process",
+        kinds.text("a name", "NAME"),
+        "Show this name in the titles of the processes. None: that of the application.",
     )
     disable_proctitle: bool = option(False, "Process", kinds.FLAG, "Do not set the titles of the processes.", fixed=True)
     disable_immortal_objects: bool = option(

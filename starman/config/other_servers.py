@@ -24,6 +24,8 @@ RENAMED = {
         "-g": "--group",
         "-m": "--umask",
         "--pythonpath": "--include",
+        "-n": "--proc-name",
+        "--name": "--proc-name",
         "--certfile": "--ssl-cert",
         "--keyfile": "--ssl-key",
         "--access-logfile": "--access-log",
@@ -90,7 +92,6 @@ WITHOUT = {
         "--worker-class": _THREADS,
         "-t": "--worker-timeout is for a worker that hangs; requests may take longer",
         "--timeout": "--worker-timeout is for a worker that hangs; requests may take longer",
-        "--env": "set the variable in the environment of the command",
         "--worker-tmp-dir": "starman writes no heartbeat to a file",
         "-R": "standard output is always inherited",
         "--enable-stdio-inheritance": "standard output is always inherited",
@@ -129,7 +130,6 @@ WITHOUT = {
         "--strict": "an unknown option is always an error",
         "--need-app": "a missing application is always an error",
         "--thunder-lock": "each connection wakes one worker",
-        "--env": "set the variable in the environment of the command",
         "--static-map": "let the proxy or the application serve static files",
     },
 }
@@ -151,6 +151,7 @@ def advice(word: str, flags: Container[str]) -> str | None:
         elif reason := WITHOUT[server].get(name):
             reasons.setdefault(reason, []).append(server)
     parts = [f"{name} is {_owners(servers)} name for {flag}" for flag, servers in renamed.items()]
+    parts += [f"or run: starman-uv gunicorn {name} …"] if any("gunicorn" in servers for servers in renamed.values()) else []
     parts += [f"{name} is an option of {' and '.join(servers)}: {reason}" for reason, servers in reasons.items()]
     return "; ".join(parts) or None
 

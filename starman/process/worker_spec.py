@@ -65,9 +65,10 @@ class Program:
     words, for titles ("app:app"). reread: reads the settings again from their sources, in a child; raises
     SettingError. None: the settings stay. working_directory: the directories in which the server was started and works.
     variables: environment variables that were removed from this process, for the program that an upgrade executes.
+    notes: warnings for the error log, from before it was opened.
     """
 
-    __slots__ = ("application", "describe", "load", "reread", "variables", "working_directory")
+    __slots__ = ("application", "describe", "load", "notes", "reread", "variables", "working_directory")
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Program:
         self.reread = reread
         self.working_directory = WorkingDirectory(".")
         self.variables: dict[str, str] = {}
+        self.notes: tuple[str, ...] = ()
 
 
 class WorkerSpec:
@@ -140,8 +142,10 @@ class WorkerSpec:
             warm_up(application, self.settings)
 
     def set_title(self, role: str) -> None:
-        """Show `starman ROLE NAME` as the title of this process, unless the settings forbid it."""
+        """Show `starman ROLE NAME` as the title of this process, unless the settings forbid it. NAME: `proc_name`, else
+        what is served."""
         if not self.settings.disable_proctitle:
             from starman.process.proctitle import set_title as show_title
 
-            show_title(f"starman {role} {self.program.describe(self.settings)}".rstrip())
+            name = self.settings.proc_name or self.program.describe(self.settings)
+            show_title(f"starman {role} {name}".rstrip())

@@ -74,7 +74,8 @@ LAYERS = (
     "starman.process.supervision",
     "starman.process.master",
     *("starman.application_check", "starman.discovery", "starman.loading", "starman.embedding"),
-    *("starman.server", "starman.takeover", "starman.check", "starman.cli", "starman.__main__", "starman"),
+    *("starman.server", "starman.takeover", "starman.gunicorn"),
+    *("starman.check", "starman.cli", "starman.__main__", "starman"),
 )
 
 # What must not be imported, by name of the package.

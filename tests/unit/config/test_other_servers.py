@@ -17,9 +17,15 @@ LATER = {"--request-timeout", "--access-log-format", "--proxy-allow-ips", "--rel
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("-w", "-w: unknown option; -w is gunicorn's name for --workers; -w is an option of uWSGI: name the application"),
+        (
+            "-w",
+            "-w: unknown option; -w is gunicorn's name for --workers; or run: starman-uv gunicorn -w …; -w is an option of uWSGI",
+        ),
         ("-w4", "-w4: unknown option; -w is gunicorn's name for --workers;"),
-        ("--bind=:80", "--bind: unknown option; --bind is gunicorn's name for --listen; --help lists the options"),
+        (
+            "--bind=:80",
+            "--bind is gunicorn's name for --listen; or run: starman-uv gunicorn --bind …; --help lists the options",
+        ),
         ("--pythonpath", "--pythonpath is gunicorn's and uWSGI's name for --include"),
         ("--uds", "--uds is uvicorn's name for --socket"),
         ("--factory", "--factory is an option of uvicorn: call the factory in the name"),
@@ -39,7 +45,7 @@ def test_a_short_option_that_no_server_has_suggests_nothing() -> None:
 
 def test_a_name_for_an_option_that_is_missing_does_not_count() -> None:
     assert advice("--bind", ["--workers"]) is None
-    assert advice("--bind", ["--listen"]) == "--bind is gunicorn's name for --listen"
+    assert advice("--uds", ["--socket"]) == "--uds is uvicorn's name for --socket"
 
 
 def test_every_name_leads_to_an_option_and_is_none_itself() -> None:

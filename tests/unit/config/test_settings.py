@@ -11,7 +11,7 @@ from starman.config.settings import DEFAULT_SOURCE, OPTIONS, GivenValue, Option,
 from starman.errors import SettingError
 
 DEFAULTS = {
-    "app": None, "eval": None, "include": (), "modules": (), "path": "", "preload_app": False, "warm_up": (),
+    "app": None, "eval": None, "include": (), "modules": (), "env": (), "path": "", "preload_app": False, "warm_up": (),
     "listen": (":5000",), "host": None, "port": None, "socket": None, "backlog": 2048, "socket_mode": None, "socket_group": None,
     "threads": 4, "graceful_timeout": 30.0, "restart_batch": 1, "boot_timeout": 60.0, "worker_timeout": 30.0,
     "max_requests": 0, "max_requests_jitter": 0, "max_worker_lifetime": 0.0, "max_worker_memory": 0,
@@ -21,7 +21,7 @@ DEFAULTS = {
     "response_buffer": 1 << 20, "response_spool": 1 << 30, "response_memory": 64 << 20,
     "spool_limit": -1,
     "limit_request_line": 8190, "limit_request_fields": 100, "limit_request_field_size": 8190, "limit_request_head": 65536,
-    "max_body": 1 << 30, "error_log": None, "access_log": "off", "disable_proctitle": False,
+    "max_body": 1 << 30, "error_log": None, "access_log": "off", "proc_name": None, "disable_proctitle": False,
     "forwarded_allow_ips": ("127.0.0.1", "::1", "unix"),
     "disable_immortal_objects": False,
     "chdir": None, "umask": None, "pid": None, "daemonize": False, "user": None, "group": None,
@@ -34,6 +34,7 @@ WRONG = [
     ("eval", " ", "a Python expression"),
     ("include", 3, "a directory"),
     ("modules", [""], "name of a module"),
+    ("env", ["=1"], "NAME=VALUE"),
     ("path", "shop", 'begins with "/"'),
     ("preload_app", "maybe", "true or false"),
     ("warm_up", ["health"], 'begins with "/"'),
@@ -84,6 +85,7 @@ WRONG = [
     ("daemonize", "please", "true or false"),
     ("user", -1, "a user's name or number"),
     ("group", 0xFFFF_FFFF, "a group's name or number"),
+    ("proc_name", "", "a name"),
     ("disable_proctitle", "", "true or false"),
     ("disable_immortal_objects", "", "true or false"),
     ("ssl_cert", "", "PEM"),

@@ -1,0 +1,67 @@
+"""In the child: reads the configuration of gunicorn, maps it, and answers with the settings of starman as plain data."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from starman.config.revision import encode_settings
+from starman.config.settings import Settings
+from starman.config.sources import from_environment, merge
+from starman.errors import StarmanError
+from starman.gunicorn import CHECK, DONE, SERVE
+from starman.gunicorn.command_line import help_text
+from starman.gunicorn.configuration import ConfigurationError, resolve
+from starman.gunicorn.mapping import map_settings
+from starman.gunicorn.report import table, toml
+from starman.version import VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def answer(argv: Sequence[str]) -> dict[str, object]:
+    """Read, map, print what is requested, and return what `reading` expects. The working directory is that of the
+    start. Never raises StarmanError."""
+    try:
+        return _answer(argv)
+    except StarmanError as error:
+        return _answered(DONE, error=str(error), details=error.details, status=error.exit_status)
+    except SystemExit as error:
+        return _answered(DONE, error="the configuration has ended its process by sys.exit", status=_exit_status(error))
+
+
+def _answer(argv: Sequence[str]) -> dict[str, object]:
+    resolved = resolve(argv, os.environ)
+    arguments = resolved.arguments
+    if arguments.help or arguments.version:
+        print(help_text() if arguments.help else f"starman {VERSION} (in place of gunicorn)")
+        return _answered(DONE)
+    outcomes = map_settings(resolved)
+    printing = bool(resolved.value("print_config"))
+    if printing:
+        print(table(outcomes.found))
+        sys.stdout.flush()
+    if outcomes.refusals:
+        raise ConfigurationError(outcomes.refusals[0], "\n".join(f"starman: {line}" for line in outcomes.refusals[1:]))
+    settings = Settings(merge([outcomes.given, from_environment(os.environ), outcomes.defaults]))
+    if arguments.to_toml:
+        for line in outcomes.warnings:
+            print(f"starman: {line}", file=sys.stderr)
+        print(toml(outcomes))
+        return _answered(DONE)
+    action = CHECK if printing or resolved.value("check_config") else SERVE
+    return _answered(action, settings=encode_settings(settings), notes=outcomes.warnings)
+
+
+def _answered(action: str, **parts: object) -> dict[str, object]:
+    empty: dict[str, object] = {"settings": "", "notes": [], "status": 0, "error": None, "details": ""}
+    return {"action": action, **empty, **parts}
+
+
+def _exit_status(error: SystemExit) -> int:
+    """The status with which Python would have ended the process."""
+    if error.code is None:
+        return 0
+    return error.code if isinstance(error.code, int) else 1

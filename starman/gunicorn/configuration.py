@@ -1,0 +1,176 @@
+"""Resolves gunicorn's settings: defaults, the configuration file, GUNICORN_CMD_ARGS and the command line, in this order.
+
+A configuration file is a Python module. Executing it may import anything, start threads and change the process, so it
+runs in a child (`reading`), never in the master.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from starman.errors import StarmanError
+from starman.gunicorn import stand_in
+from starman.gunicorn.command_line import VARIABLE, Arguments, parse_arguments, parse_variable
+from starman.gunicorn.known_settings import KNOWN_SETTINGS
+from starman.gunicorn.misspelt import misspelt
+from starman.loading import application_traceback
+from starman.log.tracebacks import exception_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DEFAULT_FILE = "gunicorn.conf.py"
+DEFAULT = "gunicorn's default"
+MODULE_NAME = "__config__"
+
+
+class ConfigurationError(StarmanError):
+    """The configuration file fails, or a value in it is invalid. gunicorn exits with the same status."""
+
+    exit_status = 1
+
+
+class Value:
+    """The value of one setting. source: "--workers", "gunicorn.conf.py: workers", DEFAULT."""
+
+    __slots__ = ("source", "value")
+
+    def __init__(self, value: object, source: str) -> None:
+        self.value = value
+        self.source = source
+
+    @property
+    def given(self) -> bool:
+        """Whether it was given, rather than being the default."""
+        return self.source != DEFAULT
+
+
+class Resolved:
+    """All settings of gunicorn, with their values.
+
+    application: the application on the command line; None if it names none. environment: the variables that the
+    configuration file has set. paths: the directories that it has added to sys.path. notes: warnings.
+    """
+
+    __slots__ = ("application", "arguments", "environment", "notes", "paths", "values")
+
+    def __init__(self, arguments: Arguments, values: dict[str, Value]) -> None:
+        self.arguments = arguments
+        self.application = arguments.words[0] if arguments.words else None
+        self.values = values
+        self.environment: dict[str, str] = {}
+        self.paths: list[str] = []
+        self.notes: list[str] = []
+
+    def value(self, name: str) -> object:
+        """The value of the setting `name`."""
+        return self.values[name].value
+
+    def is_default(self, name: str) -> bool:
+        """Whether the value is gunicorn's default, even if it was given."""
+        known = KNOWN_SETTINGS[name]
+        return self.value(name) == (None if known.default is None else known.kind.read(known.default))
+
+
+def resolve(argv: Sequence[str], environ: Mapping[str, str]) -> Resolved:
+    """Resolve the settings of a command line. Executes the configuration file in this process, in its working directory.
+
+    Raises SettingError for a wrong command line, and ConfigurationError.
+    """
+    arguments = parse_arguments(argv)
+    resolved = Resolved(arguments, _defaults(environ))
+    if arguments.help or arguments.version:
+        return resolved
+    if len(arguments.words) > 1:
+        resolved.notes.append(f"only {arguments.words[0]} is served: {' '.join(arguments.words[1:])} is ignored")
+    variable = parse_variable(environ.get(VARIABLE, ""))
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    location = arguments.given.get("config") or variable.given.get("config")
+    if location is None and os.path.exists(os.path.join(here, DEFAULT_FILE)):
+        location = os.path.join(here, DEFAULT_FILE)
+    if location is not None:
+        _take_file(resolved, str(location))
+    for given, prefix in ((variable.given, f"{VARIABLE}: "), (arguments.given, "")):
+        for name, value in given.items():
+            _set(resolved, name, value, f"{prefix}{KNOWN_SETTINGS[name].flags[-1]}")
+    return resolved
+
+
+def _defaults(environ: Mapping[str, str]) -> dict[str, Value]:
+    """The defaults of all settings. PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS replace three of them."""
+    values = {}
+    for name, setting in KNOWN_SETTINGS.items():
+        default = None if setting.default is None else setting.kind.read(setting.default)
+        values[name] = Value(default, DEFAULT)
+    for variable, name, form in (
+        ("PORT", "bind", "0.0.0.0:{}"),
+        ("WEB_CONCURRENCY", "workers", "{}"),
+        ("FORWARDED_ALLOW_IPS", "forwarded_allow_ips", "{}"),
+    ):
+        if variable in environ:
+            try:
+                values[name] = Value(KNOWN_SETTINGS[name].kind.read(form.format(environ[variable])), variable)
+            except (ValueError, TypeError) as error:
+                raise ConfigurationError(f"{variable}: invalid value {environ[variable]!r}: {error}") from None
+    return values
+
+
+def _set(resolved: Resolved, name: str, value: object, source: str) -> None:
+    try:
+        resolved.values[name] = Value(KNOWN_SETTINGS[name].kind.read(value), source)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{source}: invalid value {value!r}: {error}") from None
+
+
+def _take_file(resolved: Resolved, location: str) -> None:
+    """Execute the configuration at `location`, and take over its values and what it changes in the process."""
+    environment, paths = dict(os.environ), list(sys.path)
+    place = location.removeprefix("file:")
+    shown = os.path.relpath(place) if os.path.isabs(place) and place.startswith(os.getcwd() + os.sep) else place
+    names = execute(location)
+    for name, value in names.items():
+        if name in KNOWN_SETTINGS:
+            _set(resolved, name, value, f"{shown}: {name}")
+        elif meant := misspelt(name, value):
+            resolved.notes.append(f"{shown}: {name} is no setting of gunicorn and has no effect; did you mean {meant}?")
+    resolved.environment = {name: value for name, value in os.environ.items() if environment.get(name) != value}
+    resolved.paths = [os.path.abspath(path) for path in sys.path if path not in paths]
+
+
+def execute(location: str) -> dict[str, object]:
+    """Execute a configuration, PATH, file:PATH or python:MODULE, and return its names. Raises ConfigurationError.
+
+    `import gunicorn` gives the stand-in. SystemExit of the configuration is raised again, with its status.
+    """
+    stand_in.install()
+    try:
+        if location.startswith("python:"):
+            import importlib
+
+            return dict(vars(importlib.import_module(location.removeprefix("python:"))))
+        return _execute_file(location.removeprefix("file:"))
+    except (StarmanError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        details = application_traceback(error)
+        raise ConfigurationError(f"cannot read the configuration {location}: {exception_line(error)}", details) from None
+
+
+def _execute_file(path: str) -> dict[str, object]:
+    import importlib.machinery
+    import importlib.util
+
+    if not os.path.exists(path):
+        raise ConfigurationError(f"cannot read the configuration: {path!r} does not exist")
+    loader = importlib.machinery.SourceFileLoader(MODULE_NAME, os.path.abspath(path))
+    spec = importlib.util.spec_from_file_location(MODULE_NAME, path, loader=None if path.endswith((".py", ".pyc")) else loader)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"cannot read the configuration: {path!r} is no file of Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE_NAME] = module
+    spec.loader.exec_module(module)
+    return dict(vars(module))

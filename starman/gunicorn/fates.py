@@ -1,0 +1,93 @@
+"""What becomes of each setting of gunicorn for which `mapping` needs no function: tables, with the reasons."""
+
+from __future__ import annotations
+
+from starman.gunicorn.known_settings import HOOKS
+
+# The settings whose value is taken as it is, by starman's name.
+SAME = {
+    "graceful_timeout": "graceful_timeout",
+    "keepalive": "keepalive_timeout",
+    "max_requests": "max_requests",
+    "max_requests_jitter": "max_requests_jitter",
+    "preload_app": "preload_app",
+    "pidfile": "pid",
+    "daemon": "daemonize",
+    "proc_name": "proc_name",
+    "capture_output": "capture_output",
+    "access_log_format": "access_log_format",
+    "reload": "reload",
+    "header_map": "header_map",
+}
+# The defaults of gunicorn that count, because those of starman differ.
+DEFAULTS = ("bind", "workers", "worker_class", "keepalive", "limit_request_line")
+
+HARMLESS = {
+    "worker_connections": "starman limits connections by the descriptors that are free (max_connections)",
+    "worker_tmp_dir": "starman writes no heartbeat to a file",
+    "tmp_upload_dir": "temporary files are in the directory that TMPDIR names",
+    "sendfile": "starman uses sendfile for wsgi.file_wrapper",
+    "reuse_port": "workers share one listener, and each connection wakes one of them",
+    "initgroups": "with user, the groups of the user are always used",
+    "enable_stdio_inheritance": "standard output and standard error are always inherited",
+    "disable_redirect_access_to_syslog": "the access log goes to the file of accesslog only",
+    "default_proc_name": "an internal setting of gunicorn",
+    "ssl_version": "it has no effect in gunicorn either",
+    "suppress_ragged_eofs": "the end of a TLS connection is never an error for the application",
+    "do_handshake_on_connect": "the handshake never blocks a worker",
+    "ca_certs": "clients are not asked for a certificate",
+    "control_socket": "starman has no control socket",
+    "control_socket_mode": "starman has no control socket",
+    "control_socket_disable": "starman has no control socket",
+    "http_parser": "starman has one parser",
+    "websocket_max_message_size": "for ASGI workers",
+    "asgi_loop": "for ASGI workers",
+    "asgi_lifespan": "for ASGI workers",
+    "asgi_disconnect_grace_period": "for ASGI workers",
+    "root_path": "for ASGI workers",
+    "uwsgi_allow_ips": "for the uwsgi protocol",
+    "http2_cleartext": "for HTTP/2",
+    "http2_max_concurrent_streams": "for HTTP/2",
+    "http2_initial_window_size": "for HTTP/2",
+    "http2_max_frame_size": "for HTTP/2",
+    "http2_max_header_list_size": "for HTTP/2",
+    "dirty_timeout": "for dirty workers",
+    "dirty_threads": "for dirty workers",
+    "dirty_graceful_timeout": "for dirty workers",
+    "syslog_prefix": "for syslog",
+    "syslog_facility": "for syslog",
+    "syslog_addr": "for syslog",
+    "dogstatsd_tags": "for statsd",
+    "statsd_prefix": "for statsd",
+    "reload_engine": "starman chooses",
+    "raw_paste_global_conf": "used together with paste",
+    "config": "its settings are listed here",
+    "check_config": "an action",
+    "print_config": "an action",
+}
+_LAX = "requests that gunicorn accepts with it are refused with 400"
+UNSUPPORTED = {
+    "spew": "starman has no trace of every line",
+    "logger_class": "a class for logs is not used; see docs/coming-from-gunicorn.md",
+    "syslog": "starman writes no syslog yet",
+    "statsd_host": "starman sends no statsd metrics",
+    "enable_backlog_metric": "starman sends no statsd metrics",
+    "ciphers": "the ciphers are those of Python's defaults",
+    "dirty_apps": "starman has no dirty workers",
+    "dirty_workers": "starman has no dirty workers",
+    "permit_obsolete_folding": _LAX,
+    "strip_header_spaces": _LAX,
+    "permit_unconventional_http_method": _LAX,
+    "permit_unconventional_http_version": _LAX,
+    "casefold_http_method": _LAX,
+    **dict.fromkeys(HOOKS, "hooks of gunicorn are not called yet"),
+    "pre_exec": "an upgrade keeps the process, so no new master is forked",
+    "on_dirty_starting": "starman has no dirty workers",
+    "dirty_post_fork": "starman has no dirty workers",
+    "dirty_worker_init": "starman has no dirty workers",
+    "dirty_worker_exit": "starman has no dirty workers",
+}
+REFUSED = {
+    "cert_reqs": "starman does not check certificates of clients; let the proxy in front do it",
+    "ssl_context": "starman makes the context of TLS itself (TLS 1.2 or later); remove the function, or let a proxy do TLS",
+}

@@ -1,0 +1,112 @@
+"""A stand-in for the package `gunicorn`, for configuration files that import it.
+
+It serves what public configuration files use: SERVER_SOFTWARE, the version, `glogging.Logger`, the defaults in
+`gunicorn.config`, and the classes of workers as bases. It replaces an installed gunicorn, too, so that a configuration
+means the same on every machine. Only processes that execute a configuration have it.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+from starman.gunicorn.known_settings import KNOWN_SETTINGS
+from starman.gunicorn.stand_in_logger import Logger
+
+VERSION = (27, 0, 1)
+# The modules and the classes of workers in them.
+WORKERS = {
+    "gunicorn.workers.base": "Worker",
+    "gunicorn.workers.sync": "SyncWorker",
+    "gunicorn.workers.gthread": "ThreadWorker",
+    "gunicorn.workers.ggevent": "GeventWorker",
+    "gunicorn.workers.geventlet": "EventletWorker",
+    "gunicorn.workers.gtornado": "TornadoWorker",
+}
+
+
+class Worker:
+    """The base of the classes of workers. Its subclasses are never run: `mapping` says what becomes of them."""
+
+
+class Setting:
+    """The base of the classes in `gunicorn.config`, which have the names and defaults of the settings."""
+
+    name = ""
+    default: object = None
+
+
+def install() -> None:
+    """Put the stand-in into sys.modules, in place of gunicorn and its modules. May be called again."""
+    if getattr(sys.modules.get("gunicorn"), "__stand_in__", False):
+        return
+    for name in [name for name in sys.modules if name == "gunicorn" or name.startswith("gunicorn.")]:
+        del sys.modules[name]
+    for name, names in _modules().items():
+        module = ModuleType(name, "Stands in for a module of gunicorn.")
+        module.__dict__.update(names, __path__=[], __stand_in__=True)
+        sys.modules[name] = module
+        parent, _, last = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], last, module)
+
+
+def _modules() -> dict[str, dict[str, object]]:
+    """The names in each module, parents first."""
+    version = ".".join(map(str, VERSION))
+    modules: dict[str, dict[str, object]] = {
+        "gunicorn": {
+            "version_info": VERSION,
+            "__version__": version,
+            "SERVER": "gunicorn",
+            "SERVER_SOFTWARE": f"gunicorn/{version}",
+        },
+        "gunicorn.glogging": {"Logger": Logger, "CONFIG_DEFAULTS": CONFIG_DEFAULTS},
+        "gunicorn.config": _settings(),
+        "gunicorn.errors": {name: type(name, (Exception,), {}) for name in ("HaltServer", "ConfigError", "AppImportError")},
+        "gunicorn.workers": {"SUPPORTED_WORKERS": {"sync": "gunicorn.workers.sync.SyncWorker"}},
+        "gunicorn.arbiter": {"Arbiter": type("Arbiter", (), {})},
+        "gunicorn.app": {},
+        "gunicorn.app.base": {name: type(name, (), {}) for name in ("BaseApplication", "Application")},
+        "gunicorn.app.wsgiapp": {"WSGIApplication": type("WSGIApplication", (), {})},
+    }
+    for module, name in WORKERS.items():
+        modules[module] = {name: Worker if name == "Worker" else type(name, (Worker,), {"__module__": module})}
+    return modules
+
+
+def _settings() -> dict[str, object]:
+    """A class for each setting: AccessLogFormat for access_log_format."""
+    found: dict[str, object] = {"Setting": Setting, "KNOWN_SETTINGS": []}
+    for known in KNOWN_SETTINGS.values():
+        name = "".join(part.capitalize() for part in known.name.split("_"))
+        found[name] = type(name, (Setting,), {"name": known.name, "default": known.default})
+    return found
+
+
+# What a configuration file may copy and change for its logconfig_dict.
+CONFIG_DEFAULTS: dict[str, object] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "root": {"level": "INFO", "handlers": ["console"]},
+    "loggers": {
+        "gunicorn.error": {
+            "level": "INFO",
+            "handlers": ["error_console"],
+            "propagate": True,
+            "qualname": "gunicorn.error",
+        },
+        "gunicorn.access": {"level": "INFO", "handlers": ["console"], "propagate": True, "qualname": "gunicorn.access"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stdout"},
+        "error_console": {"class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stderr"},
+    },
+    "formatters": {
+        "generic": {
+            "format": "%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
+            "datefmt": "[%Y-%m-%d %H:%M:%S %z]",
+            "class": "logging.Formatter",
+        }
+    },
+}

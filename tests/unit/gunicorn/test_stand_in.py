@@ -1,0 +1,92 @@
+"""starman.gunicorn.stand_in and stand_in_logger: what a configuration file finds when it imports gunicorn."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from starman import log
+from starman.gunicorn import stand_in
+from starman.gunicorn.stand_in_logger import Logger
+
+
+@pytest.fixture(autouse=True)
+def modules() -> Iterator[None]:
+    kept = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "gunicorn"}
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gunicorn"]:
+        del sys.modules[name]
+    sys.modules.update(kept)
+
+
+def test_it_replaces_an_installed_gunicorn() -> None:
+    stand_in.install()
+    import gunicorn
+    import gunicorn.config
+    from gunicorn.glogging import Logger as found  # noqa: N813
+
+    assert f"gunicorn/{gunicorn.__version__}" == gunicorn.SERVER_SOFTWARE
+    assert gunicorn.config.AccessLogFormat.default.startswith("%(h)s %(l)s")
+    assert gunicorn.config.Timeout.default == 30
+    assert found is Logger
+    gunicorn.SERVER_SOFTWARE = "own"
+    stand_in.install()
+    import gunicorn as again
+
+    assert again.SERVER_SOFTWARE == "own"
+
+
+def test_a_module_that_it_does_not_have_cannot_be_imported() -> None:
+    stand_in.install()
+    with pytest.raises(ModuleNotFoundError, match=r"gunicorn\.http"):
+        import gunicorn.http  # noqa: F401
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for level in ("info", "warning", "error"):
+        monkeypatch.setattr(log, level, lambda text, level=level: found.append((level, text)))
+    return found
+
+
+def test_the_logger_writes_to_the_error_log(lines: list[tuple[str, str]]) -> None:
+    logger = Logger()
+    logger.info("worker %s of %d", "x", 3)
+    logger.warning("%(name)s", {"name": "y"})
+    logger.critical("100%")
+    logger.debug("hidden")
+    logger.log(logging.ERROR, "number")
+    logger.log("warning", "name")
+    logger.info("wrong %d", "x")
+    assert lines == [
+        ("info", "worker x of 3"),
+        ("warning", "y"),
+        ("error", "100%"),
+        ("error", "number"),
+        ("warning", "name"),
+        ("info", "wrong %d ('x',)"),
+    ]
+
+
+def test_the_logger_writes_tracebacks(lines: list[tuple[str, str]]) -> None:
+    logger = Logger()
+    try:
+        raise KeyError("gone")
+    except KeyError as error:
+        logger.exception("failed")
+        logger.error("failed", exc_info=error)
+        logger.error("failed", exc_info=sys.exc_info())
+    logger.error("failed", exc_info=None)
+    assert [text.startswith("failed\nTraceback") for _, text in lines] == [True, True, True, False]
+
+
+def test_the_level_is_that_of_the_settings(lines: list[tuple[str, str]]) -> None:
+    settings = type("Settings", (), {"loglevel": "debug"})()
+    Logger(settings).debug("shown")
+    assert lines == [("info", "shown")]
+    assert Logger(settings).error_log.name == "gunicorn.error"
+    assert Logger(settings).access_log.name == "gunicorn.access"
