@@ -106,7 +106,7 @@ class Connection(TimedConnection):
 
     def resume_writing(self) -> None:
         """The transport's buffer is empty: write what comes next in the send queue."""
-        self._get_send_queue().on_room()
+        self._get_send_queue().send_next()
 
     # Reading
 

@@ -120,13 +120,13 @@ class InlineExchange(Exchange):
             return False
         block = keep_block(unsent, self._context.spool_limits)
         try:
-            self._writer.stream(self, block, self._on_room)
+            self._writer.stream(self, block, self._on_block_sent)
         except Disconnected:
             block.close()
             raise
         return True
 
-    def _on_room(self) -> None:
+    def _on_block_sent(self) -> None:
         """The block is sent, or the client has gone."""
         self.queued_at = time.monotonic()
         self._context.executor.put(self)

@@ -38,7 +38,7 @@ RelayAnswer = ApplicationRelay | OSError | None
 
 # Called when the loop has sent what was handed over, or never will. The writer's lock is held: the call must not
 # block.
-OnRoom = Callable[[], None]
+OnSent = Callable[[], None]
 
 
 class LoopSide(Protocol):

@@ -91,9 +91,9 @@ class SendQueue:
         queue = self._queue
         if not queue or queue[-1] is not unsent:
             queue.append(unsent)
-        self.on_room()
+        self.send_next()
 
-    def on_room(self) -> None:
+    def send_next(self) -> None:
         """Go on: the transport may have sent everything. It calls back only if it had to wait."""
         queue, transport = self._queue, self._transport
         while queue:
@@ -188,7 +188,7 @@ class SendQueue:
 
     def _go_on(self) -> None:
         if self._queue:
-            self.on_room()
+            self.send_next()
 
     def _send_file(self, unsent: FileRange) -> None:
         try:
@@ -203,7 +203,7 @@ class SendQueue:
         self._passed += sent
         if not unsent.count:
             self._unwatch()
-            self.on_room()
+            self.send_next()
 
     def _failed(self, unsent: FileRange, error: Exception) -> None:
         log.error(f"a file could not be sent whole: {error}")

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from starman.errors import Disconnected
-from starman.serving.sending.loop_side import LoopSide, OnRoom, RelayAnswer, Unsent
+from starman.serving.sending.loop_side import LoopSide, OnSent, RelayAnswer, Unsent
 from starman.serving.sending.sendfile import FileRange
 from starman.serving.sending.spool import Spool, SpoolLimits
 from starman.serving.sending.thread_socket import ThreadSocket
@@ -51,7 +51,7 @@ class Writer:
     """
 
     __slots__ = (
-        *("_call_loop", "_handed", "_lock", "_loop_side", "_on_room", "_persistent", "_spool"),
+        *("_call_loop", "_handed", "_lock", "_loop_side", "_on_sent", "_persistent", "_spool"),
         *("_wake_loop", "idle_since", "pending", "running", "state", "thread_socket"),
     )
 
@@ -65,7 +65,7 @@ class Writer:
         self.running: QueuedRequest | None = None
         self.pending: list[QueuedRequest] = []  # few: a deque takes 600 bytes
         self._persistent = True
-        self._on_room: OnRoom | None = None  # called with the lock held
+        self._on_sent: OnSent | None = None  # called with the lock held
         self._wake_loop = False
         self._handed = 0  # how many parts were handed over to the loop
         self._spool: Spool | None = None  # of the thread: SPOOLING, SPOOLED; DEAD, until the thread notices
@@ -103,7 +103,7 @@ class Writer:
                 return True, self._next()
             if self.state in WHEN_SENT:
                 self.state = WHEN_SENT[self.state]
-                self._call_on_room()
+                self._call_on_sent()
             return True, None
 
     def wake_when_done(self) -> bool:
@@ -179,9 +179,9 @@ class Writer:
         with self._lock:
             self._check(exchange)
 
-    def stream(self, exchange: QueuedRequest, unsent: Unsent, on_room: OnRoom) -> None:
-        """Have the loop send `unsent`. Thread. `on_room` is called once, when it has, or when the connection is lost."""
-        self._give(exchange, unsent, STREAMING, None, on_room)
+    def stream(self, exchange: QueuedRequest, unsent: Unsent, on_sent: OnSent) -> None:
+        """Have the loop send `unsent`. Thread. `on_sent` is called once, when it has, or when the connection is lost."""
+        self._give(exchange, unsent, STREAMING, None, on_sent)
 
     def keep(self, exchange: QueuedRequest, unsent: memoryview, limits: SpoolLimits, *, last: bool) -> None:
         """Have the loop send `unsent`, kept in memory or a file as `limits` say, without waiting. Thread. Raises Disconnected;
@@ -261,7 +261,7 @@ class Writer:
         return True
 
     def _give(
-        self, exchange: QueuedRequest, unsent: Unsent | None, then: WriterState, spool: Spool | None, on_room: OnRoom | None
+        self, exchange: QueuedRequest, unsent: Unsent | None, then: WriterState, spool: Spool | None, on_sent: OnSent | None
     ) -> None:
         """Hand `unsent` over to the loop. None: what was added to the file of `spool`."""
         with self._lock:
@@ -269,7 +269,7 @@ class Writer:
             if unsent is None and spool is not None:
                 unsent = spool.share(anew=may_write)
             used, self._spool = self._spool, spool if then is SPOOLING else None
-            self._on_room = on_room
+            self._on_sent = on_sent
             self.state = then
             self._handed += 1
         if used is not None and used is not spool:
@@ -338,13 +338,13 @@ class Writer:
     def _die(self) -> None:
         self.state = DEAD
         self.thread_socket.close()
-        self._call_on_room()
+        self._call_on_sent()
 
     def _check(self, exchange: QueuedRequest) -> None:
         if self.running is not exchange or self.state is not THREAD:
             raise client_disconnected()
 
-    def _call_on_room(self) -> None:
-        on_room, self._on_room = self._on_room, None
-        if on_room is not None:
-            on_room()
+    def _call_on_sent(self) -> None:
+        on_sent, self._on_sent = self._on_sent, None
+        if on_sent is not None:
+            on_sent()

@@ -85,7 +85,7 @@ class Sending:
         """The client takes so many bytes."""
         self.transport.waiting -= count
         if not self.transport.waiting:
-            self.send_queue.on_room()
+            self.send_queue.send_next()
 
     def is_slow(self, now: float) -> bool:
         return self.send_queue.is_slow(now, timeout=TIMEOUT, rate=RATE)

@@ -78,7 +78,7 @@ class FakeConnection:
             self.run.append(exchange.name)
 
     def resume_writing(self) -> None:
-        self.send_queue.on_room()
+        self.send_queue.send_next()
 
     def send_queue_written(self, taken: int) -> bool:
         complete, following = self.writer.drained(taken)
