@@ -271,7 +271,7 @@ class Connection(TimedConnection):
     def take_over(self, unsent: Unsent) -> None:
         """Send `unsent`, which a thread's socket did not take."""
         if self._phase is OPEN:
-            self._get_send_queue().take(unsent)
+            self._get_send_queue().add_unsent(unsent)
         elif not isinstance(unsent, memoryview):
             unsent.close()
 

@@ -76,7 +76,7 @@ class SendQueue:
         self._watches = False  # whether the loop polls the duplicate for room for a file
         self._ended = False
 
-    def take(self, unsent: Unsent) -> None:
+    def add_unsent(self, unsent: Unsent) -> None:
         """Send `unsent` behind everything in the queue, then call the handler. The last file may come again, grown."""
         if self._transport.is_closing():
             self.end()

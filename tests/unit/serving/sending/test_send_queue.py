@@ -93,7 +93,7 @@ class Sending:
 
 def test_a_client_is_measured_from_the_first_look() -> None:
     sending = Sending()
-    sending.send_queue.take(memoryview(bytes(100_000)))
+    sending.send_queue.add_unsent(memoryview(bytes(100_000)))
     assert not sending.is_slow(1000.0)
     assert not sending.is_slow(1000.0 + TIMEOUT / 10)
     assert sending.is_slow(1000.0 + TIMEOUT)
@@ -101,7 +101,7 @@ def test_a_client_is_measured_from_the_first_look() -> None:
 
 def test_one_that_takes_a_little_is_slow_after_its_grace() -> None:
     sending = Sending()
-    sending.send_queue.take(memoryview(bytes(100_000)))
+    sending.send_queue.add_unsent(memoryview(bytes(100_000)))
     assert not sending.is_slow(1000.0)
     sending.take(RATE)
     assert not sending.is_slow(1000.0 + RATE_GRACE + 1.0)
@@ -113,11 +113,11 @@ def test_what_a_client_took_long_ago_is_no_measure_of_the_next_response(complete
     """The thread has handed it over, and a tick comes before the loop has taken it over."""
     sending = Sending()
     sending.handler.complete = complete
-    sending.send_queue.take(memoryview(bytes(100_000)))
+    sending.send_queue.add_unsent(memoryview(bytes(100_000)))
     assert not sending.is_slow(1000.0)
     sending.take(100_000)
     assert not sending.is_slow(2000.0)
-    sending.send_queue.take(memoryview(bytes(100_000)))
+    sending.send_queue.add_unsent(memoryview(bytes(100_000)))
     assert not sending.is_slow(2000.5)
     assert sending.is_slow(2000.0 + TIMEOUT)
 
@@ -127,9 +127,9 @@ def test_the_memory_of_what_a_client_has_taken_is_returned_before_a_file_follows
     memory = ResponseMemory(1000)
     sending = Sending(memory)
     sending.writer.thread_socket.fd = 7
-    sending.send_queue.take(memoryview(bytes(600)))
+    sending.send_queue.add_unsent(memoryview(bytes(600)))
     rest = FileRange(os.memfd_create("test"), 0, 100)
-    sending.send_queue.take(rest)
+    sending.send_queue.add_unsent(rest)
     assert (memory.left, sending.loop.writers) == (400, {})
     sending.take(600)
     assert (memory.left, list(sending.loop.writers)) == (1000, [7])
