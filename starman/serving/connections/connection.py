@@ -283,7 +283,7 @@ class Connection(TimedConnection):
 
     def send_queue_written(self, taken: int) -> bool:
         """The send queue is written: run the next exchange. Return False if a thread has handed over more."""
-        complete, following = self._writer.drained(taken)
+        complete, following = self._writer.on_queue_sent(taken)
         if following is not None:
             self._context.executor.put(following)
         return complete

@@ -45,7 +45,7 @@ class LoopSide(Protocol):
     """What a thread may ask of the connection, by way of the loop's queue only."""
 
     def take_over(self, unsent: Unsent) -> None:
-        """Send `unsent` behind everything before it, then call `Writer.drained`. A file that is last there and
+        """Send `unsent` behind everything before it, then call `Writer.on_queue_sent`. A file that is last there and
         is taken over again has grown."""
 
     def on_exchanges_done(self) -> None:

@@ -94,7 +94,7 @@ class Writer:
         exchange.drop()
         return False
 
-    def drained(self, taken: int) -> tuple[bool, QueuedRequest | None]:
+    def on_queue_sent(self, taken: int) -> tuple[bool, QueuedRequest | None]:
         """All `taken` parts are sent (hazard 4). Loop. Returns whether no other is on its way, and the exchange to run next."""
         with self._lock:
             if taken != self._handed:

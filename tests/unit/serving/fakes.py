@@ -85,10 +85,10 @@ class FakeConnection:
             return False
         return True
 
-    def drained(self) -> Any:
+    def on_queue_sent(self) -> Any:
         """Tell the writer that all is written. Return the exchange to run now."""
         assert self.writer is not None
-        complete, following = self.writer.drained(self.taken)
+        complete, following = self.writer.on_queue_sent(self.taken)
         if complete:
             self._close_files()
         return following

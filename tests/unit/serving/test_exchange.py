@@ -371,7 +371,7 @@ def test_a_stream_waits_for_the_loop(stage: Make) -> None:
     received = b""
     while not s.bridge.connection.flush():
         received += s.received()
-    s.bridge.connection.drained()
+    s.bridge.connection.on_queue_sent()
     thread.join(SECONDS)
     assert not thread.is_alive()
     s.bridge.loop.run_all()

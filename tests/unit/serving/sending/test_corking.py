@@ -155,9 +155,9 @@ def read_all(b: Bridge, count: int) -> bytes:
     while len(data) < count:
         b.loop.run_all()
         if b.connection.flush():
-            b.connection.drained()
+            b.connection.on_queue_sent()
         data += b.client.recv(1 << 20)
-    b.connection.drained()
+    b.connection.on_queue_sent()
     return data
 
 
@@ -165,7 +165,7 @@ def test_a_connection_ends_when_its_last_response_is_written() -> None:
     with bridge() as b:
         b.writer.release(held_back(b, b"held"), False)
         assert b.writer.state is WriterState.RETURNED
-        assert b.connection.drained() is None  # as after the loop's own 100 Continue
+        assert b.connection.on_queue_sent() is None  # as after the loop's own 100 Continue
         assert (b.writer.state, b.connection.times_done) == (WriterState.RETURNED, 0)
         b.writer.flush()
         assert b.writer.state is WriterState.ENDING

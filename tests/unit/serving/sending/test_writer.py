@@ -109,7 +109,7 @@ def reach_spooling(b: Bridge) -> Any:
 def reach_spooled(b: Bridge) -> Any:
     exchange = reach_spooling(b)
     b.connection.flush()
-    assert b.connection.drained() is None
+    assert b.connection.on_queue_sent() is None
     assert b.writer.state is WriterState.SPOOLED
     return exchange
 
@@ -121,7 +121,7 @@ def reach_returned(b: Bridge, persistent: bool = True) -> None:
 def reach_written(b: Bridge) -> Any:
     exchange = reach_finishing(b)
     b.connection.flush()
-    assert b.connection.drained() is None
+    assert b.connection.on_queue_sent() is None
     return exchange
 
 
@@ -159,7 +159,7 @@ DRIVES: dict[tuple[WriterState, WriterState], Callable[[Bridge], object]] = {
     (WriterState.THREAD, WriterState.RETURNED): lambda b: b.writer.release(held_back(b), False),
     (WriterState.THREAD, WriterState.ENDING): lambda b: b.writer.release(reach_thread(b), False),
     (WriterState.THREAD, WriterState.DEAD): lambda b: b.writer.abandon(reach_thread(b)),
-    (WriterState.STREAMING, WriterState.THREAD): lambda b: _streaming_then(b, b.connection.drained),
+    (WriterState.STREAMING, WriterState.THREAD): lambda b: _streaming_then(b, b.connection.on_queue_sent),
     (WriterState.STREAMING, WriterState.DEAD): lambda b: _streaming_then(b, b.writer.lose),
     (WriterState.SPOOLING, WriterState.SPOOLING): lambda b: _keep(b, reach_spooling(b)),
     (WriterState.SPOOLING, WriterState.SPOOLED): reach_spooled,
@@ -177,9 +177,9 @@ DRIVES: dict[tuple[WriterState, WriterState], Callable[[Bridge], object]] = {
     (WriterState.FINISHING, WriterState.RETURNED): reach_returned,
     (WriterState.FINISHING, WriterState.WRITTEN): reach_written,
     (WriterState.FINISHING, WriterState.DEAD): lambda b: (reach_finishing(b), b.writer.lose()),
-    (WriterState.RETURNED, WriterState.THREAD): lambda b: (reach_returned(b), b.offer(), b.connection.drained()),
-    (WriterState.RETURNED, WriterState.FREE): lambda b: (reach_returned(b), b.connection.drained()),
-    (WriterState.RETURNED, WriterState.ENDING): lambda b: (reach_returned(b, False), b.connection.drained()),
+    (WriterState.RETURNED, WriterState.THREAD): lambda b: (reach_returned(b), b.offer(), b.connection.on_queue_sent()),
+    (WriterState.RETURNED, WriterState.FREE): lambda b: (reach_returned(b), b.connection.on_queue_sent()),
+    (WriterState.RETURNED, WriterState.ENDING): lambda b: (reach_returned(b, False), b.connection.on_queue_sent()),
     (WriterState.RETURNED, WriterState.DEAD): lambda b: (reach_returned(b), b.writer.lose()),
     (WriterState.WRITTEN, WriterState.THREAD): lambda b: b.writer.release(_with_pending(b, reach_written), True),
     (WriterState.WRITTEN, WriterState.FREE): lambda b: b.writer.release(reach_written(b), True),
@@ -254,7 +254,7 @@ class World(RuleBasedStateMachine):
     @rule()
     def loop_writes(self) -> None:
         if not self.lost and self.b.connection.flush():
-            following = self.b.connection.drained()
+            following = self.b.connection.on_queue_sent()
             self._started(following)
             self._stream_ends()
 
@@ -533,7 +533,7 @@ def test_the_write_of_the_last_bytes_tells_the_client_that_nothing_follows(write
             assert not b.writer.thread_socket.finished
             b.loop.run_one()  # it takes over
             b.connection.flush()
-            b.connection.drained()
+            b.connection.on_queue_sent()
         assert (b.writer.state, b.writer.thread_socket.finished) == (WriterState.ENDING, True)
         assert b.client.recv(100) == b"last"
         assert b.client.recv(100) == b""
@@ -567,7 +567,7 @@ def test_nothing_is_said_before_what_was_held_back_and_did_not_fit(size: int, pa
         while not b.connection.flush():
             received += b.client.recv(1 << 20)
         assert not b.writer.thread_socket.finished
-        b.connection.drained()
+        b.connection.on_queue_sent()
         assert b.writer.thread_socket.finished
         assert received + read_all(b.client) == b" " * before + held
 
@@ -762,7 +762,7 @@ def test_hazard_01_the_loss_may_come_between_the_room_and_the_thread() -> None:
         for _ in range(200):
             with bridge() as c:
                 thread, outcome = reach_streaming(c)
-                c.connection.drained()
+                c.connection.on_queue_sent()
                 c.writer.lose()
                 thread.join(SECONDS)
                 assert len(outcome) == 1
@@ -832,19 +832,19 @@ def test_hazard_04_a_thread_gets_the_write_half_only_with_nothing_buffered() -> 
         with pytest.raises(Disconnected):
             b.writer.send(exchange, b"", b"too early")
         assert b.connection.flush()
-        assert b.connection.drained() is exchange
+        assert b.connection.on_queue_sent() is exchange
         b.writer.send(exchange, b"", b"response")
         assert b.client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\nresponse"
 
 
 def test_hazard_04_drained_is_harmless_when_nothing_was_handed_over() -> None:
     with bridge() as b:
-        assert b.connection.drained() is None
+        assert b.connection.on_queue_sent() is None
         exchange = b.offer()
-        assert b.connection.drained() is None
+        assert b.connection.on_queue_sent() is None
         assert b.writer.state is WriterState.THREAD
         b.writer.lose()
-        assert b.connection.drained() is None
+        assert b.connection.on_queue_sent() is None
         assert b.writer.release(exchange, True) is None
         assert b.writer.state is WriterState.DEAD
 
@@ -855,11 +855,11 @@ def test_hazard_04_what_is_on_its_way_to_the_loop_is_not_written_yet(last: bool)
         exchange = reach_spooling(b)
         b.writer.keep(exchange, memoryview(b" and more"), LIMITS, last=last)
         assert b.connection.flush()
-        assert b.writer.drained(b.connection.taken) == (False, None)
+        assert b.writer.on_queue_sent(b.connection.taken) == (False, None)
         assert b.writer.state is (WriterState.FINISHING if last else WriterState.SPOOLING)
         b.loop.run_all()
         assert b.connection.flush()
-        assert b.writer.drained(b.connection.taken) == (True, None)
+        assert b.writer.on_queue_sent(b.connection.taken) == (True, None)
         assert b.writer.state is (WriterState.WRITTEN if last else WriterState.SPOOLED)
         assert b.client.recv(100) == b"kept and more"
 
@@ -967,7 +967,7 @@ def test_without_a_descriptor_all_is_handed_over() -> None:
         assert b.connection.buffer == b"data"
         assert b.writer.release(exchange, True) is None  # type: ignore[arg-type]
         assert b.writer.state is WriterState.RETURNED
-        b.connection.drained()
+        b.connection.on_queue_sent()
         assert b.writer.state is WriterState.FREE
 
 
@@ -1040,7 +1040,7 @@ def test_hazard_11_handing_over_races_with_the_loss() -> None:
             exchange = b.offer()
             thread, outcome = in_thread(b.writer.hand_over, exchange, memoryview(b"rest"), last=False)
             b.loop.run_one(wait=True)
-            other, _ = in_thread(b.connection.drained)
+            other, _ = in_thread(b.connection.on_queue_sent)
             b.connection.lose()
             for each in (thread, other):
                 each.join(SECONDS)

@@ -81,7 +81,7 @@ class FakeConnection:
         self.send_queue.send_next()
 
     def send_queue_written(self, taken: int) -> bool:
-        complete, following = self.writer.drained(taken)
+        complete, following = self.writer.on_queue_sent(taken)
         if following is not None:
             self.run.append(cast("Any", following).name)
         return complete
