@@ -121,7 +121,7 @@ class ClosableConnection:
                 shut_down(self._transport)
                 writer.lose()
 
-    def let_go(self, reply: SimpleQueue[RelayAnswer]) -> None:
+    def detach_transport(self, reply: SimpleQueue[RelayAnswer]) -> None:
         """Detach the connection from the loop, because the application takes it (`gunicorn.socket`).
 
         Put None into `reply` after closing the transport. The client sees no FIN, because the application's duplicate

@@ -33,7 +33,7 @@ class ApplicationRelay(Protocol):
         """Reset the connection. Loop."""
 
 
-# The answer to `let_go`. None: no relay is needed. OSError: the relay could not be made, and the connection is lost.
+# The answer to `detach_transport`. None: no relay is needed. OSError: the relay could not be made, and the connection is lost.
 RelayAnswer = ApplicationRelay | OSError | None
 
 # Called when the loop has sent what was handed over, or never will. The writer's lock is held: the call must not
@@ -54,6 +54,6 @@ class LoopSide(Protocol):
     def reset(self) -> None:
         """Reset the connection: its socket is dead, or its response broke off."""
 
-    def let_go(self, reply: SimpleQueue[RelayAnswer]) -> None:
+    def detach_transport(self, reply: SimpleQueue[RelayAnswer]) -> None:
         """Close the transport without sending anything to the peer, and put None into `reply`. If unread bytes were
         received, put the Relay that leads to the transport, or the OSError that prevents one."""

@@ -234,14 +234,14 @@ class Writer:
             return self.thread_socket.duplicate()
 
     def detach(self, exchange: QueuedRequest) -> tuple[int, RelayAnswer]:
-        """Take the connection from the server: its descriptor, and the answer to `let_go`. Thread. Raises Disconnected."""
+        """Take the connection: its descriptor, and the answer to `detach_transport`. Thread. Raises Disconnected."""
         with self._lock:
             self._write_held()
             self._check(exchange)
             fd = self.thread_socket.give()
             self._die()
         reply: SimpleQueue[RelayAnswer] = SimpleQueue()
-        self._call_loop(self._loop_side.let_go, reply)
+        self._call_loop(self._loop_side.detach_transport, reply)
         return fd, reply.get()
 
     def client_is_gone(self) -> bool:

@@ -115,7 +115,7 @@ class FakeConnection:
         self.write_failures += 1
         self.lose()
 
-    def let_go(self, reply: SimpleQueue[bytes]) -> None:
+    def detach_transport(self, reply: SimpleQueue[bytes]) -> None:
         self.lost = True
         self.socket.close()
         reply.put(b"unread")
