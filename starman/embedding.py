@@ -14,6 +14,8 @@ from starman import log
 from starman.errors import SettingError, StartError
 from starman.log.in_flight import stopping_line
 from starman.log.output import open_for_appending
+from starman.log.syslog import is_syslog
+from starman.process.host.errorlog import ErrorLog
 from starman.version import VERSION
 
 TYPE_CHECKING = False
@@ -36,6 +38,10 @@ def error_log(path: str | None, errors: int = 2) -> Iterator[None]:
     """Write the error log to the file at `path`; None: to standard error, which is descriptor `errors`. The standard
     error of the calling program is not redirected. Raises SettingError if the file cannot be written."""
     opened = errors != 2 and path is None and log.open_own_descriptor(errors)
+    if is_syslog(path):
+        with ErrorLog(path):
+            yield
+        return
     if path is not None:
         try:
             fd = open_for_appending(path)

@@ -14,6 +14,7 @@ from starman.config import service_links, temporary_directory
 from starman.config.working_directory import WorkingDirectory, started_in
 from starman.errors import SettingError, StartError
 from starman.log.in_flight import counted
+from starman.log.syslog import is_syslog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ async def serve(app: Application | str | EllipsisType = ..., **settings: object)
     errors = standard_streams.open_missing()
     working_directory = WorkingDirectory(started_in(os.environ))
     chosen = from_keywords(app, settings, os.environ, working_directory.start).with_absolute_paths(working_directory.absolute)
+    log.configure(chosen.log_level, chosen.log_format)
     with error_log(chosen.error_log, errors):
         inherited_sockets = InheritedSockets.from_environ(os.environ)
         _log_notes(chosen, inherited_sockets.warnings)
@@ -140,6 +142,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     from starman.process.host.systemd import SystemdNotifier
     from starman.process.status import Observers
 
+    log.configure(settings.log_level, settings.log_format)
     # Both before the daemon forks, because the variables of systemd name the process that systemd has started.
     inherited_sockets = InheritedSockets.from_environ(os.environ)
     notifier = SystemdNotifier.from_environ(os.environ)
@@ -173,6 +176,7 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     from starman.process.worker.shared_imports import import_service
     from starman.process.worker_spec import WorkerSpec
 
+    log.configure(settings.log_level, settings.log_format)
     notifier = SystemdNotifier.from_environ(os.environ)
     program.variables = notifier.variables
     program.working_directory = enter_directory(settings)
@@ -284,7 +288,7 @@ def _pid_file_warnings(settings: Settings, account: Account | None) -> list[str]
 
 def _create_logs(settings: Settings, account: Account) -> None:
     for setting, path in (("error_log", settings.error_log), ("access_log", settings.access_log)):
-        if path is not None and path not in ("-", "off"):
+        if path is not None and path not in ("-", "off") and not is_syslog(path):
             try:
                 account.create_file(path)
             except OSError as error:

@@ -312,12 +312,6 @@ def read_account(value: object) -> int | str:
     return number
 
 
-def read_log(value: object) -> str | None:
-    """A file to append to; "-" is standard error, returned as None."""
-    path = read_text(value)
-    return None if path == "-" else path
-
-
 _SOME_WORKERS = whole(1, MOST_WORKERS)
 
 
@@ -344,8 +338,6 @@ EXPRESSION = ValueKind(read_expression, "a Python expression", "EXPR")
 ASSIGNMENTS = many(ValueKind(read_assignment, "NAME=VALUE", "NAME=VALUE"))
 PREFIX = ValueKind(read_prefix, 'a path that begins with "/"', "PREFIX")
 PATHS = many(ValueKind(read_path, 'a path that begins with "/"', "PATH"))
-ERROR_LOG = ValueKind(read_log, 'a file, or "-" for standard error', "FILE")
-ACCESS_LOG = text('a file, "-" for standard output, or "off"', "FILE")
 SERVER_HEADER = ValueKind(read_field_value, 'a product such as "starman", or "off"', "PRODUCT")
 DIRECTORIES = many(text("a directory", "DIR"))
 TARGETS = many(ValueKind(read_target, 'a path that begins with "/", percent-encoded, with or without a query', "PATH"))

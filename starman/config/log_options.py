@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starman.config import kinds
+from starman.config import log_kinds
 from starman.config.option import option
 
 
@@ -14,10 +14,23 @@ class LogOptions:
     error_log: str | None = option(
         None,
         "Logs",
-        kinds.ERROR_LOG,
-        "Append errors and events to this file. None or -: standard error.",
+        log_kinds.ERROR_LOG,
+        "Append errors and events to this file. None or -: standard error. syslog: send them to /dev/log; "
+        "syslog:PATH: to this UNIX socket; syslog:HOST:PORT: by UDP.",
         fixed=True,
     )
+    log_level: str = option(
+        "info",
+        "Logs",
+        log_kinds.LEVEL,
+        "Write only records of this level and above to the error log. What the application prints has no level.",
+    )
+    log_format: str = option(
+        "text",
+        "Logs",
+        log_kinds.FORMAT,
+        "Write the error log as text, or as JSON with one object a line, tracebacks included.",
+    )
     access_log: str = option(
-        "off", "Logs", kinds.ACCESS_LOG, "Append an access log in combined format to this file. -: standard output."
+        "off", "Logs", log_kinds.ACCESS_LOG, "Append an access log in combined format to this file. -: standard output."
     )

@@ -10,6 +10,7 @@ from starman.config.addresses import Address, parse_address, tcp_address, unix_a
 from starman.config.option import DEFAULT_SOURCE, OPTIONS, GivenValue, Option, nearest
 from starman.config.options import DEFAULT_PORT, Options
 from starman.errors import SettingError
+from starman.log.syslog import is_syslog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Settings(Options):
             value = values[name]
             if isinstance(value, tuple):
                 values[name] = tuple(map(absolute, value))
-            elif isinstance(value, str) and value not in _NO_FILES:
+            elif isinstance(value, str) and value not in _NO_FILES and not is_syslog(value):
                 values[name] = absolute(value)
         return Settings.from_snapshot(values, sources)
 

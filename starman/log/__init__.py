@@ -1,105 +1,138 @@
-"""The error log: writes one line per event to descriptor 2, which `--error-log` points at a file.
+"""The error log: writes one record per event to descriptor 2, which `--error-log` points at a file, or to syslog.
 
-Any thread of any process may call these functions, and none blocks: lines that cannot be written at once are kept up
-to a limit, and further ones are counted and dropped (`starman.log.queue`). A line is written in one call, so lines of
-several workers do not mix. Must not import logging, which would add 2 MB to a master of 5 MB.
+Any thread of any process may call these functions, and none blocks: records that cannot be written at once are kept
+up to a limit, and further ones are counted and dropped (`starman.log.queue`). A line is written in one call, so lines
+of several workers do not mix. Must not import logging, which would add 2 MB to a master of 5 MB.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
 
+from starman.log.formats import CRITICAL, DEBUG, ERROR, FORMATS, INFO, LEVELS, WARNING, Format, Record, escaped
 from starman.log.queue import LogQueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starman.log.output import Output
+
+__all__ = ["CRITICAL", "DEBUG", "ERROR", "INFO", "WARNING", "escaped"]
 
 # How long (seconds) a process waits at its end for its last lines to be written.
 _LAST_LINES = 1.0
+_UNSENT = "the last lines of the error log are lost, because they could not be sent within a second"
 # How many characters of a text are logged when there is not enough memory for all of it.
 _SHORT = 1000
-# How many characters of any text are logged, half of them from its beginning and half from its end. Escaping an
-# exception that contains a request body would stop the whole process for a second per 10 MB.
-_MOST = 131_072
+
+
+class _Chosen:
+    """What this process writes, which a fork inherits. The main thread changes it.
+
+    least: the least level that is written. body: the format of the settings. form: the format of an output that is not
+    a file, which the settings do not replace; None: there is no such output. flush: called before a record is written.
+    """
+
+    __slots__ = ("body", "flush", "form", "least")
+
+    def __init__(self) -> None:
+        self.least = INFO
+        self.body: Format = FORMATS["text"]
+        self.form: Format | None = None
+        self.flush: Callable[[], None] | None = None
+
+
+_chosen = _Chosen()
+
+
+def configure(level: str, form: str) -> None:
+    """Set the least level that is written ("info"), and the format ("text", "json"), for this process and its later
+    forks. Main thread."""
+    _chosen.least = LEVELS[level]
+    _chosen.body = FORMATS[form]
+
+
+def enabled(level: int) -> bool:
+    """Whether records of this level are written. Ask before a text is made that is expensive to make."""
+    return level >= _chosen.least
+
+
+def debug(text: str) -> None:
+    """Log a step that matters for finding a problem."""
+    if _chosen.least <= DEBUG:
+        _write(DEBUG, text)
 
 
 def info(text: str) -> None:
     """Log an event of normal operation: ready, restarted, stopped."""
-    _write("INFO", text)
+    if _chosen.least <= INFO:
+        _write(INFO, text)
 
 
 def warning(text: str) -> None:
     """Log a problem that starman has handled."""
-    _write("WARNING", text)
+    if _chosen.least <= WARNING:
+        _write(WARNING, text)
 
 
 def error(text: str) -> None:
     """Log a problem that needs attention. `text` may have several lines (a traceback)."""
-    _write("ERROR", text)
+    if _chosen.least <= ERROR:
+        _write(ERROR, text)
 
 
-class _EscapeTable(dict[int, int | str]):
-    """For `str.translate`: escapes every character that is invisible or has an effect in a terminal or editor.
-
-    Escaped: control characters, formatting characters (bidirectional overrides, zero-width characters, tags, soft
-    hyphens), line and paragraph separators, spaces other than the ordinary one, surrogates, and code points without a
-    meaning (Unicode general categories C*, Z*). Results are not cached, so clients cannot make the table grow.
-    """
-
-    def __missing__(self, code: int) -> int | str:
-        if chr(code).isprintable():
-            return code
-        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+def critical(text: str) -> None:
+    """Log a problem that keeps the whole server from its work, or a bug in the server itself."""
+    _write(CRITICAL, text)
 
 
-# All lines of an event but the first are indented, so that none of them looks like another event.
-_ESCAPE_TABLE = _EscapeTable({ord("\t"): ord("\t"), ord("\n"): "\n  "})
-# Printable by category, but invisible: joiners, fillers and variation selectors.
-_UNSEEN = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
-_ESCAPE_TABLE.update((code, f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}") for code in _UNSEEN)
+def captured(text: str) -> None:
+    """Log a line that the application has printed (`--capture-output`), whatever the level."""
+    _write(INFO, text, captured=True)
 
 
-def escaped(text: str) -> str:
-    """Escape `text` so that it is safe to show: a message may contain text from a client. Never raises."""
-    if text.isascii() and text.isprintable():
-        return text
-    return text.translate(_ESCAPE_TABLE)
-
-
-def _write(level: str, text: str) -> None:
-    text = _bounded(text)
+def _write(level: int, text: str, *, captured: bool = False) -> None:
+    if _chosen.flush is not None and not captured:
+        _chosen.flush()
     # If there is not enough memory for the whole text, write its beginning.
     for part in (slice(None), slice(_SHORT)):
         with contextlib.suppress(Exception):
-            _queue.put_lines(_line(level, text[part]).encode("utf-8", "backslashreplace"))
+            record = Record(level, text[part] if part.stop else text, os.getpid(), captured=captured)
+            form = current_format()
+            _queue.put(form.encode(record), whole=form.whole)
             break
 
 
-def _bounded(text: str) -> str:
-    """Shorten `text` to its beginning and its end, with a line between them that says how much is left out."""
-    left_out = len(text) - _MOST
-    if left_out <= 0:
-        return text
-    half = _MOST // 2
-    return f"{text[:half]}\n... {left_out} characters left out ...\n{text[-half:]}"
+def flush_first(function: Callable[[], None] | None) -> None:
+    """Call `function` before each record: it logs what the application has printed before. Main thread."""
+    _chosen.flush = function
 
 
-def _line(level: str, text: str) -> str:
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    return f"[{stamp}] [{os.getpid()}] [{level}] {escaped(text.rstrip())}\n"
+def current_format() -> Format:
+    """The format in which records are written now."""
+    return _chosen.body if _chosen.form is None else _chosen.form
 
 
-def raw(text: str) -> None:
-    """Write complete lines without a prefix. Never raises: a full disk or a closed terminal must not stop the server."""
-    with contextlib.suppress(OSError, ValueError, MemoryError):
-        _queue.put_lines(text.encode("utf-8", "backslashreplace"))
+def body_format() -> Format:
+    """The format of the settings: that of the message, where an output adds a header of its own."""
+    return _chosen.body
 
 
-def _lost(count: int, reason: str) -> bytes:
+def _lost(count: int, reason: str) -> list[bytes]:
     lines = "1 line of the error log was" if count == 1 else f"{count} lines of the error log were"
-    return _line("WARNING", f"{lines} lost: {reason}").encode()
+    return current_format().encode(Record(WARNING, f"{lines} lost: {reason}", os.getpid()))
 
 
 _queue = LogQueue(_lost)
+
+
+def use_output(output: Output | None, form: Format | None) -> Output | None:
+    """Write to `output` in the format `form` from now on (None: that of the settings). Returns the output so far, which
+    the caller keeps or closes. Main thread."""
+    _chosen.form = form
+    return _queue.exchange_output(output)
 
 
 def open_own_descriptor(fd: int = 2) -> bool:
@@ -112,8 +145,14 @@ def open_own_descriptor(fd: int = 2) -> bool:
 
 
 def renew_own_descriptor() -> None:
-    """Write to the file to which descriptor 2 has been redirected. Main thread."""
+    """Write to the file to which descriptor 2 has been redirected. Does nothing for an output that is not a file. Main
+    thread."""
     _queue.renew_output()
+
+
+def move_own_descriptor(fd: int) -> None:
+    """Write to the file of `fd` from now on; the caller closes `fd`. Main thread."""
+    _queue.renew_output(fd)
 
 
 def close_own_descriptor() -> None:
@@ -122,8 +161,10 @@ def close_own_descriptor() -> None:
 
 
 def fileno() -> int:
-    """The descriptor that lines are written to. It may be non-blocking."""
-    return 2 if _queue.output is None else _queue.output.fd
+    """The descriptor of the file to which records are written. It may be non-blocking. 2 for an output that is not a
+    file."""
+    output = _queue.output
+    return 2 if output is None or not output.takes_text else output.fd
 
 
 def pending() -> bool:
@@ -138,4 +179,10 @@ def write_pending() -> None:
 
 def finish() -> None:
     """Call before the process ends: wait up to a second until all lines are written."""
+    if _chosen.flush is not None:
+        _chosen.flush()
     _queue.finish_writing(_LAST_LINES)
+    output = _queue.output
+    if _queue.pending and output is not None and not output.takes_text:
+        with contextlib.suppress(OSError):
+            os.write(2, FORMATS["text"].encode(Record(WARNING, _UNSENT, os.getpid()))[0])

@@ -13,6 +13,8 @@ import fcntl
 import os
 import select
 import stat
+import sys
+import termios
 
 # The descriptors of the logs have numbers from here on, or just below the limit if that is lower, because programs
 # may close the first descriptors. Not higher, because the kernel's table of descriptors grows with the largest
@@ -22,6 +24,7 @@ _BELOW_THE_LIMIT = 8
 # The descriptors below are standard input, output and error.
 FIRST_FREE = 3
 
+_PIPE_SIZE = getattr(fcntl, "F_GETPIPE_SZ", None)
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "pwritev") else 0
 # Errors of pwritev when the file or the system does not support RWF_NOWAIT.
 _UNKNOWN = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE)
@@ -31,8 +34,11 @@ class Output:
     """One thread at a time.
 
     fd: the descriptor, which is not inherited by other programs. most_bytes: the largest write that is not mixed with
-    writes of other processes; 0: no limit (a file).
+    writes of other processes; 0: no limit (a file). takes_text: whether the output is a file, pipe, terminal or socket
+    to which any program may write text.
     """
+
+    takes_text = True
 
     __slots__ = ("_borrowed", "_identity", "_nowait", "_polled", "fd", "most_bytes")
 
@@ -102,6 +108,23 @@ class Output:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             data = data[: select.PIPE_BUF]
         return os.write(self.fd, data)
+
+    def has_room(self, size: int) -> bool:
+        """Whether a write of `size` bytes will probably be taken as a whole. A pipe may take the beginning of a longer
+        write only, and then takes those of other processes."""
+        if not self.most_bytes or size <= self.most_bytes or _PIPE_SIZE is None:
+            return True
+        try:
+            capacity = fcntl.fcntl(self.fd, _PIPE_SIZE)
+            waiting = int.from_bytes(fcntl.ioctl(self.fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+        except OSError:  # it is no pipe
+            return True
+        # A page of the pipe may be filled in part only.
+        return not waiting or 2 * waiting + size <= capacity
+
+    def take_lost(self) -> int:
+        """How many entries that `write` has taken are known to be lost since the last call."""
+        return 0
 
     def wait(self, seconds: float) -> bool:
         """Wait until a write may be taken. False: not within so many seconds. True at once for a file."""

@@ -16,7 +16,7 @@ from starman.log.output import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 # How many bytes are kept while nothing can be written. Later lines are counted and dropped.
 MOST_BYTES = 1_048_576
@@ -33,12 +33,15 @@ _NOT_FIRST, _MASK = 0x80, 0xC0
 
 
 class LogQueue:
-    """Any thread may call `put_lines`, `write_pending` and `finish_writing`; the others are for the main thread."""
+    """Any thread may call `put`, `write_pending` and `finish_writing`; the others are for the main thread."""
 
-    __slots__ = ("_bytes", "_inside", "_interrupting", "_lock", "_lost", "_notice", "_output", "_pieces", "_reason", "_sent")
+    __slots__ = (
+        *("_bytes", "_inside", "_interrupting", "_lock", "_lost", "_notice", "_output", "_pieces", "_reason", "_sent"),
+        "_written",
+    )
 
-    def __init__(self, notice: Callable[[int, str], bytes]) -> None:
-        """`notice` makes the line that says how many lines were lost, and why."""
+    def __init__(self, notice: Callable[[int, str], list[bytes]]) -> None:
+        """`notice` makes the entries that say how many lines were lost, and why."""
         self._notice = notice
         # None: descriptor 2, as it is when something is written.
         self._output: Output | None = None
@@ -50,7 +53,7 @@ class LogQueue:
         # The threads that hold the lock or wait for it. A signal handler that logs in such a thread cannot wait for the
         # lock. It leaves its lines in `_interrupting`, and the thread writes them when it releases the lock.
         self._inside: set[int] = set()
-        self._interrupting: deque[bytes] = deque()
+        self._interrupting: deque[tuple[Sequence[bytes], bool]] = deque()
         # Pieces of complete lines, each with the number of lines that are lost if it is dropped.
         # `_sent`: how many bytes of the first piece have been written. `_bytes`: the size of all pieces.
         self._pieces: deque[tuple[bytes, int]] = deque()
@@ -58,6 +61,8 @@ class LogQueue:
         self._bytes = 0
         self._lost = 0
         self._reason = ""
+        # How many lines are lost if the entry that was written last is lost.
+        self._written = 0
 
     @property
     def pending(self) -> bool:
@@ -80,12 +85,17 @@ class LogQueue:
             return False
         return True
 
-    def renew_output(self) -> None:
-        """Follow descriptor 2, which now leads elsewhere, with the log's own descriptor, if any. Waiting lines go
+    def exchange_output(self, output: Output | None) -> Output | None:
+        """Write to `output` from now on, waiting lines too. Returns the output so far."""
+        before, self._output, self._sent = self._output, output, 0
+        return before
+
+    def renew_output(self, fd: int = 2) -> None:
+        """Follow descriptor `fd`, which now leads elsewhere, with the log's own descriptor, if any. Waiting lines go
         there too."""
-        if self._output is not None and self._acquire():
+        if self._output is not None and self._output.takes_text and self._acquire():
             try:
-                self._output.move(2)
+                self._output.move(fd)
             except OSError:
                 self._output.close()
                 self._output = None
@@ -100,26 +110,30 @@ class LogQueue:
             self._output.close()
             self._output = None
 
-    def put_lines(self, entry: bytes) -> None:
-        """Write complete lines, now or as soon as possible."""
+    def put(self, entries: Sequence[bytes], *, whole: bool = False) -> None:
+        """Write entries of complete lines, now or as soon as possible. `whole`: an entry is one record, and is not
+        split."""
+        size = sum(map(len, entries))
         if not self._acquire():
             if _thread.get_ident() in self._inside:
-                self._interrupting.append(entry)
+                self._interrupting.append((entries, whole))
             else:
-                self._lost += entry.count(b"\n")
+                self._lost += _lines_of(entries, whole=whole)
             return
         try:
             output = self._usable()
-            if self._bytes + len(entry) > MOST_BYTES:
+            if self._bytes + size > MOST_BYTES:
                 self._drain(output)
-            if self._pieces and self._bytes + len(entry) > MOST_BYTES:
-                self._lost += entry.count(b"\n")
+            if self._pieces and self._bytes + size > MOST_BYTES:
+                self._lost += _lines_of(entries, whole=whole)
                 self._reason = "nothing read them in time"
                 return
             if self._lost:
                 self._add_notice()
-            for piece in pieces_of(entry, output.most_bytes if output is not None else 0):
-                self._add(piece, piece.count(b"\n"))
+            most = output.most_bytes if output is not None else 0
+            for entry in entries:
+                for piece in pieces_of(entry, 0 if whole else most):
+                    self._add(piece, 1 if whole else piece.count(b"\n"))
             self._drain(output)
         finally:
             self._release()
@@ -157,10 +171,10 @@ class LogQueue:
         self._inside.discard(_thread.get_ident())
         while self._interrupting:
             try:
-                entry = self._interrupting.popleft()
+                entries, whole = self._interrupting.popleft()
             except IndexError:  # another thread was faster
                 return
-            self.put_lines(entry)
+            self.put(entries, whole=whole)
 
     def _usable(self) -> Output | None:
         """The output to write to: our own; if an application has closed that, descriptor 2, provided that it is the
@@ -169,7 +183,7 @@ class LogQueue:
         try:
             if output is None:
                 return Output(2, borrow=True)
-            if not output.usable and output.same_as(2):
+            if output.takes_text and not output.usable and output.same_as(2):
                 output.move(2)
         except OSError:
             return output
@@ -181,25 +195,33 @@ class LogQueue:
 
     def _add_notice(self) -> None:
         lost, self._lost = self._lost, 0
-        self._add(self._notice(lost, self._reason), lost)
+        for entry in self._notice(lost, self._reason):
+            self._add(entry, lost)
+            lost = 0
 
     def _drain(self, output: Output | None) -> None:
         """Write until no line is waiting or the file takes no more. The lock is held."""
         while self._pieces:
-            piece, _ = self._pieces[0]
+            piece, lines = self._pieces[0]
             try:
                 if output is None:
                     raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+                if not self._sent and not output.has_room(len(piece)):
+                    return
                 self._sent += output.write(piece[self._sent :] if self._sent else piece)
             except OSError as error:
                 if error.errno not in _NOT_NOW:
                     self._drop(error.strerror or "")
                 return
+            if refused := output.take_lost():
+                self._lost += max(refused, self._written)
+                self._reason = "the receiver refused them"
             if self._sent >= len(piece):
                 self._sent = 0
+                self._written = lines
                 self._bytes -= len(piece)
                 self._pieces.popleft()
-                if self._lost and not self._pieces:
+                if self._lost and not self._pieces and not refused:
                     self._add_notice()
 
     def _drop(self, reason: str) -> None:
@@ -208,6 +230,10 @@ class LogQueue:
         self._reason = reason
         self._pieces.clear()
         self._bytes = self._sent = 0
+
+
+def _lines_of(entries: Sequence[bytes], *, whole: bool) -> int:
+    return len(entries) if whole else sum(entry.count(b"\n") for entry in entries)
 
 
 def pieces_of(entry: bytes, most_bytes: int) -> Iterator[bytes]:

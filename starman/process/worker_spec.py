@@ -5,6 +5,7 @@ Imports the serving side only inside functions that run in a mold or a worker: t
 
 from __future__ import annotations
 
+from starman import log
 from starman.config.working_directory import WorkingDirectory
 
 TYPE_CHECKING = False
@@ -122,7 +123,7 @@ class WorkerSpec:
 
     def with_settings(self, settings: str) -> WorkerSpec:
         """A copy of the spec with these settings, as `config.revision` encodes them; "": with its own. All paths
-        become absolute.
+        become absolute. The error log of this process follows the settings.
 
         Call it in a process that runs the application, before the application is loaded.
         """
@@ -130,6 +131,7 @@ class WorkerSpec:
 
         chosen = decode_settings(settings) if settings else self.settings
         located = chosen.with_absolute_paths(self.program.working_directory.absolute)
+        log.configure(located.log_level, located.log_format)
         revised = WorkerSpec(located, self.listeners, self.program, self.import_service)
         revised.scoreboard = self.scoreboard
         return revised

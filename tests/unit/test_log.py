@@ -8,6 +8,7 @@ import unicodedata
 import pytest
 
 from starman import log
+from starman.log import formats
 
 
 @pytest.mark.parametrize(
@@ -37,15 +38,15 @@ def test_no_character_but_tab_and_line_feed_is_written_that_cannot_be_seen() -> 
 
 
 def test_the_table_does_not_grow_with_what_it_is_asked() -> None:
-    before = len(log._ESCAPE_TABLE)
+    before = len(formats.ESCAPE_TABLE)
     log.escaped("".join(map(chr, range(0x3000))))
-    assert len(log._ESCAPE_TABLE) == before
+    assert len(formats.ESCAPE_TABLE) == before
 
 
 def test_of_a_very_long_text_the_beginning_and_the_end_are_written(capfd: pytest.CaptureFixture[str]) -> None:
     log.error("first\n" + "x" * 10_000_000 + "\nlast")
     written = capfd.readouterr().err
     assert "] [ERROR] first\n  xxx" in written
-    assert f"xxx\n  ... {10_000_011 - log._MOST} characters left out ...\n  xxx" in written
+    assert f"xxx\n  ... {10_000_011 - formats.MOST_CHARACTERS} characters left out ...\n  xxx" in written
     assert written.endswith("xxx\n  last\n")
-    assert len(written) < log._MOST + 200
+    assert len(written) < formats.MOST_CHARACTERS + 200

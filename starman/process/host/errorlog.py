@@ -1,7 +1,7 @@
-"""Points descriptor 2 at the file of the error log, in the master and so in all processes that it forks.
+"""Points descriptor 2 at the file of the error log, or the log at syslog, in the master and so in all its forks.
 
 The file then has all that is written to standard error: by the application, by a C library, and by a crashing
-interpreter.
+interpreter. With syslog, standard error stays as it is.
 """
 
 from __future__ import annotations
@@ -11,25 +11,37 @@ import os
 from starman import log
 from starman.errors import SettingError
 from starman.log.output import open_for_appending
+from starman.log.syslog import is_syslog, open_syslog
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from starman.log.output import Output
+    from starman.log.syslog import SyslogOutput
 
 
 class ErrorLog:
-    """Points descriptor 2 at a file until the end of a `with` block. The master's main thread calls."""
+    """Points descriptor 2 at a file, or the log at syslog, until the end of a `with` block. The master's main thread
+    calls."""
 
-    __slots__ = ("_given_path", "_opened", "_path", "_saved")
+    __slots__ = ("_before", "_given_path", "_opened", "_path", "_saved", "_syslog")
 
     def __init__(self, path: str | None, *, opened: bool = False, directory: str | None = None) -> None:
         """`path` None: standard error is the error log, and stays as it is. `opened`: descriptor 2 points at the file
         already. `directory`: the base of a relative `path`; None: the working directory."""
         self._given_path = path
+        self._syslog: SyslogOutput | None = None
+        self._before: Output | None = None
         # Absolute, so that a later change of the working directory does not move it.
-        self._path = None if path is None else os.path.join(directory or os.getcwd(), path)
+        self._path = None if path is None or is_syslog(path) else os.path.join(directory or os.getcwd(), path)
         self._opened = opened
         self._saved = -1
 
     def __enter__(self) -> ErrorLog:
-        """Raises SettingError when the file cannot be written."""
-        if self._path is not None and not self._opened:
+        """Raises SettingError when the file cannot be written, or when there is no syslog."""
+        if self._given_path is not None and is_syslog(self._given_path):
+            self._syslog, form = open_syslog("error_log", self._given_path, log.body_format)
+            self._before = log.use_output(self._syslog, form)
+        elif self._path is not None and not self._opened:
             try:
                 fd = open_for_appending(self._path)
             except OSError as error:
@@ -39,12 +51,16 @@ class ErrorLog:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._saved >= 0:
+        if self._syslog is not None:
+            log.finish()
+            log.use_output(self._before, None)
+            self._syslog.close()
+        elif self._saved >= 0:
             _point_at(self._saved)
 
     def reopen(self) -> bool:
-        """Point descriptor 2 at the file that now has the path. False: the error log is not a file, and nothing was
-        done.
+        """Point descriptor 2 at the file that now has the path. False: the error log is not a file, and there is no
+        descriptor for other processes.
 
         Raises OSError when the file cannot be opened; the old file stays in use.
         """

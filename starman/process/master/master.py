@@ -166,7 +166,7 @@ class Master:
                 import traceback
 
                 # A bug in the master must not end the workers. The pause keeps the loop from spinning.
-                log.error(f"the master failed and continues\n{traceback.format_exc()}")
+                log.critical(f"the master failed and continues\n{traceback.format_exc()}")
                 time.sleep(_ERROR_PAUSE)
 
     def _reap_children(self) -> None:

@@ -81,6 +81,7 @@ class Reload:
             for line in outcome.notes.splitlines():
                 log.warning(line)
             settings = decode_settings(outcome.settings)
+            log.configure(settings.log_level, settings.log_format)
             loads = self._spec.application is None
             self._supervisor.restart(terms_of(settings, loads=loads, text=outcome.settings))
         elif outcome is not None:

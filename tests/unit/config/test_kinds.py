@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starman.config import kinds
+from starman.config import kinds, log_kinds
 
 
 @pytest.mark.parametrize("word", ["1", "true", "yes", "on", "True", "YES", " on ", True])
@@ -166,8 +166,8 @@ def test_users_and_groups() -> None:
 
 
 def test_logs() -> None:
-    assert kinds.read_log("-") is None
-    assert kinds.read_log("error.log") == "error.log"
+    assert log_kinds.read_error_log("-") is None
+    assert log_kinds.read_error_log("error.log") == "error.log"
 
 
 def test_an_expression_may_span_lines() -> None:

@@ -27,12 +27,16 @@ def notice(count: int, reason: str) -> bytes:
     return f"{count} lost: {reason}\n".encode()
 
 
+def notices(count: int, reason: str) -> list[bytes]:
+    return [notice(count, reason)]
+
+
 @contextmanager
 def standard_error(fd: int) -> Iterator[LogQueue]:
     """A queue with `fd` as descriptor 2."""
     kept = os.dup(2)
     os.dup2(fd, 2)
-    queue = LogQueue(notice)
+    queue = LogQueue(notices)
     try:
         assert queue.open_output()
         yield queue
@@ -88,7 +92,7 @@ def test_a_reader_that_does_not_read_holds_up_no_writer(
     with standard_error(writing) as queue:
         count = 3 * MOST_BYTES // 1000
         for number in range(count):
-            queue.put_lines(b"%06d %s\n" % (number, b"x" * 990))
+            queue.put([b"%06d %s\n" % (number, b"x" * 990)])
         assert os.get_blocking(writing), "the file is not ours alone"
         assert queue.pending
         received = b""
@@ -111,13 +115,13 @@ def test_a_loss_is_told_before_the_next_line_that_is_taken() -> None:
     reading, writing = os.pipe()
     with standard_error(writing) as queue:
         while queue._lost < 3:
-            queue.put_lines(b"x" * 4000 + b"\n")
+            queue.put([b"x" * 4000 + b"\n"])
         read_all(reading)
-        queue.put_lines(b"next\n")
+        queue.put([b"next\n"])
         while queue.pending:
             read_all(reading)
             queue.write_pending()
-        queue.put_lines(b"again\n")
+        queue.put([b"again\n"])
         assert read_all(reading).endswith(b"x\n3 lost: nothing read them in time\nnext\nagain\n")
     os.close(reading)
     os.close(writing)
@@ -130,11 +134,11 @@ def test_a_reader_that_is_gone_costs_the_lines_and_nothing_else(tmp_path: Path) 
     writing = open_for_appending(str(path))
     with standard_error(writing) as queue:
         os.close(reading)
-        queue.put_lines(b"first\nsecond\n")
-        queue.put_lines(b"third\n")
+        queue.put([b"first\nsecond\n"])
+        queue.put([b"third\n"])
         assert not queue.pending
         reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        queue.put_lines(b"fourth\n")
+        queue.put([b"fourth\n"])
         assert read_all(reading) == notice(3, os.strerror(errno.EPIPE)) + b"fourth\n"
     os.close(reading)
     os.close(writing)
@@ -152,8 +156,8 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
         write = Output.write
         monkeypatch.setattr(Output, "write", full)
-        queue.put_lines(b"first\n")
-        queue.put_lines(b"second\n")
+        queue.put([b"first\n"])
+        queue.put([b"second\n"])
         assert queue.pending
         monkeypatch.undo()
         queue.write_pending()
@@ -166,14 +170,14 @@ def test_lines_that_wait_follow_the_log_to_its_new_file(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with standard_error(writing) as queue:
         while not queue.pending:
-            queue.put_lines(b"x" * 1000 + b"\n")
+            queue.put([b"x" * 1000 + b"\n"])
         read_all(reading)
         assert queue.output is not None
         number = queue.output.fd
         os.dup2(open_for_appending(str(tmp_path / "log")), 2)
         queue.renew_output()
         assert queue.output.fd == number
-        queue.put_lines(b"next\n")
+        queue.put([b"next\n"])
     assert (tmp_path / "log").read_bytes().endswith(b"x\nnext\n")
     assert read_all(reading) == b""
     os.close(reading)
@@ -191,12 +195,12 @@ def test_a_line_of_which_a_part_was_written_is_whole_in_the_new_file(tmp_path: P
             return write(self, data[:2])
 
         monkeypatch.setattr(Output, "write", write_two_bytes)
-        queue.put_lines(b"first\n")
+        queue.put([b"first\n"])
         assert queue.pending
         monkeypatch.undo()
         os.dup2(new, 2)
         queue.renew_output()
-        queue.put_lines(b"second\n")
+        queue.put([b"second\n"])
     os.close(old)
     os.close(new)
     assert (tmp_path / "old").read_bytes() == b"fi"
@@ -207,7 +211,7 @@ def test_the_queue_of_a_fork_is_empty_and_its_lock_is_free() -> None:
     reading, writing = os.pipe()
     with standard_error(writing) as queue:
         while not queue.pending:
-            queue.put_lines(b"x" * 1000 + b"\n")
+            queue.put([b"x" * 1000 + b"\n"])
         with queue._lock:
             assert run_forked(lambda: f"{queue.pending} {queue._lock.acquire(False)}") == "False True"
         assert queue.pending
@@ -232,7 +236,7 @@ def test_a_signal_handler_that_logs_while_its_thread_logs_neither_waits_nor_lose
 
         def handle(*_: object) -> None:
             began = time.monotonic()
-            queue.put_lines(b"handler\n")
+            queue.put([b"handler\n"])
             waited.append(time.monotonic() - began)
 
         previous = signal.signal(signal.SIGUSR1, handle)
@@ -240,7 +244,7 @@ def test_a_signal_handler_that_logs_while_its_thread_logs_neither_waits_nor_lose
             queue._add(b"pending\n", 1)
             monkeypatch.setattr(Output, "write", write_and_be_interrupted)
             queue.write_pending()
-            queue.put_lines(b"second\n")
+            queue.put([b"second\n"])
         finally:
             signal.signal(signal.SIGUSR1, previous)
     os.close(writing)
@@ -260,7 +264,7 @@ def test_threads_lose_no_line_and_cut_none() -> None:
 
     def write(number: int) -> None:
         for turn in range(200):  # all of them have room in the queue, should the reader be late
-            queue.put_lines(f"{number} {turn} {'x' * (turn * 37 % 2000)}\n".encode())
+            queue.put([f"{number} {turn} {'x' * (turn * 37 % 2000)}\n".encode()])
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -311,11 +315,11 @@ def test_a_descriptor_that_an_application_has_closed_is_had_again_or_never_used(
     with standard_error(writing) as queue:
         assert queue.output is not None
         os.dup2(others, queue.output.fd)  # closed, and another file's by now
-        queue.put_lines(b"by descriptor 2\n")
+        queue.put([b"by descriptor 2\n"])
         assert read_all(reading) == b"by descriptor 2\n"
         os.dup2(others, queue.output.fd)
         os.dup2(others, 2)
-        queue.put_lines(b"nowhere\n")
+        queue.put([b"nowhere\n"])
         assert not queue.pending
         assert read_all(victim) == b""
         os.close(queue.output.fd)

@@ -1,0 +1,42 @@
+"""The kinds of values that the settings of the logs have. The master imports this module."""
+
+from __future__ import annotations
+
+from starman.config.kinds import ValueKind, read_text
+from starman.config.option import nearest
+from starman.log.formats import FORMATS, LEVELS
+from starman.log.syslog import VALID as SYSLOG
+from starman.log.syslog import is_syslog, parse_target
+
+
+def read_log(value: object) -> str:
+    """A file to append to, "-", or syslog. Raises ValueError for a wrong address of syslog."""
+    path = read_text(value)
+    if is_syslog(path):
+        parse_target(path)
+    return path
+
+
+def read_error_log(value: object) -> str | None:
+    """As `read_log`; "-" is standard error, returned as None."""
+    path = read_log(value)
+    return None if path == "-" else path
+
+
+def one_of(metavar: str, *words: str) -> ValueKind:
+    """One of these words, in any case."""
+
+    def read(value: object) -> str:
+        word = value.strip().lower() if isinstance(value, str) else ""
+        if word not in words:
+            near = nearest(word, words) if word else ""
+            raise ValueError(f"{value!r} is not valid{near}" if near else "")
+        return word
+
+    return ValueKind(read, f"{', '.join(words[:-1])} or {words[-1]}", metavar)
+
+
+ERROR_LOG = ValueKind(read_error_log, f'a file, "-" for standard error, {SYSLOG}', "FILE")
+ACCESS_LOG = ValueKind(read_log, 'a file, "-" for standard output, or "off"', "FILE")
+LEVEL = one_of("LEVEL", *LEVELS)
+FORMAT = one_of("FORMAT", *FORMATS)
