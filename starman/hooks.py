@@ -1,7 +1,8 @@
-"""Hooks: functions of the application that run before and after the fork of a worker, and at its start and end.
+"""Hooks: functions that run at points in the life of the server, its workers and its requests.
 
-See docs/hooks.md. The application registers them while it is imported, so they exist in the process that has loaded
-it (the mold or a worker) and in the processes forked from it. The master has none.
+See docs/hooks.md. The application, or the module of the setting `hooks`, registers them while it is imported, so they
+exist in the process that has imported it (the mold, a worker, or the hook process) and in the processes forked from
+it. The master has none.
 """
 
 from __future__ import annotations
@@ -15,12 +16,82 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    AnyHook = TypeVar("AnyHook", bound=Callable[..., object])
     Hook = TypeVar("Hook", bound=Callable[[], object])
+    WorkerHook = TypeVar("WorkerHook", bound=Callable[["EndedWorker"], object])
+    ChangeHook = TypeVar("ChangeHook", bound=Callable[[int, int], object])
 
-__all__ = ["after_fork", "before_fork", "worker_exit", "worker_ready"]
+# The points that run in the mold or in workers, and those that run in the hook process.
+WORKER_POINTS = ("before_fork", "after_fork", "worker_ready", "worker_stopping", "worker_exit")
+SERVER_POINTS = (
+    *("starting", "ready", "reloading", "workers_changed"),
+    *("worker_ended", "worker_lost", "stopping", "stopped"),
+)
 
-# By the moment, in the order of registration.
-_hooks: dict[str, list[Callable[[], object]]] = {name: [] for name in __all__}
+__all__ = [
+    "EndedWorker",
+    "after_fork",
+    "before_fork",
+    "ready",
+    "reloading",
+    "starting",
+    "stopped",
+    "stopping",
+    "worker_ended",
+    "worker_exit",
+    "worker_lost",
+    "worker_number",
+    "worker_ready",
+    "worker_stopping",
+    "workers_changed",
+]
+
+# What cleans up runs in reverse order of registration.
+_REVERSED = frozenset({"before_fork", "worker_stopping", "worker_exit", "stopping", "stopped"})
+# By the point, in the order of registration.
+_hooks: dict[str, list[Callable[..., object]]] = {point: [] for point in (*WORKER_POINTS, *SERVER_POINTS)}
+# How many hooks of each point of the server the module of the setting `hooks` has registered.
+_of_module: dict[str, int] = {}
+# The number of the worker that this process is.
+_number: list[int] = []
+
+
+class EndedWorker:
+    """A worker that has ended, as `worker_ended` and `worker_lost` receive it.
+
+    number: its number, from 1, which its successor has too. pid: its process id. signal: the name of the signal that
+    has killed it ("SIGKILL"); None: it exited by itself. status: its exit status; None: a signal has killed it. Both
+    are None if the system does not tell. expected: whether the worker ended in order, after its requests.
+    """
+
+    __slots__ = ("expected", "number", "pid", "signal", "status")
+
+    def __init__(self, number: int, pid: int, wait_status: int | None, *, expected: bool) -> None:
+        """`wait_status`: as os.waitpid returns it; None: not known."""
+        from os import WIFSIGNALED, waitstatus_to_exitcode
+
+        self.number = number
+        self.pid = pid
+        self.signal: str | None = None
+        self.status: int | None = None
+        if wait_status is not None and WIFSIGNALED(wait_status):
+            self.signal = _signal_name(-waitstatus_to_exitcode(wait_status))
+        elif wait_status is not None:
+            self.status = waitstatus_to_exitcode(wait_status)
+        self.expected = expected
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("number", "pid", "signal", "status", "expected"))
+        return f"EndedWorker({values})"
+
+
+def worker_number() -> int | None:
+    """The number of the worker that runs this code, from 1 to the number of workers; None in any other process, and in
+    `starman.serve`. A worker that replaces another one has the same number. Any thread."""
+    return _number[0] if _number else None
+
+
+# Points in the mold and in workers
 
 
 def before_fork(function: Hook) -> Hook:
@@ -45,6 +116,12 @@ def worker_ready(function: Hook) -> Hook:
     return _register("worker_ready", function)
 
 
+def worker_stopping(function: Hook) -> Hook:
+    """Call `function()` in each worker when it begins to stop, in its main thread, while its requests still run. The
+    event loop waits for it. Hooks run in reverse order of registration. An exception is logged."""
+    return _register("worker_stopping", function)
+
+
 def worker_exit(function: Hook) -> Hook:
     """Call `function()` in each worker that stops gracefully, in its main thread, after its requests have finished
     and before the functions registered with atexit. Hooks run in reverse order of registration. An exception is
@@ -52,57 +129,140 @@ def worker_exit(function: Hook) -> Hook:
     return _register("worker_exit", function)
 
 
+# Points in the hook process, which runs if the setting `hooks` names a module
+
+
+def starting(function: Hook) -> Hook:
+    """Call `function()` in the hook process before any process loads the application. The start waits for it, within
+    `boot_timeout`; an exception makes the start fail. Not called again in a later hook process of the same server."""
+    return _register("starting", function)
+
+
+def ready(function: Hook) -> Hook:
+    """Call `function()` in the hook process when all workers of the start are ready. Called again in each hook process
+    that replaces another one, after a restart or a failure. An exception is logged."""
+    return _register("ready", function)
+
+
+def reloading(function: Hook) -> Hook:
+    """Call `function()` in the hook process when a restart (SIGHUP) begins. An exception is logged."""
+    return _register("reloading", function)
+
+
+def workers_changed(function: ChangeHook) -> ChangeHook:
+    """Call `function(old, new)` in the hook process when the number of workers has changed: by SIGTTIN, SIGTTOU or a
+    restart. An exception is logged."""
+    return _register("workers_changed", function)
+
+
+def worker_ended(function: WorkerHook) -> WorkerHook:
+    """Call `function(worker)`, with an EndedWorker, in the hook process after the end of each worker, whatever the
+    reason. An exception is logged."""
+    return _register("worker_ended", function)
+
+
+def worker_lost(function: WorkerHook) -> WorkerHook:
+    """Call `function(worker)`, with an EndedWorker, in the hook process after each worker that did not end in order:
+    it crashed, was killed or could not start, and has run no `worker_exit` hooks. Runs after `worker_ended`. An exception
+    is logged."""
+    return _register("worker_lost", function)
+
+
+def stopping(function: Hook) -> Hook:
+    """Call `function()` in the hook process when the server begins to stop. Hooks run in reverse order of
+    registration. An exception is logged."""
+    return _register("stopping", function)
+
+
+def stopped(function: Hook) -> Hook:
+    """Call `function()` in the hook process after the last worker has ended. The server ends when these hooks have
+    run, or after 10 s. Hooks run in reverse order of registration. An exception is logged."""
+    return _register("stopped", function)
+
+
+# For the processes of the server
+
+
+def set_worker_number(number: int) -> None:
+    """This process is the worker with this number. In a worker, before any code of the application."""
+    _number[:] = [number]
+
+
+def note_module() -> None:
+    """The module of the setting `hooks` is imported: everything registered so far is its own, or the hook process has
+    it too."""
+    _of_module.update((point, len(_hooks[point])) for point in SERVER_POINTS)
+
+
+def misplaced_points() -> list[str]:
+    """The points of the server for which other code than the module of the setting `hooks` has registered functions.
+    The hook process does not have them. Call it after the application is loaded."""
+    return [point for point in SERVER_POINTS if len(_hooks[point]) > _of_module.get(point, 0)]
+
+
 def run_before_fork() -> None:
     """Run the hooks. Raises HookError for the first that fails. In the mold."""
-    for hook in _hooks["before_fork"][::-1]:
-        _run("before_fork", hook)
+    _run_all("before_fork")
 
 
 def run_after_fork() -> None:
     """Run the hooks. Raises HookError for the first that fails. In a worker, main thread, before its loop."""
-    for hook in list(_hooks["after_fork"]):
-        _run("after_fork", hook)
+    _run_all("after_fork")
 
 
-def run_worker_ready() -> None:
-    """Run the hooks. Never raises. In a worker, main thread."""
-    for hook in list(_hooks["worker_ready"]):
-        _run_logged("worker_ready", hook)
+def run_starting() -> None:
+    """Run the hooks. Raises HookError for the first that fails. In the hook process."""
+    _run_all("starting")
 
 
-def run_worker_exit() -> None:
-    """Run the hooks. Never raises. In a worker, main thread, after its loop."""
-    for hook in _hooks["worker_exit"][::-1]:
-        _run_logged("worker_exit", hook)
+def run_logged(point: str, *arguments: object) -> None:
+    """Run the hooks of `point` with these arguments. Never raises: exceptions are logged. Main thread of a worker or of
+    the hook process."""
+    for hook in _in_order(point):
+        try:
+            _run(point, hook, *arguments)
+        except HookError as error:
+            log.error(f"{error}\n{error.details}")
 
 
-def _register(moment: str, function: Hook) -> Hook:
+def _run_all(point: str) -> None:
+    for hook in _in_order(point):
+        _run(point, hook)
+
+
+def _in_order(point: str) -> list[Callable[..., object]]:
+    return _hooks[point][::-1] if point in _REVERSED else list(_hooks[point])
+
+
+def _register(point: str, function: AnyHook) -> AnyHook:
     if not callable(function):
-        raise TypeError(f"a {moment} hook must be a function without arguments, not {function!r}")
-    _hooks[moment].append(function)
+        raise TypeError(f"a {point} hook must be a function, not {function!r}")
+    _hooks[point].append(function)
     return function
 
 
-def _run_logged(moment: str, hook: Callable[[], object]) -> None:
+def _run(point: str, hook: Callable[..., object], *arguments: object) -> None:
     try:
-        _run(moment, hook)
-    except HookError as error:
-        log.error(f"{error}\n{error.details}")
-
-
-def _run(moment: str, hook: Callable[[], object]) -> None:
-    try:
-        hook()
+        hook(*arguments)
         application_forks.end_child()
     except BaseException as error:  # SystemExit too: a hook must not bypass the orderly end of the process
         application_forks.end_child(error)
         details = format_exception(error, lambda frames: frames and frames.tb_next)
-        raise HookError(f"the {moment} hook {_name(hook)} failed: {exception_line(error)}", details) from error
+        raise HookError(f"the {point} hook {_name(hook)} failed: {exception_line(error)}", details) from error
 
 
-def _name(hook: Callable[[], object]) -> str:
+def _name(hook: Callable[..., object]) -> str:
     """The name of a hook for the error log. Never raises: a hook may be any callable object."""
     try:
         return f"{safe_text(hook.__module__)}.{safe_text(hook.__qualname__)}"
     except BaseException:
         return class_name(hook)
+
+
+def _signal_name(signum: int) -> str:
+    from signal import Signals
+
+    try:
+        return Signals(signum).name
+    except ValueError:
+        return f"signal {signum}"

@@ -10,6 +10,7 @@ import functools
 import os
 import sys
 
+from starman import hooks
 from starman.application_check import check_application, kind_of
 from starman.config.settings import nearest
 from starman.discovery import find_application
@@ -38,18 +39,35 @@ def load_application(settings: Settings) -> WSGIApplication:
     """Import the application that `settings` name, and mount it under `settings.path`.
 
     Puts the directory of the application's file, `include` and the working directory first on sys.path, in that
-    order, and imports `modules` first. Raises LoadError if the application cannot be found or imported, or is not
-    callable. Call once per process, in the main thread.
+    order, and imports the module of `hooks`, then `modules`, first. Raises LoadError if the application cannot be found
+    or imported, or is not callable. Call once per process, in the main thread.
     """
     from starman.wsgi.mount import mount
 
     here = os.getcwd()
-    _extend_path([*(os.path.abspath(directory) for directory in settings.include), here])
     # Before the modules are imported, which may change the working directory.
     target = settings.app or (find_application(here) if settings.eval is None else "")
+    load_hooks(settings)
     modules = [_import(name, f"module {name!r} (--modules)") for name in settings.modules]
     application = _load(target, here) if settings.eval is None else _evaluate(settings.eval, modules)
     return mount(application, settings.path)
+
+
+def load_hooks(settings: Settings) -> None:
+    """Put `include` and the working directory first on sys.path, and import the module or file that the setting `hooks`
+    names, if any. Raises LoadError."""
+    here = os.getcwd()
+    _extend_path([*(os.path.abspath(directory) for directory in settings.include), here])
+    if settings.hooks is None:
+        return
+    what = f"{settings.hooks!r} (--hooks)"
+    if os.sep in settings.hooks or settings.hooks.endswith(".py"):
+        _import_file(os.path.join(here, settings.hooks), what)
+    elif all(part.isidentifier() for part in settings.hooks.split(".")):
+        _import(settings.hooks, what)
+    else:
+        raise LoadError(f"cannot load {what}: write a module (package.module), or the path of a file (dir/file.py)")
+    hooks.note_module()
 
 
 def describe(settings: Settings, application: object = None) -> str:
@@ -111,7 +129,7 @@ def _load(target: str, directory: str) -> WSGIApplication:
     place, colon, expression = target.partition(":")
     path = os.path.join(directory, place)
     if os.sep in place or place.endswith(".py") or (os.path.isfile(path) and not place.isidentifier()):
-        module = _import_file(path, target)
+        module = _import_file(path, repr(target))
     elif place and all(part.isidentifier() for part in place.split(".")):
         module = _import(place, repr(target))
     else:
@@ -140,15 +158,16 @@ def _import(name: str, what: str) -> ModuleType:
         raise
 
 
-def _import_file(path: str, target: str) -> ModuleType:
-    """The module of a file, under the name of its stem, its directory first on sys.path (as `python FILE` has it)."""
+def _import_file(path: str, what: str) -> ModuleType:
+    """The module of a file, under the name of its stem, its directory first on sys.path (as `python FILE` has it).
+    `what` names it in the LoadError."""
     import importlib.machinery
     import importlib.util
 
     candidates = [os.path.abspath(path)] if path.endswith(".py") else [os.path.abspath(path), os.path.abspath(path + ".py")]
     found = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
     if found is None:
-        raise LoadError(f"cannot load {target!r}: no such file: {' or '.join(candidates)}")
+        raise LoadError(f"cannot load {what}: no such file: {' or '.join(candidates)}")
     stem = os.path.splitext(os.path.basename(found))[0]
     _extend_path([os.path.dirname(found)])
     present = sys.modules.get(stem)
@@ -157,7 +176,7 @@ def _import_file(path: str, target: str) -> ModuleType:
         if origin and os.path.realpath(origin) == os.path.realpath(found):
             return present
         raise LoadError(
-            f"cannot load {target!r}: another module {stem!r} ({origin or 'built-in'}) is already imported; rename the file"
+            f"cannot load {what}: another module {stem!r} ({origin or 'built-in'}) is already imported; rename the file"
         )
     loader = importlib.machinery.SourceFileLoader(stem, found)
     spec = importlib.util.spec_from_file_location(stem, found, loader=loader)
@@ -165,7 +184,7 @@ def _import_file(path: str, target: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[stem] = module
     try:
-        _run_application_code(lambda: loader.exec_module(module), repr(target))
+        _run_application_code(lambda: loader.exec_module(module), what)
     except BaseException:
         sys.modules.pop(stem, None)
         raise

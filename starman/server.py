@@ -67,7 +67,7 @@ def run(app: Application | str | EllipsisType = ..., **settings: object) -> None
     mounted = None if application is None else _mounted(application, chosen, "run(app)")
     opened = log.open_own_descriptor(errors)
     try:
-        _run(chosen, Program(_load, mounted, lambda current: describe(current, application), read), embedded=True)
+        _run(chosen, Program(_load, mounted, lambda current: describe(current, application), read, _load_hooks), embedded=True)
     finally:
         log.finish()
         if opened:
@@ -88,7 +88,7 @@ def run_master(
     from starman.process.worker_spec import Program
 
     block_early_signals()
-    program = Program(_load, None, describe, reread)
+    program = Program(_load, None, describe, reread, _load_hooks)
     program.notes = tuple(notes)
     return _run(settings, program, embedded=False) if handover is None else _take_over(settings, program, handover)
 
@@ -322,6 +322,14 @@ def _set_variables(settings: Settings) -> None:
     for assignment in settings.env:
         name, _, value = assignment.partition("=")
         os.environ[name] = value
+
+
+def _load_hooks(settings: Settings) -> None:
+    """Import the module of the setting `hooks`: in the hook process, or in a mold. Raises LoadError."""
+    from starman.loading import load_hooks
+
+    _set_variables(settings)
+    load_hooks(settings)
 
 
 def _mounted(application: Application, settings: Settings, what: str) -> Application:

@@ -41,6 +41,13 @@ class Options(LogOptions, ProxyOptions):
         kinds.ASSIGNMENTS,
         "Set this environment variable, NAME=VALUE, before the application is loaded. starman itself does not read it.",
     )
+    hooks: str | None = option(
+        None,
+        "Application",
+        kinds.text("module, or a file", "MODULE"),
+        "Import this module (package.module) or file (dir/file.py) before the application, in each worker and in a process "
+        "for the hooks of the server: starting, ready, worker_lost and others.",
+    )
     path: str = option(
         "", "Application", kinds.PREFIX, "Mount the application under this URL prefix, which becomes its SCRIPT_NAME."
     )

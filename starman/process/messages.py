@@ -31,10 +31,13 @@ IN_PARTS = "*"
 
 
 class Role(Enum):
-    """What a mold is to fork."""
+    """What a mold is to fork. STARTING_HOOKS: the hook process of a start, which runs the `starting` hooks before it is
+    loaded."""
 
     WORKER = "worker"
     MOLD = "mold"
+    HOOKS = "hooks"
+    STARTING_HOOKS = "starting hooks"
 
 
 class Message(Record):
@@ -57,7 +60,7 @@ class Message(Record):
 class Spawn(Message):
     """Master to mold, with descriptors: fork a process with this role, with the first descriptor as its channel.
 
-    slot: the worker's number, from 1; 0 for a mold. page: its page of the scoreboard; 0: none. With a page, the last
+    slot: the worker's number, from 1; 0 for other roles. page: its page of the scoreboard; 0: none. With a page, the last
     descriptor is the scoreboard's, from which the worker maps its page. settings: those of the new process
     (`starman.config.revision`), or IN_PARTS; "" for the settings of the mold.
     """
@@ -123,7 +126,8 @@ class Spawned(Message):
 
 
 class Loaded(Message):
-    """Mold to master: the modules are imported, and the mold can fork."""
+    """Mold to master: the modules are imported, and the mold can fork. Hook process to master: its module is imported,
+    and it waits for events."""
 
     __slots__ = ()
 
@@ -183,6 +187,77 @@ class Reopened(Message):
     __slots__ = ()
 
 
+class Notice(_ReasonMessage):
+    """Worker or mold to master: log `reason` as a warning, unless the same was logged before."""
+
+    __slots__ = ()
+
+
+class ServerEvent(Message):
+    """Master to hook process: run the hooks of `point`, such as "ready" (`starman.hooks`)."""
+
+    __slots__ = ("point",)
+
+    def __init__(self, point: str) -> None:
+        self.point = point
+
+    def fields(self) -> tuple[str, ...]:
+        return (self.point,)
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        (point,) = fields
+        return cls(point)
+
+
+class WorkersChanged(Message):
+    """Master to hook process: the number of workers that should run has changed from `old` to `new`."""
+
+    __slots__ = ("new", "old")
+
+    def __init__(self, old: int, new: int) -> None:
+        self.old = old
+        self.new = new
+
+    def fields(self) -> tuple[str, ...]:
+        return str(self.old), str(self.new)
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        old, new = fields
+        return cls(int(old), int(new))
+
+
+class WorkerEnded(Message):
+    """Master to hook process: a worker has ended.
+
+    number: its number, from 1. status: its wait status; None: not known. expected: whether it ended in order.
+    """
+
+    __slots__ = ("expected", "number", "pid", "status")
+
+    def __init__(self, number: int, pid: int, status: int | None, *, expected: bool) -> None:
+        self.number = number
+        self.pid = pid
+        self.status = status
+        self.expected = expected
+
+    def fields(self) -> tuple[str, ...]:
+        status = "" if self.status is None else str(self.status)
+        return str(self.number), str(self.pid), status, str(int(self.expected))
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        number, pid, status, expected = fields
+        return cls(int(number), int(pid), int(status) if status else None, expected=expected == "1")
+
+
+class Handled(Message):
+    """Hook process to master: the hooks of the first event that was not reported yet have run."""
+
+    __slots__ = ()
+
+
 class Approved(Message):
     """Trial to master: the trial has succeeded.
 
@@ -228,13 +303,15 @@ class Failed(Message):
 
 
 # The messages that each kind of process may send to the master; all others are ignored.
-FROM_WORKER = (Spawned, Ready, Recycle, Draining, DrainRequest, Reopened, Failed)
-FROM_MOLD = (Spawned, Loaded, Reopened, Failed)
+FROM_WORKER = (Spawned, Ready, Recycle, Draining, DrainRequest, Reopened, Notice, Failed)
+FROM_MOLD = (Spawned, Loaded, Reopened, Notice, Failed)
+FROM_HOOKS = (Spawned, Loaded, Handled, Reopened, Failed)
 FROM_TRIAL = (Part, Approved, Failed)
+# What the hook process is told.
+HOOK_EVENTS = (ServerEvent, WorkersChanged, WorkerEnded)
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind
-    for kind in (Part, Spawn, Spawned, Loaded, Ready, Recycle, Draining, DrainRequest, Reopen, Reopened, Approved, Failed)
+    kind.__name__: kind for kind in {Part, Spawn, Reopen, *FROM_WORKER, *FROM_MOLD, *FROM_HOOKS, *FROM_TRIAL, *HOOK_EVENTS}
 }
 
 

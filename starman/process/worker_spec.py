@@ -61,7 +61,8 @@ if TYPE_CHECKING:
 class Program:
     """What is served: functions of the layers above, which this folder must not import.
 
-    load: imports the application that the settings name, in a mold or worker; raises StarmanError. application: the
+    load: imports the module of the setting `hooks`, and the application that the settings name, in a mold or worker;
+    raises StarmanError. load_hooks: imports only the module of the setting `hooks`; raises StarmanError. application: the
     callable when the calling program has passed one; `load` is not called then. describe: what is served, in a few
     words, for titles ("app:app"). reread: reads the settings again from their sources, in a child; raises
     SettingError. None: the settings stay. working_directory: the directories in which the server was started and works.
@@ -69,7 +70,7 @@ class Program:
     notes: warnings for the error log, from before it was opened.
     """
 
-    __slots__ = ("application", "describe", "load", "notes", "reread", "variables", "working_directory")
+    __slots__ = ("application", "describe", "load", "load_hooks", "notes", "reread", "variables", "working_directory")
 
     def __init__(
         self,
@@ -77,8 +78,10 @@ class Program:
         application: Application | None = None,
         describe: Callable[[Settings], str] = lambda _: "",
         reread: Callable[[], Settings] | None = None,
+        load_hooks: Callable[[Settings], None] = lambda _: None,
     ) -> None:
         self.load = load
+        self.load_hooks = load_hooks
         self.application = application
         self.describe = describe
         self.reread = reread
@@ -120,6 +123,10 @@ class WorkerSpec:
     def load_application(self) -> Application:
         """Import the application, in a mold or worker. Raises StarmanError."""
         return self.program.load(self.settings)
+
+    def load_hooks(self) -> None:
+        """Import the module of the setting `hooks`, if there is one. Raises StarmanError."""
+        self.program.load_hooks(self.settings)
 
     def with_settings(self, settings: str) -> WorkerSpec:
         """A copy of the spec with these settings, as `config.revision` encodes them; "": with its own. All paths

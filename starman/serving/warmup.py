@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from starman import application_forks
 from starman.errors import ProtocolError, WarmUpError
+from starman.hooks import worker_number
 from starman.proto.events import Limits, RequestHead
 from starman.proto.request import RequestParser
 from starman.proto.response import RequestFacts
@@ -60,6 +61,7 @@ def _environ(target: str, settings: Settings) -> Environ:
         processes=settings.workers > 1,
         software=SOFTWARE,
     )
+    listener["starman.worker_number"] = worker_number()
     connection = for_connection(listener, ("127.0.0.1", 0), None)
     return {**build(connection, _head(target), BytesIO(), None), MARK: True}
 

@@ -9,26 +9,51 @@ import pytest
 from starman import hooks
 from starman.errors import HookError
 
-REGISTER = {"before_fork": hooks.before_fork, "after_fork": hooks.after_fork}
-REGISTER |= {"worker_ready": hooks.worker_ready, "worker_exit": hooks.worker_exit}
-RUN = {"before_fork": hooks.run_before_fork, "after_fork": hooks.run_after_fork}
-RUN |= {"worker_ready": hooks.run_worker_ready, "worker_exit": hooks.run_worker_exit}
+POINTS = (*hooks.WORKER_POINTS, *hooks.SERVER_POINTS)
+# The points whose hooks make the start fail.
+FAILING = {"before_fork": hooks.run_before_fork, "after_fork": hooks.run_after_fork, "starting": hooks.run_starting}
+LAST_FIRST = ("before_fork", "worker_stopping", "worker_exit", "stopping", "stopped")
 
 
 @pytest.fixture(autouse=True)
 def no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "_hooks", {name: [] for name in hooks.__all__})
+    monkeypatch.setattr(hooks, "_hooks", {point: [] for point in POINTS})
+    monkeypatch.setattr(hooks, "_of_module", {})
+    monkeypatch.setattr(hooks, "_number", [])
 
 
-@pytest.mark.parametrize("moment", hooks.__all__)
-def test_each_moment_runs_its_own_in_order(moment: str) -> None:
+def register(point: str, function: Callable[..., object]) -> None:
+    getattr(hooks, point)(function)
+
+
+def run(point: str, *arguments: object) -> None:
+    if point in FAILING:
+        FAILING[point]()
+    else:
+        hooks.run_logged(point, *arguments)
+
+
+def test_every_point_is_public() -> None:
+    assert {*POINTS, "EndedWorker", "worker_number"} == set(hooks.__all__)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_each_point_runs_its_own_in_order(point: str) -> None:
     told: list[str] = []
-    for name in hooks.__all__:
+    for name in POINTS:
         for number in (1, 2, 3):
-            REGISTER[name](lambda name=name, number=number: told.append(f"{name} {number}"))
-    RUN[moment]()
-    order = (3, 2, 1) if moment in ("before_fork", "worker_exit") else (1, 2, 3)
-    assert told == [f"{moment} {number}" for number in order]
+            register(name, lambda name=name, number=number: told.append(f"{name} {number}"))
+    run(point)
+    order = (3, 2, 1) if point in LAST_FIRST else (1, 2, 3)
+    assert told == [f"{point} {number}" for number in order]
+
+
+@pytest.mark.parametrize(("point", "arguments"), [("workers_changed", (2, 3)), ("worker_lost", ("worker",))])
+def test_hooks_receive_the_arguments_of_their_point(point: str, arguments: tuple[object, ...]) -> None:
+    told: list[object] = []
+    register(point, lambda *values: told.append(values))
+    run(point, *arguments)
+    assert told == [arguments]
 
 
 def test_a_decorator_leaves_the_function_as_it_is() -> None:
@@ -48,12 +73,12 @@ def fails(told: list[str]) -> Callable[[], None]:
     return close_pool
 
 
-@pytest.mark.parametrize("moment", ["before_fork", "after_fork"])
-def test_what_fails_around_the_fork_is_an_error_with_its_traceback(moment: str) -> None:
+@pytest.mark.parametrize("moment", FAILING)
+def test_what_fails_before_the_service_is_an_error_with_its_traceback(moment: str) -> None:
     told: list[str] = []
-    REGISTER[moment](fails(told))
+    register(moment, fails(told))
     with pytest.raises(HookError) as caught:
-        RUN[moment]()
+        run(moment)
     assert str(caught.value).startswith(
         f"the {moment} hook tests.unit.test_hooks.fails.<locals>.close_pool failed: SystemExit: no pool"
     )
@@ -61,13 +86,47 @@ def test_what_fails_around_the_fork_is_an_error_with_its_traceback(moment: str) 
     assert "starman/hooks.py" not in caught.value.details
 
 
-@pytest.mark.parametrize("moment", ["worker_ready", "worker_exit"])
+@pytest.mark.parametrize("moment", [point for point in POINTS if point not in FAILING])
 def test_what_fails_later_is_logged_and_the_others_run(moment: str, capfd: pytest.CaptureFixture[str]) -> None:
     told: list[str] = []
     for _ in range(2):
-        REGISTER[moment](fails(told))
-    RUN[moment]()
+        register(moment, fails(told))
+    run(moment)
     assert told == ["ran", "ran"]
     log = capfd.readouterr().err
     assert log.count(f"the {moment} hook") == 2
     assert "raise SystemExit" in log
+
+
+def test_the_number_is_that_of_the_worker() -> None:
+    assert hooks.worker_number() is None
+    hooks.set_worker_number(3)
+    assert hooks.worker_number() == 3
+
+
+@pytest.mark.parametrize(
+    ("wait_status", "name", "status"),
+    [
+        (9, "SIGKILL", None),
+        (3 << 8, None, 3),
+        (0, None, 0),
+        (None, None, None),
+        (11 | 128, "SIGSEGV", None),
+        (50, "signal 50", None),
+    ],
+)
+def test_an_ended_worker_says_how(wait_status: int | None, name: str | None, status: int | None) -> None:
+    worker = hooks.EndedWorker(2, 4711, wait_status, expected=False)
+    assert (worker.number, worker.pid, worker.signal, worker.status, worker.expected) == (2, 4711, name, status, False)
+    assert repr(worker) == f"EndedWorker(number=2, pid=4711, signal={name!r}, status={status!r}, expected=False)"
+
+
+def test_only_hooks_outside_the_module_of_the_setting_are_misplaced() -> None:
+    register("ready", print)
+    assert hooks.misplaced_points() == ["ready"]
+    hooks.note_module()
+    assert hooks.misplaced_points() == []
+    register("after_fork", print)
+    assert hooks.misplaced_points() == []
+    register("worker_lost", print)
+    assert hooks.misplaced_points() == ["worker_lost"]

@@ -16,7 +16,7 @@ from starman.process.forking import fork, signal_name
 from starman.process.host.rlimits import release_memory
 from starman.process.long_messages import prepare_text
 from starman.process.master.stack_reports import StackReports
-from starman.process.messages import FROM_MOLD, FROM_WORKER, Role, Spawn
+from starman.process.messages import FROM_HOOKS, FROM_MOLD, FROM_WORKER, Role, Spawn
 from starman.process.supervision import actions
 from starman.process.supervision.actions import Level
 from starman.process.worker.mold import become_mold
@@ -102,7 +102,7 @@ class Executor:
             if kind not in self._logged_failures:
                 self._logged_failures.add(kind)
                 log.error(f"the master could not carry out {kind}: {error}\n{traceback.format_exc()}")
-            if isinstance(action, actions.ForkMold | actions.SpawnMold | actions.SpawnWorker):
+            if isinstance(action, actions.ForkMold | actions.SpawnMold | actions.SpawnWorker | actions.SpawnHooks):
                 self._events.on_exit(action.child, f"could not be forked ({error})")
 
     def _perform(self, action: actions.Action) -> None:  # noqa: C901 - a case for each action
@@ -113,14 +113,19 @@ class Executor:
                 self._spawn(action.origin, action.child, Spawn(Role.MOLD, 0, settings=action.settings))
             case actions.SpawnWorker():
                 self._spawn(action.mold, action.child, Spawn(Role.WORKER, action.slot, settings=action.settings))
+            case actions.SpawnHooks():
+                role = Role.STARTING_HOOKS if action.starting else Role.HOOKS
+                self._spawn(action.mold, action.child, Spawn(role, 0, settings=action.settings))
+            case actions.SendEvent():
+                self._send_event(action)
             case actions.Drain():
                 self.send_signal(action.child, signal.SIGQUIT)
             case actions.Kill():
                 self._kill(action)
             case actions.DumpStacks():
                 self._dump_stacks(action)
-            case actions.RetireMold():
-                self._retire_mold(action)
+            case actions.RetireMold() | actions.RetireHooks():
+                self._retire(action)
             case actions.Forget():
                 self._forget(action)
             case actions.LogReady():
@@ -165,7 +170,7 @@ class Executor:
 
     def _spawn(self, mold: int, number: int, order: Spawn) -> None:
         """Have a mold fork the child `number`. The child's end of the channel is sent with the order."""
-        channel = self._open_link(number, FROM_WORKER if order.role is Role.WORKER else FROM_MOLD)
+        channel = self._open_link(number, {Role.WORKER: FROM_WORKER, Role.MOLD: FROM_MOLD}.get(order.role, FROM_HOOKS))
         if channel is None:
             return
         if order.role is Role.WORKER:
@@ -232,7 +237,12 @@ class Executor:
             log.error(f"{action.line}{self._reader.describe_requests(link, now)}; its stacks follow")
             self.stacks.request(link, now)
 
-    def _retire_mold(self, action: actions.RetireMold) -> None:
+    def _send_event(self, action: actions.SendEvent) -> None:
+        link = self._links.find_link(action.child)
+        if link is not None:
+            self._links.send(link, action.event)
+
+    def _retire(self, action: actions.RetireMold | actions.RetireHooks) -> None:
         link = self._links.find_link(action.child)
         if link is not None:
             self._links.close_channel(link)

@@ -13,7 +13,7 @@ import time
 from starman import log
 from starman.process.channel import MasterEnd
 from starman.process.master.stack_pipe import StackReader, open_pipe
-from starman.process.messages import FROM_WORKER, Message, Spawned
+from starman.process.messages import FROM_HOOKS, FROM_WORKER, Message, Spawned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Link:
 
     number: the supervisor's number for the child. opened_at: the instant at which the link was made, before the child
     was forked. channel: closed when no more messages can come. kinds: the messages that the child may send. pid: None
-    until it is known. slot: the number of a worker, from 1; 0 for a mold. page: the worker's place on the scoreboard;
+    until it is known. slot: the number of a worker, from 1; 0 for other processes. page: the worker's place on the scoreboard;
     0 if it has none.
 
     ended_at: the instant of the channel's end of file; None while the child, or an orphan of the child, holds the
@@ -69,6 +69,8 @@ class Link:
     def title(self) -> str:
         """The name of the process in the error log."""
         pid = "" if self.pid is None else f" ({self.pid})"
+        if self.kinds is FROM_HOOKS:
+            return f"the hook process{pid}"
         return f"worker {self.slot}{pid}" if self.slot else f"a mold{pid}, which forks workers"
 
     def drop_unsent(self) -> None:

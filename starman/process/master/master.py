@@ -18,13 +18,13 @@ from starman.process.host.rlimits import raise_descriptor_limit, warn_of_threads
 from starman.process.master.executor import Executor
 from starman.process.master.links import Link, Links
 from starman.process.master.log_reopen import LogReopen
-from starman.process.master.reaper import Reaper
+from starman.process.master.reaper import Reaper, describe
 from starman.process.master.reload import Reload, terms_of
 from starman.process.master.scoreboard_reader import ScoreboardReader
 from starman.process.master.signals import SignalQueue
 from starman.process.master.trial import Trial
 from starman.process.master.upgrade import Upgrade, open_scoreboard, take_over
-from starman.process.messages import Draining, DrainRequest, Failed, Loaded, Ready, Recycle, Reopened, Spawned
+from starman.process.messages import Draining, DrainRequest, Failed, Handled, Loaded, Notice, Ready, Recycle, Reopened, Spawned
 from starman.process.scoreboard import Scoreboard
 from starman.process.status import Observers, Phase
 from starman.process.supervision import actions
@@ -45,6 +45,8 @@ STATUS_SLACK = 0.25
 _ERROR_PAUSE = 1.0
 # How soon (seconds) to retry lines that the error log did not take at once.
 _LOG_RETRY = 0.2
+# How many different notices of children are logged: children are not trusted.
+MOST_NOTICES = 20
 # The numbers of the trials' links. The numbers of children begin at 1; 0 stands for all workers (`LogKill`).
 _READING = -1
 _TRYING = -2
@@ -54,8 +56,8 @@ class Master:
     """One server, from its first fork to the end of its last worker."""
 
     __slots__ = (
-        *("_embedded", "_error_log", "_executor", "_exits", "_handover", "_links", "_log_reopen", "_observers", "_reader"),
-        *("_reaper", "_reload", "_signals", "_spec", "_stacks", "_supervisor", "_trials", "_upgrade"),
+        *("_embedded", "_error_log", "_executor", "_exits", "_handover", "_links", "_log_reopen", "_notices", "_observers"),
+        *("_reader", "_reaper", "_reload", "_signals", "_spec", "_stacks", "_supervisor", "_trials", "_upgrade"),
     )
 
     def __init__(self, spec: WorkerSpec, error_log: ErrorLog, handover: Handover | None = None) -> None:
@@ -70,6 +72,8 @@ class Master:
         self._supervisor = Supervisor(terms_of(spec.settings, loads=spec.application is None))
         # Children found dead while an action was performed, for the next round: the number, and how the child ended.
         self._exits: list[tuple[int, str]] = []
+        # The notices of children that were logged.
+        self._notices: set[str] = set()
 
     def run(self, *, embedded: bool = False, observers: Observers | None = None) -> int:
         """Serve until a signal ends the server. Returns the exit status: 0, or 1 if the master killed workers with
@@ -173,12 +177,12 @@ class Master:
         """Remove the children that have ended. Hazard 6: a child is dead when it is reaped, or when its channel is at
         the end of file, whichever comes first."""
         now = time.monotonic()
-        for pid, how in self._reaper.reap(now):
+        for pid, status in self._reaper.reap(now):
             link = self._links.find_link_by_pid(pid)
             if link is not None:
                 # The channel may still hold the child's last messages.
                 self._handle_messages(link)
-                self.remove_child(link, how)
+                self.remove_child(link, describe(status), status)
         for link in self._links:
             if link.ended_at is not None and (not self._reaper.adopts or now - link.ended_at >= STATUS_SLACK):
                 lives = self._reaper.adopts and link.pid is not None and self._reaper.has_child(link.pid)
@@ -239,7 +243,7 @@ class Master:
             self._handle_messages(link)
         self._stacks.log_finished(time.monotonic())
 
-    def _handle_messages(self, link: Link) -> None:
+    def _handle_messages(self, link: Link) -> None:  # noqa: C901 - a case for each message
         """Report a child's messages to the supervisor."""
         for message in self._links.read_messages(link):
             now = time.monotonic()
@@ -255,10 +259,20 @@ class Master:
                 self._supervisor.on_draining(link.number, now)
             elif isinstance(message, DrainRequest):
                 self._supervisor.on_drain_request(link.number, message.reason, now)
+            elif isinstance(message, Handled):
+                self._supervisor.hooks.on_handled(link.number, now)
+            elif isinstance(message, Notice):
+                self._log_notice(message.reason)
             elif isinstance(message, Reopened):
                 self._log_reopen.on_reopened(link.number)
             elif isinstance(message, Failed):
                 self._supervisor.on_failed(link.number, message.message, message.details, now)
+
+    def _log_notice(self, text: str) -> None:
+        """Log a notice of a child, once, however many children send it."""
+        if text not in self._notices and len(self._notices) < MOST_NOTICES:
+            self._notices.add(text)
+            log.warning(text)
 
     # The events of a child. The executor reports them, too.
 
@@ -278,8 +292,9 @@ class Master:
         """The child with this number is dead, or could not be forked. Removed in the next round."""
         self._exits.append((number, how))
 
-    def remove_child(self, link: Link, how: str) -> None:
-        """Remove the link of a child that has ended, and report its end. `how` completes a sentence."""
+    def remove_child(self, link: Link, how: str, status: int | None = None) -> None:
+        """Remove the link of a child that has ended, and report its end. `how` completes a sentence. `status`: its wait
+        status; None: not known."""
         now = time.monotonic()
         self._stacks.log_last(link, now)
         how += self._reader.describe_requests(link, now)
@@ -288,7 +303,7 @@ class Master:
             self._trials[link.number].on_gone(how)
             return
         self._log_reopen.on_gone(link.number)
-        self._supervisor.on_exit(link.number, how, now)
+        self._supervisor.on_exit(link.number, how, now, status)
 
     def _abandon(self) -> None:
         """In a fresh fork: close what belongs to the master."""

@@ -62,15 +62,15 @@ class Reaper:
             del self._early[pid]
         self._tracked.add(pid)
 
-    def reap(self, now: float) -> Iterator[tuple[int, str]]:
-        """Yield the tracked processes that have ended since the last call, and how: "exited with status 1"."""
+    def reap(self, now: float) -> Iterator[tuple[int, int]]:
+        """Yield the tracked processes that have ended since the last call, and the wait status of each."""
         if self._everything:
             self._reap_all(now)
         else:
             self._reap_tracked(now)
         for pid in [pid for pid in self._early if pid in self._tracked]:
             self._tracked.discard(pid)
-            yield pid, describe(self._early.pop(pid)[0])
+            yield pid, self._early.pop(pid)[0]
         # Hazard 6: a process may be reaped before its id is reported, so its status is kept. Briefly, because the
         # system uses process ids again.
         for pid in [pid for pid, (_, since) in self._early.items() if now - since > KEPT_SECONDS]:
@@ -128,7 +128,8 @@ class Reaper:
 
 
 def describe(status: int) -> str:
-    """How a process ended, from its wait status, with the likely cause of a signal. Completes a sentence."""
+    """How a process ended, from its wait status, with the likely cause of a signal. Completes a sentence: "exited with
+    status 1"."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return f"exited with status {code}"

@@ -41,6 +41,7 @@ def terms_of(settings: Settings, *, loads: bool, text: str = "") -> Terms:
     )
     terms.worker_timeout = settings.worker_timeout
     terms.settings = text
+    terms.hooks = settings.hooks is not None
     return terms
 
 

@@ -126,6 +126,7 @@ class Upgrade:
                 text = f"{IN_FILE}{file}"
             for fd in handover.fds():
                 os.set_inheritable(fd, True)
+            self._send_waiting_events()
             flush_streams()
             program = self._spec.program
             _exec_program(program, {**program.variables, HANDOVER_VARIABLE: text})
@@ -139,6 +140,15 @@ class Upgrade:
             if file >= 0:
                 os.close(file)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _send_waiting_events(self) -> None:
+        """Send the hook process the events that wait. It runs their hooks, and ends: the new image starts another."""
+        dropped = 0
+        for number, event in self._supervisor.hooks.flush():
+            link = self._links.find_link(number)
+            dropped += link is None or not self._links.send(link, event) or bool(link.unsent)
+        if dropped:
+            log.warning(f"{counted(dropped, 'event')} for hooks were dropped: the hook process falls behind")
 
     def _exec_trial(self, channel: Channel) -> Message:
         """In the trial's child: exec the installed version, which sends the outcome itself (`starman.takeover`)."""

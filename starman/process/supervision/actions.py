@@ -6,6 +6,10 @@ from enum import Enum
 
 from starman.process.value_class import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from starman.process.messages import Message
+
 
 class Level(Enum):
     """The level of a line in the error log."""
@@ -65,6 +69,37 @@ class SpawnWorker(_ChildAction):
         self.generation = generation
         self.mold = mold
         self.settings = settings
+
+
+class SpawnHooks(_ChildAction):
+    """Have the pristine mold `mold` fork the hook process, as `child`.
+
+    settings: those of its generation, as in the message `Spawn`. starting: whether it runs the `starting` hooks first.
+    """
+
+    __slots__ = ("mold", "settings", "starting")
+
+    def __init__(self, child: int, mold: int, settings: str = "", *, starting: bool = False) -> None:
+        super().__init__(child)
+        self.mold = mold
+        self.settings = settings
+        self.starting = starting
+
+
+class SendEvent(_ChildAction):
+    """Send an event to the hook process."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, child: int, event: Message) -> None:
+        super().__init__(child)
+        self.event = event
+
+
+class RetireHooks(_ChildAction):
+    """Close the channel of the hook process, which then ends by itself."""
+
+    __slots__ = ()
 
 
 class Drain(_ChildAction):

@@ -121,3 +121,12 @@ class Mold(Child):
     def log_name(self) -> str:
         """The name for the error log. It explains what a mold is to users of the log."""
         return "the mold, which forks workers," if self.pid is None else f"the mold ({self.pid}), which forks workers,"
+
+
+class HookProcess(Child):
+    """A process that runs the hooks of the server (`starman.hooks`), and serves no requests."""
+
+    __slots__ = ()
+
+    def __init__(self, number: int, generation: int, requested_at: float, deadline: float) -> None:
+        super().__init__("the hook process", number, generation, requested_at, deadline)

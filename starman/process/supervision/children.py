@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from starman.process.supervision.actions import Action, Drain, Kill, Level, LogLine, RetireMold, SpawnWorker
-from starman.process.supervision.child import Child, Mold, State, Worker
+from starman.process.supervision.actions import Action, Drain, Kill, Level, LogLine, RetireMold, SpawnHooks, SpawnWorker
+from starman.process.supervision.child import Child, HookProcess, Mold, State, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,6 +86,15 @@ class Children:
         self._children[worker.number] = worker
         self.add_action(SpawnWorker(worker.number, slot.number, generation, mold.number, terms.settings))
         return worker
+
+    def spawn_hook_process(self, generation: int, mold: Mold, now: float, *, starting: bool) -> HookProcess:
+        """Have `mold` fork a hook process. `starting`: it runs the `starting` hooks first."""
+        terms = self._terms_of(generation)
+        process = HookProcess(self._next_number(), generation, now, now + terms.boot_timeout)
+        process.forked_by = mold.number
+        self._children[process.number] = process
+        self.add_action(SpawnHooks(process.number, mold.number, terms.settings, starting=starting))
+        return process
 
     def adopt_worker(self, handed_worker: HandedWorker, generation: int) -> Worker:
         """Add a worker that the master had before its upgrade: ready, or already draining."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from starman.process.supervision.actions import Level
 from starman.process.supervision.backoff import PROVEN, Backoff
-from starman.process.supervision.child import Child, Worker
+from starman.process.supervision.child import Child, HookProcess, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,15 +26,16 @@ YOUNG = 1.0
 class FailedStarts:
     """Logs unexpected exits, and counts those of children that died at boot.
 
-    workers, molds: when one of each kind may be started again.
+    workers, molds, hooks: when one of each kind of children may be started again.
     """
 
-    __slots__ = ("_children", "molds", "workers")
+    __slots__ = ("_children", "hooks", "molds", "workers")
 
     def __init__(self, children: Children) -> None:
         self._children = children
         self.workers = Backoff()
         self.molds = Backoff()
+        self.hooks = Backoff()
 
     def note_ready(self, child: Child) -> None:
         """`child` has become ready: more than one of its kind may be started at a time again."""
@@ -59,7 +60,7 @@ class FailedStarts:
 
     def next_instants(self, now: float) -> list[float]:
         """The ends of the waits that are not over at `now`."""
-        return [backoff.not_before for backoff in (self.workers, self.molds) if backoff.not_before > now]
+        return [backoff.not_before for backoff in (self.workers, self.molds, self.hooks) if backoff.not_before > now]
 
     def _count(self, child: Child, now: float) -> tuple[bool, float]:
         """Returns whether the failure was counted, and how many seconds to wait."""
@@ -71,4 +72,6 @@ class FailedStarts:
         return counted, max(0.0, backoff.not_before - now)
 
     def _backoff_of(self, child: Child) -> Backoff:
+        if isinstance(child, HookProcess):
+            return self.hooks
         return self.workers if isinstance(child, Worker) else self.molds

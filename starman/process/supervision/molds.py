@@ -40,9 +40,10 @@ class Molds:
         mold = self._molds.get(generation if self._rollout.terms_of(generation).preload else PRISTINE)
         return mold if mold is not None and mold.ready and mold.failure is None else None
 
-    def plan_molds(self, slots: Iterable[Slot], now: float) -> None:
-        """Start the molds that workers of `slots` may need, and retire the others."""
-        generations = self._rollout.used_generations(slots)
+    def plan_molds(self, slots: Iterable[Slot], now: float, *, only_pristine: bool = False) -> None:
+        """Start the molds that workers of `slots` may need, and retire the others. `only_pristine`: start no mold yet
+        that loads the application."""
+        generations = () if only_pristine else self._rollout.used_generations(slots)
         wanted = {PRISTINE, *(number for number in generations if self._rollout.terms_of(number).preload)}
         for generation in self._molds.keys() - wanted:
             self._children.retire_mold(self._molds.pop(generation), now)

@@ -25,15 +25,16 @@ class Terms(Record):
 
     workers: how many, at least 1. preload: whether the generation has a mold that has loaded the application. batch:
     how many workers its roll-out replaces at a time. settings: all settings, encoded for its workers
-    (`config.revision`). worker_timeout: how long an event loop may be silent; 0: no limit.
+    (`config.revision`). worker_timeout: how long an event loop may be silent; 0: no limit. hooks: whether the
+    generation has a hook process.
     """
 
-    __slots__ = ("batch", "boot_timeout", "graceful_timeout", "preload", "settings", "worker_timeout", "workers")
+    __slots__ = ("batch", "boot_timeout", "graceful_timeout", "hooks", "preload", "settings", "worker_timeout", "workers")
 
     def __init__(
         self, workers: int, *, boot_timeout: float, graceful_timeout: float, preload: bool = False, batch: int = 1
     ) -> None:
-        """The caller sets `settings` and `worker_timeout` afterwards."""
+        """The caller sets `settings`, `worker_timeout` and `hooks` afterwards."""
         self.workers = workers
         self.preload = preload
         self.boot_timeout = boot_timeout
@@ -41,6 +42,7 @@ class Terms(Record):
         self.batch = batch
         self.worker_timeout = 0.0
         self.settings = ""
+        self.hooks = False
 
 
 class Rollout:
@@ -67,6 +69,12 @@ class Rollout:
     def terms(self) -> Terms:
         """The terms in use: until a roll-out has finished, the terms from before it."""
         return self._terms[self.generation]
+
+    @property
+    def hooks_generation(self) -> int:
+        """The generation whose hook process should run: the one in use. After an upgrade, its target at once, because
+        the old hook process has ended."""
+        return self.target or self.generation if self.generation == ADOPTED else self.generation
 
     @property
     def requested(self) -> bool:

@@ -8,6 +8,7 @@ thread.
 from __future__ import annotations
 
 from starman.process.forking import SECOND_STOP
+from starman.process.messages import ServerEvent
 from starman.process.status import Phase, ServerStatus
 from starman.process.supervision.actions import (
     CloseListeners,
@@ -20,10 +21,11 @@ from starman.process.supervision.actions import (
     LogReady,
     LogStopping,
 )
-from starman.process.supervision.child import Child, Mold, State, Worker
+from starman.process.supervision.child import Child, HookProcess, Mold, State, Worker
 from starman.process.supervision.children import Children
 from starman.process.supervision.deadlines import BootDeadlines
 from starman.process.supervision.failed_starts import FailedStarts
+from starman.process.supervision.hook_processes import HookProcesses
 from starman.process.supervision.molds import Molds
 from starman.process.supervision.replacement import Replacement
 from starman.process.supervision.rollout import ADOPTED, PRISTINE, Rollout, Terms
@@ -43,8 +45,7 @@ class Supervisor:
     __slots__ = (
         *("_boot_deadlines", "_children", "_failed_starts", "_held", "_molds", "_released", "_replacement", "_rollout"),
         *("_rollout_steps", "_slots", "_status", "_stopped_at"),
-        "phase",
-        "watchdog",
+        *("hooks", "phase", "watchdog"),
     )
 
     def __init__(self, terms: Terms) -> None:
@@ -58,6 +59,7 @@ class Supervisor:
         mold_backoff = self._failed_starts.molds
         self._slots = Slots(terms.workers, 1)
         self._molds = Molds(self._children, self._rollout, mold_backoff)
+        self.hooks = HookProcesses(self._children, self._rollout, self._molds, self._failed_starts.hooks)
         self._replacement = Replacement(self._children, self._rollout, self._molds, self._failed_starts.workers)
         self._rollout_steps = RolloutSteps(self._children, self._rollout, self._molds, self._replacement, mold_backoff)
         self._held = False
@@ -80,7 +82,8 @@ class Supervisor:
             self._children.add_action(Drain(number))
 
     def on_ready(self, number: int, now: float) -> None:
-        """A worker accepts connections, or a mold has loaded its modules and can fork."""
+        """A worker accepts connections, a mold has loaded its modules and can fork, or a hook process waits for
+        events."""
         child = self._children.find_child(number)
         if child is None:
             return
@@ -94,6 +97,8 @@ class Supervisor:
         self._failed_starts.note_ready(child)
         if isinstance(child, Worker):
             self._activate_worker(child, now)
+        elif isinstance(child, HookProcess):
+            self.hooks.on_loaded(child)
 
     def _activate_worker(self, worker: Worker, now: float) -> None:
         """Put a new worker in charge of its slot. Only now that it is ready is the old worker drained."""
@@ -136,20 +141,29 @@ class Supervisor:
         child = self._children.find_child(number)
         if child is not None and not child.ending:
             child.failure = message, details
-            if self.phase is Phase.STARTING:
+            if self._is_needed_to_start(child):
                 self._fail_start(message, details, now)
 
-    def on_exit(self, number: int, how: str, now: float) -> None:
-        """The process has exited. `how` completes a sentence: "was killed by SIGKILL"."""
+    def _is_needed_to_start(self, child: Child) -> bool:
+        """Whether the first start fails without `child`."""
+        return self.phase is Phase.STARTING and not (isinstance(child, HookProcess) and self.hooks.started)
+
+    def on_exit(self, number: int, how: str, now: float, status: int | None = None) -> None:
+        """The process has exited. `how` completes a sentence: "was killed by SIGKILL". `status`: its wait status; None:
+        not known."""
         child = self._children.find_child(number)
         if child is None:
             return
         expected = child.ending and child.failure is None
+        if isinstance(child, Worker):
+            self.hooks.on_worker_exit(child, status)
+        elif isinstance(child, HookProcess):
+            how += self.hooks.on_exit(child)
         self._children.remove(child)
         fatal = self._remove_from_slot(child)
         if self.phase is Phase.STOPPING or expected:
             return
-        if self.phase is Phase.STARTING:
+        if self._is_needed_to_start(child):
             self._fail_start(*child.exit_reason(how), now)
         elif fatal:
             self._rollout_steps.give_up(self._slots, *child.exit_reason(how), now)
@@ -165,6 +179,8 @@ class Supervisor:
             rolls = slot.rolling_out and slot.incoming is child
             slot.remove_worker(child)
             return rolls
+        if isinstance(child, HookProcess):
+            return False
         # The pristine mold counts too while it cannot start: all other molds are forked from it.
         needed = self._rollout.target is not None and child.generation in (PRISTINE, self._rollout.target)
         return self._molds.remove_mold(child) and needed and child.ready_at is None
@@ -175,12 +191,14 @@ class Supervisor:
         """Roll out fresh code on these terms (None: on the newest ones), a batch of workers at a time. During a
         roll-out: begin again after its current step."""
         if self.phase is not Phase.STOPPING:
+            self.hooks.add_event(ServerEvent("reloading"))
             self._rollout.request(terms)
 
     def grow(self) -> None:
         """Add one worker."""
         if self.phase is not Phase.STOPPING:
             self._slots.add_slot(self._rollout.generation)
+            self.hooks.on_change(len(self._slots) - 1, len(self._slots))
             self._children.log(Level.INFO, f"one worker more: {len(self._slots)}")
 
     def shrink(self, now: float) -> None:
@@ -191,6 +209,7 @@ class Supervisor:
             self._children.log(Level.WARNING, "cannot go below one worker")
             return
         self._children.drain_slot(self._slots.remove_last(), now)
+        self.hooks.on_change(len(self._slots) + 1, len(self._slots))
         self._children.log(Level.INFO, f"one worker less: {len(self._slots)}")
 
     def stop(self, now: float) -> None:
@@ -223,8 +242,9 @@ class Supervisor:
 
     @property
     def nothing_starting(self) -> bool:
-        """Whether the server runs and no worker is starting."""
-        return self.phase is Phase.RUNNING and not any(worker.starting for worker in self._children.workers())
+        """Whether the server runs, and neither a worker nor a hook process is starting."""
+        starting = self.hooks.starting or any(worker.starting for worker in self._children.workers())
+        return self.phase is Phase.RUNNING and not starting
 
     @property
     def terms(self) -> Terms:
@@ -239,6 +259,7 @@ class Supervisor:
         """Go on after an upgrade of the master, with this number of slots, and begin a roll-out. `workers`: the number
         in the settings from before the upgrade."""
         self.phase = Phase.RUNNING
+        self.hooks.take_over()
         self._rollout.take_over(workers)
         self._slots = Slots(slots, ADOPTED)
 
@@ -262,15 +283,28 @@ class Supervisor:
             if self.phase is Phase.STARTING and self._slots.ready_count == len(self._slots):
                 self.phase = Phase.RUNNING
                 self._children.add_action(LogReady(len(self._slots)))
+                self.hooks.announce_ready()
             # The first start is never held: an upgrade waits until all workers are ready.
             if not self._held or self.phase is Phase.STARTING:
-                self._molds.plan_molds(self._slots, now)
-                if self._rollout_steps.plan_step(self._slots, now, running=self.phase is Phase.RUNNING):
-                    self.watchdog.timeout = self.terms.worker_timeout
-                self._replacement.fill_slots(self._slots, now)
-        elif not self._children:
-            self._children.add_action(Exit(self._status))
+                self._plan_children(now)
+        else:
+            if all(isinstance(child, HookProcess) for child in self._children):
+                self.hooks.finish(now)
+            if not self._children:
+                self._children.add_action(Exit(self._status))
+        self.hooks.plan_events(now)
         return self._children.take_actions()
+
+    def _plan_children(self, now: float) -> None:
+        # The `starting` hooks come before the application is loaded.
+        self._molds.plan_molds(self._slots, now, only_pristine=not self.hooks.started)
+        if self.hooks.started:
+            before = len(self._slots)
+            if self._rollout_steps.plan_step(self._slots, now, running=self.phase is Phase.RUNNING):
+                self.watchdog.timeout = self.terms.worker_timeout
+                self.hooks.on_change(before, len(self._slots))
+            self._replacement.fill_slots(self._slots, now)
+        self.hooks.plan(now)
 
     def next_instant(self, now: float) -> float | None:
         """When to call `plan` again even if nothing happens; None: never."""
@@ -279,7 +313,12 @@ class Supervisor:
         instants = self._failed_starts.next_instants(now)
         instants += [
             instant
-            for instant in (self._children.next_deadline(), self.watchdog.next_instant(), self._replacement.next_instant(now))
+            for instant in (
+                self._children.next_deadline(),
+                self.watchdog.next_instant(),
+                self._replacement.next_instant(now),
+                self.hooks.next_instant(),
+            )
             if instant is not None
         ]
         return min(instants, default=None)
@@ -300,14 +339,17 @@ class Supervisor:
                 self._children.add_action(LogKill(Level.WARNING, f"{child.log_name()} {late}: it is killed", child.number))
                 if self.phase is Phase.STOPPING:
                     self._status = 1
+            elif isinstance(child, HookProcess) and not child.starting:
+                self.hooks.log_late(child)
             self._children.kill(child, now)
-            if child.failure is not None and self.phase is Phase.STARTING:
+            if child.failure is not None and self._is_needed_to_start(child):
                 self._fail_start(*child.exit_reason(""), now)
 
     def _begin_stop(self, now: float) -> None:
         self.phase = Phase.STOPPING
         self._stopped_at = now
         self._children.add_action(CloseListeners())
+        self.hooks.begin_stop()
         for child in self._children:
             if isinstance(child, Worker):
                 self._children.drain_worker(child, now)

@@ -119,6 +119,9 @@ class _Mold:
         else:
             _rehearse(make_service, spec.settings.threads)
         if self._application is not None:
+            if not preload:  # the calling program has passed the application
+                spec.load_hooks()
+            _report_misplaced_hooks(channel)
             spec.warm_up(self._application)
             ignore_failing_writes()
         settle_memory(immortal=not spec.settings.disable_immortal_objects)
@@ -157,7 +160,7 @@ class _Mold:
         """Fork twice. The intermediate process exits at once, so the kernel makes its child a child of the master (a
         child subreaper), and only the master reaps it."""
         try:
-            if self._application is not None:
+            if self._application is not None and order.role is Role.WORKER:
                 hooks.run_before_fork()
                 self._warn_of_hazards(child_channel)
             between = fork()
@@ -197,6 +200,10 @@ class _Mold:
         spec = self._spec.with_settings(order.settings)
         if order.role is Role.MOLD:
             run_mold(child_channel, spec, preload=True)
+        if order.role is not Role.WORKER:
+            from starman.process.worker.hook_process import run_hook_process
+
+            run_hook_process(child_channel, spec, starting=order.role is Role.STARTING_HOOKS)
         from starman.process.worker.worker import run_worker
 
         page = None
@@ -215,6 +222,12 @@ class _Mold:
             self._checked = True
             for line in fork_hazards(self._known | socket_names([child_channel.fileno()])):
                 log.warning(line)
+
+
+def _report_misplaced_hooks(channel: Channel) -> None:
+    from starman.process.worker.hook_process import report_misplaced_hooks
+
+    report_misplaced_hooks(channel)
 
 
 def _own_sockets(channel: Channel, spec: WorkerSpec) -> frozenset[str]:

@@ -38,6 +38,8 @@ _IDLE: tuple[tuple[str, set[str] | None, str, str], ...] = (
     ("/anyio/_backends/_asyncio.py", {"run"}, "1 thread of anyio", "{} threads of anyio"),
     ("/concurrent/futures/thread.py", {"_worker"}, "1 thread of an executor", "{} threads of executors"),
     ("starman/process/worker/mold.py", {"run_orders", "_next_order"}, "the mold, which waits for orders", "molds"),
+    ("starman/process/worker/hook_process.py", {"_run_events"}, "the hook process, which waits for events", "hook processes"),
+    ("starman/process/worker/hook_process.py", {"wait"}, "the thread that waits for the end of the master", "{} such threads"),
     ("starman/process/master/links.py", {"wait_for_messages"}, "the master, which waits for events", "masters"),
 )
 

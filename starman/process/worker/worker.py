@@ -10,6 +10,7 @@ import contextlib
 import gc
 import signal
 import time
+from functools import partial
 
 import anyio
 
@@ -27,6 +28,7 @@ from starman.process.forking import (
     reseed_numpy,
 )
 from starman.process.messages import Draining, DrainRequest, Failed, Ready, Reopen, Reopened
+from starman.process.worker.hook_process import report_misplaced_hooks
 from starman.process.worker.loop_errors import report
 from starman.process.worker.malloc import keep_free_pages
 from starman.process.worker.monitor import WorkerMonitor
@@ -60,12 +62,14 @@ def run_worker(
     thread_io.keep_open()
     status = 1
     lifetime = None
+    hooks.set_worker_number(slot)
     try:
         spec.set_title(f"worker {slot}")
         resources = ServerResources(spec.listeners, channel)
         make_service = spec.import_service()
         if application is None:
             application = spec.load_application()
+            report_misplaced_hooks(channel)
             hooks.run_after_fork()
             spec.warm_up(application)
             # As a mold does after preloading. Without it, a collection of all generations takes 27 ms (hello on
@@ -93,7 +97,7 @@ def run_worker(
         else:
             log.error(f"worker {slot} failed\n{format_exception(error)}")
     if lifetime is not None and lifetime.ready:
-        exit_worker(status, lifetime.seconds_left(), first=hooks.run_worker_exit)
+        exit_worker(status, lifetime.seconds_left(), first=partial(hooks.run_logged, "worker_exit"))
     exit_worker(status)
 
 
@@ -169,7 +173,7 @@ class _Lifetime:
         self.ready = True
         # From now on the worker may have requests to finish. It notices the master's end by the channel.
         parent_death.untie()
-        hooks.run_worker_ready()
+        hooks.run_logged("worker_ready")
         self._monitor.heartbeat.start()
         self._channel.send(Ready())
 
@@ -229,6 +233,7 @@ class _Lifetime:
         self._report_requests()
         self._channel.send(Draining())
         self._service.drain()
+        hooks.run_logged("worker_stopping")
         # The service accepts on duplicates of the listeners, which it closes. If the whole server stops, the kernel
         # goes on to accept connections, which no process serves, until all descriptors of a listener are closed.
         for listener in self._listeners:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import cast
 
+from starman.hooks import worker_number
 from starman.serving.connections.connection import Connection
 from starman.serving.context import SOFTWARE, ServiceContext
 from starman.serving.tls.handshake import Handshake
@@ -47,6 +48,7 @@ class ConnectionFactory:
             processes=self._multiprocess,
             software=SOFTWARE,
         )
+        environ["starman.worker_number"] = worker_number()
         if self._context.on_harakiri is not None:
             environ["starman.harakiri"] = False
         context, loop, tls_context = self._context, asyncio.get_running_loop(), self._tls_context

@@ -284,9 +284,14 @@ class Server(Process):
         found = []
         for pid in self.children():
             title = _read_text(f"/proc/{pid}/cmdline")
-            if "starman worker" in title or ("starman mold" not in title and _thread_count(pid) > 1):
+            other = "starman mold" in title or "starman hooks" in title
+            if "starman worker" in title or (not other and _thread_count(pid) > 1):
                 found.append(pid)
         return found
+
+    def hook_pids(self) -> list[int]:
+        """The hook processes, oldest first."""
+        return [pid for pid in self.children() if "starman hooks" in _read_text(f"/proc/{pid}/cmdline")]
 
 
 def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:

@@ -11,7 +11,8 @@ from starman.config.settings import DEFAULT_SOURCE, OPTIONS, GivenValue, Option,
 from starman.errors import SettingError
 
 DEFAULTS = {
-    "app": None, "eval": None, "include": (), "modules": (), "env": (), "path": "", "preload_app": False, "warm_up": (),
+    "app": None, "eval": None, "include": (), "modules": (), "env": (), "hooks": None,
+    "path": "", "preload_app": False, "warm_up": (),
     "listen": (":5000",), "host": None, "port": None, "socket": None, "backlog": 2048, "socket_mode": None, "socket_group": None,
     "threads": 4, "graceful_timeout": 30.0, "restart_batch": 1, "boot_timeout": 60.0, "worker_timeout": 30.0,
     "max_requests": 0, "max_requests_jitter": 0, "max_worker_lifetime": 0.0, "max_worker_memory": 0,
@@ -36,6 +37,7 @@ WRONG = [
     ("include", 3, "a directory"),
     ("modules", [""], "name of a module"),
     ("env", ["=1"], "NAME=VALUE"),
+    ("hooks", "", "module, or a file"),
     ("path", "shop", 'begins with "/"'),
     ("preload_app", "maybe", "true or false"),
     ("warm_up", ["health"], 'begins with "/"'),

@@ -76,7 +76,7 @@ def test_hazard_06_the_status_of_an_unknown_process_is_kept_briefly() -> None:
         early, forgotten = child(3), child()
         assert list(reaper.reap(100.0)) == []
         reaper.track(early, since=99.5)
-        assert list(reaper.reap(101.0)) == [(early, "exited with status 3")]
+        assert list(reaper.reap(101.0)) == [(early, 3 << 8)]
         assert list(reaper.reap(100.0 + KEPT_SECONDS + 1)) == []
         reaper.track(forgotten)
         assert list(reaper.reap(100.0 + KEPT_SECONDS + 2)) == []
@@ -107,7 +107,7 @@ def test_orphans_come_to_the_reaper(everything: bool) -> None:
         deadline = time.monotonic() + 10
         while not (found := list(reaper.reap(0.0))):
             assert time.monotonic() < deadline
-        return f"{found == [(pid, 'exited with status 5')]}"
+        return f"{found == [(pid, 5 << 8)]}"
 
     assert run_forked(in_child) == "True"
 

@@ -13,7 +13,7 @@ from starman.process.forking import STACKS
 from starman.process.long_messages import receive_text
 from starman.process.master import trial as module
 from starman.process.master.links import Links
-from starman.process.master.reaper import Reaper
+from starman.process.master.reaper import Reaper, describe
 from starman.process.master.signals import SignalQueue
 from starman.process.master.trial import Trial
 from starman.process.messages import IN_PARTS, PACKET_BYTES, Approved, Failed, Message, Part
@@ -34,12 +34,12 @@ class Supervision:
         """Run the loop until the trial has an outcome."""
         deadline = time.monotonic() + SECONDS
         while (now := time.monotonic()) < deadline:
-            for pid, how in self.reaper.reap(now):
+            for pid, status in self.reaper.reap(now):
                 link = self.links.find_link_by_pid(pid)
                 if link is not None:
                     self.handle_messages()
                     self.links.remove_link(link)
-                    self.trial.on_gone(how)
+                    self.trial.on_gone(describe(status))
             outcome = self.trial.take_outcome(now)
             if outcome is not None:
                 return outcome

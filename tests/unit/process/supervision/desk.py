@@ -9,6 +9,7 @@ from starman.process.supervision.actions import (
     Action,
     ForkMold,
     LogLine,
+    SpawnHooks,
     SpawnMold,
     SpawnWorker,
 )
@@ -71,7 +72,7 @@ class Desk:
             actions = self.plan()
             assert actions, "the start hangs"
             for action in actions:
-                if isinstance(action, ForkMold | SpawnMold | SpawnWorker):
+                if isinstance(action, ForkMold | SpawnMold | SpawnWorker | SpawnHooks):
                     self.ready(action.child)
         return [spawn.child for spawn in self.all(SpawnWorker)]
 
