@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 
 class IdleThread:
-    """bell: a lock that the thread waits for; releasing it wakes the thread.
+    """wake_lock: a lock that the thread waits for; releasing it wakes the thread.
 
     recorder: where the thread records its request.
     """
 
-    __slots__ = ("bell", "recorder")
+    __slots__ = ("recorder", "wake_lock")
 
     def __init__(self, recorder: RequestRecorder, *, awake: bool = False) -> None:
-        """`awake`: the thread runs already, and does not wait for its bell first."""
+        """`awake`: the thread runs already, and does not wait for its wake_lock first."""
         self.recorder = recorder
-        self.bell = threading.Lock()
+        self.wake_lock = threading.Lock()
         if not awake:
-            self.bell.acquire()
+            self.wake_lock.acquire()

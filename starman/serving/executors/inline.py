@@ -227,9 +227,9 @@ class Inline(Executor):
 
     def _run_first(self) -> None:
         exchange = self._queue.popleft()
-        note, busy = self._recorder
+        record, busy = self._recorder
         try:
-            note(exchange.queued_at, exchange.head.method, exchange.head.target)
+            record(exchange.queued_at, exchange.head.method, exchange.head.target)
             following = exchange.run()
         except BaseException as error:  # a defect of the server must cost neither the loop nor a client that waits forever
             exchange.abandon(error)

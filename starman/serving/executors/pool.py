@@ -208,7 +208,7 @@ class Pool(Executor):
             idle_thread = self._idle.pop()
         except IndexError:
             return False
-        idle_thread.bell.release()
+        idle_thread.wake_lock.release()
         return True
 
     # The threads' side
@@ -233,7 +233,7 @@ class Pool(Executor):
                 idle_thread = self._begin_anew(idle_thread, error)
 
     def _begin_anew(self, idle_thread: IdleThread, error: BaseException) -> IdleThread:
-        """Make this thread go on, awake, with a new bell: the old bell may still be released."""
+        """Make this thread go on, awake, with a new wake_lock: the old wake_lock may still be released."""
         with contextlib.suppress(ValueError):
             self._idle.remove(idle_thread)
         idle_thread.recorder[1][0] = 0
@@ -242,7 +242,7 @@ class Pool(Executor):
 
     def _work_down(self, idle_thread: IdleThread) -> None:
         queue = self._queue
-        idle_thread.bell.acquire()
+        idle_thread.wake_lock.acquire()
         while True:
             if self._asked:
                 self._sleep(idle_thread)
@@ -267,19 +267,19 @@ class Pool(Executor):
             try:
                 self._idle.remove(idle_thread)
             except ValueError:
-                pass  # taken from the stack: the bell is about to be released
+                pass  # taken from the stack: the wake_lock is about to be released
             else:
                 return
         else:
             self._unpark()
-        idle_thread.bell.acquire()
+        idle_thread.wake_lock.acquire()
 
     def _run(self, idle_thread: IdleThread, exchange: QueuedRequest) -> None:
-        note, busy = idle_thread.recorder
+        record, busy = idle_thread.recorder
         for _ in range(_MOST_IN_A_ROW):
             try:
                 head = exchange.head
-                note(exchange.queued_at, head.method, head.target)
+                record(exchange.queued_at, head.method, head.target)
                 following = exchange.run()
             except BaseException as error:  # a defect of the server must cost neither the thread nor a client that waits forever
                 exchange.abandon(error)

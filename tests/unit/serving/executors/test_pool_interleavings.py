@@ -61,7 +61,7 @@ class Mistake(Enum):
 class Thread(NamedTuple):
     """One thread: `at` is the step it takes next."""
 
-    at: str = "bell"
+    at: str = "wake lock"
     then: str = "ask"  # where it goes on after _sleep (or after a post)
     exchange: str = ""
     rung: bool = False  # whether its bell is released
@@ -151,20 +151,20 @@ class Model:
                 if number in state.idle:
                     yield goes(thread.then, "", idle=tuple(other for other in state.idle if other != number))
                 else:
-                    yield goes("bell")
-            case "bell":  # idle_thread.bell.acquire()
+                    yield goes("wake lock")
+            case "wake lock":  # idle_thread.wake_lock.acquire()
                 if thread.rung:
                     yield goes(thread.then, "", rung=False)
             # _unpark; a poster waits afterwards, all others lie down
             case "unpark":  # if self._parked
-                after = "wait for the call" if thread.exchange == POSTS else "bell"
+                after = "wait for the call" if thread.exchange == POSTS else "wake lock"
                 yield goes("take back parked" if state.parked else after)
             case "take back parked":  # self._parked = False
                 yield goes("no longer attend", parked=False)
             case "no longer attend":  # self.corking.attended = False
                 yield goes("open the gate", attended=False)
             case "open the gate":  # self._gate.release(), or RuntimeError: it is open
-                yield goes("wait for the call" if thread.exchange == POSTS else "bell", gate=True)
+                yield goes("wait for the call" if thread.exchange == POSTS else "wake lock", gate=True)
             # _run
             case "run":  # exchange.run()
                 if thread.exchange == POSTS:  # post: self._loop.call_soon_threadsafe
@@ -301,7 +301,7 @@ class Model:
             case "count":  # for _ in range(len(self._queue))
                 count = len(state.queue)
                 yield to(at="wake", to_wake=count)
-            case "wake" | "wake all":  # _wake: self._idle.pop(), idle_thread.bell.release(); none is left: IndexError
+            case "wake" | "wake all":  # _wake: self._idle.pop(), idle_thread.wake_lock.release(); none is left: IndexError
                 if state.idle and (state.at == "wake all" or state.to_wake):
                     yield to(idle=state.idle[:-1], threads=rung(state), to_wake=max(state.to_wake - 1, 0))
                 elif state.at == "wake all" and not state.stopped:
@@ -391,7 +391,7 @@ class Model:
         others."""
         for number, thread in enumerate(state.threads):
             private = (
-                (thread.at == "bell" and thread.rung)
+                (thread.at == "wake lock" and thread.rung)
                 or (thread.at == "run" and thread.exchange in (RETURNS, CHAINS))
                 or (thread.at in ("empty", "look at stopped") and not self.stops)
             )
@@ -402,7 +402,7 @@ class Model:
     def check_state(self, state: State, *, at_rest: bool) -> None:
         if at_rest:
             assert not state.unfinished, f"an exchange is lost: {state}"
-            asleep = {"ended"} if self.stops else {"bell"}
+            asleep = {"ended"} if self.stops else {"wake lock"}
             assert {thread.at for thread in state.threads} == asleep, f"a thread hangs: {state}"
             assert not state.held, f"a response is lost: {state}"
         if state.at == "gate" and not state.gate and not state.posted and "call" in state.ready:
