@@ -194,7 +194,7 @@ class Exchange(QueuedRequest):
         context = self._context
         return self.head.persistent and context.keepalive and (not context.draining or bool(self._writer.pending))
 
-    def nothing_yet(self, sent: int) -> None:
+    def on_empty_block(self, sent: int) -> None:
         """The application has nothing to send at the moment: let the loop check whether the client is still there."""
         if self._writer.state is DEAD:
             raise Disconnected

@@ -89,7 +89,7 @@ class _DiscardingOutput:
     def may_persist(self) -> bool:
         return True
 
-    def nothing_yet(self, sent: int) -> None:
+    def on_empty_block(self, sent: int) -> None:
         """Does nothing: a warm-up request may take any time."""
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:

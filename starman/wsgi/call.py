@@ -209,7 +209,7 @@ class Call:
             raise not_bytes(data)
         if not data:
             if self._state is not _ENDED:
-                self._output.nothing_yet(self.body_sent)
+                self._output.on_empty_block(self.body_sent)
             return
         if self._state is _ENDED:
             raise AssertionError("the response has ended: nothing more can be written")

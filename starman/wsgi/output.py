@@ -9,7 +9,7 @@ from starman.errors import Disconnected
 
 
 class Output(Protocol):
-    """Sends the bytes of one call. `send`, `send_file` and `nothing_yet` raise Disconnected; the first two may block."""
+    """Sends the bytes of one call. `send`, `send_file` and `on_empty_block` raise Disconnected; the first two may block."""
 
     def harakiri(self) -> None:
         """End this worker after the response (`starman.harakiri` in the environ). May be called more than once."""
@@ -18,7 +18,7 @@ class Output(Protocol):
         """Whether client and server allow the connection to persist after this response. Called when the head is
         made."""
 
-    def nothing_yet(self, sent: int) -> None:
+    def on_empty_block(self, sent: int) -> None:
         """Note an empty block, after `sent` bytes of the body: the application has nothing to send at the moment."""
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:

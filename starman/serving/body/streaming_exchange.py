@@ -129,11 +129,11 @@ class StreamedExchange(Exchange):
         self._response = _Response.DUE
         return self._stream.will_end and super().may_persist()
 
-    def nothing_yet(self, sent: int) -> None:
+    def on_empty_block(self, sent: int) -> None:
         """As in `Exchange`; raises Disconnected once the body has failed."""
         if self._stream.failed:
             raise Disconnected
-        super().nothing_yet(sent)
+        super().on_empty_block(sent)
 
     def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
         """As in `Exchange`; raises Disconnected once the body has failed."""

@@ -58,7 +58,7 @@ class FakeOutput:
         self.times_asked += 1
         return self.persistent
 
-    def nothing_yet(self, sent: int) -> None:
+    def on_empty_block(self, sent: int) -> None:
         if self.sends_left == 0:
             raise Disconnected
         self.silences.append(sent)
