@@ -134,7 +134,7 @@ class RequestBody:
         gathered = self._buffer.tell()
         if self._lease is None:
             self._lease = SpoolLease(self._space)
-        self._lease.take(gathered)
+        self._lease.reserve_bytes(gathered)
         if self._file is None:
             standard_streams.restore()
             self._file = tempfile.TemporaryFile(prefix="starman-")  # noqa: SIM115 - closed by `close`

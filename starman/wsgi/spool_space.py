@@ -38,7 +38,7 @@ class SpoolSpace:
             return free is None or self.used + count <= free - count
         return not self._limit or self.used + count <= self._limit
 
-    def take(self, count: int) -> None:
+    def reserve_bytes(self, count: int) -> None:
         """Reserve `count` more bytes. Raises OSError (ENOSPC) when there is no space, and reserves nothing then."""
         if self._limit is None and not self.has(count):
             raise OSError(errno.ENOSPC, f"the temporary files of this worker take {self.used} bytes, and the disk is full")
@@ -60,10 +60,10 @@ class SpoolLease:
         self._taken = 0
         self._descriptors = 1
 
-    def take(self, count: int) -> None:
+    def reserve_bytes(self, count: int) -> None:
         """Reserve space before the file grows. Raises OSError (ENOSPC) when there is none. The thread that writes the
         file."""
-        self._space.take(count)
+        self._space.reserve_bytes(count)
         self._taken += count
 
     def hold(self) -> None:

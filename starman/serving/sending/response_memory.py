@@ -17,29 +17,29 @@ class ResponseMemory:
     Any thread: threads take, and the loop does.
     """
 
-    __slots__ = ("_lock", "left")
+    __slots__ = ("_lock", "bytes_left")
 
     def __init__(self, total_bytes: int) -> None:
         self._lock = threading.Lock()
-        self.left = total_bytes
+        self.bytes_left = total_bytes
 
-    def take(self, count: int) -> bool:
+    def reserve_bytes(self, count: int) -> bool:
         """Take so many bytes more. False: there is no room, and nothing is taken."""
         with self._lock:
-            if count > self.left:
+            if count > self.bytes_left:
                 return False
-            self.left -= count
+            self.bytes_left -= count
             return True
 
     def overdraw(self, count: int) -> None:
         """Count so many bytes that are in memory already, even without room for them."""
         with self._lock:
-            self.left -= count
+            self.bytes_left -= count
 
-    def give_back(self, count: int) -> None:
+    def release_bytes(self, count: int) -> None:
         """Return so many bytes."""
         with self._lock:
-            self.left += count
+            self.bytes_left += count
 
 
 class UnsentMemory:
@@ -57,7 +57,7 @@ class UnsentMemory:
         """The part is sent, or never will be: return its memory. May be called more than once."""
         count, self._count = self._count, 0
         if count:
-            self._memory.give_back(count)
+            self._memory.release_bytes(count)
 
     def __del__(self) -> None:
         # For a part that its thread could not hand over, because the connection was lost meanwhile.
@@ -73,7 +73,7 @@ def take_memory(data: memoryview, memory: ResponseMemory, most_bytes: int | None
     whole = memoryview(data.obj).nbytes
     is_part = 2 * data.nbytes < whole or (most_bytes is not None and data.nbytes < whole > most_bytes)
     count = data.nbytes if is_part else whole
-    if not memory.take(count):
+    if not memory.reserve_bytes(count):
         return None
     return UnsentMemory(memoryview(bytes(data)) if is_part else data, memory, count)
 

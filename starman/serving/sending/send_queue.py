@@ -152,7 +152,7 @@ class SendQueue:
         while self._kept:
             self._kept.pop().close()
         if self._charged:
-            self._memory.give_back(self._charged)
+            self._memory.release_bytes(self._charged)
             self._charged = 0
 
     def _begin_file(self, unsent: FileRange) -> None:
@@ -169,7 +169,7 @@ class SendQueue:
 
     def _write_block(self, unsent: FileRange) -> None:
         """Give a block to the transport, which has sent everything."""
-        size = min(unsent.count, _BLOCK if self._memory.left >= _BLOCK else _SMALL_BLOCK)
+        size = min(unsent.count, _BLOCK if self._memory.bytes_left >= _BLOCK else _SMALL_BLOCK)
         try:
             block = os.pread(unsent.fd, size, unsent.offset)
             if not block:

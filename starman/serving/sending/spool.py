@@ -62,7 +62,7 @@ class Spool:
             raise OSError(f"its file would need more than {limits.file_bytes} bytes (response_spool)")
         if self._lease is None:
             self._lease = SpoolLease(limits.space)
-        self._lease.take(len(data))
+        self._lease.reserve_bytes(len(data))
         if self._file is None:
             standard_streams.restore()
             self._file = tempfile.TemporaryFile(prefix="starman-", buffering=0)  # noqa: SIM115 - closed by `close`

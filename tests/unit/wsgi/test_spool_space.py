@@ -36,7 +36,7 @@ def test_files_share_the_space_and_a_refusal_takes_nothing() -> None:
 def test_a_file_takes_its_space_until_its_last_descriptor_is_closed() -> None:
     space = SpoolSpace(100)
     lease = SpoolLease(space)
-    lease.take(10)
+    lease.reserve_bytes(10)
     lease.hold()
     lease.release()
     assert space.used == 10
@@ -68,7 +68,7 @@ def test_auto_takes_as_much_as_it_leaves_free(tmp_path: Path, monkeypatch: pytes
         full = 0
         for lease in leases:
             try:
-                lease.take(10)
+                lease.reserve_bytes(10)
                 disk[0] -= 10
             except OSError:
                 full += 1
@@ -101,7 +101,7 @@ def test_threads_take_and_release_at_the_same_time() -> None:
     def work() -> None:
         for _ in range(2000):
             lease = SpoolLease(space)
-            lease.take(3)
+            lease.reserve_bytes(3)
             lease.hold()
             lease.release()
             lease.release()

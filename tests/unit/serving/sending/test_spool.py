@@ -114,11 +114,11 @@ def test_beyond_the_memory_of_all_it_is_the_file() -> None:
     kept = first.add(memoryview(b"1234567890"), last=True)
     assert kept is not None
     assert second.add(memoryview(b"123456"), last=False) is None
-    assert memory.left == 5
+    assert memory.bytes_left == 5
     file_range = second.share(anew=True)
     kept.close()
     kept.close()
-    assert memory.left == 15
+    assert memory.bytes_left == 15
     assert second.add(memoryview(b"789"), last=True) is None  # behind what is in the file
     second.share(anew=False)
     assert read(file_range) == b"123456789"
@@ -132,9 +132,9 @@ def test_the_memory_behind_a_view_counts() -> None:
     spool = Spool(SpoolLimits(1000, 0, memory=memory))
     body = b"x" * 100
     kept = [spool.add(memoryview(body)[at:], last=False) for at in (40, 60)]
-    assert memory.left == 1000 - 100 - 40  # more than half of it: all is kept; less: it is copied
+    assert memory.bytes_left == 1000 - 100 - 40  # more than half of it: all is kept; less: it is copied
     del kept
-    assert memory.left == 1000  # no client could get them
+    assert memory.bytes_left == 1000  # no client could get them
 
 
 @pytest.mark.parametrize("room", [True, False])
@@ -144,7 +144,7 @@ def test_a_block_is_kept_whatever_its_size(room: bool) -> None:
     assert isinstance(block, UnsentMemory) is room
     assert (block.data if isinstance(block, UnsentMemory) else read(block)) == b"1234567890"
     block.close()
-    assert memory.left == (100 if room else 5)
+    assert memory.bytes_left == (100 if room else 5)
 
 
 def test_a_stream_has_a_limit_and_its_end_has_none() -> None:
