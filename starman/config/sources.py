@@ -243,7 +243,7 @@ def from_arguments(argv: Sequence[str]) -> CommandLine:
                     raise SettingError(f"{flag}: its value is missing; --help lists the options")
             elif not option.takes_value and value is not None:
                 raise SettingError(f"{flag}: takes no value, but {value!r} is given; --help lists the options")
-            option.take(line, value)
+            option.store_value(line, value)
     return line
 
 
@@ -269,7 +269,7 @@ class _Flag:
         self.value = value
         self.takes_value = meaning is None or (isinstance(meaning, Option) and not meaning.boolean)
 
-    def take(self, line: CommandLine, value: str | None) -> None:
+    def store_value(self, line: CommandLine, value: str | None) -> None:
         """Note in `line` that the flag was given, with `value` if it takes one. Raises SettingError."""
         meaning = self.meaning
         if meaning is None:
