@@ -18,7 +18,7 @@ class IdleThread:
     __slots__ = ("recorder", "wake_lock")
 
     def __init__(self, recorder: RequestRecorder, *, awake: bool = False) -> None:
-        """`awake`: the thread runs already, and does not wait for its wake_lock first."""
+        """`awake`: the thread runs already, and does not wait for its wake lock first."""
         self.recorder = recorder
         self.wake_lock = threading.Lock()
         if not awake:

@@ -233,7 +233,7 @@ class Pool(Executor):
                 idle_thread = self._begin_anew(idle_thread, error)
 
     def _begin_anew(self, idle_thread: IdleThread, error: BaseException) -> IdleThread:
-        """Make this thread go on, awake, with a new wake_lock: the old wake_lock may still be released."""
+        """Make this thread go on, awake, with a new wake lock: the old one may still be released."""
         with contextlib.suppress(ValueError):
             self._idle.remove(idle_thread)
         idle_thread.recorder[1][0] = 0
@@ -267,7 +267,7 @@ class Pool(Executor):
             try:
                 self._idle.remove(idle_thread)
             except ValueError:
-                pass  # taken from the stack: the wake_lock is about to be released
+                pass  # taken from the stack: the wake lock is about to be released
             else:
                 return
         else:

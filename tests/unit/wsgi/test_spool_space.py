@@ -20,12 +20,12 @@ from starman.wsgi.spool_space import SpoolLease, SpoolSpace
 def test_files_share_the_space_and_a_refusal_takes_nothing() -> None:
     space = SpoolSpace(100)
     first, second = SpoolLease(space), SpoolLease(space)
-    first.take(60)
+    first.reserve_bytes(60)
     assert not space.has(41)
     with pytest.raises(OSError, match=r"would take 101 bytes \(spool_limit\)") as caught:
-        second.take(41)
+        second.reserve_bytes(41)
     assert caught.value.errno == errno.ENOSPC
-    second.take(40)
+    second.reserve_bytes(40)
     assert space.used == 100
     first.release()
     assert (space.used, space.has(60)) == (40, True)

@@ -64,7 +64,7 @@ class Thread(NamedTuple):
     at: str = "wake lock"
     then: str = "ask"  # where it goes on after _sleep (or after a post)
     exchange: str = ""
-    rung: bool = False  # whether its bell is released
+    rung: bool = False  # whether its wake lock is released
 
 
 class State(NamedTuple):
@@ -411,7 +411,7 @@ class Model:
 
 
 def rung(state: State) -> tuple[Thread, ...]:
-    """The threads, after the bell of the one on top of the stack was released."""
+    """The threads, after the wake lock of the one on top of the stack was released."""
     number = state.idle[-1]
     assert not state.threads[number].rung, f"released twice: {state}"
     return tuple(thread._replace(rung=True) if at == number else thread for at, thread in enumerate(state.threads))
