@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from starman.config.kinds import ValueKind, read_text
+from starman.config.access_log_format import NAMES, read_format, valid_atoms
+from starman.config.kinds import ValueKind, many, read_text
 from starman.config.option import nearest
 from starman.log.formats import FORMATS, LEVELS
 from starman.log.syslog import VALID as SYSLOG
@@ -36,7 +37,19 @@ def one_of(metavar: str, *words: str) -> ValueKind:
     return ValueKind(read, f"{', '.join(words[:-1])} or {words[-1]}", metavar)
 
 
+def read_path_pattern(value: object) -> str:
+    """A path of a URL, not percent-encoded; with "*" at its end, all paths that begin so."""
+    pattern = read_text(value)
+    if not pattern.startswith("/") or "?" in pattern or "*" in pattern[:-1]:
+        raise ValueError
+    return pattern
+
+
 ERROR_LOG = ValueKind(read_error_log, f'a file, "-" for standard error, {SYSLOG}', "FILE")
 ACCESS_LOG = ValueKind(read_log, 'a file, "-" for standard output, or "off"', "FILE")
 LEVEL = one_of("LEVEL", *LEVELS)
 FORMAT = one_of("FORMAT", *FORMATS)
+ACCESS_LOG_FORMAT = ValueKind(read_format, f"{', '.join(NAMES)}, or text with the atoms {valid_atoms()} and %%", "FORMAT")
+PATH_PATTERNS = many(
+    ValueKind(read_path_pattern, 'a path that begins with "/"; with "*" at its end, all paths that begin so', "PATH")
+)

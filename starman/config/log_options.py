@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starman.config import log_kinds
+from starman.config import kinds, log_kinds
 from starman.config.option import option
 
 
@@ -31,6 +31,20 @@ class LogOptions:
         log_kinds.FORMAT,
         "Write the error log as text, or as JSON with one object a line, tracebacks included.",
     )
-    access_log: str = option(
-        "off", "Logs", log_kinds.ACCESS_LOG, "Append an access log in combined format to this file. -: standard output."
+    access_log: str = option("off", "Logs", log_kinds.ACCESS_LOG, "Append an access log to this file. -: standard output.")
+    access_log_format: str = option(
+        "combined",
+        "Logs",
+        log_kinds.ACCESS_LOG_FORMAT,
+        "Write the access log in this format: combined, common, json (OpenTelemetry), ecs (Elastic), gcp (Google Cloud), "
+        "or a text with atoms such as %(h)s. A text that begins with { is escaped as JSON.",
+    )
+    access_log_skip: tuple[str, ...] = option(
+        (),
+        "Logs",
+        log_kinds.PATH_PATTERNS,
+        "Leave requests of this URL path out of the access log. A * at the end stands for all paths that begin so.",
+    )
+    access_log_errors: bool = option(
+        False, "Logs", kinds.FLAG, "Log only responses with a status of 400 or above in the access log."
     )

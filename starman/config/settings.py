@@ -6,6 +6,7 @@ module.
 
 from __future__ import annotations
 
+from starman.config import access_log_format
 from starman.config.addresses import Address, parse_address, tcp_address, unix_address
 from starman.config.option import DEFAULT_SOURCE, OPTIONS, GivenValue, Option, nearest
 from starman.config.options import DEFAULT_PORT, Options
@@ -147,6 +148,15 @@ class Settings(Options):
                 found.append(f"{_have_no_effect(unused)}: no listener uses TLS; {advice}")
         if self.stream_body and self.stream_body_path:
             found.append(f"{self.source('stream_body_path')} has no effect together with {self.source('stream_body')}")
+        if self.access_log == "off":
+            names = ("access_log_format", "access_log_skip", "access_log_errors")
+            unused = [self.source(name) for name in names if self.source(name) != DEFAULT_SOURCE]
+            if unused:
+                found.append(f"{_have_no_effect(unused)}: there is no access log; add --access-log")
+        elif access_log_format.is_json(self.access_log_format):
+            problem = access_log_format.json_problem(self.access_log_format)
+            if problem is not None:
+                found.append(f"{self.source('access_log_format')} begins with {{ but its lines are not JSON: {problem}")
         return tuple(found)
 
     def _overridden(self) -> tuple[str, ...]:

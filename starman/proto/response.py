@@ -166,6 +166,18 @@ class ResponseHead:
         _, line_break, lines = self._text.partition("\r\n")
         return (line_break + lines).encode("latin-1")
 
+    def last_value(self, name: str) -> str | None:
+        """The value of the last field of this name, in lower case; None if the application has set none. For the access
+        log."""
+        if name == "content-length":
+            return None if self.content_length is None else str(self.content_length)
+        found: str | None = None
+        for line in self._text.split("\r\n")[1:]:
+            field, _, value = line.partition(": ")
+            if field.lower() == name:
+                found = value
+        return found
+
     def finish(
         self, request: RequestFacts, known_length: int | None, persistent: bool, stamp: Stamp
     ) -> tuple[bytes, BodyFraming, bool]:

@@ -47,6 +47,7 @@ class ServiceContext:
     (`spare`).
     doomed_at: when the application first asked for the end of this process, monotonic; None: it has not. Set by the
     thread of a request.
+    logs_details: whether the access log needs more of an exchange than the combined format.
     lost: the writers of connections that are gone while their request runs. Loop only.
     """
 
@@ -66,6 +67,7 @@ class ServiceContext:
         "keepalive",
         "keepalive_timeout",
         "limits",
+        "logs_details",
         "lost",
         "make_exchange",
         "max_connections",
@@ -99,9 +101,8 @@ class ServiceContext:
         self.executor = executor
         self.make_exchange = make_exchange
         self.stamps = StampCache("" if settings.server_header == "off" else settings.server_header)
-        self.access_log = (
-            None if settings.access_log in (None, "off") else AccessLog(settings.access_log, in_loop=not settings.threads)
-        )
+        self.access_log = AccessLog.of(settings)
+        self.logs_details = self.access_log is not None and self.access_log.needs_details
         self.refusals = RefusalLog()
         self.shortages = ShortageLog()
         self.field_splitter = FieldSplitter()

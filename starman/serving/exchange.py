@@ -14,6 +14,7 @@ from starman.errors import Disconnected
 from starman.log.tracebacks import format_exception, free_frames_of
 from starman.proto.events import RequestHead
 from starman.proto.response import RequestFacts, Stamp, refusal
+from starman.serving.access_log.logged_request import LoggedRequest
 from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.gunicorn_socket.detached import DetachedConnection
 from starman.serving.gunicorn_socket.rawsocket import RawSocket
@@ -65,7 +66,7 @@ class Exchange(QueuedRequest):
     It is the Output of its Call.
     """
 
-    __slots__ = ("_base", "_body", "_context", "_pace", "_writer")
+    __slots__ = ("_base", "_body", "_context", "_pace", "_queue_seconds", "_started_at", "_writer")
 
     def __init__(self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: Body | None) -> None:
         """`base`: the environ of the connection. `body`: None when the request has none."""
@@ -75,13 +76,18 @@ class Exchange(QueuedRequest):
         self._base = base
         self._body = body
         self._pace: Pace | None = None  # of the blocks of a response that has several
+        # For the access log: how long the request waited, and when the application was called (monotonic).
+        self._queue_seconds = 0.0
+        self._started_at = 0.0
 
     def run(self) -> QueuedRequest | None:
         """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""
         head, writer, context = self.head, self._writer, self._context
         now = monotonic()
-        if now - self.queued_at > _LONG_IN_QUEUE and writer.client_is_gone():
-            self.drop()
+        self._started_at = now
+        self._queue_seconds = now - self.queued_at
+        if self._queue_seconds > _LONG_IN_QUEUE and writer.client_is_gone():
+            self.lose()
             return writer.release(self, False)
         body = self._body
         try:
@@ -112,15 +118,30 @@ class Exchange(QueuedRequest):
 
     def _finish(self, call: Call, environ: Environ) -> QueuedRequest | None:
         """The application has returned. Returns what `run` returns."""
-        writer, body, access_log = self._writer, self._body, self._context.access_log
+        writer, body, context = self._writer, self._body, self._context
         if call.broken:
             writer.abandon(self)
         if body is not None and body.close():
             self._break_off(call)
-        if access_log is not None:
-            access_log.add(environ, call.status_code, call.body_sent)
+        if context.access_log is not None:
+            if context.logs_details:
+                context.access_log.add_request(self._logged(environ, call, monotonic() - self._started_at))
+            else:
+                context.access_log.add(environ, call.status_code, call.body_sent)
         # Last of all: an exception before this resets the connection; one after it would lose the next exchange.
         return writer.release(self, call.persistent)
+
+    def _logged(self, environ: Environ, call: Call | None, seconds: float) -> LoggedRequest:
+        """What the access log says of this request, if its application ran for `seconds`; `call` None: it did not
+        run."""
+        times = (self._queue_seconds, seconds)
+        if call is None:
+            return LoggedRequest(environ, 0, 0, None, times, self._bytes_received())
+        return LoggedRequest(environ, call.status_code, call.body_sent, call.sent_head, times, self._bytes_received())
+
+    def _bytes_received(self) -> int:
+        """How many bytes of the request's body have arrived."""
+        return 0 if self._body is None else self._body.length or 0
 
     def _refuse(self, status: int, reason: str) -> QueuedRequest | None:
         """Answer instead of calling the application, and end the connection."""
@@ -179,6 +200,15 @@ class Exchange(QueuedRequest):
         """The request will not run, because its client is gone: free its body. Either side; does not block."""
         if self._body is not None:
             self._body.discard()
+
+    def lose(self) -> None:
+        """The request will not run, because its client is gone: log it, and free its body. Either side; does not
+        block."""
+        if self._context.access_log is not None:
+            self._queue_seconds = monotonic() - self.queued_at
+            environ = build(self._base, self.head, BytesIO(), None)
+            self._context.access_log.add_lost(self._logged(environ, None, 0.0))
+        self.drop()
 
     # The Output of the call, in the thread
 

@@ -58,7 +58,8 @@ class Call:
     persistent: whether the connection may serve another request.
     broken: whether the response is incomplete, and an orderly close would look like its end; reset the connection
     then.
-    status_code, body_sent: the status and the bytes of the body that were sent; 0 if none.
+    status_code, body_sent: the status and the bytes of the body that were sent; 0 if none. The status is also 0 if the
+    client left before the response was complete.
     """
 
     __slots__ = (
@@ -117,6 +118,12 @@ class Call:
         if self._facts.minor:
             self._output.send(b"", head=interim(103, headers), last=False)
 
+    @property
+    def sent_head(self) -> ResponseHead | None:
+        """The application's head of the response; None if the server has answered instead, or nothing was sent whole."""
+        head = self._head
+        return head if head is not None and head.status_code == self.status_code else None
+
     def detach(self) -> None:
         """Note that the application has taken over the connection, for another protocol: no response is sent."""
         self._state = _ENDED
@@ -135,8 +142,7 @@ class Call:
                 self._close(iterable, environ)
         except Disconnected:
             self.persistent = False
-            if not self.body_sent:
-                self.status_code = 0
+            self.status_code = 0
         except BaseException as error:  # SystemExit, too: one request must not end the worker
             self._failed(error, environ)
         # The environ refers to this call (early_hints): without this, only the garbage collector would free both.

@@ -1,4 +1,4 @@
-"""Writes the access log in the combined format: `host - user [time] "request" status bytes "referrer" "user agent"`.
+"""Writes the access log: gathers the lines of all threads, and writes them in batches.
 
 Threads format lines and add them; a batch of whole lines is written at once. On a file that is opened for appending,
 the kernel keeps such writes of several workers apart. On a pipe it does so up to PIPE_BUF bytes, so batches are split
@@ -9,19 +9,25 @@ Adding a line never waits for the reader of a pipe, terminal or socket: `flush` 
 
 from __future__ import annotations
 
-import base64
 import os
-import re
 import select
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from starman import log
+from starman.config.access_log_format import COMBINED
 from starman.errors import SettingError
 from starman.log.output import Output, open_for_appending
-from starman.log.tracebacks import safe_text
-from starman.serving.dates import MONTHS
-from starman.wsgi.environ import Environ
+from starman.serving.access_log.combined import combined_line
+from starman.serving.access_log.formats import format_of
+from starman.serving.access_log.line_filter import LineFilter
+from starman.serving.access_log.log_times import CommonTime
+from starman.serving.access_log.logged_request import LoggedRequest, refused
+
+if TYPE_CHECKING:
+    from starman.config.settings import Settings
+    from starman.wsgi.environ import Environ
 
 # A batch of this size (bytes) is written at once; a smaller one waits for the next tick.
 _BATCH_BYTES = 32_768
@@ -37,25 +43,23 @@ _LOSSES_SECONDS = 10.0
 
 _NOT_TAKEN = "nothing read them in time"
 
-# The bytes that a line may contain unescaped, and the quotes and the newline that every line has.
-_PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
-_OUR_OWN = b'""""""\n'
-
-# Characters that could end a line or a quoted part of it, or control a terminal.
-_UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
-
 
 class AccessLog:
-    """The access log of one worker. Any thread may add lines and flush."""
+    """The access log of one worker. Any thread may add lines and flush.
+
+    needs_details: whether exchanges have to call `add_request`, because the log is not simply in the combined format.
+    """
 
     __slots__ = (
-        *("_batch_bytes", "_bytes", "_cached", "_full_batch", "_lines_lock", "_lines", "_lost", "_output", "_path", "_reason"),
-        *("_sent", "_losses_logged_at", "_unsent", "_write_lock"),
+        *("_batch_bytes", "_bytes", "_filter", "_format", "_full_batch", "_lines_lock", "_lines", "_losses_logged_at", "_lost"),
+        *("_output", "_path", "_reason", "_sent", "_times", "_unsent", "_write_lock", "needs_details"),
     )
 
-    def __init__(self, target: str, *, in_loop: bool = False) -> None:
-        """`target` is the path of a file, or "-" for standard output. With `in_loop`, the loop's thread adds lines and
-        must not block, so only `flush` writes.
+    def __init__(
+        self, target: str, line_format: str = COMBINED, line_filter: LineFilter | None = None, *, in_loop: bool = False
+    ) -> None:
+        """`target` is the path of a file, or "-" for standard output. `line_format`: as the setting access_log_format.
+        With `in_loop`, the loop's thread adds lines and must not block, so only `flush` writes.
 
         Raises SettingError when the log cannot be written.
         """
@@ -79,7 +83,20 @@ class AccessLog:
         self._unsent: list[bytes] = []
         self._sent = 0
         self._full_batch = self._batch_bytes = 2 * _MOST_BYTES if in_loop else _BATCH_BYTES
-        self._cached = (0, "")  # any thread, without a lock: each thread makes the same text for a second
+        self._times = CommonTime()
+        self._format = format_of(line_format)
+        self._filter = line_filter or LineFilter()
+        self.needs_details = line_format != COMBINED or line_filter is not None
+
+    @classmethod
+    def of(cls, settings: Settings) -> AccessLog | None:
+        """The access log that the settings ask for; None: none. Raises SettingError when it cannot be written."""
+        if settings.access_log in (None, "off"):
+            return None
+        line_filter = None
+        if settings.access_log_skip or settings.access_log_errors:
+            line_filter = LineFilter(settings.access_log_skip, errors_only=settings.access_log_errors)
+        return cls(settings.access_log, settings.access_log_format, line_filter, in_loop=not settings.threads)
 
     @property
     def descriptor(self) -> int:
@@ -88,32 +105,33 @@ class AccessLog:
         return output.fd if output is not None and output.usable else -1
 
     def add(self, environ: Environ, status_code: int, body_bytes: int) -> None:
-        """Log an exchange. `status_code` 0 means that the client left before anything was sent: logged as 499."""
-        stamp, status, size, get = self._time(), status_code or 499, body_bytes or "-", environ.get
-        try:
-            host, method, protocol = environ["REMOTE_ADDR"], environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"]
-            line = (
-                f'{host!s} - - [{stamp}] "{method!s} {environ["REQUEST_URI"]!s} {protocol!s}" {status} {size}'
-                f' "{get("HTTP_REFERER", "-")!s}" "{get("HTTP_USER_AGENT", "-")!s}"\n'
-            ).encode("latin-1", "replace")
-            # Most lines need no escaping and have no user. Removing all plain characters shows it: only the quotes and
-            # the newline of the format are left.
-            ordinary = line.translate(None, _PLAIN) == _OUR_OWN and "HTTP_AUTHORIZATION" not in environ
-            ordinary = ordinary and type(host) is str and host != "" and " " not in host
-        except BaseException:  # the application may have put any object into its environ
-            ordinary = False
-        if not ordinary:
-            line = _escaped(environ, stamp, status, size)
-        if self._append(line) and self._write_lock.acquire(blocking=False):
-            try:
-                self._write()
-            finally:
-                self._write_lock.release()
+        """Log an exchange in the combined format. `status_code` 0 means that the client left before its response was
+        complete: logged as 499. Thread; the loop if there is none."""
+        if self._append(combined_line(environ, status_code, body_bytes, self._times.at(time.time()))):
+            self._write_batch()
+
+    def add_request(self, request: LoggedRequest) -> None:
+        """Log an exchange in any format, unless the settings leave it out. Thread."""
+        if not self._filter.leaves_out(request) and self._append(self._format.line(request)):
+            self._write_batch()
+
+    def add_lost(self, request: LoggedRequest) -> None:
+        """Log a request that did not run, because its client had left. Either side: so this only gathers the line."""
+        if not self._filter.leaves_out(request):
+            self._append(self._format.line(request))
 
     def add_refusal(self, peer: str, status_code: int) -> None:
         """Log a message that was refused before it became a request. Loop: so this only gathers the line, and writes
         nothing."""
-        self._append(f'{peer} - - [{self._time()}] "-" {status_code} - "-" "-"\n'.encode("latin-1", "replace"))
+        self._append(self._format.line(refused(peer, status_code)))
+
+    def _write_batch(self) -> None:
+        """Write what is gathered, unless another thread does."""
+        if self._write_lock.acquire(blocking=False):
+            try:
+                self._write()
+            finally:
+                self._write_lock.release()
 
     def flush(self) -> None:
         """Write the gathered lines. Waits for the disk, and up to a second for a pipe's reader. Not in the loop's
@@ -238,20 +256,6 @@ class AccessLog:
             self._lines_lock.release()
         return gathered >= self._batch_bytes
 
-    def _time(self) -> str:
-        """Return the time as `22/Nov/2026:16:52:06 +0000`, formatted once a second, in English whatever the locale."""
-        now = time.time()
-        second, text = self._cached
-        if not 0 <= now - second < 1:
-            second = int(now)
-            t = time.localtime(second)
-            hours, minutes = divmod(abs(t.tm_gmtoff) // 60, 60)
-            sign = "-" if t.tm_gmtoff < 0 else "+"
-            text = f"{t.tm_mday:02d}/{MONTHS[t.tm_mon - 1]}/{t.tm_year}:{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
-            text = f"{text} {sign}{hours:02d}{minutes:02d}"
-            self._cached = (second, text)
-        return text
-
 
 def _open(path: str) -> Output:
     fd = open_for_appending(path)
@@ -259,49 +263,6 @@ def _open(path: str) -> Output:
         return Output(fd)
     finally:
         os.close(fd)
-
-
-def _escaped(environ: Environ, stamp: str, status: int, size: int | str) -> bytes:
-    """Return the line for any environ, escaped and with the user."""
-
-    def get(key: str) -> str:
-        return _escape(text(key))
-
-    def text(key: str) -> str:
-        try:
-            return safe_text(environ.get(key, "-"))
-        except BaseException:  # it has a key that cannot be compared
-            return "-"
-
-    request = f"{get('REQUEST_METHOD')} {get('REQUEST_URI')} {get('SERVER_PROTOCOL')}"
-    user = _user(text("HTTP_AUTHORIZATION"))
-    host, referrer, agent = _word(get("REMOTE_ADDR")), get("HTTP_REFERER"), get("HTTP_USER_AGENT")
-    line = f'{host} - {user} [{stamp}] "{request}" {status} {size} "{referrer}" "{agent}"\n'
-    return line.encode("latin-1", "replace")
-
-
-def _escape(text: str) -> str:
-    """Return `text` with every character escaped as \\xHH that could end a line or a quoted part, or control a
-    terminal."""
-    if _UNSAFE.search(text) is None:
-        return text
-    return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
-
-
-def _word(text: str) -> str:
-    """Return escaped `text` as one word; "-" if it is empty."""
-    return text.replace(" ", "\\x20") or "-"
-
-
-def _user(authorization: str) -> str:
-    """Return the user name of Basic credentials (RFC 7617); "-" if there is none."""
-    if authorization[:6].lower() != "basic ":
-        return "-"
-    try:
-        name = base64.b64decode(authorization[6:].strip(), validate=True).partition(b":")[0].decode("latin-1")
-    except ValueError:
-        return "-"
-    return _word(_escape(name))
 
 
 def _split(lines: list[bytes]) -> list[bytes]:

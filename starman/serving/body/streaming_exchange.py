@@ -118,11 +118,17 @@ class StreamedExchange(Exchange):
     def run(self) -> QueuedRequest | None:
         """Run as any exchange does, unless the body has failed already."""
         if self._stream.failed:
-            self.drop()
             failure = self._stream.failure
-            return self._writer.release(self, False) if failure is None else self._refuse(failure.status, str(failure))
+            if failure is None:
+                self.lose()
+                return self._writer.release(self, False)
+            self.drop()
+            return self._refuse(failure.status, str(failure))
         self._stream.before_wait = self._continue
         return super().run()
+
+    def _bytes_received(self) -> int:
+        return self._stream.received
 
     def may_persist(self) -> bool:
         """Return whether the connection is kept: only if the missing part of the body is small enough to be read."""

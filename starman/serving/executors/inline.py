@@ -84,7 +84,7 @@ class InlineExchange(Exchange):
             call.resume_call(self._environ)
             return self._finish(call, self._environ)
         if self._writer.state is DEAD:
-            self.drop()
+            self.lose()
             return self._writer.release(self, False)
         return super().run()
 

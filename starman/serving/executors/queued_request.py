@@ -39,3 +39,7 @@ class QueuedRequest(metaclass=ABCMeta):
     @abstractmethod
     def drop(self) -> None:
         """The request will not run, because the client is gone: free its body. Does not block. Either side."""
+
+    def lose(self) -> None:
+        """As `drop`, and log that the client left before its request ran. Either side."""
+        self.drop()

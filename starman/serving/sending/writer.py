@@ -118,7 +118,7 @@ class Writer:
         with self._lock:
             self._die()
         while self.pending:
-            self.pending.pop(0).drop()
+            self.pending.pop(0).lose()
         return self.running is not None
 
     def close_idle(self) -> bool:

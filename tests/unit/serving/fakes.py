@@ -145,6 +145,9 @@ class FakeExchange:
     def drop(self) -> None:
         self.drops += 1
 
+    def lose(self) -> None:
+        self.drop()
+
 
 class WatchedWriter(Writer):
     """Notes every change of its state, in `seen`."""

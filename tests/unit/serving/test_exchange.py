@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from starman.serving import exchange as module
+from starman.serving.access_log.logged_request import LoggedRequest
 from starman.serving.dates import StampCache
 from starman.serving.exchange import Exchange
 from starman.serving.sending.corking import Corking
@@ -38,6 +39,9 @@ class FakeLog:
 
     def add(self, environ: dict[str, Any], status_code: int, body_bytes: int) -> None:
         self.lines.append((environ.get("REQUEST_URI"), status_code, body_bytes))
+
+    def add_lost(self, request: LoggedRequest) -> None:
+        self.lines.append((request.environ["REQUEST_URI"], request.status_code))
 
     def add_refusal(self, peer: str, status_code: int) -> None:
         self.lines.append((peer, status_code))
@@ -77,6 +81,7 @@ class FakeShared:
         self.application = application
         self.stamps = StampCache("fake")
         self.access_log = FakeLog()
+        self.logs_details = False
         self.keepalive = True
         self.draining = False
         self.executor = FakeExecutor(loop)

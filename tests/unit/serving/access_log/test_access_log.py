@@ -1,9 +1,8 @@
-"""starman.serving.access_log.access_log: the combined format, whole lines, and no line that a client can forge."""
+"""starman.serving.access_log.access_log: whole lines, in batches, and no line that a client can forge."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import errno
 import os
 import re
@@ -17,29 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from starman.errors import SettingError
 from starman.log.output import Output, duplicate_high
 from starman.serving.access_log import access_log as module
 from starman.serving.access_log.access_log import AccessLog
+from tests.unit.serving.access_log.environs import environ
 
 COMBINED = re.compile(
     r"(?P<host>\S+) - (?P<user>\S+) \[(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "
     r'"(?P<request>[^"]*)" (?P<status>\d{3}) (?P<bytes>[1-9]\d*|-) "(?P<referrer>[^"]*)" "(?P<agent>[^"]*)"\n',
     re.ASCII,
 )
-
-
-def environ(**more: Any) -> dict[str, Any]:
-    return {
-        "REMOTE_ADDR": "192.0.2.7",
-        "REQUEST_METHOD": "GET",
-        "REQUEST_URI": "/a?b",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        **more,
-    }
 
 
 def logged(path: Path, values: dict[str, Any], status: int = 200, size: int = 5) -> dict[str, str]:
@@ -124,66 +114,6 @@ def test_nothing_forges_a_line(text: str) -> None:
     (line,) = lines
     assert COMBINED.fullmatch(line.decode("latin-1")) is not None
     log.close()
-
-
-def plainly(environ: dict[str, Any], stamp: str, status: int, size: int) -> bytes:
-    """The line by definition: each part by itself, one character after the other."""
-
-    def safe(key: str) -> str:
-        text = str(environ.get(key, "-"))
-        return "".join(f"\\x{ord(c):02x}" if c < " " or c in '"\\' or "\x7f" <= c <= "\xff" else c for c in text)
-
-    def word(text: str) -> str:
-        return text.replace(" ", "\\x20") or "-"
-
-    user = "-"
-    kind, credentials = str(environ.get("HTTP_AUTHORIZATION"))[:6], str(environ.get("HTTP_AUTHORIZATION"))[6:]
-    if kind.lower() == "basic ":
-        with contextlib.suppress(ValueError):
-            name = base64.b64decode(credentials.strip(), validate=True).split(b":")[0].decode("latin-1")
-            environ = {**environ, "name": name}
-            user = word(safe("name"))
-    request = f"{safe('REQUEST_METHOD')} {safe('REQUEST_URI')} {safe('SERVER_PROTOCOL')}"
-    line = f'{word(safe("REMOTE_ADDR"))} - {user} [{stamp}] "{request}" {status or 499} {size or "-"}'
-    return f'{line} "{safe("HTTP_REFERER")}" "{safe("HTTP_USER_AGENT")}"\n'.encode("latin-1", "replace")
-
-
-SPECIAL = '"\\\n\r\t\0 -\x1b\x7f\x80\xa0\xff\u0100\u2028\ud800'
-TEXTS = st.one_of(
-    st.sampled_from(["", "-", " ", "GET", "/a?b=c", "HTTP/1.1", "192.0.2.7", "::1", '"', '" "', "\\", "\n"]),
-    st.text(st.one_of(st.characters(min_codepoint=32, max_codepoint=126), st.sampled_from(SPECIAL)), max_size=20),
-    st.text(max_size=5),
-)
-VALUES = st.one_of(TEXTS, TEXTS, TEXTS, st.none(), st.integers(), st.binary(max_size=5), st.floats(), st.lists(TEXTS, max_size=2))
-CREDENTIALS = st.one_of(
-    VALUES, st.builds(lambda name: "Basic " + base64.b64encode(name.encode("utf-8", "replace")).decode(), TEXTS)
-)
-FIELDS = ("REMOTE_ADDR", "REQUEST_METHOD", "REQUEST_URI", "SERVER_PROTOCOL", "HTTP_REFERER", "HTTP_USER_AGENT")
-ENVIRONS = st.fixed_dictionaries({}, optional={**dict.fromkeys(FIELDS, VALUES), "HTTP_AUTHORIZATION": CREDENTIALS})
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=500)
-@given(st.one_of(ENVIRONS, ENVIRONS.map(lambda some: environ(**some))), st.sampled_from([0, 200, 404]), st.sampled_from([0, 5]))
-@example(environ(REMOTE_ADDR=["two", "words"]), 200, 5)
-@example(environ(REMOTE_ADDR=b"two words"), 200, 5)
-@example(environ(REMOTE_ADDR=None, REQUEST_URI=None), 200, 5)
-@example(environ(HTTP_USER_AGENT='"\n" "'), 200, 5)
-def test_whatever_is_in_an_environ_its_line_is_the_plain_one(values: dict[str, Any], status: int, size: int) -> None:
-    """An ordinary line is formatted in a faster way, and must not differ by a byte."""
-    log = AccessLog(os.devnull)
-    stamp = "22/Nov/2026:16:52:06 +0000"
-    log._cached = (int(time.time()), stamp)
-    while True:
-        log._lines = []
-        log.add(values, status, size)
-        (line,) = log._lines
-        if log._cached[1] == stamp:
-            break
-        log._cached = (int(time.time()), stamp)  # a new second has begun meanwhile
-    log.close()
-    assert line == plainly(values, stamp, status, size)
-    assert line.count(b"\n") == 1
-    assert line.isascii() or any(ord(c) > 0xFF for value in values.values() for c in str(value))
 
 
 @pytest.mark.parametrize(

@@ -616,6 +616,9 @@ class Unheld(FakeExchange):
         assert not self.writer._lock.locked()
         super().drop()
 
+    def lose(self) -> None:
+        self.drop()
+
 
 @pytest.mark.parametrize("end", ["lost", "last", "failed", "detached", "offered late", "offered to the dead"])
 def test_nothing_is_dropped_under_the_lock(end: str) -> None:
