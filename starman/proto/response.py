@@ -179,7 +179,7 @@ class ResponseHead:
         return found
 
     def finish(
-        self, request: RequestFacts, known_length: int | None, persistent: bool, stamp: Stamp
+        self, request: RequestFacts, known_length: int | None, persistent: bool, date_lines: DateLines
     ) -> tuple[bytes, BodyFraming, bool]:
         """Return the bytes of the head, the body's framing, and whether the connection persists (RFC 9112 §6, §9.3).
 
@@ -214,9 +214,11 @@ class ResponseHead:
         elif not request.minor:
             own += "\r\nConnection: keep-alive"
         if self.has_date or self.has_server:
-            end = ("" if self.has_server else stamp.server_line) + ("" if self.has_date else stamp.date_line) + "\r\n\r\n"
+            end = (
+                ("" if self.has_server else date_lines.server_line) + ("" if self.has_date else date_lines.date_line) + "\r\n\r\n"
+            )
         else:
-            end = stamp.both_and_end
+            end = date_lines.both_and_end
         return f"{self._text}{own}{end}".encode("latin-1"), framing, persistent
 
 
@@ -248,7 +250,7 @@ class RequestFacts:
         self.is_head = is_head
 
 
-class Stamp:
+class DateLines:
     """The Date and Server lines of one second (RFC 9110 §6.6.1, §10.2.4), each with the CRLF before it."""
 
     __slots__ = ("both_and_end", "date_line", "server_line")
@@ -269,7 +271,7 @@ def chunk(data: bytes) -> bytes:
 _RETRY_AFTER: Final = b"\r\nRetry-After: 5"
 
 
-def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -> bytes:
+def refusal(status: int, message: str, date_lines: DateLines, *, to_head: bool = False) -> bytes:
     """Return a complete response that refuses a request and closes the connection. A 503 has Retry-After (RFC 9110
     §10.2.3), because the shortage ends when other requests have been answered.
 
@@ -281,7 +283,7 @@ def refusal(status: int, message: str, stamp: Stamp, *, to_head: bool = False) -
         REASONS.get(status, b"Error"),
         len(body),
         _RETRY_AFTER if status == 503 else b"",
-        stamp.both_and_end.encode("latin-1"),
+        date_lines.both_and_end.encode("latin-1"),
         b"" if to_head else body,
     )
 

@@ -13,7 +13,7 @@ from starman.proto.fields import FieldSplitter
 from starman.proto.response import refusal
 from starman.serving.access_log.access_log import AccessLog
 from starman.serving.connections.clients import Clients
-from starman.serving.dates import StampCache
+from starman.serving.dates import DateLinesCache
 from starman.serving.refusallog import RefusalLog
 from starman.serving.resource_shortage import ShortageLog
 from starman.serving.sending.response_memory import ResponseMemory
@@ -56,6 +56,7 @@ class ServiceContext:
         "application",
         "body_memory",
         "connections",
+        "date_lines",
         "doomed",
         "doomed_at",
         "draining",
@@ -78,7 +79,6 @@ class ServiceContext:
         "shortages",
         "spool_limits",
         "spool_space",
-        "stamps",
         "stream_paths",
         "write_timeout",
     )
@@ -100,7 +100,7 @@ class ServiceContext:
         self.in_thread = in_thread
         self.executor = executor
         self.make_exchange = make_exchange
-        self.stamps = StampCache("" if settings.server_header == "off" else settings.server_header)
+        self.date_lines = DateLinesCache("" if settings.server_header == "off" else settings.server_header)
         self.access_log = AccessLog.of(settings)
         self.logs_details = self.access_log is not None and self.access_log.needs_details
         self.refusals = RefusalLog()
@@ -171,4 +171,4 @@ class ServiceContext:
             self.log_refusal(error, peer)
         if self.access_log is not None:
             self.access_log.add_refusal(peer, error.status)
-        return refusal(error.status, str(error), self.stamps.at(monotonic()), to_head=error.to_head)
+        return refusal(error.status, str(error), self.date_lines.lines_at(monotonic()), to_head=error.to_head)

@@ -13,7 +13,7 @@ from starman import application_forks, log
 from starman.errors import Disconnected
 from starman.log.tracebacks import format_exception, free_frames_of
 from starman.proto.events import RequestHead
-from starman.proto.response import RequestFacts, Stamp, refusal
+from starman.proto.response import DateLines, RequestFacts, refusal
 from starman.serving.access_log.logged_request import LoggedRequest
 from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.gunicorn_socket.detached import DetachedConnection
@@ -101,7 +101,7 @@ class Exchange(QueuedRequest):
             refused = refuse_body(error, head, context.shortages)
             self.drop()
             return self._refuse(refused.status, str(refused))
-        call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], context.stamps.at(now))
+        call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], context.date_lines.lines_at(now))
         environ["wsgi.early_hints"] = call.early_hints
         raw = None
         if head.upgrade and writer.thread_socket.fd >= 0:
@@ -113,8 +113,8 @@ class Exchange(QueuedRequest):
             self._note_dropped(raw, call, environ)
         return self._finish(call, environ)
 
-    def _new_call(self, facts: RequestFacts, stamp: Stamp) -> Call:
-        return Call(facts, self, stamp)
+    def _new_call(self, facts: RequestFacts, date_lines: DateLines) -> Call:
+        return Call(facts, self, date_lines)
 
     def _finish(self, call: Call, environ: Environ) -> QueuedRequest | None:
         """The application has returned. Returns what `run` returns."""
@@ -148,7 +148,7 @@ class Exchange(QueuedRequest):
         context = self._context
         with contextlib.suppress(Disconnected):
             to_head = self.head.method == b"HEAD"
-            self._send_own(refusal(status, reason, context.stamps.at(monotonic()), to_head=to_head), last=True)
+            self._send_own(refusal(status, reason, context.date_lines.lines_at(monotonic()), to_head=to_head), last=True)
         if context.access_log is not None:
             context.access_log.add_refusal(self._base["REMOTE_ADDR"], status)
         return self._writer.release(self, False)

@@ -18,7 +18,7 @@ from starman.proto.events import Limits, RequestHead
 from starman.proto.request import RequestParser
 from starman.proto.response import RequestFacts
 from starman.serving.context import SOFTWARE
-from starman.serving.dates import StampCache
+from starman.serving.dates import DateLinesCache
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build, for_connection, template
 
@@ -41,7 +41,7 @@ def warm_up(application: Application, settings: Settings) -> None:
     """
     for target in settings.warm_up:
         output = _DiscardingOutput()
-        call = Call(RequestFacts(1, False), output, StampCache("").at(monotonic()))
+        call = Call(RequestFacts(1, False), output, DateLinesCache("").lines_at(monotonic()))
         environ = _environ(target, settings)
         environ["wsgi.early_hints"] = call.early_hints
         call.run(application, environ)

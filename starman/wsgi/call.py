@@ -19,9 +19,9 @@ from starman.proto.response import (
     CONTENT_LENGTH,
     LAST_CHUNK,
     NO_BODY,
+    DateLines,
     RequestFacts,
     ResponseHead,
-    Stamp,
     chunk,
     interim,
     refusal,
@@ -64,15 +64,15 @@ class Call:
 
     __slots__ = (
         *("_detached", "_environ", "_excess", "_facts", "_framing", "_head", "_known_length", "_left", "_output"),
-        *("_stamp", "_state", "body_sent", "broken", "persistent", "status_code"),
+        *("_date_lines", "_state", "body_sent", "broken", "persistent", "status_code"),
     )
 
     _environ: Environ
 
-    def __init__(self, facts: RequestFacts, output: Output, stamp: Stamp) -> None:
+    def __init__(self, facts: RequestFacts, output: Output, date_lines: DateLines) -> None:
         self._facts = facts
         self._output = output
-        self._stamp = stamp
+        self._date_lines = date_lines
         self._state = _NOTHING
         self._head: ResponseHead | None = None
         self._framing = NO_BODY
@@ -187,7 +187,7 @@ class Call:
         if self._environ.get("starman.harakiri"):
             self._output.harakiri()
         persistent = self._output.may_persist()
-        encoded, self._framing, self.persistent = head.finish(self._facts, self._known_length, persistent, self._stamp)
+        encoded, self._framing, self.persistent = head.finish(self._facts, self._known_length, persistent, self._date_lines)
         if self._framing is CONTENT_LENGTH:
             self._left = head.content_length if head.content_length is not None else self._known_length or 0
         self.status_code = head.status_code
@@ -347,6 +347,6 @@ class Call:
         if not self._facts.is_head:
             self.body_sent = len(b"Internal Server Error\n")
         try:
-            self._output.send(refusal(500, "Internal Server Error", self._stamp, to_head=self._facts.is_head), last=True)
+            self._output.send(refusal(500, "Internal Server Error", self._date_lines, to_head=self._facts.is_head), last=True)
         except Disconnected:
             self.status_code = self.body_sent = 0

@@ -11,7 +11,7 @@ from starman.wsgi.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from starman.proto.response import RequestFacts, Stamp
+    from starman.proto.response import DateLines, RequestFacts
     from starman.wsgi.environ import Environ
 
 
@@ -36,9 +36,9 @@ class ResumableCall(Call):
 
     __slots__ = ("_iterable", "_pausable", "_remaining", "paused")
 
-    def __init__(self, facts: RequestFacts, output: Output, stamp: Stamp) -> None:
+    def __init__(self, facts: RequestFacts, output: Output, date_lines: DateLines) -> None:
         """`output` is a ResumableOutput."""
-        super().__init__(facts, output, stamp)
+        super().__init__(facts, output, date_lines)
         self.paused = False
         self._pausable = cast("ResumableOutput", output)
         self._iterable: Any = None

@@ -177,5 +177,5 @@ class StreamedExchange(Exchange):
             to_head = self.head.method == b"HEAD"
             call.body_sent = 0 if to_head else len(str(failure).encode()) + 1
             with contextlib.suppress(Disconnected):
-                stamp = self._context.stamps.at(monotonic())
-                self._send_own(refusal(failure.status, str(failure), stamp, to_head=to_head), last=True)
+                date_lines = self._context.date_lines.lines_at(monotonic())
+                self._send_own(refusal(failure.status, str(failure), date_lines, to_head=to_head), last=True)

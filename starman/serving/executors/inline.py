@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starman.proto.events import RequestHead
-    from starman.proto.response import RequestFacts, Stamp
+    from starman.proto.response import DateLines, RequestFacts
     from starman.serving.context import ServiceContext
     from starman.serving.executors.queued_request import QueuedRequest
     from starman.serving.sending.writer import Writer
@@ -88,8 +88,8 @@ class InlineExchange(Exchange):
             return self._writer.release(self, False)
         return super().run()
 
-    def _new_call(self, facts: RequestFacts, stamp: Stamp) -> Call:
-        return ResumableCall(facts, self, stamp)
+    def _new_call(self, facts: RequestFacts, date_lines: DateLines) -> Call:
+        return ResumableCall(facts, self, date_lines)
 
     def must_pause(self) -> bool:
         """Whether the client has to read first, or the time of this piece is over."""

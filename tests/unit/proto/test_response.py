@@ -14,9 +14,9 @@ from starman.proto.response import (
     LAST_CHUNK,
     REASONS,
     BodyFraming,
+    DateLines,
     RequestFacts,
     ResponseHead,
-    Stamp,
     chunk,
     interim,
     refusal,
@@ -24,13 +24,13 @@ from starman.proto.response import (
 from starman.proto.response import _spellings as spellings
 
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
-STAMP = Stamp(DATE.decode(), "starman")
+DATE_LINES = DateLines(DATE.decode(), "starman")
 GET_1_1 = RequestFacts(1, False)
 
 
 def finish(status: str = "200 OK", *fields: tuple[str, str], known_length: int | None = None) -> list[bytes]:
     """The lines of a head in answer to a persistent GET by 1.1."""
-    data, _, _ = ResponseHead(status, fields).finish(GET_1_1, known_length, True, STAMP)
+    data, _, _ = ResponseHead(status, fields).finish(GET_1_1, known_length, True, DATE_LINES)
     assert data.endswith(b"\r\n\r\n")
     return data[:-4].split(b"\r\n")
 
@@ -59,7 +59,7 @@ def expected_framing(
 @pytest.mark.parametrize("persistent", [False, True])
 def test_framing(minor: int, is_head: bool, code: int, said: int | None, known: int | None, persistent: bool) -> None:
     head = ResponseHead(f"{code} X", [] if said is None else [("Content-Length", str(said))])
-    data, framing, kept = head.finish(RequestFacts(minor, is_head), known, persistent, STAMP)
+    data, framing, kept = head.finish(RequestFacts(minor, is_head), known, persistent, DATE_LINES)
     expected, length, ends = expected_framing(minor, is_head, code, said, known)
     assert (framing, kept) == (expected, persistent and not ends)
     lines = data.split(b"\r\n")
@@ -100,7 +100,7 @@ def check_by_h11(data: bytes, framing: BodyFraming, length: int | None, is_head:
 def test_an_application_may_close_the_connection(value: str) -> None:
     lines = finish("200 OK", ("Connection", value), ("Content-Length", "0"))
     assert lines.count(b"Connection: close") == 1
-    _, _, kept = ResponseHead("200 OK", [("Connection", value)]).finish(GET_1_1, 0, True, STAMP)
+    _, _, kept = ResponseHead("200 OK", [("Connection", value)]).finish(GET_1_1, 0, True, DATE_LINES)
     assert not kept
 
 
@@ -145,7 +145,7 @@ def test_date_and_server_of_the_application_win() -> None:
 
 
 def test_no_server_field() -> None:
-    data, _, _ = ResponseHead("200 OK", []).finish(GET_1_1, 0, True, Stamp(DATE.decode(), ""))
+    data, _, _ = ResponseHead("200 OK", []).finish(GET_1_1, 0, True, DateLines(DATE.decode(), ""))
     assert data == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: " + DATE + b"\r\n\r\n"
 
 
@@ -328,7 +328,9 @@ def test_all_else_is_in_a_value() -> None:
 @pytest.mark.parametrize("minor", [0, 1])
 def test_a_205_has_no_content_and_says_so(fields: list[tuple[str, str]], is_head: bool, minor: int) -> None:
     """RFC 9110 §15.3.6. Unlike 204 it is not empty by itself."""
-    head, framing, persistent = ResponseHead("205 Reset Content", fields).finish(RequestFacts(minor, is_head), 5, True, STAMP)
+    head, framing, persistent = ResponseHead("205 Reset Content", fields).finish(
+        RequestFacts(minor, is_head), 5, True, DATE_LINES
+    )
     assert framing is BodyFraming.NO_BODY
     assert persistent
     assert head.count(b"Content-Length") == head.count(b"Content-Length: 0\r\n") == 1
@@ -346,7 +348,7 @@ def test_a_426_says_what_to_upgrade_to(name: str) -> None:
         b"%b: TLS/1.0" % name.encode(),
         b"%b: websocket" % name.encode(),
     ]
-    encoded, _, persistent = head.finish(RequestFacts(1, False), 0, False, STAMP)
+    encoded, _, persistent = head.finish(RequestFacts(1, False), 0, False, DATE_LINES)
     assert encoded.count(b"\r\nConnection: ") == 2
     assert b"\r\nConnection: close\r\n" in encoded
     assert not persistent
@@ -367,7 +369,7 @@ def test_whatever_an_application_says_is_one_head_or_an_error(reason: str, field
         head = ResponseHead("200 " + reason, fields)
     except ValueError:
         return
-    data, framing, _ = head.finish(GET_1_1, None, True, STAMP)
+    data, framing, _ = head.finish(GET_1_1, None, True, DATE_LINES)
     assert data.count(b"\r\n\r\n") == 1
     assert data.endswith(b"\r\n\r\n")
     assert data.count(b"\r") == data.count(b"\n") == data.count(b"\r\n")
@@ -395,7 +397,7 @@ def test_a_refusal_is_a_whole_response_that_ends_the_connection(status: int) -> 
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
     client.send(h11.EndOfMessage())
-    client.receive_data(refusal(status, "it can't \u20ac", STAMP))
+    client.receive_data(refusal(status, "it can't \u20ac", DATE_LINES))
     response, data, end = client.next_event(), client.next_event(), client.next_event()
     assert isinstance(response, h11.Response)
     assert (response.status_code, bytes(response.reason)) == (status, REASONS.get(status, b"Error"))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starman.serving import dates as module
-from starman.serving.dates import StampCache, fixdate
+from starman.serving.dates import DateLinesCache, fixdate
 
 
 @given(st.integers(0, 253402300799))
@@ -41,19 +41,19 @@ def test_the_locale_has_no_say() -> None:
 def test_a_stamp_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     unix_time = 1000.25
     monkeypatch.setattr(module.time, "time", lambda: unix_time)
-    stamps = StampCache("test")
-    first = stamps.at(5.0)
+    cache = DateLinesCache("test")
+    first = cache.lines_at(5.0)
     assert first.both_and_end == "\r\nServer: test\r\nDate: Thu, 01 Jan 1970 00:16:40 GMT\r\n\r\n"
     unix_time = 1000.75
-    assert stamps.at(5.5) is first
+    assert cache.lines_at(5.5) is first
     unix_time = 1001.0
-    assert "00:16:41" in stamps.at(5.75).date_line
+    assert "00:16:41" in cache.lines_at(5.75).date_line
     unix_time = 999.5  # the system's clock was set back
-    assert "00:16:41" in stamps.at(6.5).date_line
-    assert "00:16:39" in stamps.at(6.75).date_line
+    assert "00:16:41" in cache.lines_at(6.5).date_line
+    assert "00:16:39" in cache.lines_at(6.75).date_line
 
 
 def test_no_server_field() -> None:
-    stamp = StampCache("").at(time.monotonic())
-    assert stamp.server_line == ""
-    assert abs(parsedate_to_datetime(stamp.date_line.split(": ")[1]).timestamp() - time.time()) < 5
+    date_lines = DateLinesCache("").lines_at(time.monotonic())
+    assert date_lines.server_line == ""
+    assert abs(parsedate_to_datetime(date_lines.date_line.split(": ")[1]).timestamp() - time.time()) < 5

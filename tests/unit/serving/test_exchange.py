@@ -16,7 +16,7 @@ import pytest
 
 from starman.serving import exchange as module
 from starman.serving.access_log.logged_request import LoggedRequest
-from starman.serving.dates import StampCache
+from starman.serving.dates import DateLinesCache
 from starman.serving.exchange import Exchange
 from starman.serving.sending.corking import Corking
 from starman.serving.sending.spool import SpoolLimits
@@ -79,7 +79,7 @@ class FakeShared:
 
     def __init__(self, application: Callable[..., Any], loop: Any) -> None:
         self.application = application
-        self.stamps = StampCache("fake")
+        self.date_lines = DateLinesCache("fake")
         self.access_log = FakeLog()
         self.logs_details = False
         self.keepalive = True
@@ -452,7 +452,7 @@ def test_a_small_file_goes_with_its_head(stage: Make, path: Path) -> None:
     path.write_bytes(b"small")
     s = stage(wrapping(path))
     s.offer().run()
-    assert s.received().endswith(b"Content-Length: 5" + s.context.stamps.at(0.0).both_and_end.encode() + b"small")
+    assert s.received().endswith(b"Content-Length: 5" + s.context.date_lines.lines_at(0.0).both_and_end.encode() + b"small")
 
 
 def test_the_loop_gets_a_descriptor_of_its_own(stage: Make, path: Path) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from starman.errors import Disconnected
-from starman.proto.response import RequestFacts, Stamp
+from starman.proto.response import DateLines, RequestFacts
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ
 
-STAMP = Stamp("Sun, 06 Nov 1994 08:49:37 GMT", "fake")
+DATE_LINES = DateLines("Sun, 06 Nov 1994 08:49:37 GMT", "fake")
 
 
 class FakeOutput:
@@ -103,7 +103,7 @@ class Blocks:
 
 
 def new_call(output: FakeOutput, minor: int = 1, head: bool = False) -> Call:
-    return Call(RequestFacts(minor, head), output, STAMP)
+    return Call(RequestFacts(minor, head), output, DATE_LINES)
 
 
 def respond(

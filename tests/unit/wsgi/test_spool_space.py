@@ -47,7 +47,7 @@ def test_a_file_takes_its_space_until_its_last_descriptor_is_closed() -> None:
 def test_0_is_no_limit() -> None:
     space = SpoolSpace(0)
     assert space.has(1 << 60)
-    SpoolLease(space).take(1 << 60)
+    SpoolLease(space).reserve_bytes(1 << 60)
 
 
 def test_auto_takes_as_much_as_it_leaves_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
