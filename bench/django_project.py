@@ -1,7 +1,7 @@
 """Writes a Django project of ordinary size, with a database: a dozen models, the admin, templates, forms and sessions.
 
-The memory bench serves it from a temporary directory (`bench.tricks`). Its requests run the ORM on SQLite, write sessions and
-render templates, so that a worker uses what a worker of a small shop would use.
+The memory bench serves it from a temporary directory (`bench.tricks`). Its requests run the ORM on SQLite, write
+sessions and render templates, so that a worker uses what a worker of a small shop would use.
 """
 
 from __future__ import annotations
@@ -324,7 +324,8 @@ in stock, due {{ product.stock.due|naturalday }}, {{ stars|floatformat:1 }} star
 
 
 def write(directory: Path) -> None:
-    """Write the project below `directory`, and fill its database. Needs Django 5.1 or later. Raises CalledProcessError."""
+    """Write the project below `directory`, and fill its database. Needs Django 5.1 or later. Raises
+    CalledProcessError."""
     templates = directory / "shop" / "templates" / "shop"
     templates.mkdir(parents=True)
     (directory / "shop" / "migrations").mkdir()

@@ -1,9 +1,10 @@
 """`python -m bench.tricks [--json]`: what each memory trick of starman saves, measured by switching off one at a time.
 
-For each trick the server is started anew, `--rounds` times, interleaved: one preloaded worker with 4 threads, so that it gets all
-requests. Their number is fixed, because memory depends on it. Then the program reads /proc/PID/smaps_rollup of the worker: once
-right after the load, and once when the worker has been idle for 6 s, because an idle worker gives memory back after 5 s. A figure
-is the median of all rounds. USS and PSS: see `bench.memory`. Linux only; needs Django.
+For each trick the server is started anew, `--rounds` times, interleaved: one preloaded worker with 4 threads, so that
+it gets all requests. Their number is fixed, because memory depends on it. Then the program reads
+/proc/PID/smaps_rollup of the worker: once right after the load, and once when the worker has been idle for 6 s,
+because an idle worker gives memory back after 5 s. A figure is the median of all rounds. USS and PSS: see
+`bench.memory`. Linux only; needs Django.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ WORKERS = 1
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`requests` on each of the connections, for the paths in turn; POST with a body of `upload_bytes` if they are not 0."""
+    """`requests` on each of the connections, for the paths in turn; POST with a body of `upload_bytes` if they are not
+    0."""
 
     connections: int
     requests: int

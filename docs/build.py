@@ -1,7 +1,8 @@
-"""Writes the parts of the documentation that are derived from the code: `python docs/build.py` from the repository's root.
+"""Writes the parts of the documentation that are derived from the code: `python docs/build.py` from the repository's
+root.
 
-docs/settings.md comes from the table in starman/config/options.py; a test fails when the page is out of date. The table of
-modules in docs/architecture.md comes from the first sentence of each module's docstring.
+docs/settings.md comes from the table in starman/config/options.py; a test fails when the page is out of date. The
+table of modules in docs/architecture.md comes from the first sentence of each module's docstring.
 """
 
 from __future__ import annotations

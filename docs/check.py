@@ -1,4 +1,5 @@
-"""Checks the documentation against the code: `python docs/check.py`. Prints one line a problem, and exits with status 1 then.
+"""Checks the documentation against the code: `python docs/check.py`. Prints one line a problem, and exits with status
+1 then.
 
 In README.md, CHANGES.md and docs/: relative links and their anchors resolve; every option that is named exists, every
 setting is on the settings page; every test that is named exists, and every promise of the security page names one;
@@ -277,7 +278,8 @@ def wrong_toml(text: str) -> Iterator[str]:
 
 
 def long_lines(page: Page) -> Iterator[str]:
-    """Lines of prose that are too wide. Tables may be, parts that a tool writes, and a line that has no space to break at."""
+    """Lines of prose that are too wide. Tables may be, parts that a tool writes, and a line that has no space to break
+    at."""
     generated = False
     for number, line in numbered(page):
         if marker := GENERATED.fullmatch(line):

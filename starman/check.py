@@ -125,8 +125,8 @@ def _wait(child: int, seconds: float, stacks: StackReader) -> int | None:
 
 
 def _print_stacks(child: int, stacks: StackReader) -> int | None:
-    """Print the stacks that the child writes after STACKS. If it writes none, force it. Returns its exit code if it has
-    ended meanwhile."""
+    """Print the stacks that the child writes after STACKS. If it writes none, force it. Returns its exit code if it
+    has ended meanwhile."""
     from starman.process.forking import FORCED_STACKS
     from starman.process.master.stack_pipe import FORCE_SECONDS
     from starman.process.worker.stacks import arranged

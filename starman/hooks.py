@@ -106,7 +106,8 @@ def before_fork(function: Hook) -> Hook:
 
 def after_fork(function: Hook) -> Hook:
     """Call `function()` in each new worker, in its main thread, before it serves: right after the fork with
-    `preload_app`, else after the worker has loaded the application. An exception makes the start of the worker fail."""
+    `preload_app`, else after the worker has loaded the application. An exception makes the start of the worker
+    fail."""
     return _register("after_fork", function)
 
 
@@ -163,8 +164,8 @@ def worker_ended(function: WorkerHook) -> WorkerHook:
 
 def worker_lost(function: WorkerHook) -> WorkerHook:
     """Call `function(worker)`, with an EndedWorker, in the hook process after each worker that did not end in order:
-    it crashed, was killed or could not start, and has run no `worker_exit` hooks. Runs after `worker_ended`. An exception
-    is logged."""
+    it crashed, was killed or could not start, and has run no `worker_exit` hooks. Runs after `worker_ended`. An
+    exception is logged."""
     return _register("worker_lost", function)
 
 
@@ -216,8 +217,8 @@ def run_starting() -> None:
 
 
 def run_logged(point: str, *arguments: object) -> None:
-    """Run the hooks of `point` with these arguments. Never raises: exceptions are logged. Main thread of a worker or of
-    the hook process."""
+    """Run the hooks of `point` with these arguments. Never raises: exceptions are logged. Main thread of a worker or
+    of the hook process."""
     for hook in _in_order(point):
         try:
             _run(point, hook, *arguments)

@@ -38,9 +38,9 @@ OUR_DIRECTORY = os.path.dirname(os.path.abspath(__file__)) + os.sep
 def load_application(settings: Settings) -> WSGIApplication:
     """Import the application that `settings` name, and mount it under `settings.path`.
 
-    Puts the directory of the application's file, `include` and the working directory first on sys.path, in that
-    order, and imports the module of `hooks`, then `modules`, first. Raises LoadError if the application cannot be found
-    or imported, or is not callable. Call once per process, in the main thread.
+    Puts the directory of the application's file, `include` and the working directory first on sys.path, in that order,
+    and imports the module of `hooks`, then `modules`, first. Raises LoadError if the application cannot be found or
+    imported, or is not callable. Call once per process, in the main thread.
     """
     from starman.wsgi.mount import mount
 
@@ -54,8 +54,8 @@ def load_application(settings: Settings) -> WSGIApplication:
 
 
 def load_hooks(settings: Settings) -> None:
-    """Put `include` and the working directory first on sys.path, and import the module or file that the setting `hooks`
-    names, if any. Raises LoadError."""
+    """Put `include` and the working directory first on sys.path, and import the module or file that the setting
+    `hooks` names, if any. Raises LoadError."""
     here = os.getcwd()
     _extend_path([*(os.path.abspath(directory) for directory in settings.include), here])
     if settings.hooks is None:
@@ -125,7 +125,8 @@ def _is_application(filename: str) -> bool:
 
 
 def _load(target: str, directory: str) -> WSGIApplication:
-    """The application of `target`: PLACE or PLACE:NAME, where PLACE is a module, or a file as seen from `directory`."""
+    """The application of `target`: PLACE or PLACE:NAME, where PLACE is a module, or a file as seen from
+    `directory`."""
     place, colon, expression = target.partition(":")
     path = os.path.join(directory, place)
     if os.sep in place or place.endswith(".py") or (os.path.isfile(path) and not place.isidentifier()):

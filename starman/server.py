@@ -80,8 +80,8 @@ def run_master(
     """Serve what `settings` name, as `starman-uv` does; `reread` reads them again from the same sources, for a
     restart.
 
-    handover: the state that the previous program of this process has left at an upgrade (USR2). notes: warnings for the
-    error log. Returns the exit status; raises StarmanError when the start fails.
+    handover: the state that the previous program of this process has left at an upgrade (USR2). notes: warnings for
+    the error log. Returns the exit status; raises StarmanError when the start fails.
     """
     from starman.loading import describe
     from starman.process.forking import block_early_signals
@@ -136,7 +136,8 @@ async def serve(app: Application | str | EllipsisType = ..., **settings: object)
 
 
 def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
-    """Run the master until a signal ends it. `embedded`: in another program. Raises StarmanError if the start fails."""
+    """Run the master until a signal ends it. `embedded`: in another program. Raises StarmanError if the start
+    fails."""
     from starman.process.host.inherited import InheritedSockets
     from starman.process.host.privileges import Account
     from starman.process.host.systemd import SystemdNotifier
@@ -187,7 +188,8 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
 
 
 def enter_directory(settings: Settings) -> WorkingDirectory:
-    """Set the umask and change to `chdir`, before relative paths are used and files are created. Returns both directories.
+    """Set the umask and change to `chdir`, before relative paths are used and files are created. Returns both
+    directories.
 
     Raises SettingError; StartError when the working directory has been removed.
     """

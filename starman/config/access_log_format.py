@@ -36,8 +36,9 @@ _CONVERSIONS: Final = "sdifFeEgGraxXou"
 class Atom:
     """A place in a format where a value of the request stands.
 
-    name: "h"; or, with the text in braces, "{user-agent}i". conversion: what follows the name, as in printf: "s", "-15s",
-    "d". quoted: whether the place is inside of a JSON string. Only then may the value stand without quotes of its own.
+    name: "h"; or, with the text in braces, "{user-agent}i". conversion: what follows the name, as in printf: "s",
+    "-15s", "d". quoted: whether the place is inside of a JSON string. Only then may the value stand without quotes of
+    its own.
     """
 
     __slots__ = ("conversion", "name", "quoted")

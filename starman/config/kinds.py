@@ -94,8 +94,8 @@ def whole(least: int, most: int | None = None, metavar: str = "N", unit: str = "
 
 
 def size(least: int, unit: str = "bytes") -> ValueKind:
-    """A number of bytes (or of "bytes per second", as `unit`), at least `least`; as text also with a suffix: 64K, 1M, 1G,
-    64KiB, 1MiB, 1GiB."""
+    """A number of bytes (or of "bytes per second", as `unit`), at least `least`; as text also with a suffix: 64K, 1M,
+    1G, 64KiB, 1MiB, 1GiB."""
 
     def read(value: object) -> int:
         number = read_size(value)

@@ -99,8 +99,8 @@ class Option:
 
     @property
     def default_text(self) -> str:
-        """The default as an operator would write it, with its unit: "30 seconds", "1 worker", "0 (never)", "1M", "auto",
-        "none"."""
+        """The default as an operator would write it, with its unit: "30 seconds", "1 worker", "0 (never)", "1M",
+        "auto", "none"."""
         text = self.show(self.default) if not isinstance(self.default, str) else self.default or "none"
         if text == "0" and self.kind.zero:
             return f"0 ({self.kind.zero})"

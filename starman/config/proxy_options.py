@@ -1,5 +1,5 @@
-"""The table of settings for proxies in front of the server, which `starman.config.options` includes. The master imports
-this module."""
+"""The table of settings for proxies in front of the server, which `starman.config.options` includes. The master
+imports this module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ NONE = "none"
 
 
 def comma_separated(read_item: Callable[[str], str], valid: str, metavar: str) -> ValueKind:
-    """Several texts, as a tuple without duplicates: a list, or one text with commas. "none" or "" is an empty tuple."""
+    """Several texts, as a tuple without duplicates: a list, or one text with commas. "none" or "" is an empty
+    tuple."""
 
     def read(value: object) -> tuple[str, ...]:
         items = value if isinstance(value, (list, tuple)) else (value,)

@@ -71,8 +71,8 @@ def from_keywords(app: object, keywords: Mapping[str, object], environ: Mapping[
     """The settings of `run(app, **keywords)`: keywords, then as `from_command_line`. Raises
     SettingError.
 
-    `app`: the text of the `app` setting; Ellipsis: not given; or the application itself, which overrides the application
-    of other sources: `settings.app` is None then.
+    `app`: the text of the `app` setting; Ellipsis: not given; or the application itself, which overrides the
+    application of other sources: `settings.app` is None then.
     """
     if app is None:  # not taken for "not given": the directory may hold another application
         raise SettingError("run(app): the application is None; a factory may have no return. To look for one, give no app")

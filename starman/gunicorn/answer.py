@@ -1,4 +1,5 @@
-"""In the child: reads the configuration of gunicorn, maps it, and answers with the settings of starman as plain data."""
+"""In the child: reads the configuration of gunicorn, maps it, and answers with the settings of starman as plain
+data."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Parses a command line of gunicorn, and GUNICORN_CMD_ARGS, with all spellings and abbreviations.
 
-By argparse, as gunicorn does, so that abbreviations and repeated options mean the same. Runs in the child that executes
-the configuration.
+By argparse, as gunicorn does, so that abbreviations and repeated options mean the same. Runs in the child that
+executes the configuration.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Resolves gunicorn's settings: defaults, the configuration file, GUNICORN_CMD_ARGS and the command line, in this order.
+"""Resolves gunicorn's settings: defaults, the configuration file, GUNICORN_CMD_ARGS and the command line, in this
+order.
 
 A configuration file is a Python module. Executing it may import anything, start threads and change the process, so it
 runs in a child (`reading`), never in the master.
@@ -75,7 +76,8 @@ class Resolved:
 
 
 def resolve(argv: Sequence[str], environ: Mapping[str, str]) -> Resolved:
-    """Resolve the settings of a command line. Executes the configuration file in this process, in its working directory.
+    """Resolve the settings of a command line. Executes the configuration file in this process, in its working
+    directory.
 
     Raises SettingError for a wrong command line, and ConfigurationError.
     """

@@ -1,4 +1,5 @@
-"""Maps the settings of gunicorn to those of starman: each is used, harmless, not supported, or refused, with the reason.
+"""Maps the settings of gunicorn to those of starman: each is used, harmless, not supported, or refused, with the
+reason.
 
 docs/coming-from-gunicorn.md has the same table for readers.
 """
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def map_settings(resolved: Resolved) -> Outcomes:
-    """Map every setting that was given, and the defaults that count. Raises ConfigurationError without an application."""
+    """Map every setting that was given, and the defaults that count. Raises ConfigurationError without an
+    application."""
     outcomes = Outcomes(resolved)
     _application(resolved, outcomes)
     for name, value in resolved.values.items():

@@ -37,8 +37,8 @@ class Outcome:
 class Outcomes:
     """Collects the settings of starman, and what became of those of gunicorn.
 
-    given: the settings of starman that were given. defaults: those that follow from gunicorn's defaults. warnings: what
-    differs from gunicorn, a line each. refusals: why the server must not start.
+    given: the settings of starman that were given. defaults: those that follow from gunicorn's defaults. warnings:
+    what differs from gunicorn, a line each. refusals: why the server must not start.
     """
 
     __slots__ = ("_resolved", "defaults", "found", "given", "refusals", "warnings")

@@ -1,4 +1,5 @@
-"""The look-alike of gunicorn's logger: hooks write to it (`server.log`, `worker.log`), and configurations derive from it.
+"""The look-alike of gunicorn's logger: hooks write to it (`server.log`, `worker.log`), and configurations derive from
+it.
 
 Its lines go to starman's error log. Any thread may call the methods.
 """

@@ -1,4 +1,5 @@
-"""The kinds of values that gunicorn's settings take, and how each is read from the command line or a configuration file.
+"""The kinds of values that gunicorn's settings take, and how each is read from the command line or a configuration
+file.
 
 Runs in the child that executes the configuration.
 """

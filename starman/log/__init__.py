@@ -129,8 +129,8 @@ _queue = LogQueue(_lost)
 
 
 def use_output(output: Output | None, form: Format | None) -> Output | None:
-    """Write to `output` in the format `form` from now on (None: that of the settings). Returns the output so far, which
-    the caller keeps or closes. Main thread."""
+    """Write to `output` in the format `form` from now on (None: that of the settings). Returns the output so far,
+    which the caller keeps or closes. Main thread."""
     _chosen.form = form
     return _queue.exchange_output(output)
 

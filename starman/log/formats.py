@@ -101,7 +101,8 @@ def message_fields(text: str) -> dict[str, str]:
 
 
 def timestamp(instant: float) -> str:
-    """The instant (seconds since 1970) in local time with its offset, as in RFC 3339: `2026-11-30T16:52:06.123456+00:00`."""
+    """The instant (seconds since 1970) in local time with its offset, as in RFC 3339:
+    `2026-11-30T16:52:06.123456+00:00`."""
     second = int(instant // 1)
     local = time.localtime(second)
     hours, minutes = divmod(abs(local.tm_gmtoff) // 60, 60)

@@ -50,8 +50,8 @@ class LogQueue:
 
     def _clear(self) -> None:
         self._lock = _thread.allocate_lock()
-        # The threads that hold the lock or wait for it. A signal handler that logs in such a thread cannot wait for the
-        # lock. It leaves its lines in `_interrupting`, and the thread writes them when it releases the lock.
+        # The threads that hold the lock or wait for it. A signal handler that logs in such a thread cannot wait for
+        # the lock. It leaves its lines in `_interrupting`, and the thread writes them when it releases the lock.
         self._inside: set[int] = set()
         self._interrupting: deque[tuple[Sequence[bytes], bool]] = deque()
         # Pieces of complete lines, each with the number of lines that are lost if it is dropped.

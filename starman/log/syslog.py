@@ -33,7 +33,8 @@ _SEVERITIES = {DEBUG: 7, INFO: 6, WARNING: 4, ERROR: 3, CRITICAL: 2}
 # RFC 5424 §6.2: the longest values of HOSTNAME and APP-NAME.
 _MOST_HOST, _MOST_NAME = 255, 48
 _NAME = "starman"
-# The longest message (bytes). A longer text is several messages. rsyslog takes 8 KiB unless it is configured otherwise.
+# The longest message (bytes). A longer text is several messages. rsyslog takes 8 KiB unless it is configured
+# otherwise.
 MOST_BYTES = 8000
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 

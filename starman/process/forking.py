@@ -31,9 +31,9 @@ HANDLED = frozenset(
 )
 
 
-# Have a worker or mold write the stacks of all its threads to the error log (`worker.stack_dumps`): STACKS once the main
-# thread can run Python code, FORCED_STACKS at once. Real-time signals where the system has them, because applications
-# use other signals for their own purposes.
+# Have a worker or mold write the stacks of all its threads to the error log (`worker.stack_dumps`): STACKS once the
+# main thread can run Python code, FORCED_STACKS at once. Real-time signals where the system has them, because
+# applications use other signals for their own purposes.
 STACKS: int
 FORCED_STACKS: int
 if sys.platform == "darwin":

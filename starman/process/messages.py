@@ -1,8 +1,8 @@
 """Messages between master, molds and workers, as values and as packets. No I/O: `channel.py` carries them.
 
 A packet is the name of the message's class and its fields as text, joined by NUL bytes (`json` would cost the master
-0.4 MB for a dozen messages). A renamed class or a changed field is a new FORMAT of `handover.py`: workers from before an
-upgrade send to the new master.
+0.4 MB for a dozen messages). A renamed class or a changed field is a new FORMAT of `handover.py`: workers from before
+an upgrade send to the new master.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ IN_PARTS = "*"
 
 
 class Role(Enum):
-    """What a mold is to fork. STARTING_HOOKS: the hook process of a start, which runs the `starting` hooks before it is
-    loaded."""
+    """What a mold is to fork. STARTING_HOOKS: the hook process of a start, which runs the `starting` hooks before it
+    is loaded."""
 
     WORKER = "worker"
     MOLD = "mold"
@@ -60,8 +60,8 @@ class Message(Record):
 class Spawn(Message):
     """Master to mold, with descriptors: fork a process with this role, with the first descriptor as its channel.
 
-    slot: the worker's number, from 1; 0 for other roles. page: its page of the scoreboard; 0: none. With a page, the last
-    descriptor is the scoreboard's, from which the worker maps its page. settings: those of the new process
+    slot: the worker's number, from 1; 0 for other roles. page: its page of the scoreboard; 0: none. With a page, the
+    last descriptor is the scoreboard's, from which the worker maps its page. settings: those of the new process
     (`starman.config.revision`), or IN_PARTS; "" for the settings of the mold.
     """
 

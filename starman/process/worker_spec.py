@@ -62,12 +62,12 @@ class Program:
     """What is served: functions of the layers above, which this folder must not import.
 
     load: imports the module of the setting `hooks`, and the application that the settings name, in a mold or worker;
-    raises StarmanError. load_hooks: imports only the module of the setting `hooks`; raises StarmanError. application: the
-    callable when the calling program has passed one; `load` is not called then. describe: what is served, in a few
+    raises StarmanError. load_hooks: imports only the module of the setting `hooks`; raises StarmanError. application:
+    the callable when the calling program has passed one; `load` is not called then. describe: what is served, in a few
     words, for titles ("app:app"). reread: reads the settings again from their sources, in a child; raises
-    SettingError. None: the settings stay. working_directory: the directories in which the server was started and works.
-    variables: environment variables that were removed from this process, for the program that an upgrade executes.
-    notes: warnings for the error log, from before it was opened.
+    SettingError. None: the settings stay. working_directory: the directories in which the server was started and
+    works. variables: environment variables that were removed from this process, for the program that an upgrade
+    executes. notes: warnings for the error log, from before it was opened.
     """
 
     __slots__ = ("application", "describe", "load", "load_hooks", "notes", "reread", "variables", "working_directory")
@@ -151,8 +151,8 @@ class WorkerSpec:
             warm_up(application, self.settings)
 
     def set_title(self, role: str) -> None:
-        """Show `starman ROLE NAME` as the title of this process, unless the settings forbid it. NAME: `proc_name`, else
-        what is served."""
+        """Show `starman ROLE NAME` as the title of this process, unless the settings forbid it. NAME: `proc_name`,
+        else what is served."""
         if not self.settings.disable_proctitle:
             from starman.process.proctitle import set_title as show_title
 

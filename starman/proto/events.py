@@ -44,8 +44,8 @@ class Limits:
 class RequestHead:
     """The head of one request, validated.
 
-    method, target, version  as received (`b"GET"`, `b"/a?b"`, `b"HTTP/1.1"`); the target's form is one of RFC 9112 §3.2
-    path, query              of the target, percent-encoded; any printable ASCII except space and `#`; b"" for the target `*`
+    method, target, version  as received (`b"GET"`, `b"/a?b"`, `b"HTTP/1.1"`); the target has a form of RFC 9112 §3.2
+    path, query              of the target, percent-encoded: printable ASCII but space and `#`; b"" for the target `*`
     minor                    0 for HTTP/1.0; 1 for HTTP/1.1 and later, which is served as HTTP/1.1
     fields                   (name, value) in order as received, white space around values removed
     host                     from an absolute-form target, else from Host; None if an HTTP/1.0 request has no Host

@@ -44,8 +44,8 @@ def _classify_name(name: bytes) -> bytes:
     return relevant
 
 
-# Values of Host that were found valid, because a server gets the same few again and again. Limited like the
-# spellings. One thread at a time. An empty Host is valid: clients send it when the target URI has no authority (RFC 9112 §3.2).
+# Values of Host that were found valid, because a server gets the same few again and again. Limited like the spellings.
+# One thread at a time. An empty Host is valid: clients send it when the target URI has no authority (RFC 9112 §3.2).
 _valid_hosts: Final[set[bytes]] = {b""}
 
 

@@ -167,8 +167,8 @@ class ResponseHead:
         return (line_break + lines).encode("latin-1")
 
     def last_value(self, name: str) -> str | None:
-        """The value of the last field of this name, in lower case; None if the application has set none. For the access
-        log."""
+        """The value of the last field of this name, in lower case; None if the application has set none. For the
+        access log."""
         if name == "content-length":
             return None if self.content_length is None else str(self.content_length)
         found: str | None = None

@@ -40,15 +40,13 @@ SOFTWARE: Final = f"starman/{VERSION}"
 class ServiceContext:
     """Made by the loop; threads read it.
 
-    draining: whether connections end after their response.
-    doomed: whether the application has asked for the end of this process, or the process cannot accept connections any
-    more. Then the process accepts no connection, not even one that waits in the kernel: another process will accept it.
-    The loop or the thread of a request sets it. The loop resets it when no drain follows a request of the application
-    (`spare`).
-    doomed_at: when the application first asked for the end of this process, monotonic; None: it has not. Set by the
-    thread of a request.
-    logs_details: whether the access log needs more of an exchange than the combined format.
-    lost: the writers of connections that are gone while their request runs. Loop only.
+    draining: whether connections end after their response. doomed: whether the application has asked for the end of
+    this process, or the process cannot accept connections any more. Then the process accepts no connection, not even
+    one that waits in the kernel: another process will accept it. The loop or the thread of a request sets it. The loop
+    resets it when no drain follows a request of the application (`spare`). doomed_at: when the application first asked
+    for the end of this process, monotonic; None: it has not. Set by the thread of a request. logs_details: whether the
+    access log needs more of an exchange than the combined format. lost: the writers of connections that are gone while
+    their request runs. Loop only.
     """
 
     __slots__ = (
@@ -148,9 +146,9 @@ class ServiceContext:
             self.executor.post(self.on_harakiri)
 
     def spare(self, now: float) -> bool:
-        """Go on as before if no drain has begun SPARED_SECONDS after the application has asked for the end of the process:
-        too many other workers still finish their requests. Returns whether this process has just gone on. Loop, before
-        a drain."""
+        """Go on as before if no drain has begun SPARED_SECONDS after the application has asked for the end of the
+        process: too many other workers still finish their requests. Returns whether this process has just gone on.
+        Loop, before a drain."""
         if not self.doomed or self.doomed_at is None or now - self.doomed_at < SPARED_SECONDS:
             return False
         self.doomed = self.draining = False

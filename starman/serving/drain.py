@@ -64,8 +64,8 @@ class Drain:
     async def finish_requests(
         self, context: ServiceContext, acceptor: Acceptor, seconds: float, report_in_flight: Callable[[int], None] | None
     ) -> None:
-        """Stop accepting. Return when all connections are closed, or after `seconds`, or when aborted; then log what is
-        left.
+        """Stop accepting. Return when all connections are closed, or after `seconds`, or when aborted; then log what
+        is left.
 
         `report_in_flight` is called with the number of requests in flight, several times a second; None: not needed.
         """

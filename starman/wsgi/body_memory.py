@@ -1,4 +1,5 @@
-"""Memory for request bodies: a budget for all bodies of one worker, and buffers that are not cleared before they are filled.
+"""Memory for request bodies: a budget for all bodies of one worker, and buffers that are not cleared before they are
+filled.
 
 Without the budget each client could add a body of its own to the worker's memory. Never imports asyncio.
 """
@@ -10,16 +11,16 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-# Each body may take this many bytes outside the budget, no more than a request's head may take. So a request with a small body
-# costs no accounting.
+# Each body may take this many bytes outside the budget, no more than a request's head may take. So a request with a
+# small body costs no accounting.
 FREE_BYTES = 16_384
 
 
 class BodyMemory:
     """The budget of one worker. The loop reserves bytes, any thread releases them, and there is no lock.
 
-    each_bytes: a larger body goes to a spool file, even if the budget has room for it. free_bytes: what each body may take
-    without a reservation.
+    each_bytes: a larger body goes to a spool file, even if the budget has room for it. free_bytes: what each body may
+    take without a reservation.
     """
 
     __slots__ = ("_available", "_released", "each_bytes", "free_bytes")
@@ -28,7 +29,8 @@ class BodyMemory:
         self.each_bytes = each_bytes
         self.free_bytes = min(FREE_BYTES, each_bytes)
         self._available = total_bytes
-        # Threads append here, and the loop adds up what they have appended: a number that threads add to would need a lock.
+        # Threads append here, and the loop adds up what they have appended: a number that threads add to would need a
+        # lock.
         self._released: deque[int] = deque()
 
     def reserve(self, count: int) -> bool:
@@ -53,11 +55,12 @@ class BodyMemory:
 
 
 def uncleared(size: int) -> bytes:
-    """A new bytes object of `size` bytes, at least two, with undefined content, for the kernel to write to. Any thread.
+    """A new bytes object of `size` bytes, at least two, with undefined content, for the kernel to write to. Any
+    thread.
 
-    The caller must not let anything read a byte that has not been written: it may hold old data of the process. The object is
-    made by PyBytes_FromStringAndSize(NULL, size), which is in CPython's stable ABI. Where that cannot be called, the bytes are
-    zeros, which takes longer: to clear a buffer takes a seventh of the time of a 1 MB upload.
+    The caller must not let anything read a byte that has not been written: it may hold old data of the process. The
+    object is made by PyBytes_FromStringAndSize(NULL, size), which is in CPython's stable ABI. Where that cannot be
+    called, the bytes are zeros, which takes longer: to clear a buffer takes a seventh of the time of a 1 MB upload.
     """
     return _maker()(size)
 

@@ -120,7 +120,8 @@ class Call:
 
     @property
     def sent_head(self) -> ResponseHead | None:
-        """The application's head of the response; None if the server has answered instead, or nothing was sent whole."""
+        """The application's head of the response; None if the server has answered instead, or nothing was sent
+        whole."""
         head = self._head
         return head if head is not None and head.status_code == self.status_code else None
 
@@ -275,7 +276,8 @@ class Call:
         )
 
     def _file(self, wrapper: FileWrapper) -> bool:
-        """Send a file by its descriptor, unless bytes of the response were sent before. Returns whether it was sent."""
+        """Send a file by its descriptor, unless bytes of the response were sent before. Returns whether it was
+        sent."""
         if self._state is not _STARTED or self._head is None or self._facts.is_head:
             return False
         region = wrapper.region()

@@ -24,7 +24,8 @@ def _from_the_application_on(frames: TracebackType | None) -> TracebackType | No
 
 
 def described(environ: Environ) -> str:
-    """Method and target for the log. Never raises, although the application may have put any object into its environ."""
+    """Method and target for the log. Never raises, although the application may have put any object into its
+    environ."""
     try:
         method, target = environ.get("REQUEST_METHOD", "?"), environ.get("REQUEST_URI", "?")
     except BaseException:

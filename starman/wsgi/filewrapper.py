@@ -54,7 +54,8 @@ class FileWrapper:
         return block
 
     def __getattr__(self, name: str) -> Any:
-        """A method of the file, one of `_SEEKING`. Raises AttributeError for any other name, or if the file has none."""
+        """A method of the file, one of `_SEEKING`. Raises AttributeError for any other name, or if the file has
+        none."""
         if name in _SEEKING:
             return getattr(self.filelike, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

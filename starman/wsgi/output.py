@@ -9,7 +9,8 @@ from starman.errors import Disconnected
 
 
 class Output(Protocol):
-    """Sends the bytes of one call. `send`, `send_file` and `on_empty_block` raise Disconnected; the first two may block."""
+    """Sends the bytes of one call. `send`, `send_file` and `on_empty_block` raise Disconnected; the first two may
+    block."""
 
     def harakiri(self) -> None:
         """End this worker after the response (`starman.harakiri` in the environ). May be called more than once."""

@@ -32,7 +32,8 @@ class ResumableOutput(Output, Protocol):
 
 
 class ResumableCall(Call):
-    """A Call with a `run` that may return before the response is complete. `paused` is then true: call `resume_call` later."""
+    """A Call with a `run` that may return before the response is complete. `paused` is then true: call `resume_call`
+    later."""
 
     __slots__ = ("_iterable", "_pausable", "_remaining", "paused")
 

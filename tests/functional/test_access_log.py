@@ -1,4 +1,5 @@
-"""The formats of the access log, through the real command, and beside gunicorn; what is left out; clients that left."""
+"""The formats of the access log, through the real command, and beside gunicorn; what is left out; clients that
+left."""
 
 from __future__ import annotations
 

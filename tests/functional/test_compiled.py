@@ -1,7 +1,7 @@
 """The compiled build (setup.py) does as plain Python does: the tests of what it compiles are run once more, upon it.
 
-It is made of a copy of the checkout, without a network, and stands in a tree with a copy of the tests: there `starman` is what
-the wheel brings, as it is where the wheel is installed.
+It is made of a copy of the checkout, without a network, and stands in a tree with a copy of the tests: there `starman`
+is what the wheel brings, as it is where the wheel is installed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""examples/deploy/Dockerfile, and the server in a root like that of its image: read-only, without a compiler, a shell or
-a user's name."""
+"""examples/deploy/Dockerfile, and the server in a root like that of its image: read-only, without a compiler, a shell
+or a user's name."""
 
 from __future__ import annotations
 

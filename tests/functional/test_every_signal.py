@@ -139,8 +139,8 @@ def test_an_application_has_the_signals_for_itself(tmp_path: Path, mode: str) ->
 
 
 def test_signals_do_not_end_the_master_during_an_upgrade(code: Code) -> None:
-    """Nor the trial. They are sent all the time, so some arrive where an exec has taken the handlers away, and the new program
-    has none yet."""
+    """Nor the trial. They are sent all the time, so some arrive where an exec has taken the handlers away, and the new
+    program has none yet."""
     signums = (signal.SIGALRM, signal.SIGPROF, signal.SIGIO, signal.SIGRTMIN + 3, signal.SIGRTMAX)
     with code.serve() as server:
         over = threading.Event()

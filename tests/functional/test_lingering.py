@@ -1,4 +1,5 @@
-"""The last response of a connection arrives, however slowly it is read and whatever the client still sends (RFC 9112 §9.6)."""
+"""The last response of a connection arrives, however slowly it is read and whatever the client still sends (RFC 9112
+§9.6)."""
 
 from __future__ import annotations
 
@@ -118,8 +119,8 @@ def test_a_drain_waits_for_a_slow_reader_whose_connection_is_idle(pair: Pair, se
 
 @pytest.mark.parametrize("listener", [0, 1], ids=["plain", "tls"])
 def test_a_client_that_is_refused_is_not_read_at_full_speed(server: Server, listener: int) -> None:
-    """It has its answer all the same. What the kernels of both sides buffer comes on top of what is read and dropped. A TLS port
-    refuses a client that speaks plainly."""
+    """It has its answer all the same. What the kernels of both sides buffer comes on top of what is read and dropped.
+    A TLS port refuses a client that speaks plainly."""
     with Client(("127.0.0.1", server.ports[listener])) as client:
         client.send(b"BAD\r\n\r\n")
         assert client.read().status == 400

@@ -19,7 +19,8 @@ SIZE = 3_000_000
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Any:
-    """/PATH?length=N: the file, with that Content-Length. ?truncate=N: it has another size once that has been looked at."""
+    """/PATH?length=N: the file, with that Content-Length. ?truncate=N: it has another size once that has been looked
+    at."""
     asked = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
     start_response("200 OK", [("Content-Length", asked["length"])] if "length" in asked else [])
     wrapper = environ["wsgi.file_wrapper"](open(environ["PATH_INFO"], "rb"))  # noqa: SIM115 - closed by the wrapper

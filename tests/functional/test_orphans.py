@@ -51,7 +51,8 @@ os.register_at_fork(after_in_child=second)
 IN_PARENT = "os.register_at_fork(after_in_parent=sleep)\n"
 BEFORE_FORK = "hooks.before_fork(sleep)\n"
 AFTER_FORK = "hooks.after_fork(sleep)\n"
-# As a debugger does: `os.fork` is another function, and what it does in the child may wait for a server that never answers.
+# As a debugger does: `os.fork` is another function, and what it does in the child may wait for a server that never
+# answers.
 PATCHED = """\
 fork = os.fork
 def patched():

@@ -171,7 +171,8 @@ def test_hooks_run_where_and_when_they_should(site: Site, mode: str) -> None:
 
 @MODES
 def test_the_collector_leaves_alone_what_the_application_is_made_of(site: Site, mode: str) -> None:
-    """A collection of all generations would go through it each time: 27 ms in the middle of a request of Flask's hello."""
+    """A collection of all generations would go through it each time: 27 ms in the middle of a request of Flask's
+    hello."""
     looks = "import gc\nclass Look:\n    def __repr__(self): return str(any(each is STATE for each in gc.get_objects()))\n"
     site.write(looks + "STATE['look'] = Look()\n")
     with site.serve(mode) as server:

@@ -31,8 +31,8 @@ def app(environ, start_response):
     return [b"".join(halves)] if environ["PATH_INFO"] == "/whole" else halves
 """
 BUDGET = 8 * MEBIBYTE
-# Beside it: what the threads make at the moment, what the allocator keeps of that, and what a connection is made of. On TLS
-# a client costs what is being encrypted, too.
+# Beside it: what the threads make at the moment, what the allocator keeps of that, and what a connection is made of.
+# On TLS a client costs what is being encrypted, too.
 MOST_BESIDE = 52 * MEBIBYTE
 
 

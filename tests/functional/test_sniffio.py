@@ -22,7 +22,8 @@ CHUNKED = ("Transfer-Encoding", "chunked")
 @pytest.mark.parametrize("arguments", [["--threads", "2"], ["--threads", "0"], ["--stream-body"]], ids=" ".join)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_bodies_beyond_memory_are_served(workers: int, arguments: list[str], tmp_path: Path) -> None:
-    """With several workers a thread wakes the loop for a connection: its callbacks run in the empty context of that thread."""
+    """With several workers a thread wakes the loop for a connection: its callbacks run in the empty context of that
+    thread."""
     pair = Pair(tmp_path, "localhost")
     listen = ["127.0.0.1:0", "127.0.0.1:0:ssl", str(tmp_path / "socket")]
     with Server(

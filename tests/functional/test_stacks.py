@@ -105,8 +105,8 @@ def test_the_stacks_of_several_processes_at_once_can_be_told_apart(directory: Pa
 
 @pytest.mark.parametrize("threads", ["4", "0"])
 def test_a_busy_worker_goes_on_however_often_its_stacks_are_requested(threads: str, directory: Path) -> None:
-    """Its threads call and return all the time, so a handler that does not hold the interpreter's lock reads frames that are
-    gone: it crashed the worker within ten signals."""
+    """Its threads call and return all the time, so a handler that does not hold the interpreter's lock reads frames
+    that are gone: it crashed the worker within ten signals."""
     over = threading.Event()
 
     def request() -> set[int]:

@@ -92,7 +92,8 @@ def test_frameworks_see_the_path_that_was_meant(server: Server, framework: str, 
 
 
 def test_paths_of_settings_meet_such_targets(tmp_path: Path) -> None:
-    """`--path`, `--warm-up` and `--stream-body-path` against paths with brackets, backslashes and odd percent signs."""
+    """`--path`, `--warm-up` and `--stream-body-path` against paths with brackets, backslashes and odd percent
+    signs."""
     arguments = [
         "--path",
         "/[shop]",

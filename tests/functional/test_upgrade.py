@@ -324,7 +324,8 @@ def test_a_worker_that_falls_silent_after_an_upgrade_is_seen_on_the_old_scoreboa
 
 
 def deploy(server: Process) -> None:
-    """HUP to start_server, until it has heard it: it misses one that comes in the instant before it waits for its children."""
+    """HUP to start_server, until it has heard it: it misses one that comes in the instant before it waits for its
+    children."""
     for seconds in (10, 10, 60):
         server.signal(signal.SIGHUP)
         with contextlib.suppress(AssertionError):

@@ -116,7 +116,8 @@ def test_frameworks_read_forms_and_bodies(framework: str, size: int, server: Ser
 
 
 def test_chunked_bodies_are_for_frameworks_with_input_terminated(server: Server, session: requests.Session) -> None:
-    """Werkzeug does. Django reads as much as CONTENT_LENGTH says, which a streamed chunked body has none of: nothing."""
+    """Werkzeug does. Django reads as much as CONTENT_LENGTH says, which a streamed chunked body has none of:
+    nothing."""
     data = pattern(200_000)
     kind = {"Content-Type": "application/octet-stream"}
     assert session.post(f"{server.url}/flask/upload", data=iter([data]), headers=kind).json() == counted(data)

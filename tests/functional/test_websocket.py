@@ -292,7 +292,8 @@ def test_a_client_that_takes_nothing_is_cut(server_env: dict[str, str], early: b
 @pytest.mark.parametrize("early", [b"", b"early"], ids=["direct", "relayed"])
 @pytest.mark.parametrize("way", [b"dup", b"detach", b"number"])
 def test_an_application_with_other_descriptors_of_its_connection(way: bytes, early: bytes) -> None:
-    """It may go on with them after close(), and whatever it has closed, the connection ends and keeps no stop waiting."""
+    """It may go on with them after close(), and whatever it has closed, the connection ends and keeps no stop
+    waiting."""
     with Server("tests.functional.support.websockets:copies", "--workers", "1", "--graceful-timeout", "20") as server:
         with server.client() as client:
             client.send(UPGRADE % (b"/" + way) + early)

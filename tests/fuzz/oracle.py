@@ -97,7 +97,8 @@ def _decode(pieces: list[bytes], limits: Limits) -> Decoded | int:
 
 
 def _plain_reading(data: bytes) -> tuple[bytes, bytes]:
-    """(data, bytes behind) of a complete body, read as RFC 9112 §7.1.3 puts it, for a body that is known to be valid."""
+    """(data, bytes behind) of a complete body, read as RFC 9112 §7.1.3 puts it, for a body that is known to be
+    valid."""
     decoded = b""
     while True:
         line, _, data = data.partition(b"\r\n")

@@ -41,7 +41,8 @@ def bodies() -> Iterator[bytes]:
 
 
 def steps(name: str, data: bytes) -> Steps:
-    """From which line to which the code under test goes when an oracle judges `data`, and the words it refuses with."""
+    """From which line to which the code under test goes when an oracle judges `data`, and the words it refuses
+    with."""
     taken: Steps = set()
     last: dict[FrameType, int] = {}
 

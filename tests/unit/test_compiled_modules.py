@@ -1,7 +1,8 @@
 """The modules that a compiled build compiles (setup.py) are there, and plain Python inherits from none of them.
 
-mypyc makes native classes of theirs, which an interpreted class cannot have for a base: that would fail where it is first
-imported, perhaps in the middle of a request. Source that mypyc cannot compile fails tests/functional/test_compiled.py.
+mypyc makes native classes of theirs, which an interpreted class cannot have for a base: that would fail where it is
+first imported, perhaps in the middle of a request. Source that mypyc cannot compile fails
+tests/functional/test_compiled.py.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def test_plain_python_inherits_from_none_of_them(path: Path) -> None:
 
 @pytest.mark.parametrize("path", COMPILED)
 def test_their_constants_are_final(path: str) -> None:
-    """Where they are compiled, a Final is a variable of C; anything else is looked up in a dict, fifty times a request."""
+    """Where they are compiled, a Final is a variable of C; anything else is looked up in a dict, fifty times a
+    request."""
     left = []
     for node in ast.parse((REPOSITORY / path).read_text("utf-8")).body:
         if isinstance(node, ast.Assign):

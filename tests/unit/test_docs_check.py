@@ -1,4 +1,5 @@
-"""docs/check.py finds tests that do not exist, promises without a test, wide lines, and words that speak of code as of people."""
+"""docs/check.py finds tests that do not exist, promises without a test, wide lines, and words that speak of code as of
+people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""starman.standard_streams: descriptors 0, 1 and 2 where a process starts without them, or an application closes them."""
+"""starman.standard_streams: descriptors 0, 1 and 2 where a process starts without them, or an application closes
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Settings of the example project. NOTES_DATABASE names the SQLite file, NOTES_SECRET_KEY the secret of a real site."""
+"""Settings of the example project. NOTES_DATABASE names the SQLite file, NOTES_SECRET_KEY the secret of a real
+site."""
 
 import os
 from pathlib import Path

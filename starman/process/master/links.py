@@ -42,8 +42,8 @@ class Link:
 
     number: the supervisor's number for the child. opened_at: the instant at which the link was made, before the child
     was forked. channel: closed when no more messages can come. kinds: the messages that the child may send. pid: None
-    until it is known. slot: the number of a worker, from 1; 0 for other processes. page: the worker's place on the scoreboard;
-    0 if it has none.
+    until it is known. slot: the number of a worker, from 1; 0 for other processes. page: the worker's place on the
+    scoreboard; 0 if it has none.
 
     ended_at: the instant of the channel's end of file; None while the child, or an orphan of the child, holds the
     other end. unsent: messages, with the descriptors to send along, that wait until the child reads on. stacks: reads

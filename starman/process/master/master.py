@@ -293,8 +293,8 @@ class Master:
         self._exits.append((number, how))
 
     def remove_child(self, link: Link, how: str, status: int | None = None) -> None:
-        """Remove the link of a child that has ended, and report its end. `how` completes a sentence. `status`: its wait
-        status; None: not known."""
+        """Remove the link of a child that has ended, and report its end. `how` completes a sentence. `status`: its
+        wait status; None: not known."""
         now = time.monotonic()
         self._stacks.log_last(link, now)
         how += self._reader.describe_requests(link, now)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class SignalQueue:
     """Takes HANDLED over from the calling program until `close`, and makes `fileno()` readable when a signal arrives.
 
-    The signals in UNUSED do nothing; STACKS and FORCED_STACKS write the stacks of this process to the error log. If the
-    calling program has installed a handler for one of these, its handler stays. Main thread only: Python runs signal
-    handlers in no other.
+    The signals in UNUSED do nothing; STACKS and FORCED_STACKS write the stacks of this process to the error log. If
+    the calling program has installed a handler for one of these, its handler stays. Main thread only: Python runs
+    signal handlers in no other.
     """
 
     __slots__ = ("_defaults", "_mask", "_noted", "_previous", "_previous_fd", "_read_fd", "_write_fd")

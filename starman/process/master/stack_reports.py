@@ -1,5 +1,5 @@
-"""Requests the stacks of workers and molds, and logs what they write to their pipes: one entry of the error log for each
-dump."""
+"""Requests the stacks of workers and molds, and logs what they write to their pipes: one entry of the error log for
+each dump."""
 
 from __future__ import annotations
 

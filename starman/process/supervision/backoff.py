@@ -1,4 +1,5 @@
-"""The back-off of starts: how long a worker or mold that crashed is not started again. Pure; part of the supervisor."""
+"""The back-off of starts: how long a worker or mold that crashed is not started again. Pure; part of the
+supervisor."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
 - Later, the child is replaced after a wait that grows (`backoff`). The log says why it died and how long the wait is,
   with details once for all children that fail together.
 
-The supervisor decides which of these it is (`Supervisor.on_exit`); this module does the last. A child that is not ready
-within boot_timeout is killed (`deadlines`), and then counts as one that died.
+The supervisor decides which of these it is (`Supervisor.on_exit`); this module does the last. A child that is not
+ready within boot_timeout is killed (`deadlines`), and then counts as one that died.
 """
 
 from __future__ import annotations

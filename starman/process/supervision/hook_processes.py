@@ -54,7 +54,8 @@ class HookProcesses:
         self._current: HookProcess | None = None
         self._incoming: HookProcess | None = None
         self._waiting: list[Message] = []
-        # Those that the present process has, and the instant at which the first of them is slow; None: none, or logged.
+        # Those that the present process has, and the instant at which the first of them is slow; None: none, or
+        # logged.
         self._sent: list[Message] = []
         self._slow_at: float | None = None
         self._dropped = 0
@@ -86,7 +87,8 @@ class HookProcesses:
             )
 
     def on_worker_exit(self, worker: Worker, status: int | None) -> None:
-        """The worker has exited. status: its wait status; None: not known. Call it before the worker's state is GONE."""
+        """The worker has exited. status: its wait status; None: not known. Call it before the worker's state is
+        GONE."""
         if worker.pid is not None:
             # A worker that was killed has run no exit functions, even if the master has killed it.
             in_order = status == 0 or (status is None and worker.state is State.DRAINING)
@@ -156,7 +158,8 @@ class HookProcesses:
             self._waiting = [ready, *(event for event in self._waiting if event != ready)]
 
     def on_exit(self, process: HookProcess) -> str:
-        """The process has ended. Returns what it was doing, to complete a sentence: " while it ran the ready hooks"."""
+        """The process has ended. Returns what it was doing, to complete a sentence: " while it ran the ready
+        hooks"."""
         doing = ""
         if process is self._incoming:
             self._incoming = None
@@ -213,7 +216,8 @@ class HookProcesses:
         self._send_next(now)
 
     def finish(self, now: float) -> None:
-        """All children but hook processes have ended in the stop: run the `stopped` hooks, then end the hook process."""
+        """All children but hook processes have ended in the stop: run the `stopped` hooks, then end the hook
+        process."""
         process = self._current
         if self.starting:
             self._retire(self._incoming, now)

@@ -149,8 +149,8 @@ class Supervisor:
         return self.phase is Phase.STARTING and not (isinstance(child, HookProcess) and self.hooks.started)
 
     def on_exit(self, number: int, how: str, now: float, status: int | None = None) -> None:
-        """The process has exited. `how` completes a sentence: "was killed by SIGKILL". `status`: its wait status; None:
-        not known."""
+        """The process has exited. `how` completes a sentence: "was killed by SIGKILL". `status`: its wait status;
+        None: not known."""
         child = self._children.find_child(number)
         if child is None:
             return

@@ -1,8 +1,8 @@
 """Keeps memory shared between a mold and its workers: what a mold does to its objects before its first fork.
 
-The kernel copies a shared page for the worker that first writes to it. CPython writes to objects that it only reads: it
-counts references, and the garbage collector marks objects. The heap of malloc is the subject of `malloc`. Figures for
-each measure: docs/performance.md, "Memory". Never imports asyncio.
+The kernel copies a shared page for the worker that first writes to it. CPython writes to objects that it only reads:
+it counts references, and the garbage collector marks objects. The heap of malloc is the subject of `malloc`. Figures
+for each measure: docs/performance.md, "Memory". Never imports asyncio.
 """
 
 from __future__ import annotations
@@ -40,20 +40,22 @@ _CONTAINERS = frozenset(
     {dict, list, tuple, set, frozenset, types.FunctionType, types.CodeType, property, staticmethod, classmethod}
 )
 
-# CPython's allocator of small objects has pools of 16 KiB. Each pool serves one size, a multiple of 16 bytes up to 512,
-# and begins with a header of 48 bytes.
+# CPython's allocator of small objects has pools of 16 KiB. Each pool serves one size, a multiple of 16 bytes up to
+# 512, and begins with a header of 48 bytes.
 _POOL_BYTES = 16_384
 _POOL_HEADER_BYTES = 48
 _SIZES = range(48, 513, 16)
 _BYTES_HEADER = 33  # of a bytes object, with its closing NUL
-# The most bytes of filling for each size; 15 kB were seen. With another allocator no block is ever the first of a pool.
+# The most bytes of filling for each size; 15 kB were seen. With another allocator no block is ever the first of a
+# pool.
 _MOST_FILLING = 65_536
 # Keeps the filling alive. `settle_memory` adds to it, in the main thread of a mold.
 _filling: list[list[bytes]] = []
 
 
 def settle_memory(*, immortal: bool) -> None:
-    """Collect garbage, and keep workers from writing to the objects that are left. Call it once, before the first fork.
+    """Collect garbage, and keep workers from writing to the objects that are left. Call it once, before the first
+    fork.
 
     The collectors of this process and of its workers ignore the objects from now on (`gc.freeze`); the thresholds of
     the collectors stay as they are. With `immortal`, constants are immortalized where the interpreter allows it. Holes
@@ -93,8 +95,8 @@ def immortalize_constants() -> None:
     except ImportError:  # CPython was built without ctypes
         return
 
-    # `gc.get_objects` leaves out frozen objects. Those belong to the process that this one was forked from, as do their
-    # pages.
+    # `gc.get_objects` leaves out frozen objects. Those belong to the process that this one was forked from, as do
+    # their pages.
     for item in gc.get_objects():
         kind = type(item)
         if kind in _INERT or _is_plain(item, kind):
@@ -126,8 +128,8 @@ def _is_inert(item: tuple[object, ...]) -> bool:
 
 
 def _is_plain(item: object, kind: type) -> bool:
-    """Whether `item` is a class, a module, a tuple of constants, or a function that refers to nothing but its module and
-    constants.
+    """Whether `item` is a class, a module, a tuple of constants, or a function that refers to nothing but its module
+    and constants.
 
     A module that the application drops would not be freed anyway: each of its plain functions keeps the globals.
     """

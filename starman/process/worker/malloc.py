@@ -1,7 +1,7 @@
 """Sets up malloc: fills holes of its heap in a mold, keeps free pages in a busy worker, returns them in an idle one.
 
-For glibc on Linux, by its documented calls: malloc(3), sbrk(2), mallopt(3), mallinfo(3), malloc_trim(3). With another C
-library the functions do nothing. Figures: docs/performance.md, "Memory", and docs/decisions/large-bodies.md. Never
+For glibc on Linux, by its documented calls: malloc(3), sbrk(2), mallopt(3), mallinfo(3), malloc_trim(3). With another
+C library the functions do nothing. Figures: docs/performance.md, "Memory", and docs/decisions/large-bodies.md. Never
 imports asyncio.
 """
 

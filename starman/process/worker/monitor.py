@@ -1,4 +1,5 @@
-"""A worker's monitor: what its service reports to the master and reads of other workers. Implements `serving.monitor`."""
+"""A worker's monitor: what its service reports to the master and reads of other workers. Implements
+`serving.monitor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The load of the workers that share listeners, on the scoreboard: each worker publishes its own, and reads the others'."""
+"""The load of the workers that share listeners, on the scoreboard: each worker publishes its own, and reads the
+others'."""
 
 from __future__ import annotations
 

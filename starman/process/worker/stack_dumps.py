@@ -66,8 +66,8 @@ class StackHandler:
         self._writing = False
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        # Signals that come in quick succession would nest their handlers, without end, and the inner one would wait for
-        # the lock of the error log.
+        # Signals that come in quick succession would nest their handlers, without end, and the inner one would wait
+        # for the lock of the error log.
         if self._writing:
             return
         self._writing = True

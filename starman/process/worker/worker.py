@@ -146,8 +146,8 @@ class _Lifetime:
         loop.set_exception_handler(report)
         keep_free_pages()
         for signum in (signal.SIGQUIT, signal.SIGTERM):
-            # From here on, a stop signal drains. Before, it ended the process (`install_handlers`): a handler is always
-            # installed.
+            # From here on, a stop signal drains. Before, it ended the process (`install_handlers`): a handler is
+            # always installed.
             loop.add_signal_handler(signum, self._on_stop_signal)
             self._report_requests_at_signal(signum)
             self._resources.note_handler(signum)
@@ -163,8 +163,8 @@ class _Lifetime:
             loop.remove_reader(self._channel.fileno())
 
     def seconds_left(self) -> float:
-        """How long (seconds) exit functions may take: what is left of graceful_timeout. Main thread, after the loop has
-        ended."""
+        """How long (seconds) exit functions may take: what is left of graceful_timeout. Main thread, after the loop
+        has ended."""
         if self._stopped_at is None or self._stop_now:
             return LEAST_SECONDS
         return max(LEAST_SECONDS, self._stopped_at + self._graceful_timeout - time.monotonic())

@@ -70,8 +70,8 @@ class AccessLog:
             self._output: Output | None = Output(1) if self._path is None else _open(self._path)
         except OSError as error:
             raise SettingError(f"access_log: cannot write {target}: {error.strerror}") from None
-        # Two locks, so that a slow disk delays one thread and not all of them. `_lines_lock` guards `_lines`, `_bytes`,
-        # `_lost` and `_reason`. `_write_lock` guards the output, the batches and when losses were logged.
+        # Two locks, so that a slow disk delays one thread and not all of them. `_lines_lock` guards `_lines`,
+        # `_bytes`, `_lost` and `_reason`. `_write_lock` guards the output, the batches and when losses were logged.
         self._lines_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._lost = 0

@@ -1,5 +1,5 @@
-"""What is logged of one request: its environ, its status and bytes, and its times. Made by the exchange, for the formats
-that need more than the combined one."""
+"""What is logged of one request: its environ, its status and bytes, and its times. Made by the exchange, for the
+formats that need more than the combined one."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class LoggedRequest:
         return value if value is None or type(value) is str else safe_text(value)
 
     def sanitized(self, *, as_utf8: bool) -> LoggedRequest:
-        """A copy whose environ has all keys that a format needs, and text only; with `as_utf8`, the text that its bytes
-        stand for."""
+        """A copy whose environ has all keys that a format needs, and text only; with `as_utf8`, the text that its
+        bytes stand for."""
         copy = LoggedRequest.__new__(LoggedRequest)
         for name in LoggedRequest.__slots__:
             setattr(copy, name, getattr(self, name))
@@ -96,8 +96,8 @@ class LoggedRequest:
         return copy
 
     def trace(self) -> tuple[str, str] | None:
-        """The trace id and the id of the calling span, from the field traceparent (W3C Trace Context); None if there is
-        none, or an invalid one."""
+        """The trace id and the id of the calling span, from the field traceparent (W3C Trace Context); None if there
+        is none, or an invalid one."""
         field = self.text("HTTP_TRACEPARENT")
         match = _TRACEPARENT.fullmatch(field.strip()) if field else None
         return None if match is None else (match[1], match[2])

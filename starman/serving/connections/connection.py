@@ -299,8 +299,8 @@ class Connection(TimedConnection):
     def eviction_rank(self, now: float) -> tuple[int, float] | None:
         """Return the rank among the connections that may be closed to make room for a new one; None if it must stay.
 
-        The lowest rank goes first; of equal ranks, the connection that is idle for longest. Rank 1: no request is under
-        way. Rank 2: part of a head has arrived, and nothing more for a second. `now` is monotonic.
+        The lowest rank goes first; of equal ranks, the connection that is idle for longest. Rank 1: no request is
+        under way. Rank 2: part of a head has arrived, and nothing more for a second. `now` is monotonic.
         """
         if self._phase is not OPEN or self._upload is not None or self._refusal is not None or self._transport.is_closing():
             return None

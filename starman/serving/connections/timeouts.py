@@ -1,7 +1,7 @@
 """Enforces the timeouts of one connection: header and keep-alive timeout, body rate, write timeout. Loop only.
 
-This is the timed part of `Connection`, which inherits from `TimedConnection`. Must not import `connection`. The timeout
-of a TLS handshake is in `tls/handshake.py`; whether a transfer is too slow, `progress.py` calculates.
+This is the timed part of `Connection`, which inherits from `TimedConnection`. Must not import `connection`. The
+timeout of a TLS handshake is in `tls/handshake.py`; whether a transfer is too slow, `progress.py` calculates.
 """
 
 from __future__ import annotations

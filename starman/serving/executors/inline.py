@@ -2,8 +2,8 @@
 
 The loop runs the queued requests between two polls, one request of each connection in a round. It never waits for a
 slow reader: a response stops behind the block that its client's socket does not take, and goes on when the loop has
-sent that block. A response also stops when its time is over: without that, a client that reads faster than the application
-makes blocks would keep the loop from everything else.
+sent that block. A response also stops when its time is over: without that, a client that reads faster than the
+application makes blocks would keep the loop from everything else.
 
 The application does not notice. Each exchange has a context of its own (`contextvars`), as a thread has, because parts
 of other exchanges run between its own. And it finds no running loop: with one, Django would refuse its database, and

@@ -33,7 +33,8 @@ class ApplicationRelay(Protocol):
         """Reset the connection. Loop."""
 
 
-# The answer to `detach_transport`. None: no relay is needed. OSError: the relay could not be made, and the connection is lost.
+# The answer to `detach_transport`. None: no relay is needed. OSError: the relay could not be made, and the connection
+# is lost.
 RelayAnswer = ApplicationRelay | OSError | None
 
 # Called when the loop has sent what was handed over, or never will. The writer's lock is held: the call must not

@@ -1,10 +1,12 @@
 """The order of one connection's exchanges, and its sending side: the bridge between the loop and the threads.
 
-At any time the sending side belongs to the thread that runs the connection's exchange, or to the loop, as the state says.
-Every decision by the state, every change of it, and every write by a thread happen under `_lock`. So the loop can take the
-sending side away from a thread that goes on running (hazard 1), and no descriptor is closed during a write (hazard 2).
+At any time the sending side belongs to the thread that runs the connection's exchange, or to the loop, as the state
+says. Every decision by the state, every change of it, and every write by a thread happen under `_lock`. So the loop
+can take the sending side away from a thread that goes on running (hazard 1), and no descriptor is closed during a
+write (hazard 2).
 
-The thread writes to a duplicate of the connection's descriptor (hazard 2). On TLS there is none: the loop sends everything.
+The thread writes to a duplicate of the connection's descriptor (hazard 2). On TLS there is none: the loop sends
+everything.
 """
 
 from __future__ import annotations
@@ -46,8 +48,9 @@ if TYPE_CHECKING:
 class Writer:
     """The sending side and the order of exchanges of one connection. Each method says which side may call it.
 
-    state, running, pending: what the sending side does, and the exchanges that run and wait. Without the lock they can change.
-    thread_socket: the duplicate. The thread that runs an exchange may read its descriptor, and the loop that sends a file.
+    state, running, pending: what the sending side does, and the exchanges that run and wait. Without the lock they can
+    change. thread_socket: the duplicate. The thread that runs an exchange may read its descriptor, and the loop that
+    sends a file.
     """
 
     __slots__ = (
@@ -74,7 +77,8 @@ class Writer:
     # The loop's side. Each request takes the lock without `with`, which makes two bound methods: 0.2 µs on 3.11.
 
     def offer(self, exchange: QueuedRequest, fd: int, buffered: bool) -> bool:
-        """Queue an exchange. Loop. True: it can run now. `fd`: the transport's, -1 on TLS. `buffered`: it has unsent bytes."""
+        """Queue an exchange. Loop. True: it can run now. `fd`: the transport's, -1 on TLS. `buffered`: it has unsent
+        bytes."""
         self._lock.acquire()
         try:
             state = self.state
@@ -95,7 +99,8 @@ class Writer:
         return False
 
     def on_queue_sent(self, taken: int) -> tuple[bool, QueuedRequest | None]:
-        """All `taken` parts are sent (hazard 4). Loop. Returns whether no other is on its way, and the exchange to run next."""
+        """All `taken` parts are sent (hazard 4). Loop. Returns whether no other is on its way, and the exchange to run
+        next."""
         with self._lock:
             if taken != self._handed:
                 return False, None
@@ -107,14 +112,16 @@ class Writer:
             return True, None
 
     def wake_when_done(self) -> bool:
-        """Have `on_exchanges_done` called when all exchanges are done. Loop. False: they are done, and it is not called."""
+        """Have `on_exchanges_done` called when all exchanges are done. Loop. False: they are done, and it is not
+        called."""
         with self._lock:
             self._write_held()
             self._wake_loop = self.state is not FREE
             return self._wake_loop
 
     def lose(self) -> bool:
-        """The connection is gone: drop the waiting exchanges. Loop. True: one runs, and its next send raises Disconnected."""
+        """The connection is gone: drop the waiting exchanges. Loop. True: one runs, and its next send raises
+        Disconnected."""
         with self._lock:
             self._die()
         while self.pending:
@@ -122,7 +129,8 @@ class Writer:
         return self.running is not None
 
     def close_idle(self) -> bool:
-        """Close the duplicate: an application's select() fails above descriptor 1023. Loop. False: the connection is not idle."""
+        """Close the duplicate: an application's select() fails above descriptor 1023. Loop. False: the connection is
+        not idle."""
         with self._lock:
             self._write_held()
             if self.state is not FREE:
@@ -133,7 +141,8 @@ class Writer:
     # The thread's side
 
     def send(self, exchange: QueuedRequest, head: bytes, data: bytes) -> memoryview | None:
-        """Write what the socket takes now. Thread. Returns what it did not take; None: it took all. Raises Disconnected."""
+        """Write what the socket takes now. Thread. Returns what it did not take; None: it took all. Raises
+        Disconnected."""
         self._lock.acquire()
         try:
             if self.running is exchange and self.state is THREAD and self.thread_socket.fd >= 0:
@@ -146,7 +155,8 @@ class Writer:
         return self.send(exchange, head, data) if self._notices_room(exchange) else memoryview(head + data)
 
     def hold(self, exchange: QueuedRequest, data: bytes, corked: deque[Writer]) -> bool:
-        """Hold `data` back until `flush` or the next write, and join `corked`. Thread. False: not allowed now, or too much."""
+        """Hold `data` back until `flush` or the next write, and join `corked`. Thread. False: not allowed now, or too
+        much."""
         self._lock.acquire()
         try:
             if self.running is not exchange or self.state is not THREAD or self.thread_socket.fd < 0:
@@ -158,7 +168,8 @@ class Writer:
             self._lock.release()
 
     def send_file(self, exchange: QueuedRequest, file_range: FileRange) -> None:
-        """Have the kernel send what the socket takes, and move `file_range` on. Thread. Raises Disconnected, OSError."""
+        """Have the kernel send what the socket takes, and move `file_range` on. Thread. Raises Disconnected,
+        OSError."""
         with self._lock:
             if not self._may_write(exchange) or self.thread_socket.fd < 0:
                 return
@@ -169,7 +180,8 @@ class Writer:
                 raise Disconnected from None
 
     def hand_over(self, exchange: QueuedRequest, unsent: Unsent, *, last: bool) -> None:
-        """Have the loop send `unsent`. Thread. Raises Disconnected. Waits, unless it is the `last`, for write_timeout at most."""
+        """Have the loop send `unsent`. Thread. Raises Disconnected. Waits, unless it is the `last`, for write_timeout
+        at most."""
         if last:
             self._give(exchange, unsent, FINISHING, None, None)
             return
@@ -180,12 +192,13 @@ class Writer:
             self._check(exchange)
 
     def stream(self, exchange: QueuedRequest, unsent: Unsent, on_sent: OnSent) -> None:
-        """Have the loop send `unsent`. Thread. `on_sent` is called once, when it has, or when the connection is lost."""
+        """Have the loop send `unsent`. Thread. `on_sent` is called once, when it has, or when the connection is
+        lost."""
         self._give(exchange, unsent, STREAMING, None, on_sent)
 
     def keep(self, exchange: QueuedRequest, unsent: memoryview, limits: SpoolLimits, *, last: bool) -> None:
-        """Have the loop send `unsent`, kept in memory or a file as `limits` say, without waiting. Thread. Raises Disconnected;
-        OSError if it cannot be kept: then it is lost, and the response has to be abandoned."""
+        """Have the loop send `unsent`, kept in memory or a file as `limits` say, without waiting. Thread. Raises
+        Disconnected; OSError if it cannot be kept: then it is lost, and the response has to be abandoned."""
         spool = self._spool or Spool(limits)
         try:
             self._give(exchange, spool.add(unsent, last=last), FINISHING if last else SPOOLING, spool, None)
@@ -228,7 +241,8 @@ class Writer:
                 self._call_loop(self._loop_side.reset)
 
     def duplicate(self, exchange: QueuedRequest) -> int:
-        """Another descriptor of the connection, to inspect it. Thread, which closes it soon. Raises Disconnected, OSError."""
+        """Another descriptor of the connection, to inspect it. Thread, which closes it soon. Raises Disconnected,
+        OSError."""
         with self._lock:
             self._check(exchange)
             return self.thread_socket.duplicate()
@@ -304,7 +318,8 @@ class Writer:
             self._next()
 
     def _may_write(self, exchange: QueuedRequest) -> bool:
-        """Whether the thread may write. False: the loop sends, and the thread may only hand over more. Raises Disconnected."""
+        """Whether the thread may write. False: the loop sends, and the thread may only hand over more. Raises
+        Disconnected."""
         if self.running is exchange and self.state in (THREAD, SPOOLED, SPOOLING):
             return self.state is not SPOOLING
         raise client_disconnected()

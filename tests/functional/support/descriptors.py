@@ -10,7 +10,8 @@ from typing import Any
 import starman.serving.health.spinning_loop
 from starman import hooks
 
-# For the tests' sake: by default a spinning loop is found in ten seconds, and a quarter of a CPU may be more than a test gets.
+# For the tests' sake: by default a spinning loop is found in ten seconds, and a quarter of a CPU may be more than a
+# test gets.
 starman.serving.health.spinning_loop.SPIN_SECONDS = 2.0
 starman.serving.health.spinning_loop.SPIN_SHARE = 0.01
 

@@ -1,7 +1,7 @@
 """The root of a container, without Docker: Python, a compiled starman and an application, and nothing else.
 
-It has no shell, no compiler and no password database, and runs read-only, as process 1 of its own, under a user without
-a name. It is made with the namespaces of Linux, so only root can use it.
+It has no shell, no compiler and no password database, and runs read-only, as process 1 of its own, under a user
+without a name. It is made with the namespaces of Linux, so only root can use it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Image:
 
 
 class Container:
-    """A server in an image. A context manager: leaving it ends the server. log: what it has written to standard error."""
+    """A server in an image. A context manager: leaving it ends the server. log: what it has written to standard
+    error."""
 
     def __init__(self, root: Path, command: list[str], env: dict[str, str], *, writable: bool) -> None:
         self._log = root.parent / "log"

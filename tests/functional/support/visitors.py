@@ -165,7 +165,8 @@ class Visitor:
     def _plain(self, kind: str, tag: str, size: int) -> Asked:
         target, body = f"/{kind}/{tag}/{size}", marked(tag, size)
         status = 500 if kind in ("fail", "fail-started") else 200
-        # Half of nothing, and of one byte, is nothing: a short one of no bytes is whole, but an iterable that fails is not.
+        # Half of nothing, and of one byte, is nothing: a short one of no bytes is whole, but an iterable that fails is
+        # not.
         cut = kind in ("fail-middle", "short") and size > 0
         if kind == "fail-middle" and size < 2:
             status, cut = 500, False

@@ -1,4 +1,5 @@
-"""Command line, environment, file and keywords: each read, each refusing what it does not know, merged by precedence."""
+"""Command line, environment, file and keywords: each read, each refusing what it does not know, merged by
+precedence."""
 
 from __future__ import annotations
 

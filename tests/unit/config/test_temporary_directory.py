@@ -1,4 +1,5 @@
-"""starman.config.temporary_directory: the directory is the one that `tempfile` finds, and what is in the way is named."""
+"""starman.config.temporary_directory: the directory is the one that `tempfile` finds, and what is in the way is
+named."""
 
 from __future__ import annotations
 

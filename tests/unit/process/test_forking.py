@@ -32,7 +32,8 @@ def test_hazard_08_signals_around_fork(signals: SignalQueue) -> None:
 
     def in_child() -> str:
         assert blocked() >= HANDLED
-        # Sent before the child has its handlers: the signal is not lost, does not kill, and is not in the parent's queue.
+        # Sent before the child has its handlers: the signal is not lost, does not kill, and is not in the parent's
+        # queue.
         for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             os.kill(os.getpid(), signum)
         assert {signal.SIGTERM, signal.SIGHUP, signal.SIGINT} <= signal.sigpending()

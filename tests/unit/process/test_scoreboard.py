@@ -33,7 +33,8 @@ def page_of(board: Scoreboard, number: int) -> WorkerPage:
 
 
 def in_child(board: Scoreboard, number: int, end: int) -> None:
-    """A worker that starts, writes a heartbeat, runs two requests in two threads, finishes one, and is killed by `end`."""
+    """A worker that starts, writes a heartbeat, runs two requests in two threads, finishes one, and is killed by
+    `end`."""
     pid = fork()
     if pid == 0:
         try:

@@ -1,5 +1,5 @@
-"""Feeds bytes in pieces to a RequestParser or a ChunkedDecoder, records what comes out, and checks on the way what must
-hold at every step."""
+"""Feeds bytes in pieces to a RequestParser or a ChunkedDecoder, records what comes out, and checks on the way what
+must hold at every step."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ class Decoded:
 
 
 def decode_chunked(pieces: Iterable[bytes], limits: Limits = NO_LIMITS) -> Decoded:
-    """What becomes of `pieces`, a chunked body and what follows it. Raises ProtocolError if the decoder refuses them."""
+    """What becomes of `pieces`, a chunked body and what follows it. Raises ProtocolError if the decoder refuses
+    them."""
     decoder = ChunkedDecoder(limits)
     decoded = buffer = b""
     complete = False

@@ -1,6 +1,7 @@
 """starman.proto.request beside h11 on generated heads: where the two disagree, the table below has to say why.
 
-h11 is asked for what it does as a server: take a request's head or refuse it, and where it begins and how its body is framed.
+h11 is asked for what it does as a server: take a request's head or refuse it, and where it begins and how its body is
+framed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from tests.unit.proto.strategies import Message, messages
 
 @dataclass
 class Head:
-    """What both say of a head they accept. Field names are in lower case, as h11 has them; a chunked body has no length."""
+    """What both say of a head they accept. Field names are in lower case, as h11 has them; a chunked body has no
+    length."""
 
     method: bytes
     target: bytes
@@ -70,7 +72,8 @@ def by_h11(data: bytes) -> Head | Refused | None:
 
 @dataclass
 class Difference:
-    """One reason for the two to disagree: in what data, what starman says then (a status, None: accepted), and why it does."""
+    """One reason for the two to disagree: in what data, what starman says then (a status, None: accepted), and why it
+    does."""
 
     found_in: Callable[[bytes], object]
     status: int | None
@@ -346,7 +349,8 @@ def test_broken_cases(data: bytes) -> None:
     check(data)
 
 
-# For each row of the table a head that only it explains, and h11's judgement of it, so that no row outlives its reason.
+# For each row of the table a head that only it explains, and h11's judgement of it, so that no row outlives its
+# reason.
 WITNESSES = {
     "LF without CR": b"GET / HTTP/1.1\nHost: a\n\n",
     "obs-fold": get(b"GET / HTTP/1.1", b"A: b\r\n c"),

@@ -1,4 +1,5 @@
-"""starman.proto.chunked on its own: what `decode` returns, what it leaves, and that it never looks behind the end of a body."""
+"""starman.proto.chunked on its own: what `decode` returns, what it leaves, and that it never looks behind the end of a
+body."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ BODY = b'4;a="b"\r\nwiki\r\n5\r\npedia\r\n0\r\nA: b\r\n\r\n'
 
 
 def decode(pieces: list[bytes], limits: Limits = NO_LIMITS) -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
-    """The data and the trailers of one body received in `pieces`, and the bytes behind it. The body has to be complete."""
+    """The data and the trailers of one body received in `pieces`, and the bytes behind it. The body has to be
+    complete."""
     decoded = decode_chunked(pieces, limits)
     assert decoded.complete
     return decoded.data, decoded.trailers, decoded.rest

@@ -1,4 +1,5 @@
-"""starman.proto.request and heads: every case of `cases` whole, byte by byte, cut everywhere, and with a request behind it."""
+"""starman.proto.request and heads: every case of `cases` whole, byte by byte, cut everywhere, and with a request
+behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""starman.proto.request under hypothesis: what was written is what is read, in any pieces; what is broken is refused cleanly."""
+"""starman.proto.request under hypothesis: what was written is what is read, in any pieces; what is broken is refused
+cleanly."""
 
 from __future__ import annotations
 

@@ -109,9 +109,11 @@ PUMPS = [
 # fmt: on
 ENDS = ["", "\0", '"', "]"]
 
-# How many bytes are pumped: few in small steps, so that what is exponential shows before it takes for ever; then twice as many.
+# How many bytes are pumped: few in small steps, so that what is exponential shows before it takes for ever; then twice
+# as many.
 _SIZES = [*range(12, 25, 2), 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
-# Below so many seconds a measurement says nothing. Above, twice the input may take three times as long; four is quadratic.
+# Below so many seconds a measurement says nothing. Above, twice the input may take three times as long; four is
+# quadratic.
 _FLOOR, _FACTOR = 0.004, 3.0
 
 

@@ -48,7 +48,8 @@ class FakeLog:
 
 
 class FakeExecutor:
-    """An executor that lets threads wait, or not. No other request waits, and blocks are held until the corking is flushed."""
+    """An executor that lets threads wait, or not. No other request waits, and blocks are held until the corking is
+    flushed."""
 
     def __init__(self, loop: Any) -> None:
         self.permits = 1

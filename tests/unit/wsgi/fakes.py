@@ -15,7 +15,8 @@ DATE_LINES = DateLines("Sun, 06 Nov 1994 08:49:37 GMT", "fake")
 
 
 class FakeOutput:
-    """Takes everything, or goes (as a client does) when `sends` have been taken. Checks that nothing follows the last."""
+    """Takes everything, or goes (as a client does) when `sends` have been taken. Checks that nothing follows the
+    last."""
 
     def __init__(self, persistent: bool = True, sends: int | None = None) -> None:
         self.persistent = persistent

@@ -27,7 +27,8 @@ _made: list[RequestBody] = []
 
 @pytest.fixture(autouse=True)
 def uncleared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that is not cleared is seldom seen to be: here it never is clear, so that nothing of it can be taken for a body."""
+    """Memory that is not cleared is seldom seen to be: here it never is clear, so that nothing of it can be taken for
+    a body."""
     monkeypatch.setattr(module, "uncleared", lambda size: b"\xee" * size)
 
 
@@ -114,7 +115,8 @@ SIZES = st.one_of(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.tuples(SIZES, st.booleans(), st.integers(1, SPOOL_BATCH_BYTES + 1)), min_size=1, max_size=5), st.data())
 def test_bodies_share_the_memory_of_their_worker(plans: list[tuple[int, bool, int]], data: st.DataObject) -> None:
-    """Bodies of all lengths come at the same time, written or read into their memory, as far as there is any; some are given up.
+    """Bodies of all lengths come at the same time, written or read into their memory, as far as there is any; some are
+    given up.
 
     What is read is what was sent; memory is never more than granted; in the end all of it is back.
     """
@@ -301,7 +303,8 @@ def test_a_full_disk_raises_at_spooling_and_not_at_close(full_disk: FullDisk) ->
 
 
 def test_a_full_disk_raises_at_the_last_spooling_too(full_disk: FullDisk) -> None:
-    """A few bytes are in the file object's own buffer first: they fail when it is rewound, and again when it is closed."""
+    """A few bytes are in the file object's own buffer first: they fail when it is rewound, and again when it is
+    closed."""
     body = RequestBody(BodyMemory(0, PLENTY))
     body.write(b"x")
     body.spool()

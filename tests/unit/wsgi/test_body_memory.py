@@ -1,4 +1,5 @@
-"""starman.wsgi.body_memory: reservations are counted and may be released by any thread; uncleared bytes on every Python."""
+"""starman.wsgi.body_memory: reservations are counted and may be released by any thread; uncleared bytes on every
+Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""starman.process.supervision.failed_starts, with a supervisor on a fake clock: children that die before they are ready."""
+"""starman.process.supervision.failed_starts, with a supervisor on a fake clock: children that die before they are
+ready."""
 
 from __future__ import annotations
 

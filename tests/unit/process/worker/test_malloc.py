@@ -1,4 +1,5 @@
-"""starman.process.worker.malloc: holes are filled, free pages are kept and returned, and another C library is left alone."""
+"""starman.process.worker.malloc: holes are filled, free pages are kept and returned, and another C library is left
+alone."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="for glibc on Li
 
 
 def in_a_fresh_process(script: str, **variables: str) -> str:
-    """The output of `script`, with more environment variables. This process has more holes, after many tests, than a mold has."""
+    """The output of `script`, with more environment variables. This process has more holes, after many tests, than a
+    mold has."""
     begin = "from starman.process.worker import malloc\nlibc = malloc._glibc()\n"
     command = [sys.executable, "-c", begin + script]
     environment = {**os.environ, **variables}
@@ -72,7 +74,8 @@ copy_on_write.settle_memory(immortal=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-# Prints whether the pages of freed blocks stay in memory, whether they are returned then, and whether most of them have gone.
+# Prints whether the pages of freed blocks stay in memory, whether they are returned then, and whether most of them
+# have gone.
 FREE_PAGES = """
 import os
 def resident():

@@ -1,4 +1,5 @@
-"""starman.serving.body.streaming_exchange, in a real Service: requests with a body that the application reads as it arrives."""
+"""starman.serving.body.streaming_exchange, in a real Service: requests with a body that the application reads as it
+arrives."""
 
 from __future__ import annotations
 

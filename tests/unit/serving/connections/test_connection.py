@@ -1,4 +1,5 @@
-"""starman.serving.connections.connection, in a real Service: what clients can do to a connection, and a connection to clients."""
+"""starman.serving.connections.connection, in a real Service: what clients can do to a connection, and a connection to
+clients."""
 
 from __future__ import annotations
 

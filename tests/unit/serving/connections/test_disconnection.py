@@ -1,4 +1,5 @@
-"""starman.serving.connections.disconnection, in a real Service: clients that leave while the application has nothing to send."""
+"""starman.serving.connections.disconnection, in a real Service: clients that leave while the application has nothing
+to send."""
 
 from __future__ import annotations
 

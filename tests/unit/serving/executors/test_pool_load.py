@@ -1,4 +1,5 @@
-"""starman.serving.executors.pool on a uvloop of its own, with real threads: nothing is lost, and the loop keeps its time.
+"""starman.serving.executors.pool on a uvloop of its own, with real threads: nothing is lost, and the loop keeps its
+time.
 
 Bounded by a second or so each.
 """
@@ -25,13 +26,15 @@ from tests.unit.serving.fakes import SECONDS, FakeHead
 THREADS = 4
 RUNS_FOR = 0.8
 
-# How late (seconds) a timer of the loop may be: a park, a request, and the 5 ms after which a thread gives the interpreter up.
+# How late (seconds) a timer of the loop may be: a park, a request, and the 5 ms after which a thread gives the
+# interpreter up.
 LATE = 0.05
 
 # In a plain pool the loop stands behind all threads that compute, 5 ms each, whenever it has waited for anything.
 LATE_IN_A_PLAIN_POOL = 0.25
 
-# How late a thread wakes up beside another that computes: after the 5 ms in which that one has to give the interpreter up.
+# How late a thread wakes up beside another that computes: after the 5 ms in which that one has to give the interpreter
+# up.
 LATE_ON_AN_IDLE_MACHINE = 0.01
 
 
@@ -127,7 +130,8 @@ def under_load(takes_turns: bool, body: Callable[[Load], Coroutine[Any, Any, Non
 
 
 class LateError(AssertionError):
-    """The loop did not keep its time, or the machine was busy with something else. `times`: how often the limit fits into it."""
+    """The loop did not keep its time, or the machine was busy with something else. `times`: how often the limit fits
+    into it."""
 
     def __init__(self, message: str, times: float) -> None:
         super().__init__(message)
@@ -145,7 +149,8 @@ def assert_punctual(late: list[float], limit: float = LATE) -> None:
 
 
 def slowness() -> float:
-    """How many times slower than an idle machine this one is now, by how late a thread wakes up beside one that computes."""
+    """How many times slower than an idle machine this one is now, by how late a thread wakes up beside one that
+    computes."""
     over = threading.Event()
 
     def compute() -> None:
@@ -166,8 +171,8 @@ def slowness() -> float:
 
 
 def patiently(test: Callable[..., None]) -> Callable[..., None]:
-    """The machine may be busy elsewhere; a loop that parks too long is late again and again, and later than that explains. Other
-    failures count at once."""
+    """The machine may be busy elsewhere; a loop that parks too long is late again and again, and later than that
+    explains. Other failures count at once."""
 
     @functools.wraps(test)
     def again(*arguments: Any, **named: Any) -> None:

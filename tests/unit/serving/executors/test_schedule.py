@@ -1,4 +1,5 @@
-"""starman.serving.executors.schedule: when the loop parks, and what it does after each slice. The clocks are the test's."""
+"""starman.serving.executors.schedule: when the loop parks, and what it does after each slice. The clocks are the
+test's."""
 
 from __future__ import annotations
 
@@ -182,7 +183,8 @@ def test_the_times_fit_each_other() -> None:
     )
 )
 def test_no_park_is_longer_than_its_bounds(looks: list[tuple[int, float, float, bool]]) -> None:
-    """Whatever threads do: a park in which nothing is finished ends with OPEN, and no time of the pool is out of bounds."""
+    """Whatever threads do: a park in which nothing is finished ends with OPEN, and no time of the pool is out of
+    bounds."""
     schedule = Schedule()
     now, used, finished = NOW, USED, 0
     parked_at = idle_since = now

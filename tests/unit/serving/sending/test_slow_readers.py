@@ -1,4 +1,5 @@
-"""What is kept for clients that read slowly, in a whole service: only threads that may wait for them, and no byte is lost."""
+"""What is kept for clients that read slowly, in a whole service: only threads that may wait for them, and no byte is
+lost."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def spools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 class Application:
-    """/big is finished at once; /stream is made block by block; /pause waits before its last block; all else is small."""
+    """/big is finished at once; /stream is made block by block; /pause waits before its last block; all else is
+    small."""
 
     def __init__(self) -> None:
         self.made = 0
