@@ -116,7 +116,8 @@ async def serve(app: Application | str | EllipsisType = ..., **settings: object)
     log.configure(chosen.log_level, chosen.log_format)
     with error_log(chosen.error_log, errors):
         inherited_sockets = InheritedSockets.from_environ(os.environ)
-        _log_notes(chosen, inherited_sockets.warnings)
+        ignored = [f"{chosen.source('capture_output')} has no effect in starman.serve"] if chosen.capture_output else []
+        _log_notes(chosen, [*ignored, *inherited_sockets.warnings])
         application = _mounted(app, chosen, "serve(app)") if callable(app) else _load(chosen)
         listeners = open_listeners(inherited_sockets.addresses(chosen), chosen)
         resources = ServerResources(listeners, signals=False)

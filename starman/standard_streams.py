@@ -13,8 +13,10 @@ import sys
 
 from starman import log
 from starman.errors import StarmanError
-from starman.log.output import FIRST_FREE
+from starman.log.output import FIRST_FREE, duplicate_high
 
+# The descriptor of standard output as it was before it was redirected (`keep_output`). The main thread adds to it.
+_kept_outputs: list[int] = []
 _NAMES = ("standard input", "standard output", "standard error")
 
 
@@ -40,6 +42,19 @@ def open_missing() -> int:
             setattr(sys, f"__{name}__", stream)
             errors = fd if number == 2 else errors
     return errors
+
+
+def keep_output() -> None:
+    """Keep standard output by another descriptor, for the access log. Call it before descriptor 1 is redirected. Main
+    thread."""
+    if not _kept_outputs:
+        with contextlib.suppress(OSError):
+            _kept_outputs.append(duplicate_high(1))
+
+
+def output_descriptor() -> int:
+    """The descriptor that leads to standard output. Any thread."""
+    return _kept_outputs[0] if _kept_outputs else 1
 
 
 def restore() -> None:

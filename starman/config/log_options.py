@@ -48,3 +48,11 @@ class LogOptions:
     access_log_errors: bool = option(
         False, "Logs", kinds.FLAG, "Log only responses with a status of 400 or above in the access log."
     )
+    capture_output: bool = option(
+        False,
+        "Logs",
+        kinds.FLAG,
+        "Write what the application prints, to standard output or standard error, to the error log: each line as a record "
+        "of its worker, in order with the other records of that worker.",
+        fixed=True,
+    )

@@ -32,16 +32,18 @@ class _Chosen:
     """What this process writes, which a fork inherits. The main thread changes it.
 
     least: the least level that is written. body: the format of the settings. form: the format of an output that is not
-    a file, which the settings do not replace; None: there is no such output. flush: called before a record is written.
+    a file, which the settings do not replace; None: there is no such output. flush: called before a record is written,
+    and at the end, with True. redirected: whether descriptor 2 leads elsewhere than to the error log.
     """
 
-    __slots__ = ("body", "flush", "form", "least")
+    __slots__ = ("body", "flush", "form", "least", "redirected")
 
     def __init__(self) -> None:
         self.least = INFO
         self.body: Format = FORMATS["text"]
         self.form: Format | None = None
-        self.flush: Callable[[], None] | None = None
+        self.flush: Callable[[bool], None] | None = None
+        self.redirected = False
 
 
 _chosen = _Chosen()
@@ -88,25 +90,31 @@ def critical(text: str) -> None:
     _write(CRITICAL, text)
 
 
-def captured(text: str) -> None:
-    """Log a line that the application has printed (`--capture-output`), whatever the level."""
-    _write(INFO, text, captured=True)
+def application_output(text: str, pid: int = 0) -> None:
+    """Log a line that the application has printed (`--capture-output`), whatever the level. `pid`: in that process; 0:
+    in this one."""
+    with contextlib.suppress(Exception):
+        _put(Record(INFO, text, pid or os.getpid(), captured=True))
 
 
-def _write(level: int, text: str, *, captured: bool = False) -> None:
-    if _chosen.flush is not None and not captured:
-        _chosen.flush()
+def _write(level: int, text: str) -> None:
+    if _chosen.flush is not None:
+        _chosen.flush(False)
     # If there is not enough memory for the whole text, write its beginning.
     for part in (slice(None), slice(_SHORT)):
         with contextlib.suppress(Exception):
-            record = Record(level, text[part] if part.stop else text, os.getpid(), captured=captured)
-            form = current_format()
-            _queue.put(form.encode(record), whole=form.whole)
+            _put(Record(level, text[part] if part.stop else text, os.getpid()))
             break
 
 
-def flush_first(function: Callable[[], None] | None) -> None:
-    """Call `function` before each record: it logs what the application has printed before. Main thread."""
+def _put(record: Record) -> None:
+    form = current_format()
+    _queue.put(form.encode(record), whole=form.whole)
+
+
+def flush_first(function: Callable[[bool], None] | None) -> None:
+    """Call `function` before each record, and at the end with True: it logs what the application has printed before.
+    Main thread."""
     _chosen.flush = function
 
 
@@ -150,14 +158,29 @@ def renew_own_descriptor() -> None:
     _queue.renew_output()
 
 
-def move_own_descriptor(fd: int) -> None:
-    """Write to the file of `fd` from now on; the caller closes `fd`. Main thread."""
-    _queue.renew_output(fd)
-
-
 def close_own_descriptor() -> None:
     """Close the log's own descriptor, and write to descriptor 2 again. Main thread."""
     _queue.close_output()
+
+
+def has_own_output() -> bool:
+    """Whether records are written by a descriptor of the log's own, so that descriptor 2 may be redirected."""
+    return _queue.output is not None
+
+
+def keep_descriptor_2() -> None:
+    """Descriptor 2 leads elsewhere in this process and its forks: `follow` must not change it. Main thread."""
+    _chosen.redirected = True
+
+
+def follow(fd: int) -> None:
+    """Write to the file of `fd` from now on, by the log's own descriptor, and by descriptor 2 unless that leads
+    elsewhere. The caller closes `fd`. Main thread."""
+    if _chosen.redirected:
+        _queue.renew_output(fd)
+    else:
+        os.dup2(fd, 2)
+        _queue.renew_output()
 
 
 def fileno() -> int:
@@ -180,7 +203,7 @@ def write_pending() -> None:
 def finish() -> None:
     """Call before the process ends: wait up to a second until all lines are written."""
     if _chosen.flush is not None:
-        _chosen.flush()
+        _chosen.flush(True)
     _queue.finish_writing(_LAST_LINES)
     output = _queue.output
     if _queue.pending and output is not None and not output.takes_text:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 # The most descriptors that travel with one message.
-_FDS = 4
+_FDS = 6
 # How long (milliseconds) to wait before a full buffer is tried again.
 _FULL_MILLISECONDS = 100
 # Hazard 6: packets, because on a byte stream two messages arrived merged. macOS has no SOCK_SEQPACKET: datagrams keep
@@ -37,14 +37,15 @@ _HAS_CREDENTIALS = hasattr(socket, "SO_PASSCRED")
 class Channel:
     """One end. `receive_message` returns None at the end of file: every process that held the other end has closed it.
 
-    stacks: in a worker or mold, the descriptor to which stacks are written; `close` closes it too. -1: none.
+    stacks: in a worker or mold, the descriptor to which stacks are written. output, output_reader: both ends of the
+    pipe for what the application prints (`--capture-output`). `close` closes them, too. -1: none.
     """
 
-    __slots__ = ("_socket", "stacks")
+    __slots__ = ("_socket", "output", "output_reader", "stacks")
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
-        self.stacks = -1
+        self.stacks = self.output = self.output_reader = -1
 
     @staticmethod
     def pair() -> tuple[MasterEnd, Channel]:
@@ -64,17 +65,19 @@ class Channel:
 
     @classmethod
     def of_descriptors(cls, fds: Sequence[int]) -> tuple[Self, Sequence[int]]:
-        """The channel of the descriptors `fds`, with its descriptor for stacks if there is one, and the descriptors
-        left over."""
+        """The channel of the descriptors `fds`, with those of its pipes, and the descriptors left over."""
         channel = cls.of_descriptor(fds[0])
-        if len(fds) > 1 and stat.S_ISFIFO(os.fstat(fds[1]).st_mode):
-            channel.stacks = fds[1]
-            return channel, fds[2:]
-        return channel, fds[1:]
+        pipes = [fd for fd in fds[1:] if stat.S_ISFIFO(os.fstat(fd).st_mode)]
+        others = [fd for fd in fds[1:] if fd not in pipes]
+        if len(pipes) in (1, 3):
+            channel.stacks = pipes.pop(0)
+        if pipes:
+            channel.output, channel.output_reader = pipes
+        return channel, others
 
     def fds(self) -> list[int]:
         """All descriptors of this end, in the order that `of_descriptors` expects."""
-        return [self.fileno(), *([self.stacks] if self.stacks >= 0 else [])]
+        return [self.fileno(), *(fd for fd in (self.stacks, self.output, self.output_reader) if fd >= 0)]
 
     def fileno(self) -> int:
         """The descriptor, for poll(2); -1 when closed."""
@@ -173,7 +176,7 @@ class Channel:
     def close(self) -> None:
         """Close this end. The other end reads the end of file when every process that holds this end has closed it."""
         self._socket.close()
-        self._close_stacks()
+        self._close_pipes()
 
     def abandon(self) -> None:
         """In a fresh fork: close the inherited descriptor, and detach it, so that no object closes the same number
@@ -181,12 +184,13 @@ class Channel:
         fd = self._socket.detach()
         if fd >= 0:
             os.close(fd)
-        self._close_stacks()
+        self._close_pipes()
 
-    def _close_stacks(self) -> None:
-        if self.stacks >= 0:
-            os.close(self.stacks)
-            self.stacks = -1
+    def _close_pipes(self) -> None:
+        for fd in (self.stacks, self.output, self.output_reader):
+            if fd >= 0:
+                os.close(fd)
+        self.stacks = self.output = self.output_reader = -1
 
 
 class MasterEnd(Channel):

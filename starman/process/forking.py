@@ -176,11 +176,10 @@ def _end(signum: int, frame: FrameType | None) -> None:
 
 
 def replace_error_log(fds: list[int]) -> None:
-    """In a mold or worker: make the descriptor that came with a `Reopen` message, if any, descriptor 2."""
+    """In a mold or worker: make the descriptor that came with a `Reopen` message, if any, that of the error log."""
     for fd in fds:
-        os.dup2(fd, 2)
+        log.follow(fd)
         os.close(fd)
-        log.renew_own_descriptor()
 
 
 def flush_streams() -> None:

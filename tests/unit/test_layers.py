@@ -24,7 +24,7 @@ MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.
 # entry and those before it. Inside an entry, no modules import each other in a circle.
 LAYERS = (
     *("starman.errors", "starman.version"),
-    *("starman.log", "starman.background", "starman.standard_streams", "starman.thread_io"),
+    *("starman.log", "starman.log.captured", "starman.background", "starman.standard_streams", "starman.thread_io"),
     *("starman.debugging", "starman.application_forks", "starman.hooks"),
     "starman.config",
     "starman.proto",
@@ -104,6 +104,7 @@ LOCKS = {"Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore",
 # `call_loop` is the name under which the door to the loop, `Pool.post`, is handed to code that may use it.
 CROSS_THREAD_CALLS = {"call_soon_threadsafe", "run_coroutine_threadsafe", "call_loop", "_call_loop"}
 LOCK_FILES = {
+    "starman/log/captured.py",
     "starman/log/queue.py",
     "starman/serving/access_log/access_log.py",
     "starman/serving/body/stream.py",

@@ -11,6 +11,7 @@ import selectors
 import time
 
 from starman import log
+from starman.log.captured import OutputReader, open_output_pipe
 from starman.process.channel import MasterEnd
 from starman.process.master.stack_pipe import StackReader, open_pipe
 from starman.process.messages import FROM_HOOKS, FROM_WORKER, Message, Spawned
@@ -47,10 +48,15 @@ class Link:
 
     ended_at: the instant of the channel's end of file; None while the child, or an orphan of the child, holds the
     other end. unsent: messages, with the descriptors to send along, that wait until the child reads on. stacks: reads
-    the stacks that the child writes; None without a pipe. traffic: counts the messages that the child has sent.
+    the stacks that the child writes; None without a pipe. output: reads what the
+    application prints (`--capture-output`): of a mold at once, and of a worker, which reads it itself, what is left at
+    the end; None: it is not captured. traffic: counts the messages that the child has sent.
     """
 
-    __slots__ = ("channel", "ended_at", "kinds", "number", "opened_at", "page", "pid", "slot", "stacks", "traffic", "unsent")
+    __slots__ = (
+        *("channel", "ended_at", "kinds", "number", "opened_at", "output", "page", "pid", "slot", "stacks", "traffic"),
+        "unsent",
+    )
 
     def __init__(self, number: int, channel: MasterEnd, kinds: tuple[type[Message], ...] = FROM_WORKER) -> None:
         self.number = number
@@ -64,6 +70,7 @@ class Link:
         self.unsent: list[tuple[Message, list[int]]] = []
         self.slot = 0
         self.stacks: StackReader | None = None
+        self.output: OutputReader | None = None
 
     @property
     def title(self) -> str:
@@ -117,9 +124,11 @@ def _process_name(pid: int | None) -> str:
 class Links:
     """All links, by the number of the child. Only the master's loop calls."""
 
-    __slots__ = ("_links", "_poll", "_signals")
+    __slots__ = ("_capture", "_links", "_poll", "_signals")
 
-    def __init__(self, signals: SignalQueue) -> None:
+    def __init__(self, signals: SignalQueue, *, capture: bool = False) -> None:
+        """`capture`: children get a pipe for what the application prints."""
+        self._capture = capture
         self._links: dict[int, Link] = {}
         self._signals = signals
         # poll(2), not epoll: it has no descriptor that a mold could inherit (hazard 7), and it is fast enough for a
@@ -152,7 +161,24 @@ class Links:
             with contextlib.suppress(OSError):  # the child then writes its stacks to the error log
                 link.stacks, theirs.stacks = open_pipe()
                 self._poll.register(link.stacks, selectors.EVENT_READ, link.stacks)
+            if self._capture:
+                self._open_output(link, theirs)
         return theirs
+
+    def _open_output(self, link: Link, theirs: Channel) -> None:
+        """Make the pipe for what the application prints. Without descriptors, the child prints to descriptors 1 and
+        2."""
+        try:
+            link.output, theirs.output = open_output_pipe()
+            theirs.output_reader = os.dup(link.output.fd)
+        except OSError as error:
+            log.warning(f"what the application prints is not captured in one process: {error.strerror}")
+            if link.output is not None:
+                os.close(theirs.output)
+                theirs.output = -1
+            return
+        if link.kinds is not FROM_WORKER:
+            self._poll.register(link.output, selectors.EVENT_READ, link)
 
     def adopt_link(self, number: int, handed_worker: HandedWorker) -> None:
         """Take over the link to a worker of the older image of this process."""
@@ -178,6 +204,10 @@ class Links:
                 continue
             if not isinstance(key.data, Link):
                 self._signals.clear_wakeups()
+                continue
+            if key.fileobj is key.data.output:
+                if not key.data.output.read(key.data.pid or 0):
+                    self._close_output(key.data)
                 continue
             if events & selectors.EVENT_WRITE:
                 self._send_unsent(key.data)
@@ -264,12 +294,21 @@ class Links:
         self.close_channel(link)
         if link.stacks is not None:
             self._close_stacks(link.stacks)
+        if link.output is not None:
+            link.output.read(link.pid or 0, last=True)
+            self._close_output(link)
         del self._links[link.number]
 
     def _close_stacks(self, stacks: StackReader) -> None:
         if stacks.fd >= 0:
             self._poll.unregister(stacks)
             stacks.close()
+
+    def _close_output(self, link: Link) -> None:
+        if link.output is not None and link.output.fd >= 0:
+            with contextlib.suppress(KeyError):  # that of a worker is not registered
+                self._poll.unregister(link.output)
+            link.output.close()
 
     def abandon(self) -> None:
         """In a fresh fork: close all inherited descriptors.
@@ -282,6 +321,8 @@ class Links:
             link.drop_unsent()
             if link.stacks is not None:
                 link.stacks.close()
+            if link.output is not None:
+                link.output.close()
         self._signals.abandon()
 
     def close(self) -> None:
@@ -291,6 +332,8 @@ class Links:
             link.drop_unsent()
             if link.stacks is not None:
                 link.stacks.close()
+            if link.output is not None:
+                link.output.close()
         self._poll.close()
 
 

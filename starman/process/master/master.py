@@ -126,7 +126,7 @@ class Master:
         cleanup.callback(self._spec.scoreboard.close)
         self._signals = SignalQueue()
         cleanup.callback(self._signals.close, ending=not self._embedded)
-        self._links = Links(self._signals)
+        self._links = Links(self._signals, capture=self._spec.settings.capture_output)
         cleanup.callback(self._links.close)
 
     def _set_up_parts(self) -> None:

@@ -26,6 +26,7 @@ from starman.process.forking import (
 )
 from starman.process.long_messages import TextAssembly
 from starman.process.messages import Failed, Loaded, Part, Reopen, Reopened, Role, Spawn, Spawned
+from starman.process.worker import output_capture
 from starman.process.worker.copy_on_write import settle_memory
 from starman.process.worker.forksafety import fork_hazards, open_sockets, socket_names
 from starman.process.worker.server_resources import ServerResources
@@ -198,6 +199,7 @@ class _Mold:
         if self._application is None:
             self._spec.program.working_directory.enter()
         spec = self._spec.with_settings(order.settings)
+        output_capture.redirect(child_channel)
         if order.role is Role.MOLD:
             run_mold(child_channel, spec, preload=True)
         if order.role is not Role.WORKER:

@@ -28,6 +28,7 @@ from starman.process.forking import (
     reseed_numpy,
 )
 from starman.process.messages import Draining, DrainRequest, Failed, Ready, Reopen, Reopened
+from starman.process.worker import output_capture
 from starman.process.worker.hook_process import report_misplaced_hooks
 from starman.process.worker.loop_errors import report
 from starman.process.worker.malloc import keep_free_pages
@@ -59,6 +60,7 @@ def run_worker(
     # Hazard 8: install the handlers, unblock signals, and only then start threads. A thread that started with signals
     # blocked would pass the mask on to the programs that it starts.
     install_handlers(stop_ends=True)
+    output_capture.start_reading(channel)
     thread_io.keep_open()
     status = 1
     lifetime = None

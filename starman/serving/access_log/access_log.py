@@ -24,6 +24,7 @@ from starman.serving.access_log.formats import format_of
 from starman.serving.access_log.line_filter import LineFilter
 from starman.serving.access_log.log_times import CommonTime
 from starman.serving.access_log.logged_request import LoggedRequest, refused
+from starman.standard_streams import output_descriptor
 
 if TYPE_CHECKING:
     from starman.config.settings import Settings
@@ -67,7 +68,7 @@ class AccessLog:
         self._path = None if target == "-" else os.path.abspath(target)
         try:
             # A duplicate of the descriptor: an application may close standard output.
-            self._output: Output | None = Output(1) if self._path is None else _open(self._path)
+            self._output: Output | None = Output(output_descriptor()) if self._path is None else _open(self._path)
         except OSError as error:
             raise SettingError(f"access_log: cannot write {target}: {error.strerror}") from None
         # Two locks, so that a slow disk delays one thread and not all of them. `_lines_lock` guards `_lines`,

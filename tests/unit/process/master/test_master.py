@@ -102,12 +102,6 @@ def failure(master: Master) -> str:
     return "the start did not fail"
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the log of the server out of the log of the tests."""
-    monkeypatch.setattr(module.log, "raw", lambda text: None)
-
-
 @pytest.mark.parametrize("preload", [False, True])
 def test_a_whole_life_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, preload: bool) -> None:
     stop_when_ready(monkeypatch)
@@ -231,7 +225,7 @@ def test_an_error_in_the_loop_does_not_end_the_master(monkeypatch: pytest.Monkey
     stop_when_ready(monkeypatch)
     reports: list[str] = []
     pauses: list[float] = []
-    monkeypatch.setattr(module.log, "error", reports.append)
+    monkeypatch.setattr(module.log, "critical", reports.append)
     monkeypatch.setattr(module.time, "sleep", pauses.append)
 
     def in_child() -> str:
