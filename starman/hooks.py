@@ -14,15 +14,20 @@ from starman.log.tracebacks import class_name, exception_line, format_exception,
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     AnyHook = TypeVar("AnyHook", bound=Callable[..., object])
     Hook = TypeVar("Hook", bound=Callable[[], object])
     WorkerHook = TypeVar("WorkerHook", bound=Callable[["EndedWorker"], object])
+    RequestHook = TypeVar("RequestHook", bound=Callable[[dict[str, Any]], object])
+    ResponseHook = TypeVar("ResponseHook", bound=Callable[[dict[str, Any], int], object])
     ChangeHook = TypeVar("ChangeHook", bound=Callable[[int, int], object])
 
 # The points that run in the mold or in workers, and those that run in the hook process.
-WORKER_POINTS = ("before_fork", "after_fork", "worker_ready", "worker_stopping", "worker_exit")
+WORKER_POINTS = (
+    *("before_fork", "after_fork", "worker_ready", "worker_stopping", "worker_exit"),
+    *("request_started", "request_finished"),
+)
 SERVER_POINTS = (
     *("starting", "ready", "reloading", "workers_changed"),
     *("worker_ended", "worker_lost", "stopping", "stopped"),
@@ -34,6 +39,8 @@ __all__ = [
     "before_fork",
     "ready",
     "reloading",
+    "request_finished",
+    "request_started",
     "starting",
     "stopped",
     "stopping",
@@ -47,7 +54,7 @@ __all__ = [
 ]
 
 # What cleans up runs in reverse order of registration.
-_REVERSED = frozenset({"before_fork", "worker_stopping", "worker_exit", "stopping", "stopped"})
+_REVERSED = frozenset({"before_fork", "request_finished", "worker_stopping", "worker_exit", "stopping", "stopped"})
 # By the point, in the order of registration.
 _hooks: dict[str, list[Callable[..., object]]] = {point: [] for point in (*WORKER_POINTS, *SERVER_POINTS)}
 # How many hooks of each point of the server the module of the setting `hooks` has registered.
@@ -130,6 +137,19 @@ def worker_exit(function: Hook) -> Hook:
     return _register("worker_exit", function)
 
 
+def request_started(function: RequestHook) -> RequestHook:
+    """Call `function(environ)` before each call of the application, in the thread of the request. An exception is
+    logged, and the request goes on. Register it before the worker is ready."""
+    return _register("request_started", function)
+
+
+def request_finished(function: ResponseHook) -> ResponseHook:
+    """Call `function(environ, status)` after each call of the application, in the thread of the request, when the
+    response is sent or given up. `status`: its status code; 0 if the client left before a response. Hooks run in
+    reverse order of registration. An exception is logged. Register it before the worker is ready."""
+    return _register("request_finished", function)
+
+
 # Points in the hook process, which runs if the setting `hooks` names a module
 
 
@@ -201,6 +221,11 @@ def misplaced_points() -> list[str]:
     return [point for point in SERVER_POINTS if len(_hooks[point]) > _of_module.get(point, 0)]
 
 
+def is_registered(point: str) -> bool:
+    """Whether there are hooks of this point. Any thread."""
+    return bool(_hooks[point])
+
+
 def run_before_fork() -> None:
     """Run the hooks. Raises HookError for the first that fails. In the mold."""
     _run_all("before_fork")
@@ -218,7 +243,7 @@ def run_starting() -> None:
 
 def run_logged(point: str, *arguments: object) -> None:
     """Run the hooks of `point` with these arguments. Never raises: exceptions are logged. Main thread of a worker or
-    of the hook process."""
+    of the hook process; for hooks of requests, the thread of the request."""
     for hook in _in_order(point):
         try:
             _run(point, hook, *arguments)

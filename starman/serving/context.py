@@ -49,6 +49,8 @@ class ServiceContext:
     their request runs. Loop only.
     """
 
+    make_streamed_exchange: Callable[..., QueuedRequest]
+
     __slots__ = (
         "access_log",
         "application",
@@ -69,6 +71,7 @@ class ServiceContext:
         "logs_details",
         "lost",
         "make_exchange",
+        "make_streamed_exchange",
         "max_connections",
         "min_body_rate",
         "min_send_rate",
@@ -90,7 +93,8 @@ class ServiceContext:
         in_thread: Callable[[Callable[[], None], Callable[[Exception | None], None]], None],
         on_harakiri: Callable[[], None] | None = None,
     ) -> None:
-        """`make_exchange`: the class of exchange that `executor` runs. `in_thread(job, done)`: `Jobs.start_job`.
+        """`make_exchange`: the class of exchange that `executor` runs. The caller sets `make_streamed_exchange`, the
+        class for requests whose body is read as it arrives. `in_thread(job, done)`: `Jobs.start_job`.
         `on_harakiri`: called in the loop to drain this process; None: an application cannot end the process.
 
         Raises SettingError when the access log cannot be opened."""

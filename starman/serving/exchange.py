@@ -60,6 +60,32 @@ class Body(Protocol):
         """The request will not run."""
 
 
+class FinishedBody:
+    """A body after its `close`, of which only the length is left."""
+
+    __slots__ = ("_length",)
+
+    def __init__(self, length: int | None) -> None:
+        self._length = length
+
+    @property
+    def length(self) -> int | None:
+        return self._length
+
+    @property
+    def trailers(self) -> list[tuple[str, str]] | None:
+        return None
+
+    def reader(self) -> BinaryIO:
+        return BytesIO()
+
+    def close(self) -> bool:
+        return False
+
+    def discard(self) -> None:
+        """Nothing is left to free."""
+
+
 class Exchange(QueuedRequest):
     """One request and its response: made by the loop, then owned by the thread that runs it.
 
@@ -142,6 +168,14 @@ class Exchange(QueuedRequest):
     def _bytes_received(self) -> int:
         """How many bytes of the request's body have arrived."""
         return 0 if self._body is None else self._body.length or 0
+
+    def _finish_body(self, call: Call) -> None:
+        """Finish the body before `_finish` does, so that the status is final (`request_hooks`)."""
+        body = self._body
+        if body is not None:
+            if body.close():
+                self._break_off(call)
+            self._body = FinishedBody(body.length)
 
     def _refuse(self, status: int, reason: str) -> QueuedRequest | None:
         """Answer instead of calling the application, and end the connection."""

@@ -18,6 +18,7 @@ from starman.serving.accepting.listening import Listening
 from starman.serving.access_log.access_log import AccessLog
 from starman.serving.application_child import abandon_clients, descriptors_of
 from starman.serving.blocking_jobs import Jobs, NoThreadError, run_in_thread
+from starman.serving.body.streaming_exchange import StreamedExchange
 from starman.serving.connections.clients import Client
 from starman.serving.context import ServiceContext
 from starman.serving.drain import Drain
@@ -31,6 +32,7 @@ from starman.serving.health.spinning_loop import SpinningLoopDetector
 from starman.serving.health.stuck_threads import StuckThreadsDetector
 from starman.serving.monitor import Monitor
 from starman.serving.rehearsal import rehearse
+from starman.serving.request_hooks import add_request_hooks
 from starman.serving.tls.context import server_context
 from starman.wsgi.call import Application
 
@@ -142,9 +144,10 @@ class Service:
         else:
             executor, make_exchange = Inline(loop, recorder_of=recorder_of), InlineExchange
         on_harakiri = None if monitor is None else monitor.harakiri.request_end
-        return executor, ServiceContext(
-            self._application, self._settings, executor, make_exchange, self._jobs.start_job, on_harakiri
-        )
+        context = ServiceContext(self._application, self._settings, executor, make_exchange, self._jobs.start_job, on_harakiri)
+        context.make_streamed_exchange = StreamedExchange
+        add_request_hooks(context)
+        return executor, context
 
     @property
     def requests(self) -> int:

@@ -26,7 +26,12 @@ def rows(heading: str) -> Iterator[list[str]]:
 
 
 MASTER = [name for cells in rows("The master's signals") for name in _SIGNAL.findall(cells[0])]
-OTHERS = [(cells[0], name) for cells in rows("Signals of other processes") for name in _SIGNAL.findall(cells[1])]
+OTHERS = [
+    (role, name)
+    for cells in rows("Signals of other processes")
+    for role in cells[0].split(", ")
+    for name in _SIGNAL.findall(cells[1])
+]
 
 
 def stops(server: Server, send: Callable[[], None]) -> None:
@@ -76,9 +81,16 @@ CHECKS = {
 }
 
 
+PIDS: dict[str, Callable[[Server], list[int]]] = {
+    "worker": Server.worker_pids,
+    "mold": molds,
+    "hook process": Server.hook_pids,
+}
+
+
 def test_the_tables_name_every_signal_that_we_handle() -> None:
     assert sorted(MASTER) == sorted(CHECKS)
-    assert set(OTHERS) >= {(role, name) for role in ("worker", "mold") for name in CHECKS if not name.startswith("TT")}
+    assert set(OTHERS) >= {(role, name) for role in PIDS for name in CHECKS if not name.startswith("TT")}
 
 
 @pytest.mark.parametrize("name", MASTER)
@@ -94,8 +106,10 @@ def test_a_row_of_the_masters_table(code: Code, name: str) -> None:
 @MODES
 @pytest.mark.parametrize(("role", "name"), OTHERS)
 def test_a_row_of_the_other_processes_table(code: Code, mode: str, role: str, name: str) -> None:
-    with code.serve(mode) as server:
-        before = server.worker_pids() if role == "worker" else molds(server)
+    (code.directory / "site_hooks.py").write_text("")
+    with code.serve(mode, "--hooks", "site_hooks") as server:
+        before = PIDS[role](server)
+        assert before
         for pid in before:
             os.kill(pid, signal.Signals[f"SIG{name}"])
         if role == "worker" and name in ("QUIT", "TERM"):
@@ -105,8 +119,7 @@ def test_a_row_of_the_other_processes_table(code: Code, mode: str, role: str, na
             # Whatever the signal did, it did before a restart that follows it is over.
             server.signal(signal.SIGTTIN)
             assert wait_until(lambda: len(answers(server, "/pid")) == 3, 30)
-            now = server.worker_pids() if role == "worker" else molds(server)
-            assert set(before) <= set(now)
+            assert set(before) <= set(PIDS[role](server))
         assert answers(server) == {"one"}
 
 

@@ -57,6 +57,7 @@ LAYERS = (
         "starman.serving.drain",
         "starman.serving.warmup",
         "starman.serving.rehearsal",
+        "starman.serving.request_hooks",
         "starman.serving.service",
     ),
     *(

@@ -14,7 +14,7 @@ from starman.errors import ProtocolError
 from starman.proto.events import EndOfBody, RequestHead
 from starman.proto.request import RequestParser
 from starman.serving.body.receiver import LARGE_READ, BodyReceiver
-from starman.serving.body.streaming_exchange import StreamedExchange, StreamedUpload
+from starman.serving.body.streaming_exchange import StreamedUpload
 from starman.serving.body.upload import Upload
 from starman.serving.connections.closing import LINGERING, OPEN
 from starman.serving.connections.lingering import shut_down, unacknowledged
@@ -147,7 +147,7 @@ class Connection(TimedConnection):
             if self._context.stream_paths and self._context.streams(head):
                 expected = head.expects_continue and not self._parser.unread_bytes
                 self._upload = stream = StreamedUpload(head, self, self._context, expected=expected)
-                self.queue_request(head, stream.stream, StreamedExchange)
+                self.queue_request(head, stream.stream, self._context.make_streamed_exchange)
                 return
             self._upload = upload = Upload(head, self, self._context)
             if head.expects_continue and not self._parser.unread_bytes and not self._writer.wake_when_done():
