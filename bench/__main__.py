@@ -84,7 +84,7 @@ def _concerned(scenarios: Iterable[Scenario]) -> list[Server]:
 def _listed() -> str:
     lines = ["scenarios:", *(f"  {name:17}{scenario.summary}" for name, scenario in SCENARIOS.items()), "", "servers:"]
     for server in _concerned(SCENARIOS.values()):
-        lines.append(f"  {server.name:26}{server.version() or f'not installed: {server.install}'}")
+        lines.append(f"  {server.name:32}{server.version() or f'not installed: {server.install}'}")
     return "\n".join(lines)
 
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.servers import ALL, GRANIAN, GRANIAN_FLUSH, GUNICORN_GTHREAD, GUNICORN_SYNC, STARMAN, STARMAN_LOGGED, UVICORN, Server
+from bench.servers import (
+    ALL,
+    GRANIAN,
+    GRANIAN_FLUSH,
+    GUNICORN_GTHREAD,
+    GUNICORN_GTHREAD_LOGGED,
+    GUNICORN_SYNC,
+    STARMAN,
+    STARMAN_LOG_FORMATS,
+    STARMAN_LOGGED,
+    UVICORN,
+    Server,
+)
 from bench.workloads import IO_SECONDS
 
 
@@ -111,7 +123,11 @@ SCENARIOS = {
         ),
         Scenario("idle", "hello on 32 connections beside 10,000 idle ones", SITE, beside=Beside("idle", 10_000)),
         Scenario("slow-readers", "hello on 32 connections beside 100 that read 4 MB at 5 kB/s", SITE, beside=Beside("slow", 100)),
-        Scenario("access-log", "hello on 32 connections, the access log on", servers=(STARMAN_LOGGED, STARMAN)),
+        Scenario(
+            "access-log",
+            "hello on 32 connections, the access log on, in each format",
+            servers=(STARMAN_LOGGED, STARMAN, *STARMAN_LOG_FORMATS, GUNICORN_GTHREAD, GUNICORN_GTHREAD_LOGGED),
+        ),
         Scenario(
             "workers",
             "hello on 32 connections, 1 and 2 workers, on two cores that the client shares",

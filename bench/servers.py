@@ -118,7 +118,7 @@ def _gunicorn(*options: str) -> Callable[[Start], list[str]]:
         common = ["--workers", str(start.workers), "--bind", f"127.0.0.1:{start.port}", "--log-level", "warning"]
         # The sync worker heeds neither: it closes each connection, and the client opens another.
         kept = ["--keep-alive", KEEP_ALIVE, "--worker-connections", CONNECTIONS]
-        given = [option.format(threads=start.threads) for option in options]
+        given = [option.format(threads=start.threads, scratch=start.scratch) for option in options]
         return _python("gunicorn", *common, *kept, *given, start.application)
 
     return command
@@ -184,9 +184,32 @@ STARMAN = Server("starman", "starman", _starman(), "#d55e00")
 STARMAN_INLINE = Server("starman, no threads", "starman", _starman("--threads", "0"), "#e0b080", threaded=False)
 STARMAN_COMPILED = Server("starman, compiled", "starman", _compiled, "#7a3300", install="make compiled", place=COMPILED)
 STARMAN_LOGGED = Server("starman, access log", "starman", _starman("--access-log", "{scratch}/access.log"), "#f0a060")
+# Its formats. The custom ones are the usual one of gunicorn, and the JSON that is often written by hand.
+_GUNICORN_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
+_OWN_JSON = '{"time": "%(t)s", "client": "%(h)s", "request": "%(r)s", "status": %(s)s, "bytes": %(b)s, "agent": "%(a)s"}'
+
+
+def _logging(kind: str, line_format: str, colour: str, *more: str) -> Server:
+    escaped = line_format.replace("{", "{{").replace("}", "}}")
+    command = _starman("--access-log", "{scratch}/access.log", "--access-log-format", escaped, *more)
+    return Server(f"starman, access log {kind}", "starman", command, colour)
+
+
+STARMAN_LOG_FORMATS = (
+    _logging("common", "common", "#d0a060"),
+    _logging("json", "json", "#b08040"),
+    _logging("ecs", "ecs", "#907030"),
+    _logging("gcp", "gcp", "#706020"),
+    _logging("custom", _GUNICORN_FORMAT, "#505010"),
+    _logging("custom JSON", _OWN_JSON, "#404040"),
+    _logging("errors only", "combined", "#c0c0c0", "--access-log-errors"),
+)
 STARMAN_POOL = Server("starman, plain pool", "starman", _launch("plain-pool"), "#f0c0a0", multiple=False)
 STARMAN_PRELOAD = Server("starman, preloaded", "starman", _starman("--preload-app"), "#a04000")
 GUNICORN_GTHREAD = Server("gunicorn gthread", "gunicorn", _gunicorn(*GTHREAD), "#117733")
+GUNICORN_GTHREAD_LOGGED = Server(
+    "gunicorn gthread, access log", "gunicorn", _gunicorn(*GTHREAD, "--access-logfile", "{scratch}/access.log"), "#66aa77"
+)
 GUNICORN_SYNC = Server("gunicorn sync", "gunicorn", _gunicorn("--worker-class", "sync"), "#999933", threaded=False)
 GUNICORN_GTHREAD_PRELOAD = Server("gunicorn gthread, preloaded", "gunicorn", _gunicorn(*GTHREAD, "--preload"), "#44aa99")
 GRANIAN = Server("granian", "granian", _granian(), "#332288")
@@ -217,4 +240,4 @@ PERL_STARMAN = Server("Starman (Perl)", "starman", _perl, "#cc6677", install="De
 # In the order of tables and plots.
 PEERS = (GRANIAN, BJOERN, FASTWSGI, WAITRESS, GUNICORN_GTHREAD, GUNICORN_SYNC, UVICORN, CHEROOT, PERL_STARMAN)
 ALL = (STARMAN, STARMAN_COMPILED, STARMAN_INLINE, *PEERS)
-SERVERS = {server.name: server for server in (*ALL, STARMAN_LOGGED, GRANIAN_FLUSH)}
+SERVERS = {server.name: server for server in (*ALL, STARMAN_LOGGED, *STARMAN_LOG_FORMATS, GUNICORN_GTHREAD_LOGGED, GRANIAN_FLUSH)}

@@ -94,6 +94,10 @@ class Exchange(QueuedRequest):
 
     __slots__ = ("_base", "_body", "_context", "_pace", "_queue_seconds", "_started_at", "_writer")
 
+    # For the access log: how long the request waited, and when it began to run (monotonic). Set by `run`.
+    _queue_seconds: float
+    _started_at: float
+
     def __init__(self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: Body | None) -> None:
         """`base`: the environ of the connection. `body`: None when the request has none."""
         super().__init__(head)
@@ -102,9 +106,6 @@ class Exchange(QueuedRequest):
         self._base = base
         self._body = body
         self._pace: Pace | None = None  # of the blocks of a response that has several
-        # For the access log: how long the request waited, and when the application was called (monotonic).
-        self._queue_seconds = 0.0
-        self._started_at = 0.0
 
     def run(self) -> QueuedRequest | None:
         """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""

@@ -64,7 +64,12 @@ def _request_line(request: LoggedRequest) -> str | None:
 
 
 def _microseconds(request: LoggedRequest) -> int:
-    return int(request.seconds * _MILLION)
+    return round(request.seconds * _MILLION)
+
+
+def _decimal_seconds(request: LoggedRequest) -> str:
+    seconds, fraction = divmod(_microseconds(request), _MILLION)
+    return f"{seconds}.{fraction:06d}"
 
 
 def _worker(request: LoggedRequest) -> int | None:
@@ -98,10 +103,10 @@ _GETTERS: Final[dict[str, Getter]] = {
     "f": _environ_getter("HTTP_REFERER"),
     "a": _environ_getter("HTTP_USER_AGENT"),
     "p": lambda request: f"<{os.getpid()}>",
-    "T": lambda request: int(request.seconds),
-    "M": lambda request: int(request.seconds * 1000),
+    "T": lambda request: _microseconds(request) // _MILLION,
+    "M": lambda request: _microseconds(request) // 1000,
     "D": _microseconds,
-    "L": lambda request: f"{request.seconds:.6f}",
+    "L": _decimal_seconds,
     "queue_time": lambda request: f"{request.queue_seconds:.6f}",
     "application_time": lambda request: f"{request.application_seconds:.6f}",
     "bytes_received": lambda request: request.bytes_received,

@@ -96,5 +96,5 @@ def _converted(value: str | float | None, conversion: str) -> str:
         pass
     try:
         return ("%" + conversion) % float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return str(value)

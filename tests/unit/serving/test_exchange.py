@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -36,6 +37,10 @@ Capture = pytest.CaptureFixture[str]
 class FakeLog:
     def __init__(self) -> None:
         self.lines: list[tuple[Any, ...]] = []
+        self.requests: list[LoggedRequest] = []
+
+    def add_request(self, request: LoggedRequest) -> None:
+        self.requests.append(request)
 
     def add(self, environ: dict[str, Any], status_code: int, body_bytes: int) -> None:
         self.lines.append((environ.get("REQUEST_URI"), status_code, body_bytes))
@@ -346,7 +351,39 @@ def test_a_client_that_left_while_queued_is_not_served(stage: Make, monkeypatch:
     s.bridge.client.close()
     assert exchange.run() is None
     assert calls == [1]
+    assert s.context.access_log.lines == [("/x", 200, 5), ("/x", 499)]
     assert s.writer.state is WriterState.ENDING
+
+
+def test_a_log_that_needs_details_gets_them(stage: Make) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        time.sleep(0.01)
+        start_response("200 OK", [("X-Field", "value")])
+        return [environ["wsgi.input"].read()]
+
+    s = stage(application)
+    s.context.logs_details = True
+    exchange = s.offer(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", body_of(b"hello"))
+    time.sleep(0.01)
+    exchange.run()
+    (request,) = s.context.access_log.requests
+    assert (request.status_code, request.body_bytes, request.bytes_received) == (200, 5, 5)
+    assert 0.01 <= request.queue_seconds < SECONDS
+    assert 0.01 <= request.application_seconds < SECONDS
+    assert request.response_head is not None
+    assert request.response_head.last_value("x-field") == "value"
+
+
+def test_the_head_of_a_failed_application_is_not_logged(stage: Make) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        start_response("200 OK", [("X-Field", "value")])
+        raise ValueError
+
+    s = stage(application)
+    s.context.logs_details = True
+    s.offer().run()
+    (request,) = s.context.access_log.requests
+    assert (request.status_code, request.response_head) == (500, None)
 
 
 def test_a_large_response_frees_the_thread(stage: Make) -> None:

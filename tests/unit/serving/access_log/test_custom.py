@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from starman.config.access_log_format import ATOMS
@@ -109,6 +109,7 @@ HEADS = st.sampled_from([None, ResponseHead("200 OK", [("Content-Type", 'text/"\
 
 @settings(max_examples=200)
 @given(ANY_ENVIRON, HEADS)
+@example(environ(HTTP_USER_AGENT="inf", HTTP_REFERER="nan"), None)
 def test_no_environ_makes_an_atom_fail(values: dict[str, Any], head: ResponseHead | None) -> None:
     request = made(values, head)
     line = PLAIN.line(request)

@@ -511,7 +511,8 @@ def test_hazard_05_a_reset_of_a_half_closed_client_is_found(options: dict[str, A
         assert running.client().get("/again").body == b"/again|"
 
 
-def test_hazard_05_a_client_that_left_while_queued_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hazard_05_a_client_that_left_while_queued_is_not_served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
     monkeypatch.setattr("starman.serving.exchange._LONG_IN_QUEUE", 0.0)
     gate = Gate()
     seen: list[str] = []
@@ -520,7 +521,7 @@ def test_hazard_05_a_client_that_left_while_queued_is_not_served(monkeypatch: py
         seen.append(environ["PATH_INFO"])
         return gate(environ, start_response)
 
-    with Running(application, threads=1) as running:
+    with Running(application, threads=1, access_log=str(log)) as running:
         first, second = running.client(), running.client()
         first.send(encode_request("GET", "/gate"))
         assert gate.entered.wait(SECONDS)
@@ -533,6 +534,7 @@ def test_hazard_05_a_client_that_left_while_queued_is_not_served(monkeypatch: py
         assert third.read().body == b"/third|"
         first.read()
     assert seen == ["/gate", "/third"]
+    assert log.read_text().count('"POST /left HTTP/1.1" 499 - ') == 1
 
 
 # Slow readers

@@ -465,6 +465,24 @@ def test_a_log_without_a_reader_does_not_stop_the_loop(tmp_path: Path, monkeypat
         os.close(reader)
 
 
+def test_a_response_that_pauses_does_not_wait_in_the_queue(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+
+    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        for _ in range(3):
+            time.sleep(0.01)
+            yield b"block"
+
+    line_format = "%(s)s %(b)s %(queue_time)s %(application_time)s"
+    with Running(application, in_loop=True, access_log=str(path), access_log_format=line_format) as running:
+        assert running.client().get("/").body == b"block" * 3
+    status, size, queue_time, application_time = path.read_text().split()
+    assert (status, size) == ("200", "15")
+    assert float(application_time) >= 0.03
+    assert float(queue_time) < float(application_time)
+
+
 def test_what_a_request_has_is_free_at_its_end() -> None:
     """Without the garbage collector, which would have to find a circle."""
 
