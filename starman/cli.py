@@ -21,6 +21,7 @@ from starman.version import VERSION
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.config.settings import Settings
+    from starman.wsgi.call import Application
 
 COLUMNS = 80
 HELP_INDENT = 28
@@ -125,7 +126,13 @@ def _run_for_gunicorn(argv: list[str], directory: str) -> int:
 
     from starman.server import run_master
 
-    return run_master(settings, reread, handover, notes)
+    return run_master(settings, reread, handover, notes, _load_for_gunicorn)
+
+
+def _load_for_gunicorn(settings: Settings) -> Application:
+    from starman.gunicorn.loading import load
+
+    return load(settings)
 
 
 def _shown(text: str) -> int:

@@ -67,7 +67,7 @@ def run(app: Application | str | EllipsisType = ..., **settings: object) -> None
     mounted = None if application is None else _mounted(application, chosen, "run(app)")
     opened = log.open_own_descriptor(errors)
     try:
-        _run(chosen, Program(_load, mounted, lambda current: describe(current, application), read, _load_hooks), embedded=True)
+        _run(chosen, Program(load, mounted, lambda current: describe(current, application), read, _load_hooks), embedded=True)
     finally:
         log.finish()
         if opened:
@@ -75,20 +75,25 @@ def run(app: Application | str | EllipsisType = ..., **settings: object) -> None
 
 
 def run_master(
-    settings: Settings, reread: Callable[[], Settings], handover: Handover | None = None, notes: Iterable[str] = ()
+    settings: Settings,
+    reread: Callable[[], Settings],
+    handover: Handover | None = None,
+    notes: Iterable[str] = (),
+    load_by: Callable[[Settings], Application] | None = None,
 ) -> int:
     """Serve what `settings` name, as `starman-uv` does; `reread` reads them again from the same sources, for a
     restart.
 
     handover: the state that the previous program of this process has left at an upgrade (USR2). notes: warnings for
-    the error log. Returns the exit status; raises StarmanError when the start fails.
+    the error log. load_by: loads the application in place of `load`. Returns the exit status; raises StarmanError when
+    the start fails.
     """
     from starman.loading import describe
     from starman.process.forking import block_early_signals
     from starman.process.worker_spec import Program
 
     block_early_signals()
-    program = Program(_load, None, describe, reread, _load_hooks)
+    program = Program(load_by or load, None, describe, reread, _load_hooks)
     program.notes = tuple(notes)
     return _run(settings, program, embedded=False) if handover is None else _take_over(settings, program, handover)
 
@@ -118,7 +123,7 @@ async def serve(app: Application | str | EllipsisType = ..., **settings: object)
         inherited_sockets = InheritedSockets.from_environ(os.environ)
         ignored = [f"{chosen.source('capture_output')} has no effect in starman.serve"] if chosen.capture_output else []
         _log_notes(chosen, [*ignored, *inherited_sockets.warnings])
-        application = _mounted(app, chosen, "serve(app)") if callable(app) else _load(chosen)
+        application = _mounted(app, chosen, "serve(app)") if callable(app) else load(chosen)
         listeners = open_listeners(inherited_sockets.addresses(chosen), chosen)
         resources = ServerResources(listeners, signals=False)
 
@@ -217,7 +222,7 @@ def try_settings(settings: Settings, *, entered: bool = False) -> None:
         settings = settings.with_absolute_paths(enter_directory(settings).absolute)
     # A child that the application forks must not go on with the trial.
     ServerResources([], signals=False)
-    application = _load(settings)
+    application = load(settings)
     if any(address.secure for address in settings.addresses()):
         from starman.serving.tls.context import server_context
 
@@ -305,7 +310,7 @@ def _announce(settings: Settings, listeners: Sequence[Listener]) -> None:
     log.info(f"starman {VERSION} ready: 1 worker × {threads} on {', '.join(listener.url for listener in listeners)}")  # noqa: RUF001
 
 
-def _load(settings: Settings) -> Application:
+def load(settings: Settings) -> Application:
     """Import the application: in the mold, a worker, or the process that embeds the server. Raises StarmanError."""
     from starman.loading import load_application
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from starman.gunicorn.known_settings import HOOKS
-
+# The module of starman that calls the hooks, and the hooks that it calls.
+HOOKS_MODULE = "starman.gunicorn.hooks"
+CALLED = (
+    *("on_starting", "when_ready", "on_reload", "nworkers_changed", "child_exit", "on_exit"),
+    *("pre_fork", "post_fork", "post_worker_init", "worker_int", "worker_abort", "worker_exit"),
+    *("pre_request", "post_request"),
+)
 # The settings whose value is taken as it is, by starman's name.
 SAME = {
     "graceful_timeout": "graceful_timeout",
@@ -15,7 +20,6 @@ SAME = {
     "daemon": "daemonize",
     "proc_name": "proc_name",
     "capture_output": "capture_output",
-    "access_log_format": "access_log_format",
     "reload": "reload",
     "header_map": "header_map",
 }
@@ -69,7 +73,6 @@ _LAX = "requests that gunicorn accepts with it are refused with 400"
 UNSUPPORTED = {
     "spew": "starman has no trace of every line",
     "logger_class": "a class for logs is not used; see docs/coming-from-gunicorn.md",
-    "syslog": "starman writes no syslog yet",
     "statsd_host": "starman sends no statsd metrics",
     "enable_backlog_metric": "starman sends no statsd metrics",
     "ciphers": "the ciphers are those of Python's defaults",
@@ -80,7 +83,6 @@ UNSUPPORTED = {
     "permit_unconventional_http_method": _LAX,
     "permit_unconventional_http_version": _LAX,
     "casefold_http_method": _LAX,
-    **dict.fromkeys(HOOKS, "hooks of gunicorn are not called yet"),
     "pre_exec": "an upgrade keeps the process, so no new master is forked",
     "on_dirty_starting": "starman has no dirty workers",
     "dirty_post_fork": "starman has no dirty workers",

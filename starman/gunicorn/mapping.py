@@ -10,8 +10,8 @@ import os
 
 from starman.gunicorn.bind import listen_addresses
 from starman.gunicorn.configuration import DEFAULT, ConfigurationError
-from starman.gunicorn.fates import DEFAULTS, HARMLESS, REFUSED, SAME, UNSUPPORTED
-from starman.gunicorn.known_settings import KNOWN_SETTINGS
+from starman.gunicorn.fates import CALLED, DEFAULTS, HARMLESS, HOOKS_MODULE, REFUSED, SAME, UNSUPPORTED
+from starman.gunicorn.known_settings import ACCESS_LOG_FORMAT, KNOWN_SETTINGS
 from starman.gunicorn.outcomes import Outcomes
 from starman.gunicorn.worker_class import WorkerClass, worker_class
 
@@ -33,6 +33,8 @@ def map_settings(resolved: Resolved) -> Outcomes:
         if name in SAME:
             if value.value is not None:
                 outcomes.use(name, **{SAME[name]: value.value})
+        elif name in CALLED:
+            outcomes.use(name, hooks=HOOKS_MODULE)
         elif name in FUNCTIONS:
             FUNCTIONS[name](resolved, outcomes)
         elif name in HARMLESS or resolved.is_default(name):
@@ -172,6 +174,27 @@ def _errorlog(resolved: Resolved, outcomes: Outcomes) -> None:
     outcomes.use("errorlog", error_log=resolved.value("errorlog") or "-")
 
 
+def _access_log_format(resolved: Resolved, outcomes: Outcomes) -> None:
+    text = resolved.value("access_log_format") or ""
+    outcomes.use("access_log_format", access_log_format="combined" if text == ACCESS_LOG_FORMAT else text)
+
+
+def _syslog(resolved: Resolved, outcomes: Outcomes) -> None:
+    """syslog: the error log goes there instead of to errorlog."""
+    if not resolved.value("syslog"):
+        outcomes.ignore("syslog", "it is the default")
+        return
+    address = str(resolved.value("syslog_addr"))
+    path = address.removeprefix("unix://").partition("#")[0]
+    if address.startswith("unix://"):
+        outcomes.use("syslog", error_log=f"syslog:{path}")
+    elif address.startswith("udp://"):
+        host, _, port = address.removeprefix("udp://").partition(":")
+        outcomes.use("syslog", error_log=f"syslog:{host or 'localhost'}:{port or 514}")
+    else:
+        outcomes.cannot("syslog", "starman sends syslog by UDP or to a UNIX socket only")
+
+
 def _loglevel(resolved: Resolved, outcomes: Outcomes) -> None:
     level = str(resolved.value("loglevel") or "info").lower()
     levels = ("debug", "info", "warning", "error", "critical")
@@ -213,7 +236,7 @@ def _proxy_protocol(resolved: Resolved, outcomes: Outcomes) -> None:
 def _secure_scheme_headers(resolved: Resolved, outcomes: Outcomes) -> None:
     value = resolved.value("secure_scheme_headers")
     assert isinstance(value, dict)
-    outcomes.use("secure_scheme_headers", secure_scheme_headers=[f"{name}:{text}" for name, text in value.items()])
+    outcomes.use("secure_scheme_headers", secure_scheme_headers=[f"{name}={text}" for name, text in value.items()])
 
 
 def _texts_of(name: str) -> Callable[[Resolved, Outcomes], None]:
@@ -277,6 +300,8 @@ FUNCTIONS: dict[str, Callable[[Resolved, Outcomes], None]] = {
     "accesslog": _accesslog,
     "errorlog": _errorlog,
     "loglevel": _loglevel,
+    "access_log_format": _access_log_format,
+    "syslog": _syslog,
     "certfile": _certfile,
     "keyfile": _keyfile,
     "raw_env": _raw_env,
@@ -302,6 +327,10 @@ def _surroundings(resolved: Resolved, outcomes: Outcomes) -> None:
     if resolved.paths and "include" not in outcomes.given:
         outcomes.also("include", resolved.paths, "the configuration file")
     outcomes.also("max_body", 0, DEFAULT)
+    # gunicorn takes only the scheme and these fields from a proxy: REMOTE_ADDR stays the address of the proxy.
+    outcomes.also("forwarded", ["proto"], DEFAULT)
+    if not resolved.values["forwarder_headers"].given:
+        outcomes.also("forwarder_headers", _texts(resolved, "forwarder_headers"), DEFAULT)
 
 
 def _chosen_class(resolved: Resolved) -> WorkerClass:

@@ -65,7 +65,9 @@ class Outcomes:
         self._add(name, Fate.MAPPED, ", ".join(f"{setting} = {_shown_as(setting, value)}" for setting, value in settings.items()))
 
     def also(self, setting: str, value: object, source: str) -> None:
-        """Give a setting of starman that no single setting of gunicorn stands for."""
+        """Give a setting of starman that no single setting of gunicorn stands for, if starman has it."""
+        if setting not in OPTIONS:
+            return
         (self.defaults if source == DEFAULT else self.given)[setting] = GivenValue(value, source)
 
     def ignore(self, name: str, reason: str) -> None:

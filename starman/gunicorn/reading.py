@@ -26,6 +26,11 @@ _CHECK_MILLISECONDS = 50
 _LENGTH_BYTES = 8
 
 
+# The command line, and the directory of the start, for the processes that are forked from this one and execute the
+# configuration again, for its hooks. Set by `reader`, in the main thread.
+origin: tuple[tuple[str, ...], str] | None = None
+
+
 class ReadingError(StarmanError):
     """The configuration cannot be used. `exit_status` is that of gunicorn."""
 
@@ -152,7 +157,9 @@ def _ended(code: int) -> str:
 
 
 def reader(argv: Sequence[str], directory: str) -> Callable[[], Settings]:
-    """A function that reads the settings again, for a restart or an upgrade, and logs the warnings."""
+    """A function that reads the settings again, for a restart or an upgrade, and logs the warnings. Sets `origin`."""
+    global origin  # noqa: PLW0603
+    origin = tuple(argv), directory
 
     def reread() -> Settings:
         from starman import log

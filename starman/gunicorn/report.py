@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starman.config.option import OPTIONS, GivenValue
+from starman.gunicorn.fates import HOOKS_MODULE
 from starman.gunicorn.outcomes import Fate, Outcome, Outcomes
 
 TYPE_CHECKING = False
@@ -29,7 +30,10 @@ def toml(outcomes: Outcomes) -> str:
     """The settings as a file for `starman-uv --config`, and what is missing in it as comments."""
     lines = ["# Made by `starman-uv gunicorn --to-toml`. Values that the configuration has computed are fixed here.", ""]
     given = {**outcomes.defaults, **outcomes.given}
-    lines += [f"{name} = {_value(name, given[name])}  # {given[name].source}" for name in OPTIONS if name in given]
+    names = [name for name in OPTIONS if name in given and given[name].value != HOOKS_MODULE]
+    lines += [f"{name} = {_value(name, given[name])}  # {given[name].source}" for name in names]
+    if "hooks" in given:
+        lines.append("# hooks = ...  # name a module of your own with the hooks, written for starman (docs/hooks.md)")
     missing = [outcome for outcome in outcomes.found if outcome.fate in (Fate.UNSUPPORTED, Fate.HARMLESS)]
     if missing:
         lines += ["", "# Settings of gunicorn that have no counterpart:"]

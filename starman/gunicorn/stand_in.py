@@ -51,6 +51,16 @@ def install() -> None:
             setattr(sys.modules[parent], last, module)
 
 
+def remove_if_installed() -> None:
+    """After the configuration has run in a process that serves: let the application import the real gunicorn, if there
+    is one."""
+    import importlib.util
+
+    removed = {name: sys.modules.pop(name) for name in list(sys.modules) if name == "gunicorn" or name.startswith("gunicorn.")}
+    if importlib.util.find_spec("gunicorn") is None:
+        sys.modules.update(removed)
+
+
 def _modules() -> dict[str, dict[str, object]]:
     """The names in each module, parents first."""
     version = ".".join(map(str, VERSION))

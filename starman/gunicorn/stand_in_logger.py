@@ -72,15 +72,24 @@ class Logger:
         self.log(ERROR, msg, *args, **{"exc_info": True, **kwargs})
 
     def log(self, lvl: object, msg: object, *args: object, **kwargs: object) -> None:
-        """Log at a level, a number or its name, if it is not below loglevel."""
+        """Log at a level, a number or its name. The setting log_level says what is written."""
         level = lvl if isinstance(lvl, int) else self.LOG_LEVELS.get(str(lvl).lower(), INFO)
-        if level < self.loglevel:
+        if not log.enabled(level):
             return
         text = _formatted(msg, args)
         found = _exception(kwargs.get("exc_info"))
         if found is not None:
             text = f"{text}\n{format_exception(found)}"
-        (log.error if level >= ERROR else log.warning if level >= WARNING else log.info)(text)
+        write_record(level, text)
+
+
+def write_record(level: int, text: str) -> None:
+    """Write to the error log at a level of `logging`."""
+    for least, write in ((CRITICAL, log.critical), (ERROR, log.error), (WARNING, log.warning), (INFO, log.info)):
+        if level >= least:
+            write(text)
+            return
+    log.debug(text)
 
 
 def _formatted(msg: object, args: tuple[object, ...]) -> str:

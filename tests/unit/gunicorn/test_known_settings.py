@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from starman.gunicorn.fates import DEFAULTS, HARMLESS, REFUSED, SAME, UNSUPPORTED
+from starman.gunicorn.fates import CALLED, DEFAULTS, HARMLESS, REFUSED, SAME, UNSUPPORTED
 from starman.gunicorn.known_settings import HOOKS, KNOWN_SETTINGS
 from starman.gunicorn.mapping import FUNCTIONS
 
@@ -47,11 +47,11 @@ def test_the_default_of_every_setting_is_the_same(real: list[list[object]]) -> N
 
 
 def test_every_setting_has_exactly_one_fate() -> None:
-    tables = [set(SAME), set(FUNCTIONS), set(HARMLESS), {*UNSUPPORTED, *REFUSED}]
+    tables = [set(SAME), set(FUNCTIONS), set(CALLED), set(HARMLESS), set(UNSUPPORTED), set(REFUSED)]
     for name in KNOWN_SETTINGS:
         assert sum(name in table for table in tables) == 1, name
     assert set().union(*tables) == set(KNOWN_SETTINGS)
-    assert set(UNSUPPORTED) & set(REFUSED) <= set(HOOKS)
+    assert set(CALLED) <= set(HOOKS)
     assert set(DEFAULTS) <= set(KNOWN_SETTINGS)
 
 

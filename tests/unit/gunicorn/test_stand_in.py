@@ -48,7 +48,7 @@ def test_a_module_that_it_does_not_have_cannot_be_imported() -> None:
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    for level in ("info", "warning", "error"):
+    for level in ("debug", "info", "warning", "error", "critical"):
         monkeypatch.setattr(log, level, lambda text, level=level: found.append((level, text)))
     return found
 
@@ -65,7 +65,7 @@ def test_the_logger_writes_to_the_error_log(lines: list[tuple[str, str]]) -> Non
     assert lines == [
         ("info", "worker x of 3"),
         ("warning", "y"),
-        ("error", "100%"),
+        ("critical", "100%"),
         ("error", "number"),
         ("warning", "name"),
         ("info", "wrong %d ('x',)"),
@@ -84,9 +84,12 @@ def test_the_logger_writes_tracebacks(lines: list[tuple[str, str]]) -> None:
     assert [text.startswith("failed\nTraceback") for _, text in lines] == [True, True, True, False]
 
 
-def test_the_level_is_that_of_the_settings(lines: list[tuple[str, str]]) -> None:
+def test_the_level_is_that_of_the_error_log(lines: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "enabled", lambda level: level <= 20)
     settings = type("Settings", (), {"loglevel": "debug"})()
     Logger(settings).debug("shown")
-    assert lines == [("info", "shown")]
+    Logger(settings).error("hidden")
+    assert lines == [("debug", "shown")]
+    assert Logger(settings).loglevel == logging.DEBUG
     assert Logger(settings).error_log.name == "gunicorn.error"
     assert Logger(settings).access_log.name == "gunicorn.access"
