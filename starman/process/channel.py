@@ -30,7 +30,7 @@ _FULL_MILLISECONDS = 100
 _KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 # struct ucred of unix(7): pid, uid, gid.
-_CREDENTIALS = struct.Struct("=3i")
+CREDENTIALS = struct.Struct("=3i")
 _HAS_CREDENTIALS = hasattr(socket, "SO_PASSCRED")
 
 
@@ -166,7 +166,7 @@ class Channel:
                 fds.frombytes(item[: len(item) - len(item) % fds.itemsize])
             elif level == socket.SOL_SOCKET and _HAS_CREDENTIALS and kind == socket.SCM_CREDENTIALS:
                 # Process id 0: the message was sent before this end asked for credentials.
-                sender = _CREDENTIALS.unpack(item)[0] or None
+                sender = CREDENTIALS.unpack(item)[0] or None
         for fd in fds:
             # Hazard 6: received descriptors are not close-on-exec by themselves. An application's child would keep the
             # channel open, and its end of file would never come.
@@ -213,7 +213,7 @@ class MasterEnd(Channel):
         arrived, and ValueError for a packet that no process of the server sends.
         """
         # Without room for descriptors, Linux installs none. Elsewhere they are installed, and closed here.
-        room = socket.CMSG_SPACE(_CREDENTIALS.size) if _HAS_CREDENTIALS else socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
+        room = socket.CMSG_SPACE(CREDENTIALS.size) if _HAS_CREDENTIALS else socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
         packet = self._read(socket.MSG_DONTWAIT, room)
         if packet is None or not (packet.data or packet.sender):
             return None

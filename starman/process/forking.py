@@ -190,3 +190,13 @@ def flush_streams() -> None:
                 stream.flush()
         except (OSError, ValueError):
             continue
+
+
+def warn_of_threads() -> None:
+    """Log a warning if the calling program runs threads: a fork copies locks that they hold, but not the threads."""
+    threading = sys.modules.get("threading")
+    if threading is not None and threading.active_count() > 1:
+        log.warning(
+            f"this program runs {threading.active_count()} threads; they do not exist in the workers, and a lock that "
+            "one of them holds now is held there for ever"
+        )

@@ -11,18 +11,16 @@ module, which the master registers before any application is loaded.
 
 from __future__ import annotations
 
-import sys
 from _thread import get_ident
 from os import _exit, getpid, getppid, register_at_fork
-from signal import SIGKILL
 from time import sleep
+
+from starman.process.prctl import load_prctl, set_parent_death_kill
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from starman.process.prctl import Prctl
 
-# <linux/prctl.h>
-_SET_PDEATHSIG = 1
 # How often (seconds) a child checks whether the process that has forked it has ended.
 _CHECK_SECONDS = 0.0002
 
@@ -37,7 +35,7 @@ class _State:
     __slots__ = ("pending", "prctl")
 
     def __init__(self) -> None:
-        self.prctl: Callable[[int, int], object] | None = None
+        self.prctl: Prctl | None = None
         self.pending: tuple[int, int, int] | None = None
 
 
@@ -47,15 +45,10 @@ _state = _State()
 def enable() -> None:
     """Make `tie_next_fork` take effect in this process, the master, and in all its descendants. Call it only where
     orphans become children of the master (a child subreaper). May be called again. Main thread."""
-    if sys.platform != "linux" or _state.prctl is not None:
-        return
-    try:
-        import ctypes
-
-        _state.prctl = ctypes.CDLL(None).prctl
-    except (ImportError, OSError, AttributeError):
-        return
-    register_at_fork(after_in_child=_in_child)
+    if _state.prctl is None:
+        _state.prctl = load_prctl()
+        if _state.prctl is not None:
+            register_at_fork(after_in_child=_in_child)
 
 
 def tie_next_fork(parent: int) -> None:
@@ -77,14 +70,14 @@ def end_tie() -> None:
 def untie() -> None:
     """Let this process outlive its parent from now on. Main thread."""
     if _state.prctl is not None:
-        _state.prctl(_SET_PDEATHSIG, 0)
+        set_parent_death_kill(_state.prctl, on=False)
 
 
 def retie(parent: int) -> None:
     """In a child of `parent`: have the kernel kill this process when `parent` ends. Call it again after a change of
     the user, which removes the tie. Main thread."""
     if _state.prctl is not None:
-        _state.prctl(_SET_PDEATHSIG, SIGKILL)
+        set_parent_death_kill(_state.prctl, on=True)
         if getppid() != parent:  # it has already ended
             _exit(1)
 

@@ -68,6 +68,7 @@ LAYERS = (
         "starman.process.channel",
     ),
     *("starman.process.handover", "starman.process.long_messages", "starman.process.scoreboard", "starman.process.proc_stat"),
+    *("starman.process.prctl", "starman.process.own_descriptors"),
     *("starman.process.parent_death", "starman.process.forking", "starman.process.proctitle", "starman.process.exiting"),
     "starman.process.host",
     "starman.process.worker_spec",

@@ -12,6 +12,7 @@ import socket
 from starman.config.addresses import ALL_DUAL_STACK, Address, AddressKind, parse_address
 from starman.errors import ListenError
 from starman.process.host import unix_socket
+from starman.process.host.privileges import group_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -239,12 +240,8 @@ def _open_unix(address: Address, settings: Settings, owner: tuple[int, int], bac
 
 
 def _gid(group: str | int) -> int:
-    if isinstance(group, int):
-        return group
-    import grp
-
     try:
-        return grp.getgrnam(group).gr_gid
+        return group_id(group)
     except KeyError:
         raise ListenError(f"socket_group: no group is called {group!r}") from None
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 
 from starman.config.addresses import AddressKind
+from starman.process.channel import CREDENTIALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 # <net/tcp_states.h>
 _LISTEN = "0A"
-# struct ucred of unix(7): process, user, group.
-_UCRED = struct.Struct("3i")
 
 
 def listens(pid: int, address: Address) -> bool:
@@ -41,7 +39,7 @@ def _peer(address: Address) -> int | None:
             # Non-blocking: a connect to a server with a full backlog would block.
             probe.setblocking(False)
             probe.connect(name)
-            pid, _, _ = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            pid, _, _ = CREDENTIALS.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
         except (OSError, AttributeError):
             return None
     return int(pid)

@@ -10,13 +10,11 @@ import os
 import sys
 
 from starman.errors import SettingError, StartError
+from starman.process.prctl import make_dumpable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.config.settings import Settings
-
-# <linux/prctl.h>
-_SET_DUMPABLE = 4
 
 
 class Account:
@@ -100,7 +98,9 @@ class Account:
             raise SettingError(f"user, group: the system refuses the change: {error.strerror}") from None
         if self.uid:
             _check_no_way_back()
-            _make_dumpable()
+            # So that the process can set its title, and read the memory figures of its workers. What it has in memory
+            # from its time as root, settings and listeners, is not secret from its user.
+            make_dumpable()
             self._check_modules()
 
     def _check_modules(self) -> None:
@@ -121,20 +121,6 @@ def _check_no_way_back() -> None:
     raise StartError("user: the privileges of root could not be dropped for good")
 
 
-def _make_dumpable() -> None:
-    """Let the process use its own files in /proc. After a change of the user, Linux gives them to root, so the process
-    could neither set its title nor read the memory figures of its workers. What it has in memory from its time as
-    root, settings and listeners, is not secret from its user."""
-    if sys.platform == "linux":
-        try:
-            # The reaper loads ctypes anyway.
-            import ctypes
-
-            ctypes.CDLL(None).prctl(_SET_DUMPABLE, 1, 0, 0, 0)
-        except (ImportError, OSError, AttributeError):
-            return
-
-
 def _user(user: str | int, source: str) -> tuple[int, int | None, str | None]:
     """The user's uid, primary gid, and name. The gid and the name are None if the password database does not have the
     uid."""
@@ -150,11 +136,16 @@ def _user(user: str | int, source: str) -> tuple[int, int | None, str | None]:
 
 
 def _group(group: str | int, source: str) -> int:
-    import grp
-
-    if isinstance(group, int):
-        return group
     try:
-        return grp.getgrnam(group).gr_gid
+        return group_id(group)
     except KeyError:
         raise SettingError(f"{source}: no group is called {group!r}") from None
+
+
+def group_id(group: str | int) -> int:
+    """The gid of a group that a setting names, by name or number. Raises KeyError for an unknown name."""
+    if isinstance(group, int):
+        return group
+    import grp
+
+    return grp.getgrnam(group).gr_gid

@@ -13,12 +13,12 @@ import time
 from starman import log
 from starman.log.in_flight import counted, stopping_line
 from starman.process.forking import fork, signal_name
-from starman.process.host.rlimits import release_memory
 from starman.process.long_messages import prepare_text
 from starman.process.master.stack_reports import StackReports
 from starman.process.messages import FROM_HOOKS, FROM_MOLD, FROM_WORKER, Role, Spawn
 from starman.process.supervision import actions
 from starman.process.supervision.actions import Level
+from starman.process.worker.malloc import release_free_pages
 from starman.process.worker.mold import become_mold
 from starman.version import VERSION
 
@@ -286,7 +286,7 @@ class Executor:
         log.info(
             f"starman {VERSION} ready: {counted(action.workers, 'worker')} × {counted(threads, 'thread')} on {urls}"  # noqa: RUF001
         )
-        release_memory()
+        release_free_pages()
 
 
 def _write_line(level: Level, text: str) -> None:

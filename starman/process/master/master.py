@@ -14,7 +14,8 @@ import time
 from starman import log
 from starman.errors import StartError
 from starman.process import parent_death
-from starman.process.host.rlimits import raise_descriptor_limit, warn_of_threads
+from starman.process.forking import warn_of_threads
+from starman.process.host.rlimits import raise_descriptor_limit
 from starman.process.master.executor import Executor
 from starman.process.master.links import Link, Links
 from starman.process.master.log_reopen import LogReopen

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 
+from starman.process.prctl import is_subreaper, set_subreaper
 from starman.process.proc_stat import FIRST_FIELD, read_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# <linux/prctl.h>
-_SET_CHILD_SUBREAPER = 36
-_GET_CHILD_SUBREAPER = 37
 # The likely cause of a signal that did not come from the server.
 _CAUSES: dict[int, str] = {
     signal.SIGKILL: "out of memory?",
@@ -49,8 +46,8 @@ class Reaper:
         self._everything = everything
         self._tracked: set[int] = set()
         self._early: dict[int, tuple[int, float]] = {}
-        self._was_subreaper = _is_subreaper()
-        self.adopts = _set_subreaper(True)
+        self._was_subreaper = is_subreaper()
+        self.adopts = set_subreaper(True)
 
     def track(self, pid: int, since: float = float("-inf")) -> None:
         """Report the end of process `pid` from now on. The process may have ended, and been reaped, already.
@@ -124,7 +121,7 @@ class Reaper:
     def close(self) -> None:
         """Stop adopting orphans, unless this process did before."""
         if not self._was_subreaper:
-            _set_subreaper(False)
+            set_subreaper(False)
 
 
 def describe(status: int) -> str:
@@ -162,29 +159,3 @@ def _descends(pid: int) -> bool:
         if pid == os.getpid():
             return True
     return False
-
-
-def _is_subreaper() -> bool:
-    if sys.platform != "linux":
-        return False
-    try:
-        import ctypes
-
-        flag = ctypes.c_int()
-        ctypes.CDLL(None).prctl(_GET_CHILD_SUBREAPER, ctypes.byref(flag), 0, 0, 0)
-    except (ImportError, OSError, AttributeError):
-        return False
-    return bool(flag.value)
-
-
-def _set_subreaper(wanted: bool) -> bool:
-    """Set whether orphaned descendants become children of this process. Returns False if the system cannot do that."""
-    if sys.platform != "linux":
-        return False
-    try:
-        # Imported here, not at the top: it takes 0.3 MB that a mold need not have.
-        import ctypes
-
-        return bool(ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0) == 0)
-    except (ImportError, OSError, AttributeError):
-        return False

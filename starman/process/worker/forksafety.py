@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
+from starman.process.own_descriptors import list_descriptors
 from starman.process.worker.native_threads import native_threads
 
 TYPE_CHECKING = False
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Set
 
-_DESCRIPTORS = "/proc/self/fd"
 _SQLITE_MAGIC = b"SQLite format 3\0"
 # The product at the other end of a connection, by the peer's port, and by a part of the peer's path.
 _PORTS = {
@@ -68,11 +68,11 @@ def _sockets_and_databases(known: Set[str]) -> Iterator[str]:
 
 def _descriptors() -> Iterator[tuple[int, str]]:
     """The open descriptors above 2, with the target of each link in /proc."""
-    for name in _listed(_DESCRIPTORS):
-        if int(name) > 2:
+    for fd in list_descriptors() or ():
+        if fd > 2:
             try:
-                yield int(name), os.readlink(f"{_DESCRIPTORS}/{name}")
-            except OSError:  # the descriptor that `listdir` used
+                yield fd, os.readlink(f"/proc/self/fd/{fd}")
+            except OSError:  # the descriptor that listed them
                 continue
 
 
@@ -132,10 +132,3 @@ def _is_sqlite(fd: int) -> bool:
         return os.pread(fd, len(_SQLITE_MAGIC), 0) == _SQLITE_MAGIC
     except OSError:
         return False
-
-
-def _listed(directory: str) -> list[str]:
-    try:
-        return sorted(os.listdir(directory), key=int)
-    except (OSError, ValueError):
-        return []

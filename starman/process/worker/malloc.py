@@ -78,6 +78,14 @@ def keep_free_pages() -> bool:
     return bool(mapped and libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
 
 
+def release_free_pages() -> None:
+    """Return all free pages of malloc's heaps to the kernel. For the master: after imports and start, 0.7 of 6.4 MB
+    are free."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
 def give_back_free_pages() -> bool:
     """Return free pages of malloc's heaps to the kernel if there are more than 4 MiB of them.
 

@@ -13,6 +13,7 @@ import socket
 
 from starman import application_forks, thread_io
 from starman.process.forking import is_own_handler
+from starman.process.own_descriptors import list_descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
             """See `Service.abandon`."""
 
 
-# Where the system lists a process's own descriptors: on Linux, and elsewhere.
-_LISTINGS = ("/proc/self/fd", "/dev/fd")
 _ANY_HOST = ("0.0.0.0", "::")
 
 
@@ -116,10 +115,8 @@ def point_nowhere(fds: Iterable[int]) -> None:
 
 
 def _descriptors() -> list[int]:
-    for listing in _LISTINGS:
-        with contextlib.suppress(OSError):
-            return [int(name) for name in os.listdir(listing)]
-    return list(range(os.sysconf("SC_OPEN_MAX")))
+    listed = list_descriptors()
+    return list(range(os.sysconf("SC_OPEN_MAX"))) if listed is None else listed
 
 
 def _is_at(fd: int, names: Sequence[Any]) -> bool:

@@ -73,7 +73,7 @@ class Calls:
         self.made: list[tuple[object, ...]] = []
         for name in ("initgroups", "setgroups", "setgid", "setuid"):
             monkeypatch.setattr(module.os, name, lambda *arguments, name=name: self.call(name, *arguments))
-        monkeypatch.setattr(module, "_make_dumpable", lambda: self.made.append(("dumpable",)))
+        monkeypatch.setattr(module, "make_dumpable", lambda: self.made.append(("dumpable",)))
         self.back = back
 
     def call(self, *call: object) -> None:

@@ -17,18 +17,19 @@ import pytest
 
 from starman.config.settings import Settings
 from starman.errors import LoadError, StartError
-from starman.process import scoreboard
+from starman.process import forking, scoreboard
 from starman.process.channel import Channel
 from starman.process.forking import GUARDED
 from starman.process.host import rlimits
 from starman.process.host.errorlog import ErrorLog
 from starman.process.host.listeners import Listener
-from starman.process.master import executor, links, reaper, signals
+from starman.process.master import executor, links, signals
 from starman.process.master import master as module
 from starman.process.master.executor import Executor
 from starman.process.master.links import Links
 from starman.process.master.master import Master
 from starman.process.messages import Spawned
+from starman.process.prctl import is_subreaper
 from starman.process.supervision import actions
 from starman.process.worker_spec import Program, WorkerSpec
 from tests.unit.process.forked import run_forked
@@ -140,11 +141,11 @@ def test_an_embedded_master_reaps_no_children_of_the_program(monkeypatch: pytest
 
 def test_the_log_warns_of_threads_of_an_embedding_program(monkeypatch: pytest.MonkeyPatch) -> None:
     warnings: list[str] = []
-    monkeypatch.setattr(rlimits.log, "warning", warnings.append)
+    monkeypatch.setattr(forking.log, "warning", warnings.append)
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)
     thread.start()
-    rlimits.warn_of_threads()
+    forking.warn_of_threads()
     stop.set()
     thread.join()
     assert len(warnings) == 1
@@ -210,7 +211,7 @@ def test_a_failed_start_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyP
     def in_child() -> str:
         def state() -> object:
             handlers = [signal.getsignal(signum) for signum in signal.Signals]
-            return handlers, signal.pthread_sigmask(signal.SIG_BLOCK, ()), os.listdir("/proc/self/fd"), reaper._is_subreaper()
+            return handlers, signal.pthread_sigmask(signal.SIG_BLOCK, ()), os.listdir("/proc/self/fd"), is_subreaper()
 
         before = state()
         monkeypatch.setattr(*missing, refuse)
