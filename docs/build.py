@@ -40,6 +40,7 @@ FOLDERS = {
     "process/master": "The master",
     "process/supervision": "The master; pure, without I/O",
     "process": "Master, molds and workers",
+    "process/watching": "The process that watches files (`--reload`); `reports` and `loading` in molds and workers",
     "process/worker": "Molds and workers",
     "serving": "A worker",
     "serving/connections": "A worker: its event loop",

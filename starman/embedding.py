@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from starman.config.settings import Settings
     from starman.serving.service import Service
 
 
@@ -31,6 +32,24 @@ def refuse_running_loop() -> None:
     events = sys.modules.get("asyncio.events")
     if events is not None and events._get_running_loop() is not None:
         raise StartError("starman.run cannot be called in a running event loop: use `await starman.serve(...)` there")
+
+
+def refuse_reload_of_callable(settings: Settings) -> None:
+    """Raise SettingError if `settings` have the callable reloaded that was given to `run`."""
+    if settings.reload:
+        raise SettingError(
+            f"{settings.source('reload')}: a callable is loaded already, and cannot be loaded again when its files change; "
+            'pass its name to run, as "module:app"'
+        )
+
+
+def refuse_reload_in_loop(settings: Settings) -> None:
+    """Raise SettingError if `settings` have `serve` reload the application."""
+    if settings.reload:
+        raise SettingError(
+            f"{settings.source('reload')}: serve runs inside the process of its caller, which cannot load code again; use "
+            "starman.run or the command starman-uv"
+        )
 
 
 @contextlib.contextmanager

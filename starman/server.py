@@ -49,7 +49,7 @@ def run(app: Application | str | EllipsisType = ..., **settings: object) -> None
     import threading
 
     from starman.config.sources import from_keywords
-    from starman.embedding import refuse_running_loop
+    from starman.embedding import refuse_reload_of_callable, refuse_running_loop
     from starman.loading import describe
     from starman.process.worker_spec import Program
 
@@ -64,6 +64,8 @@ def run(app: Application | str | EllipsisType = ..., **settings: object) -> None
 
     chosen = read()
     application = app if callable(app) else None
+    if application is not None:
+        refuse_reload_of_callable(chosen)
     mounted = None if application is None else _mounted(application, chosen, "run(app)")
     opened = log.open_own_descriptor(errors)
     try:
@@ -109,7 +111,7 @@ async def serve(app: Application | str | EllipsisType = ..., **settings: object)
     Raises SettingError, LoadError, ListenError, and StartError when a thread cannot be started.
     """
     from starman.config.sources import from_keywords
-    from starman.embedding import error_log, serve_until_cancelled
+    from starman.embedding import error_log, refuse_reload_in_loop, serve_until_cancelled
     from starman.process.host.inherited import InheritedSockets
     from starman.process.host.listeners import open_listeners
     from starman.process.worker.server_resources import ServerResources
@@ -119,6 +121,7 @@ async def serve(app: Application | str | EllipsisType = ..., **settings: object)
     working_directory = WorkingDirectory(started_in(os.environ))
     chosen = from_keywords(app, settings, os.environ, working_directory.start).with_absolute_paths(working_directory.absolute)
     log.configure(chosen.log_level, chosen.log_format)
+    refuse_reload_in_loop(chosen)
     with error_log(chosen.error_log, errors):
         inherited_sockets = InheritedSockets.from_environ(os.environ)
         ignored = [f"{chosen.source('capture_output')} has no effect in starman.serve"] if chosen.capture_output else []
@@ -148,6 +151,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     from starman.process.host.privileges import Account
     from starman.process.host.systemd import SystemdNotifier
     from starman.process.status import Observers
+    from starman.process.watching.engines import check_reload_engine
 
     log.configure(settings.log_level, settings.log_format)
     # Both before the daemon forks, because the variables of systemd name the process that systemd has started.
@@ -155,6 +159,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     notifier = SystemdNotifier.from_environ(os.environ)
     program.variables = notifier.variables
     inherited_sockets.check(settings)
+    check_reload_engine(settings)
     account = Account.of(settings)
     program.working_directory = enter_directory(settings)
     if not settings.daemonize:

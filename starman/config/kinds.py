@@ -138,6 +138,18 @@ def text(valid: str, metavar: str) -> ValueKind:
     return ValueKind(read_text, valid, metavar)
 
 
+def choice(*valid: str) -> ValueKind:
+    """One of these words, in lower or upper case."""
+
+    def read(value: object) -> str:
+        word = value.lower() if isinstance(value, str) else ""
+        if word not in valid:
+            raise ValueError
+        return word
+
+    return ValueKind(read, f"{', '.join(valid[:-1])} or {valid[-1]}", "|".join(valid))
+
+
 def read_field_value(value: object) -> str:
     """Text that is valid in a field of a response (RFC 9110 §5.5)."""
     read = read_text(value)

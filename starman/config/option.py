@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_SOURCE = "default"
 OPTIONS: dict[str, Option] = {}
 # The groups in the order of `--help` and of docs/settings.md.
-GROUPS = ("Application", "Listening", "TLS", "Workers", "Connections", "Limits", "Proxies", "Logs", "Process")
+GROUPS = ("Application", "Listening", "TLS", "Workers", "Connections", "Limits", "Proxies", "Logs", "Development", "Process")
 
 
 class Option:
@@ -169,5 +169,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """The end of an error about an unknown name: "; did you mean 'workers'?", or "" if no valid name is similar."""
     import difflib
 
-    matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    names = list(valid)
+    longer = [known for known in names if name and known.startswith(name)]
+    # --no-preload means --no-preload-app, although --no-reload is more similar.
+    matches = longer if len(longer) == 1 else difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""

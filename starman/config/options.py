@@ -1,12 +1,13 @@
 """The table of settings: the name, type, default, group, valid values, help and flags of each.
 
 The command line, the STARMAN_* variables, the TOML file, `run(**settings)`, `--help` and docs/settings.md are all
-derived from the bodies of `Options`, `LogOptions` and `ProxyOptions`. The master imports this module.
+derived from the bodies of `Options` and its base classes. The master imports this module.
 """
 
 from __future__ import annotations
 
 from starman.config import kinds
+from starman.config.development_options import DevelopmentOptions
 from starman.config.log_options import LogOptions
 from starman.config.option import option, sort_by_group
 from starman.config.proxy_options import ProxyOptions
@@ -14,7 +15,7 @@ from starman.config.proxy_options import ProxyOptions
 DEFAULT_PORT = 5000
 
 
-class Options(LogOptions, ProxyOptions):
+class Options(LogOptions, ProxyOptions, DevelopmentOptions):
     """Declares every setting, some of them in its base classes. `Settings` has the values."""
 
     __slots__ = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from starman.config import access_log_format
 from starman.config.addresses import Address, parse_address, tcp_address, unix_address
+from starman.config.development_options import RELOAD_SECONDS
 from starman.config.option import DEFAULT_SOURCE, OPTIONS, GivenValue, Option, nearest
 from starman.config.options import DEFAULT_PORT, Options
 from starman.errors import SettingError
@@ -52,6 +53,8 @@ class Settings(Options):
         _check_warm_up(parsed, given)
         if parsed["keepalive_timeout"] == 0:
             parsed["disable_keepalive"] = True
+        if parsed["reload"]:
+            _suit_development(parsed, given)
         object.__setattr__(self, "_values", parsed)
         self._check_consistency()
 
@@ -61,6 +64,11 @@ class Settings(Options):
         secured = next((address for address in self.addresses() if address.secure), None)
         if secured is not None and self.ssl_cert is None:
             raise SettingError(f"TLS on {secured} needs a certificate: give ssl_cert (--ssl-cert FILE)")
+        if self.reload and self.daemonize:
+            raise SettingError(
+                f"{self.source('reload')} and {self.source('daemonize')}: reload is for development in a terminal, and cannot "
+                "be combined with daemonize"
+            )
         streams = "stream_body" if self.stream_body else "stream_body_path" if self.stream_body_path else None
         if streams is not None and not self.threads:
             raise SettingError(
@@ -157,7 +165,17 @@ class Settings(Options):
             problem = access_log_format.json_problem(self.access_log_format)
             if problem is not None:
                 found.append(f"{self.source('access_log_format')} begins with {{ but its lines are not JSON: {problem}")
+        found += self._reload_warnings()
         return tuple(found)
+
+    def _reload_warnings(self) -> list[str]:
+        given = [self.source(name) for name in ("reload_engine", "reload_extra_files") if self.source(name) != DEFAULT_SOURCE]
+        if not self.reload:
+            return [f"{_have_no_effect(given)} without reload (--reload)"] if given else []
+        limited = self.source("graceful_timeout")
+        if self.graceful_timeout < RELOAD_SECONDS or limited == DEFAULT_SOURCE:
+            return []
+        return [f"{limited} is at most {RELOAD_SECONDS:g} s with reload ({self.source('reload')})"]
 
     def _overridden(self) -> tuple[str, ...]:
         for winner, losers in (("listen", ("socket", "host", "port")), ("socket", ("host", "port"))):
@@ -165,6 +183,16 @@ class Settings(Options):
             if self.source(winner) != DEFAULT_SOURCE and ignored:
                 return (f"{_have_no_effect(ignored)} together with {self.source(winner)}",)
         return ()
+
+
+def _suit_development(parsed: dict[str, object], given: Mapping[str, GivenValue]) -> None:
+    """With reload: 1 worker unless `workers` is given, and a short graceful_timeout, so that streams do not hold up a
+    reload."""
+    if "workers" not in given:
+        parsed["workers"] = 1
+    graceful_timeout = parsed["graceful_timeout"]
+    assert isinstance(graceful_timeout, float)
+    parsed["graceful_timeout"] = min(graceful_timeout, RELOAD_SECONDS)
 
 
 def _have_no_effect(sources: list[str]) -> str:

@@ -161,6 +161,18 @@ class Recycle(_ReasonMessage):
     __slots__ = ()
 
 
+class Changing(Message):
+    """Watcher to master: files have changed, and more may follow. From now on, old code must not answer requests."""
+
+    __slots__ = ()
+
+
+class Changed(_ReasonMessage):
+    """Watcher to master: the changes have settled, and `reason` names the files. Load the application again."""
+
+    __slots__ = ()
+
+
 class Draining(Message):
     """Worker to master: the worker accepts no more connections, and exits when its requests are answered."""
 
@@ -307,11 +319,13 @@ FROM_WORKER = (Spawned, Ready, Recycle, Draining, DrainRequest, Reopened, Notice
 FROM_MOLD = (Spawned, Loaded, Reopened, Notice, Failed)
 FROM_HOOKS = (Spawned, Loaded, Handled, Reopened, Failed)
 FROM_TRIAL = (Part, Approved, Failed)
+FROM_WATCHER = (Changing, Changed)
 # What the hook process is told.
 HOOK_EVENTS = (ServerEvent, WorkersChanged, WorkerEnded)
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in {Part, Spawn, Reopen, *FROM_WORKER, *FROM_MOLD, *FROM_HOOKS, *FROM_TRIAL, *HOOK_EVENTS}
+    kind.__name__: kind
+    for kind in {Part, Spawn, Reopen, *FROM_WORKER, *FROM_MOLD, *FROM_HOOKS, *FROM_TRIAL, *FROM_WATCHER, *HOOK_EVENTS}
 }
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from starman.config.settings import Settings
     from starman.process.host.listeners import Listener
     from starman.process.scoreboard import Scoreboard
+    from starman.process.watching.reports import LoadedFiles, ReportPipe
     from starman.serving.monitor import Monitor
     from starman.wsgi.call import Application
 
@@ -96,10 +97,11 @@ class WorkerSpec:
     settings: in the master and its pristine molds, the settings of the start. A restart does not change them: the
     supervisor's terms have the settings in use. In a worker, and in a mold that loads the application, the settings of
     its generation. import_service: imports what a worker needs and returns the class of the service
-    (`worker.service_import`). scoreboard: the master's, set when it runs.
+    (`worker.service_import`). scoreboard: the master's, set when it runs. reports: leads to the process that watches
+    files; None without `reload`.
     """
 
-    __slots__ = ("import_service", "listeners", "program", "scoreboard", "settings")
+    __slots__ = ("import_service", "listeners", "program", "reports", "scoreboard", "settings")
 
     scoreboard: Scoreboard
 
@@ -114,6 +116,7 @@ class WorkerSpec:
         self.listeners = listeners
         self.program = program
         self.import_service = import_service
+        self.reports: ReportPipe | None = None
 
     @property
     def application(self) -> Application | None:
@@ -128,6 +131,14 @@ class WorkerSpec:
         """Import the module of the setting `hooks`, if there is one. Raises StarmanError."""
         self.program.load_hooks(self.settings)
 
+    def loaded_files(self) -> LoadedFiles | None:
+        """With `reload`, what reports the files that this process loads from now on; else None."""
+        if self.reports is None:
+            return None
+        from starman.process.watching.reports import LoadedFiles
+
+        return LoadedFiles(self.reports)
+
     def with_settings(self, settings: str) -> WorkerSpec:
         """A copy of the spec with these settings, as `config.revision` encodes them; "": with its own. All paths
         become absolute. The error log of this process follows the settings.
@@ -140,7 +151,7 @@ class WorkerSpec:
         located = chosen.with_absolute_paths(self.program.working_directory.absolute)
         log.configure(located.log_level, located.log_format)
         revised = WorkerSpec(located, self.listeners, self.program, self.import_service)
-        revised.scoreboard = self.scoreboard
+        revised.scoreboard, revised.reports = self.scoreboard, self.reports
         return revised
 
     def warm_up(self, application: Application) -> None:

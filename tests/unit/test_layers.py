@@ -71,6 +71,7 @@ LAYERS = (
     *("starman.process.prctl", "starman.process.own_descriptors"),
     *("starman.process.parent_death", "starman.process.forking", "starman.process.proctitle", "starman.process.exiting"),
     "starman.process.host",
+    "starman.process.watching",
     "starman.process.worker_spec",
     "starman.process.worker",
     "starman.process.supervision",

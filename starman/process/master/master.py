@@ -17,6 +17,7 @@ from starman.process import parent_death
 from starman.process.forking import warn_of_threads
 from starman.process.host.rlimits import raise_descriptor_limit
 from starman.process.master.executor import Executor
+from starman.process.master.file_watching import FileWatching
 from starman.process.master.links import Link, Links
 from starman.process.master.log_reopen import LogReopen
 from starman.process.master.reaper import Reaper, describe
@@ -30,6 +31,7 @@ from starman.process.scoreboard import Scoreboard
 from starman.process.status import Observers, Phase
 from starman.process.supervision import actions
 from starman.process.supervision.supervisor import Supervisor
+from starman.process.watching.reports import ReportPipe
 from starman.process.worker.copy_on_write import immortalize_constants
 from starman.version import VERSION
 
@@ -51,14 +53,16 @@ MOST_NOTICES = 20
 # The numbers of the trials' links. The numbers of children begin at 1; 0 stands for all workers (`LogKill`).
 _READING = -1
 _TRYING = -2
+# The number of the watcher's link.
+_WATCHING = -3
 
 
 class Master:
     """One server, from its first fork to the end of its last worker."""
 
     __slots__ = (
-        *("_embedded", "_error_log", "_executor", "_exits", "_handover", "_links", "_log_reopen", "_notices", "_observers"),
-        *("_reader", "_reaper", "_reload", "_signals", "_spec", "_stacks", "_supervisor", "_trials", "_upgrade"),
+        *("_embedded", "_error_log", "_executor", "_exits", "_file_watching", "_handover", "_links", "_log_reopen", "_notices"),
+        *("_observers", "_reader", "_reaper", "_reload", "_signals", "_spec", "_stacks", "_supervisor", "_trials", "_upgrade"),
     )
 
     def __init__(self, spec: WorkerSpec, error_log: ErrorLog, handover: Handover | None = None) -> None:
@@ -123,6 +127,9 @@ class Master:
         cleanup.callback(self._reaper.close)
         if self._reaper.adopts:
             parent_death.enable()
+        if self._spec.settings.reload:
+            self._spec.reports = ReportPipe()
+            cleanup.callback(self._spec.reports.close)
         self._spec.scoreboard = Scoreboard.create() if self._handover is None else open_scoreboard(self._handover)
         cleanup.callback(self._spec.scoreboard.close)
         self._signals = SignalQueue()
@@ -140,7 +147,9 @@ class Master:
         self._reload = Reload(self._spec, self._supervisor, reading)
         trying = Trial(_TRYING, self._links, self._reaper, self._abandon)
         self._upgrade = Upgrade(self._spec, self._supervisor, self._links, self._signals, trying)
-        self._trials = {trial.number: trial for trial in (reading, trying)}
+        self._file_watching = FileWatching(_WATCHING, self._spec, self._supervisor, self._links, self._reaper, self._abandon)
+        # All children that the supervisor does not count.
+        self._trials = {child.number: child for child in (reading, trying, self._file_watching)}
         if self._handover is not None:
             take_over(self._handover, self._supervisor, self._links, self._reaper)
             if self._handover.reopening:
@@ -155,6 +164,7 @@ class Master:
                 self._handle_signals()
                 if self._supervisor.phase is Phase.STOPPING:
                     self._cancel_trials()
+                self._file_watching.check(time.monotonic())
                 if self._reload.check_trial(time.monotonic()):
                     self._upgrade.on_restart()
                 self._upgrade.check_trial(time.monotonic())

@@ -40,6 +40,7 @@ def terms_of(settings: Settings, *, loads: bool, text: str = "") -> Terms:
         batch=settings.restart_batch,
     )
     terms.worker_timeout = settings.worker_timeout
+    terms.reload = settings.reload
     terms.settings = text
     terms.hooks = settings.hooks is not None
     return terms

@@ -26,21 +26,26 @@ class Terms(Record):
     workers: how many, at least 1. preload: whether the generation has a mold that has loaded the application. batch:
     how many workers its roll-out replaces at a time. settings: all settings, encoded for its workers
     (`config.revision`). worker_timeout: how long an event loop may be silent; 0: no limit. hooks: whether the
-    generation has a hook process.
+    generation has a hook process. reload: whether the server replaces workers when files change, so that one that dies
+    at the first start waits for a change.
     """
 
-    __slots__ = ("batch", "boot_timeout", "graceful_timeout", "hooks", "preload", "settings", "worker_timeout", "workers")
+    __slots__ = (
+        *("batch", "boot_timeout", "graceful_timeout", "hooks", "preload", "reload", "settings", "worker_timeout"),
+        "workers",
+    )
 
     def __init__(
         self, workers: int, *, boot_timeout: float, graceful_timeout: float, preload: bool = False, batch: int = 1
     ) -> None:
-        """The caller sets `settings`, `worker_timeout` and `hooks` afterwards."""
+        """The caller sets `settings`, `worker_timeout`, `hooks` and `reload` afterwards."""
         self.workers = workers
         self.preload = preload
         self.boot_timeout = boot_timeout
         self.graceful_timeout = graceful_timeout
         self.batch = batch
         self.worker_timeout = 0.0
+        self.reload = False
         self.settings = ""
         self.hooks = False
 
@@ -103,6 +108,12 @@ class Rollout:
         before = self.terms.workers
         self.generation, self.target = self.target, None
         return self.terms.workers if self.terms.workers != before else None
+
+    def renew(self) -> int | None:
+        """Put a new generation into use at once, on the newest terms. Returns as `finish` does."""
+        self.request(None)
+        self.begin()
+        return self.finish()
 
     def give_up(self) -> None:
         """Drop the target: it cannot be started."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from starman.process.supervision.children import Children
     from starman.process.supervision.molds import Molds
     from starman.process.supervision.replacement import Replacement
-    from starman.process.supervision.rollout import Rollout
+    from starman.process.supervision.rollout import Rollout, Terms
     from starman.process.supervision.slots import Slots
 
 
@@ -50,15 +50,27 @@ class RolloutSteps:
 
     def _finish(self, slots: Slots, now: float) -> None:
         wanted = self._rollout.finish()
+        self._children.log(Level.INFO, f"restarted: {counted(len(slots), 'worker', 'are')} new")
+        self._change_count(slots, wanted, now)
+        self._molds.plan_molds(slots, now)
+
+    def renew(self, slots: Slots, now: float) -> Terms:
+        """Have all slots, which are empty, get workers of a new generation. A roll-out under way is part of it.
+        Returns the terms of the generation."""
+        wanted = self._rollout.renew()
+        for slot in slots:
+            slot.generation = self._rollout.generation
+        self._change_count(slots, wanted, now)
+        return self._rollout.terms
+
+    def _change_count(self, slots: Slots, wanted: int | None, now: float) -> None:
         count = len(slots)
-        self._children.log(Level.INFO, f"restarted: {counted(count, 'worker', 'are')} new")
         if wanted is not None and wanted != count:
             self._children.log(Level.INFO, f"the number of workers changes from {count} to {wanted}")
             for _ in range(wanted, count):
                 self._children.drain_slot(slots.remove_last(), now)
             for _ in range(count, wanted):
                 slots.add_slot(self._rollout.generation)
-        self._molds.plan_molds(slots, now)
 
     def give_up(self, slots: Slots, reason: str, details: str, now: float) -> None:
         """Give the roll-out up. Its workers that are still starting must not take charge any more."""

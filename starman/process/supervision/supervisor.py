@@ -23,6 +23,7 @@ from starman.process.supervision.actions import (
 )
 from starman.process.supervision.child import Child, HookProcess, Mold, State, Worker
 from starman.process.supervision.children import Children
+from starman.process.supervision.code_changes import CodeChanges
 from starman.process.supervision.deadlines import BootDeadlines
 from starman.process.supervision.failed_starts import FailedStarts
 from starman.process.supervision.hook_processes import HookProcesses
@@ -45,7 +46,7 @@ class Supervisor:
     __slots__ = (
         *("_boot_deadlines", "_children", "_failed_starts", "_held", "_molds", "_released", "_replacement", "_rollout"),
         *("_rollout_steps", "_slots", "_status", "_stopped_at"),
-        *("hooks", "phase", "watchdog"),
+        *("code_changes", "hooks", "phase", "watchdog"),
     )
 
     def __init__(self, terms: Terms) -> None:
@@ -62,6 +63,7 @@ class Supervisor:
         self.hooks = HookProcesses(self._children, self._rollout, self._molds, self._failed_starts.hooks)
         self._replacement = Replacement(self._children, self._rollout, self._molds, self._failed_starts.workers)
         self._rollout_steps = RolloutSteps(self._children, self._rollout, self._molds, self._replacement, mold_backoff)
+        self.code_changes = CodeChanges(self._children, self._rollout_steps, self._failed_starts, self.watchdog, self.hooks)
         self._held = False
         self._released = False
         self._stopped_at = 0.0
@@ -163,7 +165,7 @@ class Supervisor:
         fatal = self._remove_from_slot(child)
         if self.phase is Phase.STOPPING or expected:
             return
-        if self._is_needed_to_start(child):
+        if self._is_needed_to_start(child) and not self.terms.reload:
             self._fail_start(*child.exit_reason(how), now)
         elif fatal:
             self._rollout_steps.give_up(self._slots, *child.exit_reason(how), now)
@@ -285,7 +287,7 @@ class Supervisor:
                 self._children.add_action(LogReady(len(self._slots)))
                 self.hooks.announce_ready()
             # The first start is never held: an upgrade waits until all workers are ready.
-            if not self._held or self.phase is Phase.STARTING:
+            if not self.code_changes.plan(self._slots, now) and (not self._held or self.phase is Phase.STARTING):
                 self._plan_children(now)
         else:
             if all(isinstance(child, HookProcess) for child in self._children):
@@ -342,7 +344,7 @@ class Supervisor:
             elif isinstance(child, HookProcess) and not child.starting:
                 self.hooks.log_late(child)
             self._children.kill(child, now)
-            if child.failure is not None and self._is_needed_to_start(child):
+            if child.failure is not None and self._is_needed_to_start(child) and not self.terms.reload:
                 self._fail_start(*child.exit_reason(""), now)
 
     def _begin_stop(self, now: float) -> None:

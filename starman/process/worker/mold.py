@@ -116,14 +116,14 @@ class _Mold:
         # Registered as long as the process lives.
         ServerResources(spec.listeners, channel)
         if preload:
-            self._application = spec.load_application()
+            self._application = _load(spec)
         else:
             _rehearse(make_service, spec.settings.threads)
-        if self._application is not None:
-            if not preload:  # the calling program has passed the application
+            if self._application is not None:  # the calling program has passed the application
                 spec.load_hooks()
+                spec.warm_up(self._application)
+        if self._application is not None:
             _report_misplaced_hooks(channel)
-            spec.warm_up(self._application)
             ignore_failing_writes()
         settle_memory(immortal=not spec.settings.disable_immortal_objects)
 
@@ -236,6 +236,22 @@ def _own_sockets(channel: Channel, spec: WorkerSpec) -> frozenset[str]:
     """The server's sockets, in a mold that has not loaded the application. All other sockets belong to the calling
     program, and workers would share them."""
     return socket_names([channel.fileno(), *(listener.socket.fileno() for listener in spec.listeners)])
+
+
+def _load(spec: WorkerSpec) -> Application:
+    """Load the application and warm it up. Raises StarmanError."""
+
+    def load() -> Application:
+        application = spec.load_application()
+        spec.warm_up(application)
+        return application
+
+    loaded_files = spec.loaded_files()
+    if loaded_files is None:
+        return load()
+    from starman.process.watching.loading import load_or_explain
+
+    return load_or_explain(load, loaded_files, spec.settings, logs=True)
 
 
 def _rehearse(make_service: MakeService, threads: int) -> None:

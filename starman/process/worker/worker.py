@@ -43,8 +43,12 @@ if TYPE_CHECKING:
 
     from starman.process.channel import Channel
     from starman.process.scoreboard import WorkerPage
+    from starman.process.watching.reports import LoadedFiles
     from starman.process.worker_spec import Serving, WorkerSpec
     from starman.wsgi.call import Application
+
+# How often (seconds) a worker looks for modules that were imported meanwhile, with `reload`.
+_REPORT_SECONDS = 0.5
 
 
 def run_worker(
@@ -69,19 +73,10 @@ def run_worker(
         spec.set_title(f"worker {slot}")
         resources = ServerResources(spec.listeners, channel)
         make_service = spec.import_service()
-        if application is None:
-            application = spec.load_application()
+        loaded_files = spec.loaded_files()
+        application, preloaded = _prepare(application, slot, spec, loaded_files), application is not None
+        if not preloaded:
             report_misplaced_hooks(channel)
-            hooks.run_after_fork()
-            spec.warm_up(application)
-            # As a mold does after preloading. Without it, a collection of all generations takes 27 ms (hello on
-            # Flask).
-            gc.collect()
-            gc.freeze()
-        else:
-            reseed_numpy()
-            disown_children()
-            hooks.run_after_fork()
         standard_streams.restore()
         ignore_failing_writes()
         settings = spec.settings
@@ -89,6 +84,7 @@ def run_worker(
         service = make_service(application, settings, spec.listeners, multiprocess=settings.workers > 1, monitor=monitor)
         resources.service = service
         lifetime = _Lifetime(channel, service, resources, monitor, spec)
+        lifetime.loaded_files = loaded_files
         anyio.run(lifetime.run, backend="asyncio", backend_options={"use_uvloop": True})
         status = 0
     except StarmanError as error:
@@ -103,11 +99,40 @@ def run_worker(
     exit_worker(status)
 
 
+def _prepare(preloaded: Application | None, slot: int, spec: WorkerSpec, loaded_files: LoadedFiles | None) -> Application:
+    """Load the application, unless the mold has preloaded it, and run the application's hooks. Raises StarmanError;
+    with `loaded_files`, a failure becomes an application that shows it."""
+
+    def load() -> Application:
+        if preloaded is not None:
+            reseed_numpy()
+            disown_children()
+            hooks.run_after_fork()
+            return preloaded
+        application = spec.load_application()
+        hooks.run_after_fork()
+        spec.warm_up(application)
+        return application
+
+    if loaded_files is None:
+        application = load()
+    else:
+        from starman.process.watching.loading import load_or_explain
+
+        application = load_or_explain(load, loaded_files, spec.settings, logs=slot == 1)
+    if preloaded is None:
+        # As a mold does after preloading. Without it, a collection of all generations takes 27 ms (hello on Flask).
+        gc.collect()
+        gc.freeze()
+    return application
+
+
 class _Lifetime:
     """One run of the service: reacts to signals, the master's messages and end, and harakiri. Methods run in the loop,
     unless they say otherwise.
 
-    ready: whether the worker has accepted connections.
+    ready: whether the worker has accepted connections. loaded_files: reports modules that requests import; None
+    without `reload`.
     """
 
     __slots__ = (
@@ -119,6 +144,7 @@ class _Lifetime:
         "_service",
         "_stop_now",
         "_stopped_at",
+        "loaded_files",
         "ready",
     )
 
@@ -140,6 +166,7 @@ class _Lifetime:
         monitor.harakiri.on_give_up = self._on_give_up
         self._stopped_at: float | None = None
         self._stop_now = False
+        self.loaded_files: LoadedFiles | None = None
         self.ready = False
 
     async def run(self) -> None:
@@ -178,6 +205,13 @@ class _Lifetime:
         hooks.run_logged("worker_ready")
         self._monitor.heartbeat.start()
         self._channel.send(Ready())
+        if self.loaded_files is not None:
+            self._report_files(self.loaded_files)
+
+    def _report_files(self, loaded_files: LoadedFiles) -> None:
+        """Report modules that were imported since the start, now and at intervals."""
+        loaded_files.report()
+        asyncio.get_running_loop().call_later(_REPORT_SECONDS, self._report_files, loaded_files)
 
     def _on_stop_signal(self) -> None:
         """QUIT or TERM: drain. A second signal stops the service at once."""

@@ -24,9 +24,9 @@ DEFAULTS = {
     "limit_request_line": 8190, "limit_request_fields": 100, "limit_request_field_size": 8190, "limit_request_head": 65536,
     "max_body": 1 << 30, "error_log": None, "access_log": "off", "proc_name": None, "disable_proctitle": False,
     "forwarded_allow_ips": ("127.0.0.1", "::1", "unix"),
-        "access_log_format": "combined", "access_log_skip": (), "access_log_errors": False,
+    "access_log_format": "combined", "access_log_skip": (), "access_log_errors": False,
     "log_level": "info", "log_format": "text", "capture_output": False,
-    "disable_immortal_objects": False,
+    "disable_immortal_objects": False, "reload": False, "reload_engine": "auto", "reload_extra_files": (),
     "chdir": None, "umask": None, "pid": None, "daemonize": False, "user": None, "group": None,
     "ssl_cert": None, "ssl_key": None, "enable_ssl": False, "ssl_handshake_timeout": 10.0,
 }  # fmt: skip
@@ -98,6 +98,9 @@ WRONG = [
     ("proc_name", "", "a name"),
     ("disable_proctitle", "", "true or false"),
     ("disable_immortal_objects", "", "true or false"),
+    ("reload", "perhaps", "true or false"),
+    ("reload_engine", "inotify", "auto, watchfiles or poll"),
+    ("reload_extra_files", [""], "a file or a glob"),
     ("ssl_cert", "", "PEM"),
     ("ssl_key", "", "PEM"),
     ("enable_ssl", "perhaps", "true or false"),
@@ -341,3 +344,26 @@ def test_a_warm_up_may_be_encoded_otherwise_than_the_path_it_is_below(prefix: st
 def test_a_warm_up_that_is_not_below_the_path(prefix: str, target: str) -> None:
     with pytest.raises(SettingError, match="is not below"):
         Settings.of(path=prefix, warm_up=[target])
+
+
+def test_reload_suits_development() -> None:
+    settings = Settings.of(reload=True)
+    assert (settings.workers, settings.graceful_timeout) == (1, 0.8)
+    settings = Settings.of(reload=True, workers=3, graceful_timeout=0.2)
+    assert (settings.workers, settings.graceful_timeout) == (3, 0.2)
+    assert Settings.of(reload=True, graceful_timeout=60).graceful_timeout == 0.8
+    assert Settings.of(reload=True, reload_engine="POLL").reload_engine == "poll"
+
+
+def test_reload_is_not_for_the_background() -> None:
+    with pytest.raises(SettingError, match=r"Settings\.of\(reload=\.\.\.\) and .*daemonize.* cannot be combined"):
+        Settings.of(reload=True, daemonize=True)
+
+
+def test_a_warning_names_what_has_no_effect_without_reload_or_with_it() -> None:
+    (warning,) = Settings.of(reload_extra_files=["*.html"]).warnings()
+    assert warning == "Settings.of(reload_extra_files=...) has no effect without reload (--reload)"
+    assert Settings.of(reload=True, reload_extra_files=["*.html"]).warnings() == ()
+    (warning,) = Settings.of(reload=True, graceful_timeout=60).warnings()
+    assert warning == "Settings.of(graceful_timeout=...) is at most 0.8 s with reload (Settings.of(reload=...))"
+    assert Settings.of(reload=True, graceful_timeout=0.5).warnings() == ()
