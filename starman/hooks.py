@@ -145,7 +145,7 @@ def request_started(function: RequestHook) -> RequestHook:
 
 def request_finished(function: ResponseHook) -> ResponseHook:
     """Call `function(environ, status)` after each call of the application, in the thread of the request, when the
-    response is sent or given up. `status`: its status code; 0 if the client left before a response. Hooks run in
+    response is sent or given up. `status`: its status code; 0 if the client left before its end. Hooks run in
     reverse order of registration. An exception is logged. Register it before the worker is ready."""
     return _register("request_finished", function)
 
