@@ -48,6 +48,7 @@ __all__ = [
     "worker_exit",
     "worker_lost",
     "worker_number",
+    "worker_place",
     "worker_ready",
     "worker_stopping",
     "workers_changed",
@@ -59,8 +60,9 @@ _REVERSED = frozenset({"before_fork", "request_finished", "worker_stopping", "wo
 _hooks: dict[str, list[Callable[..., object]]] = {point: [] for point in (*WORKER_POINTS, *SERVER_POINTS)}
 # How many hooks of each point of the server the module of the setting `hooks` has registered.
 _of_module: dict[str, int] = {}
-# The number of the worker that this process is.
+# The number and the place of the worker that this process is.
 _number: list[int] = []
+_place: list[int] = []
 
 
 class EndedWorker:
@@ -96,6 +98,13 @@ def worker_number() -> int | None:
     """The number of the worker that runs this code, from 1 to the number of workers; None in any other process, and in
     `starman.serve`. A worker that replaces another one has the same number. Any thread."""
     return _number[0] if _number else None
+
+
+def worker_place() -> int | None:
+    """A number that no other living worker of this server has, from 1: the smallest that was free when the worker
+    started. While workers replace each other, old and new ones have different places. None where `worker_number` is
+    None, and if the server has more workers than places (about 1,000). Any thread."""
+    return _place[0] if _place else None
 
 
 # Points in the mold and in workers
@@ -204,9 +213,11 @@ def stopped(function: Hook) -> Hook:
 # For the processes of the server
 
 
-def set_worker_number(number: int) -> None:
-    """This process is the worker with this number. In a worker, before any code of the application."""
+def set_worker(number: int, place: int) -> None:
+    """This process is the worker with this number and place (0: none). In a worker, before any code of the application
+    runs there."""
     _number[:] = [number]
+    _place[:] = [place] if place else []
 
 
 def note_module() -> None:

@@ -288,9 +288,9 @@ def test_failing_starting_hooks_end_the_start(site: Site, mode: str) -> None:
 
 def test_starting_hooks_that_hang_end_the_start_and_show_where(site: Site) -> None:
     site.write("\n@hooks.starting\ndef hang(): time.sleep(600)\n")
-    refused = site.fails("--boot-timeout", "1")
+    refused = site.fails("--boot-timeout", "5")
     assert refused.status == 1
-    assert re.search(r"the hook process \(\d+\) is killed: it was not ready within 1 s \(boot_timeout\)", refused.log)
+    assert re.search(r"the hook process \(\d+\) is killed: it was not ready within 5 s \(boot_timeout\)", refused.log)
     assert "in hang" in refused.log
 
 

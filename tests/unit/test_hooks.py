@@ -20,6 +20,7 @@ def no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hooks, "_hooks", {point: [] for point in POINTS})
     monkeypatch.setattr(hooks, "_of_module", {})
     monkeypatch.setattr(hooks, "_number", [])
+    monkeypatch.setattr(hooks, "_place", [])
 
 
 def register(point: str, function: Callable[..., object]) -> None:
@@ -34,7 +35,7 @@ def run(point: str, *arguments: object) -> None:
 
 
 def test_every_point_is_public() -> None:
-    assert {*POINTS, "EndedWorker", "worker_number"} == set(hooks.__all__)
+    assert {*POINTS, "EndedWorker", "worker_number", "worker_place"} == set(hooks.__all__)
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -100,8 +101,11 @@ def test_what_fails_later_is_logged_and_the_others_run(moment: str, capfd: pytes
 
 def test_the_number_is_that_of_the_worker() -> None:
     assert hooks.worker_number() is None
-    hooks.set_worker_number(3)
-    assert hooks.worker_number() == 3
+    assert hooks.worker_place() is None
+    hooks.set_worker(3, 5)
+    assert (hooks.worker_number(), hooks.worker_place()) == (3, 5)
+    hooks.set_worker(3, 0)
+    assert hooks.worker_place() is None
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,8 @@ class HookProcesses:
     def begin_stop(self) -> None:
         """The server stops."""
         self._announced = False
-        self.add_event(ServerEvent("stopping"))
+        if self.started:
+            self.add_event(ServerEvent("stopping"))
 
     def take_over(self) -> None:
         """Go on after an upgrade of the master: the server runs already."""

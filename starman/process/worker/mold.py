@@ -215,6 +215,7 @@ class _Mold:
             log.warning(f"the watchdog cannot check worker {order.slot}, which has no page of the scoreboard: {error.strerror}")
         if scoreboard_fd >= 0:
             os.close(scoreboard_fd)
+        hooks.set_worker(order.slot, order.page)
         run_worker(child_channel, order.slot, page, spec, self._application)
 
     def _warn_of_hazards(self, child_channel: Channel) -> None:

@@ -68,7 +68,6 @@ def run_worker(
     thread_io.keep_open()
     status = 1
     lifetime = None
-    hooks.set_worker_number(slot)
     try:
         spec.set_title(f"worker {slot}")
         resources = ServerResources(spec.listeners, channel)
