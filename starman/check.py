@@ -129,7 +129,7 @@ def _print_stacks(child: int, stacks: StackReader) -> int | None:
     has ended meanwhile."""
     from starman.process.forking import FORCED_STACKS
     from starman.process.master.stack_pipe import FORCE_SECONDS
-    from starman.process.worker.stacks import arranged
+    from starman.process.worker.stacks import arrange_stacks
 
     now = time.monotonic()
     forced_at, deadline = now + FORCE_SECONDS, now + _STACKS_SECONDS
@@ -141,7 +141,7 @@ def _print_stacks(child: int, stacks: StackReader) -> int | None:
         stacks.read()
         now = time.monotonic()
     stacks.read()
-    text = arranged(stacks.take_text())
+    text = arrange_stacks(stacks.take_text())
     if text:
         print(text, file=sys.stderr, flush=True)
     return code

@@ -6,7 +6,7 @@ from __future__ import annotations
 from starman import log
 from starman.process.forking import FORCED_STACKS, STACKS
 from starman.process.master.stack_pipe import FORCE_SECONDS
-from starman.process.worker.stacks import arranged
+from starman.process.worker.stacks import arrange_stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class StackReports:
 
     def _log_dump(self, link: Link, now: float) -> None:
         assert link.stacks is not None
-        text = arranged(link.stacks.take_text())
+        text = arrange_stacks(link.stacks.take_text())
         if text:
             write = log.error if text.startswith("Fatal") else log.info
             write(f"stacks of {link.title}{self._describe_requests(link, now)}\n{text}")

@@ -15,7 +15,7 @@ import sys
 from starman import log
 from starman.log.output import duplicate_high
 from starman.process.forking import FORCED_STACKS, STACKS
-from starman.process.worker.stacks import arranged
+from starman.process.worker.stacks import arrange_stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def log_own_stacks(title: str) -> None:
     finally:
         os.close(writing)
         os.close(reading)
-    log.info(f"stacks of {title}\n{arranged(dump.decode('utf-8', 'replace'))}")
+    log.info(f"stacks of {title}\n{arrange_stacks(dump.decode('utf-8', 'replace'))}")
 
 
 def open_dump_pipe() -> tuple[int, int]:

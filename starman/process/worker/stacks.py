@@ -91,9 +91,9 @@ class _Thread:
         return [self.head, *(self.frames[:count] if count else self.frames)]
 
 
-def arranged(dump: str) -> str:
-    """The stacks in `dump`, arranged: lines outside a thread, threads that run application code, other threads, and
-    one line for the threads that wait for work. If `dump` has several stacks of a thread, the last one is used."""
+def arrange_stacks(dump: str) -> str:
+    """The stacks in `dump`, in this order: lines outside a thread, threads that run application code, other threads,
+    and one line for the threads that wait for work. If `dump` has several stacks of a thread, the last one is used."""
     others: list[str] = []
     threads: dict[str, _Thread] = {}
     thread: _Thread | None = None

@@ -23,7 +23,7 @@ from starman.process.worker.stack_dumps import (
     log_own_stacks,
     open_dump_pipe,
 )
-from starman.process.worker.stacks import arranged
+from starman.process.worker.stacks import arrange_stacks
 from tests.unit.process.forked import run_forked
 
 
@@ -44,7 +44,7 @@ def send() -> None:
 
 
 def test_a_dump_shows_what_the_signal_has_interrupted_first() -> None:
-    text = arranged(dump_during(send))
+    text = arrange_stacks(dump_during(send))
     assert text.splitlines()[0].startswith("Current thread ")
     assert f'File "{__file__}"' in text.splitlines()[1]
     assert text.splitlines()[1].endswith(" in send")

@@ -15,7 +15,7 @@ import pytest
 
 import starman
 from starman.process.master.stack_pipe import open_pipe
-from starman.process.worker.stacks import _IDLE, arranged
+from starman.process.worker.stacks import _IDLE, arrange_stacks
 
 OWN = os.path.dirname(starman.__file__)
 LIB = "/usr/lib/python3.12"
@@ -46,7 +46,7 @@ def test_application_frames_come_first_and_idle_threads_are_one_line() -> None:
     ]
     ours = [frame(f"{OWN}/serving/connection.py", "data_received"), *LOOP]
     accepting = f"{OWN}/serving/accepting/exclusive_epoll.py"
-    text = arranged(dump(POOL, ours, POOL, [*application, *RUNNING], [frame(accepting, "_wait"), *BOOTSTRAP]))
+    text = arrange_stacks(dump(POOL, ours, POOL, [*application, *RUNNING], [frame(accepting, "_wait"), *BOOTSTRAP]))
     assert text.splitlines() == [
         "Thread 0x0000000000000003 (most recent call first):",
         *application,
@@ -59,7 +59,7 @@ def test_application_frames_come_first_and_idle_threads_are_one_line() -> None:
 def test_of_several_dumps_each_thread_is_shown_once() -> None:
     """They cannot be told apart when they come at the same time."""
     first, second = frame("/srv/app.py", "first"), frame("/srv/app.py", "second")
-    text = arranged(dump(POOL, [first, *RUNNING]) + dump([second, *RUNNING], POOL, current=0))
+    text = arrange_stacks(dump(POOL, [first, *RUNNING]) + dump([second, *RUNNING], POOL, current=0))
     assert text.splitlines() == [
         "Current thread 0x0000000000000000 (most recent call first):",
         second,
@@ -70,7 +70,7 @@ def test_of_several_dumps_each_thread_is_shown_once() -> None:
 def test_what_is_about_no_thread_is_kept() -> None:
     threads = dump([frame("/srv/app.py", "app")], LOOP, current=0)
     text = f"Fatal Python error: Segmentation fault\n\n{threads}\nExtension modules: a, b (total: 2)\n"
-    assert arranged(text).splitlines() == [
+    assert arrange_stacks(text).splitlines() == [
         "Fatal Python error: Segmentation fault",
         "Extension modules: a, b (total: 2)",
         "Current thread 0x0000000000000000 (most recent call first):",
@@ -91,7 +91,7 @@ def test_what_is_about_no_thread_is_kept() -> None:
     ],
 )
 def test_anything_else_stays_as_it_is(text: str) -> None:
-    assert arranged(text).split() == text.split()
+    assert arrange_stacks(text).split() == text.split()
 
 
 def _get(work: queue.Queue[None]) -> None:
@@ -121,7 +121,7 @@ def test_a_real_dump() -> None:
     os.close(writing)
     assert not reader.read()
     reader.close()
-    text = arranged(reader.take_text())
+    text = arrange_stacks(reader.take_text())
     assert "waiting for work: 1 thread of an executor" in text
     assert f'File "{__file__}"' in text
     assert "_bootstrap" not in text
