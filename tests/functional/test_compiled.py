@@ -21,9 +21,9 @@ import pytest
 
 from starman.version import VERSION
 from tests.functional.support.harness import REPOSITORY, wait_until
+from tests.functional.support.installation import Installation, upgrade
 from tests.functional.support.load import Load
 from tests.functional.support.tools import find_tool
-from tests.functional.test_upgrade import Installation, upgrade
 
 # What a build is made of, and what the tests need beside it.
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "starman")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.support.code import HELLO
 from tests.functional.support.commands import starman
 from tests.functional.support.harness import REPOSITORY, Process, Server, environment, wait_until
 from tests.functional.support.wire import Client
-from tests.functional.test_start import HELLO
 
 APPLICATION = """\
 import os, sys, time

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.functional.support.code import MODES, Code, answers, molds
 from tests.functional.support.harness import REPOSITORY, Process, Server, wait_until
-from tests.functional.test_signals_table import pending, rows
+from tests.functional.support.observing import pending
+from tests.functional.support.signal_table import rows
 
 REAL_TIME = set(range(signal.SIGRTMIN + 2, signal.SIGRTMAX + 1))
 STACKS, FORCED_STACKS = int(signal.SIGRTMIN), signal.SIGRTMIN + 1

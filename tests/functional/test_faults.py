@@ -23,6 +23,7 @@ from starman.serving.accepting import exclusive_epoll
 from tests.functional.support.certificates import Pair
 from tests.functional.support.faulty import SECRET, marked
 from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.observing import kinds
 from tests.functional.support.visitors import Visitor
 from tests.functional.support.vitals import descriptors, private_bytes, thread_count
 
@@ -94,11 +95,6 @@ def alive(server: Server) -> dict[str, int]:
         own |= {"Exchange": 1, "RequestHead": 1, "Call": 1}
         found: dict[str, int] = json.loads(client.get("/alive/00000/0").body)
         return {name: count - own.get(name, 0) for name, count in found.items() if count != own.get(name, 0)}
-
-
-def kinds(names: list[str]) -> Counter[str]:
-    """How many descriptors of each kind there are: sockets and pipes have numbers."""
-    return Counter(re.sub(r"\d+", "N", name) for name in names)
 
 
 def at_rest(server: Server, worker: int) -> Counter[str]:

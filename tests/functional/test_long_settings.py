@@ -13,10 +13,9 @@ import pytest
 
 from tests.functional.support.code import MODES, sockets
 from tests.functional.support.harness import REPOSITORY, Process, Server, wait_until
+from tests.functional.support.observing import all_say, descriptors
+from tests.functional.support.sandbox import FORBIDDING, NUMBERS
 from tests.functional.support.wire import Client
-from tests.functional.test_reload import all_say
-from tests.functional.test_sandboxed import FORBIDDING, NUMBERS
-from tests.functional.test_upgrade import descriptors
 
 REPLACED = r"restarted: 2 workers are new"
 EXPRESSION = """'{filler}' and (lambda environ, start_response: (start_response("200 OK", []), [b"served"])[1])"""

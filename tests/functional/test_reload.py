@@ -4,15 +4,14 @@ is."""
 from __future__ import annotations
 
 import os
-import re
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.functional.support.code import MODES, Code, answers, molds
 from tests.functional.support.harness import Server, wait_until
 from tests.functional.support.load import Load
+from tests.functional.support.observing import all_say, rss
 
 # Much less than any of the modules that the master does without (tomllib alone takes 0.5 MB), but above what a page
 # more or less in one of its pools makes. KiB.
@@ -48,25 +47,6 @@ def restart(server: Server, count: int = 1) -> None:
     """Restart, and wait until the `count`th restart is over."""
     server.signal(signal.SIGHUP)
     server.wait_for(r"restarted: \d+ workers? (is|are) new", 60, count)
-
-
-def all_say(server: Server, field: str) -> bool:
-    """Whether every worker sends this Server field, once the old ones, which still accept for a moment, are gone."""
-
-    def same() -> bool:
-        found = set()
-        for _ in range(6):
-            with server.client() as client:
-                found.add(client.get("/").get("Server"))
-        return found == {field}
-
-    return wait_until(same, 30)
-
-
-def rss(pid: int) -> int:
-    """What a process has for itself alone, in KiB."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return sum(int(found) for found in re.findall(r"Private_\w+: +(\d+)", text))
 
 
 @MODES

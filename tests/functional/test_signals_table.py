@@ -5,24 +5,17 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.functional.support.code import MODES, Code, answers, molds
-from tests.functional.support.harness import REPOSITORY, Server, wait_until
+from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.observing import pending
+from tests.functional.support.signal_table import rows
 
 _SIGNAL = re.compile(r"`([A-Z0-9]+)`")
-
-
-def rows(heading: str) -> Iterator[list[str]]:
-    """The cells of each row of the table below `heading`."""
-    page = (REPOSITORY / "docs" / "signals.md").read_text()
-    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    for line in lines[2:]:
-        yield [cell.strip() for cell in line.strip("|").split("|")]
 
 
 MASTER = [name for cells in rows("The master's signals") for name in _SIGNAL.findall(cells[0])]
@@ -148,10 +141,3 @@ def test_no_signal_ends_a_server_that_starts_or_stops(code: Code, tmp_path: Path
         assert server.wait() == 0
     finally:
         server.kill()
-
-
-def pending(pid: int, signum: int) -> bool:
-    """Whether a signal is still pending in a process."""
-    found = re.search(r"ShdPnd:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return bool(int(found[1], 16) >> (signum - 1) & 1)

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.support.code import HELLO
 from tests.functional.support.commands import starman
 from tests.functional.support.harness import REPOSITORY, Process, Server, free_ports
 from tests.functional.support.wire import Client
-
-HELLO = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'from %s']\n"
 
 
 def body_of(server: Server, target: str = "/") -> bytes:

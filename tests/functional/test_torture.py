@@ -24,10 +24,10 @@ from tests.functional.support.certificates import Pair, trusting
 from tests.functional.support.code import title
 from tests.functional.support.enduring import PATIENCE, Crowd, Kill, Secure
 from tests.functional.support.harness import REPOSITORY, Process, Server, free_ports, wait_until
+from tests.functional.support.observing import kinds
 from tests.functional.support.tools import find_tool
 from tests.functional.support.vitals import descriptors, private_bytes
 from tests.functional.support.wire import Address
-from tests.functional.test_faults import kinds
 
 SECONDS = float(os.environ.get("TORTURE_SECONDS", "3")) / 3
 SEED = int(os.environ.get("TORTURE_SEED", random.SystemRandom().randrange(1 << 32)))

@@ -33,6 +33,9 @@ def app(environ, start_response):
 
 MODES = pytest.mark.parametrize("mode", ["--no-preload-app", "--preload-app"])
 
+# An application that names itself.
+HELLO = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'from %s']\n"
+
 
 class Code:
     """The file of the application under test, and servers that run it."""
