@@ -130,7 +130,7 @@ def _run_for_gunicorn(argv: list[str], directory: str) -> int:
 
 
 def _load_for_gunicorn(settings: Settings) -> Application:
-    from starman.gunicorn.loading import load
+    from starman.gunicorn.workers.loading import load
 
     return load(settings)
 

@@ -13,8 +13,10 @@ import sys
 from starman.errors import StarmanError
 from starman.gunicorn import stand_in
 from starman.gunicorn.command_line import VARIABLE, Arguments, parse_arguments, parse_variable
+from starman.gunicorn.fates import ARGUMENTS
 from starman.gunicorn.known_settings import KNOWN_SETTINGS
 from starman.gunicorn.misspelt import misspelt
+from starman.gunicorn.values import check_arguments
 from starman.loading import application_traceback
 from starman.log.tracebacks import exception_line
 
@@ -123,7 +125,10 @@ def _defaults(environ: Mapping[str, str]) -> dict[str, Value]:
 
 def _set(resolved: Resolved, name: str, value: object, source: str) -> None:
     try:
-        resolved.values[name] = Value(KNOWN_SETTINGS[name].kind.read(value), source)
+        read = KNOWN_SETTINGS[name].kind.read(value)
+        if name in ARGUMENTS:
+            check_arguments(read, ARGUMENTS[name])
+        resolved.values[name] = Value(read, source)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{source}: invalid value {value!r}: {error}") from None
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+# How many arguments each hook takes; post_request may take two to four.
+ARGUMENTS = {
+    **dict.fromkeys(("on_starting", "when_ready", "on_reload", "on_exit", "pre_exec"), 1),
+    **dict.fromkeys(("post_worker_init", "worker_int", "worker_abort"), 1),
+    **dict.fromkeys(("pre_fork", "post_fork", "child_exit", "worker_exit", "pre_request", "ssl_context"), 2),
+    "nworkers_changed": 3,
+}
 # The module of starman that calls the hooks, and the hooks that it calls.
-HOOKS_MODULE = "starman.gunicorn.hooks"
+HOOKS_MODULE = "starman.gunicorn.workers.hooks"
 CALLED = (
     *("on_starting", "when_ready", "on_reload", "nworkers_changed", "child_exit", "on_exit"),
     *("pre_fork", "post_fork", "post_worker_init", "worker_int", "worker_abort", "worker_exit"),
@@ -63,7 +70,6 @@ HARMLESS = {
     "syslog_addr": "for syslog",
     "dogstatsd_tags": "for statsd",
     "statsd_prefix": "for statsd",
-    "reload_engine": "starman chooses",
     "raw_paste_global_conf": "used together with paste",
     "config": "its settings are listed here",
     "check_config": "an action",
@@ -72,7 +78,7 @@ HARMLESS = {
 _LAX = "requests that gunicorn accepts with it are refused with 400"
 UNSUPPORTED = {
     "spew": "starman has no trace of every line",
-    "logger_class": "a class for logs is not used; see docs/coming-from-gunicorn.md",
+    "logger_class": "a class for logs is not used; STARMAN_ACCESS_LOG_SKIP=/path leaves requests out of the access log",
     "statsd_host": "starman sends no statsd metrics",
     "enable_backlog_metric": "starman sends no statsd metrics",
     "ciphers": "the ciphers are those of Python's defaults",

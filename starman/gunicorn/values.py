@@ -160,6 +160,19 @@ def read_hook(value: object) -> object:
     return value
 
 
+def check_arguments(function: object, count: int) -> None:
+    """Raise TypeError if a hook cannot be called with this many arguments."""
+    assert callable(function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        raise TypeError(f"the function must take {count} argument{'s' if count > 1 else ''}") from None
+
+
 def read_any(value: object) -> object:
     """Any value: the setting has no effect."""
     return value

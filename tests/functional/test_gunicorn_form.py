@@ -205,3 +205,11 @@ def test_the_master_imports_nothing_of_the_configuration(project: Path) -> None:
     loaded = set(done.stdout.split())
     assert {name for name in loaded if name.startswith("starman.gunicorn")} == {"starman.gunicorn", "starman.gunicorn.reading"}
     assert not loaded & {"argparse", "inspect", "difflib", "gunicorn", "ipaddress", "shlex", "starman.loading"}
+
+
+def test_reload_serves_changed_code(project: Path) -> None:
+    (project / "gunicorn.conf.py").write_text("bind = '127.0.0.1:0'\nreload = True\nreload_engine = 'poll'\n")
+    with serving("shop", cwd=project) as server:
+        assert page(server).startswith("None ")
+        (project / "shop.py").write_text(SHOP.replace("os.environ.get('COLOUR')", "'changed'"))
+        assert wait_until(lambda: page(server).startswith("changed "))

@@ -150,7 +150,7 @@ def test_each_hook_runs_in_its_process(tmp_path: Path, preload: bool) -> None:
         assert not {master} & {words[0] for name in ("pre_fork", "post_fork", "when_ready") for words in notes.of(name)}
 
         server.signal(SIGTTIN)
-        assert notes.wait("nworkers_changed") == [[hook_process, "2", "1"]]
+        assert notes.wait("nworkers_changed", 2) == [[hook_process, "1", "None"], [hook_process, "2", "1"]]
         second = notes.wait("post_worker_init", 2)[1][0]
         os.kill(int(second), SIGKILL)
         assert notes.wait("child_exit") == [[hook_process, second, "2"]]

@@ -10,7 +10,7 @@ import pytest
 
 from starman.gunicorn.fates import CALLED, DEFAULTS, HARMLESS, REFUSED, SAME, UNSUPPORTED
 from starman.gunicorn.known_settings import HOOKS, KNOWN_SETTINGS
-from starman.gunicorn.mapping import FUNCTIONS
+from starman.gunicorn.mapped_settings import FUNCTIONS
 
 # In another process, because it reads the environment when it is imported.
 SCRIPT = """

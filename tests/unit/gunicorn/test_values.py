@@ -83,3 +83,22 @@ def test_a_class_may_come_from_a_function() -> None:
 def test_directories_and_files_are_looked_up(tmp_path: Path) -> None:
     assert values.FOLDER.read(str(tmp_path)) == str(tmp_path)
     assert values.FILES.read([str(tmp_path), "*.nothing"]) == [str(tmp_path), "*.nothing"]
+
+
+@pytest.mark.parametrize(
+    ("function", "count", "fits"),
+    [
+        (lambda server: None, 1, True),
+        (lambda server, worker=None: None, 1, True),
+        (lambda *arguments: None, 2, True),
+        (print, 2, True),
+        (lambda: None, 1, False),
+        (lambda server: None, 2, False),
+    ],
+)
+def test_the_arguments_of_a_hook_are_counted(function: object, count: int, fits: bool) -> None:
+    if fits:
+        values.check_arguments(function, count)
+    else:
+        with pytest.raises(TypeError, match=f"the function must take {count} argument"):
+            values.check_arguments(function, count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starman.gunicorn.look_alikes import Request, Response
+from starman.gunicorn.workers.look_alikes import Request, Response
 from starman.wsgi.filewrapper import FileWrapper
 
 TYPE_CHECKING = False
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Protocol
 
-    from starman.gunicorn.look_alikes import Environ, Worker
+    from starman.gunicorn.workers.look_alikes import Environ, Worker
 
     Hook = Callable[..., object]
 

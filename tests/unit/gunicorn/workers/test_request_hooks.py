@@ -1,4 +1,4 @@
-"""starman.gunicorn.request_hooks: the wrapper that calls pre_request and post_request."""
+"""starman.gunicorn.workers.request_hooks: the wrapper that calls pre_request and post_request."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from starman import log
-from starman.gunicorn.look_alikes import Config, Server, Worker
-from starman.gunicorn.request_hooks import RequestHooks
 from starman.gunicorn.stand_in_logger import Logger
+from starman.gunicorn.workers.look_alikes import Config, Server, Worker
+from starman.gunicorn.workers.request_hooks import RequestHooks
 from starman.wsgi.filewrapper import FileWrapper
 from tests.unit.gunicorn.resolving import resolved
 

@@ -6,9 +6,11 @@ import logging
 import sys
 
 from starman import log, server
+from starman.config.option import OPTIONS
+from starman.errors import LoadError
 from starman.gunicorn.fates import HOOKS_MODULE
 from starman.gunicorn.stand_in_logger import write_record
-from starman.log.tracebacks import format_exception
+from starman.log.tracebacks import exception_line, format_exception
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ _LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 def load(settings: Settings) -> Application:
     """Import the application that `settings` name. Raises StarmanError."""
     connect_loggers()
+    configure_logging(settings.value("log_config") if "log_config" in OPTIONS else None)
     application = server.load(settings)
     module = sys.modules.get(HOOKS_MODULE)
     return application if module is None else module.current.wrapped(application)
@@ -37,6 +40,20 @@ def connect_loggers() -> None:
         if not logger.handlers:
             logger.addHandler(ErrorLogHandler())
             logger.setLevel(next((level for level in _LEVELS if log.enabled(level)), logging.CRITICAL))
+
+
+def configure_logging(config: object) -> None:
+    """Configure `logging` for the application, too, as gunicorn does. `config`: the value of log_config. Raises
+    LoadError."""
+    import logging.config
+
+    try:
+        if isinstance(config, dict):
+            logging.config.dictConfig(config)
+        elif isinstance(config, str):
+            logging.config.fileConfig(config, disable_existing_loggers=False)
+    except Exception as error:
+        raise LoadError(f"cannot configure logging: {exception_line(error)}", format_exception(error)) from None
 
 
 class ErrorLogHandler(logging.Handler):

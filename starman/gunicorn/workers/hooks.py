@@ -20,10 +20,10 @@ from starman import hooks, log
 from starman.gunicorn import reading
 from starman.gunicorn.configuration import resolve
 from starman.gunicorn.known_settings import HOOKS
-from starman.gunicorn.look_alikes import Config, Server, Worker
-from starman.gunicorn.request_hooks import RequestHooks
 from starman.gunicorn.stand_in import remove_if_installed
 from starman.gunicorn.stand_in_logger import Logger
+from starman.gunicorn.workers.look_alikes import Config, Server, Worker
+from starman.gunicorn.workers.request_hooks import RequestHooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ class GunicornHooks:
             hooks.worker_stopping(lambda: self.call("worker_int", self.worker))
         if "worker_exit" in self._functions:
             hooks.worker_exit(lambda: self.call("worker_exit", self.server, self.worker))
+        if "nworkers_changed" in self._functions:
+            # gunicorn calls it at the start, too.
+            hooks.starting(lambda: self.call("nworkers_changed", self.server, self.server.num_workers, None))
         for point, name in _OF_SERVER.items():
             if name in self._functions:
                 getattr(hooks, point)(functools.partial(self.call, name, self.server))
