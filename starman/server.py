@@ -124,7 +124,8 @@ async def serve(app: Application | str | EllipsisType = ..., **settings: object)
     refuse_reload_in_loop(chosen)
     with error_log(chosen.error_log, errors):
         inherited_sockets = InheritedSockets.from_environ(os.environ)
-        ignored = [f"{chosen.source('capture_output')} has no effect in starman.serve"] if chosen.capture_output else []
+        given = [name for name in ("capture_output", "log_config") if chosen.value(name)]
+        ignored = [f"{chosen.source(name)} has no effect in starman.serve" for name in given]
         _log_notes(chosen, [*ignored, *inherited_sockets.warnings])
         application = _mounted(app, chosen, "serve(app)") if callable(app) else load(chosen)
         listeners = open_listeners(inherited_sockets.addresses(chosen), chosen)
@@ -179,7 +180,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
 
 def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     """Run the master in the process of the previous program, with its user, listeners and error log."""
-    from starman.process.host.errorlog import ErrorLog
+    from starman.process.host.errorlog import ErrorLog, log_process_of
     from starman.process.host.listeners import take_over_listeners
     from starman.process.host.pidfile import PidFile
     from starman.process.host.systemd import SystemdNotifier
@@ -192,7 +193,8 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     notifier = SystemdNotifier.from_environ(os.environ)
     program.variables = notifier.variables
     program.working_directory = enter_directory(settings)
-    error_log = ErrorLog(settings.error_log, opened=True, directory=program.working_directory.base)
+    directory = program.working_directory.base
+    error_log = ErrorLog(settings.error_log, opened=True, directory=directory, process=log_process_of(settings, directory))
     with PidFile(settings.pid, claimed=True), error_log:
         spec = WorkerSpec(settings, take_over_listeners(handover.listeners), program, import_service)
         return Master(spec, error_log, handover).run(observers=Observers([notifier]))
@@ -248,7 +250,7 @@ def _be_master(
     embedded: bool,
 ) -> int:
     """Create the pid file, listeners and logs as root, change to the user, and run the master."""
-    from starman.process.host.errorlog import ErrorLog
+    from starman.process.host.errorlog import ErrorLog, log_process_of
     from starman.process.host.listeners import open_listeners
     from starman.process.host.pidfile import PidFile
     from starman.process.master.master import Master
@@ -264,7 +266,9 @@ def _be_master(
             if account is not None:
                 _create_logs(settings, account)
                 account.drop_privileges()
-            with ErrorLog(settings.error_log, directory=program.working_directory.base) as error_log:
+            directory = program.working_directory.base
+            process = log_process_of(settings, directory)
+            with ErrorLog(settings.error_log, directory=directory, process=process) as error_log:
                 _log_notes(settings, warnings)
                 if inherited_sockets.fds:
                     log.info(inherited_sockets.describe([listener.url for listener in listeners]))
@@ -301,7 +305,7 @@ def _pid_file_warnings(settings: Settings, account: Account | None) -> list[str]
 
 def _create_logs(settings: Settings, account: Account) -> None:
     for setting, path in (("error_log", settings.error_log), ("access_log", settings.access_log)):
-        if path is not None and path not in ("-", "off") and not is_syslog(path):
+        if path is not None and path not in ("-", "off", "logging") and not is_syslog(path):
             try:
                 account.create_file(path)
             except OSError as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import marshal
+from collections.abc import Mapping
+
 from starman.config.access_log_format import NAMES, read_format, valid_atoms
 from starman.config.kinds import ValueKind, many, read_text
 from starman.config.option import nearest
@@ -45,8 +48,27 @@ def read_path_pattern(value: object) -> str:
     return pattern
 
 
+def read_log_config(value: object) -> object:
+    """The path of a file, or a mapping of plain data."""
+    if not isinstance(value, Mapping):
+        return read_text(value)
+    mapping = dict(value)
+    try:
+        marshal.dumps(mapping)
+    except ValueError:
+        reason = "the mapping has objects that are not plain data: name classes as text, such as my.module.Formatter"
+        raise ValueError(reason) from None
+    return mapping
+
+
+def show_log_config(value: object) -> str:
+    """The path, or how many keys the mapping has."""
+    return value if isinstance(value, str) else f"a mapping with {len(value) if isinstance(value, Mapping) else 0} keys"
+
+
+LOG_CONFIG = ValueKind(read_log_config, "a file, or in TOML and Python a mapping of plain data", "FILE", show=show_log_config)
 ERROR_LOG = ValueKind(read_error_log, f'a file, "-" for standard error, {SYSLOG}', "FILE")
-ACCESS_LOG = ValueKind(read_log, 'a file, "-" for standard output, or "off"', "FILE")
+ACCESS_LOG = ValueKind(read_log, f'a file, "-" for standard output, "off", "logging" (with log_config), {SYSLOG}', "FILE")
 LEVEL = one_of("LEVEL", *LEVELS)
 FORMAT = one_of("FORMAT", *FORMATS)
 ACCESS_LOG_FORMAT = ValueKind(read_format, f"{', '.join(NAMES)}, or text with the atoms {valid_atoms()} and %%", "FORMAT")

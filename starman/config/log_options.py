@@ -48,6 +48,14 @@ class LogOptions:
     access_log_errors: bool = option(
         False, "Logs", kinds.FLAG, "Log only responses with a status of 400 or above in the access log."
     )
+    log_config: str | dict[str, object] | None = option(
+        None,
+        "Logs",
+        log_kinds.LOG_CONFIG,
+        "Pass the error log to Python's logging, configured by this file: .json and .toml for dictConfig, any other name for "
+        "fileConfig. The loggers are starman.error and starman.access.",
+        fixed=True,
+    )
     capture_output: bool = option(
         False,
         "Logs",

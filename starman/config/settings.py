@@ -23,7 +23,7 @@ __all__ = ["DEFAULT_PORT", "DEFAULT_SOURCE", "OPTIONS", "GivenValue", "Option", 
 # The path settings that are used in processes that run the application. The master opens the other paths before that.
 PATHS = ("include", "ssl_cert", "ssl_key", "access_log")
 # Values of such a setting that are not paths.
-_NO_FILES = ("-", "off")
+_NO_FILES = ("-", "off", "logging")
 
 
 class Settings(Options):
@@ -68,6 +68,13 @@ class Settings(Options):
             raise SettingError(
                 f"{self.source('reload')} and {self.source('daemonize')}: reload is for development in a terminal, and cannot "
                 "be combined with daemonize"
+            )
+        if self.access_log == "logging" and self.log_config is None:
+            raise SettingError(f"{self.source('access_log')}: access_log logging needs log_config, which names the handlers")
+        if self.log_config is not None and is_syslog(self.error_log):
+            raise SettingError(
+                f"{self.source('error_log')} and {self.source('log_config')}: give one of them: with log_config, a handler such "
+                "as logging.handlers.SysLogHandler sends records to syslog"
             )
         streams = "stream_body" if self.stream_body else "stream_body_path" if self.stream_body_path else None
         if streams is not None and not self.threads:

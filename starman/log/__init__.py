@@ -11,6 +11,7 @@ import contextlib
 import os
 
 from starman.log.formats import CRITICAL, DEBUG, ERROR, FORMATS, INFO, LEVELS, WARNING, Format, Record, escaped
+from starman.log.log_socket import LogSocketOutput
 from starman.log.queue import LogQueue
 
 TYPE_CHECKING = False
@@ -161,6 +162,18 @@ def renew_own_descriptor() -> None:
 def close_own_descriptor() -> None:
     """Close the log's own descriptor, and write to descriptor 2 again. Main thread."""
     _queue.close_output()
+
+
+def put_packet(packet: bytes) -> None:
+    """Send a packet to the log process, after the records so far. Main thread."""
+    _queue.put([packet], whole=True)
+
+
+def duplicate_output(prefix: bytes) -> Output | None:
+    """An output of its own to the log process, which puts `prefix` before each packet; None: there is no log process.
+    Raises OSError without descriptors."""
+    output = _queue.output
+    return LogSocketOutput(output.fd, prefix) if isinstance(output, LogSocketOutput) else None
 
 
 def has_own_output() -> bool:

@@ -19,7 +19,9 @@ from starman.log.output import Output, duplicate_high
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
+
+    Output_ = TypeVar("Output_", bound="SyslogOutput")
 
 DEFAULT_PATH = "/dev/log"
 DEFAULT_PORT = 514
@@ -93,18 +95,15 @@ def parse_target(text: str) -> SyslogTarget:
     return SyslogTarget("", host, int(port) if port else DEFAULT_PORT)
 
 
-def open_syslog(
-    setting: str, text: str, body: Callable[[], Format], message_id: str = "error"
-) -> tuple[SyslogOutput, SyslogFormat]:
-    """The output and the format for the value `text` of a setting. Raises SettingError that says what is missing."""
+def open_syslog(setting: str, text: str, make: Callable[[SyslogTarget], Output_]) -> Output_:
+    """The output for the value `text` of a setting, made by `make`. Raises SettingError that says what is missing."""
     target = parse_target(text)
     try:
-        output = SyslogOutput(target)
+        return make(target)
     except OSError as error:
         away = "no syslog daemon has made this socket" if error.errno == errno.ENOENT else error.strerror or str(error)
         advice = "start the daemon, or name another socket or host" if target.path else "check the name"
         raise SettingError(f"{setting}: cannot send to syslog at {target}: {away}; {advice} ({VALID})") from None
-    return output, SyslogFormat(body, journal=target.is_journal, message_id=message_id)
 
 
 class SyslogOutput(Output):

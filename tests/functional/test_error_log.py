@@ -169,3 +169,15 @@ def test_rsyslogd_understands_the_messages(directory: Path) -> None:
     finally:
         daemon.terminate()
         daemon.wait(30)
+
+
+def test_the_access_log_goes_to_syslog(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(directory / "log"))
+        receiver.settimeout(30)
+        with Server("app:app", "--access-log", f"syslog:{directory}/log", cwd=directory) as server:
+            for number in range(3):
+                assert get(server, f"/{number}") == 200
+            found = [receiver.recv(65536).decode() for _ in range(3)]
+    assert all(re.match(r"<30>1 \S+ \S+ starman \d+ access - 127\.0\.0\.1 - - \[", text) for text in found)
+    assert sorted(text.partition('"GET ')[2][:2] for text in found) == ["/0", "/1", "/2"]

@@ -11,24 +11,29 @@ import os
 from starman import log
 from starman.errors import SettingError
 from starman.log.output import open_for_appending
-from starman.log.syslog import is_syslog, open_syslog
+from starman.log.syslog import SyslogFormat, SyslogOutput, is_syslog, open_syslog, parse_target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from starman.config.settings import Settings
     from starman.log.output import Output
-    from starman.log.syslog import SyslogOutput
+    from starman.process.host.log_process import LogProcess
 
 
 class ErrorLog:
     """Points descriptor 2 at a file, or the log at syslog, until the end of a `with` block. The master's main thread
     calls."""
 
-    __slots__ = ("_before", "_given_path", "_opened", "_path", "_saved", "_syslog")
+    __slots__ = ("_before", "_given_path", "_opened", "_path", "_process", "_saved", "_syslog")
 
-    def __init__(self, path: str | None, *, opened: bool = False, directory: str | None = None) -> None:
+    def __init__(
+        self, path: str | None, *, opened: bool = False, directory: str | None = None, process: LogProcess | None = None
+    ) -> None:
         """`path` None: standard error is the error log, and stays as it is. `opened`: descriptor 2 points at the file
-        already. `directory`: the base of a relative `path`; None: the working directory."""
+        already. `directory`: the base of a relative `path`; None: the working directory. `process`: the log process
+        (`--log-config`), which gets all records."""
         self._given_path = path
+        self._process = process
         self._syslog: SyslogOutput | None = None
         self._before: Output | None = None
         # Absolute, so that a later change of the working directory does not move it.
@@ -39,7 +44,8 @@ class ErrorLog:
     def __enter__(self) -> ErrorLog:
         """Raises SettingError when the file cannot be written, or when there is no syslog."""
         if self._given_path is not None and is_syslog(self._given_path):
-            self._syslog, form = open_syslog("error_log", self._given_path, log.body_format)
+            self._syslog = open_syslog("error_log", self._given_path, SyslogOutput)
+            form = SyslogFormat(log.body_format, journal=parse_target(self._given_path).is_journal)
             self._before = log.use_output(self._syslog, form)
         elif self._path is not None and not self._opened:
             try:
@@ -48,9 +54,33 @@ class ErrorLog:
                 raise SettingError(f"error_log: cannot write {self._given_path}: {error.strerror}") from None
             self._saved = os.dup(2)
             _point_at(fd)
+        if self._process is not None:
+            self._start_process(self._process)
         return self
 
+    def _start_process(self, process: LogProcess) -> None:
+        try:
+            process.start()
+        except SettingError as error:
+            self._process = None
+            if not self._opened:
+                self.__exit__()
+                raise
+            # After an upgrade, the server goes on.
+            log.error(f"the error log does not go to Python's logging: {error}")
+
+    def check(self, now: float) -> None:
+        """Start the log process again if it has ended. In each round of the master's loop."""
+        if self._process is not None:
+            self._process.check(now)
+
+    def next_instants(self) -> list[float]:
+        """The monotonic instants at which `check` is to be called even if nothing happens."""
+        return [] if self._process is None else self._process.next_instants()
+
     def __exit__(self, *exc_info: object) -> None:
+        if self._process is not None:
+            self._process.stop()
         if self._syslog is not None:
             log.finish()
             log.use_output(self._before, None)
@@ -64,10 +94,25 @@ class ErrorLog:
 
         Raises OSError when the file cannot be opened; the old file stays in use.
         """
+        if self._process is not None:
+            self._process.reopen()
         if self._path is None:
             return False
         _point_at(open_for_appending(self._path))
         return True
+
+
+def log_process_of(settings: Settings, directory: str) -> LogProcess | None:
+    """The process that passes records to Python's `logging`; None: the settings ask for none. `directory`: the base of
+    relative paths."""
+    config = settings.log_config
+    if config is None:
+        return None
+    from starman.process.host.log_process import LogProcess
+
+    located = os.path.join(directory, config) if isinstance(config, str) else config
+    path = [*(os.path.join(directory, entry) for entry in settings.include), directory]
+    return LogProcess(located, path, access=settings.access_log == "logging", title=not settings.disable_proctitle)
 
 
 def _point_at(fd: int) -> None:

@@ -172,6 +172,7 @@ class Master:
                 if status is not None:
                     return status
                 log.write_pending()
+                self._error_log.check(time.monotonic())
                 # Last, because an exec must not lose anything that has begun. For the same reason it waits while
                 # the settings are read after a HUP.
                 if not self._reload.busy:
@@ -241,7 +242,7 @@ class Master:
         now = time.monotonic()
         self._observers.on_status(self._supervisor.server_status(), now)
         instants = [link.ended_at + STATUS_SLACK for link in self._links if link.ended_at is not None]
-        instants += self._observers.next_instants()
+        instants += self._observers.next_instants() + self._error_log.next_instants()
         instants += self._stacks.next_instants() + self._executor.next_instants()
         instants += [trial.deadline for trial in self._trials.values() if trial.deadline is not None]
         instant = self._supervisor.next_instant(now)

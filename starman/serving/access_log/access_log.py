@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 
 from starman import log
 from starman.config.access_log_format import COMBINED
-from starman.errors import SettingError
 from starman.log.output import Output, open_for_appending
 from starman.serving.access_log.combined import combined_line
+from starman.serving.access_log.destinations import open_destination, path_of
 from starman.serving.access_log.formats import format_of
 from starman.serving.access_log.line_filter import LineFilter
 from starman.serving.access_log.log_times import CommonTime
 from starman.serving.access_log.logged_request import LoggedRequest, refused
-from starman.standard_streams import output_descriptor
 
 if TYPE_CHECKING:
     from starman.config.settings import Settings
@@ -59,18 +58,13 @@ class AccessLog:
     def __init__(
         self, target: str, line_format: str = COMBINED, line_filter: LineFilter | None = None, *, in_loop: bool = False
     ) -> None:
-        """`target` is the path of a file, or "-" for standard output. `line_format`: as the setting access_log_format.
+        """`target`: as the setting access_log. `line_format`: as the setting access_log_format.
         With `in_loop`, the loop's thread adds lines and must not block, so only `flush` writes.
 
         Raises SettingError when the log cannot be written.
         """
-        # Absolute, because the working directory may be another one when the file is opened again.
-        self._path = None if target == "-" else os.path.abspath(target)
-        try:
-            # A duplicate of the descriptor: an application may close standard output.
-            self._output: Output | None = Output(output_descriptor()) if self._path is None else _open(self._path)
-        except OSError as error:
-            raise SettingError(f"access_log: cannot write {target}: {error.strerror}") from None
+        self._path = path_of(target)
+        self._output: Output | None = open_destination(target)
         # Two locks, so that a slow disk delays one thread and not all of them. `_lines_lock` guards `_lines`,
         # `_bytes`, `_lost` and `_reason`. `_write_lock` guards the output, the batches and when losses were logged.
         self._lines_lock = threading.Lock()
@@ -161,6 +155,8 @@ class AccessLog:
             with self._lines_lock:
                 self._bytes -= sum(map(len, lines))
         done = self._send(output, time.monotonic() + seconds)
+        if refused := output.take_lost():
+            self._count_lost(refused, "the receiver refused them")
         # Without this, each request would try to write what was not taken a moment ago.
         self._batch_bytes = self._full_batch if done else 2 * _MOST_BYTES
         if self._lost and time.monotonic() - self._losses_logged_at >= _LOSSES_SECONDS:
@@ -256,14 +252,6 @@ class AccessLog:
         finally:
             self._lines_lock.release()
         return gathered >= self._batch_bytes
-
-
-def _open(path: str) -> Output:
-    fd = open_for_appending(path)
-    try:
-        return Output(fd)
-    finally:
-        os.close(fd)
 
 
 def _split(lines: list[bytes]) -> list[bytes]:

@@ -80,8 +80,8 @@ def test_wrong_targets(text: str) -> None:
 
 def test_a_record_is_one_message(path: Path, queue: LogQueue) -> None:
     with daemon(path) as receiver:
-        output, form = open_syslog("error_log", f"syslog:{path}", body)
-        queue.exchange_output(output)
+        form = SyslogFormat(body, journal=False)
+        queue.exchange_output(open_syslog("error_log", f"syslog:{path}", SyslogOutput))
         queue.put(form.encode(Record(ERROR, "failed\nsecond line\x1b", 4711)), whole=True)
         found = RFC_5424.fullmatch(receiver.recv(65536))
     assert found
@@ -120,7 +120,7 @@ def test_a_long_text_is_several_messages() -> None:
 
 def test_no_daemon_is_a_clear_error(path: Path) -> None:
     with pytest.raises(SettingError, match="no syslog daemon has made this socket; start the daemon") as caught:
-        open_syslog("error_log", f"syslog:{path}", body)
+        open_syslog("error_log", f"syslog:{path}", SyslogOutput)
     assert str(path) in str(caught.value)
 
 
