@@ -185,8 +185,8 @@ STARMAN_INLINE = Server("starman, no threads", "starman", _starman("--threads", 
 STARMAN_COMPILED = Server("starman, compiled", "starman", _compiled, "#7a3300", install="make compiled", place=COMPILED)
 STARMAN_LOGGED = Server("starman, access log", "starman", _starman("--access-log", "{scratch}/access.log"), "#f0a060")
 # Its formats. The custom ones are the usual one of gunicorn, and the JSON that is often written by hand.
-_GUNICORN_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
-_OWN_JSON = '{"time": "%(t)s", "client": "%(h)s", "request": "%(r)s", "status": %(s)s, "bytes": %(b)s, "agent": "%(a)s"}'
+GUNICORN_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
+OWN_JSON = '{"time": "%(t)s", "client": "%(h)s", "request": "%(r)s", "status": %(s)s, "bytes": %(b)s, "agent": "%(a)s"}'
 
 
 def _logging(kind: str, line_format: str, colour: str, *more: str) -> Server:
@@ -200,8 +200,8 @@ STARMAN_LOG_FORMATS = (
     _logging("json", "json", "#b08040"),
     _logging("ecs", "ecs", "#907030"),
     _logging("gcp", "gcp", "#706020"),
-    _logging("custom", _GUNICORN_FORMAT, "#505010"),
-    _logging("custom JSON", _OWN_JSON, "#404040"),
+    _logging("custom", GUNICORN_FORMAT, "#505010"),
+    _logging("custom JSON", OWN_JSON, "#404040"),
     _logging("errors only", "combined", "#c0c0c0", "--access-log-errors"),
 )
 STARMAN_POOL = Server("starman, plain pool", "starman", _launch("plain-pool"), "#f0c0a0", multiple=False)

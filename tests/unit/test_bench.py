@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import report, turns, wrk
+from bench import log_lines, report, turns, wrk
 from bench.growth import AXES
 from bench.progress import Progress
 from bench.results import BenchError, Cell, Outcome, Result, Turn, from_structure, percentiles, ratio, to_structure
@@ -254,3 +254,12 @@ def test_progress_without_a_terminal_is_a_line_for_each_step() -> None:
     progress.step("two")
     progress.end()
     assert stream.getvalue() == "1 of 2: one\nby the way\n2 of 2: two\n"
+
+
+class TestLogLines:
+    def test_every_format_has_a_figure(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.setattr(log_lines, "LINES", 2)
+        monkeypatch.setattr(log_lines.microseconds, "__defaults__", (1,))
+        assert log_lines.main() == 0
+        rows = [row.split(" | ")[0].removeprefix("| ") for row in capsys.readouterr().out.splitlines()[2:]]
+        assert rows == [*log_lines.FORMATS, "json, skipped"]

@@ -31,18 +31,27 @@ def getter_of(name: str) -> Getter:
         text, kind = name[1:-2], name[-1]
         if kind == "i":
             return _environ_getter(_SPECIAL_FIELDS.get(text.lower()) or "HTTP_" + text.upper().replace("-", "_"))
-        return _response_getter(text.lower()) if kind == "o" else _environ_getter(text, text.upper(), text.lower())
+        return _response_getter(text.lower()) if kind == "o" else _any_case_getter(text)
     return _GETTERS[name]
 
 
-def _environ_getter(*keys: str) -> Getter:
-    """Any of the keys, the first one first: as in gunicorn, case does not matter."""
+def _environ_getter(key: str) -> Getter:
+    def get(request: LoggedRequest) -> str | None:
+        value: Any = request.environ.get(key)
+        return value if type(value) is str or value is None else safe_text(value)
+
+    return get
+
+
+def _any_case_getter(key: str) -> Getter:
+    """As in gunicorn, the case of a key of the environ does not matter."""
+    keys = (key, key.upper(), key.lower())
 
     def get(request: LoggedRequest) -> str | None:
         environ: dict[Any, Any] = request.environ
-        for key in keys:
-            if key in environ:
-                value = environ[key]
+        for each in keys:
+            if each in environ:
+                value = environ[each]
                 return value if type(value) is str else safe_text(value)
         return None
 

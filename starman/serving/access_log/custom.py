@@ -20,58 +20,67 @@ if TYPE_CHECKING:
 _MISSING: Final = "-"
 
 
-class CustomFormat(LineFormat):
-    """A custom format. If it begins with `{`, each value is escaped for JSON."""
+# What a value may contain without being escaped, in a text and in a JSON string.
+_PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 
-    __slots__ = ("_template", "_values")
+
+class CustomFormat(LineFormat):
+    """A custom format. If it begins with `{`, each value is escaped for JSON.
+
+    Most lines have nothing to escape. Removing all plain characters shows it: only those of the literal text are left.
+    """
+
+    __slots__ = ("_careful", "_left", "_plain", "_template")
 
     def __init__(self, text: str) -> None:
         """Raises ValueError if the format is not valid."""
-        json_format = is_json(text)
         parts = parse_format(text)
+        atoms = [part for part in parts if isinstance(part, Atom)]
+        literal = "".join(part for part in parts if isinstance(part, str)) + "\n"
         self._template = "".join("%s" if isinstance(part, Atom) else part.replace("%", "%%") for part in parts) + "\n"
-        self._values = tuple(_value_of(part, json_format) for part in parts if isinstance(part, Atom))
+        self._left = literal.encode().translate(None, _PLAIN)
+        json_format = is_json(text)
+        self._plain = tuple(_plain_value(atom, json_format) for atom in atoms)
+        self._careful = tuple(_careful_value(atom, json_format) for atom in atoms)
 
     def line(self, request: LoggedRequest) -> bytes:
         """As in `LineFormat`."""
         try:
-            text = self._template % tuple([value(request) for value in self._values])
+            line = (self._template % tuple([value(request) for value in self._plain])).encode()
+            if line.translate(None, _PLAIN) == self._left:
+                return line
         except BaseException:  # the application may have put any object into its environ
-            sanitized = request.sanitized(as_utf8=False)
-            text = self._template % tuple([value(sanitized) for value in self._values])
+            request = request.sanitized(as_utf8=False)
+        text = self._template % tuple([value(request) for value in self._careful])
         return text.encode("utf-8", "backslashreplace")
 
 
-def _value_of(atom: Atom, json_format: bool) -> Callable[[LoggedRequest], str]:
-    """The function that returns the text of an atom in a line."""
-    get = getter_of(atom.name)
+def _plain_value(atom: Atom, json_format: bool) -> Getter:
+    """The function that returns the value of an atom in a line, not escaped."""
+    get, conversion = getter_of(atom.name), atom.conversion
+    if json_format and not atom.quoted:
+        return _json_value(get, atom)
+    if conversion != "s":
+        return lambda request: _converted(get(request), conversion)
+
+    def value(request: LoggedRequest) -> str | int | float:
+        found = get(request)
+        return _MISSING if found is None else found
+
+    return value
+
+
+def _careful_value(atom: Atom, json_format: bool) -> Callable[[LoggedRequest], str]:
+    """The function that returns the text of an atom in a line, escaped."""
+    get, conversion = getter_of(atom.name), atom.conversion
     if not json_format:
-        return _text_function(get, atom.conversion)
-    return _string_function(get, atom.conversion) if atom.quoted else _json_function(get, atom)
+        return lambda request: escape_all(_converted(get(request), conversion))
+    if atom.quoted:  # the quotes are in the format
+        return lambda request: json_string(_converted(get(request), conversion))[1:-1]
+    return _json_value(get, atom)
 
 
-def _text_function(get: Getter, conversion: str) -> Callable[[LoggedRequest], str]:
-    """In a text: escaped as in the combined format."""
-    if conversion == "s":
-
-        def plain(request: LoggedRequest) -> str:
-            value = get(request)
-            return escape_all(value) if type(value) is str else _MISSING if value is None else str(value)
-
-        return plain
-    return lambda request: escape_all(_converted(get(request), conversion))
-
-
-def _string_function(get: Getter, conversion: str) -> Callable[[LoggedRequest], str]:
-    """In a JSON string, whose quotes are in the format."""
-
-    def inside(request: LoggedRequest) -> str:
-        return json_string(_converted(get(request), conversion))[1:-1]
-
-    return inside
-
-
-def _json_function(get: Getter, atom: Atom) -> Callable[[LoggedRequest], str]:
+def _json_value(get: Getter, atom: Atom) -> Callable[[LoggedRequest], str]:
     """Where a JSON value stands: a number, a string in quotes, or null."""
     numeric, conversion = atom.numeric, atom.conversion
 

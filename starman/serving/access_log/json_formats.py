@@ -41,7 +41,7 @@ class _JsonFormat(LineFormat):
         try:
             text = self._object(request)
             # \u00 stands for a control character or for a byte beyond ASCII, which is probably UTF-8.
-            ordinary = "\\u00" not in text and "\x7f" not in text
+            ordinary = ("\\" not in text or "\\u00" not in text) and "\x7f" not in text
         except BaseException:  # the application may have put any object into its environ
             ordinary = False
         if not ordinary:
