@@ -54,10 +54,11 @@ class Resolved:
     """All settings of gunicorn, with their values.
 
     application: the application on the command line; None if it names none. environment: the variables that the
-    configuration file has set. paths: the directories that it has added to sys.path. notes: warnings.
+    configuration file has set. paths: the directories that it has added to sys.path. notes: warnings. server_field:
+    the Server field that it has chosen by changing gunicorn.SERVER or the like; None if it has not.
     """
 
-    __slots__ = ("application", "arguments", "environment", "notes", "paths", "values")
+    __slots__ = ("application", "arguments", "environment", "notes", "paths", "server_field", "values")
 
     def __init__(self, arguments: Arguments, values: dict[str, Value]) -> None:
         self.arguments = arguments
@@ -65,6 +66,7 @@ class Resolved:
         self.values = values
         self.environment: dict[str, str] = {}
         self.paths: list[str] = []
+        self.server_field: str | None = None
         self.notes: list[str] = []
 
     def value(self, name: str) -> object:
@@ -145,6 +147,7 @@ def _take_file(resolved: Resolved, location: str) -> None:
         elif meant := misspelt(name, value):
             resolved.notes.append(f"{shown}: {name} is no setting of gunicorn and has no effect; did you mean {meant}?")
     resolved.environment = {name: value for name, value in os.environ.items() if environment.get(name) != value}
+    resolved.server_field = stand_in.server_field()
     resolved.paths = [os.path.abspath(path) for path in sys.path if path not in paths]
 
 

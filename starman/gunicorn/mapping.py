@@ -60,6 +60,8 @@ def _surroundings(resolved: Resolved, outcomes: Outcomes) -> None:
         outcomes.also("env", [*changed, *texts_of(resolved, "raw_env")], "the configuration file")
     if resolved.paths and "include" not in outcomes.given:
         outcomes.also("include", resolved.paths, "the configuration file")
+    if resolved.server_field is not None:
+        outcomes.also("server_header", resolved.server_field, "the configuration file")
     outcomes.also("max_body", 0, DEFAULT)
     # gunicorn takes only the scheme and these fields from a proxy: REMOTE_ADDR stays the address of the proxy.
     outcomes.also("forwarded", ["proto"], DEFAULT)

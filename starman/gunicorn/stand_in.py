@@ -14,6 +14,9 @@ from starman.gunicorn.known_settings import KNOWN_SETTINGS
 from starman.gunicorn.stand_in_logger import Logger
 
 VERSION = (27, 0, 1)
+_VERSION_TEXT = ".".join(map(str, VERSION))
+# What a configuration may change.
+NAMES = {"SERVER": "gunicorn", "SERVER_SOFTWARE": f"gunicorn/{_VERSION_TEXT}"}
 # The modules and the classes of workers in them.
 WORKERS = {
     "gunicorn.workers.base": "Worker",
@@ -29,11 +32,22 @@ class Worker:
     """The base of the classes of workers. Its subclasses are never run: `mapping` says what becomes of them."""
 
 
+class Response:
+    """The response of gunicorn, for configurations that replace `default_headers` to remove the Server field."""
+
+    def default_headers(self) -> list[str]:
+        """The lines that gunicorn puts into each response."""
+        return ["HTTP/1.1 200 OK\r\n", "Server: gunicorn\r\n", "Connection: close\r\n"]
+
+
 class Setting:
     """The base of the classes in `gunicorn.config`, which have the names and defaults of the settings."""
 
     name = ""
     default: object = None
+
+
+_DEFAULT_HEADERS = Response.default_headers
 
 
 def install() -> None:
@@ -51,6 +65,25 @@ def install() -> None:
             setattr(sys.modules[parent], last, module)
 
 
+def server_field() -> str | None:
+    """The Server field that the configuration has chosen by changing gunicorn: its text, or "off"; None if it has not
+    changed it."""
+    modules = [sys.modules[name] for name in ("gunicorn.http.wsgi", "gunicorn") if name in sys.modules]
+    for module in modules:
+        for name in ("SERVER", "SERVER_SOFTWARE"):
+            value = getattr(module, name, None)
+            if isinstance(value, str) and value != NAMES[name]:
+                return value.strip() or "off"
+    response = getattr(modules[0], "Response", None) if modules else None
+    if response is not None and (response is not Response or Response.default_headers is not _DEFAULT_HEADERS):
+        try:
+            lines = list(response.default_headers(Response()))
+        except Exception:  # code of the configuration, for an object that is not here
+            return None
+        return None if any(str(line).lower().startswith("server:") for line in lines) else "off"
+    return None
+
+
 def remove_if_installed() -> None:
     """After the configuration has run in a process that serves: let the application import the real gunicorn, if there
     is one."""
@@ -63,14 +96,13 @@ def remove_if_installed() -> None:
 
 def _modules() -> dict[str, dict[str, object]]:
     """The names in each module, parents first."""
-    version = ".".join(map(str, VERSION))
     modules: dict[str, dict[str, object]] = {
-        "gunicorn": {
-            "version_info": VERSION,
-            "__version__": version,
-            "SERVER": "gunicorn",
-            "SERVER_SOFTWARE": f"gunicorn/{version}",
-        },
+        "gunicorn": {"version_info": VERSION, "__version__": _VERSION_TEXT, **NAMES},
+        "gunicorn.util": {},
+        "gunicorn.http": {},
+        "gunicorn.http.wsgi": {**NAMES, "Response": Response},
+        "gunicorn.instrument": {},
+        "gunicorn.instrument.statsd": {"Statsd": Logger},
         "gunicorn.glogging": {"Logger": Logger, "CONFIG_DEFAULTS": CONFIG_DEFAULTS},
         "gunicorn.config": _settings(),
         "gunicorn.errors": {name: type(name, (Exception,), {}) for name in ("HaltServer", "ConfigError", "AppImportError")},

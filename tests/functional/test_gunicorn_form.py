@@ -213,3 +213,20 @@ def test_reload_serves_changed_code(project: Path) -> None:
         assert page(server).startswith("None ")
         (project / "shop.py").write_text(SHOP.replace("os.environ.get('COLOUR')", "'changed'"))
         assert wait_until(lambda: page(server).startswith("changed "))
+
+
+def test_a_file_of_paste_is_served(project: Path) -> None:
+    """With a stand-in for PasteDeploy, which records how it is called."""
+    (project / "paste").mkdir()
+    (project / "paste/__init__.py").touch()
+    (project / "paste/deploy.py").write_text(
+        "def loadapp(uri, relative_to, global_conf):\n"
+        "    def application(environ, start_response):\n"
+        "        start_response('200 OK', [])\n"
+        "        return [f'{uri} {relative_to} {global_conf}'.encode()]\n"
+        "    return application\n"
+    )
+    (project / "shop.ini").write_text("[app:main]\n")
+    arguments = ["--paste", "shop.ini#main", "--paste-global", "a=b", "-b", "127.0.0.1:0"]
+    with serving(*arguments, cwd=project) as server:
+        assert page(server) == f"config:{project}/shop.ini#main {project} {{'a': 'b'}}"

@@ -166,3 +166,29 @@ def test_probable_mistakes_are_named(tmp_path: Path) -> None:
 def test_a_second_application_is_named(tmp_path: Path) -> None:
     done = command("app:app", "other", "--check-config", cwd=tmp_path)
     assert "starman: only app:app is served: other is ignored\n" in done.stderr
+
+
+WRAPPED = """
+import gunicorn.http.wsgi as wsgi
+original = wsgi.Response.default_headers
+def without(*args):
+    return [line for line in original(*args) if not line.startswith("Server:")]
+wsgi.Response.default_headers = without
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("import gunicorn\ngunicorn.SERVER_SOFTWARE = 'shop'\n", "shop"),
+        ("import gunicorn\ngunicorn.SERVER = ''\n", "off"),
+        ("import gunicorn.http.wsgi as x\nx.SERVER = 'web'\n", "web"),
+        (WRAPPED, "off"),
+        ("import gunicorn.http.wsgi as x\nclass Own(x.Response):\n    pass\nx.Response = Own\n", None),
+        ("import gunicorn\n", None),
+    ],
+)
+def test_a_changed_server_field_counts(tmp_path: Path, content: str, expected: str | None) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(content)
+    found = printed("app:app", cwd=tmp_path)
+    assert found.get("server_header", (None,))[0] == (f'"{expected}"' if expected else None)

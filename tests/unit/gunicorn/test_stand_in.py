@@ -41,8 +41,8 @@ def test_it_replaces_an_installed_gunicorn() -> None:
 
 def test_a_module_that_it_does_not_have_cannot_be_imported() -> None:
     stand_in.install()
-    with pytest.raises(ModuleNotFoundError, match=r"gunicorn\.http"):
-        import gunicorn.http  # noqa: F401
+    with pytest.raises(ModuleNotFoundError, match=r"gunicorn\.sock"):
+        import gunicorn.sock  # noqa: F401
 
 
 @pytest.fixture
