@@ -19,6 +19,10 @@ from bench.serving import prepare_process
 def main() -> int:
     """Measure, or read earlier results. Markdown goes to a named file or standard output, progress to standard
     error."""
+    if sys.argv[1:2] == ["reload"]:
+        from bench import reload
+
+        return reload.main(sys.argv[2:])
     parser = command.parser("python -m bench", "Measure starman beside other servers.", "SCENARIO", _listed())
     command.add_servers(parser)
     parser.add_argument("--list", action="store_true", help="list scenarios and servers, and measure nothing")

@@ -259,3 +259,11 @@ def test_memory_is_measured_without_a_trick() -> None:
     weights = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["without"] for each in weights] == ["nothing", "gc-freeze"]
     assert all(0 < each["uss"][0] <= each["pss"][0] for each in weights)
+
+
+def test_reloads_are_measured() -> None:
+    done = bench("reload", "flask", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^Flask, whose import takes \d+\.\d\d s:$", done.stdout, re.MULTILINE)
+    for server in ("starman, poll", "gunicorn --reload", "flask run --reload"):
+        assert re.search(rf"^\| {server} \| \d+\.\d\d \|", done.stdout, re.MULTILINE), done.stdout

@@ -28,6 +28,12 @@ def app(environ, start_response):
     if environ["PATH_INFO"] == "/events":
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         return events()
+    if environ["PATH_INFO"] == "/socket":
+        taken = environ["gunicorn.socket"]
+        taken.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\n\\r\\n")
+        while taken.recv(100):
+            pass
+        return []
     if environ["PATH_INFO"] == "/lazy":
         import lazy
         body = lazy.NAME.encode()
@@ -250,12 +256,14 @@ def test_extra_files_and_globs(site: Site, engine: str) -> None:
         assert soon(server, 200, "one")
 
 
-def test_a_stream_of_the_old_code_is_cut_within_a_second(site: Site, engine: str) -> None:
+@pytest.mark.parametrize("path", ["/events", "/socket"])
+def test_a_stream_or_socket_of_the_old_code_is_cut_within_a_second(site: Site, engine: str, path: str) -> None:
     with site.serve("--reload-engine", engine) as server:
         watching(server)
         with server.client() as client:
-            client.send(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert client.read_head().status == 200
+            upgrade = b"Connection: Upgrade\r\nUpgrade: raw\r\n" if path == "/socket" else b""
+            client.send(b"GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n" % (path.encode(), upgrade))
+            assert client.read_head().status in (101, 200)
             site.save("two")
             saved = time.monotonic()
             assert soon(server, 200, "two"), "new code does not wait for the stream"

@@ -41,7 +41,7 @@ class Polling:
     fd = -1
 
     def interval(self, cost: float) -> float:
-        """Seconds until the files are compared again; `cost`: the seconds that it took last time."""
+        """Seconds until the files are compared again; `cost`: the seconds of a CPU that it took last time."""
         return max(POLL_SECONDS, cost / MOST_SHARE)
 
     def set_directories(self, directories: frozenset[str]) -> None:

@@ -88,9 +88,10 @@ class Watcher:
                 self._engine.set_directories(self._snapshot.places())
                 self._snapshot.moved = False
             expands = now >= self._expand_at
+            used = time.thread_time()  # a busy machine must not make it look less often
             self._note(self._snapshot.find_changes(patterns=expands))
             self._looked_at = time.monotonic()
-            cost = self._looked_at - now
+            cost = time.thread_time() - used
             if expands:  # globs that take long are expanded less often, and do not delay the other files
                 self._expand_at = self._looked_at + cost / MOST_SHARE
             self._look_at = self._looked_at + self._engine.interval(0.0 if expands and self._snapshot.patterns else cost)
