@@ -3,8 +3,8 @@ imports this module."""
 
 from __future__ import annotations
 
-from starman.config.kinds import ValueKind
-from starman.config.option import option
+from starman.config.kinds import ValueKind, read_flag
+from starman.config.option import nearest, option
 from starman.config.trusted_peers import read_peer
 
 TYPE_CHECKING = False
@@ -36,6 +36,27 @@ def comma_separated(read_item: Callable[[str], str], valid: str, metavar: str) -
 PEERS = comma_separated(read_peer, "IP addresses, networks such as 10.0.0.0/8, * (every peer), or unix (UNIX sockets)", "PEERS")
 
 
+PROXY_PROTOCOLS = ("off", "on", "v1", "v2")
+
+
+def read_proxy_protocol(value: object) -> str:
+    """One of PROXY_PROTOCOLS; also true or false, and gunicorn's "auto", which is "on"."""
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in PROXY_PROTOCOLS:
+        return word
+    if word == "auto":
+        return "on"
+    try:
+        return "on" if read_flag(value) else "off"
+    except ValueError:
+        if isinstance(word, str):
+            raise ValueError(f"{value!r} is not valid{nearest(word, PROXY_PROTOCOLS)}") from None
+        raise
+
+
+PROXY_PROTOCOL = ValueKind(read_proxy_protocol, '"off", "on" (both versions), "v1" or "v2"', "VERSION")
+
+
 class ProxyOptions:
     """Declares the settings for proxies."""
 
@@ -47,4 +68,17 @@ class ProxyOptions:
         PEERS,
         "Trust these proxies: believe what they say of the client and of the scheme (http or https) in fields of the request. "
         "The variable FORWARDED_ALLOW_IPS replaces the default.",
+    )
+    proxy_protocol: str = option(
+        "off",
+        "Proxies",
+        PROXY_PROTOCOL,
+        "Require that every connection begins with a header of the PROXY protocol, also on TLS, and take the client's address "
+        "from it: on (versions 1 and 2), v1 or v2. Connections without it are closed.",
+    )
+    proxy_allow_ips: tuple[str, ...] = option(
+        ("127.0.0.1", "::1", "unix"),
+        "Proxies",
+        PEERS,
+        "With --proxy-protocol, accept connections from these proxies only, and close all others.",
     )

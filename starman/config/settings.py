@@ -76,6 +76,11 @@ class Settings(Options):
                 f"{self.source('error_log')} and {self.source('log_config')}: give one of them: with log_config, a handler such "
                 "as logging.handlers.SysLogHandler sends records to syslog"
             )
+        if self.proxy_protocol != "off" and not self.proxy_allow_ips:
+            raise SettingError(
+                f"{self.source('proxy_protocol')} and {self.source('proxy_allow_ips')}: proxy_protocol needs a trusted proxy: "
+                "with proxy_allow_ips none, every connection would be closed"
+            )
         streams = "stream_body" if self.stream_body else "stream_body_path" if self.stream_body_path else None
         if streams is not None and not self.threads:
             raise SettingError(

@@ -215,7 +215,7 @@ def _proxy_protocol(resolved: Resolved, outcomes: Outcomes) -> None:
     if resolved.value("proxy_protocol") == "off":
         outcomes.ignore("proxy_protocol", "it is the default")
         return
-    outcomes.use("proxy_protocol", proxy_protocol=resolved.value("proxy_protocol") != "off")
+    outcomes.use("proxy_protocol", proxy_protocol=resolved.value("proxy_protocol"))
 
 
 def _secure_scheme_headers(resolved: Resolved, outcomes: Outcomes) -> None:

@@ -15,6 +15,7 @@ from starman.log.tracebacks import format_exception, keep_memory_reserve
 from starman.serving.accepting.acceptor import Acceptor
 from starman.serving.accepting.connection_factory import ConnectionFactory
 from starman.serving.accepting.listening import Listening
+from starman.serving.accepting.proxy_header import ProxyHeaderRules
 from starman.serving.access_log.access_log import AccessLog
 from starman.serving.application_child import abandon_clients, descriptors_of
 from starman.serving.blocking_jobs import Jobs, NoThreadError, run_in_thread
@@ -99,7 +100,11 @@ class Service:
         """
         executor, context = self._prepare()
         connections = ConnectionFactory(
-            context, threads=self._settings.threads, multiprocess=self._multiprocess, tls_context=self._tls_context
+            context,
+            threads=self._settings.threads,
+            multiprocess=self._multiprocess,
+            tls_context=self._tls_context,
+            proxy_header=ProxyHeaderRules.of(self._settings),
         )
         acceptor = Acceptor(context, connections, self._monitor)
         self._running = asyncio.get_running_loop(), context, acceptor

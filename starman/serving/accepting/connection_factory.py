@@ -1,4 +1,5 @@
-"""Makes the protocol of each accepted socket: a `Connection`, or on TLS first a `Handshake`. Loop only."""
+"""Makes the protocol of each accepted socket: a `Connection`, or on TLS first a `Handshake`. With `proxy_protocol`, a
+`ProxyHeaderReader` comes before both. Loop only."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from starman.hooks import worker_number
+from starman.serving.accepting.proxy_header import ProxyHeaderReader, ProxyHeaderRules
 from starman.serving.connections.connection import Connection
 from starman.serving.context import SOFTWARE, ServiceContext
 from starman.serving.tls.handshake import Handshake
@@ -22,14 +25,24 @@ MakeProtocol = Callable[[socket.socket, object], asyncio.Protocol]
 class ConnectionFactory:
     """Makes the connections of one worker."""
 
-    __slots__ = ("_context", "_multiprocess", "_threads", "_tls_context")
+    __slots__ = ("_context", "_multiprocess", "_proxy_header", "_threads", "_tls_context")
 
-    def __init__(self, context: ServiceContext, *, threads: int, multiprocess: bool, tls_context: ssl.SSLContext | None) -> None:
-        """`threads` and `multiprocess` are for the environ. `tls_context` is needed if a listener is secure."""
+    def __init__(
+        self,
+        context: ServiceContext,
+        *,
+        threads: int,
+        multiprocess: bool,
+        tls_context: ssl.SSLContext | None,
+        proxy_header: ProxyHeaderRules | None = None,
+    ) -> None:
+        """`threads` and `multiprocess` are for the environ. `tls_context` is needed if a listener is secure.
+        `proxy_header`: the rules for the header with which every connection begins; None: there is none."""
         self._context = context
         self._threads = threads
         self._multiprocess = multiprocess
         self._tls_context = tls_context
+        self._proxy_header = proxy_header
 
     def for_listener(self, listener: socket.socket, secure: bool) -> MakeProtocol:
         """Return a function that makes the connections of a listener. `secure` says whether its clients use TLS.
@@ -61,4 +74,8 @@ class ConnectionFactory:
                 return Handshake(context, tls_context, base)
             return cast("asyncio.Protocol", Connection(context, loop, base, sock.fileno()))
 
-        return make
+        rules = self._proxy_header
+        if rules is None:
+            return make
+        # From the end of the header on, all is as if the client that the header names had connected.
+        return lambda sock, peer: ProxyHeaderReader(context, rules, peer, partial(make, sock))

@@ -15,11 +15,14 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from starman.config.kinds import AUTO
+from starman.serving.accepting.proxy_header import ProxyHeaderReader
 from starman.serving.connections.connection import Connection
 from starman.serving.tls.handshake import Handshake
 
 if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
+
+    Evictable = Connection | Handshake | ProxyHeaderReader
 
 # The default maximum. An idle connection takes 4 KB, so these take 260 MB.
 _MOST = 65_536
@@ -59,7 +62,7 @@ class ConnectionLimit:
         self._most = min(self._ceiling, _MOST) if most == AUTO else most
         self._context = context
         # The connections that may be closed, in this order, as of the last search.
-        self._candidates: deque[tuple[tuple[int, float], Connection | Handshake]] = deque()
+        self._candidates: deque[tuple[tuple[int, float], Evictable]] = deque()
         self._next_search_at = 0.0
         self.total = 0
         # Whether the last accepted connection has a descriptor that is reserved for the application.
@@ -127,7 +130,7 @@ class ConnectionLimit:
         client.evict()
         return True
 
-    def _next_candidate(self) -> Connection | Handshake | None:
+    def _next_candidate(self) -> Evictable | None:
         now = time.monotonic()
         for search in (False, True):
             if search and now < self._next_search_at:
@@ -144,7 +147,7 @@ class ConnectionLimit:
 
 
 def _rank(client: object, now: float) -> tuple[int, float] | None:
-    return client.eviction_rank(now) if isinstance(client, Connection | Handshake) else None
+    return client.eviction_rank(now) if isinstance(client, Connection | Handshake | ProxyHeaderReader) else None
 
 
 def _lowest_free() -> int:

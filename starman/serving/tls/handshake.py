@@ -97,7 +97,7 @@ class Handshake(asyncio.Protocol):
             self._context.connections.discard(self)
             loop = asyncio.get_running_loop()
             connection = Connection(self._context, loop, self._base, -1)
-            TlsTransport(loop, self._transport, session, connection, self._context.refusals).start()
+            TlsTransport(loop, self._transport, session, connection, self._context.refusals, self._peer).start()
 
     def _send_outgoing(self) -> None:
         data = self._session.outgoing.read()

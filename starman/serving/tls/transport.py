@@ -16,7 +16,6 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, cast
 
 from starman.serving.connections.lingering import shut_down
-from starman.wsgi.environ import endpoint
 
 if TYPE_CHECKING:
     from starman.serving.connections.connection import Connection
@@ -63,6 +62,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_connection",
         "_ended",
         "_loop",
+        "_peer",
         "_plain",
         "_refusals",
         "_session",
@@ -76,15 +76,17 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         session: Session,
         connection: Connection,
         refusals: RefusalLog,
+        peer: str,
     ) -> None:
         """`session` has done its handshake. The high-water mark of `plain` is 0. `refusals` logs TLS errors of the
-        client."""
+        client, whose address is `peer`."""
         super().__init__()
         self._loop = loop
         self._plain = plain
         self._session = session
         self._connection = connection
         self._refusals = refusals
+        self._peer = peer
         self._backlog: deque[memoryview] = deque()
         self._backlog_bytes = 0
         self._state = _State.OPEN
@@ -211,8 +213,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._connection.eof_received()
 
     def _fail(self, why: str) -> None:
-        peer = endpoint(self._plain.get_extra_info("peername"))[0]
-        self._refusals.add(f"TLS with {peer} broke: {why}")
+        self._refusals.add(f"TLS with {self._peer} broke: {why}")
         self.abort()
 
     def _flush(self) -> None:

@@ -64,3 +64,53 @@ def test_what_is_shown_is_read_back() -> None:
     declared = OPTIONS["forwarded_allow_ips"]
     for value in ((), ("*",), ("10.0.0.0/8", "::1")):
         assert declared.parse(declared.show(value), "test") == value
+
+
+def test_no_header_is_expected_by_default() -> None:
+    assert Settings.of().proxy_protocol == "off"
+    assert Settings.of().proxy_allow_ips == ("127.0.0.1", "::1", "unix")
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("off", "off"),
+        ("on", "on"),
+        ("v1", "v1"),
+        ("v2", "v2"),
+        (" V2 ", "v2"),
+        ("auto", "on"),
+        ("true", "on"),
+        ("1", "on"),
+        ("no", "off"),
+        (True, "on"),
+        (False, "off"),
+    ],
+)
+def test_versions_of_the_proxy_protocol(given: object, value: str) -> None:
+    assert Settings.of(proxy_protocol=given).proxy_protocol == value
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("v3", "'v3' is not valid; did you mean "),
+        ("2", "'2' is not valid"),
+        ("", "'' is not valid"),
+        (1, "1 is not valid"),
+        (None, "None is not valid"),
+        (("v1",), "('v1',) is not valid"),
+        (["v1"], "['v1'] is not valid"),
+    ],
+)
+def test_another_version(given: object, reason: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings.of(proxy_protocol=given)
+    assert str(caught.value).startswith(f"Settings.of(proxy_protocol=...): {reason}")
+    assert str(caught.value).endswith('; proxy_protocol takes "off", "on" (both versions), "v1" or "v2"')
+
+
+def test_a_header_that_no_peer_may_send() -> None:
+    with pytest.raises(SettingError, match="proxy_protocol needs a trusted proxy"):
+        Settings.of(proxy_protocol="on", proxy_allow_ips="none")
+    assert Settings.of(proxy_allow_ips="none").proxy_allow_ips == ()

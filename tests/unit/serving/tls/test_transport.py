@@ -115,7 +115,7 @@ def connected(pair: Pair, plain: FakePlain, connection: FakeConnection) -> Clien
     plain.full = True
     plain.write(session.outgoing.read())
     assert plain.waiting
-    TlsTransport(connection.loop, cast("Any", plain), session, cast("Any", connection), RefusalLog()).start()
+    TlsTransport(connection.loop, cast("Any", plain), session, cast("Any", connection), RefusalLog(), "192.0.2.1").start()
     return client
 
 
