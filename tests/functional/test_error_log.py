@@ -60,6 +60,14 @@ def test_a_level_hides_what_is_below_it_and_hup_changes_it(directory: Path) -> N
         assert wait_until(lambda: "[INFO]" in path.read_text(), 30)
 
 
+def test_debug_tells_of_each_process(directory: Path) -> None:
+    with Server("app:app", "--log-level", "debug", "--workers", "1", cwd=directory) as server:
+        (pid,) = server.worker_pids()
+        server.wait_for(rf"\[{server.pid}\] \[DEBUG\] worker 1 \({pid}\) is ready")
+        server.stop()
+        assert re.search(rf"\[DEBUG\] worker 1 \({pid}\) ", server.log.partition("stopping")[2])
+
+
 def get_status(server: Server) -> int:
     try:
         return get(server, "/error")

@@ -264,6 +264,8 @@ class Master:
             elif isinstance(message, Spawned):
                 self.on_spawned(link, message.pid)
             elif isinstance(message, Ready | Loaded):
+                if log.enabled(log.DEBUG):
+                    log.debug(f"{link.title} is ready")
                 self._supervisor.on_ready(link.number, now)
             elif isinstance(message, Recycle):
                 self._supervisor.on_recycle(link.number, message.reason)
@@ -310,6 +312,8 @@ class Master:
         now = time.monotonic()
         self._stacks.log_last(link, now)
         how += self._reader.describe_requests(link, now)
+        if log.enabled(log.DEBUG):
+            log.debug(f"{link.title} {how}")
         self._links.remove_link(link)
         if link.number in self._trials:
             self._trials[link.number].on_gone(how)
