@@ -38,7 +38,7 @@ GROUPS = {
     "WSGI": (
         *("tests/unit/wsgi", "tests/functional/test_wsgi.py", "tests/functional/test_websocket.py"),
         *("tests/functional/test_logs.py", "tests/functional/test_graceful.py", "tests/functional/test_uploads.py"),
-        *("tests/functional/test_blocks.py", "tests/functional/test_hostile.py"),
+        *("tests/functional/test_blocks.py", "tests/functional/test_hostile.py", "tests/functional/test_request_hooks.py"),
     ),
     "slow readers": ("tests/functional/test_slow_readers.py",),
     "no threads": ("tests/functional/test_inline.py",),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.functional.support.harness import NotReadyError, Process, Server, wait_until
+from tests.functional.support.harness import NotReadyError, Process, Server, environment, wait_until
 from tests.functional.support.wire import NoResponseError
 
 APPLICATION = """\
@@ -422,3 +423,25 @@ def test_a_callable_has_a_hook_process_too(site: Site) -> None:
     assert points(site.notes("starting", "stopped")) == ["starting", "stopped"]
     (starting,) = site.notes("starting")
     assert int(starting.split()[1]) != process.pid
+
+
+def test_hooks_that_hang_during_an_upgrade_end_by_themselves(site: Site) -> None:
+    site.write("\n@hooks.ready\ndef hang():\n    note('hangs')\n    if not os.path.exists('upgraded'): time.sleep(600)\n")
+    with site.serve() as server:
+        site.wait_for("hangs")
+        before = server.hook_pids()
+        (site.directory / "upgraded").touch()
+        server.signal(signal.SIGUSR2)
+        server.wait_for("restarted: 2 workers are new", 60)
+        site.wait_for("hangs", count=2)
+        server.wait_for("hooks still run 10 s after the end of their server: the hook process ends")
+        assert wait_until(lambda: len(server.hook_pids()) == 1)
+        assert server.hook_pids() != before
+
+
+def test_check_imports_the_module_of_hooks(site: Site) -> None:
+    site.write("\nraise ValueError('broken hooks')\n")
+    command = [sys.executable, "-m", "starman", "--check", "site_app:app", "--hooks", "site_hooks", "--listen", "127.0.0.1:0"]
+    done = subprocess.run(command, cwd=site.directory, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "cannot load 'site_hooks' (--hooks): ValueError: broken hooks" in done.stderr
