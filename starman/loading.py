@@ -10,7 +10,6 @@ import functools
 import os
 import sys
 
-from starman import hooks
 from starman.application_check import check_application, kind_of
 from starman.config.settings import nearest
 from starman.discovery import find_application
@@ -67,6 +66,8 @@ def load_hooks(settings: Settings) -> None:
         _import(settings.hooks, what)
     else:
         raise LoadError(f"cannot load {what}: write a module (package.module), or the path of a file (dir/file.py)")
+    from starman import hooks
+
     hooks.note_module()
 
 

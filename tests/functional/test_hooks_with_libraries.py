@@ -90,8 +90,17 @@ def forget(worker):
 
 
 def metrics(server: Server) -> dict[str, float]:
-    with server.client() as client:
-        text = client.get("/metrics").body.decode()
+    texts: list[str] = []
+
+    def answered() -> bool:
+        # prometheus_client fails when another process has created a file and not filled it yet.
+        with server.client() as client:
+            response = client.get("/metrics")
+        texts.append(response.body.decode())
+        return response.status == 200
+
+    assert wait_until(answered), texts
+    text = texts[-1]
     lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, value in lines}
 

@@ -124,7 +124,8 @@ def _immortalize(item: object, word: type[c_uint32]) -> None:
 
 
 def _is_inert(item: tuple[object, ...]) -> bool:
-    return all(type(part) in _INERT or part is None or isinstance(part, (bool, type)) for part in item)
+    # Not isinstance: it reads `__class__`, where a lazy object of the application may run code and raise.
+    return all(type(part) in _INERT or part is None or issubclass(type(part), (bool, type)) for part in item)
 
 
 def _is_plain(item: object, kind: type) -> bool:
@@ -137,12 +138,12 @@ def _is_plain(item: object, kind: type) -> bool:
         assert isinstance(item, tuple)
         return _is_inert(item)
     if kind is types.BuiltinFunctionType:
-        return isinstance(getattr(item, "__self__", None), (types.ModuleType, type, type(None)))
+        return issubclass(type(getattr(item, "__self__", None)), (types.ModuleType, type, type(None)))
     if kind is types.FunctionType:
         assert isinstance(item, types.FunctionType)
         defaults = (*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values())
         return item.__closure__ is None and _is_inert(defaults)
-    return kind is types.ModuleType or isinstance(item, type)
+    return kind is types.ModuleType or issubclass(kind, type)
 
 
 def _fill_pool_holes() -> list[bytes]:

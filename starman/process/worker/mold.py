@@ -11,7 +11,7 @@ import os
 import select
 import signal
 
-from starman import application_forks, hooks, log
+from starman import application_forks, log
 from starman.errors import HookError, StarmanError
 from starman.log.tracebacks import exception_line, format_exception
 from starman.process import parent_death
@@ -162,7 +162,10 @@ class _Mold:
         child subreaper), and only the master reaps it."""
         try:
             if self._application is not None and order.role is Role.WORKER:
-                hooks.run_before_fork()
+                # Imported here, not at the top: the master imports this module, and runs no hooks.
+                from starman.hooks import run_before_fork
+
+                run_before_fork()
                 self._warn_of_hazards(child_channel)
             between = fork()
         except (OSError, HookError) as error:
@@ -206,6 +209,7 @@ class _Mold:
             from starman.process.worker.hook_process import run_hook_process
 
             run_hook_process(child_channel, spec, starting=order.role is Role.STARTING_HOOKS)
+        from starman.hooks import set_worker
         from starman.process.worker.worker import run_worker
 
         page = None
@@ -215,7 +219,7 @@ class _Mold:
             log.warning(f"the watchdog cannot check worker {order.slot}, which has no page of the scoreboard: {error.strerror}")
         if scoreboard_fd >= 0:
             os.close(scoreboard_fd)
-        hooks.set_worker(order.slot, order.page)
+        set_worker(order.slot, order.page)
         run_worker(child_channel, order.slot, page, spec, self._application)
 
     def _warn_of_hazards(self, child_channel: Channel) -> None:

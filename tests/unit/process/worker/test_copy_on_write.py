@@ -116,3 +116,17 @@ def test_code_names_and_classes_are_immortal_if_that_is_set(immortal: bool) -> N
 def test_other_interpreters_are_left_alone(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
     monkeypatch.setattr(sys, name, value, raising=False)
     assert not copy_on_write._can_immortalize()
+
+
+class Unready:
+    """As the lazy objects of Django before its settings are configured."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        raise RuntimeError("settings are not configured")
+
+
+def test_an_object_that_hides_its_class_is_left_alone() -> None:
+    found = Unready()
+    assert not copy_on_write._is_plain(found, Unready)
+    assert not copy_on_write._is_plain((found,), tuple)
