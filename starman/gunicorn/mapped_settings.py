@@ -159,19 +159,23 @@ def _access_log_format(resolved: Resolved, outcomes: Outcomes) -> None:
 
 
 def _syslog(resolved: Resolved, outcomes: Outcomes) -> None:
-    """syslog: the error log goes there instead of to errorlog."""
+    """syslog: the error log goes there instead of to errorlog, and the access log if there is no accesslog."""
     if not resolved.value("syslog"):
         outcomes.ignore("syslog", "it is the default")
         return
     address = str(resolved.value("syslog_addr"))
-    path = address.removeprefix("unix://").partition("#")[0]
     if address.startswith("unix://"):
-        outcomes.use("syslog", error_log=f"syslog:{path}")
+        target = f"syslog:{address.removeprefix('unix://').partition('#')[0]}"
     elif address.startswith("udp://"):
         host, _, port = address.removeprefix("udp://").partition(":")
-        outcomes.use("syslog", error_log=f"syslog:{host or 'localhost'}:{port or 514}")
+        target = f"syslog:{host or 'localhost'}:{port or 514}"
     else:
         outcomes.cannot("syslog", "starman sends syslog by UDP or to a UNIX socket only")
+        return
+    if resolved.value("accesslog") or resolved.value("disable_redirect_access_to_syslog"):
+        outcomes.use("syslog", error_log=target)
+    else:
+        outcomes.use("syslog", error_log=target, access_log=target)
 
 
 def _loglevel(resolved: Resolved, outcomes: Outcomes) -> None:

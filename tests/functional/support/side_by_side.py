@@ -51,15 +51,19 @@ class Running:
 
 
 @contextmanager
-def running(server: str, directory: Path, arguments: Sequence[str]) -> Iterator[Running]:
-    """A running server, started in `directory`, which should have `-b 127.0.0.1:0` or the like."""
+def running(server: str, directory: Path, arguments: Sequence[str], log: Path | None = None) -> Iterator[Running]:
+    """A running server, started in `directory`, with `-b 127.0.0.1:0` or the like. `log`: its error log, if that is a
+    file."""
     command = {GUNICORN: ["-m", "gunicorn", "--no-control-socket"], STARMAN: ["-m", "starman", "gunicorn"]}[server]
     process = Process([sys.executable, *command, *arguments], directory, {**PLAIN, "PWD": str(directory), "PYTHONHASHSEED": "0"})
     try:
-        ready = {GUNICORN: r"Listening at: http://127\.0\.0\.1:(\d+)", STARMAN: r" ready: .* on http://127\.0\.0\.1:(\d+)"}[
-            server
-        ]
-        found = Running(process, int(process.wait_for(ready)[1]), directory)
+        ready = {GUNICORN: r"Listening at: http://127\.0\.0\.1:(\d+)", STARMAN: r"ready: .* on http://127\.0\.0\.1:(\d+)"}[server]
+        if log is None:
+            port = process.wait_for(ready)[1]
+        else:
+            assert wait_until(lambda: log.exists() and re.search(ready, log.read_text()) is not None), process.log
+            port = str(re.search(ready, log.read_text())[1])  # type: ignore[index]
+        found = Running(process, int(port), directory)
         assert wait_until(lambda: _answers(found))
         yield found
         process.stop(SIGTERM, timeout=30)

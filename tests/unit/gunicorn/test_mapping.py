@@ -11,7 +11,7 @@ import pytest
 from starman.config.option import OPTIONS
 from starman.config.settings import Settings
 from starman.gunicorn.configuration import ConfigurationError
-from starman.gunicorn.known_settings import HOOKS, KNOWN_SETTINGS
+from starman.gunicorn.known_settings import ACCESS_LOG_FORMAT, HOOKS, KNOWN_SETTINGS
 from starman.gunicorn.outcomes import Fate
 from tests.unit.gunicorn.resolving import fate, mapped, settings_of
 
@@ -65,6 +65,18 @@ def test_the_defaults_of_gunicorn_that_differ_count() -> None:
         ({"user": "nobody", "group": 12}, {"user": "nobody", "group": 12}),
         ({"certfile": "c", "keyfile": "k"}, {"ssl_cert": "c", "ssl_key": "k", "enable_ssl": True}),
         ({"backlog": 0}, {"backlog": 1}),
+        ({"syslog": True}, {"error_log": "syslog:localhost:514", "access_log": "syslog:localhost:514"}),
+        (
+            {"syslog": True, "syslog_addr": "unix:///dev/log#dgram", "accesslog": "-"},
+            {"error_log": "syslog:/dev/log", "access_log": "-"},
+        ),
+        ({"syslog": True, "disable_redirect_access_to_syslog": True}, {"error_log": "syslog:localhost:514"}),
+        ({"logconfig_dict": {"loggers": {"x": {}}}, "accesslog": "-"}, {"access_log": "-"}),
+        ({"logconfig_dict": {"root": {}}, "accesslog": "-"}, {"access_log": "logging"}),
+        ({"reload": True, "reload_engine": "inotify"}, {"reload": True, "reload_engine": "auto"}),
+        ({"loglevel": "WARNING"}, {"log_level": "warning"}),
+        ({"loglevel": "nonsense"}, {"log_level": "info"}),
+        ({"access_log_format": ACCESS_LOG_FORMAT}, {"access_log_format": "combined"}),
     ],
 )
 def test_a_setting_becomes_one_of_starman(given: dict[str, object], expected: dict[str, object]) -> None:
