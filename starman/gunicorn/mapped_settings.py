@@ -220,6 +220,7 @@ def _proxy_protocol(resolved: Resolved, outcomes: Outcomes) -> None:
         outcomes.ignore("proxy_protocol", "it is the default")
         return
     outcomes.use("proxy_protocol", proxy_protocol=resolved.value("proxy_protocol"))
+    outcomes.warn("proxy_protocol", "connections without a header of the PROXY protocol are closed; gunicorn serves them")
 
 
 def _secure_scheme_headers(resolved: Resolved, outcomes: Outcomes) -> None:

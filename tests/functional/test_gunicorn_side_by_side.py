@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from starman.config.settings import OPTIONS
 from tests.functional.support.harness import wait_until
 from tests.functional.support.side_by_side import GUNICORN, STARMAN, Running, running
 
@@ -119,6 +120,14 @@ REQUESTS: list[tuple[str, str, bytes | None, dict[str, str]]] = [
     ("GET", "/nothing", None, {}),
     ("DELETE", "/page/a", None, {}),
 ]
+# From 127.0.0.1, which both servers trust without being told.
+FORWARDED: list[tuple[str, str, bytes | None, dict[str, str]]] = [
+    ("GET", "/page/a", None, {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "y"}),
+    ("GET", "/page/a", None, {"X-Forwarded-Proto": "http"}),
+    ("GET", "/away", None, {"X-Forwarded-Proto": "https"}),
+    ("GET", "/page/a", None, {"X-Forwarded-Ssl": "on"}),
+    ("GET", "/shop/page/a", None, {"SCRIPT_NAME": "/shop"}),
+]
 PROJECTS = {"flask": (FLASK, "project"), "proxy fix": (FLASK, "project:fixed"), "django": (DJANGO, "project")}
 
 
@@ -189,7 +198,7 @@ def servers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ru
 
 def test_pages_and_log_lines_are_the_same(servers: tuple[Running, Running]) -> None:
     theirs, ours = servers
-    for method, target, body, fields in REQUESTS:
+    for method, target, body, fields in [*REQUESTS, *(FORWARDED if "forwarded" in OPTIONS else [])]:
         expected = theirs.request(method, target, body, fields)
         assert ours.request(method, target, body, fields) == expected, (method, target, fields)
     count = len(theirs.lines("access.log"))

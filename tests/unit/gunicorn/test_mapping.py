@@ -65,6 +65,13 @@ def test_the_defaults_of_gunicorn_that_differ_count() -> None:
         ({"user": "nobody", "group": 12}, {"user": "nobody", "group": 12}),
         ({"certfile": "c", "keyfile": "k"}, {"ssl_cert": "c", "ssl_key": "k", "enable_ssl": True}),
         ({"backlog": 0}, {"backlog": 1}),
+        ({"proxy_protocol": True}, {"proxy_protocol": "auto"}),
+        (
+            {"proxy_protocol": "v1", "proxy_allow_ips": "10.0.0.1"},
+            {"proxy_protocol": "v1", "proxy_allow_ips": ["10.0.0.1", "unix"]},
+        ),
+        ({"forwarded_allow_ips": "10.0.0.0/8"}, {"forwarded_allow_ips": ["10.0.0.0/8", "unix"]}),
+        ({"forwarded_allow_ips": "*"}, {"forwarded_allow_ips": ["*"]}),
         ({"syslog": True}, {"error_log": "syslog:localhost:514", "access_log": "syslog:localhost:514"}),
         (
             {"syslog": True, "syslog_addr": "unix:///dev/log#dgram", "accesslog": "-"},
@@ -123,6 +130,7 @@ def test_a_harmless_setting_is_not_warned_of(given: dict[str, object]) -> None:
         ({"ciphers": "X"}, "conf: ciphers has no effect"),
         ({"workers": 0}, "conf: workers: 0 workers cannot serve"),
         ({"worker_class": "gevent"}, "conf: worker_class: gevent becomes threads, 64 in each worker"),
+        ({"proxy_protocol": "v2"}, "conf: proxy_protocol: connections without a header"),
         ({"timeout": 30}, "conf: timeout: ends workers that hang, but no request"),
     ],
 )
