@@ -14,6 +14,7 @@ from starman.errors import StarmanError
 from starman.gunicorn import stand_in
 from starman.gunicorn.command_line import VARIABLE, Arguments, parse_arguments, parse_variable
 from starman.gunicorn.fates import ARGUMENTS
+from starman.gunicorn.green_patches import left_out
 from starman.gunicorn.known_settings import KNOWN_SETTINGS
 from starman.gunicorn.misspelt import misspelt
 from starman.gunicorn.values import check_arguments
@@ -154,15 +155,17 @@ def _take_file(resolved: Resolved, location: str) -> None:
 def execute(location: str) -> dict[str, object]:
     """Execute a configuration, PATH, file:PATH or python:MODULE, and return its names. Raises ConfigurationError.
 
-    `import gunicorn` gives the stand-in. SystemExit of the configuration is raised again, with its status.
+    `import gunicorn` gives the stand-in, and patches of gevent have no effect. SystemExit of the configuration is
+    raised again, with its status.
     """
     stand_in.install()
     try:
-        if location.startswith("python:"):
-            import importlib
+        with left_out():
+            if location.startswith("python:"):
+                import importlib
 
-            return dict(vars(importlib.import_module(location.removeprefix("python:"))))
-        return _execute_file(location.removeprefix("file:"))
+                return dict(vars(importlib.import_module(location.removeprefix("python:"))))
+            return _execute_file(location.removeprefix("file:"))
     except (StarmanError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:

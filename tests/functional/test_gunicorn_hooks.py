@@ -236,3 +236,12 @@ def test_an_application_may_import_the_real_gunicorn(tmp_path: Path) -> None:
     changes = {**PLAIN, "PWD": str(tmp_path)}
     with Server(None, "gunicorn", "real", listen=(), cwd=tmp_path, env=changes, warnings="default") as server:
         assert page(server) == "gunicorn.http.wsgi"
+
+
+def test_patches_of_gevent_in_the_configuration_have_no_effect(tmp_path: Path) -> None:
+    pytest.importorskip("gevent")
+    patching = "from gevent import monkey\nmonkey.patch_all()\nimport eventlet\neventlet.monkey_patch()\n"
+    (tmp_path / "gunicorn.conf.py").write_text(patching + HOOKS + "\nworker_class = 'gevent'\nthreads = 2\n")
+    with serving(tmp_path) as server:
+        assert (server.threads, page(server).split()[0]) == (2, "1")
+        assert Notes(tmp_path).wait("when_ready")
