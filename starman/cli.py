@@ -164,7 +164,7 @@ def help_text() -> str:
     for group, options in groups.items():
         lines += ["", f"{group}:"]
         for option, text in options:
-            paragraph = textwrap.wrap(text, COLUMNS - HELP_INDENT)
+            paragraph = textwrap.wrap(text, COLUMNS - HELP_INDENT, break_on_hyphens=False)
             if len(option) > HELP_INDENT - 4:
                 lines.append(f"  {option}")
             else:

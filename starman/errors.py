@@ -52,12 +52,14 @@ class ProtocolError(StarmanError):
     """A request is malformed or exceeds a limit. `status`: the status code of the response.
 
     `to_head`: whether a HEAD request is refused: its response has no content (RFC 9110 §9.3.2). The parser sets it.
+    `head`: the `RequestHead` of the request, if all its fields have been read; else None. The parser sets it.
     """
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
         self.to_head = False
+        self.head: object = None
 
 
 class Disconnected(Exception):  # noqa: N818 - an event, no error: nothing is to be logged

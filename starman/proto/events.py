@@ -53,6 +53,8 @@ class RequestHead:
     persistent               whether the client keeps the connection open after the response (RFC 9112 §9.3)
     expects_continue         whether the client may wait for 100 Continue before it sends the body (RFC 9110 §10.1.1)
     upgrade                  whether the client offers to switch protocols (RFC 9110 §7.8)
+    noted                    values by name in lower case of the fields that `heads.note_fields` names; None if there
+                             are none, or if no trusted proxy has sent them
     """
 
     __slots__ = (
@@ -62,6 +64,7 @@ class RequestHead:
         "host",
         "method",
         "minor",
+        "noted",
         "path",
         "persistent",
         "query",
@@ -76,6 +79,7 @@ class RequestHead:
     query: bytes
     version: bytes
     minor: int
+    noted: dict[bytes, list[bytes]] | None
     fields: list[tuple[bytes, bytes]]
     host: bytes | None
     body_length: int | None

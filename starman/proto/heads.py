@@ -6,6 +6,7 @@ fields is ignored.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from starman.errors import ProtocolError
@@ -30,14 +31,28 @@ _KEEP_ALIVE: Final = [b"keep-alive"]
 _CLOSE: Final = [b"close"]
 
 
-# Maps a field name as received to its key in _RELEVANT, or to b"" if the field is not relevant here. The values are
-# the very objects of _RELEVANT, so that they can be compared with `is`. Each spelling is added once. One
-# thread at a time, as the parser.
+# Maps a field name as received to its key in _RELEVANT or in `_noted_names`, or to b"" if the field is not relevant
+# here. The values are the very objects of _RELEVANT, so that they can be compared with `is`. Each spelling is added
+# once. One thread at a time, as the parser.
 _spellings: Final[dict[bytes, bytes]] = {}
+_noted_names: Final[set[bytes]] = set()
+ANY_UNDERSCORE: Final = b"_"
+
+
+def note_fields(names: Iterable[bytes]) -> None:
+    """From now on, collect the fields of these names (in lower case) in `RequestHead.noted`. ANY_UNDERSCORE stands for
+    every name with "_". Fields that are interpreted here cannot be noted. Not while another thread parses."""
+    new = set(names) - _noted_names
+    if new:
+        _noted_names.update(new)
+        _spellings.clear()
 
 
 def _classify_name(name: bytes) -> bytes:
-    relevant = _RELEVANT.get(name.lower(), _NOTHING)
+    lower = name.lower()
+    relevant = _RELEVANT.get(lower, _NOTHING)
+    if not relevant and (lower in _noted_names or (b"_" in lower and ANY_UNDERSCORE in _noted_names)):
+        relevant = lower
     # Limited, so that clients cannot make the table large.
     if len(_spellings) < _MOST_SPELLINGS and len(name) <= _LONGEST_SPELLING:
         _spellings[name] = relevant
@@ -108,8 +123,9 @@ def _read_other_target(head: RequestHead) -> None:
 
 
 def interpret_fields(head: RequestHead) -> None:
-    """Set the attributes of `head` that its fields decide. Raises ProtocolError: 400, 417, 501."""
+    """Set the attributes of `head` that its fields decide; `noted` also if it raises ProtocolError: 400, 417, 501."""
     host: bytes | None = None
+    noted: dict[bytes, list[bytes]] | None = None
     others: dict[bytes, list[bytes]] = {}
     for name, value in head.fields:
         relevant = _spellings.get(name)
@@ -117,8 +133,15 @@ def interpret_fields(head: RequestHead) -> None:
             relevant = _classify_name(name)
         if relevant is _HOST and host is None:
             host = value
-        elif relevant:
+        elif not relevant:
+            continue
+        elif relevant in _RELEVANT:
             others.setdefault(relevant, []).append(value)
+        else:
+            if noted is None:
+                noted = {}
+            noted.setdefault(relevant, []).append(value)
+    head.noted = noted
     if host not in _valid_hosts or others:
         _check_host(head, host, _HOST in others)
     # RFC 9112 §3.2.2: the host of an absolute-form target replaces Host.

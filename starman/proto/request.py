@@ -204,13 +204,17 @@ class RequestParser:
         # Not `in`: `bytes.__contains__` tries its argument as a number first, which takes three times as long on 3.11.
         if lines.partition(b" \r\n")[1] or lines.partition(b"\t\r\n")[1]:
             head.fields = [(name, value.rstrip(b"\t ")) for name, value in fields]
-        interpret_fields(head)
+        try:
+            interpret_fields(head)
+            if head.body_length != 0:
+                self._begin_body(head.body_length)
+        except ProtocolError as error:
+            error.head = head
+            raise
         if head.body_length != 0 or not head.persistent:
             # The next head may come from another client, and this one may leave state in llhttp's parser.
             self._splitter.drop_parser()
         self.exhausted = head.body_length == 0 and end == len(self._buffer)
-        if head.body_length != 0:
-            self._begin_body(head.body_length)
         self._at = end
         self._leading_lines = 0
         return head

@@ -79,6 +79,13 @@ HOST: Final = re.compile(_HOST)
 # RFC 9112 §3.2.2    absolute-form = absolute-URI           ("http" and "https" only; RFC 9110 §4.2.4: no userinfo)
 ABSOLUTE_TARGET: Final = re.compile(rb"[hH][tT][tT][pP][sS]?://(%b)((?:/%b)?)(?:\?(%b))?" % (_HOST, _PATH, _QUERY))
 
+# RFC 7239 §4        Forwarded = 1#forwarded-element
+#                    forwarded-element = [ forwarded-pair ] *( ";" [ forwarded-pair ] )
+#                    forwarded-pair = token "=" ( token / quoted-string )
+# One pair or none, and what follows it: ";", "," or the end. White space around them is accepted. It is matched
+# possessively, because two repetitions of it are adjacent where the pair is missing.
+FORWARDED_PAIR: Final = re.compile(rb"[\t ]*+(?:([%b]+)=([%b]+|%b))?[\t ]*+([;,]|\Z)" % (_TCHAR, _TCHAR, _QUOTED))
+
 # RFC 9112 §7.1      chunk-size = 1*HEXDIG                             (16 digits at most: 2^64 - 1)
 # RFC 9112 §7.1.1    chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
 #                    chunk-ext-val = token / quoted-string

@@ -20,6 +20,7 @@ from starman.serving.sending.response_memory import ResponseMemory
 from starman.serving.sending.spool import SpoolLimits
 from starman.version import VERSION
 from starman.wsgi.body_memory import BodyMemory
+from starman.wsgi.forwarded import Forwarding
 from starman.wsgi.spool_space import SpoolSpace
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class ServiceContext:
         "draining",
         "executor",
         "field_splitter",
+        "forwarding",
         "handshake_timeout",
         "header_timeout",
         "in_thread",
@@ -108,6 +110,7 @@ class ServiceContext:
         self.refusals = RefusalLog()
         self.shortages = ShortageLog()
         self.field_splitter = FieldSplitter()
+        self.forwarding = Forwarding(settings)
         self.limits = Limits(
             line_bytes=settings.limit_request_line,
             fields=settings.limit_request_fields,

@@ -113,7 +113,8 @@ class Exchange(QueuedRequest):
         now = monotonic()
         self._started_at = now
         self._queue_seconds = now - self.queued_at
-        if self._queue_seconds > _LONG_IN_QUEUE and writer.client_is_gone():
+        # A proxy ends its stream only when its own client has left: it does not half-close.
+        if self._queue_seconds > _LONG_IN_QUEUE and writer.client_is_gone(finished=head.noted is not None):
             self.lose()
             return writer.release(self, False)
         body = self._body

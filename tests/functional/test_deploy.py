@@ -38,7 +38,7 @@ def test_haproxy() -> None:
     run_tool("haproxy", "-c", "-f", str(DEPLOY / "haproxy.cfg"))
 
 
-@pytest.mark.parametrize("name", ["nginx.conf", "haproxy.cfg"])
+@pytest.mark.parametrize("name", ["nginx.conf", "haproxy.cfg", "Caddyfile"])
 def test_the_commands_in_comments(name: str, tmp_path: Path) -> None:
     lines = re.findall(r"^#     starman-uv (.+)$", (DEPLOY / name).read_text(), re.MULTILINE)
     assert len(lines) == 1

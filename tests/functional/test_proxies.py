@@ -21,7 +21,8 @@ from tests.functional.support.wire import Client, encode_chunks, encode_request
 @pytest.fixture(scope="module", params=["tcp", "unix"])
 def upstream(request: pytest.FixtureRequest, directory: Path, server_env: dict[str, str]) -> Iterator[Server]:
     listen = f"{directory}/upstream.sock" if request.param == "unix" else "127.0.0.1:0"
-    arguments = ("--workers", "2", "--threads", "4")
+    # REMOTE_PORT is to be the proxy's.
+    arguments = ("--workers", "2", "--threads", "4", "--forwarded-allow-ips", "none")
     with Server("tests.functional.support.applications:app", *arguments, listen=listen, env=server_env) as server:
         yield server
 

@@ -81,7 +81,8 @@ def test_print_config_shows_values_and_sources(
     assert rows["listen"] == [":80,", "@x", "--listen"]
     assert rows["eval"] == ["f(", "1)", "--eval"]
     assert rows["host"] == ["none", "default"]
-    columns = {line.rindex(" default") for line in lines if line.endswith(" default")}
+    # Values of more than 40 characters move their source to the right.
+    columns = {line.rindex(" default") for line in lines if line.endswith(" default") and "X-FORWARDED" not in line}
     assert len(columns) == 1
 
 

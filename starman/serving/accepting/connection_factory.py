@@ -69,10 +69,11 @@ class ConnectionFactory:
         def make(sock: socket.socket, peer: object) -> asyncio.Protocol:
             # The address comes from accept(2): the transport would call getpeername(2) again.
             base = for_connection(environ, peer, sock.getsockname() if wildcard else None)
+            trusted = context.forwarding.trusts(peer)
             if secure:
                 assert tls_context is not None
-                return Handshake(context, tls_context, base)
-            return cast("asyncio.Protocol", Connection(context, loop, base, sock.fileno()))
+                return Handshake(context, tls_context, base, trusted)
+            return cast("asyncio.Protocol", Connection(context, loop, base, sock.fileno(), trusted))
 
         rules = self._proxy_header
         if rules is None:

@@ -6,6 +6,7 @@ All methods run in the loop. Threads reach the connection only through its `Writ
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Final, cast
@@ -44,14 +45,16 @@ _JUST_NOW: Final = 0.02
 class Connection(TimedConnection):
     """One connection. It implements asyncio.Protocol without inheriting: a compiled class cannot have a plain base."""
 
-    __slots__ = ("_base", "_fd", "_loop", "_yielding")
+    __slots__ = ("_base", "_fd", "_loop", "_request_base", "_trusted", "_yielding")
 
-    def __init__(self, context: ServiceContext, loop: asyncio.AbstractEventLoop, base: Environ, fd: int) -> None:
+    def __init__(self, context: ServiceContext, loop: asyncio.AbstractEventLoop, base: Environ, fd: int, trusted: bool) -> None:
         """`base` is the connection's environ. Threads write to `fd`, past the transport; -1 on TLS: only the loop
-        writes."""
+        writes. `trusted`: whether the peer is a trusted proxy."""
         self._context = context
         self._loop = loop
         self._base = base
+        self._request_base = base  # as a trusted proxy has changed it, for a request that is not queued yet
+        self._trusted = trusted
         self._fd = fd
         self._parser = RequestParser(context.limits, context.field_splitter)
         self._writer = Writer(self, context.executor.post)
@@ -95,6 +98,7 @@ class Connection(TimedConnection):
     def eof_received(self) -> bool:
         """The client has ended its stream. It may still wait for responses (half-close, RFC 9112 §9.6)."""
         self._eof = True
+        self._writer.thread_socket.peer_finished = True
         if self._phase is LINGERING:
             self._transport.close()
         else:
@@ -141,10 +145,20 @@ class Connection(TimedConnection):
         except ProtocolError as error:
             self.refuse_request(error)
 
+    def _find_client(self, head: RequestHead) -> None:
+        """Have a refused request logged with the client that a trusted proxy states."""
+        if head.noted is not None:
+            with contextlib.suppress(ProtocolError):
+                self._request_base = self._context.forwarding.apply(self._base, head, self._trusted)
+
     def _on_head(self, head: RequestHead) -> None:
         self._heads += 1
+        # Decided before a SCRIPT_NAME that a proxy states is removed from the path.
+        streams = head.body_length != 0 and bool(self._context.stream_paths) and self._context.streams(head)
+        if head.noted is not None:
+            self._request_base = self._context.forwarding.apply(self._base, head, self._trusted)
         if head.body_length != 0:
-            if self._context.stream_paths and self._context.streams(head):
+            if streams:
                 expected = head.expects_continue and not self._parser.unread_bytes
                 self._upload = stream = StreamedUpload(head, self, self._context, expected=expected)
                 self.queue_request(head, stream.stream, self._context.make_streamed_exchange)
@@ -156,6 +170,7 @@ class Connection(TimedConnection):
         if not head.persistent:
             self._parser.close()
         self.queue_request(head, None, self._context.make_exchange)
+        self._request_base = self._base
         if head.upgrade and self._writer.wake_when_done():
             # The following bytes may belong to another protocol. The response to this request decides.
             self.pause_reading()
@@ -164,6 +179,7 @@ class Connection(TimedConnection):
         upload, self._upload = self._upload, None
         assert upload is not None
         upload.complete(end)
+        self._request_base = self._base
         if not upload.head.persistent:
             self._parser.close()
         elif upload.head.upgrade and self._writer.wake_when_done():
@@ -172,7 +188,7 @@ class Connection(TimedConnection):
     def queue_request(self, head: RequestHead, body: Body | None, make_exchange: Callable[..., QueuedRequest]) -> None:
         """Make an exchange of a request with a complete, absent or streamed body. It runs now or after others."""
         writer = self._writer
-        exchange = make_exchange(self._context, writer, self._base, head, body)
+        exchange = make_exchange(self._context, writer, self._request_base, head, body)
         try:
             now = writer.offer(exchange, self._fd, self._transport.get_write_buffer_size() > 0)
         except OSError as error:
@@ -240,7 +256,7 @@ class Connection(TimedConnection):
     def _after_exchanges(self) -> None:
         """Continue when no exchange runs or waits."""
         if self._refusal is not None:
-            self._transport.write(self._context.refuse(self._refusal, self._base["REMOTE_ADDR"], quietly=self._eof))
+            self._transport.write(self._context.refuse(self._refusal, self._request_base["REMOTE_ADDR"], quietly=self._eof))
             self.linger()
         elif self._parser.closed:  # a streamed body has failed
             self.linger()
@@ -256,6 +272,8 @@ class Connection(TimedConnection):
 
     def refuse_request(self, error: ProtocolError) -> None:
         """Answer with an error and close, after the responses to earlier requests."""
+        if isinstance(error.head, RequestHead):
+            self._find_client(error.head)
         upload, self._upload = self._upload, None
         if self._parser.begins_head_request if upload is None else upload.head.method == b"HEAD":
             error.to_head = True
@@ -263,7 +281,7 @@ class Connection(TimedConnection):
         if upload is None or not upload.streamed:
             self._refusal = error
         if upload is not None and upload.fail(error) and not self._eof:
-            self._context.log_refusal(error, self._base["REMOTE_ADDR"])
+            self._context.log_refusal(error, self._request_base["REMOTE_ADDR"])
         self.on_exchanges_done()
 
     # Sending what a thread could not send

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from starman.log.output import FIRST_FREE
 from starman.serving.sending.sendfile import send_some
-from starman.serving.sending.socket_state import is_reset
+from starman.serving.sending.socket_state import has_finished, is_reset
 from starman.standard_streams import move_descriptor_up
 
 if TYPE_CHECKING:
@@ -43,13 +43,15 @@ class ThreadSocket:
     held, held_size: the pieces that are held back, in order, to be written before anything else (None: nothing), and
     their bytes.
     finished: whether the end of the stream was sent to the client.
+    peer_finished: whether the loop has received the end of the client's stream.
     """
 
-    __slots__ = ("fd", "finished", "held", "held_size")
+    __slots__ = ("fd", "finished", "held", "held_size", "peer_finished")
 
     def __init__(self) -> None:
         self.fd = -1
         self.finished = False
+        self.peer_finished = False
         self.held: list[bytes] | None = None
         self.held_size = 0
 
@@ -138,6 +140,11 @@ class ThreadSocket:
     def is_reset(self) -> bool:
         """Whether the client has reset the connection, even if the loop cannot see that (hazard 5). False on TLS."""
         return self.fd >= 0 and is_reset(self.fd)
+
+    def has_peer_finished(self) -> bool:
+        """Whether the client has ended its stream, even if the loop has not read so far (hazard 5). On TLS: whether
+        the loop has read so far."""
+        return self.peer_finished or (self.fd >= 0 and has_finished(self.fd))
 
     def duplicate(self) -> int:
         """Another descriptor of the connection, which the caller closes. Raises OSError when none is left."""

@@ -258,10 +258,10 @@ class Writer:
         self._call_loop(self._loop_side.detach_transport, reply)
         return fd, reply.get()
 
-    def client_is_gone(self) -> bool:
-        """Whether the client has reset the connection (hazard 5); a FIN is not a reset. Thread."""
+    def client_is_gone(self, *, finished: bool = False) -> bool:
+        """Whether the client has reset the connection (hazard 5), or, if `finished`, has ended its stream. Thread."""
         with self._lock:
-            return self.state is DEAD or self.thread_socket.is_reset()
+            return self.state is DEAD or self.thread_socket.is_reset() or (finished and self.thread_socket.has_peer_finished())
 
     def _notices_room(self, exchange: QueuedRequest) -> bool:
         """Take the sending side back if the loop has sent everything that was kept. Raises Disconnected."""

@@ -35,16 +35,17 @@ class _Phase(Enum):
 class Handshake(asyncio.Protocol):
     """A client before it is a `Connection`. It is in `ServiceContext.connections`, for the tick and the drain."""
 
-    __slots__ = ("_base", "_context", "_deadline", "_phase", "_session", "_tls_context", "_transport")
+    __slots__ = ("_base", "_context", "_deadline", "_phase", "_session", "_tls_context", "_transport", "_trusted")
 
     _transport: asyncio.Transport
     _session: Session
 
-    def __init__(self, context: ServiceContext, tls_context: ssl.SSLContext, base: Environ) -> None:
-        """`base` is the environ of the connection to be."""
+    def __init__(self, context: ServiceContext, tls_context: ssl.SSLContext, base: Environ, trusted: bool) -> None:
+        """`base` is the environ of the connection to be. `trusted`: whether the client is a trusted proxy."""
         self._context = context
         self._tls_context = tls_context
         self._base = base
+        self._trusted = trusted
         self._phase = _Phase.SILENT
         self._deadline = time.monotonic() + context.handshake_timeout
 
@@ -96,7 +97,7 @@ class Handshake(asyncio.Protocol):
             self._phase = _Phase.DONE
             self._context.connections.discard(self)
             loop = asyncio.get_running_loop()
-            connection = Connection(self._context, loop, self._base, -1)
+            connection = Connection(self._context, loop, self._base, -1, self._trusted)
             TlsTransport(loop, self._transport, session, connection, self._context.refusals, self._peer).start()
 
     def _send_outgoing(self) -> None:

@@ -63,15 +63,16 @@ class Response:
 
 
 class Client:
-    """One connection to the server. `timeout` is seconds for each blocking call, so that a test cannot hang."""
+    """One connection to the server. `timeout` is seconds for each blocking call, so that a test cannot hang.
+    `source`: the client's own address (127.0.0.0/8); "": the system chooses."""
 
-    def __init__(self, address: Address, timeout: float = 20.0) -> None:
+    def __init__(self, address: Address, timeout: float = 20.0, source: str = "") -> None:
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.socket.settimeout(timeout)
             self.socket.connect(address)
         else:
-            self.socket = socket.create_connection(address, timeout)
+            self.socket = socket.create_connection(address, timeout, (source, 0) if source else None)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
         self._within_response = False

@@ -60,10 +60,40 @@ def test_an_error_names_the_setting_and_what_is_valid(given: object, reason: str
     assert "forwarded_allow_ips takes IP addresses, networks such as 10.0.0.0/8" in str(caught.value)
 
 
-def test_what_is_shown_is_read_back() -> None:
-    declared = OPTIONS["forwarded_allow_ips"]
-    for value in ((), ("*",), ("10.0.0.0/8", "::1")):
-        assert declared.parse(declared.show(value), "test") == value
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("forwarded_allow_ips", value) for value in ((), ("*",), ("10.0.0.0/8", "::1"))),
+        *(("forwarded", value) for value in ((), ("for", "rfc7239"))),
+        *(("secure_scheme_headers", value) for value in ((), ("X-SCHEME=a=b", "X-TLS=On"))),
+        *(("forwarder_headers", value) for value in ((), ("SCRIPT_NAME", "*"))),
+        *(("header_map", value) for value in ("drop", "refuse", "dangerous")),
+    ],
+)
+def test_what_is_shown_is_read_back(name: str, value: object) -> None:
+    declared = OPTIONS[name]
+    assert declared.parse(declared.show(value), "test") == value
+
+
+def test_the_scheme_fields_may_be_a_table(tmp_path: Path) -> None:
+    (tmp_path / "starman.toml").write_text('[secure-scheme-headers]\nX-Scheme = "tls"\nx-tls = "on"\n')
+    assert settings_of([], {}, tmp_path).secure_scheme_headers == ("X-SCHEME=tls", "X-TLS=on")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("forwarded", "for,prot", "'prot' is not valid; did you mean 'proto'?"),
+        ("header_map", "drops", "did you mean 'drop'?"),
+        ("secure_scheme_headers", {"X Y": "on"}, "'X Y' is not the name of a field"),
+        ("secure_scheme_headers", "X=", "takes NAME=VALUE"),
+        ("forwarder_headers", "\u00e9", "is not the name of a field"),
+    ],
+)
+def test_a_wrong_word_is_named(name: str, value: object, reason: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings.of(**{name: value})
+    assert reason in str(caught.value)
 
 
 def test_no_header_is_expected_by_default() -> None:

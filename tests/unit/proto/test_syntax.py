@@ -95,6 +95,7 @@ BEGINNINGS: dict[str, list[str]] = {
     "INCOMPLETE_REQUEST_LINE": ["", "GET ", "GET / H"],
     "HOST": ["", "a", "a:", "[", "[1:", "[::", "[1::", "[v1.", "[v", "%41"],
     "ABSOLUTE_TARGET": ["http://", "http://a", "http://a:", "http://[1:", "http://a/", "http://a/?", "http://%41/%41?%41"],
+    "FORWARDED_PAIR": ["", "for", "for=", "for=a", 'for="', "for=a;", "for=a,"],
     "CHUNK_LINE": ["", "1", "1;", "1;a", "1;a=", '1;a="', '1;a="b"', "1 "],
     "PLAIN_CHUNK_LINE": ["", "1"],
     "INCOMPLETE_CHUNK_LINE": ["", "1", "1;"],
