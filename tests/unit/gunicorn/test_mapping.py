@@ -20,7 +20,7 @@ def test_the_defaults_of_gunicorn_that_differ_count() -> None:
     outcomes = mapped()
     proxies = {"forwarded": ["proto"], "forwarder_headers": ["SCRIPT_NAME", "PATH_INFO"]}
     assert settings_of(outcomes) == {
-        **{name: value for name, value in proxies.items() if name in OPTIONS},
+        **proxies,
         "app": "app:app",
         "listen": ["127.0.0.1:8000"],
         "workers": 1,
