@@ -36,7 +36,7 @@ FOLDERS = {
     "log": "Every process",
     "config": "The command and the master; all processes have the result",
     "gunicorn/workers": "Workers, molds and the hook process of `starman-uv gunicorn`",
-    "gunicorn": "A child that reads the configuration; `reading.py`: the command",
+    "gunicorn": "A child that reads the configuration; `configuration_reader.py`: the command",
     "process/host": "The master, mostly before it forks",
     "process/master": "The master",
     "process/supervision": "The master; pure, without I/O",

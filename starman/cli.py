@@ -106,7 +106,8 @@ def _run(argv: list[str]) -> int:
 
 def _run_for_gunicorn(argv: list[str], directory: str) -> int:
     """Run by a command line of gunicorn."""
-    from starman.gunicorn import CHECK, DONE, reading
+    from starman.gunicorn import CHECK, DONE
+    from starman.gunicorn import configuration_reader as reading
 
     reread = reading.reader(argv, directory)
     answer_trial(reread)
@@ -130,7 +131,7 @@ def _run_for_gunicorn(argv: list[str], directory: str) -> int:
 
 
 def _load_for_gunicorn(settings: Settings) -> Application:
-    from starman.gunicorn.workers.loading import load
+    from starman.gunicorn.workers.load_application import load
 
     return load(settings)
 

@@ -11,7 +11,7 @@ import shlex
 
 from starman.errors import SettingError
 from starman.gunicorn.known_settings import KNOWN_SETTINGS, KnownSetting
-from starman.gunicorn.values import BINDS, FILES, FLAG, NUMBER, OCTAL, PROXY_PROTOCOL, TEXTS, read_octal
+from starman.gunicorn.value_kinds import BINDS, FILES, FLAG, NUMBER, OCTAL, PROXY_PROTOCOL, TEXTS, read_octal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 order.
 
 A configuration file is a Python module. Executing it may import anything, start threads and change the process, so it
-runs in a child (`reading`), never in the master.
+runs in a child (`configuration_reader`), never in the master.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 from starman.errors import StarmanError
 from starman.gunicorn import stand_in
 from starman.gunicorn.command_line import VARIABLE, Arguments, parse_arguments, parse_variable
-from starman.gunicorn.fates import ARGUMENTS
 from starman.gunicorn.green_patches import left_out
 from starman.gunicorn.known_settings import KNOWN_SETTINGS
-from starman.gunicorn.misspelt import misspelt
-from starman.gunicorn.values import check_arguments
+from starman.gunicorn.mapping_tables import ARGUMENTS
+from starman.gunicorn.misspelt_settings import misspelt
+from starman.gunicorn.value_kinds import check_arguments
 from starman.loading import application_traceback
 from starman.log.tracebacks import exception_line
 

@@ -5,7 +5,7 @@ Functions and values of this machine have the default None.
 
 from __future__ import annotations
 
-from starman.gunicorn.values import (
+from starman.gunicorn.value_kinds import (
     ACCOUNT,
     ANY,
     BINDS,

@@ -11,7 +11,7 @@ from starman.gunicorn.bind import listen_addresses
 from starman.gunicorn.configuration import ConfigurationError
 from starman.gunicorn.known_settings import ACCESS_LOG_FORMAT, KNOWN_SETTINGS
 from starman.gunicorn.log_configuration import log_configuration
-from starman.gunicorn.outcomes import Outcomes
+from starman.gunicorn.setting_outcomes import Outcomes
 from starman.gunicorn.worker_class import WorkerClass, worker_class
 
 TYPE_CHECKING = False

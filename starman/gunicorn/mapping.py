@@ -7,9 +7,9 @@ docs/coming-from-gunicorn.md has the same table for readers.
 from __future__ import annotations
 
 from starman.gunicorn.configuration import DEFAULT, ConfigurationError
-from starman.gunicorn.fates import CALLED, DEFAULTS, HARMLESS, HOOKS_MODULE, REFUSED, SAME, UNSUPPORTED
 from starman.gunicorn.mapped_settings import FUNCTIONS, texts_of
-from starman.gunicorn.outcomes import Outcomes
+from starman.gunicorn.mapping_tables import CALLED, DEFAULTS, HARMLESS, HOOKS_MODULE, REFUSED, SAME, UNSUPPORTED
+from starman.gunicorn.setting_outcomes import Outcomes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

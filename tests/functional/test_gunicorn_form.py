@@ -203,7 +203,10 @@ def test_the_master_imports_nothing_of_the_configuration(project: Path) -> None:
     done = run([sys.executable, "-S", "-c", script, path, "gunicorn", "shop"], project, PLAIN)
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
-    assert {name for name in loaded if name.startswith("starman.gunicorn")} == {"starman.gunicorn", "starman.gunicorn.reading"}
+    assert {name for name in loaded if name.startswith("starman.gunicorn")} == {
+        "starman.gunicorn",
+        "starman.gunicorn.configuration_reader",
+    }
     assert not loaded & {"argparse", "inspect", "difflib", "gunicorn", "ipaddress", "shlex", "starman.loading"}
 
 

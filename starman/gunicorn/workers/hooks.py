@@ -17,7 +17,7 @@ import os
 import signal
 
 from starman import hooks, log
-from starman.gunicorn import reading
+from starman.gunicorn import configuration_reader as reading
 from starman.gunicorn.configuration import resolve
 from starman.gunicorn.known_settings import HOOKS
 from starman.gunicorn.stand_in import remove_if_installed

@@ -254,7 +254,7 @@ def _load(spec: WorkerSpec) -> Application:
     loaded_files = spec.loaded_files()
     if loaded_files is None:
         return load()
-    from starman.process.watching.loading import load_or_explain
+    from starman.process.watching.broken_application import load_or_explain
 
     return load_or_explain(load, loaded_files, spec.settings, logs=True)
 

@@ -116,7 +116,7 @@ def _prepare(preloaded: Application | None, slot: int, spec: WorkerSpec, loaded_
     if loaded_files is None:
         application = load()
     else:
-        from starman.process.watching.loading import load_or_explain
+        from starman.process.watching.broken_application import load_or_explain
 
         application = load_or_explain(load, loaded_files, spec.settings, logs=slot == 1)
     if preloaded is None:

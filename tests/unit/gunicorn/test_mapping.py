@@ -12,7 +12,7 @@ from starman.config.option import OPTIONS
 from starman.config.settings import Settings
 from starman.gunicorn.configuration import ConfigurationError
 from starman.gunicorn.known_settings import ACCESS_LOG_FORMAT, HOOKS, KNOWN_SETTINGS
-from starman.gunicorn.outcomes import Fate
+from starman.gunicorn.setting_outcomes import Fate
 from tests.unit.gunicorn.resolving import fate, mapped, settings_of
 
 

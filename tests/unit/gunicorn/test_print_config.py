@@ -1,4 +1,4 @@
-"""starman.gunicorn.report: --print-config and --to-toml."""
+"""starman.gunicorn.print_config: --print-config and --to-toml."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from starman.config.option import GivenValue
 from starman.config.settings import Settings
-from starman.gunicorn.report import table, toml
+from starman.gunicorn.print_config import table, toml
 from tests.unit.gunicorn.resolving import command, mapped
 
 GIVEN = {

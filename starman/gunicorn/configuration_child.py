@@ -14,7 +14,7 @@ from starman.gunicorn import CHECK, DONE, SERVE
 from starman.gunicorn.command_line import help_text
 from starman.gunicorn.configuration import ConfigurationError, resolve
 from starman.gunicorn.mapping import map_settings
-from starman.gunicorn.report import table, toml
+from starman.gunicorn.print_config import table, toml
 from starman.version import VERSION
 
 TYPE_CHECKING = False
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def answer(argv: Sequence[str]) -> dict[str, object]:
-    """Read, map, print what is requested, and return what `reading` expects. The working directory is that of the
-    start. Never raises StarmanError."""
+    """Read, map, print what is requested, and return what `configuration_reader` expects. The working directory is
+    that of the start. Never raises StarmanError."""
     try:
         return _answer(argv)
     except StarmanError as error:

@@ -8,7 +8,7 @@ import sys
 from starman import log, server
 from starman.config.option import OPTIONS
 from starman.errors import LoadError
-from starman.gunicorn.fates import HOOKS_MODULE
+from starman.gunicorn.mapping_tables import HOOKS_MODULE
 from starman.gunicorn.stand_in_logger import write_record
 from starman.log.tracebacks import exception_line, format_exception
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from starman.config.option import OPTIONS, GivenValue
-from starman.gunicorn.fates import HOOKS_MODULE
-from starman.gunicorn.outcomes import Fate, Outcome, Outcomes
+from starman.gunicorn.mapping_tables import HOOKS_MODULE
+from starman.gunicorn.setting_outcomes import Fate, Outcome, Outcomes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""starman.gunicorn.values: values as gunicorn reads them, from files and from the command line."""
+"""starman.gunicorn.value_kinds: values as gunicorn reads them, from files and from the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from starman.gunicorn import values
+from starman.gunicorn import value_kinds as values
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def _be_child(argv: Sequence[str], directory: str, pipe: int) -> None:
     """Read, send the answer, and end the process: the configuration may have started threads that never end."""
     status = 1
     try:
-        from starman.gunicorn.answer import answer
+        from starman.gunicorn.configuration_child import answer
 
         os.chdir(directory)
         data = marshal.dumps(answer(argv))
