@@ -101,7 +101,7 @@ class WorkerSpec:
     files; None without `reload`.
     """
 
-    __slots__ = ("import_service", "listeners", "program", "reports", "scoreboard", "settings")
+    __slots__ = ("_encoded_settings", "import_service", "listeners", "program", "reports", "scoreboard", "settings")
 
     scoreboard: Scoreboard
 
@@ -117,6 +117,8 @@ class WorkerSpec:
         self.program = program
         self.import_service = import_service
         self.reports: ReportPipe | None = None
+        # The argument of `with_settings` that this copy was made with; None: it is no such copy.
+        self._encoded_settings: str | None = None
 
     @property
     def application(self) -> Application | None:
@@ -140,17 +142,21 @@ class WorkerSpec:
         return LoadedFiles(self.reports)
 
     def with_settings(self, settings: str) -> WorkerSpec:
-        """A copy of the spec with these settings, as `config.revision` encodes them; "": with its own. All paths
-        become absolute. The error log of this process follows the settings.
+        """The spec with these settings, as `config.revision` encodes them; "": with its own. All paths become
+        absolute. The error log of this process follows the settings. A spec that was made with the same text is
+        returned itself.
 
         Call it in a process that runs the application, before the application is loaded.
         """
+        if settings == self._encoded_settings:  # in a worker whose mold has loaded the application
+            return self
         from starman.config.revision import decode_settings
 
         chosen = decode_settings(settings) if settings else self.settings
         located = chosen.with_absolute_paths(self.program.working_directory.absolute)
         log.configure(located.log_level, located.log_format)
         revised = WorkerSpec(located, self.listeners, self.program, self.import_service)
+        revised._encoded_settings = settings
         revised.scoreboard, revised.reports = self.scoreboard, self.reports
         return revised
 

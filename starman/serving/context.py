@@ -11,7 +11,7 @@ from starman.errors import ProtocolError
 from starman.proto.events import Limits, RequestHead
 from starman.proto.fields import FieldSplitter
 from starman.proto.response import refusal
-from starman.serving.access_log.access_log import AccessLog
+from starman.serving.access_log.opening import open_access_log
 from starman.serving.connections.clients import Clients
 from starman.serving.dates import DateLinesCache
 from starman.serving.refusallog import RefusalLog
@@ -105,7 +105,7 @@ class ServiceContext:
         self.executor = executor
         self.make_exchange = make_exchange
         self.date_lines = DateLinesCache("" if settings.server_header == "off" else settings.server_header)
-        self.access_log = AccessLog.of(settings)
+        self.access_log = open_access_log(settings)
         self.logs_details = self.access_log is not None and self.access_log.needs_details
         self.refusals = RefusalLog()
         self.shortages = ShortageLog()

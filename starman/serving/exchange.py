@@ -14,7 +14,6 @@ from starman.errors import Disconnected
 from starman.log.tracebacks import format_exception, free_frames_of
 from starman.proto.events import RequestHead
 from starman.proto.response import DateLines, RequestFacts, refusal
-from starman.serving.access_log.logged_request import LoggedRequest
 from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.gunicorn_socket.detached import DetachedConnection
 from starman.serving.gunicorn_socket.rawsocket import RawSocket
@@ -27,6 +26,8 @@ from starman.wsgi.environ import Environ, build
 from starman.wsgi.failure import described
 
 if TYPE_CHECKING:
+    from starman.serving.access_log.access_log import AccessLog
+    from starman.serving.access_log.logged_request import LoggedRequest
     from starman.serving.context import ServiceContext
     from starman.serving.sending.writer import Writer
 
@@ -153,19 +154,20 @@ class Exchange(QueuedRequest):
             self._break_off(call)
         if context.access_log is not None:
             if context.logs_details:
-                context.access_log.add_request(self._logged(environ, call, monotonic() - self._started_at))
+                context.access_log.add_request(self._logged(context.access_log, environ, call, monotonic() - self._started_at))
             else:
                 context.access_log.add(environ, call.status_code, call.body_sent)
         # Last of all: an exception before this resets the connection; one after it would lose the next exchange.
         return writer.release(self, call.persistent)
 
-    def _logged(self, environ: Environ, call: Call | None, seconds: float) -> LoggedRequest:
+    def _logged(self, access_log: AccessLog, environ: Environ, call: Call | None, seconds: float) -> LoggedRequest:
         """What the access log says of this request, if its application ran for `seconds`; `call` None: it did not
         run."""
         times = (self._queue_seconds, seconds)
         if call is None:
-            return LoggedRequest(environ, 0, 0, None, times, self._bytes_received())
-        return LoggedRequest(environ, call.status_code, call.body_sent, call.sent_head, times, self._bytes_received())
+            return access_log.make_request(environ, 0, 0, None, times, self._bytes_received())
+        received = self._bytes_received()
+        return access_log.make_request(environ, call.status_code, call.body_sent, call.sent_head, times, received)
 
     def _bytes_received(self) -> int:
         """How many bytes of the request's body have arrived."""
@@ -240,10 +242,11 @@ class Exchange(QueuedRequest):
     def lose(self) -> None:
         """The request will not run, because its client is gone: log it, and free its body. Either side; does not
         block."""
-        if self._context.access_log is not None:
+        access_log = self._context.access_log
+        if access_log is not None:
             self._queue_seconds = monotonic() - self.queued_at
             environ = build(self._base, self.head, BytesIO(), None)
-            self._context.access_log.add_lost(self._logged(environ, None, 0.0))
+            access_log.add_lost(self._logged(access_log, environ, None, 0.0))
         self.drop()
 
     # The Output of the call, in the thread

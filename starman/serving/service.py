@@ -16,7 +16,6 @@ from starman.serving.accepting.acceptor import Acceptor
 from starman.serving.accepting.connection_factory import ConnectionFactory
 from starman.serving.accepting.listening import Listening
 from starman.serving.accepting.proxy_header import ProxyHeaderRules
-from starman.serving.access_log.access_log import AccessLog
 from starman.serving.application_child import abandon_clients, descriptors_of
 from starman.serving.blocking_jobs import Jobs, NoThreadError, run_in_thread
 from starman.serving.body.streaming_exchange import StreamedExchange
@@ -39,6 +38,7 @@ from starman.wsgi.call import Application
 
 if TYPE_CHECKING:
     from starman.config.settings import Settings
+    from starman.serving.access_log.access_log import AccessLog
 
 # How often (seconds) the tick checks timeouts, and the access log is written.
 _TICK = 0.5

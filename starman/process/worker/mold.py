@@ -30,6 +30,7 @@ from starman.process.worker import output_capture
 from starman.process.worker.copy_on_write import settle_memory
 from starman.process.worker.forksafety import fork_hazards, open_sockets, socket_names
 from starman.process.worker.server_resources import ServerResources
+from starman.process.worker.shared_imports import import_features
 from starman.process.worker.stack_dumps import enable_stack_dumps
 
 TYPE_CHECKING = False
@@ -112,6 +113,7 @@ class _Mold:
         self._checked = False
         self._master = os.getppid()
         make_service = spec.import_service()
+        import_features(spec.settings)
         self._known = open_sockets() if preload else _own_sockets(channel, spec)
         # Registered as long as the process lives.
         ServerResources(spec.listeners, channel)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from starman.config.settings import Settings
     from starman.process.worker_spec import MakeService
 
 
@@ -26,3 +27,10 @@ def import_service() -> MakeService:
     from starman.serving.service import Service
 
     return Service
+
+
+def import_features(settings: Settings) -> None:
+    """Import the modules of features that `settings` switch on. Main thread of a mold, before it forks."""
+    from starman.serving.access_log.opening import import_access_log
+
+    import_access_log(settings)

@@ -13,7 +13,7 @@ import os
 import select
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starman import log
 from starman.config.access_log_format import COMBINED
@@ -21,12 +21,11 @@ from starman.log.output import Output, open_for_appending
 from starman.serving.access_log.combined import combined_line
 from starman.serving.access_log.destinations import open_destination, path_of
 from starman.serving.access_log.formats import format_of
-from starman.serving.access_log.line_filter import LineFilter
 from starman.serving.access_log.log_times import CommonTime
 from starman.serving.access_log.logged_request import LoggedRequest, refused
 
 if TYPE_CHECKING:
-    from starman.config.settings import Settings
+    from starman.serving.access_log.line_filter import LineFilter
     from starman.wsgi.environ import Environ
 
 # A batch of this size (bytes) is written at once; a smaller one waits for the next tick.
@@ -47,8 +46,12 @@ _NOT_TAKEN = "nothing read them in time"
 class AccessLog:
     """The access log of one worker. Any thread may add lines and flush.
 
-    needs_details: whether exchanges have to call `add_request`, because the log is not simply in the combined format.
+    make_request: makes what `add_request` and `add_lost` take; here, so that an exchange imports nothing of the access
+    log. needs_details: whether exchanges have to call `add_request`, because the log is not simply in the combined
+    format.
     """
+
+    make_request: Final = LoggedRequest
 
     __slots__ = (
         *("_batch_bytes", "_bytes", "_filter", "_format", "_full_batch", "_lines_lock", "_lines", "_losses_logged_at", "_lost"),
@@ -59,6 +62,7 @@ class AccessLog:
         self, target: str, line_format: str = COMBINED, line_filter: LineFilter | None = None, *, in_loop: bool = False
     ) -> None:
         """`target`: as the setting access_log. `line_format`: as the setting access_log_format.
+        `line_filter` None: no request is left out.
         With `in_loop`, the loop's thread adds lines and must not block, so only `flush` writes.
 
         Raises SettingError when the log cannot be written.
@@ -80,18 +84,8 @@ class AccessLog:
         self._full_batch = self._batch_bytes = 2 * _MOST_BYTES if in_loop else _BATCH_BYTES
         self._times = CommonTime()
         self._format = format_of(line_format)
-        self._filter = line_filter or LineFilter()
+        self._filter = line_filter
         self.needs_details = line_format != COMBINED or line_filter is not None
-
-    @classmethod
-    def of(cls, settings: Settings) -> AccessLog | None:
-        """The access log that the settings ask for; None: none. Raises SettingError when it cannot be written."""
-        if settings.access_log in (None, "off"):
-            return None
-        line_filter = None
-        if settings.access_log_skip or settings.access_log_errors:
-            line_filter = LineFilter(settings.access_log_skip, errors_only=settings.access_log_errors)
-        return cls(settings.access_log, settings.access_log_format, line_filter, in_loop=not settings.threads)
 
     @property
     def descriptor(self) -> int:
@@ -107,18 +101,21 @@ class AccessLog:
 
     def add_request(self, request: LoggedRequest) -> None:
         """Log an exchange in any format, unless the settings leave it out. Thread."""
-        if not self._filter.leaves_out(request) and self._append(self._format.line(request)):
+        if not self._leaves_out(request) and self._append(self._format.line(request)):
             self._write_batch()
 
     def add_lost(self, request: LoggedRequest) -> None:
         """Log a request that did not run, because its client had left. Either side: so this only gathers the line."""
-        if not self._filter.leaves_out(request):
+        if not self._leaves_out(request):
             self._append(self._format.line(request))
 
     def add_refusal(self, peer: str, status_code: int) -> None:
         """Log a message that was refused before it became a request. Loop: so this only gathers the line, and writes
         nothing."""
         self._append(self._format.line(refused(peer, status_code)))
+
+    def _leaves_out(self, request: LoggedRequest) -> bool:
+        return self._filter is not None and self._filter.leaves_out(request)
 
     def _write_batch(self) -> None:
         """Write what is gathered, unless another thread does."""

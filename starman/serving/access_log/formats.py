@@ -1,29 +1,24 @@
-"""Makes the format that the setting `access_log_format` names."""
+"""Makes the format that the setting `access_log_format` names. Imports only the module of that format."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from starman.serving.access_log.combined import CombinedFormat
-from starman.serving.access_log.custom import CustomFormat
-from starman.serving.access_log.json_formats import EcsFormat, GcpFormat, OpenTelemetryFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starman.serving.access_log.line_format import LineFormat
-
-# By name; NAMES of `starman.config.access_log_format`.
-FORMATS: Final[dict[str, Callable[[], LineFormat]]] = {
-    "combined": CombinedFormat,
-    "common": lambda: CombinedFormat(common=True),
-    "json": OpenTelemetryFormat,
-    "ecs": EcsFormat,
-    "gcp": GcpFormat,
-}
 
 
 def format_of(text: str) -> LineFormat:
-    """The format of a name, or a custom one. Raises ValueError if it is not valid."""
-    make = FORMATS.get(text)
-    return CustomFormat(text) if make is None else make()
+    """The format of a name (NAMES of `starman.config.access_log_format`), or a custom one. Raises ValueError if it is
+    not valid."""
+    if text in ("combined", "common"):
+        return CombinedFormat(common=text == "common")
+    if text in ("json", "ecs", "gcp"):
+        from starman.serving.access_log import json_formats
+
+        return json_formats.FORMATS[text]()
+    from starman.serving.access_log.custom import CustomFormat
+
+    return CustomFormat(text)

@@ -18,6 +18,8 @@ from starman.serving.access_log.log_times import InternetTime
 from starman.serving.access_log.logged_request import CLIENT_ADDRESS, WORKER_NUMBER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starman.serving.access_log.logged_request import LoggedRequest
 
 # OpenTelemetry's semantic conventions: any other method is `_OTHER`, so that clients cannot make up values.
@@ -222,3 +224,7 @@ def _of_starman(request: LoggedRequest, request_id_key: str = "starman.request_i
 
 def _member(key: str, text: str | None) -> str:
     return "" if text is None else f',"{key}":{quote(unicode_of(text))}'
+
+
+# By the name of the setting.
+FORMATS: Final[dict[str, Callable[[], LineFormat]]] = {"json": OpenTelemetryFormat, "ecs": EcsFormat, "gcp": GcpFormat}

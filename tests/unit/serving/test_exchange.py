@@ -35,6 +35,8 @@ Capture = pytest.CaptureFixture[str]
 
 
 class FakeLog:
+    make_request = LoggedRequest
+
     def __init__(self) -> None:
         self.lines: list[tuple[Any, ...]] = []
         self.requests: list[LoggedRequest] = []
