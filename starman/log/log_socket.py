@@ -34,6 +34,9 @@ class LogSocketFormat(Format):
     def encode(self, record: Record) -> list[bytes]:
         """See `Format`. The inverse is `decode`."""
         text = bounded(record.text, _MOST_CHARACTERS).rstrip()
+        if not text.isascii():
+            # Handlers cannot write lone surrogates, which undecodable file names have: the record would be lost.
+            text = text.encode("utf-8", "backslashreplace").decode()
         return [ERRORS + marshal.dumps((record.instant, record.level, record.pid, text, record.captured))]
 
 

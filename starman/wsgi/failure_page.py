@@ -32,7 +32,14 @@ this page.</p>
 """
 _BARE = b"Internal Server Error\n"
 # Fields in which a proxy says for which client it sends the request.
-_FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_X_CLIENT_IP", "HTTP_CF_CONNECTING_IP", "HTTP_TRUE_CLIENT_IP")
+_FORWARDED = (
+    *("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_X_CLIENT_IP", "HTTP_CF_CONNECTING_IP", "HTTP_TRUE_CLIENT_IP"),
+    *("HTTP_X_CLUSTER_CLIENT_IP", "HTTP_X_ORIGINAL_FORWARDED_FOR", "HTTP_X_ENVOY_EXTERNAL_ADDRESS"),
+    *("HTTP_FLY_CLIENT_IP", "HTTP_FASTLY_CLIENT_IP"),
+)
+# Fields in which a proxy, such as a tunnel from a public name, passes on the Host of its client.
+_FORWARDED_HOSTS = ("HTTP_X_FORWARDED_HOST", "HTTP_X_ORIGINAL_HOST")
+_SIGNS_OF_PROXY = ("HTTP_X_FORWARDED_", "HTTP_X_ORIGINAL_HOST")
 # RFC 7239 §4: for=192.0.2.43, for="[2001:db8::1]:4711", for=_hidden, for=unknown.
 _FOR = re.compile(r'for\s*=\s*(?:"([^"]*)"|([^\s;,"]*))', re.IGNORECASE)
 # Names that do not come from the public DNS, in which an attacker's name may lead to 127.0.0.1 (DNS rebinding).
@@ -63,15 +70,17 @@ def make_failure_page(message: str, details: str) -> Application:
 
 def is_local(environ: Environ) -> bool:
     """Whether the client runs on this machine: the peer has a loopback address, every address in the fields of a proxy
-    is one too, and Host is not a name of the public DNS. A UNIX socket counts only with such fields: its peer is a
-    proxy."""
+    is one too, and no Host, nor one that a proxy passes on, is a name of the public DNS. A UNIX socket counts only
+    with such fields: its peer is a proxy."""
     peer = str(environ.get("REMOTE_ADDR") or "")
     addresses = _forwarded_addresses(environ)
     if not all(_is_loopback(address) for address in addresses):
         return False
-    if "HTTP_VIA" in environ and not addresses:
+    if not addresses and any(name == "HTTP_VIA" or name.startswith(_SIGNS_OF_PROXY) for name in environ):
         return False  # a proxy that does not say for which client
-    return (_is_loopback(peer) or (not peer and bool(addresses))) and _is_local_host(str(environ.get("HTTP_HOST") or ""))
+    hosts = [str(environ.get("HTTP_HOST") or "")]
+    hosts += [part.strip() for name in _FORWARDED_HOSTS if name in environ for part in str(environ[name]).split(",")]
+    return (_is_loopback(peer) or (not peer and bool(addresses))) and all(map(_is_local_host, hosts))
 
 
 def _forwarded_addresses(environ: Environ) -> list[str]:

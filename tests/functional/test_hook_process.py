@@ -434,7 +434,7 @@ def test_hooks_that_hang_during_an_upgrade_end_by_themselves(site: Site) -> None
         server.signal(signal.SIGUSR2)
         server.wait_for("restarted: 2 workers are new", 60)
         site.wait_for("hangs", count=2)
-        server.wait_for("hooks still run 10 s after the end of their server: the hook process ends")
+        server.wait_for("hooks still run 10 s after their hook process was told to end: it ends now")
         assert wait_until(lambda: len(server.hook_pids()) == 1)
         assert server.hook_pids() != before
 

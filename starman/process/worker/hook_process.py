@@ -103,7 +103,7 @@ def _limit_life(channel: Channel) -> None:
         poll.register(fd, 0)  # only POLLHUP
         poll.poll()
         time.sleep(EVENTS_SECONDS)
-        log.warning(f"hooks still run {EVENTS_SECONDS:g} s after the end of their server: the hook process ends")
+        log.warning(f"hooks still run {EVENTS_SECONDS:g} s after their hook process was told to end: it ends now")
         log.finish()
         os._exit(1)
 

@@ -64,6 +64,7 @@ def test_a_text_that_is_no_unicode_is_shown() -> None:
         {"HTTP_FORWARDED": 'for=127.0.0.1;proto=http, for="[::1]:80"'},
         {"REMOTE_ADDR": "", "HTTP_X_REAL_IP": "127.0.0.1"},
         {"HTTP_VIA": "1.1 proxy", "HTTP_X_FORWARDED_FOR": "127.0.0.1"},
+        {"HTTP_X_FORWARDED_HOST": "localhost:5173", "HTTP_X_FORWARDED_FOR": "127.0.0.1"},
     ],
 )
 def test_local(fields: dict[str, str]) -> None:
@@ -87,6 +88,14 @@ def test_local(fields: dict[str, str]) -> None:
         {"HTTP_FORWARDED": "proto=https"},
         {"HTTP_FORWARDED": "for=127.0.0.1, for=_hidden"},
         {"HTTP_VIA": "1.1 proxy"},
+        {"HTTP_X_FORWARDED_PROTO": "https"},
+        {"HTTP_X_FORWARDED_HOST": "localhost"},
+        {"HTTP_X_FORWARDED_HOST": "tunnel.example.com", "HTTP_X_FORWARDED_FOR": "127.0.0.1"},
+        {"HTTP_X_FORWARDED_HOST": "localhost, tunnel.example.com", "HTTP_X_FORWARDED_FOR": "127.0.0.1"},
+        {"HTTP_X_ORIGINAL_HOST": "tunnel.example.com"},
+        {"HTTP_FLY_CLIENT_IP": "198.51.100.7"},
+        {"HTTP_X_CLUSTER_CLIENT_IP": "198.51.100.7"},
+        {"HTTP_X_ORIGINAL_FORWARDED_FOR": "198.51.100.7"},
     ],
 )
 def test_not_local(fields: dict[str, str]) -> None:
