@@ -62,7 +62,7 @@ class Master:
 
     __slots__ = (
         *("_embedded", "_error_log", "_executor", "_exits", "_file_watching", "_handover", "_links", "_log_reopen", "_notices"),
-        *("_observers", "_reader", "_reaper", "_reload", "_signals", "_spec", "_stacks", "_supervisor", "_trials", "_upgrade"),
+        *("_observers", "_reader", "_reaper", "_reload", "_signals", "_spec", "_stacks", "_supervisor", "_uncounted", "_upgrade"),
     )
 
     def __init__(self, spec: WorkerSpec, error_log: ErrorLog, handover: Handover | None = None) -> None:
@@ -109,7 +109,7 @@ class Master:
                 raise StartError(f"the master process cannot start: {error.strerror}") from None
             self._set_up_parts()
             # Registered last, so it runs first: ending the trials needs the links.
-            cleanup.callback(self._cancel_trials)
+            cleanup.callback(self._cancel_uncounted)
             status = self._run_loop()
         failure = self._executor.start_failure
         if failure is not None:
@@ -149,7 +149,7 @@ class Master:
         self._upgrade = Upgrade(self._spec, self._supervisor, self._links, self._signals, trying)
         self._file_watching = FileWatching(_WATCHING, self._spec, self._supervisor, self._links, self._reaper, self._abandon)
         # All children that the supervisor does not count.
-        self._trials = {child.number: child for child in (reading, trying, self._file_watching)}
+        self._uncounted = {child.number: child for child in (reading, trying, self._file_watching)}
         if self._handover is not None:
             take_over(self._handover, self._supervisor, self._links, self._reaper)
             if self._handover.reopening:
@@ -163,7 +163,7 @@ class Master:
                 self._reap_children()
                 self._handle_signals()
                 if self._supervisor.phase is Phase.STOPPING:
-                    self._cancel_trials()
+                    self._cancel_uncounted()
                 self._file_watching.check(time.monotonic())
                 if self._reload.check_trial(time.monotonic()):
                     self._upgrade.on_restart()
@@ -244,7 +244,7 @@ class Master:
         instants = [link.ended_at + STATUS_SLACK for link in self._links if link.ended_at is not None]
         instants += self._observers.next_instants() + self._error_log.next_instants()
         instants += self._stacks.next_instants() + self._executor.next_instants()
-        instants += [trial.deadline for trial in self._trials.values() if trial.deadline is not None]
+        instants += [child.deadline for child in self._uncounted.values() if child.deadline is not None]
         instant = self._supervisor.next_instant(now)
         if instant is not None:
             instants.append(instant)
@@ -259,8 +259,8 @@ class Master:
         """Report a child's messages to the supervisor."""
         for message in self._links.read_messages(link):
             now = time.monotonic()
-            if link.number in self._trials:
-                self._trials[link.number].on_message(message)
+            if link.number in self._uncounted:
+                self._uncounted[link.number].on_message(message)
             elif isinstance(message, Spawned):
                 self.on_spawned(link, message.pid)
             elif isinstance(message, Ready | Loaded):
@@ -315,8 +315,8 @@ class Master:
         if log.enabled(log.DEBUG):
             log.debug(f"{link.title} {how}")
         self._links.remove_link(link)
-        if link.number in self._trials:
-            self._trials[link.number].on_gone(how)
+        if link.number in self._uncounted:
+            self._uncounted[link.number].on_gone(how)
             return
         self._log_reopen.on_gone(link.number)
         self._supervisor.on_exit(link.number, how, now, status)
@@ -327,6 +327,6 @@ class Master:
         self._observers.abandon()
         self._spec.scoreboard.abandon()
 
-    def _cancel_trials(self) -> None:
-        for trial in self._trials.values():
-            trial.cancel()
+    def _cancel_uncounted(self) -> None:
+        for child in self._uncounted.values():
+            child.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -60,7 +61,8 @@ class LocalClient(Client):
             self.socket.close()
             self.socket = socket.create_connection(address, timeout, source_address=(HERE, 0))
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.sendall(before)
+        with contextlib.suppress(ConnectionError):  # the server may have closed the connection of such a peer already
+            self.socket.sendall(before)
         if pair is not None:
             self.socket = secured(self.socket, trusting(pair))
 

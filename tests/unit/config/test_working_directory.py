@@ -75,7 +75,7 @@ def test_where_the_user_may_not_go_the_server_stays(tmp_path: Path) -> None:
 
 def test_every_path_is_made_absolute_or_opened_by_the_master() -> None:
     paths = {name for name, setting in OPTIONS.items() if setting.kind.metavar in ("FILE", "DIR")}
-    assert paths == {*PATHS, "error_log", "pid", "chdir"}
+    assert paths == {*PATHS, "error_log", "pid", "chdir", "log_config"}
 
 
 def test_located_settings() -> None:

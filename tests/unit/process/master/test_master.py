@@ -28,6 +28,7 @@ from starman.process.master import master as module
 from starman.process.master.executor import Executor
 from starman.process.master.links import Links
 from starman.process.master.master import Master
+from starman.process.master.trial import Trial
 from starman.process.messages import Spawned
 from starman.process.prctl import is_subreaper
 from starman.process.supervision import actions
@@ -338,7 +339,8 @@ def test_a_stop_ends_the_trials_that_are_under_way(monkeypatch: pytest.MonkeyPat
     tried: list[int] = []
 
     def start_trials(master: Master) -> None:
-        for trial in master._trials.values():
+        trials = [child for child in master._uncounted.values() if isinstance(child, Trial)]
+        for trial in trials:
             trial.start(lambda _: time.sleep(10), 60)  # type: ignore[arg-type, return-value]
             link = master._links.find_link(trial.number)
             assert link is not None
@@ -371,7 +373,7 @@ def test_an_upgrade_that_takes_too_long_ends_while_settings_are_read(monkeypatch
             found.append((text, master._reload.busy))
             os.kill(os.getpid(), signal.SIGTERM)
 
-        reading, trying = master._trials[module._READING], master._trials[module._TRYING]
+        reading, trying = master._uncounted[module._READING], master._uncounted[module._TRYING]
         monkeypatch.setattr(module.log, "error", note)
         reading.deadline = time.monotonic() + 5
         trying.start(lambda _: time.sleep(10), 0.1)  # type: ignore[arg-type, return-value]
