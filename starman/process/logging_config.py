@@ -34,19 +34,25 @@ _TRACEBACK = "Traceback (most recent call last)"
 class Loggers:
     """Both loggers, as the configuration made them."""
 
-    __slots__ = ("_config", "_failed", "access", "error")
+    __slots__ = ("_config", "_failed", "access", "error", "has_access_logger")
 
     def __init__(self, config: str | Mapping[str, object]) -> None:
         """`config`: a mapping for dictConfig, or the path of a file. Raises SettingError that says what is wrong."""
         self._config = config
         self._failed = False
-        self.error, self.access = _configured(config)
+        self._configure(config)
+
+    def _configure(self, config: str | Mapping[str, object]) -> None:
+        _configure(config)
+        # Asked before `_logger` makes the logger.
+        self.has_access_logger = bool(_known(ACCESS_LOGGERS))
+        self.error, self.access = _logger(ERROR_LOGGERS), _logger(ACCESS_LOGGERS)
 
     def configure_again(self) -> None:
         """Read the configuration again, which opens files again (USR1). If it is wrong, the previous one stays."""
         try:
             mapping = _read(self._config)
-            self.error, self.access = _configured(self._config if mapping is None else mapping)
+            self._configure(self._config if mapping is None else mapping)
         except SettingError as error:
             complain(f"the logs are not opened again: {error}")
 
@@ -101,7 +107,7 @@ def run(config: str | Mapping[str, object], reading: int, report: int, path: lis
     except SettingError as error:
         os.write(report, str(error).encode("utf-8", "backslashreplace")[:4000])
         return
-    if not access and any(name in logging.Logger.manager.loggerDict for name in ACCESS_LOGGERS):
+    if loggers.has_access_logger and not access:
         complain("log_config has a logger for the access log, which is not used: set access_log to logging")
     os.write(report, b"\0")
     with socket.socket(fileno=reading) as packets:
@@ -139,7 +145,7 @@ def _write(record: Record) -> None:
         os.write(2, FORMATS["text"].encode(record)[0])
 
 
-def _configured(config: str | Mapping[str, object]) -> tuple[logging.Logger, logging.Logger]:
+def _configure(config: str | Mapping[str, object]) -> None:
     """Configure logging. Raises SettingError."""
     where = config if isinstance(config, str) else "the mapping"
     mapping = _read(config)
@@ -155,7 +161,6 @@ def _configured(config: str | Mapping[str, object]) -> tuple[logging.Logger, log
         cause = "" if error.__cause__ is None else f" ({exception_line(error.__cause__)})"
         raise SettingError(f"log_config: {where}: {exception_line(error)}{cause}") from None
     _start_listeners()
-    return _logger(ERROR_LOGGERS), _logger(ACCESS_LOGGERS)
 
 
 def _start_listeners() -> None:
@@ -166,9 +171,14 @@ def _start_listeners() -> None:
             listener.start()
 
 
+def _known(names: tuple[str, ...]) -> list[str]:
+    """Those of these loggers that exist, because the configuration has them."""
+    return [name for name in names if isinstance(logging.Logger.manager.loggerDict.get(name), logging.Logger)]
+
+
 def _logger(names: tuple[str, ...]) -> logging.Logger:
     """The first of these loggers that is configured, or else the first. Without a handler, it gets standard error."""
-    known = [name for name in names if isinstance(logging.Logger.manager.loggerDict.get(name), logging.Logger)]
+    known = _known(names)
     logger = logging.getLogger(known[0] if known else names[0])
     logger.disabled = False
     if not known and logger.getEffectiveLevel() > logging.INFO and not logging.getLogger().handlers:

@@ -195,6 +195,19 @@ def test_without_a_logger_for_the_server_root_and_standard_error_are_used(direct
         server.wait_for(rf"\[{server.pid}\] \[INFO\] starman \S+ ready: ")
 
 
+@pytest.mark.parametrize("has_logger", [True, False])
+def test_a_logger_that_is_not_used_is_named_on_standard_error(directory: Path, has_logger: bool) -> None:
+    names = ["starman.error", *(["starman.access"] if has_logger else [])]
+    config = {
+        "handlers": {"one": {"class": "logging.FileHandler", "filename": "out"}},
+        "loggers": {name: {"handlers": ["one"], "level": "INFO"} for name in names},
+    }
+    (directory / "log.json").write_text(json.dumps(config))
+    with running(directory, "log.json") as server:
+        assert has(directory / "out", "ready")
+        assert ("has a logger for the access log, which is not used" in server.log) is has_logger
+
+
 def test_a_handler_that_fails_loses_nothing(directory: Path) -> None:
     with running(directory, with_handler(directory, {"()": "handlers.Failing"})) as server:
         server.wait_for("a handler of log_config failed; .* RuntimeError: out of order")
