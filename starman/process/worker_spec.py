@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     class MakeService(Protocol):
         """The class of the service, as a mold and a worker call it."""
 
-        def rehearse(self, threads: int) -> None:
+        def rehearse(self, settings: Settings) -> None:
             """Serve without clients for a moment, in a mold, so that workers share the memory. Raises any error."""
 
         def __call__(

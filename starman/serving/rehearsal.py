@@ -8,6 +8,7 @@ Nothing else remains, even after a failure: the loop is closed, and the threads 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 import threading
@@ -47,29 +48,41 @@ class RehearsedService(Protocol):
         """Begin to drain."""
 
 
-def rehearse(make_service: Callable[..., RehearsedService], threads: int) -> None:
-    """Run a service a few times with this many `threads`, and send requests to it. Main thread, without a loop. Linux
-    only.
+def rehearse(make_service: Callable[..., RehearsedService], settings: Settings) -> None:
+    """Run a service a few times with the threads and the access log of `settings`, and send requests to it. Main
+    thread, without a loop. Linux only.
 
-    The application is not called, and nothing is logged. The threads have ended on return, unless the machine is so
-    busy that they need seconds to end: the caller has to check before it forks. Raises the exception of whatever
-    fails.
+    The application is not called, and the access log goes to the null device. The threads have ended on return, unless
+    the machine is so busy that they need seconds to end: the caller has to check before it forks. Raises the exception
+    of whatever fails.
     """
     if sys.platform != "linux":
         return
     for _ in range(_REPETITIONS):
         try:
-            _run_once(make_service, threads)
+            _run_once(make_service, _rehearsed_settings(settings))
         finally:
             _wait_for_threads()
 
 
-def _run_once(make_service: Callable[..., RehearsedService], threads: int) -> None:
+def _rehearsed_settings(settings: Settings) -> Settings:
+    """Settings for a rehearsal of `settings`: the defaults, but for its threads and the access log."""
+    if settings.access_log in (None, "off"):
+        return Settings.of(threads=settings.threads)
+    return Settings.of(
+        threads=settings.threads,
+        access_log=os.devnull,
+        access_log_format=settings.access_log_format,
+        access_log_skip=settings.access_log_skip,
+        access_log_errors=settings.access_log_errors,
+    )
+
+
+def _run_once(make_service: Callable[..., RehearsedService], settings: Settings) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         # An empty name: the kernel chooses an unused abstract one, which is in no directory.
         listener.bind("")
         listener.listen()
-        settings = Settings.of(threads=threads)
         service = make_service(_application, settings, [_Listener(listener)], multiprocess=True, monitor=_NoMonitor())
         anyio.run(_send_requests, service, listener.getsockname(), backend="asyncio", backend_options={"use_uvloop": True})
 

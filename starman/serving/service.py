@@ -85,12 +85,12 @@ class Service:
         self._running: tuple[asyncio.AbstractEventLoop, ServiceContext, Acceptor] | None = None
 
     @classmethod
-    def rehearse(cls, threads: int) -> None:
+    def rehearse(cls, settings: Settings) -> None:
         """Serve requests of this process itself for a moment, so that forked processes share the memory (`rehearsal`).
 
         Main thread, without a loop. Raises the exception of whatever fails.
         """
-        rehearse(cls, threads)
+        rehearse(cls, settings)
 
     async def run(self, started: Callable[[], None]) -> None:
         """Serve. Call `started` once connections are accepted; return when a drain has ended.

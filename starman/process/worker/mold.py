@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from starman.config.settings import Settings
     from starman.process.messages import Message
     from starman.process.worker_spec import MakeService, WorkerSpec
     from starman.wsgi.call import Application
@@ -120,7 +121,7 @@ class _Mold:
         if preload:
             self._application = _load(spec)
         else:
-            _rehearse(make_service, spec.settings.threads)
+            _rehearse(make_service, spec.settings)
             if self._application is not None:  # the calling program has passed the application
                 spec.load_hooks()
                 spec.warm_up(self._application)
@@ -261,13 +262,13 @@ def _load(spec: WorkerSpec) -> Application:
     return load_or_explain(load, loaded_files, spec.settings, logs=True)
 
 
-def _rehearse(make_service: MakeService, threads: int) -> None:
+def _rehearse(make_service: MakeService, settings: Settings) -> None:
     """Run the rehearsal. Raises RuntimeError if one of its threads is still there: a lock that it holds would stay
     locked in each worker."""
     import threading
 
     try:
-        make_service.rehearse(threads)
+        make_service.rehearse(settings)
     except Exception as error:
         # Workers need more memory without the rehearsal, but serve as well.
         log.warning(

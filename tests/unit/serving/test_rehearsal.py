@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from starman.config.settings import Settings
 from starman.serving import rehearsal
 from starman.serving.service import Service
 
@@ -37,5 +40,22 @@ def test_one_that_fails_waits_for_its_threads_as_well(monkeypatch: pytest.Monkey
     monkeypatch.setattr(rehearsal, "_send_requests", fail)
     monkeypatch.setattr(threading, "enumerate", lambda: [threading.main_thread(), thread])
     with pytest.raises(ValueError, match="too busy"):
-        rehearsal.rehearse(Service, 1)
+        rehearsal.rehearse(Service, Settings.of(threads=1))
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("logged", [True, False])
+def test_the_access_log_is_rehearsed_without_its_file(logged: bool, tmp_path: Path) -> None:
+    path, chosen = tmp_path / "access.log", []
+
+    class Recorded(Service):
+        def _prepare(self) -> Any:
+            executor, context = super()._prepare()
+            chosen.append((self._settings.access_log, self._settings.access_log_format, context.logs_details))
+            return executor, context
+
+    given = {"access_log": str(path), "access_log_format": "common", "access_log_errors": True} if logged else {}
+    rehearsal.rehearse(Recorded, Settings.of(threads=1, **given))
+    assert chosen == 3 * [(os.devnull, "common", True) if logged else ("off", "combined", False)]
+    assert not path.exists()
+    assert threading.active_count() == 1

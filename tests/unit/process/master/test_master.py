@@ -40,7 +40,7 @@ class FakeService:
     """A service that is ready at once, and ends when it drains."""
 
     @classmethod
-    def rehearse(cls, threads: int) -> None:
+    def rehearse(cls, settings: Settings) -> None:
         pass
 
     def __init__(self, *_: object, **__: object) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from starman.config.settings import Settings
 from starman.process.worker import mold as module
 
 
@@ -14,13 +15,13 @@ class Failing:
     """A service with a rehearsal that fails."""
 
     @classmethod
-    def rehearse(cls, threads: int) -> None:
+    def rehearse(cls, settings: Settings) -> None:
         raise ValueError("the machine is too busy")
 
 
 class Fine:
     @classmethod
-    def rehearse(cls, threads: int) -> None:
+    def rehearse(cls, settings: Settings) -> None:
         pass
 
 
@@ -28,10 +29,10 @@ class Fine:
 def test_threads_that_a_rehearsal_leaves_end_the_mold(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "active_count", lambda: 2)
     with pytest.raises(RuntimeError, match="have not ended"):
-        module._rehearse(service, 1)
+        module._rehearse(service, Settings.of())
 
 
 def test_a_rehearsal_that_fails_costs_memory_only(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(threading, "active_count", lambda: 1)
-    module._rehearse(Failing, 1)  # type: ignore[arg-type]
+    module._rehearse(Failing, Settings.of())  # type: ignore[arg-type]
     assert "too busy" in capfd.readouterr().err
