@@ -254,6 +254,19 @@ def test_a_log_process_that_is_killed_is_started_again(directory: Path) -> None:
         assert has(out, "ValueError: broken")
 
 
+def test_a_log_process_that_is_killed_before_the_stop_loses_nothing(directory: Path) -> None:
+    config = with_handler(directory, to_file())
+    with running(directory, config, "--access-log", "logging") as server:
+        assert has(directory / "out", "ready")
+        pid = next(pid for pid in server.children() if b"starman log" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(pid, signal.SIGKILL)
+        server.wait_for("the log process has ended")
+        assert get(server, "/last") == 200
+    text = (directory / "out").read_text()
+    assert "GET /last" in text
+    assert re.search("starman .* has ended", text)
+
+
 def test_an_upgrade_and_a_restart_go_on_with_it(directory: Path) -> None:
     out = directory / "out"
     with running(directory, with_handler(directory, to_file())) as server:

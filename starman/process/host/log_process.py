@@ -116,16 +116,32 @@ class LogProcess:
         log.put_packet(REOPEN)
 
     def stop(self) -> None:
-        """Wait until the last records are logged, and end the process."""
+        """Wait until the last records are logged, and end the process. If it has been killed, it is started once more,
+        for the records that it has left."""
         log.put_packet(END)
         log.finish()
         log.use_output(self._before, None)
+        self._start_if_ended()
         if self._report >= 0 and not self._ended_within(_END_SECONDS):
             _say(f"the log process has not logged the last records within {_END_SECONDS:g} s, and is killed")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             self._ended_within(1.0)
+        elif select.select([self._reading], [], [], 0)[0]:
+            _say("the log process has ended, and the last records are lost")
         self._close()
+
+    def _start_if_ended(self) -> None:
+        if self._report >= 0:
+            if not self._has_ended():
+                return
+            if not select.select([self._reading], [], [], 0)[0]:
+                return  # it has ended in order
+            os.close(self._report)
+            self._report = -1
+        self._next_start = None
+        with contextlib.suppress(OSError):
+            self._fork()
 
     def _close(self) -> None:
         self._output.close()
