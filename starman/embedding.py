@@ -14,7 +14,7 @@ from starman import log
 from starman.errors import SettingError, StartError
 from starman.log.in_flight import stopping_line
 from starman.log.output import open_for_appending
-from starman.log.syslog import is_syslog
+from starman.log.syslog_target import is_syslog
 from starman.process.host.errorlog import ErrorLog
 from starman.version import VERSION
 

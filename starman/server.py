@@ -14,7 +14,7 @@ from starman.config import service_links, temporary_directory
 from starman.config.working_directory import WorkingDirectory, started_in
 from starman.errors import SettingError, StartError
 from starman.log.in_flight import counted
-from starman.log.syslog import is_syslog
+from starman.log.syslog_target import is_syslog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from starman.config.access_log_format import NAMES, read_format, valid_atoms
 from starman.config.kinds import ValueKind, many, read_text
 from starman.config.option import nearest
 from starman.log.formats import FORMATS, LEVELS
-from starman.log.syslog import VALID as SYSLOG
-from starman.log.syslog import is_syslog, parse_target
+from starman.log.syslog_target import VALID as SYSLOG
+from starman.log.syslog_target import is_syslog, parse_target
 
 
 def read_log(value: object) -> str:

@@ -12,7 +12,7 @@ from starman.config.development_options import RELOAD_SECONDS
 from starman.config.option import DEFAULT_SOURCE, OPTIONS, GivenValue, Option, nearest
 from starman.config.options import DEFAULT_PORT, Options
 from starman.errors import SettingError
-from starman.log.syslog import is_syslog
+from starman.log.syslog_target import is_syslog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

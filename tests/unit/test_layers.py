@@ -126,6 +126,8 @@ TOO_LARGE_FOR_THE_MASTER = {
     *("anyio", "argparse", "asyncio", "concurrent", "dataclasses", "difflib", "httptools", "inspect", "logging"),
     *("multiprocessing", "subprocess", "tempfile", "threading", "tomllib", "traceback", "typing", "urllib", "uvloop"),
     *("starman.proto", "starman.serving", "starman.wsgi"),
+    # Only with the settings that need them
+    *("starman.gunicorn", "starman.log.captured", "starman.log.syslog", "starman.process.watching"),
 }
 
 MOST_FILES = 20  # of one folder

@@ -11,12 +11,13 @@ import os
 from starman import log
 from starman.errors import SettingError
 from starman.log.output import open_for_appending
-from starman.log.syslog import SyslogFormat, SyslogOutput, is_syslog, open_syslog, parse_target
+from starman.log.syslog_target import is_syslog, parse_target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.config.settings import Settings
     from starman.log.output import Output
+    from starman.log.syslog import SyslogOutput
     from starman.process.host.log_process import LogProcess
 
 
@@ -44,8 +45,10 @@ class ErrorLog:
     def __enter__(self) -> ErrorLog:
         """Raises SettingError when the file cannot be written, or when there is no syslog."""
         if self._given_path is not None and is_syslog(self._given_path):
-            self._syslog = open_syslog("error_log", self._given_path, SyslogOutput)
-            form = SyslogFormat(log.body_format, journal=parse_target(self._given_path).is_journal)
+            from starman.log import syslog
+
+            self._syslog = syslog.open_syslog("error_log", self._given_path, syslog.SyslogOutput)
+            form = syslog.SyslogFormat(log.body_format, journal=parse_target(self._given_path).is_journal)
             self._before = log.use_output(self._syslog, form)
         elif self._path is not None and not self._opened:
             try:

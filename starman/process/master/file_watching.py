@@ -17,7 +17,6 @@ from starman.log.tracebacks import format_exception
 from starman.process.forking import fork, install_handlers
 from starman.process.messages import FROM_WATCHER, Changed, Changing
 from starman.process.status import Phase
-from starman.process.watching.reports import module_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,6 +142,8 @@ class FileWatching:
 
 def _warn_of_imported_modules() -> None:
     """Log the modules that every worker inherits: those that the program has imported that calls `starman.run`."""
+    from starman.process.watching.reports import module_files
+
     names = sorted(name for name in list(sys.modules) if name not in ("__main__", "__mp_main__") and module_files([name]))
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -11,7 +11,6 @@ import selectors
 import time
 
 from starman import log
-from starman.log.captured import OutputReader, open_output_pipe
 from starman.process.channel import MasterEnd
 from starman.process.master.stack_pipe import StackReader, open_pipe
 from starman.process.messages import FROM_HOOKS, FROM_WORKER, Message, Spawned
@@ -20,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from starman.log.captured import OutputReader
     from starman.process.channel import Channel
     from starman.process.handover import HandedWorker
     from starman.process.master.signals import SignalQueue
@@ -169,6 +169,8 @@ class Links:
         """Make the pipe for what the application prints. Without descriptors, the child prints to descriptors 1 and
         2."""
         try:
+            from starman.log.captured import open_output_pipe
+
             link.output, theirs.output = open_output_pipe()
             theirs.output_reader = os.dup(link.output.fd)
         except OSError as error:

@@ -31,7 +31,6 @@ from starman.process.scoreboard import Scoreboard
 from starman.process.status import Observers, Phase
 from starman.process.supervision import actions
 from starman.process.supervision.supervisor import Supervisor
-from starman.process.watching.reports import ReportPipe
 from starman.process.worker.copy_on_write import immortalize_constants
 from starman.version import VERSION
 
@@ -128,6 +127,8 @@ class Master:
         if self._reaper.adopts:
             parent_death.enable()
         if self._spec.settings.reload:
+            from starman.process.watching.reports import ReportPipe
+
             self._spec.reports = ReportPipe()
             cleanup.callback(self._spec.reports.close)
         self._spec.scoreboard = Scoreboard.create() if self._handover is None else open_scoreboard(self._handover)

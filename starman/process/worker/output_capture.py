@@ -11,7 +11,6 @@ import select
 import sys
 
 from starman import log, standard_streams
-from starman.log.captured import OutputReader
 from starman.process.forking import flush_streams
 
 TYPE_CHECKING = False
@@ -50,6 +49,8 @@ def start_reading(channel: Channel) -> None:
     if channel.output_reader < 0 or channel.output >= 0:
         return
     import threading
+
+    from starman.log.captured import OutputReader
 
     reader = OutputReader(channel.output_reader)
     channel.output_reader = -1

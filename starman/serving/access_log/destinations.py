@@ -10,7 +10,8 @@ from starman import log
 from starman.errors import SettingError
 from starman.log.log_socket import ACCESS
 from starman.log.output import Output, open_for_appending
-from starman.log.syslog import SyslogFormat, SyslogOutput, SyslogTarget, is_syslog, open_syslog
+from starman.log.syslog import SyslogFormat, SyslogOutput, open_syslog
+from starman.log.syslog_target import SyslogTarget, is_syslog
 from starman.standard_streams import output_descriptor
 
 # The severity "informational" of RFC 5424 §6.2.1.

@@ -14,7 +14,8 @@ import pytest
 from starman.errors import SettingError
 from starman.log.formats import ERROR, FORMATS, INFO, Format, Record
 from starman.log.queue import LogQueue
-from starman.log.syslog import MOST_BYTES, SyslogFormat, SyslogOutput, open_syslog, parse_target
+from starman.log.syslog import MOST_BYTES, SyslogFormat, SyslogOutput, open_syslog
+from starman.log.syslog_target import parse_target
 
 # RFC 5424 §6, without structured data.
 RFC_5424 = re.compile(
