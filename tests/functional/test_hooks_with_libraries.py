@@ -396,7 +396,7 @@ def test_a_pool_of_postgresql_connections_belongs_to_each_worker(site: Site, dat
         first, second = backends.values()
         assert not first & second, "no connection is shared"
         assert set(backends) == set(server.worker_pids())
-        pid = kill_worker(server)
+        kill_worker(server)
         assert wait_until(lambda: len(rows(database, "SELECT * FROM lost_workers")) == 1)
         ((number, name),) = rows(database, "SELECT * FROM lost_workers")
         assert (number in (1, 2), name) == (True, "SIGKILL")
