@@ -195,7 +195,7 @@ def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets | No
         for line in (*notes, *warnings, service_links.notice(os.environ)):
             if line is not None:
                 print(f"starman: {line}", file=sys.stderr)
-        sources = [settings.source(name) for name in OPTIONS if settings.source(name) != "default"]
+        sources = dict.fromkeys(settings.source(name) for name in OPTIONS if settings.source(name) != "default")
         unbound = "not checked" if inherited_sockets is None else "no address could be checked"
         print_text(
             f"application  {describe(settings)}: loaded\n"

@@ -150,6 +150,10 @@ def advice(word: str, flags: Container[str]) -> str | None:
             renamed.setdefault(str(flag), []).append(server)
         elif reason := WITHOUT[server].get(name):
             reasons.setdefault(reason, []).append(server)
+    if any("gunicorn" in servers for servers in (*renamed.values(), *reasons.values())):
+        # Most users come from gunicorn: what the name means elsewhere would only distract.
+        renamed = {flag: servers for flag, servers in renamed.items() if "gunicorn" in servers}
+        reasons = {reason: servers for reason, servers in reasons.items() if "gunicorn" in servers}
     parts = [f"{name} is {_owners(servers)} name for {flag}" for flag, servers in renamed.items()]
     parts += [f"or run: starman-uv gunicorn {name} …"] if any("gunicorn" in servers for servers in renamed.values()) else []
     parts += [f"{name} is an option of {' and '.join(servers)}: {reason}" for reason, servers in reasons.items()]

@@ -11,7 +11,7 @@ from starman.config.sources import flags, from_arguments
 from starman.errors import SettingError
 
 # Settings that RENAMED leads to and that this version does not have yet.
-LATER = {"--request-timeout", "--access-log-format", "--proxy-allow-ips", "--reload", "--reload-extra-files"}
+LATER = {"--request-timeout"}
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ LATER = {"--request-timeout", "--access-log-format", "--proxy-allow-ips", "--rel
     [
         (
             "-w",
-            "-w: unknown option; -w is gunicorn's name for --workers; or run: starman-uv gunicorn -w …; -w is an option of uWSGI",
+            "-w: unknown option; -w is gunicorn's name for --workers; or run: starman-uv gunicorn -w …; --help lists",
         ),
         ("-w4", "-w4: unknown option; -w is gunicorn's name for --workers;"),
         (
