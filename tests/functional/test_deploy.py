@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.functional.support.certificates import Pair
 from tests.functional.support.commands import starman
 from tests.functional.support.harness import REPOSITORY
 from tests.functional.support.tools import run_tool
@@ -34,14 +35,18 @@ def test_nginx(tmp_path: Path) -> None:
     run_tool("nginx", "-t", "-p", str(tmp_path), "-e", "stderr", "-c", str(path))
 
 
-def test_haproxy() -> None:
-    run_tool("haproxy", "-c", "-f", str(DEPLOY / "haproxy.cfg"))
+@pytest.mark.parametrize("name", ["haproxy.cfg", "haproxy-tls-passthrough.cfg"])
+def test_haproxy(name: str) -> None:
+    run_tool("haproxy", "-c", "-f", str(DEPLOY / name))
 
 
-@pytest.mark.parametrize("name", ["nginx.conf", "haproxy.cfg", "Caddyfile"])
+@pytest.mark.parametrize("name", ["nginx.conf", "haproxy.cfg", "haproxy-tls-passthrough.cfg", "Caddyfile"])
 def test_the_commands_in_comments(name: str, tmp_path: Path) -> None:
     lines = re.findall(r"^#     starman-uv (.+)$", (DEPLOY / name).read_text(), re.MULTILINE)
     assert len(lines) == 1
+    if "shop.pem" in lines[0]:
+        pair = Pair(tmp_path, "shop")
+        (tmp_path / "shop.pem").write_text(pair.certificate.read_text() + pair.key.read_text())
     checked(shlex.split(lines[0]), tmp_path)
 
 

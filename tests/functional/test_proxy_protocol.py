@@ -140,6 +140,40 @@ def test_a_failed_handshake_is_logged_with_the_address_of_the_header(server: Ser
     server.wait_for(r"refused 192\.0\.2\.79: 400 this port uses TLS")
 
 
+FIELDS = (("X-Forwarded-For", "198.51.100.7"), ("X-Forwarded-Proto", "https"))
+
+
+@pytest.mark.parametrize("header", ["v1", "v2"])
+def test_fields_of_a_client_behind_the_proxy_are_not_believed(server: Server, header: str) -> None:
+    """Although the proxy itself is trusted: it has passed on what the client has sent."""
+    with server.client() as client:
+        client.send(HEADERS[header])
+        environ = json.loads(client.get("/environ", *FIELDS).body)
+        assert environ["REMOTE_ADDR"] == "192.0.2.1"
+        assert environ["wsgi.url_scheme"] == "http"
+        assert environ["HTTP_X_FORWARDED_FOR"] == "198.51.100.7"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "header"),
+    [
+        ("192.0.2.0/24", HEADERS["v1"]),  # a proxy behind the proxy
+        ("*", HEADERS["v2"]),
+        ("127.0.0.1", b"PROXY UNKNOWN\r\n"),  # the proxy itself
+        ("127.0.0.1", version_2(command=0)),
+    ],
+)
+def test_fields_are_believed_if_the_address_of_the_header_is_trusted(
+    server_env: dict[str, str], allowed: str, header: bytes
+) -> None:
+    arguments = ("--workers", "1", "--proxy-protocol", "on", "--forwarded-allow-ips", allowed)
+    with Server("tests.functional.support.applications:app", *arguments, env=server_env) as server, server.client() as client:
+        client.send(header)
+        environ = json.loads(client.get("/environ", *FIELDS).body)
+        assert environ["REMOTE_ADDR"] == "198.51.100.7"
+        assert environ["wsgi.url_scheme"] == "https"
+
+
 # Who is refused
 
 

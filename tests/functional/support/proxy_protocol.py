@@ -56,11 +56,7 @@ class LocalClient(Client):
     """A client that connects from HERE. `before` is sent first, then the TLS handshake if there is a `pair`."""
 
     def __init__(self, address: Address, *, before: bytes = b"", pair: Pair | None = None, timeout: float = 20.0) -> None:
-        super().__init__(address, timeout)
-        if not isinstance(address, str):
-            self.socket.close()
-            self.socket = socket.create_connection(address, timeout, source_address=(HERE, 0))
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().__init__(address, timeout, source=HERE)
         with contextlib.suppress(ConnectionError):  # the server may have closed the connection of such a peer already
             self.socket.sendall(before)
         if pair is not None:
