@@ -114,7 +114,7 @@ def test_workers_that_others_end_keep_the_bound(tmp_path: Path) -> None:
         most = 0
         until = time.monotonic() + 60
         while time.monotonic() < until:
-            if len(told) == 4:  # from now on, more would be too many
+            if len(told) >= 4:  # from now on, more would be too many
                 until = min(until, time.monotonic() + 2)
             asked = readers.asked
             wait_until(partial(has_asked, readers, asked + 8), 1)
@@ -123,7 +123,7 @@ def test_workers_that_others_end_keep_the_bound(tmp_path: Path) -> None:
                 os.kill(pid, signal.SIGQUIT)
             most = max(most, len(server.worker_pids()))
         assert most == 4, "all four drain, and nothing is left to serve until one of them has ended"
-        assert len(told) == 4
+        assert len(told) >= 4  # one that had no reader yet has ended at once
         server.wait_for(r"WARNING\] replacing workers waits: 4 replaced workers are still finishing", 10)
 
 
