@@ -124,7 +124,8 @@ def test_workers_that_others_end_keep_the_bound(tmp_path: Path) -> None:
             most = max(most, len(server.worker_pids()))
         assert most == 4, "all four drain, and nothing is left to serve until one of them has ended"
         assert len(told) >= 4  # one that had no reader yet has ended at once
-        server.wait_for(r"WARNING\] replacing workers waits: 4 replaced workers are still finishing", 10)
+        # Three if one slot waited while the other still had its worker. The line is not repeated for the fourth.
+        server.wait_for(r"WARNING\] replacing workers waits: [34] replaced workers are still finishing", 10)
 
 
 def has_asked(readers: SlowReaders, count: int) -> bool:

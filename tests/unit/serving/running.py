@@ -124,6 +124,8 @@ class Running:
         for client in self._clients:
             client.close()
         if self._thread.is_alive():
+            if error is None:
+                self._wait_for_returns()
             self.call(self.service.abort)
         self.join()
         self._socket.close()
@@ -181,6 +183,16 @@ class Running:
         listeners = [Listening(self._socket)]
         self.service = Service(self._application, self._settings, listeners, multiprocess=False, monitor=self._monitor)
         await self.service.run(self._started.set)
+
+    def _wait_for_returns(self) -> None:
+        """Let threads that are leaving a request post to the loop what they have left. Clients are answered before."""
+        until = time.monotonic() + 0.2
+        while self._requests_run() and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def _requests_run(self) -> bool:
+        running = self.service._running
+        return running is not None and running[1].executor.busy
 
     def _check_nothing_is_left(self) -> None:
         """Wait for the threads of the pool, which end after their requests."""
