@@ -7,10 +7,10 @@ derived from the bodies of `Options` and its base classes. The master imports th
 from __future__ import annotations
 
 from starman.config import kinds
-from starman.config.development_options import DevelopmentOptions
-from starman.config.log_options import LogOptions
+from starman.config.tables.development_options import DevelopmentOptions
+from starman.config.tables.log_options import LogOptions
 from starman.config.option import option, sort_by_group
-from starman.config.proxy_options import ProxyOptions
+from starman.config.tables.proxy_options import ProxyOptions
 
 DEFAULT_PORT = 5000
 

@@ -1,4 +1,4 @@
-"""starman.config.proxy_options: how the settings for proxies are given and shown."""
+"""starman.config.tables.proxy_options: how the settings for proxies are given and shown."""
 
 from __future__ import annotations
 
