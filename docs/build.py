@@ -35,6 +35,7 @@ FOLDERS = {
     "": "The command, and every process",
     "log": "Every process",
     "config": "The command and the master; all processes have the result",
+    "config/tables": "The command and the master",
     "gunicorn/workers": "Workers, molds and the hook process of `starman-uv gunicorn`",
     "gunicorn": "A child that reads the configuration; `configuration_reader.py`: the command",
     "process/host": "The master, mostly before it forks",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from starman.config import access_log_format
 from starman.config.addresses import Address, parse_address, tcp_address, unix_address
-from starman.config.tables.development_options import RELOAD_SECONDS
 from starman.config.option import DEFAULT_SOURCE, OPTIONS, GivenValue, Option, nearest
 from starman.config.options import DEFAULT_PORT, Options
+from starman.config.tables.development_options import RELOAD_SECONDS
 from starman.errors import SettingError
 from starman.log.syslog_target import is_syslog
 
