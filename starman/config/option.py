@@ -166,11 +166,20 @@ def sort_by_group() -> None:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """The end of an error about an unknown name: "; did you mean 'workers'?", or "" if no valid name is similar."""
+    """The end of an error about an unknown name: "; did you mean 'workers'?", or "" if no valid name is close."""
     import difflib
 
     names = list(valid)
     longer = [known for known in names if name and known.startswith(name)]
     # --no-preload means --no-preload-app, although --no-reload is more similar.
-    matches = longer if len(longer) == 1 else difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if len(longer) == 1:
+        matches = longer
+    else:
+        # Without what all names begin with: of STARMAN_DEBUG and STARMAN_PID, it would be most of the text.
+        stems = {_stem(known): known for known in reversed(names)}
+        matches = [stems[stem] for stem in difflib.get_close_matches(_stem(name), stems, n=1, cutoff=0.65)]
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _stem(name: str) -> str:
+    return name.removeprefix("STARMAN_").removeprefix("--")

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "gunicorn.conf.py"
 DEFAULT = "gunicorn's default"
+# The variables that replace defaults: of which setting, and the value that they stand for.
+PLATFORM_DEFAULTS = {
+    "PORT": ("bind", "0.0.0.0:{}"),
+    "WEB_CONCURRENCY": ("workers", "{}"),
+    "FORWARDED_ALLOW_IPS": ("forwarded_allow_ips", "{}"),
+}
 MODULE_NAME = "__config__"
 
 
@@ -37,13 +43,15 @@ class ConfigurationError(StarmanError):
 
 
 class Value:
-    """The value of one setting. source: "--workers", "gunicorn.conf.py: workers", DEFAULT."""
+    """The value of one setting. source: "--workers", "gunicorn.conf.py: workers", DEFAULT. unusable: why the variable
+    of the platform that is the source has no valid value; then `value` is gunicorn's default. "" for all others."""
 
-    __slots__ = ("source", "value")
+    __slots__ = ("source", "unusable", "value")
 
-    def __init__(self, value: object, source: str) -> None:
+    def __init__(self, value: object, source: str, unusable: str = "") -> None:
         self.value = value
         self.source = source
+        self.unusable = unusable
 
     @property
     def given(self) -> bool:
@@ -108,21 +116,19 @@ def resolve(argv: Sequence[str], environ: Mapping[str, str]) -> Resolved:
 
 
 def _defaults(environ: Mapping[str, str]) -> dict[str, Value]:
-    """The defaults of all settings. PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS replace three of them."""
+    """The defaults of all settings. PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS replace three of them. Their values
+    may be unusable, which matters only if no other source gives the setting: Kubernetes sets PORT for a Service."""
     values = {}
     for name, setting in KNOWN_SETTINGS.items():
         default = None if setting.default is None else setting.kind.read(setting.default)
         values[name] = Value(default, DEFAULT)
-    for variable, name, form in (
-        ("PORT", "bind", "0.0.0.0:{}"),
-        ("WEB_CONCURRENCY", "workers", "{}"),
-        ("FORWARDED_ALLOW_IPS", "forwarded_allow_ips", "{}"),
-    ):
+    for variable, (name, form) in PLATFORM_DEFAULTS.items():
         if variable in environ:
             try:
                 values[name] = Value(KNOWN_SETTINGS[name].kind.read(form.format(environ[variable])), variable)
             except (ValueError, TypeError) as error:
-                raise ConfigurationError(f"{variable}: invalid value {environ[variable]!r}: {error}") from None
+                unusable = f"{variable}: invalid value {environ[variable]!r}: {error}"
+                values[name] = Value(values[name].value, variable, unusable)
     return values
 
 

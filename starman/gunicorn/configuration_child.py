@@ -15,11 +15,15 @@ from starman.gunicorn.command_line import help_text
 from starman.gunicorn.configuration import ConfigurationError, resolve
 from starman.gunicorn.mapping import map_settings
 from starman.gunicorn.print_config import table, toml
+from starman.log.tracebacks import safe_text
 from starman.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# As a shell reports a command that SIGINT ended: 128 + 2.
+INTERRUPTED = 130
 
 
 def answer(argv: Sequence[str]) -> dict[str, object]:
@@ -30,7 +34,9 @@ def answer(argv: Sequence[str]) -> dict[str, object]:
     except StarmanError as error:
         return _answered(DONE, error=str(error), details=error.details, status=error.exit_status)
     except SystemExit as error:
-        return _answered(DONE, error="the configuration has ended its process by sys.exit", status=_exit_status(error))
+        return _left(error)
+    except KeyboardInterrupt:
+        return _answered(DONE, error="the configuration was interrupted (KeyboardInterrupt)", status=INTERRUPTED)
 
 
 def _answer(argv: Sequence[str]) -> dict[str, object]:
@@ -46,7 +52,11 @@ def _answer(argv: Sequence[str]) -> dict[str, object]:
         sys.stdout.flush()
     if outcomes.refusals:
         raise ConfigurationError(outcomes.refusals[0], "\n".join(f"starman: {line}" for line in outcomes.refusals[1:]))
-    settings = Settings(merge([outcomes.given, from_environment(os.environ), outcomes.defaults]))
+    chosen = merge([outcomes.given, from_environment(os.environ), outcomes.defaults])
+    for value in resolved.values.values():
+        if value.unusable and any(given.source == value.source for given in chosen.values()):
+            raise ConfigurationError(value.unusable)
+    settings = Settings(chosen)
     if arguments.to_toml:
         for line in outcomes.warnings:
             print(f"starman: {line}", file=sys.stderr)
@@ -61,8 +71,13 @@ def _answered(action: str, **parts: object) -> dict[str, object]:
     return {"action": action, **empty, **parts}
 
 
-def _exit_status(error: SystemExit) -> int:
-    """The status with which Python would have ended the process."""
-    if error.code is None:
-        return 0
-    return error.code if isinstance(error.code, int) else 1
+def _left(error: SystemExit) -> dict[str, object]:
+    """The answer after `sys.exit` in the configuration: with the status, and the text, with which Python would have
+    ended the process."""
+    how = "the configuration has ended its process by sys.exit"
+    if error.code is None or isinstance(error.code, int):
+        code = error.code or 0
+        # As a process exits: with the lowest byte of the number.
+        return _answered(DONE, error=f"{how}({code})", status=code & 0xFF)
+    first, _, rest = safe_text(error.code).partition("\n")
+    return _answered(DONE, error=f"{how}: {first}", details=rest, status=1)

@@ -62,7 +62,8 @@ class Reading:
 def read(argv: Sequence[str], directory: str) -> Reading:
     """Fork a child that reads the command line `argv` (without "gunicorn") in `directory`, the directory of the start.
 
-    Raises ReadingError for a wrong command line or configuration, StartError if there is no answer. Main thread.
+    Raises ReadingError for a wrong command line or configuration, and if there is no answer; StartError if there is no
+    process for it. Main thread.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -117,7 +118,7 @@ def _send(pipe: int, data: bytes) -> None:
 
 
 def _receive(pipe: int, child: int) -> dict[str, object]:
-    """The answer of the child. Raises StartError if it ends without one.
+    """The answer of the child. If it ends without one, raises ReadingError with the status that a shell would report.
 
     A process that the configuration has left behind may hold the other end of the pipe, so the end of the child counts
     as well as the end of file.
@@ -133,7 +134,8 @@ def _receive(pipe: int, child: int) -> dict[str, object]:
         if len(data) >= _LENGTH_BYTES and len(data) - _LENGTH_BYTES >= int.from_bytes(data[:_LENGTH_BYTES], "big"):
             break
         if status is not None and not chunk:
-            raise StartError(f"the process that reads the configuration {_ended(status)} before it was done")
+            how = f"the process that reads the configuration {_ended(status)} before it was done"
+            raise ReadingError(how, "", status if status >= 0 else 128 - status)
         if not chunk:
             status = _status(child, os.WNOHANG if not ready else 0)
     if status is None:

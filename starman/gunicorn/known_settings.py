@@ -6,13 +6,13 @@ Functions and values of this machine have the default None.
 from __future__ import annotations
 
 from starman.gunicorn.value_kinds import (
-    ACCOUNT,
     ANY,
     BINDS,
     CLASS,
     FILES,
     FLAG,
     FOLDER,
+    GROUP,
     HOOK,
     LIST,
     MAPPING,
@@ -22,6 +22,7 @@ from starman.gunicorn.value_kinds import (
     PROXY_PROTOCOL,
     TEXT,
     TEXTS,
+    USER,
     Kind,
 )
 
@@ -74,8 +75,8 @@ _TABLE = (
     _known("raw_env", TEXTS, [], "-e", "--env"),
     _known("pidfile", TEXT, None, "-p", "--pid"),
     _known("worker_tmp_dir", TEXT, None, "--worker-tmp-dir"),
-    _known("user", ACCOUNT, None, "-u", "--user"),
-    _known("group", ACCOUNT, None, "-g", "--group"),
+    _known("user", USER, None, "-u", "--user"),
+    _known("group", GROUP, None, "-g", "--group"),
     _known("umask", OCTAL, 0, "-m", "--umask"),
     _known("initgroups", FLAG, False, "--initgroups"),
     _known("tmp_upload_dir", TEXT, None),

@@ -181,6 +181,8 @@ def _syslog(resolved: Resolved, outcomes: Outcomes) -> None:
 def _loglevel(resolved: Resolved, outcomes: Outcomes) -> None:
     level = str(resolved.value("loglevel") or "info").lower()
     levels = ("debug", "info", "warning", "error", "critical")
+    if level not in levels:
+        outcomes.warn("loglevel", f"{level!r} is none of {', '.join(levels)}, so info counts, as in gunicorn")
     outcomes.use("loglevel", log_level=level if level in levels else "info")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from starman.config.option import OPTIONS, GivenValue
-from starman.gunicorn.configuration import DEFAULT
+from starman.gunicorn.configuration import DEFAULT, PLATFORM_DEFAULTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ class Outcome:
 class Outcomes:
     """Collects the settings of starman, and what became of those of gunicorn.
 
-    given: the settings of starman that were given. defaults: those that follow from gunicorn's defaults. warnings:
-    what differs from gunicorn, a line each. refusals: why the server must not start.
+    given: the settings of starman that were given. defaults: those that follow from gunicorn's defaults, and from the
+    variables that replace these. warnings: what differs from gunicorn, a line each. refusals: why the server must not
+    start.
     """
 
     __slots__ = ("_resolved", "defaults", "found", "given", "refusals", "warnings")
@@ -59,7 +60,7 @@ class Outcomes:
             self.cannot(name, f"starman has no {' and no '.join(missing)} yet")
             return
         source = self._resolved.values[name].source
-        layer = self.defaults if source == DEFAULT else self.given
+        layer = self.defaults if source == DEFAULT or source in PLATFORM_DEFAULTS else self.given
         for setting, value in settings.items():
             layer[setting] = GivenValue(value, source)
         self._add(name, Fate.MAPPED, ", ".join(f"{setting} = {_shown_as(setting, value)}" for setting, value in settings.items()))

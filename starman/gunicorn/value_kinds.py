@@ -115,13 +115,32 @@ def read_class(value: object) -> object:
     return value if inspect.isclass(value) else read_text(value)
 
 
-def read_account(value: object) -> object:
-    """A user or group: its name, its number, or None."""
+def read_user(value: object) -> object:
+    """A user: its name, which must be known, its number, or None."""
+    import pwd
+
+    return _read_account(value, "user", pwd.getpwnam)
+
+
+def read_group(value: object) -> object:
+    """A group: its name, which must be known, its number, or None."""
+    import grp
+
+    return _read_account(value, "group", grp.getgrnam)
+
+
+def _read_account(value: object, what: str, find: Callable[[str], object]) -> object:
     if value is None or isinstance(value, int):
         return value
     if not isinstance(value, str) or not value:
         raise TypeError(f"neither a name nor a number: {value!r}")
-    return int(value) if value.isdigit() else value
+    if value.isdigit():
+        return int(value)
+    try:
+        find(value)
+    except KeyError:
+        raise ValueError(f"there is no such {what}") from None
+    return value
 
 
 def read_folder(value: object) -> object:
@@ -200,7 +219,8 @@ OCTAL = Kind(read_number, "INT")
 FLAG = Kind(read_flag)
 MAPPING = Kind(read_mapping)
 CLASS = Kind(read_class)
-ACCOUNT = Kind(read_account)
+USER = Kind(read_user)
+GROUP = Kind(read_group)
 FOLDER = Kind(read_folder)
 PROXY_PROTOCOL = Kind(read_proxy_protocol, "MODE")
 HOOK = Kind(read_hook)

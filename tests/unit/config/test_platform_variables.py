@@ -63,6 +63,19 @@ def test_an_error_names_the_variable(tmp_path: Path, variable: str, value: str) 
         settings_of([], {variable: value}, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "argv"),
+    [
+        ("PORT", "tcp://10.0.0.1:80", ["--listen", ":80"]),
+        ("PORT", "http", ["--socket", "/s"]),
+        ("WEB_CONCURRENCY", "many", ["--workers", "1"]),
+        ("FORWARDED_ALLOW_IPS", "proxy", ["--forwarded-allow-ips", "10.0.0.1"]),
+    ],
+)
+def test_a_bad_variable_that_is_not_used_is_no_error(tmp_path: Path, variable: str, value: str, argv: list[str]) -> None:
+    assert settings_of(argv, {variable: value}, tmp_path).source(argv[0].removeprefix("--").replace("-", "_")) == argv[0]
+
+
 def test_port_alone_names_no_socket_of_a_supervisor(tmp_path: Path) -> None:
     """systemd and start_server may have opened other sockets."""
     assert not settings_of([], ENVIRON, tmp_path).listens_somewhere

@@ -218,6 +218,11 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 def test_nothing_is_suggested_where_nothing_is_near() -> None:
     assert nearest("zzz", ["workers", "threads"]) == ""
     assert nearest("thread", ["workers", "threads"]) == "; did you mean 'threads'?"
+    # What is not close would mislead, and what all names begin with says nothing.
+    levels = ["debug", "info", "warning", "error", "critical"]
+    assert [nearest(word, levels) for word in ("verbose", "trace", "notice", "plain")] == [""] * 4
+    assert nearest("err", levels) == "; did you mean 'error'?"
+    assert nearest("--debug", ["--pid", "--user"]) == nearest("STARMAN_DEBUG", ["STARMAN_PID"]) == ""
 
 
 def test_two_applications_are_refused() -> None:

@@ -135,16 +135,78 @@ def test_the_traceback_of_a_configuration_names_its_lines(tmp_path: Path) -> Non
 
 def test_an_end_of_the_configuration_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text("import sys\nsys.exit(3)\n")
-    assert command("app:app", cwd=tmp_path).returncode == 3
+    done = command("app:app", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (3, "starman: the configuration has ended its process by sys.exit(3)\n")
     (tmp_path / "gunicorn.conf.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
     done = command("app:app", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
-        1,
+        137,
         "starman: the process that reads the configuration was ended by signal 9 before it was done\n",
     )
     (tmp_path / "gunicorn.conf.py").write_text("import os\nif os.fork() == 0:\n    import time\n    time.sleep(3)\nos._exit(4)\n")
     done = command("app:app", cwd=tmp_path)
-    assert "exited with status 4 before it was done" in done.stderr
+    assert (done.returncode, "exited with status 4 before it was done" in done.stderr) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "expected"),
+    [
+        ("sys.exit('DATABASE_URL is not set')", 1, "has ended its process by sys.exit: DATABASE_URL is not set\n"),
+        ("sys.exit('first\\nsecond')", 1, "has ended its process by sys.exit: first\nsecond\n"),
+        ("sys.exit(0)", 0, "has ended its process by sys.exit(0)\n"),
+        ("sys.exit()", 0, "has ended its process by sys.exit(0)\n"),
+        ("sys.exit(-1)", 255, "has ended its process by sys.exit(-1)\n"),
+        ("raise KeyboardInterrupt", 130, "was interrupted (KeyboardInterrupt)\n"),
+    ],
+)
+def test_an_end_of_the_configuration_says_why(tmp_path: Path, ending: str, status: int, expected: str) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(f"import sys\n{ending}\n")
+    done = command("app:app", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (status, f"starman: the configuration {expected}")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "option", "usable", "ours"),
+    [
+        ("PORT", "", "--bind", "127.0.0.1:8001", "STARMAN_PORT"),
+        ("PORT", "tcp://10.0.0.1:8000", "--bind", "127.0.0.1:8001", "STARMAN_LISTEN"),
+        ("WEB_CONCURRENCY", "", "--workers", "3", "STARMAN_WORKERS"),
+        ("WEB_CONCURRENCY", "many", "--workers", "3", "STARMAN_WORKERS"),
+        ("FORWARDED_ALLOW_IPS", "proxy", "--forwarded-allow-ips", "10.0.0.1", "STARMAN_FORWARDED_ALLOW_IPS"),
+    ],
+)
+def test_a_bad_variable_of_the_platform_matters_only_where_it_is_used(
+    tmp_path: Path, variable: str, value: str, option: str, usable: str, ours: str
+) -> None:
+    (tmp_path / "shop.py").write_text("def application(environ, start_response): ...\n")
+    check = ("shop", "--check-config")
+    done = command(*check, option, usable, cwd=tmp_path, env={variable: value})
+    assert (done.returncode, option in done.stdout) == (0, True), done.stderr
+    done = command(*check, cwd=tmp_path, env={variable: value, ours: usable.removeprefix("127.0.0.1:")})
+    assert (done.returncode, ours in done.stdout) == (0, True), done.stderr
+    done = command(*check, cwd=tmp_path, env={variable: value})
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"starman: {variable}: invalid value {value!r}: ")
+
+
+def test_a_variable_of_starman_overrides_one_of_the_platform(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("def application(environ, start_response): ...\n")
+    done = command("shop", "--check-config", cwd=tmp_path, env={"PORT": "8001", "STARMAN_LISTEN": ":8002"})
+    assert "STARMAN_LISTEN" in done.stdout
+    assert "PORT" not in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--user", "--group"])
+def test_an_unknown_account_is_an_error(tmp_path: Path, option: str) -> None:
+    done = command("app:app", option, "nobody-at-all", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"starman: {option}: invalid value 'nobody-at-all': there is no such {option.removeprefix('--')}\n"
+
+
+def test_a_level_that_does_not_exist_is_info_with_a_warning(tmp_path: Path) -> None:
+    done = command("app:app", "--log-level", "verbose", "--to-toml", cwd=tmp_path)
+    assert 'log_level = "info"  # --log-level' in done.stdout
+    assert "--log-level: 'verbose' is none of debug, info, warning, error, critical, so info counts" in done.stderr
 
 
 def test_probable_mistakes_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from starman.config.settings import Settings
 from starman.gunicorn.configuration import ConfigurationError
 from starman.gunicorn.known_settings import ACCESS_LOG_FORMAT, HOOKS, KNOWN_SETTINGS
 from starman.gunicorn.setting_outcomes import Fate
-from tests.unit.gunicorn.resolving import fate, mapped, settings_of
+from tests.unit.gunicorn.resolving import fate, mapped, resolved, settings_of
 
 
 def test_the_defaults_of_gunicorn_that_differ_count() -> None:
@@ -178,8 +177,9 @@ def test_variables_of_the_platform_replace_defaults() -> None:
     assert (found["listen"], found["workers"]) == (["0.0.0.0:9000"], 5)
     found = settings_of(mapped(environ={"PORT": "9000", "WEB_CONCURRENCY": "5"}, bind=":1", workers=2))
     assert (found["listen"], found["workers"]) == (["0.0.0.0:1"], 2)
-    with pytest.raises(ConfigurationError, match=re.escape("PORT: invalid value 'x': 'x' is not a valid port number")):
-        mapped(environ={"PORT": "x"})
+    unusable = resolved(environ={"PORT": "x"}).values["bind"]
+    assert unusable.value == ["127.0.0.1:8000"]
+    assert unusable.unusable.startswith("PORT: invalid value 'x': 'x' is not a valid port number")
 
 
 def test_a_variable_without_a_value_is_an_error() -> None:

@@ -124,7 +124,7 @@ def test_versions_of_the_proxy_protocol(given: object, value: str) -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ("v3", "'v3' is not valid; did you mean "),
+        ("v3", "'v3' is not valid; proxy_protocol takes "),
         ("2", "'2' is not valid"),
         ("", "'' is not valid"),
         (1, "1 is not valid"),
