@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import socket
 
 DEFAULT_PORT = "8000"
 _UNIX = re.compile(r"unix:(?://)?")
+_NUMBERS = re.compile(r"\d+(?:\.\d+)*")
 
 
 def parse_bind(bind: str) -> tuple[str, str]:
     """The host and port that `bind` names, or the address of another kind, as starman writes it, and "".
 
-    A host without a port has port 8000, an empty host is every IPv4 interface, and unix://tmp/x is the relative path
-    tmp/x, as in gunicorn. Raises ValueError.
+    A host without a port has port 8000, an empty host is every IPv4 interface, 0 is 0.0.0.0 (any form of inet(3)), and
+    unix://tmp/x is the relative path tmp/x, as in gunicorn. Raises ValueError.
     """
     if found := _UNIX.match(bind):
         path = bind[found.end() :]
@@ -32,7 +34,17 @@ def parse_bind(bind: str) -> tuple[str, str]:
         port = port.partition(":")[0] if colon else DEFAULT_PORT
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError(f"{port!r} is not a valid port number in {bind!r}")
-    return host.lower(), port
+    return _in_full(host.lower()), port
+
+
+def _in_full(host: str) -> str:
+    """An IPv4 address in four numbers. Any other host as it is."""
+    if not _NUMBERS.fullmatch(host):
+        return host
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        return host
 
 
 def listen_addresses(binds: list[str]) -> list[str]:

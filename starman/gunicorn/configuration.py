@@ -64,10 +64,11 @@ class Resolved:
 
     application: the application on the command line; None if it names none. environment: the variables that the
     configuration file has set. paths: the directories that it has added to sys.path. notes: warnings. server_field:
-    the Server field that it has chosen by changing gunicorn.SERVER or the like; None if it has not.
+    the Server field that it has chosen by changing gunicorn.SERVER or the like; None if it has not. script_name: the
+    path under which the application is, by the environment variable SCRIPT_NAME; "" for none.
     """
 
-    __slots__ = ("application", "arguments", "environment", "notes", "paths", "server_field", "values")
+    __slots__ = ("application", "arguments", "environment", "notes", "paths", "script_name", "server_field", "values")
 
     def __init__(self, arguments: Arguments, values: dict[str, Value]) -> None:
         self.arguments = arguments
@@ -76,6 +77,7 @@ class Resolved:
         self.environment: dict[str, str] = {}
         self.paths: list[str] = []
         self.server_field: str | None = None
+        self.script_name = ""
         self.notes: list[str] = []
 
     def value(self, name: str) -> object:
@@ -112,7 +114,17 @@ def resolve(argv: Sequence[str], environ: Mapping[str, str]) -> Resolved:
     for given, prefix in ((variable.given, f"{VARIABLE}: "), (arguments.given, "")):
         for name, value in given.items():
             _set(resolved, name, value, f"{prefix}{KNOWN_SETTINGS[name].flags[-1]}")
+    resolved.script_name = _script_name(resolved, environ)
     return resolved
+
+
+def _script_name(resolved: Resolved, environ: Mapping[str, str]) -> str:
+    """The variable SCRIPT_NAME as a worker of gunicorn has it: raw_env counts before the environment, which the
+    configuration file may have changed."""
+    texts = resolved.value("raw_env")
+    assert isinstance(texts, list)
+    given = dict(text.partition("=")[::2] for text in texts)
+    return str(given.get("SCRIPT_NAME", environ.get("SCRIPT_NAME", "")))
 
 
 def _defaults(environ: Mapping[str, str]) -> dict[str, Value]:

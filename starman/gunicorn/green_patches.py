@@ -5,13 +5,15 @@ A process that is patched could not serve, because its threads would be greenlet
 
 from __future__ import annotations
 
+import importlib.abc
+import importlib.machinery
 import sys
 from contextlib import contextmanager
 from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 # `gevent` itself is imported as usual; of eventlet, the package has the function.
 _PATCHING = ("gevent.monkey", "eventlet")
@@ -26,16 +28,33 @@ class _WithoutEffect(ModuleType):
         return lambda *arguments, **keywords: None
 
 
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports modules without effect in place of those that patch. As a finder, so that `import gevent.monkey` imports
+    the package, too, and makes the module its attribute."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(fullname, self) if fullname in _PATCHING else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return _WithoutEffect(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing to do."""
+
+
 @contextmanager
 def left_out() -> Iterator[None]:
     """Replace the modules that patch, unless they are imported already. Main thread."""
-    replaced = {name: _WithoutEffect(name) for name in _PATCHING if name not in sys.modules}
-    sys.modules.update(replaced)
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        for name, module in replaced.items():
-            if sys.modules.get(name) is module:
+        sys.meta_path.remove(finder)
+        for name in _PATCHING:
+            if isinstance(sys.modules.get(name), _WithoutEffect):
                 del sys.modules[name]
         package = sys.modules.get("gevent")
         if package is not None and isinstance(getattr(package, "monkey", None), _WithoutEffect):

@@ -259,6 +259,14 @@ def _log_config(name: str) -> Callable[[Resolved, Outcomes], None]:
     return use
 
 
+def _reload(resolved: Resolved, outcomes: Outcomes) -> None:
+    """starman watches files only for a terminal, so a daemon starts without."""
+    if resolved.value("reload") and resolved.value("daemon"):
+        outcomes.cannot("reload", "a daemon does not watch files; send HUP after a change, or start without daemon")
+    else:
+        outcomes.use("reload", reload=resolved.value("reload"))
+
+
 def _reload_engine(resolved: Resolved, outcomes: Outcomes) -> None:
     outcomes.use("reload_engine", reload_engine="poll" if resolved.value("reload_engine") == "poll" else "auto")
 
@@ -305,6 +313,7 @@ FUNCTIONS: dict[str, Callable[[Resolved, Outcomes], None]] = {
     "certfile": _certfile,
     "keyfile": _keyfile,
     "raw_env": _raw_env,
+    "reload": _reload,
     "reload_extra_files": _list_of("reload_extra_files"),
     "reload_engine": _reload_engine,
     "forwarder_headers": _list_of("forwarder_headers"),

@@ -62,6 +62,13 @@ def _surroundings(resolved: Resolved, outcomes: Outcomes) -> None:
         outcomes.also("include", resolved.paths, "the configuration file")
     if resolved.server_field is not None:
         outcomes.also("server_header", resolved.server_field, "the configuration file")
+    if resolved.script_name.startswith("/"):
+        outcomes.also("path", resolved.script_name, "SCRIPT_NAME")
+    elif resolved.script_name:
+        outcomes.refusals.append(
+            f"the environment variable SCRIPT_NAME is {resolved.script_name!r}, but the path under which the application is "
+            'begins with "/": unset the variable, or correct it'
+        )
     outcomes.also("max_body", 0, DEFAULT)
     # gunicorn takes only the scheme and these fields from a proxy: REMOTE_ADDR stays the address of the proxy.
     outcomes.also("forwarded", ["proto"], DEFAULT)

@@ -27,7 +27,6 @@ SAME = {
     "daemon": "daemonize",
     "proc_name": "proc_name",
     "capture_output": "capture_output",
-    "reload": "reload",
     "header_map": "header_map",
 }
 # The defaults of gunicorn that count, because those of starman differ.

@@ -14,8 +14,8 @@ def mount(application: WSGIApplication, prefix: str) -> WSGIApplication:
     """`application` under `prefix`: "/shop", without a slash at its end; "" gives the application itself.
 
     A request for the prefix, or for something below it, reaches the application with the prefix moved from PATH_INFO
-    to the end of SCRIPT_NAME (PEP 3333, "environ Variables"). Any other is answered with 404. Any thread may call the
-    result.
+    to the end of SCRIPT_NAME (PEP 3333, "environ Variables"). Any other is answered with 404, unless a trusted proxy
+    has stated the same SCRIPT_NAME: then the prefix was removed from the path before. Any thread may call the result.
     """
     return Mount(application, prefix) if prefix else application
 
@@ -35,6 +35,8 @@ class Mount:
         path: str = environ.get("PATH_INFO", "")
         rest = path.removeprefix(self.prefix)
         if not path.startswith(self.prefix) or (rest and not rest.startswith("/")):
+            if environ.get("SCRIPT_NAME") == self.prefix:
+                return self.application(environ, start_response)
             start_response("404 Not Found", [("Content-Type", "text/plain"), ("Content-Length", str(len(NOT_FOUND)))])
             return [NOT_FOUND]
         environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self.prefix

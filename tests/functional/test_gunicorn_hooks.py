@@ -238,9 +238,12 @@ def test_an_application_may_import_the_real_gunicorn(tmp_path: Path) -> None:
         assert page(server) == "gunicorn.http.wsgi"
 
 
-def test_patches_of_gevent_in_the_configuration_have_no_effect(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "patch", ["from gevent import monkey\nmonkey.patch_all()", "import gevent.monkey\ngevent.monkey.patch_all()"]
+)
+def test_patches_of_gevent_in_the_configuration_have_no_effect(tmp_path: Path, patch: str) -> None:
     pytest.importorskip("gevent")
-    patching = "from gevent import monkey\nmonkey.patch_all()\nimport eventlet\neventlet.monkey_patch()\n"
+    patching = f"{patch}\nimport eventlet\neventlet.monkey_patch()\n"
     (tmp_path / "gunicorn.conf.py").write_text(patching + HOOKS + "\nworker_class = 'gevent'\nthreads = 2\n")
     with serving(tmp_path) as server:
         assert (server.threads, page(server).split()[0]) == (2, "1")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.support.harness import wait_until
-from tests.functional.support.side_by_side import GUNICORN, STARMAN, Running, running
+from tests.functional.support.side_by_side import GUNICORN, STARMAN, Answer, Running, running
 
 pytest.importorskip("gunicorn")
 
@@ -221,3 +221,39 @@ def test_hooks_receive_the_same(tmp_path: Path) -> None:
         notes.append(sorted(line for line in lines if "/ready" not in line))
     assert notes[1] == notes[0]
     assert len({line.split()[0] for line in notes[0]}) == 10
+
+
+def _answers_of_both(tmp_path: Path, configuration: str, targets: list[tuple[str, dict[str, str]]]) -> list[list[Answer]]:
+    """The answers to GET of these targets under both servers, gunicorn first, of the Flask project."""
+    answers = []
+    for server in (GUNICORN, STARMAN):
+        directory = tmp_path / server
+        directory.mkdir()
+        (directory / "project.py").write_text(FLASK)
+        (directory / "gunicorn.conf.py").write_text(CONFIGURATION + configuration)
+        with running(server, directory, ["project"]) as found:
+            answers.append([found.request("GET", target, None, fields) for target, fields in targets])
+    return answers
+
+
+@pytest.mark.parametrize("line", ['raw_env.append("SCRIPT_NAME=/shop")', 'os.environ["SCRIPT_NAME"] = "/shop"'])
+def test_script_name_in_the_environment_is_the_prefix_of_the_application(tmp_path: Path, line: str) -> None:
+    stated_by_the_proxy = {"SCRIPT_NAME": "/shop"}
+    targets: list[tuple[str, dict[str, str]]] = [
+        ("/shop/page/a", {}),
+        ("/shop/page/b%20c?x=1", {}),
+        ("/shop/page/a", stated_by_the_proxy),
+    ]
+    theirs, ours = _answers_of_both(tmp_path, f"{line}\n", targets)
+    assert ours == theirs
+    for status, _, content in ours:
+        assert status == 200
+        assert b'"SCRIPT_NAME":"/shop"' in content
+
+
+def test_what_pre_request_changes_reaches_the_application(tmp_path: Path) -> None:
+    hook = 'def pre_request(worker, req):\n    req.scheme = "https"\n    req.headers.append(("X-FORWARDED-FOR", "10.0.0.9"))\n'
+    theirs, ours = _answers_of_both(tmp_path, hook, [("/page/a", {}), ("/page/a", {"X-Forwarded-For": "10.0.0.8"})])
+    assert ours == theirs
+    assert b'"scheme":"https"' in ours[0][2]
+    assert b"10.0.0.8,10.0.0.9" in ours[1][2]

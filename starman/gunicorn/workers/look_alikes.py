@@ -6,6 +6,7 @@ hook sets on the server is seen by later hooks of the same process only.
 
 from __future__ import annotations
 
+import functools
 import os
 
 from starman import hooks
@@ -97,6 +98,10 @@ class App:
         return self.callable
 
 
+# The fields that an environ has without HTTP_ before their names.
+_PLAIN = ("CONTENT-TYPE", "CONTENT-LENGTH")
+
+
 class Request:
     """Stands in for a request of gunicorn, made from an environ."""
 
@@ -112,12 +117,27 @@ class Request:
         self.version = tuple(int(part) for part in version if part.isdigit())
         self.remote_addr = self.peer_addr = (environ.get("REMOTE_ADDR", ""), int(environ.get("REMOTE_PORT") or 0))
 
-    @property
+    @functools.cached_property
     def headers(self) -> list[tuple[str, str]]:
-        """The fields of the request: names in upper case, with hyphens."""
+        """The fields of the request: names in upper case, with hyphens. A hook may change the list."""
         found = [(name[5:].replace("_", "-"), value) for name, value in self._environ.items() if name.startswith("HTTP_")]
-        plain = (("CONTENT-TYPE", "CONTENT_TYPE"), ("CONTENT-LENGTH", "CONTENT_LENGTH"))
-        return [*found, *((name, self._environ[key]) for name, key in plain if self._environ.get(key))]
+        plain = ((name, self._environ.get(name.replace("-", "_"))) for name in _PLAIN)
+        return [*found, *((name, value) for name, value in plain if value)]
+
+    def apply(self, environ: Environ) -> None:
+        """Take over into `environ` what pre_request has changed in the scheme and the fields, because gunicorn makes
+        the environ of the application after that hook."""
+        environ["wsgi.url_scheme"] = self.scheme
+        changed = self.__dict__.pop("headers", None)
+        if changed is None or changed == self.headers:
+            return
+        for name in [name for name in environ if name.startswith("HTTP_")]:
+            del environ[name]
+        for name, value in changed:
+            key = name if name in _PLAIN else f"HTTP_{name}"
+            key = key.replace("-", "_")
+            environ[key] = f"{environ[key]},{value}" if key in environ and name not in _PLAIN else value
+        self.__dict__["headers"] = changed
 
 
 class Response:

@@ -24,8 +24,9 @@ class RequestHooks:
     """A WSGI application that calls `pre_request(worker, req)` before another one, and
     `post_request(worker, req, environ, resp)` after its response. Threads call it.
 
-    An exception of pre_request fails the request, as in gunicorn; one of post_request is logged. `post_request` may
-    take two or three arguments only.
+    What pre_request changes in the scheme and the fields of the request is what the application sees. An exception of
+    pre_request fails the request, as in gunicorn; one of post_request is logged. `post_request` may take two or three
+    arguments only.
     """
 
     def __init__(self, application: Callable[..., Any], process: HasWorker, before: Hook | None, after: Hook | None) -> None:
@@ -54,6 +55,7 @@ class RequestHooks:
         try:
             if self._before is not None:
                 self._before(worker, request)
+                request.apply(environ)
             found = self._application(environ, start)
         except BaseException:
             self._finish(worker, request, environ, response)

@@ -254,3 +254,13 @@ def test_a_changed_server_field_counts(tmp_path: Path, content: str, expected: s
     (tmp_path / "gunicorn.conf.py").write_text(content)
     found = printed("app:app", cwd=tmp_path)
     assert found.get("server_header", (None,))[0] == (f'"{expected}"' if expected else None)
+
+
+def test_script_name_is_the_path_of_the_application(tmp_path: Path) -> None:
+    assert printed("app:app", cwd=tmp_path, env={"SCRIPT_NAME": "/shop"})["path"] == ('"/shop"', "SCRIPT_NAME")
+    given = printed("-e", "SCRIPT_NAME=/own", "app:app", cwd=tmp_path, env={"SCRIPT_NAME": "/shop"})
+    assert given["path"][0] == '"/own"'
+    assert "path" not in printed("app:app", cwd=tmp_path, env={"SCRIPT_NAME": ""})
+    refused = command("app:app", cwd=tmp_path, env={"SCRIPT_NAME": "backup.py"})
+    assert refused.returncode == 1
+    assert "SCRIPT_NAME is 'backup.py', but the path under which the application is begins with \"/\"" in refused.stderr

@@ -182,6 +182,13 @@ def test_variables_of_the_platform_replace_defaults() -> None:
     assert unusable.unusable.startswith("PORT: invalid value 'x': 'x' is not a valid port number")
 
 
+def test_a_daemon_starts_without_reload() -> None:
+    outcomes = mapped(reload=True, daemon=True)
+    assert "reload" not in settings_of(outcomes)
+    assert "conf: reload has no effect: a daemon does not watch files" in outcomes.warnings[0]
+    assert settings_of(mapped(reload=True, daemon=False))["reload"] is True
+
+
 def test_a_variable_without_a_value_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="conf: raw_env: 'A' must be NAME=VALUE"):
         mapped(raw_env=["A"])

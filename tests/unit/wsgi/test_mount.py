@@ -50,6 +50,11 @@ def test_script_name_is_extended() -> None:
     assert get(mount(application, "/b"), "/b/c", script_name="/a") == ("200 OK", b"/a/b|/c")
 
 
+def test_a_prefix_that_a_proxy_has_stated_and_removed_is_not_missed() -> None:
+    assert get(mount(application, "/shop"), "/a", "/shop") == ("200 OK", b"/shop|/a")
+    assert get(mount(application, "/shop"), "/a", "/other")[0] == "404 Not Found"
+
+
 def test_mounts_nest() -> None:
     assert get(mount(mount(application, "/b"), "/a"), "/a/b/c") == ("200 OK", b"/a/b|/c")
 

@@ -152,6 +152,44 @@ def test_an_exception_of_post_request_is_logged(monkeypatch: pytest.MonkeyPatch)
     assert lines[0].startswith("Exception in post_request hook\nTraceback")
 
 
+def changed_by(before: Any) -> dict[str, Any]:
+    """The environ that the application receives after this pre_request hook."""
+    seen: dict[str, Any] = {}
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        seen.update(environ)
+        return hello(environ, start_response)
+
+    run(application, before)
+    return seen
+
+
+def test_what_pre_request_changes_is_in_the_environ() -> None:
+    def before(worker: Worker, req: Any) -> None:
+        req.scheme = "https"
+        req.headers.append(("X-OWN", "a"))
+        req.headers.append(("X-OWN", "b"))
+        req.headers.remove(("USER-AGENT", "x"))
+
+    found = changed_by(before)
+    expected = environ(**{"wsgi.url_scheme": "https", "HTTP_X_OWN": "a,b"})
+    del expected["HTTP_USER_AGENT"]
+    assert found == expected
+
+
+def test_a_list_of_new_fields_replaces_those_of_the_request() -> None:
+    def before(worker: Worker, req: Any) -> None:
+        req.headers = [(name, value) for name, value in req.headers if name != "USER-AGENT"] + [("CONTENT-TYPE", "text/html")]
+
+    found = changed_by(before)
+    assert "HTTP_USER_AGENT" not in found
+    assert found["CONTENT_TYPE"] == "text/html"
+
+
+def test_fields_that_are_only_read_leave_the_environ_as_it_is() -> None:
+    assert changed_by(lambda worker, req: req.headers) == environ()
+
+
 def test_without_post_request_the_response_is_untouched() -> None:
     blocks = [b"x"]
     hooked = RequestHooks(lambda environ, start: blocks, Process(), lambda worker, req: None, None)
