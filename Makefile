@@ -8,6 +8,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TEST_PROCESSES ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
+TEST_SECONDS ?= 300
 FAULTS_SECONDS ?= 60
 TORTURE_SECONDS ?= 600
 
@@ -54,10 +55,12 @@ lint: $(VENV)/test.stamp
 
 # 1.5 test processes per CPU, because many tests wait most of their time. worksteal keeps the tests of a module
 # together, which share a server, until another process has no tests left. Compile bytecode first: servers under test
-# write none, so each start would compile all of starman.
+# write none, so each start would compile all of starman. A test that hangs for TEST_SECONDS ends its test process, with
+# the stacks of all threads: it fails, and the other tests go on in a new process.
 pytest: $(VENV)/test.stamp
 	$(BIN)/python -m compileall -q starman tests
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -o faulthandler_timeout=120 $(if $(FORBID_SKIP),--forbid-skip) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -o faulthandler_timeout=$(TEST_SECONDS) -o faulthandler_exit_on_timeout=true \
+	    $(if $(FORBID_SKIP),--forbid-skip) $(PYTEST_ARGS)
 
 docs-check: $(VENV)/test.stamp
 	$(BIN)/python docs/check.py

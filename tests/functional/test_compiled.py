@@ -6,6 +6,7 @@ is what the wheel brings, as it is where the wheel is installed.
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import os
 import random
@@ -99,6 +100,7 @@ def build(source: Path, tree: Path) -> None:
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tree, made by the first process that wants it."""
     find_tool("gcc")
+    faulthandler.cancel_dump_traceback_later()  # as in `own_limits`, which comes after this
     base = tmp_path_factory.getbasetemp()
     tree = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
     with open(f"{tree}.lock", "w") as lock:
@@ -108,6 +110,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
             build(copy(SOURCES, tmp_path_factory.mktemp("source")), made)
             made.rename(tree)
     return tree
+
+
+@pytest.fixture(autouse=True)
+def own_limits() -> None:
+    """Lift the limit of a test's time: these tests may take long, and each of their commands has its own limit."""
+    faulthandler.cancel_dump_traceback_later()
 
 
 def test_it_says_what_it_is(compiled: Path) -> None:

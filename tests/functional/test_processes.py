@@ -47,7 +47,7 @@ def test_stop_signals_end_everything_with_status_0(code: Code, mode: str, signum
 
 def test_new_connections_are_refused_as_soon_as_it_stops_while_old_requests_finish(code: Code) -> None:
     with code.serve() as server, server.client() as client:
-        client.send(encode_request("GET", "/sleep/3"))
+        client.send(encode_request("GET", "/sleep/6"))
         wait_for_idle_threads(code.directory)
         server.signal(signal.SIGTERM)
 
@@ -58,7 +58,7 @@ def test_new_connections_are_refused_as_soon_as_it_stops_while_old_requests_fini
                 return True
             return False
 
-        assert wait_until(refused, 2.5)
+        assert wait_until(refused, 5.5)
         assert client.read().body == b"one"
         assert server.wait() == 0
 
@@ -168,7 +168,7 @@ def test_a_broken_application_ends_the_start_with_its_traceback_once(code: Code,
     code.write("one", f"\n{broken}\n")
     began = time.monotonic()
     failure = code.fails(mode, "--workers", "4")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25, "it is not tried again, pause after pause"
     assert failure.status not in (0, None)
     assert failure.log.count(broken) == 1, failure.log
     assert "site_app.py" in failure.log
@@ -404,12 +404,12 @@ def test_hazard_07_no_process_holds_what_is_another_ones(code: Code) -> None:
 def test_a_crash_loop_backs_off_and_mends_itself(code: Code) -> None:
     with code.serve("--workers", "4") as server:
         code.write("two", "\nraise ValueError('broken')\n")
+        began = time.monotonic()
         for pid in server.worker_pids():
             os.kill(pid, signal.SIGKILL)
-        server.wait_for("could not start: .*next attempt in 1.0 s", timeout=10)
-        began = time.monotonic()
-        server.wait_for("could not start: .*next attempt in 2.0 s", timeout=20)
-        assert time.monotonic() - began > 0.5
+        server.wait_for("could not start: .*next attempt in 1.0 s")
+        server.wait_for("could not start: .*next attempt in 2.0 s")
+        assert time.monotonic() - began >= 1.0
         assert server.log.count("could not start") <= 4 + 2
         assert server.log.count("raise ValueError") <= 3
         code.write("three")

@@ -90,7 +90,7 @@ class Container:
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
                 [*_NEW_NAMESPACES, find_tool("sh"), "-c", _ENTER, "sh", str(root), "yes" if writable else "no", *command],
-                env={**environment(), **env},
+                env={**environment({"TMPDIR": None}), **env},  # that directory is not in the image
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
