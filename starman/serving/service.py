@@ -27,9 +27,9 @@ from starman.serving.executors.executor import Executor
 from starman.serving.executors.inline import Inline, InlineExchange
 from starman.serving.executors.pool import Pool
 from starman.serving.gunicorn_socket.rawsocket import taken_descriptors
+from starman.serving.health.busy_threads import StuckThreadsDetector
 from starman.serving.health.requests_in_flight import count_in_flight, forget_lost
 from starman.serving.health.spinning_loop import SpinningLoopDetector
-from starman.serving.health.stuck_threads import StuckThreadsDetector
 from starman.serving.monitor import Monitor
 from starman.serving.rehearsal import rehearse
 from starman.serving.request_hooks import add_request_hooks

@@ -1,4 +1,4 @@
-"""starman.serving.health.stuck_threads: when stuck threads are logged, and when not."""
+"""starman.serving.health.busy_threads: when stuck threads are logged, and when not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from starman.proto.events import RequestHead
 from starman.serving.context import ServiceContext
-from starman.serving.health.stuck_threads import QUIET_SECONDS, STUCK_SECONDS, StuckThreadsDetector
+from starman.serving.health.busy_threads import QUIET_SECONDS, STUCK_SECONDS, StuckThreadsDetector
 
 Capture = pytest.CaptureFixture[str]
 

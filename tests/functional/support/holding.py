@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import starman.serving.health.stuck_threads
+import starman.serving.health.busy_threads
 
 # For the tests' sake.
-starman.serving.health.stuck_threads.STUCK_SECONDS = 1.0
+starman.serving.health.busy_threads.STUCK_SECONDS = 1.0
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:

@@ -18,7 +18,7 @@ STUCK = (
 def test_it_is_said_once_and_when_it_is_over(tmp_path: Path) -> None:
     opened = tmp_path / "opened"
     arguments = ["--workers", "1", "--threads", "2"]
-    with Server("tests.functional.support.stuck:app", *arguments, env={"TEST_OPENED": str(opened)}) as server:
+    with Server("tests.functional.support.holding:app", *arguments, env={"TEST_OPENED": str(opened)}) as server:
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(server.client(60.0)) for _ in range(5)]
             clients[0].send(encode_request("GET", "/wait/one"))
