@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 DEFAULT_SOURCE = "default"
 OPTIONS: dict[str, Option] = {}
 # The groups in the order of `--help` and of docs/settings.md.
-GROUPS = ("Application", "Listening", "TLS", "Workers", "Connections", "Limits", "Proxies", "Logs", "Development", "Process")
+GROUPS = (
+    *("Application", "Listening", "TLS", "Workers", "Requests", "Connections", "Limits", "Proxies", "Logs", "Development"),
+    "Process",
+)
 
 
 class Option:

@@ -12,11 +12,12 @@ from starman.config.tables.development_options import DevelopmentOptions
 from starman.config.tables.log_options import LogOptions
 from starman.config.tables.process_options import ProcessOptions
 from starman.config.tables.proxy_options import ProxyOptions
+from starman.config.tables.request_options import RequestOptions
 
 DEFAULT_PORT = 5000
 
 
-class Options(LogOptions, ProxyOptions, DevelopmentOptions, ProcessOptions):
+class Options(LogOptions, ProxyOptions, DevelopmentOptions, ProcessOptions, RequestOptions):
     """Declares every setting, some of them in its base classes. `Settings` has the values."""
 
     __slots__ = ()

@@ -93,11 +93,10 @@ class Exchange(QueuedRequest):
     It is the Output of its Call.
     """
 
-    __slots__ = ("_base", "_body", "_context", "_pace", "_queue_seconds", "_started_at", "_writer")
+    __slots__ = ("_base", "_body", "_context", "_pace", "_queue_seconds", "_writer")
 
-    # For the access log: how long the request waited, and when it began to run (monotonic). Set by `run`.
+    # For the access log: how long the request waited. Set by `run`.
     _queue_seconds: float
-    _started_at: float
 
     def __init__(self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: Body | None) -> None:
         """`base`: the environ of the connection. `body`: None when the request has none."""
@@ -112,7 +111,7 @@ class Exchange(QueuedRequest):
         """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""
         head, writer, context = self.head, self._writer, self._context
         now = monotonic()
-        self._started_at = now
+        self.started_at = now
         self._queue_seconds = now - self.queued_at
         # A proxy ends its stream only when its own client has left: it does not half-close.
         if self._queue_seconds > _LONG_IN_QUEUE and writer.client_is_gone(finished=head.noted is not None):
@@ -154,7 +153,7 @@ class Exchange(QueuedRequest):
             self._break_off(call)
         if context.access_log is not None:
             if context.logs_details:
-                context.access_log.add_request(self._logged(context.access_log, environ, call, monotonic() - self._started_at))
+                context.access_log.add_request(self._logged(context.access_log, environ, call, monotonic() - self.started_at))
             else:
                 context.access_log.add(environ, call.status_code, call.body_sent)
         # Last of all: an exception before this resets the connection; one after it would lose the next exchange.
@@ -205,7 +204,12 @@ class Exchange(QueuedRequest):
 
     def _detach(self, call: Call) -> DetachedConnection:
         """Give the connection to the application: there will be no response."""
-        descriptor, relay = self._writer.detach(self)
+        self.begin_wait()
+        try:
+            descriptor, relay = self._writer.detach(self)
+        except BaseException:
+            self.end_wait()
+            raise
         if isinstance(relay, OSError):
             os.close(descriptor)
             raise relay
@@ -341,8 +345,10 @@ class Exchange(QueuedRequest):
         executor = self._context.executor
         if not executor.begin_wait():
             return False
+        self.begin_wait()
         try:
             self._writer.hand_over(self, unsent, last=False)
         finally:
+            self.end_wait()
             executor.end_wait()
         return True

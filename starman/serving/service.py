@@ -27,7 +27,7 @@ from starman.serving.executors.executor import Executor
 from starman.serving.executors.inline import Inline, InlineExchange
 from starman.serving.executors.pool import Pool
 from starman.serving.gunicorn_socket.rawsocket import taken_descriptors
-from starman.serving.health.busy_threads import StuckThreadsDetector
+from starman.serving.health.request_watch import RequestWatch
 from starman.serving.health.requests_in_flight import count_in_flight, forget_lost
 from starman.serving.health.spinning_loop import SpinningLoopDetector
 from starman.serving.monitor import Monitor
@@ -199,12 +199,12 @@ class Service:
     async def _tick(self, context: ServiceContext, acceptor: Acceptor) -> None:
         """Check timeouts and health every _TICK seconds."""
         spinning_loop = SpinningLoopDetector(inline=not self._settings.threads)
-        stuck_threads = StuckThreadsDetector(time.monotonic())
+        request_watch = RequestWatch(self._settings)
         while True:
             spinning_loop.end_tick(time.monotonic(), time.thread_time())
             await anyio.sleep(_TICK)
             try:
-                due = self._run_checks(context, acceptor, spinning_loop, stuck_threads)
+                due = self._run_checks(context, acceptor, spinning_loop, request_watch)
             except MemoryError:  # the application uses all memory for a moment: the next tick goes on
                 continue
             while due:
@@ -216,7 +216,7 @@ class Service:
         context: ServiceContext,
         acceptor: Acceptor,
         spinning_loop: SpinningLoopDetector,
-        stuck_threads: StuckThreadsDetector,
+        request_watch: RequestWatch,
     ) -> list[Client]:
         """Do all that a tick does, except for checking timeouts. Return the clients to check for timeouts."""
         if self._monitor is not None:
@@ -230,7 +230,7 @@ class Service:
         now = time.monotonic()
         if context.doomed and not self._drain.requested and context.spare(now):
             acceptor.resume()
-        stuck_threads.check(context, now)
+        request_watch.check(context, now)
         forget_lost(context)
         context.refusals.write_due(now)
         context.shortages.write_due(now)

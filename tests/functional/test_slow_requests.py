@@ -1,24 +1,35 @@
-"""All threads of a worker are stuck: the log says so once, names what they run, and says when it is over."""
+"""Busy threads and slow requests: the log says so once, names them and their lines, and says when it is over."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
+
+import pytest
 
 from tests.functional.support.harness import Server, wait_until
 from tests.functional.support.wire import encode_request
 
-AGE = r"\(for \d+\.\d s\)"
-STUCK = (
-    rf"\[WARNING\] all threads of this worker \(2\) are busy while serving GET /wait/one {AGE}, POST /wait/two\?x=1 {AGE}: "
-    r"none has finished a request for \d+\.\d s, and \d requests? (?:is|are) waiting\n"
+APPLICATION = "tests.functional.support.holding:app"
+AT = r"\(for \d+\.\d s, at \S+/holding\.py:\d+ in hold\)"
+BUSY = (
+    rf"\[WARNING\] all threads of this worker \(2\) are busy while serving GET /wait/one {AT}, POST /wait/two\?x=1 {AT}; "
+    r"a request has waited \d+\.\d s for a thread, and 3 requests are waiting\n"
+)
+SLOW = (
+    r"\[WARNING\] slow request: GET /wait/one has run for \d\.\d s so far; its stack:\n"
+    r'  File "\S+/holding\.py", line \d+, in app\n  File "\S+/holding\.py", line \d+, in hold\n'
 )
 
 
-def test_it_is_said_once_and_when_it_is_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("preload", [False, True])
+def test_they_are_logged_once(tmp_path: Path, preload: bool) -> None:
     opened = tmp_path / "opened"
-    arguments = ["--workers", "1", "--threads", "2"]
-    with Server("tests.functional.support.holding:app", *arguments, env={"TEST_OPENED": str(opened)}) as server:
+    arguments = ["--workers", "1", "--threads", "2", "--busy-warning", "1.5", "--slow-request", "1"]
+    if preload:
+        arguments.append("--preload-app")
+    with Server(APPLICATION, *arguments, env={"TEST_OPENED": str(opened)}) as server:
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(server.client(60.0)) for _ in range(5)]
             clients[0].send(encode_request("GET", "/wait/one"))
@@ -27,9 +38,28 @@ def test_it_is_said_once_and_when_it_is_over(tmp_path: Path) -> None:
             assert wait_until(tmp_path.joinpath("opened-wait-two").exists, 30)
             for client in clients[2:]:
                 client.send(encode_request("GET", "/after"))
-            server.wait_for(STUCK, timeout=30)
+            server.wait_for(SLOW, timeout=30)
+            server.wait_for(BUSY, timeout=30)
             opened.touch()
             for client in clients:
                 assert client.read().body == b"ok"
-        server.wait_for(r"\[INFO\] requests are being finished again, after \d+\.\d s\n", timeout=30)
+        server.wait_for(r"\[INFO\] requests no longer wait for a thread as long as 1\.5 s, after \d+\.\d s\n", timeout=30)
         assert server.log.count("threads of this worker (2) are busy") == 1
+        assert sorted(re.findall(r"slow request: (\S+ /wait/\w+)", server.log)) == ["GET /wait/one", "POST /wait/two"]
+
+
+def test_waits_for_the_client_do_not_count() -> None:
+    arguments = ["--workers", "1", "--threads", "3", "--slow-request", "0.7", "--stream-body"]
+    with Server("tests.functional.support.hanging:app", *arguments) as server, contextlib.ExitStack() as stack:
+        reader, writer, hanging = (stack.enter_context(server.client(60.0)) for _ in range(3))
+        reader.send(encode_request("GET", "/stream?blocks=400"))
+        writer.send(b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n1")
+        server.wait_for("the application reads /upload", timeout=30)
+        hanging.send(encode_request("GET", "/sleep?seconds=1.5"))
+        assert hanging.read().body == b"slept"
+        hanging.send(encode_request("GET", "/sleep?seconds=1.5"))
+        assert hanging.read().body == b"slept"
+        writer.send(b"2")
+        assert writer.read().body == b"12"
+        assert len(reader.read().body) == 400 * 65536
+        assert re.findall(r"slow request: (\S+ \S+)", server.log) == ["GET /sleep?seconds=1.5"] * 2

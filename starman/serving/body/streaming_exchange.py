@@ -127,6 +127,10 @@ class StreamedExchange(Exchange):
         self._stream.before_wait = self._continue
         return super().run()
 
+    def application_seconds(self, now: float) -> float:
+        """As in `QueuedRequest`, also without waits for the body."""
+        return super().application_seconds(now) - self._stream.seconds_waited(now)
+
     def _bytes_received(self) -> int:
         return self._stream.received
 

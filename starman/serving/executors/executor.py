@@ -70,6 +70,11 @@ class Executor(metaclass=ABCMeta):
         """How many threads are not idle. Any thread; the answer may change at once."""
 
     @abstractmethod
+    def running(self) -> list[tuple[int, QueuedRequest]]:
+        """The requests that run in threads, each with the identifier of its thread (`threading.get_ident`). Loop; the
+        answer may change at once."""
+
+    @abstractmethod
     def put(self, request: QueuedRequest) -> None:
         """Queue a request. Loop."""
 

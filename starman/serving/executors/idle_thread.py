@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from starman.serving.executors.queued_request import QueuedRequest
     from starman.serving.monitor import RequestRecorder
 
 
@@ -13,13 +14,17 @@ class IdleThread:
     """wake_lock: a lock that the thread waits for; releasing it wakes the thread.
 
     recorder: where the thread records its request.
+    ident: the identifier of the thread (`threading.get_ident`); 0 before it runs. request: the one that it runs; None
+    between two requests. Set by the thread, read by the loop.
     """
 
-    __slots__ = ("recorder", "wake_lock")
+    __slots__ = ("ident", "recorder", "request", "wake_lock")
 
     def __init__(self, recorder: RequestRecorder, *, awake: bool = False) -> None:
         """`awake`: the thread runs already, and does not wait for its wake lock first."""
         self.recorder = recorder
+        self.ident = 0
+        self.request: QueuedRequest | None = None
         self.wake_lock = threading.Lock()
         if not awake:
             self.wake_lock.acquire()

@@ -170,6 +170,10 @@ class Inline(Executor):
         """0: there are no threads."""
         return 0
 
+    def running(self) -> list[tuple[int, QueuedRequest]]:
+        """None: while a request runs, the loop cannot ask."""
+        return []
+
     def put(self, request: QueuedRequest) -> None:
         """Queue a request, or one whose response goes on."""
         self._queue.append(request)

@@ -105,6 +105,11 @@ class Pool(Executor):
         """How many threads are not asleep. Any thread; the answer may change at once."""
         return len(self._threads) - len(self._idle)
 
+    def running(self) -> list[tuple[int, QueuedRequest]]:
+        """The requests that run, each with the identifier of its thread. Loop; the answer may change at once."""
+        # Each attribute is read once: its thread may change it at any time.
+        return [(thread.ident, request) for thread in self._threads if (request := thread.request) is not None]
+
     def put(self, request: QueuedRequest) -> None:
         """Queue a request. Loop."""
         self._queue.append(request)
@@ -223,6 +228,7 @@ class Pool(Executor):
                 self._gate.release()
 
     def _work(self, idle_thread: IdleThread) -> None:
+        idle_thread.ident = threading.get_ident()
         while True:
             try:
                 self._work_down(idle_thread)
@@ -238,7 +244,11 @@ class Pool(Executor):
             self._idle.remove(idle_thread)
         idle_thread.recorder[1][0] = 0
         log.error(f"a thread of the pool was interrupted, and goes on\n{format_exception(error)}")
-        return IdleThread(idle_thread.recorder, awake=True)
+        renewed = IdleThread(idle_thread.recorder, awake=True)
+        renewed.ident = idle_thread.ident
+        self._threads.append(renewed)
+        self._threads.remove(idle_thread)
+        return renewed
 
     def _work_down(self, idle_thread: IdleThread) -> None:
         queue = self._queue
@@ -280,12 +290,14 @@ class Pool(Executor):
             try:
                 head = exchange.head
                 record(exchange.queued_at, head.method, head.target)
+                idle_thread.request = exchange
                 following = exchange.run()
             except BaseException as error:  # a defect of the server must cost neither the thread nor a client that waits forever
                 exchange.abandon(error)
                 following = None
             self.finished += 1
             busy[0] = 0
+            idle_thread.request = None
             if self.corking.writers:
                 follows = (following is not None or bool(self._queue)) and not self._asked
                 self.corking.after_request(time.monotonic(), follows=follows)

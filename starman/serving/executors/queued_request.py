@@ -19,14 +19,39 @@ class QueuedRequest(metaclass=ABCMeta):
     queued_at: when the request was complete, monotonic.
     empty_block_at: how many bytes of the body were sent when the application last gave an empty block; None: it gave
     none. Set by the thread.
+    started_at: when the application was called, monotonic; 0.0: it was not. waited: for how long (seconds) the thread
+    has waited for the client. waiting_since: since when it waits for the client now, monotonic; 0.0: it does not. It
+    is set for good when the application takes the connection for another protocol. Set by the thread; the loop reads
+    them.
     """
 
-    __slots__ = ("empty_block_at", "head", "queued_at")
+    __slots__ = ("empty_block_at", "head", "queued_at", "started_at", "waited", "waiting_since")
 
     def __init__(self, head: RequestHead) -> None:
         self.head = head
         self.queued_at = monotonic()
         self.empty_block_at: int | None = None
+        self.started_at = 0.0
+        self.waited = 0.0
+        self.waiting_since = 0.0
+
+    def application_seconds(self, now: float) -> float:
+        """For how long (seconds) the application has worked on this request: without the time in the queue, and
+        without waits for the client. `now` is monotonic. Either side."""
+        if not self.started_at:
+            return 0.0
+        # In this order: at the end of a wait, the thread sets `waited` first. A wait counts twice at worst, never not.
+        since = self.waiting_since
+        return now - self.started_at - self.waited - (now - since if since else 0.0)
+
+    def begin_wait(self) -> None:
+        """The thread is about to wait for the client. Thread."""
+        self.waiting_since = monotonic()
+
+    def end_wait(self) -> None:
+        """The wait for the client is over. Thread."""
+        self.waited += monotonic() - self.waiting_since
+        self.waiting_since = 0.0
 
     @abstractmethod
     def run(self) -> QueuedRequest | None:

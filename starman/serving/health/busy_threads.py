@@ -1,51 +1,63 @@
-"""Logs when all threads of a worker are stuck while requests wait, and when they are not any more. Loop only.
-
-The worker's tick checks this, so a request pays nothing.
-"""
+"""Logs when all threads of a worker are busy while a request waits long for one, and when that is over. Loop only."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from starman import log
-from starman.log.in_flight import counted, while_serving
-from starman.serving.health.requests_in_flight import count_waiting, running_requests
+from starman.log.in_flight import MOST_NAMED, counted
+from starman.serving.health.application_frames import application_frames, current_line
+from starman.serving.health.requests_in_flight import count_waiting, request_line
 
 if TYPE_CHECKING:
     from starman.serving.context import ServiceContext
+    from starman.serving.executors.queued_request import QueuedRequest
 
-# The threads are stuck if none has finished a request for this long (seconds), and a request has waited for as long.
-STUCK_SECONDS = 5.0
 # At most one warning is logged in this time (seconds).
 QUIET_SECONDS = 60.0
 
 
-class StuckThreadsDetector:
-    """Checks the threads of one worker."""
+class BusyThreadsDetector:
+    """Checks the threads of one worker, at each tick."""
 
-    __slots__ = ("_finished", "_since", "_stuck", "_told_at")
+    __slots__ = ("_limit", "_since", "_warned", "_warned_at")
 
-    def __init__(self, now: float) -> None:
-        """`now` is monotonic."""
-        self._finished = 0
-        # When a request was last finished, or none waited.
-        self._since = now
-        self._stuck = False
-        self._told_at = float("-inf")
+    def __init__(self, limit: float) -> None:
+        """`limit`: how long (seconds) a request may wait for a thread (`busy_warning`); 0: for ever."""
+        self._limit = limit
+        # Since when a request waits at any time, monotonic.
+        self._since = 0.0
+        self._warned = False
+        self._warned_at = float("-inf")
 
-    def check(self, context: ServiceContext, now: float) -> None:
-        """Log that the threads are stuck, or that they are not any more. `now` is monotonic."""
-        executor = context.executor
-        waits = executor.longest_wait(now)
-        if executor.finished != self._finished or not waits:
-            if self._stuck:
-                self._stuck = False
-                log.info(f"requests are being finished again, after {now - self._since:.1f} s")
-            self._finished, self._since = executor.finished, now
-        elif min(waits, now - self._since) >= STUCK_SECONDS and not self._stuck and now - self._told_at >= QUIET_SECONDS:
-            self._stuck, self._told_at = True, now
+    def check(self, context: ServiceContext, running: list[tuple[int, QueuedRequest]], now: float) -> None:
+        """Log that a request has waited too long, or that none waits so long any more. `now` is monotonic."""
+        waits = context.executor.longest_wait(now)
+        if not self._limit or waits < self._limit:
+            if self._warned:
+                self._warned = False
+                log.info(f"requests no longer wait for a thread as long as {self._limit:g} s, after {now - self._since:.1f} s")
+        elif not self._warned and now - self._warned_at >= QUIET_SECONDS:
+            self._warned, self._warned_at, self._since = True, now, now - waits
+            waiting = counted(count_waiting(context), "request", "are")
             log.warning(
-                f"all threads of this worker ({executor.awake}) are busy{while_serving(running_requests(context), now)}: "
-                f"none has finished a request for {now - self._since:.1f} s, "
-                f"and {counted(count_waiting(context), 'request', 'are')} waiting"
+                f"all threads of this worker ({context.executor.awake}) are busy{_described(running, now)}; "
+                f"a request has waited {waits:.1f} s for a thread, and {waiting} waiting"
             )
+
+
+def _described(running: list[tuple[int, QueuedRequest]], now: float) -> str:
+    """` while serving GET /x (for 2.1 s, at /srv/views.py:31 in report), ... and 3 more`; "" for none."""
+    oldest = sorted(running, key=_age_first)
+    if not oldest:
+        return ""
+    names = []
+    for ident, request in oldest[:MOST_NAMED]:
+        line = current_line(application_frames(ident))
+        names.append(f"{request_line(request.head)} (for {now - request.queued_at:.1f} s{f', at {line}' if line else ''})")
+    more = len(oldest) - len(names)
+    return f" while serving {', '.join(names)}{f' and {more} more' if more else ''}"
+
+
+def _age_first(each: tuple[int, QueuedRequest]) -> float:
+    return each[1].queued_at

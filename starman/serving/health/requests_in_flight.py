@@ -34,9 +34,9 @@ def describe_in_flight(context: ServiceContext) -> str:
     arriving: list[str] = []
     sending = 0
     for client, writer, exchanges in _by_connection(context):
-        requests += [(_line(exchange.head), exchange.queued_at) for exchange in exchanges]
+        requests += [(request_line(exchange.head), exchange.queued_at) for exchange in exchanges]
         if _arrives(client):
-            arriving.append(_line(client._upload.head))
+            arriving.append(request_line(client._upload.head))
         if writer.state is RETURNED:
             sending += 1
     parts = [while_serving(requests, monotonic())]
@@ -97,17 +97,10 @@ def _still_running(context: ServiceContext) -> list[Writer]:
     return [writer for writer in context.lost if writer.running is not None]
 
 
-def _line(head: RequestHead) -> str:
+def request_line(head: RequestHead) -> str:
+    """Return the method and the target of a request, in printable ASCII; a long target is cut off."""
     target = printable(head.target[:_TARGET_BYTES])
     return f"{printable(head.method)} {target}{'...' if len(head.target) > _TARGET_BYTES else ''}"
-
-
-def running_requests(context: ServiceContext) -> list[tuple[str, float]]:
-    """Return the requests that have a thread, also those without a client, and when each was complete (monotonic)."""
-    queued = set(map(id, _queue(context)))
-    found = [exchanges[0] for _, writer, exchanges in _by_connection(context) if exchanges and writer.running is exchanges[0]]
-    found += [exchange for writer in context.lost if (exchange := writer.running) is not None]
-    return [(_line(exchange.head), exchange.queued_at) for exchange in found if id(exchange) not in queued]
 
 
 def count_waiting(context: ServiceContext) -> int:

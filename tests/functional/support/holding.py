@@ -7,18 +7,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import starman.serving.health.busy_threads
-
-# For the tests' sake.
-starman.serving.health.busy_threads.STUCK_SECONDS = 1.0
-
 
 def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
     if environ["PATH_INFO"].startswith("/wait"):
         # Its name says which of them has a thread.
         with open(os.environ["TEST_OPENED"] + environ["PATH_INFO"].replace("/", "-"), "x"):
             pass
-        while not os.path.exists(os.environ["TEST_OPENED"]):
-            time.sleep(0.01)
+        hold()
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
+
+
+def hold() -> None:
+    while not os.path.exists(os.environ["TEST_OPENED"]):
+        time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""starman.serving.health.busy_threads: when stuck threads are logged, and when not."""
+"""starman.serving.health.busy_threads: when busy threads are logged, and when not."""
 
 from __future__ import annotations
 
@@ -8,31 +8,28 @@ from typing import Any, cast
 
 import pytest
 
-from starman.proto.events import RequestHead
 from starman.serving.context import ServiceContext
-from starman.serving.health.busy_threads import QUIET_SECONDS, STUCK_SECONDS, StuckThreadsDetector
+from starman.serving.health.busy_threads import QUIET_SECONDS, BusyThreadsDetector
 
 Capture = pytest.CaptureFixture[str]
 
+LIMIT = 5.0
+
 
 class Worker:
-    """Two threads run requests, one of which has lost its client; a third request waits from the first second on."""
+    """Two threads run requests; a third request waits from the first second on."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: float = LIMIT) -> None:
         self.now = 100.0
         self.queued_at = 100.0
-        running, queued, gone = (
-            SimpleNamespace(running=SimpleNamespace(head=self.head(name), queued_at=since), pending=[])
-            for name, since in ((b"/run", 100.0), (b"/queued", 100.0), (b"/gone", 99.0))
-        )
-        connections = SimpleNamespace(active=lambda: [SimpleNamespace(_writer=writer) for writer in (running, queued)])
-        self.pool = SimpleNamespace(finished=0, awake=2, longest_wait=self.longest_wait, _queue=deque([queued.running]))
-        self.context = cast("ServiceContext", SimpleNamespace(executor=self.pool, connections=connections, lost=[gone]))
-        self.detector = StuckThreadsDetector(self.now)
+        self.running = [(-1, self.request(b"/run", 100.0)), (-2, self.request(b"/earlier", 99.0))]
+        self.pool = SimpleNamespace(awake=2, longest_wait=self.longest_wait, _queue=deque([self.request(b"/queued", 100.0)]))
+        self.context = cast("ServiceContext", SimpleNamespace(executor=self.pool))
+        self.detector = BusyThreadsDetector(limit)
 
     @staticmethod
-    def head(target: bytes) -> RequestHead:
-        return cast("Any", SimpleNamespace(method=b"GET", target=target))
+    def request(target: bytes, since: float) -> Any:
+        return SimpleNamespace(head=SimpleNamespace(method=b"GET", target=target), queued_at=since)
 
     def longest_wait(self, now: float) -> float:
         return now - self.queued_at if self.pool._queue else 0.0
@@ -40,36 +37,61 @@ class Worker:
     def pass_seconds(self, seconds: float) -> None:
         for _ in range(round(2 * seconds)):
             self.now += 0.5
-            self.detector.check(self.context, self.now)
+            self.detector.check(self.context, self.running, self.now)
 
 
 def test_it_names_what_runs_and_not_what_waits(capfd: Capture) -> None:
     worker = Worker()
-    worker.pass_seconds(STUCK_SECONDS - 0.5)
+    worker.pass_seconds(LIMIT - 0.5)
     assert capfd.readouterr().err == ""
     worker.pass_seconds(30)
     said = capfd.readouterr().err
     assert said.count("\n") == 1
     assert said.endswith(
-        "all threads of this worker (2) are busy while serving GET /gone (for 6.0 s), GET /run (for 5.0 s): "
-        "none has finished a request for 5.0 s, and 1 request is waiting\n"
+        "all threads of this worker (2) are busy while serving GET /earlier (for 6.0 s), GET /run (for 5.0 s); "
+        "a request has waited 5.0 s for a thread, and 1 request is waiting\n"
     )
-    worker.pool.finished += 1
+    worker.pool._queue.clear()
     worker.pass_seconds(0.5)
-    assert "requests are being finished again, after 35.0 s" in capfd.readouterr().err
-    worker.pass_seconds(QUIET_SECONDS - 40)
+    assert "requests no longer wait for a thread as long as 5 s, after 35.0 s" in capfd.readouterr().err
+    worker.pass_seconds(0.5)
     assert capfd.readouterr().err == ""
-    worker.pass_seconds(40)
+
+
+def test_it_is_logged_at_most_once_a_minute(capfd: Capture) -> None:
+    worker = Worker()
+    for _ in range(10):  # six seconds of trouble, then one without
+        worker.queued_at = worker.now
+        worker.pass_seconds(LIMIT)
+        worker.queued_at = worker.now
+        worker.pass_seconds(1)
+    said = capfd.readouterr().err
+    assert said.count("are busy") == said.count("no longer wait") == 1
+    worker.queued_at = worker.now
+    worker.pass_seconds(QUIET_SECONDS)
     assert capfd.readouterr().err.count("are busy") == 1
 
 
-def test_a_worker_that_finishes_requests_now_and_then_is_not_stuck(capfd: Capture) -> None:
+def test_requests_that_wait_for_a_moment_only_are_not_logged(capfd: Capture) -> None:
     worker = Worker()
     for _ in range(30):
-        worker.pass_seconds(STUCK_SECONDS - 0.5)
-        worker.pool.finished += 1
-    # Nor a worker in which nothing waits, however long its requests take.
-    worker.pass_seconds(0.5)
+        worker.pass_seconds(LIMIT - 0.5)
+        worker.queued_at = worker.now
+    # Nor are long requests, if none waits for a thread.
     worker.pool._queue.clear()
     worker.pass_seconds(600)
     assert capfd.readouterr().err == ""
+
+
+def test_without_a_limit_nothing_is_logged(capfd: Capture) -> None:
+    Worker(limit=0).pass_seconds(600)
+    assert capfd.readouterr().err == ""
+
+
+def test_many_threads_are_counted(capfd: Capture) -> None:
+    worker = Worker()
+    worker.running = [(-1, worker.request(b"/%d" % number, 100.0 + number / 1000)) for number in range(12)]
+    worker.pass_seconds(LIMIT)
+    said = capfd.readouterr().err
+    assert said.count("GET /") == 8
+    assert " and 4 more; a request has waited" in said

@@ -1,0 +1,28 @@
+"""The table of settings for running requests, which `starman.config.options` includes. The master imports this
+module."""
+
+from __future__ import annotations
+
+from starman.config import kinds
+from starman.config.option import option
+
+
+class RequestOptions:
+    """Declares the settings for requests that run or wait."""
+
+    __slots__ = ()
+
+    busy_warning: float = option(
+        5,
+        "Requests",
+        kinds.seconds(zero=True).with_zero("never"),
+        "Log a warning when all threads of a worker are busy and a request has waited this long for one (seconds). It names "
+        "the requests in the threads, and the line of the application that each is on.",
+    )
+    slow_request: float = option(
+        30,
+        "Requests",
+        kinds.seconds(zero=True).with_zero("never"),
+        "Log a warning when the application has worked on a request for this long (seconds), once, with the stack of its "
+        "thread. Time spent waiting for the client does not count.",
+    )
