@@ -282,6 +282,8 @@ def _run(point: str, hook: Callable[..., object], *arguments: object) -> None:
     try:
         hook(*arguments)
         application_forks.end_child()
+    except HookError:  # it names the hook of gunicorn that has failed
+        raise
     except BaseException as error:  # SystemExit too: a hook must not bypass the orderly end of the process
         application_forks.end_child(error)
         details = format_exception(error, lambda frames: frames and frames.tb_next)

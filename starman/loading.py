@@ -13,7 +13,7 @@ import sys
 from starman.application_check import check_application, kind_of
 from starman.config.settings import nearest
 from starman.discovery import find_application
-from starman.errors import LoadError
+from starman.errors import HookError, LoadError
 from starman.log.tracebacks import class_name, format_exception, safe_text, short_class_name
 
 TYPE_CHECKING = False
@@ -262,10 +262,10 @@ def _default(module: ModuleType, target: str) -> tuple[str, object]:
 
 def _run_application_code(code: Callable[[], Result], what: str) -> Result:
     """Run code of the application. Any exception, also SystemExit, becomes a LoadError; KeyboardInterrupt is raised
-    again."""
+    again, and so is the HookError of a hook of gunicorn that ran, which names the hook."""
     try:
         return code()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, HookError):
         raise
     except BaseException as error:
         words = (safe_text(error).strip() or "without a message").splitlines()[0]

@@ -29,6 +29,9 @@ _LENGTH_BYTES = 8
 # The command line, and the directory of the start, for the processes that are forked from this one and execute the
 # configuration again, for its hooks. Set by `reader`, in the main thread.
 origin: tuple[tuple[str, ...], str] | None = None
+# A file in memory in which the hook process leaves for workers what on_starting has changed of gunicorn's loggers. -1:
+# there is none (Linux only). Set by `reader`; the master neither reads nor writes it.
+logger_changes = -1
 
 
 class ReadingError(StarmanError):
@@ -159,9 +162,12 @@ def _ended(code: int) -> str:
 
 
 def reader(argv: Sequence[str], directory: str) -> Callable[[], Settings]:
-    """A function that reads the settings again, for a restart or an upgrade, and logs the warnings. Sets `origin`."""
-    global origin  # noqa: PLW0603
+    """A function that reads the settings again, for a restart or an upgrade, and logs the warnings. Sets `origin` and
+    `logger_changes`."""
+    global logger_changes, origin  # noqa: PLW0603
     origin = tuple(argv), directory
+    if sys.platform == "linux":
+        logger_changes = os.memfd_create("starman-loggers")
 
     def reread() -> Settings:
         from starman import log

@@ -166,5 +166,7 @@ _TABLE = (
     _known("control_socket_mode", OCTAL, 0o600, "--control-socket-mode"),
     _known("control_socket_disable", FLAG, False, "--no-control-socket"),
 )
+# The classes of loggers that change nothing.
+PLAIN_LOGGERS = ("gunicorn.glogging.Logger", "simple", "gunicorn.instrument.statsd.Statsd")
 KNOWN_SETTINGS = {setting.name: setting for setting in _TABLE}
 HOOKS = tuple(name for name, setting in KNOWN_SETTINGS.items() if setting.kind is HOOK)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 
+from starman.config.access_log_format import read_format
 from starman.gunicorn.bind import listen_addresses
 from starman.gunicorn.configuration import ConfigurationError
-from starman.gunicorn.known_settings import ACCESS_LOG_FORMAT, KNOWN_SETTINGS
+from starman.gunicorn.known_settings import ACCESS_LOG_FORMAT, KNOWN_SETTINGS, PLAIN_LOGGERS
 from starman.gunicorn.log_configuration import log_configuration
+from starman.gunicorn.mapping_tables import HOOKS_MODULE
 from starman.gunicorn.setting_outcomes import Outcomes
 from starman.gunicorn.worker_class import WorkerClass, worker_class
 
@@ -154,8 +156,26 @@ def _errorlog(resolved: Resolved, outcomes: Outcomes) -> None:
 
 
 def _access_log_format(resolved: Resolved, outcomes: Outcomes) -> None:
-    text = resolved.value("access_log_format") or ""
+    text = str(resolved.value("access_log_format") or "")
+    if _has_own_logger(resolved):
+        try:
+            read_format(text)
+        except ValueError:  # it has an atom that only the class has
+            outcomes.ignore("access_log_format", "used by the class of logger_class")
+            return
     outcomes.use("access_log_format", access_log_format="combined" if text == ACCESS_LOG_FORMAT else text)
+
+
+def _has_own_logger(resolved: Resolved) -> bool:
+    return resolved.value("logger_class") not in PLAIN_LOGGERS
+
+
+def _logger_class(resolved: Resolved, outcomes: Outcomes) -> None:
+    """A class of loggers: processes that run hooks make an object of it."""
+    if not _has_own_logger(resolved):
+        outcomes.ignore("logger_class", "it is the default, or starman sends no statsd metrics")
+        return
+    outcomes.use("logger_class", hooks=HOOKS_MODULE)
 
 
 def _syslog(resolved: Resolved, outcomes: Outcomes) -> None:
@@ -308,6 +328,7 @@ FUNCTIONS: dict[str, Callable[[Resolved, Outcomes], None]] = {
     "accesslog": _accesslog,
     "errorlog": _errorlog,
     "loglevel": _loglevel,
+    "logger_class": _logger_class,
     "access_log_format": _access_log_format,
     "syslog": _syslog,
     "certfile": _certfile,

@@ -77,7 +77,6 @@ HARMLESS = {
 _LAX = "requests that gunicorn accepts with it are refused with 400"
 UNSUPPORTED = {
     "spew": "starman has no trace of every line",
-    "logger_class": "a class for logs is not used; STARMAN_ACCESS_LOG_SKIP=/path leaves requests out of the access log",
     "statsd_host": "starman sends no statsd metrics",
     "enable_backlog_metric": "starman sends no statsd metrics",
     "ciphers": "the ciphers are those of Python's defaults",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from signal import SIGABRT, SIGHUP, SIGKILL, SIGTTIN
 
 import pytest
 
-from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.harness import NotReadyError, Server, wait_until
 from tests.functional.support.side_by_side import PLAIN
 
 APPLICATION = """\
@@ -160,11 +161,15 @@ def test_each_hook_runs_in_its_process(tmp_path: Path, preload: bool) -> None:
         assert notes.wait("on_reload") == [[hook_process]]
         assert notes.wait("when_ready", 2)[1][1] == "None"  # another process
         assert [worker, worker, "kept"] in notes.wait("worker_exit", 2)
-        assert [worker, worker] in notes.of("worker_int")
+        assert notes.of("worker_int") == []  # as in gunicorn, only at INT and QUIT
+        assert notes.of("nworkers_changed")[2:] == [[hook_process, "2", "2"]]
         assert notes.of("on_exit") == []
         assert len(notes.of("on_starting")) == 1
     assert len(notes.of("on_exit")) == 1
     assert "the server ends" in server.log
+    stopped = {words[0] for words in notes.of("worker_int")}  # by QUIT
+    assert len(stopped) == 2
+    assert stopped <= {words[0] for words in notes.of("worker_exit")}
     ended = {words[1] for words in notes.of("child_exit")}
     assert ended == {words[0] for words in notes.of("post_fork")}
 
@@ -200,10 +205,80 @@ def test_without_hooks_there_is_no_process_for_them(tmp_path: Path) -> None:
         assert page(server).startswith("None ")
 
 
-def test_a_hook_that_fails_in_a_worker_fails_the_start(tmp_path: Path) -> None:
-    (tmp_path / "gunicorn.conf.py").write_text("bind = '127.0.0.1:0'\ndef post_fork(server, worker):\n    1 / 0\n")
-    with pytest.raises(Exception, match="ZeroDivisionError"):
+STARTING_HOOKS = ("on_starting(server)", "pre_fork(server, worker)", "post_fork(server, worker)", "post_worker_init(worker)")
+
+
+@pytest.mark.parametrize("preload", [False, True])
+@pytest.mark.parametrize("hook", STARTING_HOOKS)
+def test_a_hook_that_fails_before_the_server_is_ready_fails_the_start(tmp_path: Path, hook: str, preload: bool) -> None:
+    """The error names the hook and its file, and nothing of starman."""
+    configuration = f"bind = '127.0.0.1:0'\npreload_app = {preload}\ndef {hook}:\n    1 / 0\n"
+    (tmp_path / "gunicorn.conf.py").write_text(configuration)
+    with pytest.raises(NotReadyError) as failed:
         serving(tmp_path)
+    name = hook.partition("(")[0]
+    assert f"the hook {name} of gunicorn.conf.py failed: ZeroDivisionError: division by zero" in failed.value.log
+    assert f'gunicorn.conf.py", line 4, in {name}' in failed.value.log
+    assert "starman.gunicorn" not in failed.value.log
+    assert "partial" not in failed.value.log
+
+
+def test_a_hook_that_fails_later_is_logged_with_its_name(tmp_path: Path) -> None:
+    names = ("when_ready", "on_reload", "on_exit", "child_exit", "nworkers_changed", "worker_int", "worker_exit")
+    body = "(*arguments):\n    if arguments[-1] is not None:\n        raise KeyError('raised')\n"
+    hooks = "".join(f"def {name}{body}" for name in names)
+    (tmp_path / "gunicorn.conf.py").write_text(f"bind = '127.0.0.1:0'\n{hooks}")
+    with serving(tmp_path) as server:
+        server.signal(SIGHUP)
+        server.wait_for("restarted: ")
+    for name in names:
+        server.wait_for(f"the hook {name} of gunicorn.conf.py failed: KeyError: 'raised'")
+    assert "partial" not in server.log
+    assert server.status == 0
+
+
+HANGING = """
+import threading
+import time
+
+bind = "127.0.0.1:0"
+timeout = 1
+
+
+def worker_abort(worker):
+    worker.log.error("aborted: %s %s", worker.pid, worker.aborted)
+    for thread in threading.enumerate():
+        worker.log.error("thread %s", thread.name)
+
+
+def child_exit(server, worker):
+    server.log.error("ended: %s", worker.pid)
+"""
+
+
+def test_a_worker_that_hangs_runs_worker_abort(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(HANGING)
+    (tmp_path / "shop.py").write_text(
+        "import asyncio, os, time\n"
+        "def application(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    if environ['PATH_INFO'] == '/hang':\n"
+        "        LOOP.call_soon_threadsafe(time.sleep, 60)\n"
+        "    return [str(os.getpid()).encode()]\n"
+        "from starman import hooks\n"
+        "@hooks.worker_ready\n"
+        "def note():\n"
+        "    global LOOP\n"
+        "    LOOP = asyncio.get_running_loop()\n"
+    )
+    with Server(None, "gunicorn", "shop", listen=(), cwd=tmp_path, env={**PLAIN, "PWD": str(tmp_path)}) as server:
+        time.sleep(1.5)  # longer than timeout: an idle worker does not hang
+        worker = page(server, "/hang")
+        server.wait_for(f"aborted: {worker} True")
+        server.wait_for("thread MainThread")
+        server.wait_for(f"ended: {worker}")
+        assert server.log.count("aborted:") == 1
+        assert wait_until(lambda: page(server) != worker)
 
 
 def test_the_loggers_of_gunicorn_write_to_the_error_log(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ hook process, which outlives workers. The points, and which hook of gunicorn run
 - hook process: starting: on_starting; ready: when_ready; reloading: on_reload; workers_changed: nworkers_changed;
   worker_ended: child_exit; stopped: on_exit.
 - worker: after the fork, before the application is loaded: pre_fork, post_fork; after that: post_worker_init;
-  worker_stopping: worker_int; SIGABRT: worker_abort; worker_exit: worker_exit. With preload_app, pre_fork runs in the
-  mold, before the fork.
+  worker_stopping, after SIGQUIT: worker_int; SIGABRT: worker_abort; worker_exit: worker_exit. With preload_app,
+  pre_fork runs in the mold, before the fork.
 """
 
 from __future__ import annotations
@@ -16,14 +16,22 @@ import functools
 import os
 import signal
 
-from starman import hooks, log
+from starman import application_forks, hooks, log
+from starman.errors import HookError, StarmanError
 from starman.gunicorn import configuration_reader as reading
-from starman.gunicorn.configuration import resolve
+from starman.gunicorn.configuration import Resolved, resolve
 from starman.gunicorn.known_settings import HOOKS
+from starman.gunicorn.log_handlers import connect_loggers
 from starman.gunicorn.stand_in import remove_if_installed
 from starman.gunicorn.stand_in_logger import Logger
-from starman.gunicorn.workers.look_alikes import Config, Server, Worker
+from starman.gunicorn.workers import access_logger, logger_changes
+from starman.gunicorn.workers.abort_timer import AbortTimer
+from starman.gunicorn.workers.config import Config
+from starman.gunicorn.workers.logger_class import make_logger
+from starman.gunicorn.workers.look_alikes import Server, Worker
 from starman.gunicorn.workers.request_hooks import RequestHooks
+from starman.loading import application_traceback
+from starman.log.tracebacks import exception_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,16 +50,30 @@ class GunicornHooks:
     worker: this worker; in a mold, the one that is about to be forked. None in the hook process.
     """
 
-    def __init__(self, functions: dict[str, Callable[..., object]], cfg: Config) -> None:
+    def __init__(self, functions: dict[str, Callable[..., object]], resolved: Resolved, logger: Logger) -> None:
+        """`functions`: the hooks of `resolved`, by their names."""
         self._functions = functions
+        self._resolved = resolved
         self._application: object = None
-        self.server = Server(cfg, Logger(cfg))
+        self._quits = False
+        self._worker_timeout = 0.0
+        self.server = Server(logger.cfg, logger)
         self.worker: Worker | None = None
 
     def call(self, name: str, *arguments: object) -> None:
-        """Call the hook `name`, if the configuration has it."""
-        if name in self._functions:
+        """Call the hook `name`, if the configuration has it. Raises HookError, which names the hook."""
+        if name not in self._functions:
+            return
+        try:
             self._functions[name](*arguments)
+        except BaseException as error:  # SystemExit too
+            application_forks.end_child(error)
+            raise HookError(f"{self._named(name)} failed: {exception_line(error)}", application_traceback(error)) from error
+
+    def _named(self, name: str) -> str:
+        """A hook and its file, for the log."""
+        place = self._resolved.values[name].source.removesuffix(f": {name}")
+        return f"the hook {name} of {place}"
 
     def register(self) -> None:
         """Register the hooks at all points. Each process runs its own points only. In a worker that will load the
@@ -65,22 +87,34 @@ class GunicornHooks:
             hooks.after_fork(self._after_fork)
         hooks.after_fork(self._initialised)
         if "worker_int" in self._functions:
-            hooks.worker_stopping(lambda: self.call("worker_int", self.worker))
+            hooks.worker_ready(self._note_quit_signals)
+            hooks.worker_stopping(self._interrupted)
+        if "worker_abort" in self._functions:
+            hooks.worker_ready(self._start_abort_timer)
         if "worker_exit" in self._functions:
             hooks.worker_exit(lambda: self.call("worker_exit", self.server, self.worker))
         if "nworkers_changed" in self._functions:
-            # gunicorn calls it at the start, too.
+            # gunicorn calls it at the start and at each restart, too.
             hooks.starting(lambda: self.call("nworkers_changed", self.server, self.server.num_workers, None))
+            hooks.reloading(lambda: self.call("nworkers_changed", self.server, self.server.num_workers, self.server.num_workers))
         for point, name in _OF_SERVER.items():
             if name in self._functions:
-                getattr(hooks, point)(functools.partial(self.call, name, self.server))
+                getattr(hooks, point)(functools.partial(self._call_of_server, name))
         if "child_exit" in self._functions:
             hooks.worker_ended(self._on_worker_ended)
         hooks.workers_changed(self._on_workers_changed)
 
-    def wrapped(self, application: Callable[..., Any]) -> Callable[..., Any]:
-        """The application, which is loaded now, with the request hooks around it, if there are any."""
+    def _call_of_server(self, name: str) -> None:
+        """Call a hook of the server, and have what it changes of the loggers reach workers, if that is possible."""
+        before = logger_changes.seen()
+        self.call(name, self.server)
+        (logger_changes.leave if name == "on_starting" else logger_changes.warn)(before, self._named(name))
+
+    def wrapped(self, application: Callable[..., Any], worker_timeout: float) -> Callable[..., Any]:
+        """The application, which is loaded now, with the request hooks around it, if there are any. `worker_timeout`:
+        starman's setting."""
         self._application = application
+        self._worker_timeout = worker_timeout
         if self.worker is not None:
             self.worker.app.callable = application
         before, after = self._functions.get("pre_request"), self._functions.get("post_request")
@@ -101,18 +135,40 @@ class GunicornHooks:
 
     def _initialised(self) -> None:
         """In a worker that has the application."""
+        assert self.worker is not None
         if "worker_abort" in self._functions:
             signal.signal(signal.SIGABRT, self._abort)
         self.call("post_worker_init", self.worker)
+        self.worker.booted = True
+
+    def _note_quit_signals(self) -> None:
+        """Note SIGQUIT, before starman's handler: gunicorn calls worker_int at that signal only. The master sends it
+        when SIGINT or SIGQUIT stops the server; in all other cases it sends SIGTERM."""
+        handler: Any = signal.getsignal(signal.SIGQUIT)
+
+        def noting(signum: int, frame: FrameType | None) -> None:
+            self._quits = True
+            handler(signum, frame)
+
+        signal.signal(signal.SIGQUIT, noting)
+        signal.siginterrupt(signal.SIGQUIT, False)
+
+    def _interrupted(self) -> None:
+        if self._quits:
+            self.call("worker_int", self.worker)
+
+    def _start_abort_timer(self) -> None:
+        if self._worker_timeout:
+            AbortTimer(self._worker_timeout).start()
 
     def _abort(self, signum: int, frame: FrameType | None) -> None:
         """SIGABRT, as gunicorn handles it: the hook, then the end of the worker."""
         assert self.worker is not None
-        self.worker.alive = False
+        self.worker.alive, self.worker.aborted = False, True
         try:
             self.call("worker_abort", self.worker)
-        except Exception:
-            self.worker.log.exception("Exception in worker_abort hook")
+        except HookError as error:
+            log.error(f"{error}\n{error.details}")
         finally:
             log.finish()
             os._exit(1)
@@ -128,19 +184,25 @@ class GunicornHooks:
 
 
 def _load() -> GunicornHooks:
-    """Execute the configuration in the directory of the start, and return its hooks."""
+    """Execute the configuration in the directory of the start, and return its hooks. Raises HookError."""
     assert reading.origin is not None
     argv, directory = reading.origin
     here = os.getcwd()
     os.chdir(directory)
+    connect_loggers()
     try:
         resolved = resolve(argv, os.environ)
+        logger = make_logger(resolved.value("logger_class"), Config(resolved))
+    except StarmanError as error:
+        raise HookError(str(error), error.details) from None
     finally:
         os.chdir(here)
     remove_if_installed()
+    access_logger.logger = logger
     found: dict[str, Any] = {name: resolved.value(name) for name in HOOKS if resolved.value(name) is not None}
-    return GunicornHooks(found, Config(resolved))
+    return GunicornHooks(found, resolved, logger)
 
 
 current = _load()
+logger_changes.take_over()
 current.register()

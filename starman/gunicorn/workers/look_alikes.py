@@ -8,59 +8,61 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
+import time
 
 from starman import hooks
-from starman.gunicorn.bind import parse_bind
 from starman.gunicorn.stand_in_logger import Logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from starman.gunicorn.configuration import Resolved
+    from starman.gunicorn.workers.config import Config
 
     Environ = dict[str, Any]
 
 
-class Config:
-    """The settings of gunicorn, as attributes (`cfg.workers`, `cfg.bind`)."""
+class _StandIn:
+    """Base of the look-alikes. An attribute that starman does not have is an error that says so."""
 
-    def __init__(self, resolved: Resolved) -> None:
-        self.__dict__.update((name, value.value) for name, value in resolved.values.items())
-        self.address = [_address(bind) for bind in self.__dict__["bind"]]
-        self.is_ssl = self.__dict__["certfile"] or self.__dict__["keyfile"]
-        self.env = dict(text.split("=", 1) for text in self.__dict__["raw_env"] if "=" in text)
-        self.uid, self.gid = os.geteuid(), os.getegid()
+    _name = ""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"starman's stand-in for gunicorn's {self._name} has no attribute {name!r}")
 
 
-def _address(bind: str) -> object:
-    """The address as gunicorn's sockets have it: (host, port), a path, or the number of a descriptor."""
-    host, port = parse_bind(bind)
-    if port:
-        return host, int(port)
-    return int(host.removeprefix("fd://")) if host.startswith("fd://") else host.removeprefix("unix:")
+class Server(_StandIn):
+    """Stands in for gunicorn's arbiter. pid: the master's. WORKERS and LISTENERS are empty: the master, which has
+    both, runs no hooks."""
 
-
-class Server:
-    """Stands in for gunicorn's arbiter. pid: the master's. WORKERS: the workers that this process has heard of."""
+    _name = "server (Arbiter)"
 
     def __init__(self, cfg: Config, log: Logger) -> None:
         self.cfg = cfg
         self.log = log
-        self.pid = self.master_pid = os.getppid()
-        self.address = getattr(cfg, "address", [])
+        self.app = App(cfg)
+        self.pid = os.getppid()
+        self.master_pid = self.reexec_pid = 0  # as in a server that was not upgraded
+        self.address: list[object] = cfg.address
         self.WORKERS: dict[int, Worker] = {}  # gunicorn's name
         self.LISTENERS: list[object] = []
-        self.num_workers = int(getattr(cfg, "workers", 1))
+        self.num_workers = int(cfg.__dict__["workers"])
         self.worker_age = hooks.worker_number() or 0
-        self.timeout = getattr(cfg, "timeout", 30)
-        self.proc_name = getattr(cfg, "proc_name", None)
+        self.worker_class = cfg.__dict__["worker_class"]
+        self.timeout = cfg.__dict__["timeout"]
+        self.proc_name = cfg.proc_name
         self.master_name = "Master"
+        self.systemd = "LISTEN_FDS" in os.environ
+        self.pidfile = None
 
 
-class Worker:
+class Worker(_StandIn):
     """Stands in for a worker of gunicorn. age: the number of the worker, from 1, which its successor has too. nr: the
-    requests that hooks have seen. wsgi: the application, once it is loaded."""
+    requests that hooks have seen. wsgi: the application, once it is loaded. booted: whether it was loaded. aborted:
+    whether worker_abort runs."""
+
+    _name = "worker"
 
     def __init__(self, server: Server, pid: int, age: int) -> None:
         self.server = server
@@ -70,10 +72,13 @@ class Worker:
         self.ppid = server.pid
         self.age = age
         self.nr = 0
-        self.alive = self.booted = True
-        self.aborted = False
-        self.timeout = server.timeout
+        self.alive = True
+        self.booted = self.aborted = False
+        self.timeout = server.timeout / 2
+        self.max_requests = server.cfg.__dict__["max_requests"] or sys.maxsize
         self.sockets = server.LISTENERS
+        self.reloader = None
+        self.tmp = _Heartbeat()
         self.app = App(server.cfg)
 
     @property
@@ -81,8 +86,22 @@ class Worker:
         """The application."""
         return self.app.callable
 
+    def notify(self) -> None:
+        """Tell gunicorn's master that the worker is alive. Does nothing: starman's event loop does so by itself."""
+
     def __str__(self) -> str:
         return f"<Worker {self.pid}>"
+
+
+class _Heartbeat:
+    """Stands in for `worker.tmp`, the file by which gunicorn's master sees that a worker is alive."""
+
+    def notify(self) -> None:
+        """Does nothing: starman's event loop shows by itself that it is alive."""
+
+    def last_update(self) -> float:
+        """Now."""
+        return time.monotonic()
 
 
 class App:

@@ -55,12 +55,13 @@ class Executor:
     """Performs one action at a time. Only the master's loop calls.
 
     stacks: requests and logs the stacks of children. start_failure: why the first start failed; None if it has not
-    failed.
+    failed. drain_signal: what a worker is sent to have it drain. Workers treat SIGTERM and SIGQUIT alike; hooks of
+    gunicorn tell them apart.
     """
 
     __slots__ = (
         *("_abandon", "_events", "_links", "_logged_failures", "_reader", "_reaper", "_spec", "_stop_to_log"),
-        *("stacks", "start_failure"),
+        *("drain_signal", "stacks", "start_failure"),
     )
 
     def __init__(
@@ -73,6 +74,7 @@ class Executor:
         events: ChildEvents,
     ) -> None:
         """`abandon` closes, in a fresh fork, the descriptors that belong to the master."""
+        self.drain_signal: int = signal.SIGTERM
         self._spec = spec
         self._links = links
         self._reader = reader
@@ -119,7 +121,7 @@ class Executor:
             case actions.SendEvent():
                 self._send_event(action)
             case actions.Drain():
-                self.send_signal(action.child, signal.SIGQUIT)
+                self.send_signal(action.child, self.drain_signal)
             case actions.Kill():
                 self._kill(action)
             case actions.DumpStacks():

@@ -225,6 +225,8 @@ class Master:
             elif signum == signal.SIGUSR2:
                 self._upgrade.begin(embedded=self._embedded)
             else:
+                if signum != signal.SIGTERM:
+                    self._executor.drain_signal = signal.SIGQUIT
                 self._supervisor.stop(now)
 
     def _perform_plan(self) -> int | None:

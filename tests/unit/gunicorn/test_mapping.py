@@ -124,7 +124,6 @@ def test_a_harmless_setting_is_not_warned_of(given: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"logger_class": "x.Logger"}, "conf: logger_class has no effect: a class for logs"),
         ({"statsd_host": "localhost:8125"}, "conf: statsd_host has no effect: starman sends no statsd"),
         ({"strip_header_spaces": True}, "conf: strip_header_spaces has no effect: requests that gunicorn accepts"),
         ({"http_protocols": "h2,h1"}, "conf: http_protocols has no effect: starman speaks HTTP/1.1 only"),

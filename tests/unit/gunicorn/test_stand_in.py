@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from starman import log
-from starman.gunicorn import stand_in
+from starman.gunicorn import log_handlers, stand_in
 from starman.gunicorn.stand_in_logger import Logger
 
 
@@ -50,6 +50,8 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for level in ("debug", "info", "warning", "error", "critical"):
         monkeypatch.setattr(log, level, lambda text, level=level: found.append((level, text)))
+    # pytest adds handlers to loggers that do not propagate.
+    monkeypatch.setattr(log_handlers, "is_changed", lambda name: False)
     return found
 
 

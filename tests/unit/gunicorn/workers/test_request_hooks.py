@@ -10,7 +10,8 @@ import pytest
 
 from starman import log
 from starman.gunicorn.stand_in_logger import Logger
-from starman.gunicorn.workers.look_alikes import Config, Server, Worker
+from starman.gunicorn.workers.config import Config
+from starman.gunicorn.workers.look_alikes import Server, Worker
 from starman.gunicorn.workers.request_hooks import RequestHooks
 from starman.wsgi.filewrapper import FileWrapper
 from tests.unit.gunicorn.resolving import resolved

@@ -269,7 +269,7 @@ def test_an_action_that_fails_does_not_keep_the_others_from_being_performed(monk
 
     def in_child() -> str:
         assert make_master().run() == 0
-        assert signalled == [signal.SIGQUIT] * 2
+        assert signalled == [signal.SIGTERM] * 2
         assert len(reports) == 1, "each kind of failure once"
         assert reports[0].startswith("the master could not carry out Drain: PermissionError: ")
         assert pauses == []
