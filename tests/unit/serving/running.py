@@ -123,12 +123,15 @@ class Running:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for client in self._clients:
             client.close()
-        if self._thread.is_alive():
-            if error is None:
-                self._wait_for_returns()
-            self.call(self.service.abort)
-        self.join()
-        self._socket.close()
+        try:
+            if self._thread.is_alive():
+                if error is None:
+                    self._wait_for_returns()
+                with contextlib.suppress(RuntimeError):  # its loop has just been closed: it has ended by itself
+                    self.call(self.service.abort)
+            self.join()
+        finally:
+            self._socket.close()
         if error is None:
             assert self.loop_errors == [], self.loop_errors
             assert self._failure is None

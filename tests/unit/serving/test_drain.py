@@ -82,7 +82,8 @@ def test_after_graceful_timeout_open_connections_are_reset(options: dict[str, An
         running.join()
         gate.opened.set()
         assert gate.closed.wait(SECONDS)
-    assert "graceful_timeout is over (0.2 s): 1 connection is reset while serving GET /gate (for 0." in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "graceful_timeout is over (0.2 s): 1 connection is reset while serving GET /gate (for " in said
 
 
 def test_an_abort_ends_at_once(options: dict[str, Any]) -> None:
@@ -104,7 +105,7 @@ def test_an_abort_ends_at_once(options: dict[str, Any]) -> None:
         with pytest.raises(NoResponseError):
             busy.read()
         running.join()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < SECONDS, "graceful_timeout is a minute"
         gate.opened.set()
 
 

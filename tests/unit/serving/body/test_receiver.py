@@ -106,7 +106,7 @@ def begin(client: Client, size: int = 800_000, *fields: tuple[str, str]) -> None
 def test_what_ends_a_body_on_its_way_gives_its_memory_back(
     end: str, body_memory: str, options: dict[str, Any], memories: list[BodyMemory]
 ) -> None:
-    settings = {"header_timeout": 0.3} if end == "too slow" else {"graceful_timeout": 0.2} if end == "drain" else {}
+    settings = {"header_timeout": 0.5} if end == "too slow" else {"graceful_timeout": 0.2} if end == "drain" else {}
     with Running(echo, body_memory=body_memory, **settings, **options) as running:
         total = memories[0].available
         client = running.client()

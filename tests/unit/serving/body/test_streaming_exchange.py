@@ -434,7 +434,7 @@ def test_a_large_rest_ends_the_connection_but_the_response_arrives(length: int |
 
 
 def test_a_rest_that_does_not_come_ends_the_connection(options: dict[str, Any]) -> None:
-    with Running(refusing, header_timeout=0.2, **options) as running, running.client() as client:
+    with Running(refusing, header_timeout=0.5, **options) as running, running.client() as client:
         client.send(head("/a", 100) + b"x")
         assert client.read().persistent
         assert client.at_end()
@@ -700,7 +700,7 @@ def test_a_client_that_goes_before_its_turn_is_not_run(use_uvloop: bool) -> None
 def test_a_body_that_does_not_come_is_a_408(sent: bytes, options: dict[str, Any]) -> None:
     stage = Stage()
     stage.raises = True
-    with Running(stage, threads=1, header_timeout=0.2, **options) as running, running.client() as client:
+    with Running(stage, threads=1, header_timeout=0.5, **options) as running, running.client() as client:
         client.send(head("/a", 100) + sent)
         stage.wait()
         stage.begin(lambda file: file.read())
@@ -714,7 +714,7 @@ def test_a_body_that_does_not_come_within_a_response_is_a_reset(raises: bool) ->
     """For an HTTP/1.0 client the end of the connection would end the response. (A UNIX socket has no reset.)"""
     stage = Stage()
     stage.raises = raises
-    with Running(stage, stream_body=True, threads=1, header_timeout=0.2) as running, running.client() as client:
+    with Running(stage, stream_body=True, threads=1, header_timeout=0.5) as running, running.client() as client:
         client.send(b"POST /a HTTP/1.0\r\nContent-Length: 100\r\n\r\n")
         stage.wait()
         stage.write(b"begun")
@@ -760,11 +760,11 @@ def test_a_dripping_body_is_a_408_after_its_grace(length: int | None, monkeypatc
 
 def test_an_application_that_pauses_is_not_the_clients_fault(options: dict[str, Any]) -> None:
     stage = Stage()
-    with Running(stage, header_timeout=0.5, **options) as running, running.client() as client:
+    with Running(stage, header_timeout=1, **options) as running, running.client() as client:
         client.send(head("/a", 8) + b"body")
         stage.wait()
         assert stage.do(lambda file: file.read(4)) == b"body"
-        assert stage.do(lambda file: threading.Event().wait(1.0)) is False
+        assert stage.do(lambda file: threading.Event().wait(1.5)) is False
         stage.begin(lambda file: file.read(4))
         client.send(b"more")
         assert stage.result() == b"more"

@@ -203,7 +203,7 @@ def test_a_streamed_body_that_breaks_off_ends_it_too() -> None:
         finally:
             closed.set()
 
-    with Running(application, stream_body=True, header_timeout=0.2) as running, running.client() as client:
+    with Running(application, stream_body=True, header_timeout=2) as running, running.client() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert entered.wait(SECONDS)
         client.send(b"rubbish\r\n")
