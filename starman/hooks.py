@@ -226,6 +226,12 @@ def note_module() -> None:
     _of_module.update((point, len(_hooks[point])) for point in SERVER_POINTS)
 
 
+def remove_server_hooks() -> None:
+    """Remove what a module has registered for the hook process, because it could not be loaded whole."""
+    for point in SERVER_POINTS:
+        _hooks[point].clear()
+
+
 def misplaced_points() -> list[str]:
     """The points of the server for which other code than the module of the setting `hooks` has registered functions.
     The hook process does not have them. Call it after the application is loaded."""

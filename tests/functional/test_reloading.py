@@ -165,6 +165,29 @@ def test_a_broken_file_at_the_first_start_waits_for_the_fix(site: Site, engine: 
         assert soon(server, 200, "one")
 
 
+def test_a_broken_module_of_hooks_waits_for_the_fix(site: Site, engine: str) -> None:
+    """At the first start, and later."""
+    module = site.directory / "own_hooks.py"
+    good = "from starman import hooks\n@hooks.starting\n@hooks.ready\ndef note():\n    open('notes', 'a').write('hook\\n')\n"
+    notes = site.directory / "notes"
+    module.write_text(f"{good}import missing\n")
+    with site.serve("--reload-engine", engine, "--hooks", "own_hooks.py") as server:
+        watching(server)
+        server.wait_for("No module named 'missing'; no hooks of the server run until its files change")
+        assert soon(server, 500, "No module named &#x27;missing&#x27;")
+        assert not notes.exists()
+        module.write_text(good)
+        assert soon(server, 200, "one")
+        assert wait_until(lambda: notes.exists() and notes.read_text().startswith("hook"))
+        module.write_text(f"{good}def\n")
+        server.wait_for("SyntaxError.*; no hooks of the server run until its files change")
+        assert soon(server, 500, "SyntaxError")
+        before = notes.read_text()
+        module.write_text(good)
+        assert soon(server, 200, "one")
+        assert wait_until(lambda: len(notes.read_text()) > len(before))
+
+
 def test_an_application_that_is_missing_may_be_created(site: Site, engine: str) -> None:
     site.file.unlink()
     with site.serve("--reload-engine", engine) as server:

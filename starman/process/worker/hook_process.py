@@ -46,8 +46,7 @@ def run_hook_process(channel: Channel, spec: WorkerSpec, *, starting: bool) -> N
         for listener in spec.listeners:
             listener.close()
         ServerResources([], channel)
-        spec.load_hooks()
-        if starting:
+        if _load(spec, starting=starting) and starting:
             hooks.run_starting()
         standard_streams.restore()
         ignore_failing_writes()
@@ -60,6 +59,26 @@ def run_hook_process(channel: Channel, spec: WorkerSpec, *, starting: bool) -> N
     except BaseException as error:  # SystemExit too: the module may call sys.exit
         channel.send(Failed(exception_line(error), format_exception(error)))
     exit_worker(status, _EXIT_SECONDS)
+
+
+def _load(spec: WorkerSpec, *, starting: bool) -> bool:
+    """Import the module of the setting `hooks`. Return whether it is loaded. With `reload`, a module that cannot be
+    loaded is reported to the watcher, and this process runs no hooks until a change replaces it. Raises StarmanError
+    otherwise."""
+    loaded_files = spec.loaded_files()
+    try:
+        spec.load_hooks()
+    except StarmanError as error:
+        if loaded_files is None:
+            raise
+        hooks.remove_server_hooks()
+        loaded_files.report_failure(error, [os.path.abspath(directory) for directory in spec.settings.include])
+        lost = " (the starting hooks do not run later: start the server again for them)" if starting else ""
+        log.error(f"{error}; no hooks of the server run until its files change{lost}\n{error.details}".rstrip("\n"))
+        return False
+    if loaded_files is not None:
+        loaded_files.report()
+    return True
 
 
 def _run_events(channel: Channel) -> None:
