@@ -155,6 +155,14 @@ def _errorlog(resolved: Resolved, outcomes: Outcomes) -> None:
     outcomes.use("errorlog", error_log=resolved.value("errorlog") or "-")
 
 
+def _capture_output(resolved: Resolved, outcomes: Outcomes) -> None:
+    """Output goes to the error log if that is a file. On standard error, gunicorn leaves output as it is."""
+    if resolved.value("capture_output") and (resolved.value("errorlog") or "-") == "-":
+        outcomes.ignore("capture_output", "without a file for errorlog, output stays as it is, as in gunicorn")
+    else:
+        outcomes.use("capture_output", capture_output=resolved.value("capture_output"))
+
+
 def _access_log_format(resolved: Resolved, outcomes: Outcomes) -> None:
     text = str(resolved.value("access_log_format") or "")
     if _has_own_logger(resolved):
@@ -329,6 +337,7 @@ FUNCTIONS: dict[str, Callable[[Resolved, Outcomes], None]] = {
     "errorlog": _errorlog,
     "loglevel": _loglevel,
     "logger_class": _logger_class,
+    "capture_output": _capture_output,
     "access_log_format": _access_log_format,
     "syslog": _syslog,
     "certfile": _certfile,

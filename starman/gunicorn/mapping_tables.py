@@ -26,7 +26,6 @@ SAME = {
     "pidfile": "pid",
     "daemon": "daemonize",
     "proc_name": "proc_name",
-    "capture_output": "capture_output",
     "header_map": "header_map",
 }
 # The defaults of gunicorn that count, because those of starman differ.

@@ -181,6 +181,14 @@ def test_variables_of_the_platform_replace_defaults() -> None:
     assert unusable.unusable.startswith("PORT: invalid value 'x': 'x' is not a valid port number")
 
 
+@pytest.mark.parametrize("errorlog", [None, "-"])
+def test_output_is_captured_only_into_a_file(errorlog: str | None) -> None:
+    outcomes = mapped(capture_output=True, errorlog=errorlog)
+    assert "capture_output" not in settings_of(outcomes)
+    assert fate(outcomes, "capture_output") is Fate.HARMLESS
+    assert settings_of(mapped(capture_output=True, errorlog="x.log"))["capture_output"] is True
+
+
 def test_a_daemon_starts_without_reload() -> None:
     outcomes = mapped(reload=True, daemon=True)
     assert "reload" not in settings_of(outcomes)
