@@ -144,7 +144,7 @@ def _include(resolved: Resolved, outcomes: Outcomes) -> None:
     paths = [path for path in str(resolved.value("pythonpath") or "").split(",") if path]
     if paths:
         # gunicorn puts each in front of those before it.
-        outcomes.use("pythonpath", include=[*reversed(paths), *resolved.paths])
+        outcomes.use("pythonpath", include=list(reversed(paths)))
 
 
 def _accesslog(resolved: Resolved, outcomes: Outcomes) -> None:

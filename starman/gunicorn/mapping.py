@@ -6,6 +6,8 @@ docs/coming-from-gunicorn.md has the same table for readers.
 
 from __future__ import annotations
 
+import os
+
 from starman.gunicorn.configuration import DEFAULT, ConfigurationError
 from starman.gunicorn.mapped_settings import FUNCTIONS, texts_of
 from starman.gunicorn.mapping_tables import CALLED, DEFAULTS, HARMLESS, HOOKS_MODULE, REFUSED, SAME, UNSUPPORTED
@@ -58,8 +60,7 @@ def _surroundings(resolved: Resolved, outcomes: Outcomes) -> None:
     changed = [f"{name}={value}" for name, value in resolved.environment.items()]
     if changed:
         outcomes.also("env", [*changed, *texts_of(resolved, "raw_env")], "the configuration file")
-    if resolved.paths and "include" not in outcomes.given:
-        outcomes.also("include", resolved.paths, "the configuration file")
+    _module_directories(resolved, outcomes)
     if resolved.server_field is not None:
         outcomes.also("server_header", resolved.server_field, "the configuration file")
     if resolved.script_name.startswith("/"):
@@ -74,3 +75,20 @@ def _surroundings(resolved: Resolved, outcomes: Outcomes) -> None:
     outcomes.also("forwarded", ["proto"], DEFAULT)
     if not resolved.values["forwarder_headers"].given:
         outcomes.also("forwarder_headers", texts_of(resolved, "forwarder_headers"), DEFAULT)
+
+
+def _module_directories(resolved: Resolved, outcomes: Outcomes) -> None:
+    """`include`: pythonpath, and what the configuration file has added to sys.path.
+
+    With chdir, also its directory, then that of the start: gunicorn finds modules in both. Called in the directory of
+    the start.
+    """
+    start, chdir = os.getcwd(), resolved.value("chdir")
+    directory = os.path.abspath(str(chdir)) if chdir else start
+    more = resolved.paths if directory == start else [*resolved.paths, directory, start]
+    given = outcomes.given.get("include")
+    if given is not None:
+        assert isinstance(given.value, list)
+        outcomes.also("include", [*given.value, *more], given.source)
+    elif more:
+        outcomes.also("include", more, "the configuration file" if resolved.paths else resolved.values["chdir"].source)

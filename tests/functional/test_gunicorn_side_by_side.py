@@ -257,3 +257,20 @@ def test_what_pre_request_changes_reaches_the_application(tmp_path: Path) -> Non
     assert ours == theirs
     assert b'"scheme":"https"' in ours[0][2]
     assert b"10.0.0.8,10.0.0.9" in ours[1][2]
+
+
+def test_with_chdir_modules_are_found_there_first_then_in_the_directory_of_the_start(tmp_path: Path) -> None:
+    code = (
+        "import colour\n\n\ndef application(environ, start):\n    start('200 OK', [])\n    return [colour.NAME, colour.there]\n"
+    )
+    answers = []
+    for server in (GUNICORN, STARMAN):
+        directory = tmp_path / server
+        (directory / "src").mkdir(parents=True)
+        (directory / "src/project.py").write_text(code)
+        (directory / "src/colour.py").write_text("from shade import NAME\nthere = b' from src'\n")
+        (directory / "colour.py").write_text("NAME = b'wrong'\n")
+        (directory / "shade.py").write_text("NAME = b'red'\n")
+        with running(server, directory, ["--chdir", "src", "-b", "127.0.0.1:0", "project"]) as found:
+            answers.append(found.request("GET", "/")[2])
+    assert answers == [b"red from src"] * 2

@@ -189,6 +189,14 @@ def test_output_is_captured_only_into_a_file(errorlog: str | None) -> None:
     assert settings_of(mapped(capture_output=True, errorlog="x.log"))["capture_output"] is True
 
 
+def test_modules_in_the_directory_of_the_start_are_found_with_chdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "src").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = settings_of(mapped(chdir="src", pythonpath="lib"))
+    assert found["include"] == ["lib", str(tmp_path / "src"), str(tmp_path)]
+    assert "include" not in settings_of(mapped(chdir="."))
+
+
 def test_a_daemon_starts_without_reload() -> None:
     outcomes = mapped(reload=True, daemon=True)
     assert "reload" not in settings_of(outcomes)
