@@ -69,10 +69,6 @@ def _bind(resolved: Resolved, outcomes: Outcomes) -> None:
     outcomes.use("bind", **settings)
 
 
-def _umask(resolved: Resolved, outcomes: Outcomes) -> None:
-    outcomes.ignore("umask", "used for the files of UNIX sockets, as in gunicorn")
-
-
 def _backlog(resolved: Resolved, outcomes: Outcomes) -> None:
     outcomes.use("backlog", backlog=max(1, _number(resolved, "backlog")))
 
@@ -134,10 +130,6 @@ def _accounts(name: str) -> Callable[[Resolved, Outcomes], None]:
             outcomes.use(name, **{name: value})
 
     return use
-
-
-def _chdir(resolved: Resolved, outcomes: Outcomes) -> None:
-    outcomes.use("chdir", chdir=resolved.value("chdir"))
 
 
 def _include(resolved: Resolved, outcomes: Outcomes) -> None:
@@ -320,7 +312,6 @@ FUNCTIONS: dict[str, Callable[[Resolved, Outcomes], None]] = {
     "wsgi_app": _wsgi_app,
     "paste": _paste,
     "bind": _bind,
-    "umask": _umask,
     "backlog": _backlog,
     "workers": _workers,
     "worker_class": _worker_class,
@@ -331,7 +322,6 @@ FUNCTIONS: dict[str, Callable[[Resolved, Outcomes], None]] = {
     "limit_request_field_size": _limits("limit_request_field_size", 1 << 20),
     "user": _accounts("user"),
     "group": _accounts("group"),
-    "chdir": _chdir,
     "pythonpath": _include,
     "accesslog": _accesslog,
     "errorlog": _errorlog,

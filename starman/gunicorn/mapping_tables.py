@@ -23,6 +23,7 @@ SAME = {
     "max_requests": "max_requests",
     "max_requests_jitter": "max_requests_jitter",
     "preload_app": "preload_app",
+    "chdir": "chdir",
     "pidfile": "pid",
     "daemon": "daemonize",
     "proc_name": "proc_name",
@@ -32,6 +33,7 @@ SAME = {
 DEFAULTS = ("bind", "workers", "worker_class", "keepalive", "limit_request_line")
 
 HARMLESS = {
+    "umask": "used for the files of UNIX sockets, as in gunicorn",
     "worker_connections": "starman limits connections by the descriptors that are free (max_connections)",
     "worker_tmp_dir": "starman writes no heartbeat to a file",
     "tmp_upload_dir": "temporary files are in the directory that TMPDIR names",
