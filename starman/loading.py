@@ -52,11 +52,16 @@ def load_application(settings: Settings) -> WSGIApplication:
     return mount(application, settings.path)
 
 
+def add_directories(settings: Settings) -> None:
+    """Put `include` and the working directory first on sys.path."""
+    _extend_path([*(os.path.abspath(directory) for directory in settings.include), os.getcwd()])
+
+
 def load_hooks(settings: Settings) -> None:
     """Put `include` and the working directory first on sys.path, and import the module or file that the setting
     `hooks` names, if any. Raises LoadError."""
     here = os.getcwd()
-    _extend_path([*(os.path.abspath(directory) for directory in settings.include), here])
+    add_directories(settings)
     if settings.hooks is None:
         return
     what = f"{settings.hooks!r} (--hooks)"

@@ -59,6 +59,16 @@ def test_a_configuration_of_logging_is_for_the_server_and_the_application(tmp_pa
         assert all(line.startswith("gunicorn.error INFO ") for line in found.lines("errors.log"))
 
 
+def test_a_configuration_of_logging_may_name_a_class_of_the_project(tmp_path: Path) -> None:
+    (tmp_path / "project.py").write_text(APPLICATION)
+    (tmp_path / "shades.py").write_text("import logging\n\n\nclass Red(logging.Formatter):\n    pass\n")
+    changed = {**CONFIGURATION, "formatters": {"plain": {"()": "shades.Red", "fmt": "red %(message)s"}}}
+    (tmp_path / "gunicorn.conf.py").write_text(f"logconfig_dict = {changed!r}\n")
+    with running(STARMAN, tmp_path, ["-b", "127.0.0.1:0", "project"], log=tmp_path / "errors.log") as found:
+        found.request("GET", "/log")
+        assert found.lines("shop.log") == ["red of the application"]
+
+
 def test_a_wrong_configuration_of_logging_prevents_the_start(tmp_path: Path) -> None:
     (tmp_path / "project.py").write_text(APPLICATION)
     wrong = "{'handlers': {'x': {'class': 'no.Handler'}}}"

@@ -10,6 +10,7 @@ from starman.errors import LoadError
 from starman.gunicorn.log_handlers import connect_loggers, note_configured
 from starman.gunicorn.mapping_tables import HOOKS_MODULE
 from starman.gunicorn.workers.access_logger import open_for_loggers
+from starman.loading import add_directories
 from starman.log.tracebacks import exception_line, format_exception
 from starman.serving.access_log import opening
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 def load(settings: Settings) -> Application:
     """Import the application that `settings` name. Raises StarmanError."""
     connect_loggers()
+    add_directories(settings)  # the configuration of logging may name classes of the project
     configure_logging(settings.value("log_config") if "log_config" in OPTIONS else None)
     note_configured()
     opening.replacement = open_for_loggers
