@@ -38,6 +38,7 @@ MODULES = (
     "starman/serving/executors/pool.py",
     "starman/serving/executors/queued_request.py",
     "starman/serving/executors/schedule.py",
+    "starman/serving/metrics/request_counts.py",
     "starman/serving/request_hooks.py",
     "starman/serving/sending/corking.py",
     "starman/serving/sending/thread_socket.py",

@@ -56,6 +56,7 @@ FOLDERS = {
     "serving/gunicorn_socket": "A worker: its threads",
     "serving/health": "A worker: its event loop",
     "serving/access_log": "A worker: its threads; the event loop for refusals",
+    "serving/metrics": "A worker: its threads count, its event loop publishes",
 }
 
 HEAD = """\

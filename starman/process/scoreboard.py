@@ -22,6 +22,7 @@ from functools import partial
 
 from starman import log
 from starman.log.in_flight import printable
+from starman.process.metrics_memory import REGION_BYTES
 from starman.process.value_class import Record
 
 TYPE_CHECKING = False
@@ -37,7 +38,7 @@ LINES = 31
 TARGET_BYTES = 107
 METHOD_BYTES = 12
 
-_MAGIC = b"starman scoreboard 1\n"
+_MAGIC = b"starman scoreboard 2\n"
 _PAGE = 4096
 # From one page to the next. A worker maps its own page alone, so each begins at a page of the machine.
 _STRIDE = max(_PAGE, mmap.ALLOCATIONGRANULARITY)
@@ -56,7 +57,10 @@ _SIBLING = struct.Struct("=I4x8xd8x8x?I?")
 _USED = struct.Struct("=I")
 _USED_AT = 64
 _INSTANT = struct.Struct("=d")
-_SIZE = (PAGES + 1) * _STRIDE
+# Behind the pages, the metrics of each page (`metrics_memory.py`).
+_REGION_STRIDE = max(REGION_BYTES, mmap.ALLOCATIONGRANULARITY)
+_REGIONS_AT = (PAGES + 1) * _STRIDE
+_SIZE = _REGIONS_AT + PAGES * _REGION_STRIDE
 # A worker with a loop that has been silent for this long (seconds) does not count as a sibling.
 _FORGOTTEN = 2.0
 # The size of a line: busy, since, method, target. The fields before the lines have as much room together.
@@ -199,9 +203,10 @@ class Scoreboard:
             return None
         if fd < 0:
             board = memoryview(self._memory)
-            return WorkerPage(board, board[number * _STRIDE : number * _STRIDE + _PAGE], number)
+            return WorkerPage(board, board[number * _STRIDE : number * _STRIDE + _PAGE], number, region_of(board, number))
         page = _map(fd, _PAGE, mmap.PROT_READ | mmap.PROT_WRITE, number * _STRIDE)
-        return WorkerPage(memoryview(_read_only(fd)), memoryview(page), number)
+        region = _map(fd, REGION_BYTES, mmap.PROT_READ | mmap.PROT_WRITE, _REGIONS_AT + (number - 1) * _REGION_STRIDE)
+        return WorkerPage(memoryview(_read_only(fd)), memoryview(page), number, memoryview(region))
 
     def abandon(self) -> None:
         """Call in a fresh fork: close the descriptor and unmap the memory, which a copy of the descriptor can map
@@ -215,6 +220,18 @@ class Scoreboard:
         """Call in the master, at the end."""
         self.abandon()
         self._memory.close()
+
+
+def region_of(board: memoryview, number: int) -> memoryview:
+    """The metrics of page `number`, from 1, in a map of the whole scoreboard."""
+    at = _REGIONS_AT + (number - 1) * _REGION_STRIDE
+    return board[at : at + REGION_BYTES]
+
+
+def used_pages(board: memoryview) -> int:
+    """How many pages, from the first, were ever assigned, in a map of the whole scoreboard."""
+    used: int = _USED.unpack_from(board, _USED_AT)[0]
+    return min(used, PAGES)
 
 
 def _create_memory() -> int:
@@ -268,14 +285,17 @@ def _map(fd: int, size: int, prot: int, offset: int = 0) -> mmap.mmap:
 
 class WorkerPage:
     """A worker's page of the scoreboard, and the pages of its siblings to read. The worker's loop writes all but the
-    request lines; a thread of its pool writes its own line only."""
+    request lines; a thread of its pool writes its own line only.
 
-    __slots__ = ("_board", "_number", "_page")
+    region: the memory of its metrics, for a `RegionWriter`."""
 
-    def __init__(self, board: memoryview, page: memoryview, number: int) -> None:
+    __slots__ = ("_board", "_number", "_page", "region")
+
+    def __init__(self, board: memoryview, page: memoryview, number: int, region: memoryview) -> None:
         self._board = board
         self._number = number
         self._page = page
+        self.region = region
 
     def write_start(self, pid: int, slot: int, now: float) -> None:
         """The worker of `slot` is ready, as process `pid`."""

@@ -14,6 +14,7 @@ from starman.proto.response import refusal
 from starman.serving.access_log.opening import open_access_log
 from starman.serving.connections.clients import Clients
 from starman.serving.dates import DateLinesCache
+from starman.serving.metrics.refusal_counts import RefusalCounts
 from starman.serving.refusallog import RefusalLog
 from starman.serving.resource_shortage import ShortageLog
 from starman.serving.sending.response_memory import ResponseMemory
@@ -78,6 +79,7 @@ class ServiceContext:
         "min_body_rate",
         "min_send_rate",
         "on_harakiri",
+        "refusal_counts",
         "refusals",
         "shortages",
         "spool_limits",
@@ -108,6 +110,7 @@ class ServiceContext:
         self.access_log = open_access_log(settings)
         self.logs_details = self.access_log is not None and self.access_log.needs_details
         self.refusals = RefusalLog()
+        self.refusal_counts = RefusalCounts()
         self.shortages = ShortageLog()
         self.field_splitter = FieldSplitter()
         self.forwarding = Forwarding(settings)
@@ -172,6 +175,7 @@ class ServiceContext:
 
     def refuse(self, error: ProtocolError, peer: str, *, quietly: bool) -> bytes:
         """The response that refuses a message of `peer`, logged in the error log unless `quietly`. Loop."""
+        self.refusal_counts.answered[error.status] += 1
         if not quietly:
             self.log_refusal(error, peer)
         if self.access_log is not None:

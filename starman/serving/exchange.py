@@ -7,7 +7,7 @@ import os
 from functools import partial
 from io import BytesIO
 from time import monotonic
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from starman import application_forks, log
 from starman.errors import Disconnected
@@ -93,10 +93,7 @@ class Exchange(QueuedRequest):
     It is the Output of its Call.
     """
 
-    __slots__ = ("_base", "_body", "_context", "_pace", "_queue_seconds", "_writer")
-
-    # For the access log: how long the request waited. Set by `run`.
-    _queue_seconds: float
+    __slots__ = ("_base", "_body", "_context", "_pace", "_writer")
 
     def __init__(self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: Body | None) -> None:
         """`base`: the environ of the connection. `body`: None when the request has none."""
@@ -112,9 +109,9 @@ class Exchange(QueuedRequest):
         head, writer, context = self.head, self._writer, self._context
         now = monotonic()
         self.started_at = now
-        self._queue_seconds = now - self.queued_at
+        self.queue_seconds = now - self.queued_at
         # A proxy ends its stream only when its own client has left: it does not half-close.
-        if self._queue_seconds > _LONG_IN_QUEUE and writer.client_is_gone(finished=head.noted is not None):
+        if self.queue_seconds > _LONG_IN_QUEUE and writer.client_is_gone(finished=head.noted is not None):
             self.lose()
             return writer.release(self, False)
         body = self._body
@@ -141,6 +138,10 @@ class Exchange(QueuedRequest):
             self._note_dropped(raw, call, environ)
         return self._finish(call, environ)
 
+    def url_scheme(self) -> str:
+        """As in `QueuedRequest`; as a trusted proxy states it."""
+        return cast("str", self._base["wsgi.url_scheme"])
+
     def _new_call(self, facts: RequestFacts, date_lines: DateLines) -> Call:
         return Call(facts, self, date_lines)
 
@@ -149,8 +150,11 @@ class Exchange(QueuedRequest):
         writer, body, context = self._writer, self._body, self._context
         if call.broken:
             writer.abandon(self)
-        if body is not None and body.close():
-            self._break_off(call)
+        if body is not None:
+            if body.close():
+                self._break_off(call)
+            self.body_received = self._bytes_received()
+        self.status_code, self.body_sent = call.status_code, call.body_sent
         if context.access_log is not None:
             if context.logs_details:
                 context.access_log.add_request(self._logged(context.access_log, environ, call, monotonic() - self.started_at))
@@ -162,7 +166,7 @@ class Exchange(QueuedRequest):
     def _logged(self, access_log: AccessLog, environ: Environ, call: Call | None, seconds: float) -> LoggedRequest:
         """What the access log says of this request, if its application ran for `seconds`; `call` None: it did not
         run."""
-        times = (self._queue_seconds, seconds)
+        times = (self.queue_seconds, seconds)
         if call is None:
             return access_log.make_request(environ, 0, 0, None, times, self._bytes_received())
         received = self._bytes_received()
@@ -188,6 +192,7 @@ class Exchange(QueuedRequest):
             self._send_own(refusal(status, reason, context.date_lines.lines_at(monotonic()), to_head=to_head), last=True)
         if context.access_log is not None:
             context.access_log.add_refusal(self._base["REMOTE_ADDR"], status)
+        self.status_code = status
         return self._writer.release(self, False)
 
     def _break_off(self, call: Call) -> None:
@@ -229,6 +234,7 @@ class Exchange(QueuedRequest):
                 continue
 
     def _reset(self) -> None:
+        self.status_code = 500
         try:
             self._writer.abandon(self)
         finally:
@@ -246,9 +252,10 @@ class Exchange(QueuedRequest):
     def lose(self) -> None:
         """The request will not run, because its client is gone: log it, and free its body. Either side; does not
         block."""
-        access_log = self._context.access_log
+        context, access_log = self._context, self._context.access_log
+        context.executor.request_counts.add_unrun(self, 0, monotonic())
         if access_log is not None:
-            self._queue_seconds = monotonic() - self.queued_at
+            self.queue_seconds = monotonic() - self.queued_at
             environ = build(self._base, self.head, BytesIO(), None)
             access_log.add_lost(self._logged(access_log, environ, None, 0.0))
         self.drop()

@@ -3,7 +3,7 @@ harakiri."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 # How a thread records its request: it calls the function with (since, method, target) before, and sets the first byte
@@ -57,12 +57,34 @@ class Harakiri(Protocol):
         the log line "it is replaced: ...". Loop."""
 
 
+class Metrics(Protocol):
+    """Where a worker publishes what it has counted since its start. Loop."""
+
+    def write_series(self, series: Mapping[tuple[str, str, int, int], tuple[Sequence[int], float]]) -> None:
+        """The requests of each method, scheme, status code and minor version: how many were in each bucket of their
+        duration, and the sum in seconds."""
+
+    def write_queue(self, counts: Sequence[int], seconds: float) -> None:
+        """How long requests have waited for a thread: how many were in each bucket, and the sum in seconds."""
+
+    def write_counters(self, counters: Mapping[str, int], refused: Mapping[int, int]) -> None:
+        """Other counts, by their names in `process.metrics_memory`, and refused messages by their status code."""
+
+    def write_tick(self, now: float, gauges: Mapping[str, float], longest_queue: int, lag: float) -> None:
+        """The state at `now` (monotonic), by the names in `process.metrics_memory`; since the last tick, the longest
+        queue, and how late (seconds) the loop was."""
+
+
 class Monitor(Protocol):
     """Watches one worker. A service that runs without processes (`serve`) has none."""
 
     @property
     def heartbeat(self) -> Heartbeat:
         """Signs of life."""
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """Where to publish metrics; None: nowhere."""
 
     @property
     def siblings(self) -> Siblings:

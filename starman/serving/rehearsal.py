@@ -137,6 +137,7 @@ class _NoMonitor:
         return self
 
     siblings = harakiri = heartbeat
+    metrics = None
 
     def request_recorder(self, thread: int) -> RequestRecorder | None:
         return None

@@ -30,6 +30,7 @@ from starman.serving.gunicorn_socket.rawsocket import taken_descriptors
 from starman.serving.health.request_watch import RequestWatch
 from starman.serving.health.requests_in_flight import count_in_flight, forget_lost
 from starman.serving.health.spinning_loop import SpinningLoopDetector
+from starman.serving.metrics.worker_metrics import publish_metrics
 from starman.serving.monitor import Monitor
 from starman.serving.rehearsal import rehearse
 from starman.serving.request_hooks import add_request_hooks
@@ -135,6 +136,7 @@ class Service:
                 for _ in range(_CLOSING_ROUNDS):
                     await anyio.sleep(0)
             executor.stop()
+            self._publish_metrics(context, acceptor)
             context.refusals.close()
             context.shortages.close()
             await _close_log(context.access_log)
@@ -201,9 +203,11 @@ class Service:
         spinning_loop = SpinningLoopDetector(inline=not self._settings.threads)
         request_watch = RequestWatch(self._settings)
         while True:
-            spinning_loop.end_tick(time.monotonic(), time.thread_time())
+            planned = time.monotonic() + _TICK
+            spinning_loop.end_tick(planned - _TICK, time.thread_time())
             await anyio.sleep(_TICK)
             try:
+                self._publish_metrics(context, acceptor, time.monotonic() - planned)
                 due = self._run_checks(context, acceptor, spinning_loop, request_watch)
             except MemoryError:  # the application uses all memory for a moment: the next tick goes on
                 continue
@@ -235,6 +239,11 @@ class Service:
         context.refusals.write_due(now)
         context.shortages.write_due(now)
         return context.connections.due(now)
+
+    def _publish_metrics(self, context: ServiceContext, acceptor: Acceptor, late: float = 0.0) -> None:
+        """Publish the metrics for the observer. `late`: how much too late (seconds) this tick is."""
+        if self._monitor is not None and self._monitor.metrics is not None:
+            publish_metrics(context, acceptor, self._monitor.metrics, time.monotonic(), max(0.0, late))
 
     async def _flush_access_log(self, access_log: AccessLog) -> None:
         """Write the access log. A task of its own: a pipe without a reader must not delay the timeouts."""

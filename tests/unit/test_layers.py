@@ -34,11 +34,12 @@ LAYERS = (
     *("starman.serving.connections", "starman.serving.connections.clients"),
     *(
         "starman.serving.connections.progress",
+        "starman.serving.metrics.refusal_counts",
         "starman.serving.refusallog",
         "starman.serving.resource_shortage",
         "starman.serving.access_log",
     ),
-    "starman.serving.executors.queued_request",
+    *("starman.serving.executors.queued_request", "starman.serving.metrics.request_counts"),
     "starman.serving.sending",
     "starman.serving.executors.executor",
     *(
@@ -55,6 +56,7 @@ LAYERS = (
     *(
         "starman.serving.application_child",
         "starman.serving.drain",
+        "starman.serving.metrics",
         "starman.serving.warmup",
         "starman.serving.rehearsal",
         "starman.serving.request_hooks",
@@ -67,7 +69,8 @@ LAYERS = (
         "starman.process.messages",
         "starman.process.channel",
     ),
-    *("starman.process.handover", "starman.process.long_messages", "starman.process.scoreboard", "starman.process.proc_stat"),
+    *("starman.process.handover", "starman.process.long_messages", "starman.process.metrics_memory"),
+    *("starman.process.scoreboard", "starman.process.proc_stat"),
     *("starman.process.prctl", "starman.process.own_descriptors"),
     *("starman.process.parent_death", "starman.process.forking", "starman.process.proctitle", "starman.process.exiting"),
     "starman.process.host",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from starman.process.metrics_memory import RegionWriter
 from starman.process.worker.harakiri import HarakiriRequests
 from starman.process.worker.heartbeat import WorkerHeartbeat
 from starman.process.worker.recycle_request import RecycleRequest
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 class WorkerMonitor:
     """The `Monitor` of a worker's service."""
 
-    __slots__ = ("harakiri", "heartbeat", "recycle_request", "siblings")
+    __slots__ = ("harakiri", "heartbeat", "metrics", "recycle_request", "siblings")
 
     def __init__(self, channel: Channel, slot: int, page: WorkerPage | None, settings: Settings) -> None:
         """`slot`: the worker's number. `page`: its page of the scoreboard; None if it has none."""
         self.recycle_request = RecycleRequest(channel, settings)
         self.heartbeat = WorkerHeartbeat(slot, page, self.recycle_request)
+        self.metrics = None if page is None else RegionWriter(page.region)
         self.siblings = SiblingLoad(page)
         self.harakiri = HarakiriRequests()

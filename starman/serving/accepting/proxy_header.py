@@ -134,6 +134,7 @@ class ProxyHeaderReader(asyncio.Protocol):
         """Log the refusal, and close without an answer: the client may speak TLS, or anything else."""
         self._phase = _Phase.DONE
         name = endpoint(self._peer)[0] if isinstance(self._peer, tuple) else UNIX
+        self._context.refusal_counts.closed["proxy_failures"] += 1
         self._context.refusals.add(f"refused {name}: {reason}")
         self._transport.abort()
 

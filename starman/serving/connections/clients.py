@@ -49,6 +49,10 @@ class Clients:
         """Return the clients that are not idle. An idle client has no request in flight."""
         return list(self._active)
 
+    def count_active(self) -> int:
+        """Return how many clients are not idle. A client becomes idle a second after its last response."""
+        return len(self._active)
+
     def add(self, client: Client) -> None:
         """Add a new client, as an active one."""
         self._active.add(client)

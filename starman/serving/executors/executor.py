@@ -11,6 +11,7 @@ from abc import ABCMeta, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from starman.serving.metrics.request_counts import RequestCounts
 from starman.serving.sending.corking import Corking
 
 if TYPE_CHECKING:
@@ -31,10 +32,15 @@ class Executor(metaclass=ABCMeta):
 
     corking: the responses and blocks that wait a moment to be written together.
     finished: how many requests have ended. Threads add without a lock: a lost one only looks like no progress.
+    longest_queue: how many requests have waited at most when a turn began. The loop reads it and sets it to 0.
+    request_counts: what the threads, or the loop, have counted of finished requests.
     on_backlog: called in the loop when requests are left in the queue at the end of a turn; None: not called.
     """
 
-    __slots__ = ("_arriving", "_loop", "_polls", "_queue", "_turn_due", "corking", "finished", "on_backlog")
+    __slots__ = (
+        *("_arriving", "_loop", "_polls", "_queue", "_turn_due", "corking", "finished", "longest_queue", "on_backlog"),
+        "request_counts",
+    )
 
     def __init__(self, loop: AbstractEventLoop, *, holds_blocks: bool) -> None:
         """`holds_blocks`: as of `Corking`."""
@@ -47,6 +53,8 @@ class Executor(metaclass=ABCMeta):
         self._arriving = 0  # how many polls a turn has still to wait for the requests of new connections
         self.corking = Corking(loop, self._queue, holds_blocks=holds_blocks)
         self.finished = 0
+        self.longest_queue = 0
+        self.request_counts = RequestCounts()
         self.on_backlog: Callable[[], None] | None = None
 
     # Of each implementation
@@ -99,6 +107,16 @@ class Executor(metaclass=ABCMeta):
         """Run the requests of a turn. Loop."""
 
     # Shared
+
+    @property
+    def threads(self) -> int:
+        """How many threads run requests; 0: the loop runs them."""
+        return 0
+
+    @property
+    def queue_length(self) -> int:
+        """How many requests wait. Any thread; the answer may change at once."""
+        return len(self._queue)
 
     def longest_wait(self, now: float) -> float:
         """How long (seconds) the oldest request in the queue has waited; 0.0 when it is empty. Loop.

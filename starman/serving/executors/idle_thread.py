@@ -7,24 +7,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starman.serving.executors.queued_request import QueuedRequest
+    from starman.serving.metrics.request_counts import RequestCounter
     from starman.serving.monitor import RequestRecorder
 
 
 class IdleThread:
     """wake_lock: a lock that the thread waits for; releasing it wakes the thread.
 
-    recorder: where the thread records its request.
+    recorder: where the thread records its request. counter: where it counts finished ones.
     ident: the identifier of the thread (`threading.get_ident`); 0 before it runs. request: the one that it runs; None
     between two requests. Set by the thread, read by the loop.
     """
 
-    __slots__ = ("ident", "recorder", "request", "wake_lock")
+    __slots__ = ("counter", "ident", "recorder", "request", "wake_lock")
 
-    def __init__(self, recorder: RequestRecorder, *, awake: bool = False) -> None:
+    def __init__(self, recorder: RequestRecorder, counter: RequestCounter, *, awake: bool = False) -> None:
         """`awake`: the thread runs already, and does not wait for its wake lock first."""
         self.recorder = recorder
         self.ident = 0
         self.request: QueuedRequest | None = None
+        self.counter = counter
         self.wake_lock = threading.Lock()
         if not awake:
             self.wake_lock.acquire()

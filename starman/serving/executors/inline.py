@@ -135,13 +135,14 @@ class InlineExchange(Exchange):
 class Inline(Executor):
     """Runs requests in the loop, without threads. Loop only, except `post`."""
 
-    __slots__ = ("_ident", "_interval", "_recorder", "_wary_until")
+    __slots__ = ("_counter", "_ident", "_interval", "_recorder", "_wary_until")
 
     def __init__(self, loop: AbstractEventLoop, *, recorder_of: Callable[[int], RequestRecorder | None] = lambda _: None) -> None:
         """In the thread of the loop. `recorder_of(0)`: where the loop records its request, as
         `Heartbeat.request_recorder`."""
         super().__init__(loop, holds_blocks=False)  # nothing can flush while the application makes the next block
         self._recorder = recorder_of(0) or no_recorder()
+        self._counter = self.request_counts.new_counter()
         self._ident = get_ident()
         self._interval = _SWITCH_INTERVAL
         self._wary_until = 0.0
@@ -198,6 +199,7 @@ class Inline(Executor):
         """The events of a poll are parsed: run one request of each connection, or as many as there is time for."""
         if self._waits_for_arrivals():
             return
+        self.longest_queue = max(self.longest_queue, len(self._queue))
         try:
             self._run_some(len(self._queue), time.monotonic() + _LONGEST_TURN)
         finally:  # an application's signal handler may raise in there
@@ -239,6 +241,8 @@ class Inline(Executor):
             exchange.abandon(error)
             following = None
         busy[0] = 0
+        if exchange.status_code >= 0:  # it has ended, and does not only pause
+            self._counter.count(exchange, time.monotonic())
         if following is not None:
             # Behind the requests of other connections.
             self._queue.append(following)

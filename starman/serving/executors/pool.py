@@ -68,7 +68,8 @@ class Pool(Executor):
         super().__init__(loop, holds_blocks=takes_turns)
         self._takes_turns = takes_turns
         self._schedule = Schedule()
-        self._threads = [IdleThread(recorder_of(number) or no_recorder()) for number in range(size)]
+        new_counter = self.request_counts.new_counter
+        self._threads = [IdleThread(recorder_of(number) or no_recorder(), new_counter()) for number in range(size)]
         self._idle = self._threads[::-1]
         self._stopped = False
         # A permit for each thread that may wait for a slow reader. No lock: the steps of a deque are atomic.
@@ -99,6 +100,11 @@ class Pool(Executor):
     def busy(self) -> bool:
         """Whether a request waits or runs; its client may have gone. Any thread; the answer may change at once."""
         return bool(self._queue) or len(self._idle) < len(self._threads)
+
+    @property
+    def threads(self) -> int:
+        """How many threads run requests."""
+        return len(self._threads)
 
     @property
     def awake(self) -> int:
@@ -167,6 +173,8 @@ class Pool(Executor):
         self._seen = 0
         if not queued:
             return
+        if queued > self.longest_queue:
+            self.longest_queue = queued
         now = time.monotonic()
         if self._schedule.mode(now) is Mode.POOL or self._park(now):
             for _ in range(len(self._queue)):
@@ -244,7 +252,7 @@ class Pool(Executor):
             self._idle.remove(idle_thread)
         idle_thread.recorder[1][0] = 0
         log.error(f"a thread of the pool was interrupted, and goes on\n{format_exception(error)}")
-        renewed = IdleThread(idle_thread.recorder, awake=True)
+        renewed = IdleThread(idle_thread.recorder, idle_thread.counter, awake=True)
         renewed.ident = idle_thread.ident
         self._threads.append(renewed)
         self._threads.remove(idle_thread)
@@ -286,6 +294,7 @@ class Pool(Executor):
 
     def _run(self, idle_thread: IdleThread, exchange: QueuedRequest) -> None:
         record, busy = idle_thread.recorder
+        counter = idle_thread.counter
         for _ in range(_MOST_IN_A_ROW):
             try:
                 head = exchange.head
@@ -295,12 +304,14 @@ class Pool(Executor):
             except BaseException as error:  # a defect of the server must cost neither the thread nor a client that waits forever
                 exchange.abandon(error)
                 following = None
+            now = time.monotonic()
+            counter.count(exchange, now)
             self.finished += 1
             busy[0] = 0
             idle_thread.request = None
             if self.corking.writers:
                 follows = (following is not None or bool(self._queue)) and not self._asked
-                self.corking.after_request(time.monotonic(), follows=follows)
+                self.corking.after_request(now, follows=follows)
             if following is None:
                 return
             exchange = following

@@ -16,24 +16,39 @@ if TYPE_CHECKING:
 class QueuedRequest(metaclass=ABCMeta):
     """A request that waits for an executor or runs in one.
 
-    queued_at: when the request was complete, monotonic.
+    arrived_at: when the request was complete, monotonic. queued_at: the same, or when its response was queued again.
     empty_block_at: how many bytes of the body were sent when the application last gave an empty block; None: it gave
     none. Set by the thread.
     started_at: when the application was called, monotonic; 0.0: it was not. waited: for how long (seconds) the thread
     has waited for the client. waiting_since: since when it waits for the client now, monotonic; 0.0: it does not. It
     is set for good when the application takes the connection for another protocol. Set by the thread; the loop reads
     them.
+    status_code: of the response; 0 if the client has left before its end; negative until then. queue_seconds: how long
+    the request has waited to run. body_sent, body_received: the bytes of both bodies. is_counted: whether the
+    metrics have counted the request. Set by the side that ends the request, before it is counted.
     """
 
-    __slots__ = ("empty_block_at", "head", "queued_at", "started_at", "waited", "waiting_since")
+    __slots__ = (
+        *("arrived_at", "body_received", "body_sent", "empty_block_at", "head", "is_counted", "queue_seconds", "queued_at"),
+        *("started_at", "status_code", "waited", "waiting_since"),
+    )
 
     def __init__(self, head: RequestHead) -> None:
         self.head = head
-        self.queued_at = monotonic()
+        self.arrived_at = self.queued_at = monotonic()
         self.empty_block_at: int | None = None
         self.started_at = 0.0
         self.waited = 0.0
         self.waiting_since = 0.0
+        self.status_code = -1
+        self.queue_seconds = 0.0
+        self.body_sent = 0
+        self.body_received = 0
+        self.is_counted = False
+
+    def url_scheme(self) -> str:
+        """The scheme of the request's URL, "http" or "https". Either side."""
+        return "http"
 
     def application_seconds(self, now: float) -> float:
         """For how long (seconds) the application has worked on this request: without the time in the queue, and

@@ -74,7 +74,7 @@ class Handshake(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client has ended its stream during the handshake. Return False: the transport closes."""
         if self._phase is _Phase.SHAKING:
-            self._context.refusals.add(f"TLS handshake with {self._peer} failed: the client ended it")
+            self._note_failure("the client ended it")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -89,7 +89,7 @@ class Handshake(asyncio.Protocol):
         except ssl.SSLWantReadError:
             self._send_outgoing()
         except ssl.SSLError as error:
-            self._context.refusals.add(f"TLS handshake with {self._peer} failed: {reason(error)}")
+            self._note_failure(reason(error))
             self._send_outgoing()  # an alert, which tells the client the reason
             self._linger()
         else:
@@ -99,6 +99,11 @@ class Handshake(asyncio.Protocol):
             loop = asyncio.get_running_loop()
             connection = Connection(self._context, loop, self._base, -1, self._trusted)
             TlsTransport(loop, self._transport, session, connection, self._context.refusals, self._peer).start()
+
+    def _note_failure(self, why: str) -> None:
+        """Log and count a handshake that has failed."""
+        self._context.refusal_counts.closed["tls_failures"] += 1
+        self._context.refusals.add(f"TLS handshake with {self._peer} failed: {why}")
 
     def _send_outgoing(self) -> None:
         data = self._session.outgoing.read()
@@ -121,7 +126,7 @@ class Handshake(asyncio.Protocol):
         """Enforce ssl_handshake_timeout. `now` is monotonic."""
         if now >= self._deadline:
             if self._phase is _Phase.SHAKING:
-                self._context.refusals.add(f"TLS handshake with {self._peer} failed: it took too long")
+                self._note_failure("it took too long")
             self._transport.abort()
 
     def close_if_idle(self, since: float) -> None:

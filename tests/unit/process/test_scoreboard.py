@@ -14,6 +14,7 @@ import pytest
 
 from starman.process import scoreboard as module
 from starman.process.forking import fork
+from starman.process.metrics_memory import REGION_BYTES
 from starman.process.scoreboard import LINES, PAGES, TARGET_BYTES, Request, Scoreboard, WorkerEntry, WorkerPage, read_entry
 from tests.functional.support.harness import REPOSITORY
 from tests.unit.process.forked import run_forked
@@ -186,7 +187,7 @@ def test_a_worker_can_write_to_its_own_page_only(board: Scoreboard) -> None:
         page = board.map_page(own, copy)
         os.close(copy)
         assert page is not None
-        assert sorted(mappings()) == [f"r--s {(PAGES + 1) * module._STRIDE}", f"rw-s {module._PAGE}"]
+        assert sorted(mappings()) == [f"r--s {module._SIZE}", f"rw-s {REGION_BYTES}", f"rw-s {module._PAGE}"]
         for name in os.listdir("/proc/self/fd"):
             if name not in before:
                 assert not os.path.exists(f"/proc/self/fd/{name}") or os.readlink(f"/proc/self/fd/{name}") == "/dev/null"

@@ -19,6 +19,7 @@ from starman.serving import exchange as module
 from starman.serving.access_log.logged_request import LoggedRequest
 from starman.serving.dates import DateLinesCache
 from starman.serving.exchange import Exchange
+from starman.serving.metrics.request_counts import RequestCounts
 from starman.serving.sending.corking import Corking
 from starman.serving.sending.spool import SpoolLimits
 from starman.serving.sending.thread_socket import ThreadSocket
@@ -60,6 +61,7 @@ class FakeExecutor:
 
     def __init__(self, loop: Any) -> None:
         self.permits = 1
+        self.request_counts = RequestCounts()
         self.corking = Corking(loop, deque(), holds_blocks=True)
         self.corking.attended = True
 
@@ -107,7 +109,7 @@ class Stage:
 
     def offer(self, data: bytes = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", body: RequestBody | None = None) -> Exchange:
         head, _, _ = request(data)
-        base = {"REMOTE_ADDR": "192.0.2.7"}
+        base = {"REMOTE_ADDR": "192.0.2.7", "wsgi.url_scheme": "http"}
         return self.bridge.offer(Exchange(self.context, self.writer, base, head, body))  # type: ignore[arg-type,no-any-return]
 
     def received(self) -> bytes:

@@ -219,6 +219,7 @@ class Monitor:
         self.wishes = 0
         self.service: Service | None = None
         self.heartbeat = self.siblings = self.harakiri = self
+        self.metrics = None
 
     def request_recorder(self, thread: int) -> None:
         return None

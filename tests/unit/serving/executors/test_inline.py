@@ -401,6 +401,7 @@ class Monitor:
         self.busy = memoryview(bytearray(1))
         self.finished: list[int] = []
         self.heartbeat = self.siblings = self.harakiri = self
+        self.metrics = None
 
     def request_recorder(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview]:
         assert thread == 0
@@ -515,6 +516,8 @@ class FakeExchange:
 
     head = FakeHead()
     queued_at = 0.0
+    status_code = 200
+    is_counted = True
 
     def __init__(self, name: int, count: int, ran: list[int]) -> None:
         self.name, self.count, self.ran = name, count, ran

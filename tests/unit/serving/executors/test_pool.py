@@ -26,6 +26,8 @@ class FakeExchange:
 
     head = FakeHead()
     queued_at = 0.0
+    status_code = 200
+    is_counted = True
 
     def __init__(self, done: SimpleQueue[Any], name: Any, action: Any = None, following: FakeExchange | None = None) -> None:
         self.done = done

@@ -43,6 +43,8 @@ class Exchange:
 
     head = FakeHead()
     queued_at = 0.0
+    status_code = 200
+    is_counted = True
 
     def __init__(self, load: Load, work: Callable[[], object], depth: int = 0) -> None:
         self.load = load

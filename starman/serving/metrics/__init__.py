@@ -1,0 +1,1 @@
+"""Counts what a worker does, for the metrics of the observer."""
