@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from starman.serving.refusallog import MOST_LINES
 from tests.functional.support.certificates import Pair
 from tests.functional.support.commands import starman
 from tests.functional.support.harness import Process, Server, wait_until
@@ -245,7 +247,8 @@ def test_a_slow_header_is_cut(where: tuple[object, Pair | None], server: Server,
             except TimeoutError:
                 assert time.monotonic() - begun < 8
                 if slow == b"PROXY":
-                    client.send(bytes([next(rest)]))
+                    with contextlib.suppress(ConnectionError):  # it may have been closed just now
+                        client.send(bytes([next(rest)]))
         assert time.monotonic() - begun > 1.4, server.log[-2000:]
     server.wait_for("its PROXY protocol header did not arrive within 1.5 s")
 
@@ -282,12 +285,14 @@ def test_refusals_do_not_fill_the_log(server_env: dict[str, str]) -> None:
     with Server(
         "tests.functional.support.applications:app", "--workers", "1", "--proxy-protocol", "on", env=server_env
     ) as server:
-        for _ in range(80):
+        for _ in range(2 * MOST_LINES):
             with server.client() as client:
                 client.send(b"GET / HTTP/1.1\r\n\r\n")
                 assert is_closed(client)
-    assert server.log.count(NOTHING_BEGUN) == 50
-    assert "and 30 more were refused" in server.log
+    # A line that counts others ends each period. A busy machine may need several.
+    counted = [int(number) for number in re.findall(r"and (\d+) more were refused", server.log)]
+    assert server.log.count(NOTHING_BEGUN) + sum(counted) == 2 * MOST_LINES
+    assert server.log.count(NOTHING_BEGUN) <= MOST_LINES * (len(counted) + 1)
 
 
 @pytest.mark.parametrize(("version", "other"), [("v1", "v2"), ("v2", "v1")])

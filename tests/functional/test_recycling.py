@@ -291,28 +291,28 @@ def test_a_worker_that_is_heard_again_in_time_loses_nothing(site: Path) -> None:
 
 
 def test_a_machine_that_stood_still_costs_no_worker(site: Path) -> None:
-    with serve(site, "--worker-timeout", "1", workers=2) as server:
+    with serve(site, "--worker-timeout", "2", workers=2) as server:
         pids = server.worker_pids()
         for pid in [*pids, server.pid]:
             os.kill(pid, signal.SIGSTOP)
-        time.sleep(3.5)
+        time.sleep(4.5)
         # The worst order: the master wakes up first, and looks.
         os.kill(server.pid, signal.SIGCONT)
         time.sleep(0.3)
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
         # Long enough for a silence to be held against them.
-        time.sleep(2.5)
+        time.sleep(3.5)
         assert pid_of(server) in pids
         assert server.worker_pids() == pids
     assert "is replaced" not in server.log
 
 
 def test_long_requests_are_no_silence(site: Path) -> None:
-    with serve(site, "--worker-timeout", "1", "--threads", "2", workers=1) as server:
+    with serve(site, "--worker-timeout", "2", "--threads", "2", workers=1) as server:
         clients = [server.client() for _ in range(2)]
         for client in clients:
-            client.send(encode_request("GET", "/sleep/3"))
+            client.send(encode_request("GET", "/sleep/5"))
         assert {client.read().status for client in clients} == {200}
         for client in clients:
             client.close()

@@ -8,12 +8,14 @@ import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from starman.serving.resource_shortage import PERIOD
 from tests.functional.support.applications import digest, pattern
 from tests.functional.support.harness import Server, wait_until
 from tests.functional.support.wire import Client, Response, TruncatedError, encode_chunks, encode_request
@@ -96,6 +98,7 @@ def test_bodies_that_fill_the_disk_are_refused_and_no_others(
             [body[at : at + 50_000] for at in range(0, len(body), 50_000)]
         )
     with Server(application, *arguments, env=env) as server, ExitStack() as stack:
+        began = time.monotonic()
         clients = [stack.enter_context(server.client()) for _ in range(CLIENTS)]
         send_in_turns(clients, wire)
         answers = [client.read() for client in clients]
@@ -106,7 +109,8 @@ def test_bodies_that_fill_the_disk_are_refused_and_no_others(
             client.close()
         assert wait_until(lambda: serves_what_fits(server))
         server.wait_for("the spool file of a request body failed")
-        assert server.log.count("ERROR] the spool file of a request body failed: ") == 1
+        lines = server.log.count("ERROR] the spool file of a request body failed: ")
+        assert 1 <= lines <= 1 + (time.monotonic() - began) // PERIOD
         assert "Traceback" not in server.log
 
 
@@ -167,6 +171,7 @@ def test_responses_that_cannot_be_kept_are_cut(tmp_path: Path) -> None:
             assert client.read_head().status == 200
             return client
 
+        began = time.monotonic()
         first = slow()
         cut = [slow() for _ in range(2)]
         server.wait_for("a client that reads slowly is reset, because its response cannot be kept: 127.0.0.1, .*spool_limit")
@@ -179,7 +184,8 @@ def test_responses_that_cannot_be_kept_are_cut(tmp_path: Path) -> None:
         first.close()
         assert wait_until(lambda: not spool_files(server, tmp_path))
         assert digest(slow()._read_exactly(size)) == digest(pattern(size))
-        assert server.log.count("ERROR] the connection of a client that reads slowly is reset") == 1
+        lines = server.log.count("ERROR] the connection of a client that reads slowly is reset")
+        assert 1 <= lines <= 1 + (time.monotonic() - began) // PERIOD
 
 
 def spool_files(server: Server, directory: Path) -> list[str]:

@@ -366,7 +366,7 @@ def wait_for_idle_threads(directory: Path, count: int = 1) -> None:
 class _Stat:
     """The fields of /proc/PID/stat that the harness needs."""
 
-    __slots__ = ("parent", "session", "state")
+    __slots__ = ("parent", "session", "started", "state")
 
     def __init__(self, text: str) -> None:
         # The second field is the name in parentheses, which may hold spaces and parentheses itself.
@@ -374,14 +374,16 @@ class _Stat:
         self.state = fields[0]
         self.parent = int(fields[1])
         self.session = int(fields[3])
+        self.started = int(fields[19])  # clock ticks after the boot
 
 
 def _processes() -> list[tuple[int, _Stat]]:
+    """All processes, the oldest first. Their numbers begin again when the kernel has used them all."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit() and (text := _read_text(f"/proc/{name}/stat")):
             found.append((int(name), _Stat(text)))
-    return sorted(found)
+    return sorted(found, key=lambda each: (each[1].started, each[0]))
 
 
 def _thread_count(pid: int) -> int:
