@@ -200,7 +200,7 @@ def test_a_hook_that_fails_gives_a_restart_up(site: Site, mode: str) -> None:
         site.write("\n@hooks.after_fork\ndef reconnect(): raise ValueError('no database')\n")
         server.signal(signal.SIGHUP)
         server.wait_for("restart given up, the old workers stay: .*the after_fork hook site_app.reconnect failed")
-        # The line comes with the message of the worker that fails, which may still be there for a moment.
+        # The worker that fails may still be there: the master logs its end as soon as its channel is closed.
         assert wait_until(lambda: server.worker_pids() == before)
 
 
