@@ -32,6 +32,7 @@ MODULES = (
     "starman/serving/context.py",
     "starman/serving/dates.py",
     "starman/serving/exchange.py",
+    "starman/serving/exchange_body.py",
     "starman/serving/executors/executor.py",
     "starman/serving/executors/idle_thread.py",
     "starman/serving/executors/inline.py",

@@ -7,13 +7,15 @@ import os
 from functools import partial
 from io import BytesIO
 from time import monotonic
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from starman import application_forks, log
 from starman.errors import Disconnected
 from starman.log.tracebacks import format_exception, free_frames_of
 from starman.proto.events import RequestHead
 from starman.proto.response import DateLines, RequestFacts, refusal
+from starman.serving.connections.disconnection import HALF_CLOSED_SECONDS
+from starman.serving.exchange_body import Body, FinishedBody
 from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.gunicorn_socket.detached import DetachedConnection
 from starman.serving.gunicorn_socket.rawsocket import RawSocket
@@ -39,54 +41,6 @@ _FACTS: Final = (RequestFacts(0, False), RequestFacts(1, False))
 _HEAD_FACTS: Final = (RequestFacts(0, True), RequestFacts(1, True))
 
 
-class Body(Protocol):
-    """The body of a request, as an exchange uses it: complete (`RequestBody`), or still arriving (`BodyStream`).
-
-    length: in bytes; None when the client has not declared it. trailers: (name, value); None when there are none.
-    """
-
-    @property
-    def length(self) -> int | None: ...
-
-    @property
-    def trailers(self) -> list[tuple[str, str]] | None: ...
-
-    def reader(self) -> BinaryIO:
-        """The `wsgi.input` of the request. Raises OSError when a spool file cannot be read."""
-
-    def close(self) -> bool:
-        """The application has returned. Returns whether the client failed to send the whole body."""
-
-    def discard(self) -> None:
-        """The request will not run."""
-
-
-class FinishedBody:
-    """A body after its `close`, of which only the length is left."""
-
-    __slots__ = ("_length",)
-
-    def __init__(self, length: int | None) -> None:
-        self._length = length
-
-    @property
-    def length(self) -> int | None:
-        return self._length
-
-    @property
-    def trailers(self) -> list[tuple[str, str]] | None:
-        return None
-
-    def reader(self) -> BinaryIO:
-        return BytesIO()
-
-    def close(self) -> bool:
-        return False
-
-    def discard(self) -> None:
-        """Nothing is left to free."""
-
-
 class Exchange(QueuedRequest):
     """One request and its response: made by the loop, then owned by the thread that runs it.
 
@@ -110,10 +64,8 @@ class Exchange(QueuedRequest):
         now = monotonic()
         self.started_at = now
         self.queue_seconds = now - self.queued_at
-        # A proxy ends its stream only when its own client has left: it does not half-close.
-        if self.queue_seconds > _LONG_IN_QUEUE and writer.client_is_gone(finished=head.noted is not None):
-            self.lose()
-            return writer.release(self, False)
+        if self.queue_seconds > _LONG_IN_QUEUE and writer.client_is_gone(finished=self._is_final(now)):
+            return self.end_lost()
         body = self._body
         try:
             if body is None:
@@ -128,6 +80,7 @@ class Exchange(QueuedRequest):
             return self._refuse(refused.status, str(refused))
         call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], context.date_lines.lines_at(now))
         environ["wsgi.early_hints"] = call.early_hints
+        environ["starman.queue_time"] = self.queue_seconds
         raw = None
         if head.upgrade and writer.thread_socket.fd >= 0:
             raw = environ["gunicorn.socket"] = RawSocket(partial(self._detach, call), partial(writer.duplicate, self))
@@ -141,6 +94,28 @@ class Exchange(QueuedRequest):
     def url_scheme(self) -> str:
         """As in `QueuedRequest`; as a trusted proxy states it."""
         return cast("str", self._base["wsgi.url_scheme"])
+
+    def _is_final(self, now: float) -> bool:
+        """Whether the client has left if it has ended its stream, while the request waits for a thread.
+
+        A proxy ends its stream only when its own client has left: it does not half-close. Other clients may, but not
+        for long: see `disconnection`.
+        """
+        if self.head.noted is not None:
+            return True
+        return self.runnable_at > 0.0 and now - self.runnable_at >= HALF_CLOSED_SECONDS
+
+    def is_gone(self, now: float) -> bool:
+        """Whether the client has left, as far as the loop has seen. Loop. `now` is monotonic."""
+        writer = self._writer
+        if writer.state is DEAD:
+            return True
+        return writer.thread_socket.peer_finished and writer.client_is_gone(finished=self._is_final(now))
+
+    def end_lost(self) -> QueuedRequest | None:
+        """The client has left: end without running. The side that has taken the request from the queue."""
+        self.lose()
+        return self._writer.release(self, False)
 
     def _new_call(self, facts: RequestFacts, date_lines: DateLines) -> Call:
         return Call(facts, self, date_lines)
@@ -163,12 +138,9 @@ class Exchange(QueuedRequest):
         # Last of all: an exception before this resets the connection; one after it would lose the next exchange.
         return writer.release(self, call.persistent)
 
-    def _logged(self, access_log: AccessLog, environ: Environ, call: Call | None, seconds: float) -> LoggedRequest:
-        """What the access log says of this request, if its application ran for `seconds`; `call` None: it did not
-        run."""
+    def _logged(self, access_log: AccessLog, environ: Environ, call: Call, seconds: float) -> LoggedRequest:
+        """What the access log says of this request, whose application ran for `seconds`."""
         times = (self.queue_seconds, seconds)
-        if call is None:
-            return access_log.make_request(environ, 0, 0, None, times, self._bytes_received())
         received = self._bytes_received()
         return access_log.make_request(environ, call.status_code, call.body_sent, call.sent_head, times, received)
 
@@ -252,13 +224,20 @@ class Exchange(QueuedRequest):
     def lose(self) -> None:
         """The request will not run, because its client is gone: log it, and free its body. Either side; does not
         block."""
-        context, access_log = self._context, self._context.access_log
-        context.executor.request_counts.add_unrun(self, 0, monotonic())
-        if access_log is not None:
-            self.queue_seconds = monotonic() - self.queued_at
-            environ = build(self._base, self.head, BytesIO(), None)
-            access_log.add_lost(self._logged(access_log, environ, None, 0.0))
+        self._note_not_run(0, 0)
         self.drop()
+
+    def _note_not_run(self, status_code: int, body_bytes: int) -> None:
+        """Count and log that the request has left the queue without running. Either side."""
+        now = monotonic()
+        self.queue_seconds = now - self.queued_at
+        self._context.executor.request_counts.add_unrun(self, status_code, now)
+        access_log = self._context.access_log
+        if access_log is not None:
+            environ = build(self._base, self.head, BytesIO(), None)
+            environ["starman.queue_time"] = self.queue_seconds
+            times, received = (self.queue_seconds, 0.0), self._bytes_received()
+            access_log.add_not_run(access_log.make_request(environ, status_code, body_bytes, None, times, received))
 
     # The Output of the call, in the thread
 

@@ -235,6 +235,7 @@ class Service:
         if context.doomed and not self._drain.requested and context.spare(now):
             acceptor.resume()
         request_watch.check(context, now)
+        context.executor.drop_gone(now)
         forget_lost(context)
         context.refusals.write_due(now)
         context.shortages.write_due(now)

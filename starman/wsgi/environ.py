@@ -44,6 +44,7 @@ def template(*, server: tuple[str, int], secure: bool, errors: TextIO, threads: 
         **dict.fromkeys(_OF_A_CONNECTION),
         **dict.fromkeys(_OF_A_REQUEST),
         "SCRIPT_NAME": "",
+        "starman.queue_time": 0.0,
         "SERVER_NAME": server_name(server[0]),
         "SERVER_PORT": str(server[1]),
         "SERVER_SOFTWARE": software,

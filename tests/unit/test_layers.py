@@ -48,7 +48,7 @@ LAYERS = (
         "starman.serving.connections.disconnection",
         "starman.serving.gunicorn_socket",
     ),
-    "starman.serving.exchange",
+    *("starman.serving.exchange_body", "starman.serving.exchange"),
     "starman.serving.executors",
     "starman.serving.body",
     *("starman.serving.connections.closing", "starman.serving.connections.timeouts", "starman.serving.connections.connection"),

@@ -46,9 +46,9 @@ _NOT_TAKEN = "nothing read them in time"
 class AccessLog:
     """The access log of one worker. Any thread may add lines and flush.
 
-    make_request: makes what `add_request` and `add_lost` take; here, so that an exchange imports nothing of the access
-    log. needs_details: whether exchanges have to call `add_request`, because the log is not simply in the combined
-    format.
+    make_request: makes what `add_request` and `add_not_run` take; here, so that an exchange imports nothing of the
+    access log. needs_details: whether exchanges have to call `add_request`, because the log is not simply in the
+    combined format.
     """
 
     make_request: Final = LoggedRequest
@@ -104,8 +104,9 @@ class AccessLog:
         if not self._leaves_out(request) and self._append(self._format.line(request)):
             self._write_batch()
 
-    def add_lost(self, request: LoggedRequest) -> None:
-        """Log a request that did not run, because its client had left. Either side: so this only gathers the line."""
+    def add_not_run(self, request: LoggedRequest) -> None:
+        """Log a request that did not run: its client had left, or it was refused. Either side: so this only gathers
+        the line."""
         if not self._leaves_out(request):
             self._append(self._format.line(request))
 

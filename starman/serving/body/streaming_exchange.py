@@ -120,8 +120,7 @@ class StreamedExchange(Exchange):
         if self._stream.failed:
             failure = self._stream.failure
             if failure is None:
-                self.lose()
-                return self._writer.release(self, False)
+                return self.end_lost()
             self.drop()
             return self._refuse(failure.status, str(failure))
         self._stream.before_wait = self._continue

@@ -22,7 +22,7 @@ from starman.serving.connections.lingering import shut_down, unacknowledged
 from starman.serving.connections.progress import Progress
 from starman.serving.connections.timeouts import IDLE_SECONDS, TimedConnection
 from starman.serving.context import ServiceContext
-from starman.serving.exchange import Body
+from starman.serving.exchange_body import Body
 from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.sending.loop_side import Unsent
 from starman.serving.sending.send_queue import SendQueue
@@ -303,6 +303,7 @@ class Connection(TimedConnection):
         """The send queue is written: run the next exchange. Return False if a thread has handed over more."""
         complete, following = self._writer.on_queue_sent(taken)
         if following is not None:
+            following.runnable_at = time.monotonic()
             self._context.executor.put(following)
         return complete
 

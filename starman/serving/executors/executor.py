@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from starman.serving.metrics.request_counts import RequestCounts
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
 MOST_POLLS: Final = 1
 # How many polls more while a connection is new: the first poll creates it, and the second one reads its request.
 ARRIVAL_POLLS: Final = 2
+
+
+# How long (seconds) the loop ends requests of the queue before it serves its connections again.
+LOOP_SLICE: Final = 0.002
+
+
+def end_in_loop(request: QueuedRequest, end: Callable[[], QueuedRequest | None]) -> None:
+    """Call `end`, a method of `request` that ends its connection. Loop, after `Executor.withdraw`."""
+    try:
+        end()
+    except BaseException as error:  # a defect of the server, or no memory: as in a thread
+        request.abandon(error)
 
 
 class Executor(metaclass=ABCMeta):
@@ -127,6 +140,33 @@ class Executor(metaclass=ABCMeta):
             return now - self._queue[0].queued_at
         except IndexError:
             return 0.0
+
+    def withdraw(self, request: QueuedRequest) -> bool:
+        """Take a request out of the queue, to end it in the place of a thread. Loop. False: a thread has taken it.
+
+        One step, like every step of a deque: comparing requests runs no code of Python. A thread that is asleep, or
+        about to be, need not be told that less is in the queue.
+        """
+        try:
+            self._queue.remove(request)
+        except ValueError:
+            return False
+        return True
+
+    def drop_gone(self, now: float) -> None:
+        """End the requests in the queue whose clients have left. Loop. `now` is monotonic."""
+        if not self._queue:
+            return
+        until = now + LOOP_SLICE
+        for request in self._queue.copy():
+            if request.is_gone(now) and self.withdraw(request):
+                end_in_loop(request, request.end_lost)
+                if monotonic() > until:
+                    self._loop.call_soon(self._drop_more)
+                    return
+
+    def _drop_more(self) -> None:
+        self.drop_gone(monotonic())
 
     def welcome(self) -> None:
         """A connection was accepted: wait for its first request before the next turn. Loop.

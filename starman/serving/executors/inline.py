@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starman import application_forks
 from starman.errors import Disconnected
-from starman.serving.exchange import Body, Exchange
+from starman.serving.exchange import Exchange
+from starman.serving.exchange_body import Body
 from starman.serving.executors.executor import Executor
 from starman.serving.monitor import RequestRecorder, no_recorder
 from starman.serving.sending.spool import keep_block
@@ -84,9 +85,17 @@ class InlineExchange(Exchange):
             call.resume_call(self._environ)
             return self._finish(call, self._environ)
         if self._writer.state is DEAD:
-            self.lose()
-            return self._writer.release(self, False)
+            return self.end_lost()
         return super().run()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the application was called: then the request is in the queue to go on."""
+        return self._call is not None
+
+    def is_gone(self, now: float) -> bool:
+        """As in `Exchange`; False once the application was called, which then has to end its response itself."""
+        return self._call is None and super().is_gone(now)
 
     def _new_call(self, facts: RequestFacts, date_lines: DateLines) -> Call:
         return ResumableCall(facts, self, date_lines)

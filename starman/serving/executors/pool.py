@@ -317,5 +317,6 @@ class Pool(Executor):
             exchange = following
             if self._asked:
                 break
+        exchange.runnable_at = time.monotonic()
         # This wakes no thread: this one is awake.
         self._queue.append(exchange)

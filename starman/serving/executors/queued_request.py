@@ -17,6 +17,8 @@ class QueuedRequest(metaclass=ABCMeta):
     """A request that waits for an executor or runs in one.
 
     arrived_at: when the request was complete, monotonic. queued_at: the same, or when its response was queued again.
+    runnable_at: since when nothing but a thread is missing, monotonic: later than arrived_at if the request has waited
+    for others of its connection. 0.0: the thread that has run those runs this one next.
     empty_block_at: how many bytes of the body were sent when the application last gave an empty block; None: it gave
     none. Set by the thread.
     started_at: when the application was called, monotonic; 0.0: it was not. waited: for how long (seconds) the thread
@@ -30,12 +32,12 @@ class QueuedRequest(metaclass=ABCMeta):
 
     __slots__ = (
         *("arrived_at", "body_received", "body_sent", "empty_block_at", "head", "is_counted", "queue_seconds", "queued_at"),
-        *("started_at", "status_code", "waited", "waiting_since"),
+        *("runnable_at", "started_at", "status_code", "waited", "waiting_since"),
     )
 
     def __init__(self, head: RequestHead) -> None:
         self.head = head
-        self.arrived_at = self.queued_at = monotonic()
+        self.arrived_at = self.queued_at = self.runnable_at = monotonic()
         self.empty_block_at: int | None = None
         self.started_at = 0.0
         self.waited = 0.0
@@ -83,3 +85,14 @@ class QueuedRequest(metaclass=ABCMeta):
     def lose(self) -> None:
         """As `drop`, and log that the client left before its request ran. Either side."""
         self.drop()
+
+    # Of a request in an executor's queue
+
+    @abstractmethod
+    def is_gone(self, now: float) -> bool:
+        """Whether the client has left, as far as the loop has seen. Loop. `now` is monotonic."""
+
+    @abstractmethod
+    def end_lost(self) -> QueuedRequest | None:
+        """The client has left: end without running. Returns what `run` returns. The side that has taken it from the
+        queue."""

@@ -155,8 +155,7 @@ class Writer:
         return self.send(exchange, head, data) if self._notices_room(exchange) else memoryview(head + data)
 
     def hold(self, exchange: QueuedRequest, data: bytes, corked: deque[Writer]) -> bool:
-        """Hold `data` back until `flush` or the next write, and join `corked`. Thread. False: not allowed now, or too
-        much."""
+        """Hold `data` back until `flush` or the next write, and join `corked`. Thread. False: not now, or too much."""
         self._lock.acquire()
         try:
             if self.running is not exchange or self.state is not THREAD or self.thread_socket.fd < 0:
@@ -336,8 +335,9 @@ class Writer:
             return None
         if self.pending:
             self.state = THREAD
-            self.running = self.pending.pop(0)
-            return self.running
+            self.running = following = self.pending.pop(0)
+            following.runnable_at = 0.0
+            return following
         self.state = FREE
         self.idle_since = monotonic()
         if self._wake_loop:

@@ -48,7 +48,7 @@ class FakeLog:
     def add(self, environ: dict[str, Any], status_code: int, body_bytes: int) -> None:
         self.lines.append((environ.get("REQUEST_URI"), status_code, body_bytes))
 
-    def add_lost(self, request: LoggedRequest) -> None:
+    def add_not_run(self, request: LoggedRequest) -> None:
         self.lines.append((request.environ["REQUEST_URI"], request.status_code))
 
     def add_refusal(self, peer: str, status_code: int) -> None:

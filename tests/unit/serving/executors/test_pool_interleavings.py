@@ -8,7 +8,7 @@ and a request may arrive at any moment.
 
 What is checked, in every state that can be reached:
 
-- Where nothing can happen any more, every exchange was run, once, every thread sleeps (or has ended, after a stop),
+- Where nothing can happen any more, every exchange has ended, once, every thread sleeps (or has ended, after a stop),
 and no
   response is held back.
 - The loop does not turn in circles, taking turns without waiting, while no thread does anything.
@@ -36,6 +36,7 @@ BLOCKS = "b"
 POSTS = "p"  # and waits until the loop has called what it posted, as a thread that streams does
 CHAINS = "c"  # gives the next exchange of its connection, which is an "r"
 GATHERS = "g"  # holds a block back, then blocks until it is written
+DROPS = "d"  # as "r"; but the loop may end it while it waits, because its client has gone or it has waited too long
 CLOSES = "e"  # the response may be held back, and its close() blocks until it is written
 
 WITHIN_A_PARK = ("attend", "wake for the park", "parked", "gate")
@@ -56,6 +57,8 @@ class Mistake(Enum):
     FORGETS_THE_CORKING_WITHOUT_A_PARK = auto()
     GATHERS_WITHOUT_ANOTHER_LOOK = auto()
     LOOKS_BEFORE_IT_STOPS_THE_TIMER = auto()
+    DROPS_WITHOUT_TAKING = auto()
+    DROPS_FROM_THE_LEFT = auto()
 
 
 class Thread(NamedTuple):
@@ -92,6 +95,7 @@ class State(NamedTuple):
     blocked: bool = False
     held: bool = False  # whether responses or blocks are held back
     timer_runs: bool = False  # whether the loop flushes by a timer
+    dropping: str = ""  # what the loop has taken from the left of the queue, by mistake
     called: int = 0  # posted calls that were made, which their posters have not noticed
 
 
@@ -251,8 +255,22 @@ class Model:
                             yield to(ready=ready, at="look for blocks" if early else "stop the timer")
                         case _:
                             yield to(ready=ready, at="turn")
+                if DROPS in state.queue:  # for request in self._queue.copy(): if request.is_gone(now) …
+                    yield to(at="take from the left" if mistake is Mistake.DROPS_FROM_THE_LEFT else "withdraw")
                 if self.stops and not state.coming and not state.stopped:
                     yield to(at="wake all") if mistake is Mistake.STOPS_AFTER_IT_WAKES else to(at="wake all", stopped=True)
+            case "withdraw":  # … self._queue.remove(request), or ValueError: a thread has taken it
+                if DROPS in state.queue:
+                    yield to(at="loop", queue=state.queue.replace(DROPS, "", 1), unfinished=state.unfinished - 1)
+                else:
+                    ends = mistake is Mistake.DROPS_WITHOUT_TAKING
+                    yield to(at="loop", unfinished=state.unfinished - 1 if ends else state.unfinished)
+            case "take from the left":
+                yield to(at="look at what is taken", dropping=state.queue[:1], queue=state.queue[1:])
+            case "look at what is taken":
+                drops = state.dropping == DROPS
+                queue = state.queue if drops else state.dropping + state.queue
+                yield to(at="loop", dropping="", queue=queue, unfinished=state.unfinished - 1 if drops else state.unfinished)
             # Corking._flush_by_timer
             case "stop the timer":  # self._timer_runs = False
                 early = mistake is Mistake.LOOKS_BEFORE_IT_STOPS_THE_TIMER
@@ -400,6 +418,7 @@ class Model:
         return []
 
     def check_state(self, state: State, *, at_rest: bool) -> None:
+        assert state.unfinished >= 0, f"an exchange ends twice: {state}"
         if at_rest:
             assert not state.unfinished, f"an exchange is lost: {state}"
             asleep = {"ended"} if self.stops else {"wake lock"}
@@ -443,18 +462,21 @@ def assert_no_circle(steps: dict[State, State]) -> None:
         done |= path
 
 
-@pytest.mark.parametrize("coming", ["rrr", "rbr", "brr", "pbr", "bp", "cb", "bc", "gr", "rg", "gg", "gc", "er", "re", "ee", "ec"])
+@pytest.mark.parametrize(
+    "coming",
+    ["rrr", "rbr", "brr", "pbr", "bp", "cb", "bc", "gr", "rg", "gg", "gc", "er", "re", "ee", "ec", "dr", "rd", "dd", "db", "cd"],
+)
 def test_taking_turns(coming: str) -> None:
     assert Model(coming).check() > 1000
 
 
-@pytest.mark.parametrize("coming", ["rrr", "rbr", "pbr", "cb", "bc", "gr", "er"])
+@pytest.mark.parametrize("coming", ["rrr", "rbr", "pbr", "cb", "bc", "gr", "er", "drd", "db", "cd"])
 def test_without_taking_turns(coming: str) -> None:
     assert Model(coming, takes_turns=False).check() > 100
 
 
 @pytest.mark.parametrize("takes_turns", [True, False])
-@pytest.mark.parametrize("coming", ["r", "rr", "c", "rb"])
+@pytest.mark.parametrize("coming", ["r", "rr", "c", "rb", "d", "rd"])
 def test_stop(coming: str, takes_turns: bool) -> None:
     assert Model(coming, takes_turns=takes_turns, stops=True).check() > 100
 
@@ -477,6 +499,8 @@ def test_stop(coming: str, takes_turns: bool) -> None:
         (Mistake.FORGETS_THE_CORKING_AFTER_A_PARK, "g", "lost"),
         (Mistake.GATHERS_WITHOUT_ANOTHER_LOOK, "ee", "lost"),
         (Mistake.FORGETS_THE_CORKING_AFTER_A_PARK, "ee", "lost"),
+        (Mistake.DROPS_WITHOUT_TAKING, "d", "twice"),
+        (Mistake.DROPS_FROM_THE_LEFT, "rd", "lost"),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
