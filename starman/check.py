@@ -19,11 +19,14 @@ from starman.standard_streams import print_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starman.config.addresses import Address
     from starman.config.settings import Settings
     from starman.process.host.inherited import InheritedSockets
     from starman.process.host.listeners import Listener
     from starman.process.master.stack_pipe import StackReader
+    from starman.wsgi.call import Application
 
 INTERRUPTED = 130  # as a shell reports a command that SIGINT ended: 128 + 2
 # How often (seconds) the status of the child is checked, and how long it may take to write its stacks.
@@ -31,11 +34,11 @@ _LOOK_SECONDS = 0.02
 _STACKS_SECONDS = 1.5
 
 
-def check(settings: Settings, *, binds: bool = True) -> int:
+def check(settings: Settings, *, binds: bool = True, load_by: Callable[[Settings], Application] | None = None) -> int:
     """Bind, load and warm up in a child, report on standard output, and return 0; or report the error, and return its
     status.
 
-    binds: whether to bind the listeners.
+    binds: whether to bind the listeners. load_by: loads the application in place of `server.load`.
 
     The application is loaded in a child, because it may start threads that never end, end the process, or hang. After
     boot_timeout the child writes the stacks of its threads to standard error and is killed. Main thread only.
@@ -62,7 +65,7 @@ def check(settings: Settings, *, binds: bool = True) -> int:
     except StarmanError as error:
         return report(error)
     if child == 0:
-        exit_unserved(_check_in_child(settings, inherited_sockets if binds else None, writing, stacks_writing))
+        exit_unserved(_check_in_child(settings, inherited_sockets if binds else None, writing, stacks_writing, load_by))
     os.close(writing)
     os.close(stacks_writing)
     status = _wait(child, settings.boot_timeout, stacks)
@@ -160,10 +163,17 @@ def _kill(child: int) -> None:
         return
 
 
-def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets | None, pipe: int, stacks: int) -> int:
+def _check_in_child(
+    settings: Settings,
+    inherited_sockets: InheritedSockets | None,
+    pipe: int,
+    stacks: int,
+    load_by: Callable[[Settings], Application] | None,
+) -> int:
     """Check, and report on standard output and standard error. A byte on `pipe` says that the report is complete.
 
-    inherited_sockets: None: bind no listener. stacks: where to write stacks when the parent requests them.
+    inherited_sockets: None: bind no listener. stacks: where to write stacks when the parent requests them. load_by: as
+    for `check`.
     """
     import faulthandler
 
@@ -188,7 +198,7 @@ def _check_in_child(settings: Settings, inherited_sockets: InheritedSockets | No
             account.drop_privileges()
             parent_death.retie(parent)
         try:
-            try_settings(located, entered=True)
+            try_settings(located, entered=True, load_by=load_by)
         finally:
             sys.stdout, sys.stderr = streams  # the application may have replaced them
         warnings = (*settings.warnings(), *inherited, temporary_directory.warning(settings, os.environ))

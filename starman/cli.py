@@ -110,7 +110,7 @@ def _run_for_gunicorn(argv: list[str], directory: str) -> int:
     from starman.gunicorn import configuration_reader as reading
 
     reread = reading.reader(argv, directory)
-    answer_trial(reread)
+    answer_trial(reread, _load_for_gunicorn)
     handover = take_handover()
     notes: tuple[str, ...] = ()
     if handover is None:
@@ -121,7 +121,7 @@ def _run_for_gunicorn(argv: list[str], directory: str) -> int:
         if found.action == CHECK:
             for note in notes:
                 print(f"starman: {note}", file=sys.stderr)
-            return min(1, check(settings, binds=False))
+            return min(1, check(settings, binds=False, load_by=_load_for_gunicorn))
     else:
         settings = settings_of_handover(handover, reread)
 

@@ -10,6 +10,7 @@ import os
 from functools import partial
 
 from starman import application_forks, log, standard_streams
+from starman.application_environment import apply_variables
 from starman.config import service_links, temporary_directory
 from starman.config.working_directory import WorkingDirectory, started_in
 from starman.errors import SettingError, StartError
@@ -217,10 +218,11 @@ def enter_directory(settings: Settings) -> WorkingDirectory:
     return WorkingDirectory(start, settings.chdir)
 
 
-def try_settings(settings: Settings, *, entered: bool = False) -> None:
+def try_settings(settings: Settings, *, entered: bool = False, load_by: Callable[[Settings], Application] | None = None) -> None:
     """Test whether a worker with these settings could serve: load the application, read certificates, warm up. Call
     in a separate child, because an application may start threads that never end. `entered`: `enter_directory` was
-    called, and paths are absolute. Raises StarmanError, and exceptions of starman's own imports."""
+    called, and paths are absolute. `load_by`: loads the application in place of `load`. Raises StarmanError, and
+    exceptions of starman's own imports."""
     from starman.process.worker.server_resources import ServerResources
     from starman.process.worker.shared_imports import import_service
 
@@ -229,7 +231,7 @@ def try_settings(settings: Settings, *, entered: bool = False) -> None:
         settings = settings.with_absolute_paths(enter_directory(settings).absolute)
     # A child that the application forks must not go on with the trial.
     ServerResources([], signals=False)
-    application = load(settings)
+    application = (load_by or load)(settings)
     if any(address.secure for address in settings.addresses()):
         from starman.serving.tls.context import server_context
 
@@ -323,7 +325,7 @@ def load(settings: Settings) -> Application:
     """Import the application: in the mold, a worker, or the process that embeds the server. Raises StarmanError."""
     from starman.loading import load_application
 
-    _set_variables(settings)
+    apply_variables(settings)
     try:
         application = load_application(settings)
     except BaseException as error:
@@ -334,18 +336,11 @@ def load(settings: Settings) -> Application:
     return application
 
 
-def _set_variables(settings: Settings) -> None:
-    """Set the environment variables of `env`."""
-    for assignment in settings.env:
-        name, _, value = assignment.partition("=")
-        os.environ[name] = value
-
-
 def _load_hooks(settings: Settings) -> None:
     """Import the module of the setting `hooks`: in the hook process, or in a mold. Raises LoadError."""
     from starman.loading import load_hooks
 
-    _set_variables(settings)
+    apply_variables(settings)
     load_hooks(settings)
 
 
@@ -354,6 +349,6 @@ def _mounted(application: Application, settings: Settings, what: str) -> Applica
     from starman.application_check import check_application
     from starman.wsgi.mount import mount
 
-    _set_variables(settings)
+    apply_variables(settings)
     check_application(application, what)
     return mount(application, settings.path)

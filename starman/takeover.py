@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from starman.config.settings import Settings
     from starman.process.channel import Channel
     from starman.process.messages import Message
+    from starman.wsgi.call import Application
 
 
 def take_handover() -> Handover | None:
@@ -43,10 +44,11 @@ def settings_of_handover(handover: Handover, read: Callable[[], Settings]) -> Se
         return read()
 
 
-def answer_trial(read: Callable[[], Settings]) -> None:
+def answer_trial(read: Callable[[], Settings], load_by: Callable[[Settings], Application] | None = None) -> None:
     """If this process is the trial of an upgrade: load settings and application, report the result, and exit.
 
-    `read` reads the settings. Returns if this is not a trial.
+    `read` reads the settings. `load_by` loads the application in place of `server.load`. Returns if this is not a
+    trial.
     """
     text = os.environ.pop(TRIAL_VARIABLE, None)
     if text is None:
@@ -63,14 +65,16 @@ def answer_trial(read: Callable[[], Settings]) -> None:
     try:
         channel = Channel.of_descriptor(int(fd))
         os.set_inheritable(channel.fileno(), False)
-        send_answer(channel, _tried(number, channel, read))
+        send_answer(channel, _tried(number, channel, read, load_by))
         exit_unserved(0)
     finally:
         # An application may have started threads that never end.
         os._exit(0)
 
 
-def _tried(number: str, channel: Channel, read: Callable[[], Settings]) -> Message:
+def _tried(
+    number: str, channel: Channel, read: Callable[[], Settings], load_by: Callable[[Settings], Application] | None
+) -> Message:
     from starman.config.revision import decode_known_settings, encode_settings, revise_settings
     from starman.process.long_messages import receive_text
     from starman.process.messages import Approved, Failed
@@ -84,7 +88,7 @@ def _tried(number: str, channel: Channel, read: Callable[[], Settings]) -> Messa
         found = read()
         # What cannot change in a running server cannot change by an upgrade either: its listeners, its user.
         settings, refused = revise_settings(decode_known_settings(running, found), found)
-        try_settings(settings)
+        try_settings(settings, load_by=load_by)
         return Approved(encode_settings(settings), "\n".join([version, *refused]))
     except StarmanError as error:
         return Failed(f"{version}: {error}", error.details)

@@ -261,6 +261,13 @@ def read_assignment(value: object) -> str:
     return value
 
 
+def read_variable(value: object) -> str:
+    """The name of an environment variable."""
+    if "=" in (name := read_text(value)):
+        raise ValueError
+    return name
+
+
 def read_prefix(value: object) -> str:
     """A URL prefix: "" or "/" for none, else "/…", returned without trailing slashes."""
     if value == "":
@@ -281,8 +288,7 @@ def read_target(value: object) -> str:
 
 def read_path(value: object) -> str:
     """The path of a URL, not percent-encoded: "/", or "/…", returned without trailing slashes."""
-    path = read_prefix(read_text(value))
-    return path or "/"
+    return read_prefix(read_text(value)) or "/"
 
 
 def read_address(value: object) -> str:
@@ -348,6 +354,7 @@ USER = ValueKind(read_account, "a user's name or number", "USER")
 GROUP = ValueKind(read_account, "a group's name or number", "GROUP")
 EXPRESSION = ValueKind(read_expression, "a Python expression", "EXPR")
 ASSIGNMENTS = many(ValueKind(read_assignment, "NAME=VALUE", "NAME=VALUE"))
+VARIABLES = many(ValueKind(read_variable, "the name of an environment variable", "NAME"))
 PREFIX = ValueKind(read_prefix, 'a path that begins with "/"', "PREFIX")
 PATHS = many(ValueKind(read_path, 'a path that begins with "/"', "PATH"))
 SERVER_HEADER = ValueKind(read_field_value, 'a product such as "starman", or "off"', "PRODUCT")

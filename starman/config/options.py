@@ -44,6 +44,12 @@ class Options(LogOptions, ProxyOptions, DevelopmentOptions, ProcessOptions, Requ
         kinds.ASSIGNMENTS,
         "Set this environment variable, NAME=VALUE, before the application is loaded. starman itself does not read it.",
     )
+    unset_env: tuple[str, ...] = option(
+        (),
+        "Application",
+        kinds.VARIABLES,
+        "Remove this environment variable before the application is loaded. --env may set it again.",
+    )
     hooks: str | None = option(
         None,
         "Application",

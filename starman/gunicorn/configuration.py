@@ -18,6 +18,7 @@ from starman.gunicorn.known_settings import KNOWN_SETTINGS
 from starman.gunicorn.mapping_tables import ARGUMENTS
 from starman.gunicorn.misspelt_settings import misspelt
 from starman.gunicorn.value_kinds import check_arguments
+from starman.gunicorn.workers.surroundings import VARIABLE as SERVER_SOFTWARE_VARIABLE
 from starman.loading import application_traceback
 from starman.log.tracebacks import exception_line
 
@@ -63,18 +64,30 @@ class Resolved:
     """All settings of gunicorn, with their values.
 
     application: the application on the command line; None if it names none. environment: the variables that the
-    configuration file has set. paths: the directories that it has added to sys.path. notes: warnings. server_field:
-    the Server field that it has chosen by changing gunicorn.SERVER or the like; None if it has not. script_name: the
-    path under which the application is, by the environment variable SCRIPT_NAME; "" for none.
+    configuration file has set. removed: those that it has removed. paths: the directories that it has added to
+    sys.path. notes: warnings. server_field: the Server field that it has chosen by changing gunicorn.SERVER or the
+    like; None if it has not. script_name: the path under which the application is, by the environment variable
+    SCRIPT_NAME; "" for none.
     """
 
-    __slots__ = ("application", "arguments", "environment", "notes", "paths", "script_name", "server_field", "values")
+    __slots__ = (
+        "application",
+        "arguments",
+        "environment",
+        "notes",
+        "paths",
+        "removed",
+        "script_name",
+        "server_field",
+        "values",
+    )
 
     def __init__(self, arguments: Arguments, values: dict[str, Value]) -> None:
         self.arguments = arguments
         self.application = arguments.words[0] if arguments.words else None
         self.values = values
         self.environment: dict[str, str] = {}
+        self.removed: list[str] = []
         self.paths: list[str] = []
         self.server_field: str | None = None
         self.script_name = ""
@@ -165,7 +178,10 @@ def _take_file(resolved: Resolved, location: str) -> None:
             _set(resolved, name, value, f"{shown}: {name}")
         elif meant := misspelt(name, value):
             resolved.notes.append(f"{shown}: {name} is no setting of gunicorn and has no effect; did you mean {meant}?")
-    resolved.environment = {name: value for name, value in os.environ.items() if environment.get(name) != value}
+    # gunicorn sets SERVER_SOFTWARE after the file.
+    changed = {name: value for name, value in os.environ.items() if environment.get(name) != value}
+    resolved.environment = {name: value for name, value in changed.items() if name != SERVER_SOFTWARE_VARIABLE}
+    resolved.removed = [name for name in environment if name not in os.environ]
     resolved.server_field = stand_in.server_field()
     resolved.paths = [os.path.abspath(path) for path in sys.path if path not in paths]
 

@@ -32,6 +32,8 @@ origin: tuple[tuple[str, ...], str] | None = None
 # A file in memory in which the hook process leaves for workers what on_starting has changed of gunicorn's loggers. -1:
 # there is none (Linux only). Set by `reader`; the master neither reads nor writes it.
 logger_changes = -1
+# The path of the running command.
+program = sys.argv[0]
 
 
 class ReadingError(StarmanError):
@@ -97,8 +99,10 @@ def _be_child(argv: Sequence[str], directory: str, pipe: int) -> None:
     status = 1
     try:
         from starman.gunicorn.configuration_child import answer
+        from starman.gunicorn.workers.surroundings import arguments_of
 
         os.chdir(directory)
+        sys.argv = arguments_of(program, argv)
         data = marshal.dumps(answer(argv))
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

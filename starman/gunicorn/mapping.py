@@ -60,6 +60,8 @@ def _surroundings(resolved: Resolved, outcomes: Outcomes) -> None:
     changed = [f"{name}={value}" for name, value in resolved.environment.items()]
     if changed:
         outcomes.also("env", [*changed, *texts_of(resolved, "raw_env")], "the configuration file")
+    if resolved.removed:
+        outcomes.also("unset_env", resolved.removed, "the configuration file")
     _module_directories(resolved, outcomes)
     if resolved.server_field is not None:
         outcomes.also("server_header", resolved.server_field, "the configuration file")

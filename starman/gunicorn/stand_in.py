@@ -12,11 +12,10 @@ from types import ModuleType
 
 from starman.gunicorn.known_settings import KNOWN_SETTINGS
 from starman.gunicorn.stand_in_logger import Logger
+from starman.gunicorn.workers.surroundings import SERVER_SOFTWARE, VERSION, VERSION_TEXT
 
-VERSION = (27, 0, 1)
-_VERSION_TEXT = ".".join(map(str, VERSION))
 # What a configuration may change.
-NAMES = {"SERVER": "gunicorn", "SERVER_SOFTWARE": f"gunicorn/{_VERSION_TEXT}"}
+NAMES = {"SERVER": "gunicorn", "SERVER_SOFTWARE": SERVER_SOFTWARE}
 # The modules and the classes of workers in them.
 WORKERS = {
     "gunicorn.workers.base": "Worker",
@@ -97,7 +96,7 @@ def remove_if_installed() -> None:
 def _modules() -> dict[str, dict[str, object]]:
     """The names in each module, parents first."""
     modules: dict[str, dict[str, object]] = {
-        "gunicorn": {"version_info": VERSION, "__version__": _VERSION_TEXT, **NAMES},
+        "gunicorn": {"version_info": VERSION, "__version__": VERSION_TEXT, **NAMES},
         "gunicorn.util": {},
         "gunicorn.http": {},
         "gunicorn.http.wsgi": {**NAMES, "Response": Response},

@@ -79,7 +79,8 @@ LAYERS = (
     "starman.process.worker",
     "starman.process.supervision",
     "starman.process.master",
-    *("starman.application_check", "starman.discovery", "starman.loading", "starman.embedding"),
+    *("starman.application_check", "starman.application_environment", "starman.discovery", "starman.loading"),
+    "starman.embedding",
     *("starman.server", "starman.takeover", "starman.gunicorn"),
     *("starman.check", "starman.cli", "starman.__main__", "starman"),
 )

@@ -15,13 +15,16 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import sys
 
 from starman import application_forks, hooks, log
+from starman.application_environment import environment_at_start, replace_environment
 from starman.errors import HookError, StarmanError
 from starman.gunicorn import configuration_reader as reading
 from starman.gunicorn.configuration import Resolved, resolve
 from starman.gunicorn.known_settings import HOOKS
 from starman.gunicorn.log_handlers import connect_loggers
+from starman.gunicorn.mapped_settings import texts_of
 from starman.gunicorn.stand_in import remove_if_installed
 from starman.gunicorn.stand_in_logger import Logger
 from starman.gunicorn.workers import access_logger, logger_changes
@@ -30,6 +33,7 @@ from starman.gunicorn.workers.config import Config
 from starman.gunicorn.workers.logger_class import make_logger
 from starman.gunicorn.workers.look_alikes import Server, Worker
 from starman.gunicorn.workers.request_hooks import RequestHooks
+from starman.gunicorn.workers.surroundings import SERVER_SOFTWARE, VARIABLE, arguments_of
 from starman.loading import application_traceback
 from starman.log.tracebacks import exception_line
 
@@ -184,19 +188,25 @@ class GunicornHooks:
 
 
 def _load() -> GunicornHooks:
-    """Execute the configuration in the directory of the start, and return its hooks. Raises HookError."""
+    """Execute the configuration in the directory and environment of the start, and return its hooks. Raises
+    HookError."""
     assert reading.origin is not None
     argv, directory = reading.origin
-    here = os.getcwd()
+    here, applied = os.getcwd(), dict(os.environ)
     os.chdir(directory)
+    replace_environment(environment_at_start())
+    sys.argv = arguments_of(reading.program, argv)
     connect_loggers()
     try:
         resolved = resolve(argv, os.environ)
+        if not any(text.startswith(f"{VARIABLE}=") for text in texts_of(resolved, "raw_env")):
+            applied[VARIABLE] = SERVER_SOFTWARE
         logger = make_logger(resolved.value("logger_class"), Config(resolved))
     except StarmanError as error:
         raise HookError(str(error), error.details) from None
     finally:
         os.chdir(here)
+        replace_environment(applied)
     remove_if_installed()
     access_logger.logger = logger
     found: dict[str, Any] = {name: resolved.value(name) for name in HOOKS if resolved.value(name) is not None}

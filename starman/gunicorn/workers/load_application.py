@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from starman import server
 from starman.config.option import OPTIONS
 from starman.errors import LoadError
+from starman.gunicorn import configuration_reader as reading
 from starman.gunicorn.log_handlers import connect_loggers, note_configured
 from starman.gunicorn.mapping_tables import HOOKS_MODULE
 from starman.gunicorn.workers.access_logger import open_for_loggers
+from starman.gunicorn.workers.surroundings import SERVER_SOFTWARE, VARIABLE, arguments_of
 from starman.loading import add_directories
 from starman.log.tracebacks import exception_line, format_exception
 from starman.serving.access_log import opening
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 def load(settings: Settings) -> Application:
     """Import the application that `settings` name. Raises StarmanError."""
+    enter_surroundings()
     connect_loggers()
     add_directories(settings)  # the configuration of logging may name classes of the project
     configure_logging(settings.value("log_config") if "log_config" in OPTIONS else None)
@@ -30,6 +34,14 @@ def load(settings: Settings) -> Application:
     application = server.load(settings)
     module = sys.modules.get(HOOKS_MODULE)
     return application if module is None else module.current.wrapped(application, settings.worker_timeout)
+
+
+def enter_surroundings() -> None:
+    """Give this process the `sys.argv` and the variable that it has in gunicorn. Main thread, before `raw_env` is
+    applied, which may set the variable to another value."""
+    if reading.origin is not None:
+        sys.argv = arguments_of(reading.program, reading.origin[0])
+    os.environ[VARIABLE] = SERVER_SOFTWARE
 
 
 def configure_logging(config: object) -> None:

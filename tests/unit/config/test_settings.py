@@ -11,7 +11,7 @@ from starman.config.settings import DEFAULT_SOURCE, OPTIONS, GivenValue, Option,
 from starman.errors import SettingError
 
 DEFAULTS = {
-    "app": None, "eval": None, "include": (), "modules": (), "env": (), "hooks": None,
+    "app": None, "eval": None, "include": (), "modules": (), "env": (), "unset_env": (), "hooks": None,
     "path": "", "preload_app": False, "warm_up": (),
     "listen": (":5000",), "host": None, "port": None, "socket": None, "backlog": 2048, "socket_mode": None, "socket_group": None,
     "threads": 4, "graceful_timeout": 30.0, "restart_batch": 1, "boot_timeout": 60.0, "worker_timeout": 30.0,
@@ -42,6 +42,7 @@ WRONG = [
     ("include", 3, "a directory"),
     ("modules", [""], "name of a module"),
     ("env", ["=1"], "NAME=VALUE"),
+    ("unset_env", ["A=1"], "the name of an environment variable"),
     ("hooks", "", "module, or a file"),
     ("path", "shop", 'begins with "/"'),
     ("preload_app", "maybe", "true or false"),

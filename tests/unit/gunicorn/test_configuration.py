@@ -209,6 +209,13 @@ def test_a_level_that_does_not_exist_is_info_with_a_warning(tmp_path: Path) -> N
     assert "--log-level: 'verbose' is none of debug, info, warning, error, critical, so info counts" in done.stderr
 
 
+def test_a_variable_that_the_configuration_removes_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("import os\nos.environ.pop('SECRET')\nos.environ['SERVER_SOFTWARE'] = 'x'\n")
+    done = command("app:app", "--to-toml", cwd=tmp_path, env={"SECRET": "x"})
+    assert 'unset_env = ["SECRET"]  # the configuration file' in done.stdout
+    assert "SERVER_SOFTWARE" not in done.stdout  # gunicorn sets it after the file
+
+
 def test_probable_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(
         "preload = True\nkeep_alive = 5\nworkerss = 3\naccess_logformat = ''\nhost = 'x'\ncpu = 3\n"
