@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from starman.errors import LoadError
+from starman.errors import LoadError, NoApplicationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def check_application(application: object, what: str, text: str = "") -> WSGIApp
     problem = _problem(application)
     if problem is not None:
         hint = f"; did you mean {text}()?" if text and callable(application) and _accepts(application, 0) else ""
-        raise LoadError(f"cannot load {what}: {problem}{hint}")
+        raise NoApplicationError(f"cannot load {what}: {problem}{hint}")
     checked: Any = application
     return checked  # type: ignore[no-any-return]
 

@@ -14,7 +14,7 @@ from starman.check import INTERRUPTED, check, report
 from starman.config.option import OPTIONS, Option
 from starman.config.sources import Action, from_arguments, from_command_line, negative_flag
 from starman.config.working_directory import started_in
-from starman.errors import StarmanError
+from starman.errors import NoApplicationError, SettingError, StarmanError
 from starman.takeover import answer_trial, settings_of_handover, take_handover
 from starman.version import VERSION
 
@@ -127,7 +127,16 @@ def _run_for_gunicorn(argv: list[str], directory: str) -> int:
 
     from starman.server import run_master
 
-    return run_master(settings, reread, handover, notes, _load_for_gunicorn)
+    try:
+        return run_master(settings, reread, handover, notes, _load_for_gunicorn, _status_of_failed_worker)
+    except SettingError as error:
+        error.exit_status = 1  # gunicorn has 2 for a wrong command line only
+        raise
+
+
+def _status_of_failed_worker(error: BaseException) -> int:
+    """The exit status that gunicorn has when a worker cannot start: 4 if there is no application, else 3."""
+    return 4 if isinstance(error, NoApplicationError) else 3
 
 
 def _load_for_gunicorn(settings: Settings) -> Application:

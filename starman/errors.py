@@ -31,6 +31,10 @@ class LoadError(StarmanError):
     """The application cannot be found or imported, or is not callable."""
 
 
+class NoApplicationError(LoadError):
+    """The module is imported, but what the setting names in it is missing, or is no WSGI application."""
+
+
 class WarmUpError(StarmanError):
     """A warm-up request has failed."""
 

@@ -13,7 +13,7 @@ import sys
 from starman.application_check import check_application, kind_of
 from starman.config.settings import nearest
 from starman.discovery import find_application
-from starman.errors import HookError, LoadError
+from starman.errors import HookError, LoadError, NoApplicationError
 from starman.log.tracebacks import class_name, format_exception, safe_text, short_class_name
 
 TYPE_CHECKING = False
@@ -222,16 +222,23 @@ def _resolve(module: ModuleType, expression: str, target: str) -> object:
         if "None" in keywords:  # f(**mapping) has no name
             raise ValueError
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        raise LoadError(f"cannot load {target!r}: write a name, or a call with literal arguments, after the colon") from None
+        raise NoApplicationError(
+            f"cannot load {target!r}: write a name, or a call with literal arguments, after the colon"
+        ) from None
     found: object = module
     for name in names:
         found = _attribute(found, name, target)
     if call is None:
         return found
     if not callable(found):
-        raise LoadError(f"cannot load {target!r}: {'.'.join(names)} is {kind_of(found)}, which cannot be called")
+        raise NoApplicationError(f"cannot load {target!r}: {'.'.join(names)} is {kind_of(found)}, which cannot be called")
     factory: Callable[..., object] = found
-    return _run_application_code(lambda: factory(*arguments, **keywords), repr(target))
+    try:
+        return _run_application_code(lambda: factory(*arguments, **keywords), repr(target))
+    except LoadError as error:
+        if isinstance(error.__cause__, TypeError) and not error.details:  # the arguments do not fit
+            raise NoApplicationError(str(error)) from error.__cause__
+        raise
 
 
 def _names(node: object) -> list[str]:
@@ -251,7 +258,7 @@ def _attribute(owner: object, name: str, target: str) -> object:
     except LoadError as error:
         if not isinstance(error.__cause__, AttributeError) or _application_ran(error.__cause__):
             raise
-        raise LoadError(f"cannot load {target!r}: {_place(owner)} has no {name!r}{nearest(name, dir(owner))}") from None
+        raise NoApplicationError(f"cannot load {target!r}: {_place(owner)} has no {name!r}{nearest(name, dir(owner))}") from None
 
 
 def _default(module: ModuleType, target: str) -> tuple[str, object]:
@@ -262,7 +269,9 @@ def _default(module: ModuleType, target: str) -> tuple[str, object]:
             return name, found
     public = [name for name in vars(module) if not name.startswith("_")]
     hint = nearest(DEFAULT_NAMES[0], public) or nearest(DEFAULT_NAMES[1], public)
-    raise LoadError(f"cannot load {target!r}: {_place(module)} has neither {' nor '.join(map(repr, DEFAULT_NAMES))}{hint}")
+    raise NoApplicationError(
+        f"cannot load {target!r}: {_place(module)} has neither {' nor '.join(map(repr, DEFAULT_NAMES))}{hint}"
+    )
 
 
 def _run_application_code(code: Callable[[], Result], what: str) -> Result:

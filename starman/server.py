@@ -83,13 +83,14 @@ def run_master(
     handover: Handover | None = None,
     notes: Iterable[str] = (),
     load_by: Callable[[Settings], Application] | None = None,
+    failed_status: Callable[[BaseException], int] = lambda _: 1,
 ) -> int:
     """Serve what `settings` name, as `starman-uv` does; `reread` reads them again from the same sources, for a
     restart.
 
     handover: the state that the previous program of this process has left at an upgrade (USR2). notes: warnings for
-    the error log. load_by: loads the application in place of `load`. Returns the exit status; raises StarmanError when
-    the start fails.
+    the error log. load_by: loads the application in place of `load`. failed_status: see `Program`. Returns the exit
+    status; raises StarmanError when the start fails.
     """
     from starman.loading import describe
     from starman.process.forking import block_early_signals
@@ -97,7 +98,7 @@ def run_master(
 
     block_early_signals()
     program = Program(load_by or load, None, describe, reread, _load_hooks)
-    program.notes = tuple(notes)
+    program.notes, program.failed_status = tuple(notes), failed_status
     return _run(settings, program, embedded=False) if handover is None else _take_over(settings, program, handover)
 
 
@@ -219,10 +220,10 @@ def enter_directory(settings: Settings) -> WorkingDirectory:
 
 
 def try_settings(settings: Settings, *, entered: bool = False, load_by: Callable[[Settings], Application] | None = None) -> None:
-    """Test whether a worker with these settings could serve: load the application, read certificates, warm up. Call
-    in a separate child, because an application may start threads that never end. `entered`: `enter_directory` was
-    called, and paths are absolute. `load_by`: loads the application in place of `load`. Raises StarmanError, and
-    exceptions of starman's own imports."""
+    """Test whether a worker with these settings could serve: load the application, read certificates and log_config,
+    warm up. Call in a separate child, because an application may start threads that never end. `entered`:
+    `enter_directory` was called, and paths are absolute. `load_by`: loads the application in place of `load`. Raises
+    StarmanError, and exceptions of starman's own imports."""
     from starman.process.worker.server_resources import ServerResources
     from starman.process.worker.shared_imports import import_service
 
@@ -236,6 +237,10 @@ def try_settings(settings: Settings, *, entered: bool = False, load_by: Callable
         from starman.serving.tls.context import server_context
 
         server_context(settings)
+    if settings.log_config is not None:
+        from starman.process.logging_config import check_log_config
+
+        check_log_config(settings.log_config)
     if settings.warm_up:
         from starman.serving.warmup import warm_up
 

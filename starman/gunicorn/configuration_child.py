@@ -9,7 +9,7 @@ import sys
 from starman.config.revision import encode_settings
 from starman.config.settings import Settings
 from starman.config.sources import from_environment, merge
-from starman.errors import StarmanError
+from starman.errors import SettingError, StarmanError
 from starman.gunicorn import CHECK, DONE, SERVE
 from starman.gunicorn.command_line import help_text
 from starman.gunicorn.configuration import ConfigurationError, resolve
@@ -56,7 +56,10 @@ def _answer(argv: Sequence[str]) -> dict[str, object]:
     for value in resolved.values.values():
         if value.unusable and any(given.source == value.source for given in chosen.values()):
             raise ConfigurationError(value.unusable)
-    settings = Settings(chosen)
+    try:
+        settings = Settings(chosen)
+    except SettingError as error:
+        raise ConfigurationError(str(error), error.details) from None
     if arguments.to_toml:
         for line in outcomes.warnings:
             print(f"starman: {line}", file=sys.stderr)

@@ -267,8 +267,7 @@ def _log_config(name: str) -> Callable[[Resolved, Outcomes], None]:
         try:
             found = log_configuration(resolved)
         except (OSError, ValueError) as error:
-            outcomes.cannot(name, str(error))
-            return
+            raise ConfigurationError(f"{resolved.values[name].source}: {error}") from None
         if found is None or found.name != name:
             outcomes.ignore(name, "it is empty" if not resolved.value(name) else "another configuration of the logs counts")
         elif found.access:

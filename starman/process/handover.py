@@ -12,7 +12,7 @@ from starman.process.value_class import Record
 
 # Increase it with every incompatible change of this module, of `messages.py`, or of what signals mean to workers: when
 # an older version could not read the new text, or a newer version the old one.
-FORMAT = 5
+FORMAT = 6
 # "FORMAT:DESCRIPTOR:": this process is a trial, and answers over that channel. The settings in use arrive there
 # (`long_messages.py`).
 TRIAL_VARIABLE = "STARMAN_TRIAL"

@@ -163,6 +163,17 @@ def _configure(config: str | Mapping[str, object]) -> None:
     _start_listeners()
 
 
+def check_log_config(config: str | Mapping[str, object]) -> None:
+    """Raise SettingError for a configuration that the log process could not use. Files are opened, but never emptied,
+    because a running server may write to them. Call it in a process that ends soon."""
+
+    def open_to_append(handler: logging.FileHandler) -> object:
+        return open(handler.baseFilename, "a", encoding=handler.encoding)
+
+    logging.FileHandler._open = open_to_append  # type: ignore[method-assign,assignment]
+    Loggers(config)
+
+
 def _start_listeners() -> None:
     """Start the listeners that dictConfig makes for QueueHandlers (Python 3.12), and leaves to the program."""
     for reference in list(getattr(logging, "_handlerList", ())):

@@ -293,21 +293,25 @@ class Approved(Message):
 
 class Failed(Message):
     """Worker or mold to master: the process cannot start, or a mold cannot go on. `message` is one line; `details`, if
-    not empty, has more (a traceback)."""
+    not empty, has more (a traceback). `status`: the exit status of the server if its first start fails with this."""
 
-    __slots__ = ("details", "message")
+    __slots__ = ("details", "message", "status")
 
-    def __init__(self, message: str, details: str = "") -> None:
+    def __init__(self, message: str, details: str = "", status: int = 1) -> None:
         self.message = message
         self.details = details
+        self.status = status
 
     def fields(self) -> tuple[str, ...]:
-        return _shortened(self.message, _LINE_BYTES), _shortened(self.details, _DETAILS_BYTES)
+        return _shortened(self.message, _LINE_BYTES), _shortened(self.details, _DETAILS_BYTES), str(self.status)
 
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
-        message, details = fields
-        return cls(_shortened(message, _LINE_BYTES), details)
+        message, details, status = fields
+        number = int(status)
+        if not 1 <= number <= 255:
+            raise ValueError(f"{number} is not the exit status of a failure")
+        return cls(_shortened(message, _LINE_BYTES), details, number)
 
     def describe(self) -> str:
         """The message, with the details below it, for the log."""

@@ -68,10 +68,14 @@ class Program:
     words, for titles ("app:app"). reread: reads the settings again from their sources, in a child; raises
     SettingError. None: the settings stay. working_directory: the directories in which the server was started and
     works. variables: environment variables that were removed from this process, for the program that an upgrade
-    executes. notes: warnings for the error log, from before it was opened.
+    executes. notes: warnings for the error log, from before it was opened. failed_status: the exit status of the
+    server if a worker of its first start cannot start because of this exception.
     """
 
-    __slots__ = ("application", "describe", "load", "load_hooks", "notes", "reread", "variables", "working_directory")
+    __slots__ = (
+        *("application", "describe", "failed_status", "load", "load_hooks", "notes", "reread"),
+        *("variables", "working_directory"),
+    )
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class Program:
         self.working_directory = WorkingDirectory(".")
         self.variables: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
+        self.failed_status: Callable[[BaseException], int] = lambda _: 1
 
 
 class WorkerSpec:

@@ -112,7 +112,9 @@ class Master:
             status = self._run_loop()
         failure = self._executor.start_failure
         if failure is not None:
-            raise StartError(failure.reason, failure.details)
+            failed = StartError(failure.reason, failure.details)
+            failed.exit_status = failure.status
+            raise failed
         log.info(f"starman {VERSION} has ended{'; requests were cut' if status else ''}")
         return status
 
@@ -283,7 +285,7 @@ class Master:
             elif isinstance(message, Reopened):
                 self._log_reopen.on_reopened(link.number)
             elif isinstance(message, Failed):
-                self._supervisor.on_failed(link.number, message.message, message.details, now)
+                self._supervisor.on_failed(link.number, message.message, message.details, now, message.status)
 
     def _log_notice(self, text: str) -> None:
         """Log a notice of a child, once, however many children send it."""

@@ -186,13 +186,15 @@ class CloseListeners(Action):
 
 
 class FailStart(Action):
-    """Keep the reason why the first start failed. `Exit` follows when all children have ended."""
+    """Keep the reason why the first start failed, and the exit status that it stands for. `Exit` follows when all
+    children have ended."""
 
-    __slots__ = ("details", "reason")
+    __slots__ = ("details", "reason", "status")
 
-    def __init__(self, reason: str, details: str) -> None:
+    def __init__(self, reason: str, details: str, status: int = 1) -> None:
         self.reason = reason
         self.details = details
+        self.status = status
 
 
 class Exit(Action):

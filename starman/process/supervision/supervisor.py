@@ -138,13 +138,13 @@ class Supervisor:
             self._remove_from_slot(worker)
             self._failed_starts.count_early_drain(worker, now)
 
-    def on_failed(self, number: int, message: str, details: str, now: float) -> None:
-        """A child reports that it cannot start, or a ready mold that it cannot go on. It exits next."""
+    def on_failed(self, number: int, message: str, details: str, now: float, status: int = 1) -> None:
+        """A child reports that it cannot start, or a ready mold that it cannot go on. `status`: see `Failed`."""
         child = self._children.find_child(number)
         if child is not None and not child.ending:
             child.failure = message, details
             if self._is_needed_to_start(child):
-                self._fail_start(message, details, now)
+                self._fail_start(message, details, now, status)
 
     def _is_needed_to_start(self, child: Child) -> bool:
         """Whether the first start fails without `child`."""
@@ -358,8 +358,8 @@ class Supervisor:
             elif isinstance(child, Mold):
                 self._children.retire_mold(child, now)
 
-    def _fail_start(self, reason: str, details: str, now: float) -> None:
+    def _fail_start(self, reason: str, details: str, now: float, status: int = 1) -> None:
         """Fail the first start, once: later failures of the same start come in the phase STOPPING and add nothing."""
         self._status = 1
-        self._children.add_action(FailStart(reason, details))
+        self._children.add_action(FailStart(reason, details, status))
         self._begin_stop(now)

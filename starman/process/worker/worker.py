@@ -87,10 +87,10 @@ def run_worker(
         anyio.run(lifetime.run, backend="asyncio", backend_options={"use_uvloop": True})
         status = 0
     except StarmanError as error:
-        channel.send(Failed(str(error), error.details))
+        channel.send(Failed(str(error), error.details, spec.program.failed_status(error)))
     except BaseException as error:  # SystemExit too: an application's module may call sys.exit
         if lifetime is None or not lifetime.ready:
-            channel.send(Failed(exception_line(error), format_exception(error)))
+            channel.send(Failed(exception_line(error), format_exception(error), spec.program.failed_status(error)))
         else:
             log.error(f"worker {slot} failed\n{format_exception(error)}")
     if lifetime is not None and lifetime.ready:
