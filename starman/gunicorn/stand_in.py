@@ -12,6 +12,7 @@ from types import ModuleType
 
 from starman.gunicorn.known_settings import KNOWN_SETTINGS
 from starman.gunicorn.stand_in_logger import Logger
+from starman.gunicorn.workers.stand_in_modules import FILE, further_modules
 from starman.gunicorn.workers.surroundings import SERVER_SOFTWARE, VERSION, VERSION_TEXT
 
 # What a configuration may change.
@@ -57,7 +58,7 @@ def install() -> None:
         del sys.modules[name]
     for name, names in _modules().items():
         module = ModuleType(name, "Stands in for a module of gunicorn.")
-        module.__dict__.update(names, __path__=[], __stand_in__=True)
+        module.__dict__.update(names, __path__=[], __file__=FILE, __stand_in__=True)
         sys.modules[name] = module
         parent, _, last = name.rpartition(".")
         if parent:
@@ -111,6 +112,8 @@ def _modules() -> dict[str, dict[str, object]]:
         "gunicorn.app.base": {name: type(name, (), {}) for name in ("BaseApplication", "Application")},
         "gunicorn.app.wsgiapp": {"WSGIApplication": type("WSGIApplication", (), {})},
     }
+    for module, further in further_modules().items():
+        modules[module] = {**further, **modules.get(module, {})}
     for module, name in WORKERS.items():
         modules[module] = {name: Worker if name == "Worker" else type(name, (Worker,), {"__module__": module})}
     return modules

@@ -99,6 +99,18 @@ def test_warnings_are_in_the_error_log(project: Path) -> None:
         assert server.log == ""
 
 
+def test_an_application_imports_the_stand_in_where_gunicorn_is_not_installed(project: Path) -> None:
+    (project / "shop.py").write_text(
+        "import sys\n"
+        "from importlib.machinery import PathFinder\n"
+        "find = PathFinder.find_spec\n"
+        "PathFinder.find_spec = lambda name, *a: None if name == 'gunicorn' else find(name, *a)\n"
+        "from gunicorn.http.errors import NoMoreData\nimport gunicorn.workers.sync\n" + SHOP
+    )
+    with serving("shop", "-b", "127.0.0.1:0", cwd=project) as server:
+        assert page(server).startswith("None ")
+
+
 def test_the_port_of_the_platform_is_the_default(project: Path) -> None:
     port = free_ports()[0]
     with serving("shop", cwd=project, env={"PORT": str(port), "WEB_CONCURRENCY": "2"}) as server:

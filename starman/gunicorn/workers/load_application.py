@@ -12,6 +12,7 @@ from starman.gunicorn import configuration_reader as reading
 from starman.gunicorn.log_handlers import connect_loggers, note_configured
 from starman.gunicorn.mapping_tables import HOOKS_MODULE
 from starman.gunicorn.workers.access_logger import open_for_loggers
+from starman.gunicorn.workers.stand_in_modules import offer_stand_in
 from starman.gunicorn.workers.surroundings import SERVER_SOFTWARE, VARIABLE, arguments_of
 from starman.loading import add_directories
 from starman.log.tracebacks import exception_line, format_exception
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 def load(settings: Settings) -> Application:
     """Import the application that `settings` name. Raises StarmanError."""
     enter_surroundings()
+    offer_stand_in(_install_stand_in)
     connect_loggers()
     add_directories(settings)  # the configuration of logging may name classes of the project
     configure_logging(settings.value("log_config") if "log_config" in OPTIONS else None)
@@ -34,6 +36,12 @@ def load(settings: Settings) -> Application:
     application = server.load(settings)
     module = sys.modules.get(HOOKS_MODULE)
     return application if module is None else module.current.wrapped(application, settings.worker_timeout)
+
+
+def _install_stand_in() -> None:
+    from starman.gunicorn.stand_in import install
+
+    install()
 
 
 def enter_surroundings() -> None:

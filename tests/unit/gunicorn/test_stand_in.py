@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 
@@ -41,8 +42,26 @@ def test_it_replaces_an_installed_gunicorn() -> None:
 
 def test_a_module_that_it_does_not_have_cannot_be_imported() -> None:
     stand_in.install()
-    with pytest.raises(ModuleNotFoundError, match=r"gunicorn\.sock"):
-        import gunicorn.sock  # noqa: F401
+    with pytest.raises(ModuleNotFoundError, match=r"gunicorn\.six"):
+        import gunicorn.six  # noqa: F401
+
+
+def test_modules_of_gunicorn_can_be_imported() -> None:
+    stand_in.install()
+    from gunicorn.app.base import BaseApplication
+    from gunicorn.http.body import Body
+    from gunicorn.http.errors import InvalidHeader, NoMoreData, ParseException
+    from gunicorn.http.message import Request
+    from gunicorn.http.wsgi import FileWrapper, Response
+    from gunicorn.sock import TCPSocket
+    from gunicorn.util import import_app
+
+    assert issubclass(NoMoreData, OSError)
+    assert issubclass(InvalidHeader, ParseException)
+    assert all(isinstance(found, type) for found in (BaseApplication, Body, Request, Response, FileWrapper, TCPSocket))
+    assert import_app("os:getcwd") is os.getcwd
+    with pytest.raises(ImportError, match=r"cannot import name 'nothing' .*docs/coming-from-gunicorn\.md"):
+        from gunicorn.util import nothing  # noqa: F401
 
 
 @pytest.fixture
