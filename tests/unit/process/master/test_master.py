@@ -341,7 +341,7 @@ def test_a_stop_ends_the_trials_that_are_under_way(monkeypatch: pytest.MonkeyPat
     def start_trials(master: Master) -> None:
         trials = [child for child in master._uncounted.values() if isinstance(child, Trial)]
         for trial in trials:
-            trial.start(lambda _: time.sleep(10), 60)  # type: ignore[arg-type, return-value]
+            trial.start(lambda _: time.sleep(60), 60)  # type: ignore[arg-type, return-value]
             link = master._links.find_link(trial.number)
             assert link is not None
             assert link.pid is not None
