@@ -135,7 +135,10 @@ def _run_for_gunicorn(argv: list[str], directory: str) -> int:
 
 
 def _status_of_failed_worker(error: BaseException) -> int:
-    """The exit status that gunicorn has when a worker cannot start: 4 if there is no application, else 3."""
+    """The exit status that gunicorn has when a worker cannot start: 4 if there is no application, else 3. Certificates
+    and logs are opened by its master, with the status 1."""
+    if isinstance(error, SettingError):
+        return 1
     return 4 if isinstance(error, NoApplicationError) else 3
 
 
