@@ -133,6 +133,13 @@ class Settings(Options):
         """Where the value of the setting `name` was given; "default" if nowhere."""
         return self._sources.get(name, DEFAULT_SOURCE)
 
+    @property
+    def longest_silence(self) -> float:
+        """How long (seconds) the event loop of a worker may be silent; 0: as long as it likes. Without threads, the
+        application runs in the loop, so the timeout of requests counts too."""
+        limits = [self.worker_timeout] if self.threads else [self.worker_timeout, self.request_timeout]
+        return min((limit for limit in limits if limit), default=0.0)
+
     def addresses(self) -> tuple[Address, ...]:
         """The addresses to listen on, without duplicates: those of `listen`, else of `socket`, else of `host` and
         `port`."""

@@ -101,9 +101,9 @@ def _timeout(resolved: Resolved, outcomes: Outcomes) -> None:
     settings: dict[str, object] = {"worker_timeout": seconds}
     if seconds == 0 or seconds > 60:
         settings["boot_timeout"] = seconds or 86_400
-    outcomes.use("timeout", **settings)
     if seconds and _chosen_class(resolved).sync:
-        outcomes.warn("timeout", "ends workers that hang, but no request that takes longer than this: its thread goes on")
+        settings["request_timeout"] = seconds
+    outcomes.use("timeout", **settings)
 
 
 def _limits(name: str, most: int) -> Callable[[Resolved, Outcomes], None]:

@@ -81,6 +81,7 @@ class ServiceContext:
         "on_harakiri",
         "refusal_counts",
         "refusals",
+        "request_timeout",
         "shortages",
         "spool_limits",
         "spool_space",
@@ -135,6 +136,7 @@ class ServiceContext:
         self.min_send_rate = settings.min_send_rate
         self.write_timeout = settings.write_timeout
         self.keepalive_timeout = settings.keepalive_timeout
+        self.request_timeout = settings.request_timeout if settings.threads else 0.0
         self.max_connections = settings.max_connections
         self.keepalive = not settings.disable_keepalive and settings.keepalive_timeout > 0
         self.on_harakiri = on_harakiri

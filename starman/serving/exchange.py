@@ -16,12 +16,12 @@ from starman.proto.events import RequestHead
 from starman.proto.response import DateLines, RequestFacts, refusal
 from starman.serving.connections.disconnection import HALF_CLOSED_SECONDS
 from starman.serving.exchange_body import Body, FinishedBody
-from starman.serving.executors.queued_request import QueuedRequest
+from starman.serving.executors.queued_request import EXPIRED, QueuedRequest
 from starman.serving.gunicorn_socket.detached import DetachedConnection
 from starman.serving.gunicorn_socket.rawsocket import RawSocket
 from starman.serving.resource_shortage import refuse_body
-from starman.serving.sending.corking import Pace
-from starman.serving.sending.sendfile import FileRange
+from starman.serving.response_sender import ResponseSender
+from starman.serving.sending.expiry import Ending, close_spool, expire, finish_in_time, set_time_limit
 from starman.serving.sending.writer_state import DEAD
 from starman.wsgi.call import Call
 from starman.wsgi.environ import Environ, build
@@ -41,22 +41,19 @@ _FACTS: Final = (RequestFacts(0, False), RequestFacts(1, False))
 _HEAD_FACTS: Final = (RequestFacts(0, True), RequestFacts(1, True))
 
 
-class Exchange(QueuedRequest):
+class Exchange(ResponseSender):
     """One request and its response: made by the loop, then owned by the thread that runs it.
 
     It is the Output of its Call.
     """
 
-    __slots__ = ("_base", "_body", "_context", "_pace", "_writer")
+    __slots__ = ("_body", "call")
 
     def __init__(self, context: ServiceContext, writer: Writer, base: Environ, head: RequestHead, body: Body | None) -> None:
         """`base`: the environ of the connection. `body`: None when the request has none."""
-        super().__init__(head)
-        self._context = context
-        self._writer = writer
-        self._base = base
+        super().__init__(context, writer, base, head)
         self._body = body
-        self._pace: Pace | None = None  # of the blocks of a response that has several
+        self.call: Call | None = None  # while the application runs; the loop reads it at the deadline
 
     def run(self) -> QueuedRequest | None:
         """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""
@@ -81,6 +78,9 @@ class Exchange(QueuedRequest):
         call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], context.date_lines.lines_at(now))
         environ["wsgi.early_hints"] = call.early_hints
         environ["starman.queue_time"] = self.queue_seconds
+        self.call = call
+        if context.request_timeout:
+            self.time_limit = context.request_timeout
         raw = None
         if head.upgrade and writer.thread_socket.fd >= 0:
             raw = environ["gunicorn.socket"] = RawSocket(partial(self._detach, call), partial(writer.duplicate, self))
@@ -123,6 +123,11 @@ class Exchange(QueuedRequest):
     def _finish(self, call: Call, environ: Environ) -> QueuedRequest | None:
         """The application has returned. Returns what `run` returns."""
         writer, body, context = self._writer, self._body, self._context
+        # The call refers to this exchange. Without the cycle everything is freed at once.
+        self.call = None
+        if self.time_limit and not finish_in_time(writer, self):
+            self._end_late()
+            return writer.release(self, False)
         if call.broken:
             writer.abandon(self)
         if body is not None:
@@ -137,6 +142,39 @@ class Exchange(QueuedRequest):
                 context.access_log.add(environ, call.status_code, call.body_sent)
         # Last of all: an exception before this resets the connection; one after it would lose the next exchange.
         return writer.release(self, call.persistent)
+
+    # The deadline
+
+    def set_time_limit(self, seconds: float) -> None:
+        """As in `QueuedRequest`."""
+        set_time_limit(self._writer, self, self.application_seconds(monotonic()) + seconds if seconds else 0.0)
+
+    def expire(self, now: float) -> str:
+        """As in `QueuedRequest`."""
+        call, context, to_head = self.call, self._context, self.head.method == b"HEAD"
+        message = "the request took too long"
+        answer = refusal(504, message, context.date_lines.lines_at(now), to_head=to_head)
+        ending = expire(self._writer, self, call, answer)
+        if ending is Ending.NOT_NOW:
+            return ""
+        context.executor.finished += 1
+        status, sent = (0, 0) if call is None else (call.status_code, call.body_sent)
+        if ending is Ending.ANSWERED:
+            sent = 0 if to_head else len(message) + 1
+        if ending is Ending.ANSWERED or ending is Ending.CUT:
+            status = 504
+        self._note_unfinished(status, sent, now - self.started_at)
+        return str(ending.value)
+
+    def _end_late(self) -> None:
+        """The application has returned, or failed, after its deadline: free what it used. Thread."""
+        if self._body is not None:
+            self._body.discard()
+        close_spool(self._writer)
+
+    def final_status(self, call: Call) -> int:
+        """The status that the client has received, for hooks: 504 if the deadline has passed before a response."""
+        return 504 if self.time_limit == EXPIRED and not call.status_code else call.status_code
 
     def _logged(self, access_log: AccessLog, environ: Environ, call: Call, seconds: float) -> LoggedRequest:
         """What the access log says of this request, whose application ran for `seconds`."""
@@ -199,7 +237,9 @@ class Exchange(QueuedRequest):
         Thread. Never raises.
         """
         free_frames_of(error)
-        for step in (self._reset, self.drop, lambda: self._log_defect(error)):
+        self.call = None
+        expired = self.time_limit == EXPIRED
+        for step in (self._reset, self._end_late if expired else self.drop, lambda: self._log_defect(error)):
             try:
                 step()
             except BaseException:  # nothing more can be done, and the thread has to go on
@@ -224,117 +264,17 @@ class Exchange(QueuedRequest):
     def lose(self) -> None:
         """The request will not run, because its client is gone: log it, and free its body. Either side; does not
         block."""
-        self._note_not_run(0, 0)
+        self.queue_seconds = monotonic() - self.queued_at
+        self._note_unfinished(0, 0, 0.0)
         self.drop()
 
-    def _note_not_run(self, status_code: int, body_bytes: int) -> None:
-        """Count and log that the request has left the queue without running. Either side."""
-        now = monotonic()
-        self.queue_seconds = now - self.queued_at
-        self._context.executor.request_counts.add_unrun(self, status_code, now)
+    def _note_unfinished(self, status_code: int, body_bytes: int, seconds: float) -> None:
+        """Count and log a request that no thread will: it has left the queue without running, or its deadline has
+        passed after the application has run for `seconds`. Either side."""
+        self._context.executor.request_counts.add_unrun(self, status_code, monotonic())
         access_log = self._context.access_log
         if access_log is not None:
             environ = build(self._base, self.head, BytesIO(), None)
             environ["starman.queue_time"] = self.queue_seconds
-            times, received = (self.queue_seconds, 0.0), self._bytes_received()
+            times, received = (self.queue_seconds, seconds), self._bytes_received()
             access_log.add_not_run(access_log.make_request(environ, status_code, body_bytes, None, times, received))
-
-    # The Output of the call, in the thread
-
-    def harakiri(self) -> None:
-        """The application asks for the end of its process."""
-        self._context.harakiri()
-
-    def may_persist(self) -> bool:
-        """Whether the connection is kept.
-
-        The client, a setting, or a drain without another request here may forbid it.
-        """
-        context = self._context
-        return self.head.persistent and context.keepalive and (not context.draining or bool(self._writer.pending))
-
-    def on_empty_block(self, sent: int) -> None:
-        """The application has nothing to send at the moment: let the loop check whether the client is still there."""
-        if self._writer.state is DEAD:
-            raise Disconnected
-        self.empty_block_at = sent
-
-    def send(self, data: bytes, *, last: bool, head: bytes = b"") -> None:
-        """Write to the socket, and leave to the loop what it does not take. Raises Disconnected.
-
-        Waits until the loop has sent it, unless it is the `last` of the response, or too many threads wait already:
-        then it is spooled. The last part of a response, and blocks that follow each other at once, may be held back
-        (`Corking`).
-        """
-        if not (head or data):
-            return
-        writer, corking = self._writer, self._context.executor.corking
-        if last:
-            if corking.hold_response(writer, self, head, data):
-                return
-        elif head or self._pace is None:
-            self._pace = Pace(monotonic())
-        elif self._pace.is_rapid(monotonic()) and corking.hold_block(writer, self, data):
-            return
-        unsent = writer.send(self, head, data)
-        if unsent is not None:
-            self._leave(unsent, last=last, may_wait=not last)
-
-    def _send_own(self, message: bytes, *, last: bool) -> None:
-        """Send a message of the server itself, a refusal or 100 Continue, without holding it back.
-
-        Raises Disconnected.
-        """
-        unsent = self._writer.send(self, message, b"")
-        if unsent is not None:
-            self._leave(unsent, last=last, may_wait=not last)
-
-    def send_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
-        """Send a head and a part of a file, and end the response. The loop sends what the socket does not take, from a
-        descriptor of its own, so the application may close its file at once. Raises Disconnected."""
-        file_range: FileRange | None = None
-        try:
-            file_range = FileRange(os.dup(fd), offset, count)
-            unsent = self._writer.send(self, head, b"")
-            if unsent is not None:
-                self._leave(unsent, last=False, may_wait=False)
-            self._writer.send_file(self, file_range)
-            if file_range.count:
-                self._writer.hand_over(self, file_range, last=True)
-                file_range = None  # the loop's now
-        except (OSError, EOFError) as error:
-            log.error(f"a file could not be sent whole: {error}")
-            raise Disconnected from None
-        finally:
-            if file_range is not None:
-                file_range.close()
-
-    def _leave(self, unsent: memoryview, *, last: bool, may_wait: bool) -> None:
-        """Leave to the loop what the socket did not take. Raises Disconnected."""
-        try:
-            if may_wait and self._hold_up(unsent):
-                return
-            self._writer.keep(self, unsent, self._context.spool_limits, last=last)
-        except OSError as error:
-            details = f"{self._base['REMOTE_ADDR']}, {error}"
-            self._context.shortages.add(
-                "the connection of a client that reads slowly is reset, because its response cannot be kept", details
-            )
-            self._writer.abandon(self)
-            raise Disconnected from None
-
-    def _hold_up(self, unsent: memoryview) -> bool:
-        """Leave `unsent` to the loop, and wait until it is sent. False: too many threads wait.
-
-        Raises Disconnected, OSError.
-        """
-        executor = self._context.executor
-        if not executor.begin_wait():
-            return False
-        self.begin_wait()
-        try:
-            self._writer.hand_over(self, unsent, last=False)
-        finally:
-            self.end_wait()
-            executor.end_wait()
-        return True

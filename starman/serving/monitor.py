@@ -75,6 +75,14 @@ class Metrics(Protocol):
         queue, and how late (seconds) the loop was."""
 
 
+class RecycleRequest(Protocol):
+    """Requests the replacement of this worker."""
+
+    def request(self, reason: str) -> None:
+        """Have this worker replaced, once, when another one is ready. `reason` completes the log line "worker 1 is
+        replaced: ...". Loop."""
+
+
 class Monitor(Protocol):
     """Watches one worker. A service that runs without processes (`serve`) has none."""
 
@@ -93,6 +101,10 @@ class Monitor(Protocol):
     @property
     def harakiri(self) -> Harakiri:
         """The end of the worker."""
+
+    @property
+    def recycle_request(self) -> RecycleRequest:
+        """The replacement of the worker."""
 
 
 def no_recorder() -> RequestRecorder:

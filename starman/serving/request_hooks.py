@@ -51,7 +51,7 @@ class _HookedExchange(Exchange):
 
     def _finish(self, call: Call, environ: Environ) -> QueuedRequest | None:
         self._finish_body(call)
-        hooks.run_logged("request_finished", environ, call.status_code)
+        hooks.run_logged("request_finished", environ, self.final_status(call))
         return super()._finish(call, environ)
 
 
@@ -60,7 +60,7 @@ class _HookedStreamedExchange(StreamedExchange):
 
     def _finish(self, call: Call, environ: Environ) -> QueuedRequest | None:
         self._finish_body(call)
-        hooks.run_logged("request_finished", environ, call.status_code)
+        hooks.run_logged("request_finished", environ, self.final_status(call))
         return super()._finish(call, environ)
 
 
@@ -70,5 +70,5 @@ class _HookedInlineExchange(InlineExchange):
     def _finish(self, call: Call, environ: Environ) -> QueuedRequest | None:
         if not (isinstance(call, ResumableCall) and call.paused):
             self._finish_body(call)
-            hooks.run_logged("request_finished", environ, call.status_code)
+            hooks.run_logged("request_finished", environ, self.final_status(call))
         return super()._finish(call, environ)

@@ -100,12 +100,14 @@ class Service:
         cancelled, resets the connections.
         """
         executor, context = self._prepare()
+        watch = RequestWatch(self._settings, executor, asyncio.get_running_loop(), self._monitor)
         connections = ConnectionFactory(
             context,
             threads=self._settings.threads,
             multiprocess=self._multiprocess,
             tls_context=self._tls_context,
             proxy_header=ProxyHeaderRules.of(self._settings),
+            set_deadline=watch.set_deadline,
         )
         acceptor = Acceptor(context, connections, self._monitor)
         self._running = asyncio.get_running_loop(), context, acceptor
@@ -114,7 +116,8 @@ class Service:
             async with anyio.create_task_group() as tasks:
                 self._jobs.accept_jobs(tasks)
                 acceptor.start(self._listeners)
-                tasks.start_soon(self._tick, context, acceptor)
+                tasks.start_soon(self._tick, context, acceptor, watch)
+                tasks.start_soon(watch.check_short_deadlines)
                 if context.access_log is not None:
                     self._access_log = context.access_log
                     tasks.start_soon(self._flush_access_log, context.access_log)
@@ -198,17 +201,16 @@ class Service:
         abandon_clients(context)
         return [*descriptors_of(loop), *acceptor.descriptors(), log_fd], taken_descriptors()
 
-    async def _tick(self, context: ServiceContext, acceptor: Acceptor) -> None:
+    async def _tick(self, context: ServiceContext, acceptor: Acceptor, watch: RequestWatch) -> None:
         """Check timeouts and health every _TICK seconds."""
         spinning_loop = SpinningLoopDetector(inline=not self._settings.threads)
-        request_watch = RequestWatch(self._settings)
         while True:
             planned = time.monotonic() + _TICK
             spinning_loop.end_tick(planned - _TICK, time.thread_time())
             await anyio.sleep(_TICK)
             try:
                 self._publish_metrics(context, acceptor, time.monotonic() - planned)
-                due = self._run_checks(context, acceptor, spinning_loop, request_watch)
+                due = self._run_checks(context, acceptor, spinning_loop, watch)
             except MemoryError:  # the application uses all memory for a moment: the next tick goes on
                 continue
             while due:
@@ -220,7 +222,7 @@ class Service:
         context: ServiceContext,
         acceptor: Acceptor,
         spinning_loop: SpinningLoopDetector,
-        request_watch: RequestWatch,
+        watch: RequestWatch,
     ) -> list[Client]:
         """Do all that a tick does, except for checking timeouts. Return the clients to check for timeouts."""
         if self._monitor is not None:
@@ -234,7 +236,7 @@ class Service:
         now = time.monotonic()
         if context.doomed and not self._drain.requested and context.spare(now):
             acceptor.resume()
-        request_watch.check(context, now)
+        watch.check(context, now)
         context.executor.drop_gone(now)
         forget_lost(context)
         context.refusals.write_due(now)

@@ -7,7 +7,6 @@ Bytes go to an `Output`, which raises Disconnected when the client has disconnec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from enum import Enum, auto
 from typing import Any, Final
 
 from starman import application_forks, log
@@ -30,25 +29,10 @@ from starman.wsgi.environ import Environ
 from starman.wsgi.failure import described, log_failure, not_bytes
 from starman.wsgi.filewrapper import SMALL_FILE, FileWrapper, read_part
 from starman.wsgi.output import Output
+from starman.wsgi.response_state import BEGUN, ENDED, NOTHING, STARTED
 
 _NO_ENVIRON: Final[Environ] = {}
 Application = Callable[[Environ, Callable[..., Callable[[bytes], object]]], Iterable[bytes]]
-
-
-class _State(Enum):
-    """The state of the response. NOTHING → STARTED (start_response was called) → BEGUN (head sent) → ENDED."""
-
-    NOTHING = auto()
-    STARTED = auto()
-    BEGUN = auto()
-    ENDED = auto()
-
-
-# As globals: an attribute of an Enum class costs 0.24 µs on 3.11.
-_NOTHING: Final = _State.NOTHING
-_STARTED: Final = _State.STARTED
-_BEGUN: Final = _State.BEGUN
-_ENDED: Final = _State.ENDED
 
 
 class Call:
@@ -73,7 +57,7 @@ class Call:
         self._facts = facts
         self._output = output
         self._date_lines = date_lines
-        self._state = _NOTHING
+        self._state = NOTHING
         self._head: ResponseHead | None = None
         self._framing = NO_BODY
         self._known_length: int | None = None
@@ -94,7 +78,7 @@ class Call:
         """
         if exc_info:
             try:
-                if self._state in (_BEGUN, _ENDED):
+                if self._state in (BEGUN, ENDED):
                     if exc_info[1] is None:
                         raise AssertionError("start_response was called again after the response had begun")
                     raise exc_info[1].with_traceback(exc_info[2])
@@ -103,7 +87,7 @@ class Call:
         elif self._head is not None:
             raise AssertionError("start_response was called twice, the second time without exc_info")
         self._head = ResponseHead(status, headers)
-        self._state = _STARTED
+        self._state = STARTED
         return self.write
 
     def write(self, data: object) -> None:
@@ -113,10 +97,27 @@ class Call:
     def early_hints(self, headers: Iterable[Any]) -> None:
         """`wsgi.early_hints`: send 103 Early Hints (RFC 8297) before the response. Sends nothing to an HTTP/1.0
         client."""
-        if self._state in (_BEGUN, _ENDED):
+        if self._state in (BEGUN, ENDED):
             raise AssertionError("early hints must be sent before the response begins")
         if self._facts.minor:
             self._output.send(b"", head=interim(103, headers), last=False)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of the response may have been sent. Any thread: it is set before anything is sent."""
+        return self._state is BEGUN or self._state is ENDED
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole response was passed on to be sent. Any thread."""
+        if self._state is BEGUN:
+            return self._framing is NO_BODY or (self._framing is CONTENT_LENGTH and not self._left)
+        return self._state is ENDED
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether the end of the connection is the end of the response. Any thread, after it has begun."""
+        return self._framing is CLOSE_DELIMITED
 
     @property
     def sent_head(self) -> ResponseHead | None:
@@ -127,7 +128,7 @@ class Call:
 
     def detach(self) -> None:
         """Note that the application has taken over the connection, for another protocol: no response is sent."""
-        self._state = _ENDED
+        self._state = ENDED
         self._detached = True
         self.status_code = 101
 
@@ -156,7 +157,7 @@ class Call:
         kind = type(iterable)
         if kind is list or kind is tuple:
             data = iterable[0] if len(iterable) == 1 else b"".join(iterable)
-            if self._state is _STARTED:
+            if self._state is STARTED:
                 if not isinstance(data, bytes):
                     raise not_bytes(data)
                 self._known_length = len(data)
@@ -172,7 +173,7 @@ class Call:
         else:
             for block in self._blocks(iterable):
                 self._block(block)
-                if self._excess or (self._framing is NO_BODY and self._state is _BEGUN):
+                if self._excess or (self._framing is NO_BODY and self._state is BEGUN):
                     break  # nothing more can be sent; the iterable ends with close()
         self._end()
 
@@ -192,7 +193,7 @@ class Call:
         if self._framing is CONTENT_LENGTH:
             self._left = head.content_length if head.content_length is not None else self._known_length or 0
         self.status_code = head.status_code
-        self._state = _BEGUN
+        self._state = BEGUN
         return encoded
 
     def _whole(self, data: bytes) -> None:
@@ -200,7 +201,7 @@ class Call:
         encoded = self._begin()
         if self._framing is NO_BODY:
             self._output.send(encoded, last=True)
-            self._state = _ENDED
+            self._state = ENDED
             return
         if len(data) != self._left:
             data = self._cut_to_length(data)
@@ -208,19 +209,19 @@ class Call:
                 self._fell_short()
         self._output.send(data, head=encoded, last=True)
         self.body_sent = len(data)
-        self._state = _ENDED
+        self._state = ENDED
 
     def _block(self, data: object) -> None:
         """Send one block of a response that may go on."""
         if not isinstance(data, bytes):
             raise not_bytes(data)
         if not data:
-            if self._state is not _ENDED:
+            if self._state is not ENDED:
                 self._output.on_empty_block(self.body_sent)
             return
-        if self._state is _ENDED:
+        if self._state is ENDED:
             raise AssertionError("the response has ended: nothing more can be written")
-        encoded = b"" if self._state is _BEGUN else self._begin()
+        encoded = b"" if self._state is BEGUN else self._begin()
         framing = self._framing
         if framing is NO_BODY:
             if encoded:
@@ -253,7 +254,7 @@ class Call:
     def _end(self) -> None:
         """End the response, when the iterable is exhausted."""
         encoded = b""
-        if self._state is not _BEGUN:
+        if self._state is not BEGUN:
             if self._head is None:
                 raise AssertionError("the application returned without calling start_response")
             self._known_length = 0
@@ -264,7 +265,7 @@ class Call:
             encoded += LAST_CHUNK
         if encoded:
             self._output.send(encoded, last=True)
-        self._state = _ENDED
+        self._state = ENDED
 
     def _fell_short(self) -> None:
         """Close the connection after fewer bytes than Content-Length: nothing else shows the client that bytes are
@@ -278,7 +279,7 @@ class Call:
     def _file(self, wrapper: FileWrapper) -> bool:
         """Send a file by its descriptor, unless bytes of the response were sent before. Returns whether it was
         sent."""
-        if self._state is not _STARTED or self._head is None or self._facts.is_head:
+        if self._state is not STARTED or self._head is None or self._facts.is_head:
             return False
         region = wrapper.region()
         if region is None:
@@ -303,7 +304,7 @@ class Call:
             self._fell_short()
         self._output.send_file(encoded, fd, offset, count)
         self.body_sent = count
-        self._state = _ENDED
+        self._state = ENDED
         return True
 
     def _close(self, iterable: Any, environ: Environ) -> None:
@@ -316,7 +317,7 @@ class Call:
             if close is not None:
                 close()
         except BaseException as error:  # as above
-            if self._state is not _ENDED:
+            if self._state is not ENDED:
                 raise
             log_failure(error, environ, "close() of the response failed")
         finally:
@@ -333,9 +334,9 @@ class Call:
             return  # flask-sock and Flask-SocketIO raise these when no response follows
         free_frames_of(error)
         what = "the application failed"
-        if self._state is _ENDED:
+        if self._state is ENDED:
             what += " after its response"
-        elif self._state is _BEGUN:
+        elif self._state is BEGUN:
             self.persistent, self.broken = False, self._framing is CLOSE_DELIMITED
         else:
             self._answer_failure()
@@ -345,10 +346,11 @@ class Call:
     def _answer_failure(self) -> None:
         """Send a 500, when nothing was sent."""
         self.persistent, self.status_code = False, 500
-        self._state = _ENDED
+        self._state = BEGUN
         if not self._facts.is_head:
             self.body_sent = len(b"Internal Server Error\n")
         try:
             self._output.send(refusal(500, "Internal Server Error", self._date_lines, to_head=self._facts.is_head), last=True)
         except Disconnected:
             self.status_code = self.body_sent = 0
+        self._state = ENDED

@@ -26,3 +26,16 @@ class RequestOptions:
         "Log a warning when the application has worked on a request for this long (seconds), once, with the stack of its "
         "thread. Time spent waiting for the client does not count.",
     )
+    request_timeout: float = option(
+        0,
+        "Requests",
+        kinds.seconds(zero=True).with_zero("never"),
+        "Answer 504, or cut the response, when the application has worked on a request for this long (seconds), and log the "
+        "stack of its thread. Another thread takes its place. Time spent waiting for the client does not count.",
+    )
+    lost_threads: int = option(
+        0,
+        "Requests",
+        kinds.whole(0, unit="threads").with_zero("as many as --threads"),
+        "Replace a worker when this many of its threads are still busy with requests that have timed out.",
+    )

@@ -39,7 +39,7 @@ def terms_of(settings: Settings, *, loads: bool, text: str = "") -> Terms:
         graceful_timeout=settings.graceful_timeout,
         batch=settings.restart_batch,
     )
-    terms.worker_timeout = settings.worker_timeout
+    terms.worker_timeout = settings.longest_silence
     terms.reload = settings.reload
     terms.settings = text
     terms.hooks = settings.hooks is not None

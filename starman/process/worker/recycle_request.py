@@ -47,6 +47,11 @@ class RecycleRequest:
             if reason is not None:
                 self._sent = self._channel.send(Recycle(reason))
 
+    def request(self, reason: str) -> None:
+        """Have the worker replaced because of `reason`, unless it was requested before."""
+        if not self._sent:
+            self._sent = self._channel.send(Recycle(reason))
+
     async def measure_memory(self) -> None:
         """With max_worker_memory, measure the memory again and again, in a thread, until cancelled."""
         logged = False

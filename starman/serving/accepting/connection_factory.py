@@ -25,7 +25,7 @@ MakeProtocol = Callable[[socket.socket, object], asyncio.Protocol]
 class ConnectionFactory:
     """Makes the connections of one worker."""
 
-    __slots__ = ("_context", "_multiprocess", "_proxy_header", "_threads", "_tls_context")
+    __slots__ = ("_context", "_multiprocess", "_proxy_header", "_set_deadline", "_threads", "_tls_context")
 
     def __init__(
         self,
@@ -35,14 +35,17 @@ class ConnectionFactory:
         multiprocess: bool,
         tls_context: ssl.SSLContext | None,
         proxy_header: ProxyHeaderRules | None = None,
+        set_deadline: Callable[[float | None], None] | None = None,
     ) -> None:
         """`threads` and `multiprocess` are for the environ. `tls_context` is needed if a listener is secure.
-        `proxy_header`: the rules for the header with which every connection begins; None: there is none."""
+        `proxy_header`: the rules for the header with which every connection begins; None: there is none.
+        `set_deadline`: `starman.deadline` of the environ; None: it has none."""
         self._context = context
         self._threads = threads
         self._multiprocess = multiprocess
         self._tls_context = tls_context
         self._proxy_header = proxy_header
+        self._set_deadline = set_deadline
 
     def for_listener(self, listener: socket.socket, secure: bool) -> MakeProtocol:
         """Return a function that makes the connections of a listener. `secure` says whether its clients use TLS.
@@ -64,6 +67,8 @@ class ConnectionFactory:
         environ["starman.worker_number"] = worker_number()
         if self._context.on_harakiri is not None:
             environ["starman.harakiri"] = False
+        if self._set_deadline is not None:
+            environ["starman.deadline"] = self._set_deadline
         context, loop, tls_context = self._context, asyncio.get_running_loop(), self._tls_context
 
         def make(sock: socket.socket, peer: object) -> asyncio.Protocol:

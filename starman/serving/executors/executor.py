@@ -12,6 +12,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from starman.serving.executors.lost_threads import LostThreads
 from starman.serving.metrics.request_counts import RequestCounts
 from starman.serving.sending.corking import Corking
 
@@ -46,17 +47,18 @@ class Executor(metaclass=ABCMeta):
     corking: the responses and blocks that wait a moment to be written together.
     finished: how many requests have ended. Threads add without a lock: a lost one only looks like no progress.
     longest_queue: how many requests have waited at most when a turn began. The loop reads it and sets it to 0.
+    lost_threads: the threads with requests that have passed their deadlines, and have not ended.
     request_counts: what the threads, or the loop, have counted of finished requests.
     on_backlog: called in the loop when requests are left in the queue at the end of a turn; None: not called.
     """
 
     __slots__ = (
-        *("_arriving", "_loop", "_polls", "_queue", "_turn_due", "corking", "finished", "longest_queue", "on_backlog"),
-        "request_counts",
+        *("_arriving", "_loop", "_polls", "_queue", "_turn_due", "corking", "finished", "longest_queue", "lost_threads"),
+        *("on_backlog", "request_counts"),
     )
 
-    def __init__(self, loop: AbstractEventLoop, *, holds_blocks: bool) -> None:
-        """`holds_blocks`: as of `Corking`."""
+    def __init__(self, loop: AbstractEventLoop, threads: int, *, holds_blocks: bool) -> None:
+        """`threads`: how many there are. `holds_blocks`: as of `Corking`."""
         self._loop = loop
         self._queue: deque[QueuedRequest] = deque()
         # Loop only: whether a turn is due when the events of this poll are parsed, and how many polls it has been put
@@ -67,6 +69,7 @@ class Executor(metaclass=ABCMeta):
         self.corking = Corking(loop, self._queue, holds_blocks=holds_blocks)
         self.finished = 0
         self.longest_queue = 0
+        self.lost_threads = LostThreads(threads)
         self.request_counts = RequestCounts()
         self.on_backlog: Callable[[], None] | None = None
 
@@ -92,8 +95,17 @@ class Executor(metaclass=ABCMeta):
 
     @abstractmethod
     def running(self) -> list[tuple[int, QueuedRequest]]:
-        """The requests that run in threads, each with the identifier of its thread (`threading.get_ident`). Loop; the
-        answer may change at once."""
+        """The requests that run in threads, each with the identifier of its thread (`threading.get_ident`).
+
+        Any thread; the answer may change at once."""
+
+    @abstractmethod
+    def lose(self, ident: int, request: QueuedRequest) -> None:
+        """Count the thread `ident` as lost while it runs `request`, which has expired, and start a spare. Loop."""
+
+    @abstractmethod
+    def start_missing(self) -> None:
+        """Start the spares that could not be started before. Loop."""
 
     @abstractmethod
     def put(self, request: QueuedRequest) -> None:

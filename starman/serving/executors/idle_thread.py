@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 class IdleThread:
     """wake_lock: a lock that the thread waits for; releasing it wakes the thread.
 
-    recorder: where the thread records its request. counter: where it counts finished ones.
+    number: from 0; that of a thread that has ended is used again. recorder: where the thread records its request.
+    counter: where it counts finished ones.
     ident: the identifier of the thread (`threading.get_ident`); 0 before it runs. request: the one that it runs; None
     between two requests. Set by the thread, read by the loop.
     """
 
-    __slots__ = ("counter", "ident", "recorder", "request", "wake_lock")
+    __slots__ = ("counter", "ident", "number", "recorder", "request", "wake_lock")
 
-    def __init__(self, recorder: RequestRecorder, counter: RequestCounter, *, awake: bool = False) -> None:
+    def __init__(self, number: int, recorder: RequestRecorder, counter: RequestCounter, *, awake: bool = False) -> None:
         """`awake`: the thread runs already, and does not wait for its wake lock first."""
+        self.number = number
         self.recorder = recorder
         self.ident = 0
         self.request: QueuedRequest | None = None

@@ -149,7 +149,7 @@ class Inline(Executor):
     def __init__(self, loop: AbstractEventLoop, *, recorder_of: Callable[[int], RequestRecorder | None] = lambda _: None) -> None:
         """In the thread of the loop. `recorder_of(0)`: where the loop records its request, as
         `Heartbeat.request_recorder`."""
-        super().__init__(loop, holds_blocks=False)  # nothing can flush while the application makes the next block
+        super().__init__(loop, 0, holds_blocks=False)  # nothing can flush while the application makes the next block
         self._recorder = recorder_of(0) or no_recorder()
         self._counter = self.request_counts.new_counter()
         self._ident = get_ident()
@@ -183,6 +183,12 @@ class Inline(Executor):
     def running(self) -> list[tuple[int, QueuedRequest]]:
         """None: while a request runs, the loop cannot ask."""
         return []
+
+    def lose(self, ident: int, request: QueuedRequest) -> None:
+        """Not called, because nothing runs while the loop does."""
+
+    def start_missing(self) -> None:
+        """Does nothing."""
 
     def put(self, request: QueuedRequest) -> None:
         """Queue a request, or one whose response goes on."""

@@ -23,6 +23,7 @@ from starman import log
 from starman.log.tracebacks import format_exception
 from starman.serving.executors.executor import MOST_POLLS, Executor
 from starman.serving.executors.idle_thread import IdleThread
+from starman.serving.executors.queued_request import EXPIRED
 from starman.serving.executors.schedule import SLICE, Mode, Schedule, Verdict
 from starman.serving.monitor import RequestRecorder, no_recorder
 
@@ -34,23 +35,17 @@ if TYPE_CHECKING:
 
 # How many pipelined requests of one connection a thread takes in a row before others have their turn.
 _MOST_IN_A_ROW: Final = 16
+# How often (seconds) a thread checks whether the loop is done with its request.
+_MOMENT: Final = 0.0005
 
 
 class Pool(Executor):
-    """A fixed number of daemon threads, and the loop that feeds them."""
+    """A number of daemon threads, and the loop that feeds them. A thread that is lost has a spare in its place; if it
+    comes back, the next thread without work ends."""
 
     __slots__ = (
-        "_asked",
-        "_gate",
-        "_idle",
-        "_parked",
-        "_permits",
-        "_posted",
-        "_schedule",
-        "_seen",
-        "_stopped",
-        "_takes_turns",
-        "_threads",
+        *("_asked", "_counters", "_gate", "_idle", "_parked", "_permits", "_posted", "_recorder_of"),
+        *("_schedule", "_seen", "_stopped", "_takes_turns", "_threads"),
     )
 
     def __init__(
@@ -65,11 +60,12 @@ class Pool(Executor):
 
         `recorder_of`: as `Heartbeat.request_recorder`.
         """
-        super().__init__(loop, holds_blocks=takes_turns)
+        super().__init__(loop, size, holds_blocks=takes_turns)
         self._takes_turns = takes_turns
         self._schedule = Schedule()
-        new_counter = self.request_counts.new_counter
-        self._threads = [IdleThread(recorder_of(number) or no_recorder(), new_counter()) for number in range(size)]
+        self._recorder_of = recorder_of
+        self._counters = [self.request_counts.new_counter() for _ in range(size)]
+        self._threads = [self._make_thread(number, awake=False) for number in range(size)]
         self._idle = self._threads[::-1]
         self._stopped = False
         # A permit for each thread that may wait for a slow reader. No lock: the steps of a deque are atomic.
@@ -85,10 +81,8 @@ class Pool(Executor):
 
     def start(self) -> None:
         """Start the threads. After the loop's signals are unblocked: threads inherit the mask (hazard 8)."""
-        for number, idle_thread in enumerate(self._threads, 1):
-            # Daemons, so that an application that never returns cannot keep the worker from ending (hazard 16).
-            thread = threading.Thread(target=self._work, args=(idle_thread,), name=f"starman-{number}", daemon=True)
-            thread.start()
+        for idle_thread in self._threads:
+            self._start_thread(idle_thread)
 
     def stop(self) -> None:
         """Let each thread end when it has nothing left to do. Does not wait. Loop."""
@@ -99,22 +93,36 @@ class Pool(Executor):
     @property
     def busy(self) -> bool:
         """Whether a request waits or runs; its client may have gone. Any thread; the answer may change at once."""
-        return bool(self._queue) or len(self._idle) < len(self._threads)
+        return bool(self._queue) or self.awake > 0
 
     @property
     def threads(self) -> int:
-        """How many threads run requests."""
-        return len(self._threads)
+        """How many threads run requests, without lost ones."""
+        return len(self._threads) - len(self.lost_threads.threads)
 
     @property
     def awake(self) -> int:
-        """How many threads are not asleep. Any thread; the answer may change at once."""
-        return len(self._threads) - len(self._idle)
+        """How many threads are not asleep, without lost ones. Any thread; the answer may change at once."""
+        return self.threads - len(self._idle)
+
+    def lose(self, ident: int, request: QueuedRequest) -> None:
+        """As in `Executor`. The thread cannot come back meanwhile: it waits while the request `ends`."""
+        for thread in self._threads.copy():
+            if thread.ident == ident and thread.request is request:
+                self.lost_threads.add(thread)
+                self.start_missing()
+                return
+
+    def start_missing(self) -> None:
+        """Start the spares that could not be started before. Loop."""
+        if not self._stopped:
+            self.lost_threads.start_missing(self._start_spare)
 
     def running(self) -> list[tuple[int, QueuedRequest]]:
-        """The requests that run, each with the identifier of its thread. Loop; the answer may change at once."""
-        # Each attribute is read once: its thread may change it at any time.
-        return [(thread.ident, request) for thread in self._threads if (request := thread.request) is not None]
+        """The requests that run, each with the identifier of its thread. Any thread; the answer may change at once."""
+        # A copy, and each attribute is read once: threads change both at any time.
+        threads = self._threads.copy()
+        return [(thread.ident, request) for thread in threads if (request := thread.request) is not None]
 
     def put(self, request: QueuedRequest) -> None:
         """Queue a request. Loop."""
@@ -153,6 +161,25 @@ class Pool(Executor):
         self._unpark()
 
     # The loop's side
+
+    def _make_thread(self, number: int, *, awake: bool) -> IdleThread:
+        # Each counter belongs to the thread of that number.
+        while number >= len(self._counters):
+            self._counters.append(self.request_counts.new_counter())
+        return IdleThread(number, self._recorder_of(number) or no_recorder(), self._counters[number], awake=awake)
+
+    def _start_thread(self, thread: IdleThread) -> None:
+        # Daemons, so that an application that never returns cannot keep the worker from ending (hazard 16).
+        threading.Thread(target=self._work, args=(thread,), name=f"starman-{thread.number + 1}", daemon=True).start()
+
+    def _start_spare(self, number: int) -> None:
+        spare = self._make_thread(number, awake=True)
+        self._threads.append(spare)
+        try:
+            self._start_thread(spare)
+        except BaseException:
+            self._threads.remove(spare)
+            raise
 
     def _schedule_turn(self, polls: int) -> None:
         # The loop calls everything that was posted until now before the turn.
@@ -252,7 +279,7 @@ class Pool(Executor):
             self._idle.remove(idle_thread)
         idle_thread.recorder[1][0] = 0
         log.error(f"a thread of the pool was interrupted, and goes on\n{format_exception(error)}")
-        renewed = IdleThread(idle_thread.recorder, idle_thread.counter, awake=True)
+        renewed = IdleThread(idle_thread.number, idle_thread.recorder, idle_thread.counter, awake=True)
         renewed.ident = idle_thread.ident
         self._threads.append(renewed)
         self._threads.remove(idle_thread)
@@ -269,6 +296,11 @@ class Pool(Executor):
             except IndexError:
                 if self._stopped and not queue:  # checked again: a request may have come before the stop
                     return
+                if self.lost_threads.surplus and self.lost_threads.retires(idle_thread):
+                    # The others check the queue before they sleep, and are as many as before.
+                    self._threads.remove(idle_thread)
+                    self._unpark()
+                    return
                 self._sleep(idle_thread)
                 continue
             try:
@@ -277,6 +309,12 @@ class Pool(Executor):
                 exchange.abandon(error)
                 raise
             del exchange  # so that a sleeping thread keeps nothing of a connection alive
+
+    def _come_back(self, idle_thread: IdleThread, exchange: QueuedRequest) -> None:
+        """The request of this thread has ended, after its deadline: the thread is not lost any more."""
+        while exchange.ends:  # for a moment: the loop counts this thread as lost
+            time.sleep(_MOMENT)
+        self.lost_threads.remove(idle_thread)
 
     def _sleep(self, idle_thread: IdleThread) -> None:
         """Sleep until a request is queued. Join the stack first, then check the queue: see the module's docstring."""
@@ -306,7 +344,10 @@ class Pool(Executor):
                 following = None
             now = time.monotonic()
             counter.count(exchange, now)
-            self.finished += 1
+            if exchange.time_limit != EXPIRED:
+                self.finished += 1
+            else:  # counted by the loop
+                self._come_back(idle_thread, exchange)
             busy[0] = 0
             idle_thread.request = None
             if self.corking.writers:

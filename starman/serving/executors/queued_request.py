@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+# The `time_limit` of a request whose deadline has passed: the loop has ended its response.
+EXPIRED: Final = -1.0
 
 if TYPE_CHECKING:
     from starman.proto.events import RequestHead
@@ -25,14 +28,17 @@ class QueuedRequest(metaclass=ABCMeta):
     has waited for the client. waiting_since: since when it waits for the client now, monotonic; 0.0: it does not. It
     is set for good when the application takes the connection for another protocol. Set by the thread; the loop reads
     them.
+    time_limit: for how long (seconds) the application may work on the request; 0.0: as long as it likes; EXPIRED.
+    Changed under the lock of the connection's writer (`sending.expiry`). ends: whether the loop is about to end the
+    response, and to count its thread as lost. Set by the loop; the thread waits until it is over.
     status_code: of the response; 0 if the client has left before its end; negative until then. queue_seconds: how long
     the request has waited to run. body_sent, body_received: the bytes of both bodies. is_counted: whether the
     metrics have counted the request. Set by the side that ends the request, before it is counted.
     """
 
     __slots__ = (
-        *("arrived_at", "body_received", "body_sent", "empty_block_at", "head", "is_counted", "queue_seconds", "queued_at"),
-        *("runnable_at", "started_at", "status_code", "waited", "waiting_since"),
+        *("arrived_at", "body_received", "body_sent", "empty_block_at", "ends", "head", "is_counted", "queue_seconds"),
+        *("queued_at", "runnable_at", "started_at", "status_code", "time_limit", "waited", "waiting_since"),
     )
 
     def __init__(self, head: RequestHead) -> None:
@@ -42,6 +48,8 @@ class QueuedRequest(metaclass=ABCMeta):
         self.started_at = 0.0
         self.waited = 0.0
         self.waiting_since = 0.0
+        self.time_limit = 0.0
+        self.ends = False
         self.status_code = -1
         self.queue_seconds = 0.0
         self.body_sent = 0
@@ -69,6 +77,8 @@ class QueuedRequest(metaclass=ABCMeta):
         """The wait for the client is over. Thread."""
         self.waited += monotonic() - self.waiting_since
         self.waiting_since = 0.0
+        self.time_limit = 0.0
+        self.ends = False
 
     @abstractmethod
     def run(self) -> QueuedRequest | None:
@@ -77,6 +87,17 @@ class QueuedRequest(metaclass=ABCMeta):
     @abstractmethod
     def abandon(self, error: BaseException) -> None:
         """`run` failed by a defect of the server or for lack of memory: reset the connection. Never raises. Thread."""
+
+    @abstractmethod
+    def set_time_limit(self, seconds: float) -> None:
+        """Let the application work for `seconds` from now on; 0.0: as long as it likes. Thread."""
+
+    @abstractmethod
+    def expire(self, now: float) -> str:
+        """The deadline has passed: end the response, and log it in the access log. Loop.
+
+        Returns what the client gets, for the error log; "" if the request goes on, because it has just been finished.
+        """
 
     @abstractmethod
     def drop(self) -> None:

@@ -21,6 +21,7 @@ def publish_metrics(context: ServiceContext, acceptor: Acceptor, metrics: Metric
     metrics.write_queue(totals.queue.counts, totals.queue.seconds)
     refusals = context.refusal_counts
     counters = {"received_bytes": totals.body_received, "sent_bytes": totals.body_sent, "accepted": acceptor.accepted}
+    counters["lost_threads"] = executor.lost_threads.total
     metrics.write_counters(counters | refusals.closed, refusals.answered)
     connections = len(context.connections)
     active = context.connections.count_active()
@@ -30,6 +31,7 @@ def publish_metrics(context: ServiceContext, acceptor: Acceptor, metrics: Metric
         "idle_connections": connections - active,
         "threads": executor.threads,
         "busy_threads": executor.awake,
+        "lost": len(executor.lost_threads.threads),
         "queued": queued,
         "in_flight": queued + executor.awake,
         "spooled_bytes": context.spool_space.used,

@@ -43,7 +43,7 @@ def test_the_defaults_of_gunicorn_that_differ_count() -> None:
         ({"threads": 8}, {"threads": 8}),
         ({"worker_class": "gthread", "threads": 2}, {"threads": 2}),
         ({"worker_class": "gevent", "worker_connections": 10}, {"threads": 10}),
-        ({"timeout": 20}, {"worker_timeout": 20}),
+        ({"timeout": 20}, {"worker_timeout": 20, "request_timeout": 20}),
         ({"timeout": 120}, {"worker_timeout": 120, "boot_timeout": 120}),
         ({"timeout": 0}, {"worker_timeout": 0, "boot_timeout": 86400}),
         ({"graceful_timeout": "5"}, {"graceful_timeout": 5}),
@@ -131,7 +131,6 @@ def test_a_harmless_setting_is_not_warned_of(given: dict[str, object]) -> None:
         ({"workers": 0}, "conf: workers: 0 workers cannot serve"),
         ({"worker_class": "gevent"}, "conf: worker_class: gevent becomes threads, 64 in each worker"),
         ({"proxy_protocol": "v2"}, "conf: proxy_protocol: connections without a header"),
-        ({"timeout": 30}, "conf: timeout: ends workers that hang, but no request"),
     ],
 )
 def test_what_differs_is_a_warning(given: dict[str, object], expected: str) -> None:
@@ -224,3 +223,9 @@ def test_settings_lead_to_settings_that_exist_or_are_not_supported() -> None:
     for outcome in mapped(**{name: known.default for name, known in KNOWN_SETTINGS.items() if known.default is not None}).found:
         if outcome.fate is Fate.MAPPED:
             assert outcome.text.partition(" ")[0] in OPTIONS
+
+
+def test_only_a_request_of_a_sync_worker_has_the_timeout() -> None:
+    assert mapped(timeout=20).given["request_timeout"].value == 20
+    assert "request_timeout" not in mapped(timeout=20, worker_class="gthread").given
+    assert "request_timeout" not in mapped(timeout=0).given

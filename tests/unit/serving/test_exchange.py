@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from starman.serving import exchange as module
+import starman.serving.exchange
+from starman.serving import response_sender as module
 from starman.serving.access_log.logged_request import LoggedRequest
 from starman.serving.dates import DateLinesCache
 from starman.serving.exchange import Exchange
@@ -88,6 +89,7 @@ class FakeShared:
     """What an exchange needs of what connections share."""
 
     def __init__(self, application: Callable[..., Any], loop: Any) -> None:
+        self.request_timeout = 0.0
         self.application = application
         self.date_lines = DateLinesCache("fake")
         self.access_log = FakeLog()
@@ -341,7 +343,7 @@ def test_a_body_that_cannot_be_read_is_refused(stage: Make, monkeypatch: pytest.
 
 
 def test_a_client_that_left_while_queued_is_not_served(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LONG_IN_QUEUE", -1.0)
+    monkeypatch.setattr(starman.serving.exchange, "_LONG_IN_QUEUE", -1.0)
     calls: list[int] = []
 
     def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from starman.serving.executors.pool import Pool
+from starman.serving.executors.queued_request import EXPIRED
 from starman.serving.executors.schedule import SLICE, Mode, Schedule, Verdict
 from tests.unit.serving.fakes import SECONDS, FakeHead, FakeLoop
 
@@ -28,6 +29,8 @@ class FakeExchange:
     queued_at = 0.0
     status_code = 200
     is_counted = True
+    time_limit = 0.0
+    ends = False
 
     def __init__(self, done: SimpleQueue[Any], name: Any, action: Any = None, following: FakeExchange | None = None) -> None:
         self.done = done
@@ -427,3 +430,106 @@ class Patient(Schedule):
     def after_slice(self, finished: int, computed: float, now: float) -> Verdict:
         assert now < self._parked_at + SECONDS
         return Verdict.WAIT
+
+
+class HangingExchange(FakeExchange):
+    """Hangs until `go` has an item. The test sets its `time_limit` and `ends`, as the loop does at a deadline."""
+
+    def __init__(self, done: SimpleQueue[Any], name: Any) -> None:
+        self.began: SimpleQueue[None] = SimpleQueue()
+        self.go: SimpleQueue[None] = SimpleQueue()
+        super().__init__(done, name, self.hang)
+
+    def hang(self) -> None:
+        self.began.put(None)
+        self.go.get(timeout=SECONDS)
+
+
+def lose(pool: Pool, done: SimpleQueue[Any], name: str = "late") -> HangingExchange:
+    """Put an exchange that hangs, and have it expire."""
+    exchange = HangingExchange(done, name)
+    put(pool, exchange)
+    exchange.began.get(timeout=SECONDS)
+    ((ident, running),) = [each for each in pool.running() if each[1] is exchange]  # type: ignore[comparison-overlap]
+    exchange.time_limit = EXPIRED
+    pool.lose(ident, running)
+    return exchange
+
+
+def test_a_spare_takes_the_place_of_a_lost_thread(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
+    pool.start()
+    late = lose(pool, done)
+    assert len(pool.lost_threads.threads) == 1
+    put(pool, FakeExchange(done, "next"))
+    assert done.get(timeout=SECONDS) == "next"
+    wait_until(lambda: not pool.busy)  # the lost thread does not count
+    late.go.put(None)
+    assert done.get(timeout=SECONDS) == "late"
+    wait_until(lambda: len(pool.lost_threads.threads) == 0 and len(pool._threads) == 1)
+    for number in range(3):
+        put(pool, FakeExchange(done, number))
+        assert done.get(timeout=SECONDS) == number
+    assert pool.finished == 4  # the loop counts the request that has expired
+
+
+def test_a_thread_that_comes_back_waits_for_the_loop(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
+    pool.start()
+    late = HangingExchange(done, "late")
+    put(pool, late)
+    late.began.get(timeout=SECONDS)
+    late.ends, late.time_limit = True, EXPIRED
+    late.go.put(None)
+    assert done.get(timeout=SECONDS) == "late"
+    time.sleep(0.02)
+    ((ident, running),) = pool.running()
+    pool.lose(ident, running)
+    assert (len(pool.lost_threads.threads), len(pool._threads)) == (1, 2)
+    late.ends = False
+    wait_until(lambda: len(pool.lost_threads.threads) == 0 and len(pool._threads) == 1)
+    put(pool, FakeExchange(done, "next"))
+    assert done.get(timeout=SECONDS) == "next"
+
+
+def test_spares_that_cannot_be_started_are_started_later(
+    make: Make, done: SimpleQueue[Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pool = make(2)
+    pool.start()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        first, second = lose(pool, done, "first"), lose(pool, done, "second")
+        assert (len(pool.lost_threads.threads), len(pool._threads)) == (2, 2)
+        # One comes back: no spare is missing for it.
+        first.go.put(None)
+        assert done.get(timeout=SECONDS) == "first"
+        wait_until(lambda: len(pool.lost_threads.threads) == 1)
+        pool.start_missing()
+    assert capfd.readouterr().err.count("no thread can be started in place of one whose request has timed out") == 1
+    pool.start_missing()
+    wait_until(lambda: len(pool._threads) == 3)
+    second.go.put(None)
+    assert done.get(timeout=SECONDS) == "second"
+    wait_until(lambda: len(pool._threads) == 2)
+    assert sorted(thread.number for thread in pool._threads) in ([0, 1], [0, 2], [1, 2])
+
+
+def test_a_pool_that_stops_starts_no_spare(make: Make, done: SimpleQueue[Any]) -> None:
+    pool = make(1)
+    pool.start()
+    late = HangingExchange(done, "late")
+    put(pool, late)
+    late.began.get(timeout=SECONDS)
+    pool.stop()
+    late.time_limit = EXPIRED
+    ((ident, running),) = pool.running()
+    pool.lose(ident, running)
+    assert len(pool._threads) == 1
+    late.go.put(None)
+    assert done.get(timeout=SECONDS) == "late"
+    wait_until(lambda: len(pool.lost_threads.threads) == 0)

@@ -8,27 +8,19 @@ from typing import Any
 import pytest
 
 from starman.proto.events import RequestHead
-from starman.serving.executors.queued_request import QueuedRequest
-from starman.serving.health.slow_requests import MOST_LOGGED, PERIOD, SlowRequestLog
+from starman.serving.health.slow_requests import SlowRequestLog
+from starman.serving.health.stack_log import MOST_LOGGED, PERIOD
+from tests.unit.serving.fakes import UnrunRequest
 
 Capture = pytest.CaptureFixture[str]
 
 
-class Request(QueuedRequest):
+class Request(UnrunRequest):
     def __init__(self, target: bytes, started_at: float) -> None:
         head = RequestHead()
         head.method, head.target = b"GET", target
         super().__init__(head)
         self.started_at = started_at
-
-    def run(self) -> None:
-        raise NotImplementedError
-
-    def abandon(self, error: BaseException) -> None:
-        raise NotImplementedError
-
-    def drop(self) -> None:
-        raise NotImplementedError
 
 
 def test_a_slow_request_is_logged_once_with_its_stack(capfd: Capture) -> None:

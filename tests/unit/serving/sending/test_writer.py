@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from starman.errors import Disconnected
+from starman.serving.executors.queued_request import EXPIRED
+from starman.serving.sending.expiry import Ending, close_spool, expire, finish_in_time, set_time_limit
 from starman.serving.sending.sendfile import FileRange, send_some
 from starman.serving.sending.spool import SpoolLimits
 from starman.serving.sending.thread_socket import MOST_HELD
@@ -227,6 +230,8 @@ class World(RuleBasedStateMachine):
         self.times_before = 0
         self.ended = False
         self.stream: tuple[threading.Thread, Outcome] | None = None
+        self.sent_at_start = 0
+        self.late: Any = None  # the exchange whose deadline has passed, until its thread returns
 
     # The loop
 
@@ -243,6 +248,7 @@ class World(RuleBasedStateMachine):
         elif now:
             assert free
             self.running = exchange
+            self.sent_at_start = len(self.expected)
         else:
             self.waiting.append(exchange)
 
@@ -271,6 +277,50 @@ class World(RuleBasedStateMachine):
             if asked and before is not WriterState.ENDING:
                 self.asked = True
                 self.times_before = self.b.connection.times_done
+
+    @precondition(lambda self: self.running is not None)
+    @rule(complete=st.booleans(), close_delimited=st.booleans())
+    def the_deadline_passes(self, complete: bool, close_delimited: bool) -> None:
+        before = self.writer.state
+        begun = len(self.expected) > self.sent_at_start
+        self.running.time_limit = 1.0
+        complete = complete and begun
+        call: Any = SimpleNamespace(has_begun=begun, is_complete=complete, ends_with_connection=close_delimited)
+        ending = expire(self.writer, self.running, call, b"<504>")
+        if before is WriterState.STREAMING:
+            assert ending is Ending.NOT_NOW
+            return
+        assert self.running.time_limit == EXPIRED
+        self.late, self.running = self.running, None
+        if ending is Ending.ANSWERED:
+            self.expected += b"<504>"
+        self.ended = True
+        gone = before is WriterState.DEAD
+        assert gone <= (ending is Ending.GONE)
+        assert gone or ending is Ending.GONE or (ending is Ending.ANSWERED) is not begun
+        assert gone or (ending is Ending.COMPLETE) is complete
+
+    @precondition(lambda self: self.late is not None)
+    @rule(data=st.binary(min_size=1, max_size=50))
+    def a_late_thread_gets_nowhere(self, data: bytes) -> None:
+        with pytest.raises(Disconnected):
+            self.writer.send(self.late, b"", data)
+        assert not self.writer.hold(self.late, data, deque())
+        with pytest.raises(Disconnected):
+            self.writer.keep(self.late, memoryview(data), LIMITS, last=True)
+        set_time_limit(self.writer, self.late, 5.0)
+        assert self.late.time_limit == EXPIRED
+
+    @precondition(lambda self: self.late is not None)
+    @rule(fails=st.booleans())
+    def a_late_thread_returns(self, fails: bool) -> None:
+        late, self.late = self.late, None
+        if fails:
+            self.writer.abandon(late)
+        else:
+            assert not finish_in_time(self.writer, late)
+        close_spool(self.writer)
+        assert self.writer.release(late, True) is None
 
     @rule()
     def loop_rests(self) -> None:
@@ -376,6 +426,7 @@ class World(RuleBasedStateMachine):
             assert self.running is None
             assert exchange is self.waiting.pop(0)
             self.running = exchange
+            self.sent_at_start = len(self.expected)
 
     def _stream_ends(self) -> None:
         if self.stream is not None and self.writer.state is not WriterState.STREAMING:
@@ -409,6 +460,8 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def only_a_spooling_writer_has_a_spool(self) -> None:
+        if self.late is not None:
+            return
         if self.running is None or self.writer.state not in (WriterState.SPOOLING, WriterState.SPOOLED, WriterState.DEAD):
             assert self.writer._spool is None
 
@@ -441,6 +494,8 @@ class World(RuleBasedStateMachine):
         assert self.stream is None
         if self.running is not None:
             self.writer.release(self.running, True)
+        if self.late is not None:
+            self.a_late_thread_returns(fails=False)
         assert self.writer._spool is None
         assert self.writer.thread_socket.fd == -1
         self.b.loop.run_all()
