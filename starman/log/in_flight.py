@@ -23,13 +23,14 @@ def counted(number: int, noun: str, verb: str = "") -> str:
     return f"{words} {'is' if number == 1 else 'are'}" if verb else words
 
 
-def stopping_line(count: int, seconds: float, second: str) -> str:
+def stopping_line(count: int, seconds: float, second: str, *, complete: bool = True) -> str:
     """The line of the log when a server begins to stop with `count` requests in flight. `second`: what would cut
-    them."""
-    if not count:
+    them. `complete`: whether there are no others."""
+    if not count and complete:
         return "stopping: no request is in flight"
     them = "it" if count == 1 else "them"
-    return f"stopping: {counted(count, 'request', 'are')} in flight and may take {seconds:g} s to finish; {second} aborts {them}"
+    requests = counted(count, "request", "are") if complete else f"at least {counted(count, 'request', 'are')}"
+    return f"stopping: {requests} in flight and may take {seconds:g} s to finish; {second} aborts {them}"
 
 
 def while_serving(requests: Sequence[tuple[str, float]], now: float, others: int = 0) -> str:

@@ -250,7 +250,7 @@ def test_a_slow_header_is_cut(where: tuple[object, Pair | None], server: Server,
                 if slow == b"PROXY":
                     with contextlib.suppress(ConnectionError):  # it may have been closed just now
                         client.send(bytes([next(rest)]))
-        assert time.monotonic() - begun > 1.4, server.log[-2000:]
+        assert time.monotonic() - begun > 1.4, (server.worker_pids(), server.log[-2000:])
     server.wait_for("its PROXY protocol header did not arrive within 1.5 s")
 
 

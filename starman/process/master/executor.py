@@ -47,8 +47,9 @@ if TYPE_CHECKING:
             """Remove the child of `link` now. `how` completes a sentence."""
 
 
-# How long (seconds) draining workers may take to count their requests before the log gives the count without them.
-COUNT_SECONDS = 0.5
+# How long (seconds) draining workers may take to count their requests before the log gives the count without them. The
+# line must not be later: it names the second signal, which counts from then on.
+COUNT_SECONDS = 1.0
 
 
 class Executor:
@@ -263,9 +264,10 @@ class Executor:
         loop."""
         if self._stop_to_log is not None:
             seconds, latest = self._stop_to_log
-            if now >= latest or self._reader.all_have_counted():
+            complete = self._reader.all_have_counted()
+            if now >= latest or complete:
                 self._stop_to_log = None
-                log.info(stopping_line(self._reader.count_in_flight(), seconds, "a second signal"))
+                log.info(stopping_line(self._reader.count_in_flight(), seconds, "a second signal", complete=complete))
 
     def next_instants(self) -> list[float]:
         """The monotonic instants at which `log_stop_when_counted` is to be called even if nothing happens."""

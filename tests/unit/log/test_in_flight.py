@@ -47,3 +47,9 @@ def test_counts_are_english() -> None:
 )
 def test_a_stop_says_what_it_waits_for(count: int, said: str) -> None:
     assert stopping_line(count, 30.0, "a second signal") == said
+
+
+@pytest.mark.parametrize(("count", "requests"), [(0, "0 requests are"), (1, "1 request is"), (3, "3 requests are")])
+def test_a_count_without_some_workers_is_a_lower_bound(count: int, requests: str) -> None:
+    said = stopping_line(count, 30.0, "a second signal", complete=False)
+    assert said.startswith(f"stopping: at least {requests} in flight and may take 30 s to finish; a second signal aborts ")
