@@ -14,6 +14,7 @@ from starman.config.trusted_peers import TrustedPeers
 from starman.proto.proxy_protocol import V1, V2
 from starman.serving.accepting.proxy_header import ProxyHeaderReader, ProxyHeaderRules
 from starman.serving.connections.clients import Clients
+from starman.serving.metrics.refusal_counts import RefusalCounts
 
 HEADER = b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 443\r\n"
 RULES = ProxyHeaderRules(frozenset((V1, V2)), TrustedPeers(["127.0.0.1", "unix"]))
@@ -60,6 +61,7 @@ class Case:
 
     def __init__(self, peer: object = PEER, begin: Any = FakeProtocol) -> None:
         self.log: list[str] = []
+        self.counts = RefusalCounts()
         self.welcomes = 0
         self.transport = FakeTransport()
         self.connections = Clients()
@@ -67,6 +69,7 @@ class Case:
             connections=self.connections,
             header_timeout=2.0,
             refusals=SimpleNamespace(add=self.log.append),
+            refusal_counts=self.counts,
             executor=SimpleNamespace(welcome=self._welcome),
         )
         self.reader = ProxyHeaderReader(cast("Any", context), RULES, peer, begin)
@@ -124,6 +127,7 @@ def test_nothing_is_read_behind_a_malformed_header() -> None:
     assert case.transport.protocol is None
     assert case.transport.done == ["abort"]
     assert case.log == ["refused 127.0.0.1: its first bytes are not a PROXY protocol header"]
+    assert case.counts.closed == {"proxy_failures": 1}
 
 
 def test_a_socket_that_has_no_address_any_more() -> None:
