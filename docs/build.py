@@ -57,6 +57,8 @@ FOLDERS = {
     "serving/health": "A worker: its event loop",
     "serving/access_log": "A worker: its threads; the event loop for refusals",
     "serving/metrics": "A worker: its threads count, its event loop publishes",
+    "observer": "The observer",
+    "commands": "A command for a server that runs",
 }
 
 HEAD = """\

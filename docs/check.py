@@ -24,7 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from starman.config.option import OPTIONS  # noqa: E402 - the checkout's own starman, installed or not
+from starman.commands.command_line import command_flags  # noqa: E402 - the checkout's own starman, installed or not
+from starman.config.option import OPTIONS  # noqa: E402
 from starman.config.sources import flags, from_arguments, from_command_line  # noqa: E402
 from starman.errors import SettingError  # noqa: E402
 from starman.gunicorn.command_line import parse_arguments  # noqa: E402
@@ -159,7 +160,7 @@ def anchors(path: Path) -> set[str]:
 
 def unknown_options(page: Page) -> Iterator[str]:
     """Options in code spans that the command line does not have."""
-    known = set(flags())
+    known = set(flags()) | set(command_flags())
     for number, line in numbered(page):
         for span in CODE_SPAN.findall(line):
             if span.startswith(OURS):

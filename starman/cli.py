@@ -11,6 +11,7 @@ import sys
 
 from starman import log, standard_streams
 from starman.check import INTERRUPTED, check, report
+from starman.commands import COMMANDS
 from starman.config.option import OPTIONS, Option
 from starman.config.sources import Action, from_arguments, from_command_line, negative_flag
 from starman.config.working_directory import started_in
@@ -29,11 +30,15 @@ HELP_INDENT = 28
 ABOUT = """\
 usage: starman-uv [OPTION]... [APPLICATION]
        starman-uv gunicorn [OPTION OF GUNICORN]... [MODULE:APPLICATION]
+       starman-uv COMMAND [OPTION]...
 
 A preforking WSGI server: a small master process, and worker processes with an
 event loop and threads.
 
 {application}
+
+Commands for a server that runs (`starman-uv COMMAND --help` has their options):
+{commands}
 
 Each option can also be given as an environment variable (STARMAN_WORKERS), or
 as a key in starman.toml or in [tool.starman] of pyproject.toml. The command
@@ -80,6 +85,10 @@ def _is_compiled() -> bool:
 
 def _run(argv: list[str]) -> int:
     directory = started_in(os.environ)
+    if argv and argv[0] in COMMANDS:
+        from starman.commands.command_line import main as run_command
+
+        return run_command(argv)
     if argv[:1] == ["gunicorn"]:
         return _run_for_gunicorn(argv[1:], directory)
     answer_trial(lambda: from_command_line(from_arguments(argv), os.environ, directory))
@@ -168,7 +177,8 @@ def help_text() -> str:
     import textwrap
 
     application = textwrap.fill(OPTIONS["app"].help, COLUMNS)
-    lines = ABOUT.format(application=application).splitlines()
+    commands = textwrap.fill(", ".join(COMMANDS), COLUMNS, initial_indent="  ", subsequent_indent="  ")
+    lines = ABOUT.format(application=application, commands=commands).splitlines()
     groups: dict[str, list[tuple[str, str]]] = {}
     for setting in OPTIONS.values():
         if not setting.positional:

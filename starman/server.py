@@ -16,6 +16,7 @@ from starman.config.working_directory import WorkingDirectory, started_in
 from starman.errors import SettingError, StartError
 from starman.log.in_flight import counted
 from starman.log.syslog_target import is_syslog
+from starman.observer import run_observer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def _run(settings: Settings, program: Program, *, embedded: bool) -> int:
     check_reload_engine(settings)
     account = Account.of(settings)
     program.working_directory = enter_directory(settings)
+    program.run_observer = run_observer
     if not settings.daemonize:
         return _be_master(settings, program, inherited_sockets, account, Observers([notifier]), embedded=embedded)
 
@@ -195,6 +197,7 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     notifier = SystemdNotifier.from_environ(os.environ)
     program.variables = notifier.variables
     program.working_directory = enter_directory(settings)
+    program.run_observer = run_observer
     directory = program.working_directory.base
     error_log = ErrorLog(settings.error_log, opened=True, directory=directory, process=log_process_of(settings, directory))
     with PidFile(settings.pid, claimed=True), error_log:

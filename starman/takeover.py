@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from starman.config.settings import Settings
     from starman.process.channel import Channel
-    from starman.process.messages import Message
+    from starman.process.message_base import Message
     from starman.wsgi.call import Application
 
 

@@ -26,7 +26,7 @@ OPTIONS: dict[str, Option] = {}
 # The groups in the order of `--help` and of docs/settings.md.
 GROUPS = (
     *("Application", "Listening", "TLS", "Workers", "Requests", "Connections", "Limits", "Proxies", "Logs", "Development"),
-    "Process",
+    *("Operation", "Process"),
 )
 
 

@@ -10,6 +10,7 @@ from starman.config import kinds
 from starman.config.option import option, sort_by_group
 from starman.config.tables.development_options import DevelopmentOptions
 from starman.config.tables.log_options import LogOptions
+from starman.config.tables.observer_options import ObserverOptions
 from starman.config.tables.process_options import ProcessOptions
 from starman.config.tables.proxy_options import ProxyOptions
 from starman.config.tables.request_options import RequestOptions
@@ -17,7 +18,7 @@ from starman.config.tables.request_options import RequestOptions
 DEFAULT_PORT = 5000
 
 
-class Options(LogOptions, ProxyOptions, DevelopmentOptions, ProcessOptions, RequestOptions):
+class Options(LogOptions, ProxyOptions, DevelopmentOptions, ObserverOptions, ProcessOptions, RequestOptions):
     """Declares every setting, some of them in its base classes. `Settings` has the values."""
 
     __slots__ = ()

@@ -14,7 +14,8 @@ import stat
 import struct
 import sys
 
-from starman.process.messages import PACKET_BYTES, Message, Spawned, decode, encode
+from starman.process.message_base import PACKET_BYTES, Message
+from starman.process.messages import Spawned, decode, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

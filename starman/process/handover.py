@@ -36,6 +36,18 @@ class HandedListener(Record):
         self.file = file
 
 
+class HandedControl(Record):
+    """The control socket. name: its path, or "@" and its abstract name. file: device and inode of the file; None: it
+    has none."""
+
+    __slots__ = ("fd", "file", "name")
+
+    def __init__(self, fd: int, name: str, file: tuple[int, int] | None) -> None:
+        self.fd = fd
+        self.name = name
+        self.file = file
+
+
 class HandedWorker(Record):
     """A worker from before the upgrade: process id, the master's end of its channel, the numbers of its slot and of
     its page of the scoreboard.
@@ -62,12 +74,15 @@ class Handover(Record):
     """All that is passed on. slots: how many workers should run. workers_setting: how many the settings say.
 
     settings: those that the trial has approved, encoded by the new version (`starman.config.revision`). scoreboard:
-    its descriptor; -1: none. reopening: whether some process has yet to reopen its logs, so that the new master sends
-    the order again. restarting: whether settings may have changed since the trial has read them, so that a restart
-    follows.
+    its descriptor; -1: none. control: the control socket; None: there is none. reopening: whether some process has yet
+    to reopen its logs, so that the new master sends the order again. restarting: whether settings may have changed
+    since the trial has read them, so that a restart follows.
     """
 
-    __slots__ = ("handed_workers", "listeners", "reopening", "restarting", "scoreboard", "settings", "slots", "workers_setting")
+    __slots__ = (
+        *("control", "handed_workers", "listeners", "reopening", "restarting", "scoreboard", "settings", "slots"),
+        "workers_setting",
+    )
 
     def __init__(
         self, settings: str, slots: int, workers_setting: int, listeners: list[HandedListener], handed_workers: list[HandedWorker]
@@ -78,6 +93,7 @@ class Handover(Record):
         self.listeners = listeners
         self.handed_workers = handed_workers
         self.scoreboard = -1
+        self.control: HandedControl | None = None
         self.reopening = False
         self.restarting = False
 
@@ -85,13 +101,18 @@ class Handover(Record):
         """The descriptors that are passed on."""
         board = [self.scoreboard] if self.scoreboard >= 0 else []
         stacks = [worker.stacks for worker in self.handed_workers if worker.stacks >= 0]
-        return [*(listener.fd for listener in self.listeners), *(worker.fd for worker in self.handed_workers), *stacks, *board]
+        control = [] if self.control is None else [self.control.fd]
+        workers = [worker.fd for worker in self.handed_workers]
+        return [*(listener.fd for listener in self.listeners), *workers, *stacks, *board, *control]
 
 
 def encode(handover: Handover) -> str:
     """The text of `handover`: one line per item, fields separated by spaces, texts in hexadecimal."""
     lines = [f"format {FORMAT}", f"settings {handover.settings}", f"slots {handover.slots} {handover.workers_setting}"]
     lines.append(f"scoreboard {handover.scoreboard}")
+    if handover.control is not None:
+        device, inode = handover.control.file or (0, 0)
+        lines.append(f"control {handover.control.fd} {os.fsencode(handover.control.name).hex()} {device} {inode}")
     for listener in handover.listeners:
         path, device, inode = listener.file or ("", 0, 0)
         address = os.fsencode(listener.address).hex()
@@ -118,6 +139,9 @@ def decode(text: str) -> Handover:
             handover.slots, handover.workers_setting = (int(field) for field in fields)
         elif kind == "scoreboard":
             (handover.scoreboard,) = (int(field) for field in fields)
+        elif kind == "control":
+            fd, name, device, inode = fields
+            handover.control = HandedControl(int(fd), _text(name), (int(device), int(inode)) if int(inode) else None)
         elif kind == "listener":
             fd, address, secure, device, inode, path = fields
             file = (_text(path), int(device), int(inode)) if path else None

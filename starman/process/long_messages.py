@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from starman.process.messages import IN_PARTS, Approved, Part
+from starman.process.message_base import IN_PARTS
+from starman.process.messages import Approved, Part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.process.channel import Channel
-    from starman.process.messages import Message
+    from starman.process.message_base import Message
 
 # The longest part. It must fit into a packet, with room to spare: the settings, which are sent in this way, are ASCII.
 PART_CHARACTERS = 28_000

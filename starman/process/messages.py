@@ -9,25 +9,18 @@ from __future__ import annotations
 
 from enum import Enum
 
-from starman.process.value_class import Record
+from starman.process.message_base import LINE_BYTES, PACKET_BYTES, Message, ReasonMessage, shortened
+from starman.process.observer_messages import OBSERVER_ANSWERS, OBSERVER_QUERIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# The longest reason that a worker may give, in characters.
-_REASON_CHARACTERS = 500
-
 # The largest process id that system calls take: pid_t has 32 bits.
 _LARGEST_PID = (1 << 31) - 1
 
-# The largest packet, in bytes. Far below the size of a socket's buffer, so that a sender does not wait for the reader.
-PACKET_BYTES = 32_768
-# The longest line and the longest details of a failure in a packet, in bytes.
-_LINE_BYTES = 4_000
-_DETAILS_BYTES = PACKET_BYTES - _LINE_BYTES - 64
-# In place of a text that was sent before, in parts (`long_messages.py`).
-IN_PARTS = "*"
+# The longest details of a failure in a packet, in bytes.
+_DETAILS_BYTES = PACKET_BYTES - LINE_BYTES - 64
 
 
 class Role(Enum):
@@ -38,31 +31,16 @@ class Role(Enum):
     MOLD = "mold"
     HOOKS = "hooks"
     STARTING_HOOKS = "starting hooks"
-
-
-class Message(Record):
-    """Base of the messages; by itself, a message without fields."""
-
-    __slots__ = ()
-
-    def fields(self) -> tuple[str, ...]:
-        """The fields as text."""
-        return ()
-
-    @classmethod
-    def parse(cls, fields: Sequence[str]) -> Message:
-        """The message with these fields. Raises ValueError for fields that it cannot have."""
-        if fields:
-            raise ValueError(f"{cls.__name__} has no fields")
-        return cls()
+    OBSERVER = "observer"
 
 
 class Spawn(Message):
     """Master to mold, with descriptors: fork a process with this role, with the first descriptor as its channel.
 
     slot: the worker's number, from 1; 0 for other roles. page: its page of the scoreboard; 0: none. With a page, the
-    last descriptor is the scoreboard's, from which the worker maps its page. settings: those of the new process
-    (`starman.config.revision`), or IN_PARTS; "" for the settings of the mold.
+    last descriptor is the scoreboard's, from which the worker maps its page. The observer gets the scoreboard's
+    descriptor too, and the control socket. settings: those of the new process (`starman.config.revision`), or
+    IN_PARTS; "" for the settings of the mold.
     """
 
     __slots__ = ("page", "role", "settings", "slot")
@@ -127,7 +105,7 @@ class Spawned(Message):
 
 class Loaded(Message):
     """Mold to master: the modules are imported, and the mold can fork. Hook process to master: its module is imported,
-    and it waits for events."""
+    and it waits for events. Observer to master: it accepts connections."""
 
     __slots__ = ()
 
@@ -138,24 +116,7 @@ class Ready(Message):
     __slots__ = ()
 
 
-class _ReasonMessage(Message):
-    """A message with nothing but a reason."""
-
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    def fields(self) -> tuple[str, ...]:
-        return (_shortened(self.reason, _LINE_BYTES),)
-
-    @classmethod
-    def parse(cls, fields: Sequence[str]) -> Message:
-        (reason,) = fields
-        return cls(_one_line(reason))
-
-
-class Recycle(_ReasonMessage):
+class Recycle(ReasonMessage):
     """Worker to master: replace this worker, because of `reason`. It serves until another worker is ready."""
 
     __slots__ = ()
@@ -167,7 +128,7 @@ class Changing(Message):
     __slots__ = ()
 
 
-class Changed(_ReasonMessage):
+class Changed(ReasonMessage):
     """Watcher to master: the changes have settled, and `reason` names the files. Load the application again."""
 
     __slots__ = ()
@@ -179,7 +140,7 @@ class Draining(Message):
     __slots__ = ()
 
 
-class DrainRequest(_ReasonMessage):
+class DrainRequest(ReasonMessage):
     """Worker to master: because of `reason`, this worker should serve no more. The master drains it as soon as it can.
     Until then the worker waits for a moment, then goes on as before."""
 
@@ -199,7 +160,7 @@ class Reopened(Message):
     __slots__ = ()
 
 
-class Notice(_ReasonMessage):
+class Notice(ReasonMessage):
     """Worker or mold to master: log `reason` as a warning, unless the same was logged before."""
 
     __slots__ = ()
@@ -283,7 +244,7 @@ class Approved(Message):
         self.notes = notes
 
     def fields(self) -> tuple[str, ...]:
-        return self.settings, _shortened(self.notes, _LINE_BYTES)
+        return self.settings, shortened(self.notes, LINE_BYTES)
 
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
@@ -303,7 +264,7 @@ class Failed(Message):
         self.status = status
 
     def fields(self) -> tuple[str, ...]:
-        return _shortened(self.message, _LINE_BYTES), _shortened(self.details, _DETAILS_BYTES), str(self.status)
+        return shortened(self.message, LINE_BYTES), shortened(self.details, _DETAILS_BYTES), str(self.status)
 
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
@@ -311,7 +272,7 @@ class Failed(Message):
         number = int(status)
         if not 1 <= number <= 255:
             raise ValueError(f"{number} is not the exit status of a failure")
-        return cls(_shortened(message, _LINE_BYTES), details, number)
+        return cls(shortened(message, LINE_BYTES), details, number)
 
     def describe(self) -> str:
         """The message, with the details below it, for the log."""
@@ -324,12 +285,16 @@ FROM_MOLD = (Spawned, Loaded, Reopened, Notice, Failed)
 FROM_HOOKS = (Spawned, Loaded, Handled, Reopened, Failed)
 FROM_TRIAL = (Part, Approved, Failed)
 FROM_WATCHER = (Changing, Changed)
+FROM_OBSERVER = (Spawned, Loaded, Reopened, Failed, *OBSERVER_QUERIES)
 # What the hook process is told.
 HOOK_EVENTS = (ServerEvent, WorkersChanged, WorkerEnded)
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
-    for kind in {Part, Spawn, Reopen, *FROM_WORKER, *FROM_MOLD, *FROM_HOOKS, *FROM_TRIAL, *FROM_WATCHER, *HOOK_EVENTS}
+    for kind in {
+        *(Part, Spawn, Reopen, *FROM_WORKER, *FROM_MOLD, *FROM_HOOKS, *FROM_TRIAL, *FROM_WATCHER, *HOOK_EVENTS),
+        *(*FROM_OBSERVER, *OBSERVER_ANSWERS),
+    }
 }
 
 
@@ -345,19 +310,3 @@ def decode(packet: bytes) -> Message:
     if kind is None:
         raise ValueError(f"no message is called {name[:40]!r}")
     return kind.parse(fields)
-
-
-def _one_line(reason: str) -> str:
-    """A reason that is safe in a log line, whatever process has sent it: one line, of limited length."""
-    return " ".join(reason.split())[:_REASON_CHARACTERS]
-
-
-def _shortened(text: str, limit: int) -> str:
-    """`text` without NUL, in at most `limit` bytes. The middle is left out, because a traceback says most at its two
-    ends."""
-    raw = text.replace("\0", "?").encode("utf-8", "backslashreplace")
-    if len(raw) > limit:
-        note = b"\n... %d bytes left out ...\n" % (len(raw) - limit)
-        half = (limit - len(note)) // 2
-        raw = raw[:half] + note + raw[-half:]
-    return raw.decode("utf-8", "ignore")

@@ -35,7 +35,7 @@ PAGES = 1024
 # How many threads of a worker have a line for their request. Further threads run without.
 LINES = 31
 # How much of a request's target and of its method is kept, in bytes.
-TARGET_BYTES = 107
+TARGET_BYTES = 99
 METHOD_BYTES = 12
 
 _MAGIC = b"starman scoreboard 2\n"
@@ -63,20 +63,25 @@ _REGIONS_AT = (PAGES + 1) * _STRIDE
 _SIZE = _REGIONS_AT + PAGES * _REGION_STRIDE
 # A worker with a loop that has been silent for this long (seconds) does not count as a sibling.
 _FORGOTTEN = 2.0
-# The size of a line: busy, since, method, target. The fields before the lines have as much room together.
+# The size of a line: busy, since, method, target, and the identifier of the thread, which is written once. The fields
+# before the lines have as much room together.
 _LINE_BYTES = 128
 _LINE = struct.Struct(f"=?d{METHOD_BYTES}s{TARGET_BYTES}s")
+_WHOLE_LINE = struct.Struct(f"=?d{METHOD_BYTES}s{TARGET_BYTES}sQ")
 _UNUSED = b"\0"
 
 
 class Request(Record):
-    """A request in a thread. line: its method and target, in printable ASCII. since: when the request was complete."""
+    """A request in a thread. line: its method and target, in printable ASCII. since: when the request was complete.
+    thread: the number of the thread, from 1. ident: the thread's identifier (`threading.get_ident`); 0: not known."""
 
-    __slots__ = ("line", "since")
+    __slots__ = ("ident", "line", "since", "thread")
 
-    def __init__(self, line: str, since: float) -> None:
+    def __init__(self, line: str, since: float, thread: int = 1, ident: int = 0) -> None:
         self.line = line
         self.since = since
+        self.thread = thread
+        self.ident = ident
 
 
 class WorkerEntry(Record):
@@ -113,11 +118,11 @@ def read_entry(page: bytes) -> WorkerEntry | None:
         return None
     requests = []
     for offset in range(_LINE_BYTES, _PAGE, _LINE_BYTES):
-        busy, since, method, target = _LINE.unpack_from(page, offset)
+        busy, since, method, target, ident = _WHOLE_LINE.unpack_from(page, offset)
         if busy:
             more = "..." if target[-1] else ""
             line = f"{printable(method.rstrip(_UNUSED))} {printable(target.rstrip(_UNUSED))}{more}"
-            requests.append(Request(line, since))
+            requests.append(Request(line, since, offset // _LINE_BYTES, ident))
     beat = _HEARTBEAT.unpack_from(page, _START.size)
     counted, in_flight = _IN_FLIGHT.unpack_from(page, _IN_FLIGHT_AT)
     return WorkerEntry((pid, slot, started), beat, tuple(sorted(requests, key=_age_first)), in_flight if counted else None)
@@ -126,6 +131,11 @@ def read_entry(page: bytes) -> WorkerEntry | None:
 def _age_first(request: Request) -> float:
     """The sort key of requests, by age. A start that is not a number comes last."""
     return math.inf if math.isnan(request.since) else request.since
+
+
+def read_entry_of(board: memoryview, number: int) -> WorkerEntry | None:
+    """As `Scoreboard.read_page`, of a map of the whole scoreboard (`Scoreboard.map_all`)."""
+    return read_entry(bytes(board[number * _STRIDE : number * _STRIDE + _PAGE])) if number else None
 
 
 class Scoreboard:
@@ -207,6 +217,10 @@ class Scoreboard:
         page = _map(fd, _PAGE, mmap.PROT_READ | mmap.PROT_WRITE, number * _STRIDE)
         region = _map(fd, REGION_BYTES, mmap.PROT_READ | mmap.PROT_WRITE, _REGIONS_AT + (number - 1) * _REGION_STRIDE)
         return WorkerPage(memoryview(_read_only(fd)), memoryview(page), number, memoryview(region))
+
+    def map_all(self, fd: int = -1) -> memoryview:
+        """Map the whole scoreboard for reading, in the observer. `fd`: as for `map_page`. Raises OSError."""
+        return memoryview(self._memory).toreadonly() if fd < 0 else memoryview(_read_only(fd))
 
     def abandon(self) -> None:
         """Call in a fresh fork: close the descriptor and unmap the memory, which a copy of the descriptor can map
@@ -337,10 +351,10 @@ class WorkerPage:
         """How thread number `thread`, from 0, publishes the request that it runs; None when it has no line.
 
         Before it runs a request, the thread calls the first item with (since, method, target); what is too long is cut
-        off. After the request it sets the one byte of the second item to 0. Both together cost 0.1 µs, so even a
-        request that kills its process at once leaves its name.
+        off. After the request it sets the first byte of the second item to 0. Both together cost 0.1 µs, so even a
+        request that kills its process at once leaves its name. The last eight bytes are for the thread's identifier.
         """
         if thread >= LINES:
             return None
         line = self._page[(thread + 1) * _LINE_BYTES : (thread + 2) * _LINE_BYTES]
-        return partial(_LINE.pack_into, line, 0, True), line[:1]
+        return partial(_LINE.pack_into, line, 0, True), line

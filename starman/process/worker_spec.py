@@ -11,9 +11,11 @@ from starman.config.working_directory import WorkingDirectory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Protocol
+    from typing import NoReturn, Protocol
 
     from starman.config.settings import Settings
+    from starman.process.channel import Channel
+    from starman.process.host.control_socket import ControlSocket
     from starman.process.host.listeners import Listener
     from starman.process.scoreboard import Scoreboard
     from starman.process.watching.reports import LoadedFiles, ReportPipe
@@ -58,6 +60,11 @@ if TYPE_CHECKING:
             monitor: Monitor,
         ) -> Serving: ...
 
+    class RunObserver(Protocol):
+        """See `Program`."""
+
+        def __call__(self, channel: Channel, spec: WorkerSpec, fds: Sequence[int]) -> NoReturn: ...
+
 
 class Program:
     """What is served: functions of the layers above, which this folder must not import.
@@ -69,13 +76,16 @@ class Program:
     SettingError. None: the settings stay. working_directory: the directories in which the server was started and
     works. variables: environment variables that were removed from this process, for the program that an upgrade
     executes. notes: warnings for the error log, from before it was opened. failed_status: the exit status of the
-    server if a worker of its first start cannot start because of this exception.
+    server if a worker of its first start cannot start because of this exception. run_observer: runs the observer in a
+    fresh fork, given its channel and the descriptors of the control socket and the scoreboard; never returns.
     """
 
     __slots__ = (
         *("application", "describe", "failed_status", "load", "load_hooks", "notes", "reread"),
-        *("variables", "working_directory"),
+        *("run_observer", "variables", "working_directory"),
     )
+
+    run_observer: RunObserver
 
     def __init__(
         self,
@@ -103,10 +113,11 @@ class WorkerSpec:
     supervisor's terms have the settings in use. In a worker, and in a mold that loads the application, the settings of
     its generation. import_service: imports what a worker needs and returns the class of the service
     (`worker.service_import`). scoreboard: the master's, set when it runs. reports: leads to the process that watches
-    files; None without `reload`.
+    files; None without `reload`. control: the control socket, which only the master and the observer have; None: there
+    is none.
     """
 
-    __slots__ = ("_encoded_settings", "import_service", "listeners", "program", "reports", "scoreboard", "settings")
+    __slots__ = ("_encoded_settings", "control", "import_service", "listeners", "program", "reports", "scoreboard", "settings")
 
     scoreboard: Scoreboard
 
@@ -122,6 +133,7 @@ class WorkerSpec:
         self.program = program
         self.import_service = import_service
         self.reports: ReportPipe | None = None
+        self.control: ControlSocket | None = None
         # The argument of `with_settings` that this copy was made with; None: it is no such copy.
         self._encoded_settings: str | None = None
 

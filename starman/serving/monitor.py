@@ -3,12 +3,16 @@ harakiri."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from threading import get_ident
 from typing import Protocol
 
 # How a thread records its request: it calls the function with (since, method, target) before, and sets the first byte
-# of the buffer to 0 after.
+# of the buffer to 0 after. When the thread starts, it calls `record_thread` with the buffer.
 RequestRecorder = tuple[Callable[[float, bytes, bytes], object], memoryview]
+# How many bytes the identifier of a thread takes, at the end of the buffer.
+_IDENT_BYTES = 8
 
 
 class Heartbeat(Protocol):
@@ -109,7 +113,13 @@ class Monitor(Protocol):
 
 def no_recorder() -> RequestRecorder:
     """A record that is not read."""
-    return _nothing, memoryview(bytearray(1))
+    return _nothing, memoryview(bytearray(1 + _IDENT_BYTES))
+
+
+def record_thread(buffer: memoryview) -> None:
+    """Record the identifier of this thread, so that its requests are found in a dump of stacks. The thread that
+    records its requests there."""
+    buffer[-_IDENT_BYTES:] = get_ident().to_bytes(_IDENT_BYTES, sys.byteorder)
 
 
 def _nothing(since: float, method: bytes, target: bytes) -> None:

@@ -65,6 +65,8 @@ LAYERS = (
     *(
         "starman.process",
         "starman.process.value_class",
+        "starman.process.message_base",
+        "starman.process.observer_messages",
         "starman.process.status",
         "starman.process.messages",
         "starman.process.channel",
@@ -79,6 +81,7 @@ LAYERS = (
     "starman.process.worker",
     "starman.process.supervision",
     "starman.process.master",
+    *("starman.observer", "starman.commands"),
     *("starman.application_check", "starman.application_environment", "starman.discovery", "starman.loading"),
     "starman.embedding",
     *("starman.server", "starman.takeover", "starman.gunicorn"),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starman.process.master.links import Link, Links
     from starman.process.master.reaper import Reaper
     from starman.process.master.scoreboard_reader import ScoreboardReader
-    from starman.process.messages import Message
+    from starman.process.message_base import Message
     from starman.process.worker_spec import WorkerSpec
 
     class ChildEvents(Protocol):
@@ -55,14 +55,15 @@ COUNT_SECONDS = 1.0
 class Executor:
     """Performs one action at a time. Only the master's loop calls.
 
-    stacks: requests and logs the stacks of children. start_failure: why the first start failed; None if it has not
-    failed. drain_signal: what a worker is sent to have it drain. Workers treat SIGTERM and SIGQUIT alike; hooks of
-    gunicorn tell them apart.
+    abandon: closes, in a fresh fork, the descriptors that belong to the master. events: receives what happens to
+    children. stacks: requests and logs the stacks of children. start_failure: why the first start failed; None if it
+    has not failed. drain_signal: what a worker is sent to have it drain. Workers treat SIGTERM and SIGQUIT alike;
+    hooks of gunicorn tell them apart.
     """
 
     __slots__ = (
-        *("_abandon", "_events", "_links", "_logged_failures", "_reader", "_reaper", "_spec", "_stop_to_log"),
-        *("drain_signal", "stacks", "start_failure"),
+        *("_links", "_logged_failures", "_reader", "_reaper", "_spec", "_stop_to_log"),
+        *("abandon", "drain_signal", "events", "stacks", "start_failure"),
     )
 
     def __init__(
@@ -74,14 +75,13 @@ class Executor:
         abandon: Callable[[], None],
         events: ChildEvents,
     ) -> None:
-        """`abandon` closes, in a fresh fork, the descriptors that belong to the master."""
         self.drain_signal: int = signal.SIGTERM
         self._spec = spec
         self._links = links
         self._reader = reader
         self._reaper = reaper
-        self._abandon = abandon
-        self._events = events
+        self.abandon = abandon
+        self.events = events
         self.stacks = StackReports(links, reader.describe_requests, self.send_signal)
         self.start_failure: actions.FailStart | None = None
         # Each kind of action that failed, with its kind of error: each pair is logged once.
@@ -106,7 +106,7 @@ class Executor:
                 self._logged_failures.add(kind)
                 log.error(f"the master could not carry out {kind}: {error}\n{traceback.format_exc()}")
             if isinstance(action, actions.ForkMold | actions.SpawnMold | actions.SpawnWorker | actions.SpawnHooks):
-                self._events.on_exit(action.child, f"could not be forked ({error})")
+                self.events.on_exit(action.child, f"could not be forked ({error})")
 
     def _perform(self, action: actions.Action) -> None:  # noqa: C901 - a case for each action
         match action:
@@ -161,15 +161,15 @@ class Executor:
         except OSError as error:
             gc.unfreeze()
             channel.close()
-            self._events.on_exit(action.child, f"could not be forked ({error.strerror})")
+            self.events.on_exit(action.child, f"could not be forked ({error.strerror})")
             return
         if pid == 0:
-            become_mold(channel, self._spec, self._abandon)
+            become_mold(channel, self._spec, self.abandon)
         gc.unfreeze()
         channel.close()
         link = self._links.find_link(action.child)
         assert link is not None
-        self._events.on_spawned(link, pid)
+        self.events.on_spawned(link, pid)
 
     def _spawn(self, mold: int, number: int, order: Spawn) -> None:
         """Have a mold fork the child `number`. The child's end of the channel is sent with the order."""
@@ -183,12 +183,13 @@ class Executor:
         child_link.slot = order.slot
         board = self._spec.scoreboard.fd
         fds = [*channel.fds(), board] if order.page and board >= 0 else channel.fds()
-        sent = mold_link is not None and self._send_order(mold_link, order, fds)
+        sent = mold_link is not None and self.send_order(mold_link, order, fds)
         channel.close()
         if not sent:
-            self._events.on_exit(number, "could not be forked (the mold, which forks workers, does not answer)")
+            self.events.on_exit(number, "could not be forked (the mold, which forks workers, does not answer)")
 
-    def _send_order(self, link: Link, order: Spawn, fds: list[int]) -> bool:
+    def send_order(self, link: Link, order: Spawn, fds: list[int]) -> bool:
+        """Send a mold an order, with copies of `fds`. Returns False if its channel is closed."""
         parts, order.settings = prepare_text(order.settings)
         for part in parts:
             self._links.send(link, part)
@@ -199,7 +200,7 @@ class Executor:
         try:
             return self._links.open_link(number, kinds)
         except OSError as error:
-            self._events.on_exit(number, f"could not be forked ({error.strerror})")
+            self.events.on_exit(number, f"could not be forked ({error.strerror})")
             return None
 
     # Children that exist.
@@ -223,13 +224,13 @@ class Executor:
                 log.error(f"process {link.pid} may not be signalled ({name}): its channel is closed, and it ends by itself")
                 self._links.close_channel(link)
                 if not self._reaper.adopts:
-                    self._events.on_exit(number, "may not be signalled")
+                    self.events.on_exit(number, "may not be signalled")
 
     def _kill(self, action: actions.Kill) -> None:
         link = self._links.find_link(action.child)
         if link is not None and link.pid is None:
             # If the process comes to exist after all, it finds its channel closed, and ends.
-            self._events.on_exit(action.child, "was killed before its process existed")
+            self.events.on_exit(action.child, "was killed before its process existed")
         else:
             self.send_signal(action.child, signal.SIGKILL)
 
@@ -250,12 +251,12 @@ class Executor:
         if link is not None:
             self._links.close_channel(link)
             if not self._reaper.adopts:
-                self._events.on_exit(action.child, "was retired")
+                self.events.on_exit(action.child, "was retired")
 
     def _forget(self, action: actions.Forget) -> None:
         link = self._links.find_link(action.child)
         if link is not None:
-            self._events.remove_child(link, "was killed")
+            self.events.remove_child(link, "was killed")
 
     # The error log.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starman.process.channel import Channel
     from starman.process.master.links import Links
     from starman.process.master.reaper import Reaper
-    from starman.process.messages import Message
+    from starman.process.message_base import Message
     from starman.process.supervision.supervisor import Supervisor
     from starman.process.worker_spec import WorkerSpec
 

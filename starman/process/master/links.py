@@ -13,11 +13,12 @@ import time
 from starman import log
 from starman.process.channel import MasterEnd
 from starman.process.master.stack_pipe import StackReader, open_pipe
-from starman.process.messages import FROM_HOOKS, FROM_WORKER, Message, Spawned
+from starman.process.message_base import Message
+from starman.process.messages import FROM_HOOKS, FROM_OBSERVER, FROM_WORKER, Spawned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from starman.log.captured import OutputReader
     from starman.process.channel import Channel
@@ -76,8 +77,8 @@ class Link:
     def title(self) -> str:
         """The name of the process in the error log."""
         pid = "" if self.pid is None else f" ({self.pid})"
-        if self.kinds is FROM_HOOKS:
-            return f"the hook process{pid}"
+        if self.kinds in (FROM_HOOKS, FROM_OBSERVER):
+            return f"the {'observer' if self.kinds is FROM_OBSERVER else 'hook process'}{pid}"
         return f"worker {self.slot}{pid}" if self.slot else f"a mold{pid}, which forks workers"
 
     def drop_unsent(self) -> None:
@@ -134,7 +135,7 @@ class Links:
         # poll(2), not epoll: it has no descriptor that a mold could inherit (hazard 7), and it is fast enough for a
         # few hundred channels.
         self._poll = selectors.PollSelector()
-        self._poll.register(signals, selectors.EVENT_READ)
+        self._poll.register(signals, selectors.EVENT_READ, signals.clear_wakeups)
 
     def __iter__(self) -> Iterator[Link]:
         """Iterate over a copy, because links may be removed meanwhile."""
@@ -205,7 +206,7 @@ class Links:
                     self._close_stacks(key.data)
                 continue
             if not isinstance(key.data, Link):
-                self._signals.clear_wakeups()
+                key.data()
                 continue
             if key.fileobj is key.data.output:
                 if not key.data.output.read(key.data.pid or 0):
@@ -216,6 +217,14 @@ class Links:
             if events & selectors.EVENT_READ:
                 readable.append(key.data)
         return readable
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call `callback` in `wait_for_messages` while this descriptor is readable, until `unwatch`."""
+        self._poll.register(fd, selectors.EVENT_READ, callback)
+
+    def unwatch(self, fd: int) -> None:
+        """Undo `watch`."""
+        self._poll.unregister(fd)
 
     def send(self, link: Link, message: Message, fds: Sequence[int] = ()) -> bool:
         """Send `message` and copies of `fds` to the child, at once or as soon as the channel has room. Never waits.

@@ -8,7 +8,7 @@ or not even forked, waits in the child's channel.
 from __future__ import annotations
 
 from starman import log
-from starman.process.messages import Reopen
+from starman.process.messages import FROM_OBSERVER, Reopen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class LogReopen:
         log.info("reopening the logs")
         for link in self._links:
             # The numbers of trials are not positive. A trial is short, and has no log of its own.
-            if link.number > 0 and self._links.send(link, Reopen(), fds):
+            if (link.number > 0 or link.kinds is FROM_OBSERVER) and self._links.send(link, Reopen(), fds):
                 self._awaited[link.number] = self._awaited.get(link.number, 0) + 1
         self._log_when_done()
 

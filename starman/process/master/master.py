@@ -15,11 +15,13 @@ from starman import log
 from starman.errors import StartError
 from starman.process import parent_death
 from starman.process.forking import warn_of_threads
+from starman.process.host.control_socket import open_control_socket
 from starman.process.host.rlimits import raise_descriptor_limit
 from starman.process.master.executor import Executor
 from starman.process.master.file_watching import FileWatching
 from starman.process.master.links import Link, Links
 from starman.process.master.log_reopen import LogReopen
+from starman.process.master.observation import Observation
 from starman.process.master.reaper import Reaper, describe
 from starman.process.master.reload import Reload, terms_of
 from starman.process.master.scoreboard_reader import ScoreboardReader
@@ -52,8 +54,9 @@ MOST_NOTICES = 20
 # The numbers of the trials' links. The numbers of children begin at 1; 0 stands for all workers (`LogKill`).
 _READING = -1
 _TRYING = -2
-# The number of the watcher's link.
+# The numbers of the links of the watcher and the observer.
 _WATCHING = -3
+_OBSERVING = -4
 
 
 class Master:
@@ -61,7 +64,8 @@ class Master:
 
     __slots__ = (
         *("_embedded", "_error_log", "_executor", "_exits", "_file_watching", "_handover", "_links", "_log_reopen", "_notices"),
-        *("_observers", "_reader", "_reaper", "_reload", "_signals", "_spec", "_stacks", "_supervisor", "_uncounted", "_upgrade"),
+        *("_observation", "_observers", "_reader", "_reaper", "_reload", "_signals", "_spec", "_stacks", "_supervisor"),
+        *("_uncounted", "_upgrade"),
     )
 
     def __init__(self, spec: WorkerSpec, error_log: ErrorLog, handover: Handover | None = None) -> None:
@@ -108,6 +112,7 @@ class Master:
                 raise StartError(f"the master process cannot start: {error.strerror}") from None
             self._set_up_parts()
             # Registered last, so it runs first: ending the trials needs the links.
+            cleanup.callback(self._observation.close)
             cleanup.callback(self._cancel_uncounted)
             status = self._run_loop()
         failure = self._executor.start_failure
@@ -135,6 +140,10 @@ class Master:
             cleanup.callback(self._spec.reports.close)
         self._spec.scoreboard = Scoreboard.create() if self._handover is None else open_scoreboard(self._handover)
         cleanup.callback(self._spec.scoreboard.close)
+        handed = None if self._handover is None else self._handover.control
+        self._spec.control = open_control_socket(self._spec.settings, self._spec.program.working_directory.absolute, handed)
+        if self._spec.control is not None:
+            cleanup.callback(self._spec.control.close)
         self._signals = SignalQueue()
         cleanup.callback(self._signals.close, ending=not self._embedded)
         self._links = Links(self._signals, capture=self._spec.settings.capture_output)
@@ -151,8 +160,10 @@ class Master:
         trying = Trial(_TRYING, self._links, self._reaper, self._abandon)
         self._upgrade = Upgrade(self._spec, self._supervisor, self._links, self._signals, trying)
         self._file_watching = FileWatching(_WATCHING, self._spec, self._supervisor, self._links, self._reaper, self._abandon)
+        self._observation = Observation(_OBSERVING, self._spec, self._supervisor, self._executor, self._links, self._reload)
         # All children that the supervisor does not count.
-        self._uncounted = {child.number: child for child in (reading, trying, self._file_watching)}
+        children = (reading, trying, self._file_watching, self._observation)
+        self._uncounted = {child.number: child for child in children}
         if self._handover is not None:
             take_over(self._handover, self._supervisor, self._links, self._reaper)
             if self._handover.reopening:
@@ -168,6 +179,7 @@ class Master:
                 if self._supervisor.phase is Phase.STOPPING:
                     self._cancel_uncounted()
                 self._file_watching.check(time.monotonic())
+                self._observation.check(time.monotonic())
                 if self._reload.check_trial(time.monotonic()):
                     self._upgrade.on_restart()
                 self._upgrade.check_trial(time.monotonic())
@@ -221,9 +233,9 @@ class Master:
             elif signum == signal.SIGUSR1:
                 self._log_reopen.begin()
             elif signum == signal.SIGTTIN:
-                self._supervisor.grow()
+                self._supervisor.scale(len(self._supervisor.slots) + 1, now)
             elif signum == signal.SIGTTOU:
-                self._supervisor.shrink(now)
+                self._supervisor.scale(len(self._supervisor.slots) - 1, now)
             elif signum == signal.SIGUSR2:
                 self._upgrade.begin(embedded=self._embedded)
             else:
@@ -264,10 +276,12 @@ class Master:
         """Report a child's messages to the supervisor."""
         for message in self._links.read_messages(link):
             now = time.monotonic()
-            if link.number in self._uncounted:
-                self._uncounted[link.number].on_message(message)
-            elif isinstance(message, Spawned):
+            if isinstance(message, Spawned):
                 self.on_spawned(link, message.pid)
+            elif isinstance(message, Reopened):
+                self._log_reopen.on_reopened(link.number)
+            elif link.number in self._uncounted:
+                self._uncounted[link.number].on_message(message)
             elif isinstance(message, Ready | Loaded):
                 if log.enabled(log.DEBUG):
                     log.debug(f"{link.title} is ready")
@@ -282,8 +296,6 @@ class Master:
                 self._supervisor.hooks.on_handled(link.number, now)
             elif isinstance(message, Notice):
                 self._log_notice(message.reason)
-            elif isinstance(message, Reopened):
-                self._log_reopen.on_reopened(link.number)
             elif isinstance(message, Failed):
                 self._supervisor.on_failed(link.number, message.message, message.details, now, message.status)
 
@@ -320,15 +332,17 @@ class Master:
         if log.enabled(log.DEBUG):
             log.debug(f"{link.title} {how}")
         self._links.remove_link(link)
+        self._log_reopen.on_gone(link.number)
         if link.number in self._uncounted:
             self._uncounted[link.number].on_gone(how)
             return
-        self._log_reopen.on_gone(link.number)
         self._supervisor.on_exit(link.number, how, now, status)
 
     def _abandon(self) -> None:
         """In a fresh fork: close what belongs to the master."""
         self._links.abandon()
+        if self._spec.control is not None:
+            self._spec.control.abandon()
         self._observers.abandon()
         self._spec.scoreboard.abandon()
 

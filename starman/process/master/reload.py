@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starman.config.settings import Settings
     from starman.process.channel import Channel
     from starman.process.master.trial import Trial
-    from starman.process.messages import Message
+    from starman.process.message_base import Message
     from starman.process.supervision.supervisor import Supervisor
     from starman.process.worker_spec import WorkerSpec
 

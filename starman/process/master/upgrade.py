@@ -21,6 +21,7 @@ from starman.process.handover import (
     IN_FILE,
     MOST_IN_VARIABLE,
     TRIAL_VARIABLE,
+    HandedControl,
     HandedListener,
     HandedWorker,
     Handover,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from starman.process.master.reaper import Reaper
     from starman.process.master.signals import SignalQueue
     from starman.process.master.trial import Trial
-    from starman.process.messages import Message
+    from starman.process.message_base import Message
     from starman.process.supervision.supervisor import Supervisor
     from starman.process.worker_spec import Program, WorkerSpec
 
@@ -168,8 +169,7 @@ class Upgrade:
             for listener in self._spec.listeners
         ]
         handed_workers = []
-        slots, children = self._supervisor.slots_and_workers()
-        for worker in children:
+        for worker in self._supervisor.children.workers():
             link = self._links.find_link(worker.number)
             # If its channel is closed, the worker is dead, and only its exit status is still to come.
             if link is not None and link.pid is not None and link.channel.fileno() >= 0 and worker.ready_at is not None:
@@ -179,8 +179,11 @@ class Upgrade:
                 handed_worker.to_replace = worker.to_replace
                 handed_worker.stacks = -1 if link.stacks is None else link.stacks.fd
                 handed_workers.append(handed_worker)
-        handover = Handover(settings, slots, self._supervisor.terms.workers, listeners, handed_workers)
+        handover = Handover(settings, len(self._supervisor.slots), self._supervisor.terms.workers, listeners, handed_workers)
         handover.scoreboard = self._spec.scoreboard.fd
+        control = self._spec.control
+        if control is not None:
+            handover.control = HandedControl(control.fileno(), control.name, control.file)
         return handover
 
 

@@ -8,7 +8,7 @@ from starman.process.value_class import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from starman.process.messages import Message
+    from starman.process.message_base import Message
 
 
 class Level(Enum):

@@ -15,7 +15,7 @@ from starman.process.supervision.rollout import PRISTINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from starman.process.messages import Message
+    from starman.process.message_base import Message
     from starman.process.supervision.backoff import Backoff
     from starman.process.supervision.child import Worker
     from starman.process.supervision.children import Children

@@ -40,6 +40,12 @@ class Molds:
         mold = self._molds.get(generation if self._rollout.terms_of(generation).preload else PRISTINE)
         return mold if mold is not None and mold.ready and mold.failure is None else None
 
+    @property
+    def pristine_number(self) -> int | None:
+        """The number of the mold that can fork processes without the application; None when it cannot fork now."""
+        mold = self.mold_for(PRISTINE)
+        return None if mold is None else mold.number
+
     def plan_molds(self, slots: Iterable[Slot], now: float, *, only_pristine: bool = False) -> None:
         """Start the molds that workers of `slots` may need, and retire the others. `only_pristine`: start no mold yet
         that loads the application."""

@@ -44,26 +44,25 @@ class Supervisor:
     """The bookkeeping of one server's workers and molds."""
 
     __slots__ = (
-        *("_boot_deadlines", "_children", "_failed_starts", "_held", "_molds", "_released", "_replacement", "_rollout"),
-        *("_rollout_steps", "_slots", "_status", "_stopped_at"),
-        *("code_changes", "hooks", "phase", "watchdog"),
+        *("_boot_deadlines", "_failed_starts", "_held", "_released", "_replacement", "_rollout_steps", "_status", "_stopped_at"),
+        *("children", "code_changes", "hooks", "molds", "phase", "rollout", "slots", "watchdog"),
     )
 
     def __init__(self, terms: Terms) -> None:
         """A server that is about to start, on these terms."""
         self.phase = Phase.STARTING
-        self._rollout = Rollout(terms)
-        self._children = Children(self._rollout.terms_of)
-        self.watchdog = Watchdog(self._children, terms.worker_timeout)
-        self._boot_deadlines = BootDeadlines(self._children, self._rollout.terms_of)
-        self._failed_starts = FailedStarts(self._children)
+        self.rollout = Rollout(terms)
+        self.children = Children(self.rollout.terms_of)
+        self.watchdog = Watchdog(self.children, terms.worker_timeout)
+        self._boot_deadlines = BootDeadlines(self.children, self.rollout.terms_of)
+        self._failed_starts = FailedStarts(self.children)
         mold_backoff = self._failed_starts.molds
-        self._slots = Slots(terms.workers, 1)
-        self._molds = Molds(self._children, self._rollout, mold_backoff)
-        self.hooks = HookProcesses(self._children, self._rollout, self._molds, self._failed_starts.hooks)
-        self._replacement = Replacement(self._children, self._rollout, self._molds, self._failed_starts.workers)
-        self._rollout_steps = RolloutSteps(self._children, self._rollout, self._molds, self._replacement, mold_backoff)
-        self.code_changes = CodeChanges(self._children, self._rollout_steps, self._failed_starts, self.watchdog, self.hooks)
+        self.slots = Slots(terms.workers, 1)
+        self.molds = Molds(self.children, self.rollout, mold_backoff)
+        self.hooks = HookProcesses(self.children, self.rollout, self.molds, self._failed_starts.hooks)
+        self._replacement = Replacement(self.children, self.rollout, self.molds, self._failed_starts.workers)
+        self._rollout_steps = RolloutSteps(self.children, self.rollout, self.molds, self._replacement, mold_backoff)
+        self.code_changes = CodeChanges(self.children, self._rollout_steps, self._failed_starts, self.watchdog, self.hooks)
         self._held = False
         self._released = False
         self._stopped_at = 0.0
@@ -73,7 +72,7 @@ class Supervisor:
 
     def on_spawned(self, number: int, pid: int) -> None:
         """The child exists, as process `pid`."""
-        child = self._children.find_child(number)
+        child = self.children.find_child(number)
         if child is None:
             return
         child.pid = pid
@@ -81,17 +80,17 @@ class Supervisor:
             child.set_state(State.BOOTING, child.deadline)
         elif child.state is State.DRAINING:
             # The order to drain came before its process existed.
-            self._children.add_action(Drain(number))
+            self.children.add_action(Drain(number))
 
     def on_ready(self, number: int, now: float) -> None:
         """A worker accepts connections, a mold has loaded its modules and can fork, or a hook process waits for
         events."""
-        child = self._children.find_child(number)
+        child = self.children.find_child(number)
         if child is None:
             return
         if child.state is State.DRAINING:
             # It became ready before it saw the order to drain, so it may have requests to finish.
-            child.deadline = self._children.drain_deadline(child, now)
+            child.deadline = self.children.drain_deadline(child, now)
         if child.state is not State.BOOTING:
             return
         child.set_state(State.READY)
@@ -104,43 +103,43 @@ class Supervisor:
 
     def _activate_worker(self, worker: Worker, now: float) -> None:
         """Put a new worker in charge of its slot. Only now that it is ready is the old worker drained."""
-        slot = self._slots.find_slot(worker.slot)
+        slot = self.slots.find_slot(worker.slot)
         if slot is not None and slot.incoming is worker:
             old, slot.current, slot.incoming = slot.current, worker, None
             slot.generation = worker.generation
             if old is not None:
-                self._children.drain_worker(old, now)
+                self.children.drain_worker(old, now)
 
     def on_recycle(self, number: int, reason: str) -> None:
         """A worker is to be replaced, and serves until another is ready. `reason` completes a sentence."""
-        worker = self._children.find_child(number)
+        worker = self.children.find_child(number)
         if isinstance(worker, Worker) and worker.ready and not worker.to_replace:
             worker.to_replace = True
-            self._children.log(Level.INFO, f"{worker.log_name()} is replaced: {reason}")
+            self.children.log(Level.INFO, f"{worker.log_name()} is replaced: {reason}")
 
     def on_drain_request(self, number: int, reason: str, now: float) -> None:
         """A worker is to be replaced, and should serve no more from now on. Drain it at once if there is room for
         another worker; else treat it as `on_recycle` does."""
-        worker = self._children.find_child(number)
+        worker = self.children.find_child(number)
         if isinstance(worker, Worker) and worker.ready:
-            if not self._held and self._replacement.allows(self._slots, now):
-                self._children.drain_worker(worker, now)
+            if not self._held and self._replacement.allows(self.slots, now):
+                self.children.drain_worker(worker, now)
                 self._remove_from_slot(worker)
             if not worker.to_replace:
                 worker.to_replace = True
-                self._children.log(Level.INFO, f"{worker.log_name()} is replaced: {reason}")
+                self.children.log(Level.INFO, f"{worker.log_name()} is replaced: {reason}")
 
     def on_draining(self, number: int, now: float) -> None:
         """A worker has begun to drain. If it had no order to, its slot gets another worker at once."""
-        worker = self._children.find_child(number)
+        worker = self.children.find_child(number)
         if isinstance(worker, Worker) and worker.ready:
-            worker.set_state(State.DRAINING, self._children.drain_deadline(worker, now))
+            worker.set_state(State.DRAINING, self.children.drain_deadline(worker, now))
             self._remove_from_slot(worker)
             self._failed_starts.count_early_drain(worker, now)
 
     def on_failed(self, number: int, message: str, details: str, now: float, status: int = 1) -> None:
         """A child reports that it cannot start, or a ready mold that it cannot go on. `status`: see `Failed`."""
-        child = self._children.find_child(number)
+        child = self.children.find_child(number)
         if child is not None and not child.ending:
             child.failure = message, details
             if self._is_needed_to_start(child):
@@ -153,7 +152,7 @@ class Supervisor:
     def on_exit(self, number: int, how: str, now: float, status: int | None = None) -> None:
         """The process has exited. `how` completes a sentence: "was killed by SIGKILL". `status`: its wait status;
         None: not known."""
-        child = self._children.find_child(number)
+        child = self.children.find_child(number)
         if child is None:
             return
         expected = child.ending and child.failure is None
@@ -161,21 +160,21 @@ class Supervisor:
             self.hooks.on_worker_exit(child, status)
         elif isinstance(child, HookProcess):
             how += self.hooks.on_exit(child)
-        self._children.remove(child)
+        self.children.remove(child)
         fatal = self._remove_from_slot(child)
         if self.phase is Phase.STOPPING or expected:
             return
         if self._is_needed_to_start(child) and not self.terms.reload:
             self._fail_start(*child.exit_reason(how), now)
         elif fatal:
-            self._rollout_steps.give_up(self._slots, *child.exit_reason(how), now)
+            self._rollout_steps.give_up(self.slots, *child.exit_reason(how), now)
         else:
             self._failed_starts.log_exit(child, how, now)
 
     def _remove_from_slot(self, child: Child) -> bool:
         """Remove `child` from its slot or from the molds. Returns True when a roll-out cannot go on without it."""
         if isinstance(child, Worker):
-            slot = self._slots.find_slot(child.slot)
+            slot = self.slots.find_slot(child.slot)
             if slot is None:
                 return False
             rolls = slot.rolling_out and slot.incoming is child
@@ -184,8 +183,8 @@ class Supervisor:
         if isinstance(child, HookProcess):
             return False
         # The pristine mold counts too while it cannot start: all other molds are forked from it.
-        needed = self._rollout.target is not None and child.generation in (PRISTINE, self._rollout.target)
-        return self._molds.remove_mold(child) and needed and child.ready_at is None
+        needed = self.rollout.target is not None and child.generation in (PRISTINE, self.rollout.target)
+        return self.molds.remove_mold(child) and needed and child.ready_at is None
 
     # The operator's commands.
 
@@ -194,45 +193,44 @@ class Supervisor:
         roll-out: begin again after its current step."""
         if self.phase is not Phase.STOPPING:
             self.hooks.add_event(ServerEvent("reloading"))
-            self._rollout.request(terms)
+            self.rollout.request(terms)
 
-    def grow(self) -> None:
-        """Add one worker."""
-        if self.phase is not Phase.STOPPING:
-            self._slots.add_slot(self._rollout.generation)
-            self.hooks.on_change(len(self._slots) - 1, len(self._slots))
-            self._children.log(Level.INFO, f"one worker more: {len(self._slots)}")
-
-    def shrink(self, now: float) -> None:
-        """Remove the last worker, unless it is the only one."""
-        if self.phase is Phase.STOPPING:
+    def scale(self, workers: int, now: float) -> None:
+        """Have this number of workers run. Less than one: the last worker stays."""
+        before = len(self.slots)
+        if self.phase is Phase.STOPPING or workers == before:
             return
-        if len(self._slots) == 1:
-            self._children.log(Level.WARNING, "cannot go below one worker")
-            return
-        self._children.drain_slot(self._slots.remove_last(), now)
-        self.hooks.on_change(len(self._slots) + 1, len(self._slots))
-        self._children.log(Level.INFO, f"one worker less: {len(self._slots)}")
+        if workers < 1:
+            self.children.log(Level.WARNING, "cannot go below one worker")
+            workers = 1
+        while len(self.slots) < workers:
+            self.slots.add_slot(self.rollout.generation)
+        while len(self.slots) > workers:
+            self.children.drain_slot(self.slots.remove_last(), now)
+        self.hooks.on_change(before, workers)
+        if workers != before:
+            what = {1: "one worker more", -1: "one worker less"}.get(workers - before, f"workers scaled from {before}")
+            self.children.log(Level.INFO, f"{what}: {workers}")
 
     def stop(self, now: float) -> None:
         """Stop gracefully. A second call, at least SECOND_STOP later, kills all workers."""
         if self.phase is not Phase.STOPPING:
-            seconds = self._rollout.terms.graceful_timeout
-            self._children.add_action(LogStopping(seconds))
+            seconds = self.rollout.terms.graceful_timeout
+            self.children.add_action(LogStopping(seconds))
             self._begin_stop(now)
         elif now - self._stopped_at >= SECOND_STOP:
-            if any(worker.state is not State.KILLED for worker in self._children.workers()):
-                self._children.add_action(LogKill(Level.WARNING, "stopping at once: all workers are killed"))
+            if any(worker.state is not State.KILLED for worker in self.children.workers()):
+                self.children.add_action(LogKill(Level.WARNING, "stopping at once: all workers are killed"))
                 self._status = 1
-            for child in self._children:
+            for child in self.children:
                 if child.state is not State.KILLED:
-                    self._children.kill(child, now)
+                    self.children.kill(child, now)
 
     def server_status(self) -> ServerStatus:
         """The present status of the server, for its observers."""
-        restarting = self._rollout.target is not None or self._rollout.requested
-        ready, alive_at = self._slots.ready_count, self.watchdog.last_alive()
-        return ServerStatus(self.phase, restarting=restarting, ready=ready, wanted=len(self._slots), alive_at=alive_at)
+        restarting = self.rollout.target is not None or self.rollout.requested
+        ready, alive_at = self.slots.ready_count, self.watchdog.last_alive()
+        return ServerStatus(self.phase, restarting=restarting, ready=ready, wanted=len(self.slots), alive_at=alive_at)
 
     # Upgrades.
 
@@ -245,30 +243,26 @@ class Supervisor:
     @property
     def nothing_starting(self) -> bool:
         """Whether the server runs, and neither a worker nor a hook process is starting."""
-        starting = self.hooks.starting or any(worker.starting for worker in self._children.workers())
+        starting = self.hooks.starting or any(worker.starting for worker in self.children.workers())
         return self.phase is Phase.RUNNING and not starting
 
     @property
     def terms(self) -> Terms:
         """The terms in use: until a roll-out has finished, the terms from before it."""
-        return self._rollout.terms
-
-    def slots_and_workers(self) -> tuple[int, list[Worker]]:
-        """The number of slots, and all workers that have not exited."""
-        return len(self._slots), self._children.workers()
+        return self.rollout.terms
 
     def take_over(self, slots: int, workers: int) -> None:
         """Go on after an upgrade of the master, with this number of slots, and begin a roll-out. `workers`: the number
         in the settings from before the upgrade."""
         self.phase = Phase.RUNNING
         self.hooks.take_over()
-        self._rollout.take_over(workers)
-        self._slots = Slots(slots, ADOPTED)
+        self.rollout.take_over(workers)
+        self.slots = Slots(slots, ADOPTED)
 
     def adopt_worker(self, handed_worker: HandedWorker) -> int:
         """Add a worker from before the upgrade; returns its number."""
-        worker = self._children.adopt_worker(handed_worker, ADOPTED)
-        slot = self._slots.find_slot(worker.slot)
+        worker = self.children.adopt_worker(handed_worker, ADOPTED)
+        slot = self.slots.find_slot(worker.slot)
         if slot is not None and worker.ready:
             slot.current = worker
         return worker.number
@@ -282,30 +276,30 @@ class Supervisor:
         self._check_deadlines(now)
         if self.phase is not Phase.STOPPING:
             # Before the roll-outs: a restart requested during the start begins in this plan, not at the next event.
-            if self.phase is Phase.STARTING and self._slots.ready_count == len(self._slots):
+            if self.phase is Phase.STARTING and self.slots.ready_count == len(self.slots):
                 self.phase = Phase.RUNNING
-                self._children.add_action(LogReady(len(self._slots)))
+                self.children.add_action(LogReady(len(self.slots)))
                 self.hooks.announce_ready()
             # The first start is never held: an upgrade waits until all workers are ready.
-            if not self.code_changes.plan(self._slots, now) and (not self._held or self.phase is Phase.STARTING):
+            if not self.code_changes.plan(self.slots, now) and (not self._held or self.phase is Phase.STARTING):
                 self._plan_children(now)
         else:
-            if all(isinstance(child, HookProcess) for child in self._children):
+            if all(isinstance(child, HookProcess) for child in self.children):
                 self.hooks.finish(now)
-            if not self._children:
-                self._children.add_action(Exit(self._status))
+            if not self.children:
+                self.children.add_action(Exit(self._status))
         self.hooks.plan_events(now)
-        return self._children.take_actions()
+        return self.children.take_actions()
 
     def _plan_children(self, now: float) -> None:
         # The `starting` hooks come before the application is loaded.
-        self._molds.plan_molds(self._slots, now, only_pristine=not self.hooks.started)
+        self.molds.plan_molds(self.slots, now, only_pristine=not self.hooks.started)
         if self.hooks.started:
-            before = len(self._slots)
-            if self._rollout_steps.plan_step(self._slots, now, running=self.phase is Phase.RUNNING):
+            before = len(self.slots)
+            if self._rollout_steps.plan_step(self.slots, now, running=self.phase is Phase.RUNNING):
                 self.watchdog.timeout = self.terms.worker_timeout
-                self.hooks.on_change(before, len(self._slots))
-            self._replacement.fill_slots(self._slots, now)
+                self.hooks.on_change(before, len(self.slots))
+            self._replacement.fill_slots(self.slots, now)
         self.hooks.plan(now)
 
     def next_instant(self, now: float) -> float | None:
@@ -316,7 +310,7 @@ class Supervisor:
         instants += [
             instant
             for instant in (
-                self._children.next_deadline(),
+                self.children.next_deadline(),
                 self.watchdog.next_instant(),
                 self._replacement.next_instant(now),
                 self.hooks.next_instant(),
@@ -327,39 +321,39 @@ class Supervisor:
 
     def _check_deadlines(self, now: float) -> None:
         """Handle the children that have passed their deadline."""
-        for child in self._children:
+        for child in self.children:
             if child.deadline is None or child.deadline > now:
                 continue
             if child.state is State.KILLED:
-                self._children.add_action(Forget(child.number))
+                self.children.add_action(Forget(child.number))
                 self.on_exit(child.number, "was killed", now)
                 continue
             if child.starting and self._boot_deadlines.extend(child, now):
                 continue
             if isinstance(child, Worker) and not child.starting:
                 late = "is still silent" if child.silent else "did not end in time"
-                self._children.add_action(LogKill(Level.WARNING, f"{child.log_name()} {late}: it is killed", child.number))
+                self.children.add_action(LogKill(Level.WARNING, f"{child.log_name()} {late}: it is killed", child.number))
                 if self.phase is Phase.STOPPING:
                     self._status = 1
             elif isinstance(child, HookProcess) and not child.starting:
                 self.hooks.log_late(child)
-            self._children.kill(child, now)
+            self.children.kill(child, now)
             if child.failure is not None and self._is_needed_to_start(child) and not self.terms.reload:
                 self._fail_start(*child.exit_reason(""), now)
 
     def _begin_stop(self, now: float) -> None:
         self.phase = Phase.STOPPING
         self._stopped_at = now
-        self._children.add_action(CloseListeners())
+        self.children.add_action(CloseListeners())
         self.hooks.begin_stop()
-        for child in self._children:
+        for child in self.children:
             if isinstance(child, Worker):
-                self._children.drain_worker(child, now)
+                self.children.drain_worker(child, now)
             elif isinstance(child, Mold):
-                self._children.retire_mold(child, now)
+                self.children.retire_mold(child, now)
 
     def _fail_start(self, reason: str, details: str, now: float, status: int = 1) -> None:
         """Fail the first start, once: later failures of the same start come in the phase STOPPING and add nothing."""
         self._status = 1
-        self._children.add_action(FailStart(reason, details, status))
+        self.children.add_action(FailStart(reason, details, status))
         self._begin_stop(now)

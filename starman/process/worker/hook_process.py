@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from starman.process.channel import Channel
-    from starman.process.messages import Message
+    from starman.process.message_base import Message
     from starman.process.worker_spec import WorkerSpec
 
 # How long (seconds) the process may go on after the master has closed the channel: for the hooks of the events that it

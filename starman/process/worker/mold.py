@@ -35,11 +35,11 @@ from starman.process.worker.stack_dumps import enable_stack_dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from starman.config.settings import Settings
-    from starman.process.messages import Message
+    from starman.process.message_base import Message
     from starman.process.worker_spec import MakeService, WorkerSpec
     from starman.wsgi.call import Application
 
@@ -140,7 +140,7 @@ class _Mold:
             elif isinstance(message, Spawn) and fds:
                 message.settings = assembly.resolve_text(message.settings)
                 channel, other_fds = Channel.of_descriptors(fds)
-                self._fork_child(message, channel, other_fds[0] if other_fds else -1)
+                self._fork_child(message, channel, other_fds)
                 for fd in other_fds:
                     os.close(fd)
             elif isinstance(message, Reopen):
@@ -160,7 +160,7 @@ class _Mold:
             log.write_pending()
         return self._channel.receive_message()
 
-    def _fork_child(self, order: Spawn, child_channel: Channel, scoreboard_fd: int) -> None:
+    def _fork_child(self, order: Spawn, child_channel: Channel, fds: Sequence[int]) -> None:
         """Fork twice. The intermediate process exits at once, so the kernel makes its child a child of the master (a
         child subreaper), and only the master reaps it."""
         try:
@@ -183,13 +183,13 @@ class _Mold:
                 os.waitpid(between, 0)
             return
         try:
-            self._run_intermediate(order, child_channel, scoreboard_fd)
+            self._run_intermediate(order, child_channel, fds)
         except BaseException as error:
             child_channel.send(_failed(error))
         finally:
             os._exit(1)
 
-    def _run_intermediate(self, order: Spawn, child_channel: Channel, scoreboard_fd: int) -> NoReturn:
+    def _run_intermediate(self, order: Spawn, child_channel: Channel, fds: Sequence[int]) -> NoReturn:
         """Hazard 16: the intermediate process only forks and exits. All signals are blocked in it."""
         parent_death.tie_next_fork(self._master)
         child = application_forks.fork()
@@ -208,6 +208,8 @@ class _Mold:
         output_capture.redirect(child_channel)
         if order.role is Role.MOLD:
             run_mold(child_channel, spec, preload=True)
+        if order.role is Role.OBSERVER:
+            spec.program.run_observer(child_channel, spec, fds)
         if order.role is not Role.WORKER:
             from starman.process.worker.hook_process import run_hook_process
 
@@ -216,6 +218,7 @@ class _Mold:
         from starman.process.worker.worker import run_worker
 
         page = None
+        scoreboard_fd = fds[0] if fds else -1
         try:
             page = spec.scoreboard.map_page(order.page, scoreboard_fd)
         except OSError as error:

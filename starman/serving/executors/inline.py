@@ -25,7 +25,7 @@ from starman.errors import Disconnected
 from starman.serving.exchange import Exchange
 from starman.serving.exchange_body import Body
 from starman.serving.executors.executor import Executor
-from starman.serving.monitor import RequestRecorder, no_recorder
+from starman.serving.monitor import RequestRecorder, no_recorder, record_thread
 from starman.serving.sending.spool import keep_block
 from starman.serving.sending.writer_state import DEAD, STREAMING
 from starman.wsgi.call import Call
@@ -152,6 +152,7 @@ class Inline(Executor):
         super().__init__(loop, 0, holds_blocks=False)  # nothing can flush while the application makes the next block
         self._recorder = recorder_of(0) or no_recorder()
         self._counter = self.request_counts.new_counter()
+        record_thread(self._recorder[1])
         self._ident = get_ident()
         self._interval = _SWITCH_INTERVAL
         self._wary_until = 0.0

@@ -25,7 +25,7 @@ from starman.serving.executors.executor import MOST_POLLS, Executor
 from starman.serving.executors.idle_thread import IdleThread
 from starman.serving.executors.queued_request import EXPIRED
 from starman.serving.executors.schedule import SLICE, Mode, Schedule, Verdict
-from starman.serving.monitor import RequestRecorder, no_recorder
+from starman.serving.monitor import RequestRecorder, no_recorder, record_thread
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -264,6 +264,7 @@ class Pool(Executor):
 
     def _work(self, idle_thread: IdleThread) -> None:
         idle_thread.ident = threading.get_ident()
+        record_thread(idle_thread.recorder[1])
         while True:
             try:
                 self._work_down(idle_thread)

@@ -31,6 +31,7 @@ DEFAULTS = {
     "access_log_format": "combined", "access_log_skip": (), "access_log_errors": False,
     "log_level": "info", "log_format": "text", "capture_output": False, "log_config": None,
     "disable_immortal_objects": False, "reload": False, "reload_engine": "auto", "reload_extra_files": (),
+    "control": "auto",
     "chdir": None, "umask": None, "pid": None, "daemonize": False, "user": None, "group": None,
     "ssl_cert": None, "ssl_key": None, "enable_ssl": False, "ssl_handshake_timeout": 10.0,
 }  # fmt: skip
@@ -112,6 +113,7 @@ WRONG = [
     ("user", -1, "a user's name or number"),
     ("group", 0xFFFF_FFFF, "a group's name or number"),
     ("proc_name", "", "a name"),
+    ("control", "", "a path, auto or off"),
     ("disable_proctitle", "", "true or false"),
     ("disable_immortal_objects", "", "true or false"),
     ("reload", "perhaps", "true or false"),

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from starman.process.channel import Channel
-from starman.process.messages import Failed, Message, Ready, Reopen, Role, Spawn, Spawned
+from starman.process.message_base import Message
+from starman.process.messages import Failed, Ready, Reopen, Role, Spawn, Spawned
 from tests.unit.process.forked import run_forked
 
 Pair = tuple[Channel, Channel]

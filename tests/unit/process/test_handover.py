@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from starman.process.handover import FORMAT, HandedListener, HandedWorker, Handover, decode, encode
+from starman.process.handover import FORMAT, HandedControl, HandedListener, HandedWorker, Handover, decode, encode
 
 WHOLE = Handover(
     "00ff",
@@ -16,6 +16,7 @@ WHOLE = Handover(
     ],
     [HandedWorker(4711, 7, 1, 5, 12.5, 0.0), HandedWorker(4712, 8, 1, 0, 1 / 3, 1e9 + 0.1)],
 )
+WHOLE.control = HandedControl(11, "@starman/4710", None)
 WHOLE.handed_workers[0].to_replace = True
 WHOLE.handed_workers[1].stacks = 10
 
@@ -30,11 +31,18 @@ def test_round_trip(reopening: bool, restarting: bool) -> None:
     assert "\0" not in text
 
 
+@pytest.mark.parametrize("control", [None, HandedControl(12, "/run/a b.sock", (5, 6))])
+def test_round_trip_of_the_control_socket(control: HandedControl | None) -> None:
+    handover = Handover("00ff", 1, 1, [], [])
+    handover.control = control
+    assert decode(encode(handover)) == handover
+
+
 def test_the_descriptors_of_all() -> None:
     WHOLE.scoreboard = -1
-    assert WHOLE.fds() == [5, 6, 7, 8, 10]
+    assert WHOLE.fds() == [5, 6, 7, 8, 10, 11]
     WHOLE.scoreboard = 9
-    assert WHOLE.fds() == [5, 6, 7, 8, 10, 9]
+    assert WHOLE.fds() == [5, 6, 7, 8, 10, 9, 11]
 
 
 @pytest.mark.parametrize(

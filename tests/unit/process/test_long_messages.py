@@ -6,7 +6,8 @@ import pytest
 
 from starman.process.channel import Channel
 from starman.process.long_messages import PART_CHARACTERS, TextAssembly, prepare_text, receive_text, split_text
-from starman.process.messages import IN_PARTS, PACKET_BYTES, Loaded, Part, encode
+from starman.process.message_base import IN_PARTS, PACKET_BYTES
+from starman.process.messages import Loaded, Part, encode
 
 
 @pytest.mark.parametrize("length", [0, 1, PART_CHARACTERS, PART_CHARACTERS + 1, 10 * PART_CHARACTERS])

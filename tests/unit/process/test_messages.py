@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from starman.process.message_base import PACKET_BYTES, Message
 from starman.process.messages import (
-    PACKET_BYTES,
     Approved,
     Draining,
     DrainRequest,
     Failed,
     Handled,
     Loaded,
-    Message,
     Notice,
     Ready,
     Recycle,
@@ -29,6 +28,17 @@ from starman.process.messages import (
     decode,
     encode,
 )
+from starman.process.observer_messages import (
+    Alive,
+    Leaving,
+    Restart,
+    Scale,
+    StacksQuery,
+    StacksReport,
+    StatusQuery,
+    StatusReport,
+    Stop,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +48,8 @@ from starman.process.messages import (
         *(Recycle("it is old"), Draining(), DrainRequest("harakiri")),
         *(Reopen(), Reopened(), Approved("00ff", "one\ntwo"), Failed("one", "two\n3")),
         *(Spawn(Role.HOOKS, 0), Spawn(Role.STARTING_HOOKS, 0), Notice("hooks do not run"), Handled(), ServerEvent("ready")),
+        *(Spawn(Role.OBSERVER, 0, settings="00ff"), Alive(), Leaving(), StatusQuery(), StacksQuery(), StacksQuery(force=True)),
+        *(Scale(3), Restart(), Stop(), StatusReport("{'a': 1}"), StacksReport("*")),
         *(WorkersChanged(2, 3), WorkerEnded(1, 4711, 9, expected=False), WorkerEnded(2, 4712, None, expected=True)),
     ],
     ids=repr,

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,18 @@ import pytest
 from starman.process import scoreboard as module
 from starman.process.forking import fork
 from starman.process.metrics_memory import REGION_BYTES
-from starman.process.scoreboard import LINES, PAGES, TARGET_BYTES, Request, Scoreboard, WorkerEntry, WorkerPage, read_entry
+from starman.process.scoreboard import (
+    LINES,
+    PAGES,
+    TARGET_BYTES,
+    Request,
+    Scoreboard,
+    WorkerEntry,
+    WorkerPage,
+    read_entry,
+    read_entry_of,
+)
+from starman.serving.monitor import record_thread
 from tests.functional.support.harness import REPOSITORY
 from tests.unit.process.forked import run_forked
 
@@ -58,9 +70,30 @@ def in_child(board: Scoreboard, number: int, end: int) -> None:
 EXPECTED = WorkerEntry(
     (4711, 3, 10.5),
     (20.25, 123, 7, 2, True),
-    (Request("GET /" + "x" * (TARGET_BYTES - 1) + "...", 18.0), Request("GET /b?c=d", 19.0)),
+    (Request("GET /" + "x" * (TARGET_BYTES - 1) + "...", 18.0, 6), Request("GET /b?c=d", 19.0)),
     5,
 )
+
+
+def test_a_request_names_its_thread_and_all_pages_can_be_read(board: Scoreboard) -> None:
+    number = board.assign_page(())
+    page = page_of(board, number)
+    page.write_start(4711, 3, 10.5)
+    line = page.request_recorder(4)
+    assert line is not None
+    record, buffer = line
+    record_thread(buffer)
+    record(18.0, b"GET", b"/" + b"x" * 200)
+    everything = board.map_all(board.fd)
+    entry = read_entry_of(everything, number)
+    assert entry is not None
+    assert entry == board.read_page(number)
+    (request,) = entry.requests
+    assert (request.thread, request.ident) == (5, threading.get_ident())
+    assert request.line == "GET /" + "x" * (TARGET_BYTES - 1) + "..."
+    with pytest.raises(TypeError):
+        everything[0] = 0
+    assert read_entry_of(everything, 0) is None
 
 
 def test_what_a_worker_has_written_outlives_it(board: Scoreboard) -> None:

@@ -19,12 +19,12 @@ from starman.process.master.executor import Executor
 from starman.process.master.links import MAX_SENT, Link, Links
 from starman.process.master.scoreboard_reader import ScoreboardReader
 from starman.process.master.signals import SignalQueue
+from starman.process.message_base import Message
 from starman.process.messages import (
     Approved,
     Draining,
     Failed,
     Loaded,
-    Message,
     Part,
     Ready,
     Recycle,

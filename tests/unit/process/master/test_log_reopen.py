@@ -8,13 +8,16 @@ import pytest
 
 from starman.process.master import log_reopen as module
 from starman.process.master.log_reopen import LogReopen
-from starman.process.messages import Message, Reopen
+from starman.process.message_base import Message
+from starman.process.messages import Reopen
 
 MOLD, WORKER, TRIAL = 1, 2, -1
 
 
 class FakeLink:
-    """A link that has a number only."""
+    """A link to a child that is no observer."""
+
+    kinds = ()
 
     def __init__(self, number: int) -> None:
         self.number = number

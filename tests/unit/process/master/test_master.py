@@ -83,7 +83,7 @@ def when_ready(monkeypatch: pytest.MonkeyPatch, act: Callable[[Master], None]) -
 
     def log_ready_and_act(self: Executor, action: actions.LogReady) -> None:
         log_ready(self, action)
-        master = self._events
+        master = self.events
         assert isinstance(master, Master)
         act(master)
 

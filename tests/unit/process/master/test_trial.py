@@ -16,7 +16,8 @@ from starman.process.master.links import Links
 from starman.process.master.reaper import Reaper, describe
 from starman.process.master.signals import SignalQueue
 from starman.process.master.trial import Trial
-from starman.process.messages import IN_PARTS, PACKET_BYTES, Approved, Failed, Message, Part
+from starman.process.message_base import IN_PARTS, PACKET_BYTES, Message
+from starman.process.messages import Approved, Failed, Part
 from tests.unit.process.forked import run_forked
 
 SECONDS = 60.0

@@ -58,6 +58,12 @@ class Desk:
         self.born(number)
         self.supervisor.on_ready(number, self.now)
 
+    def grow(self) -> None:
+        self.supervisor.scale(len(self.supervisor.slots) + 1, self.now)
+
+    def shrink(self) -> None:
+        self.supervisor.scale(len(self.supervisor.slots) - 1, self.now)
+
     def gone(self, number: int, how: str = "was killed by SIGKILL") -> None:
         self.supervisor.on_exit(number, how, self.now)
 

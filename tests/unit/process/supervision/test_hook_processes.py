@@ -68,7 +68,7 @@ def test_without_the_setting_there_is_no_hook_process() -> None:
     desk = Desk(2)
     desk.start()
     desk.supervisor.restart()
-    desk.supervisor.grow()
+    desk.grow()
     desk.plan()
     assert desk.all(SpawnHooks) == []
     assert desk.all(SendEvent) == []
@@ -130,7 +130,7 @@ def test_ready_comes_when_all_workers_are() -> None:
 
 def test_events_come_one_by_one_and_in_order() -> None:
     desk, process = started(2)
-    desk.supervisor.grow()
+    desk.grow()
     desk.supervisor.restart()
     desk.plan()
     assert events(desk) == [WorkersChanged(2, 3)]
@@ -142,7 +142,7 @@ def test_events_come_one_by_one_and_in_order() -> None:
 
 def test_the_end_of_each_worker_is_an_event() -> None:
     desk, process = started()
-    worker = next(iter(desk.supervisor.slots_and_workers()[1]))
+    worker = next(iter(desk.supervisor.children.workers()))
     desk.supervisor.on_exit(worker.number, "was killed by SIGKILL", desk.now, 9)
     assert run_all(desk, process) == [WorkerEnded(1, worker.pid or 0, 9, expected=False)]
 
@@ -150,7 +150,7 @@ def test_the_end_of_each_worker_is_an_event() -> None:
 def test_a_worker_is_expected_to_end_after_an_order_and_with_status_0() -> None:
     for status, expected in ((0, True), (None, True), (9, False), (1 << 8, False)):
         desk, process = started()
-        worker = next(iter(desk.supervisor.slots_and_workers()[1]))
+        worker = next(iter(desk.supervisor.children.workers()))
         desk.supervisor.on_draining(worker.number, desk.now)
         desk.supervisor.on_exit(worker.number, "ended", desk.now, status)
         assert run_all(desk, process) == [WorkerEnded(1, worker.pid or 0, status, expected=expected)]
@@ -158,7 +158,7 @@ def test_a_worker_is_expected_to_end_after_an_order_and_with_status_0() -> None:
 
 def test_a_worker_that_exits_without_an_order_is_lost_whatever_its_status() -> None:
     desk, process = started()
-    worker = next(iter(desk.supervisor.slots_and_workers()[1]))
+    worker = next(iter(desk.supervisor.children.workers()))
     desk.supervisor.on_exit(worker.number, "exited with status 0", desk.now, 0)
     assert run_all(desk, process) == [WorkerEnded(1, worker.pid or 0, 0, expected=False)]
 
@@ -189,9 +189,9 @@ def test_too_many_waiting_events_are_dropped_and_counted() -> None:
 
 def test_after_its_death_later_events_are_not_lost() -> None:
     desk, process = started(2)
-    desk.supervisor.grow()
+    desk.grow()
     desk.plan()
-    desk.supervisor.shrink(desk.now)
+    desk.shrink()
     desk.now += 5
     desk.gone(process)
     desk.plan()
@@ -219,7 +219,7 @@ def test_a_restart_replaces_the_hook_process_at_its_end() -> None:
     desk.ready(successor)
     desk.plan()
     assert [action.child for action in desk.all(RetireHooks)] == [process]
-    desk.supervisor.grow()
+    desk.grow()
     desk.plan()
     assert events(desk) == [ServerEvent("reloading")], "events wait until the old one has ended"
     desk.gone(process, "exited with status 0")
@@ -239,7 +239,7 @@ def test_a_successor_that_fails_leaves_the_old_one_in_place() -> None:
     desk.fail(successor, "the module is broken")
     desk.plan()
     assert desk.all(RetireHooks) == []
-    desk.supervisor.grow()
+    desk.grow()
     assert WorkersChanged(1, 2) in run_all(desk, process)
     assert "could not start: the module is broken; next attempt in 0.5 s" in desk.said()
 
@@ -252,7 +252,7 @@ def test_a_restart_without_the_setting_ends_the_hook_process() -> None:
     desk.plan()
     assert [action.child for action in desk.all(RetireHooks)] == [process]
     desk.gone(process)
-    desk.supervisor.grow()
+    desk.grow()
     desk.plan()
     assert desk.all(SpawnHooks) == []
 
@@ -278,11 +278,11 @@ def test_a_restart_can_add_the_setting() -> None:
 
 def test_the_stop_waits_for_the_stopped_hooks() -> None:
     desk, process = started()
-    worker = next(iter(desk.supervisor.slots_and_workers()[1]))
+    worker = next(iter(desk.supervisor.children.workers()))
     desk.supervisor.stop(desk.now)
     desk.plan()
     assert events(desk) == [ServerEvent("stopping")]
-    for child in list(desk.supervisor._children):
+    for child in list(desk.supervisor.children):
         if child.number != process:
             desk.supervisor.on_exit(child.number, "exited with status 0", desk.now, 0)
     told = run_all(desk, process)
@@ -299,7 +299,7 @@ def test_hooks_that_hang_at_the_end_are_killed() -> None:
     desk, process = started()
     desk.supervisor.stop(desk.now)
     desk.plan()
-    for child in list(desk.supervisor._children):
+    for child in list(desk.supervisor.children):
         if child.number != process:
             desk.supervisor.on_exit(child.number, "exited with status 0", desk.now, 0)
     desk.plan()
@@ -321,7 +321,7 @@ def test_a_hook_process_that_is_starting_is_killed_at_the_end() -> None:
     desk.born(successor)
     desk.supervisor.stop(desk.now)
     desk.plan()
-    for child in list(desk.supervisor._children):
+    for child in list(desk.supervisor.children):
         if child.number != successor:
             desk.supervisor.on_exit(child.number, "exited with status 0", desk.now, 0)
     desk.plan()
@@ -342,14 +342,14 @@ def test_an_upgrade_waits_for_a_hook_process_that_is_starting() -> None:
 
 def test_waiting_events_go_to_the_process_before_an_exec() -> None:
     desk, process = started()
-    desk.supervisor.grow()
+    desk.grow()
     desk.plan()
     desk.supervisor.restart()
     assert desk.supervisor.hooks.flush() == [(process, ServerEvent("reloading"))]
     assert desk.supervisor.hooks.flush() == []
     handle(desk, process)
     handle(desk, process)
-    desk.supervisor.grow()
+    desk.grow()
     assert WorkersChanged(2, 3) in run_all(desk, process), "if the exec fails, the process goes on"
 
 

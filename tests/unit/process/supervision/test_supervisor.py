@@ -439,7 +439,7 @@ def test_a_changed_number_of_workers_comes_at_the_end_of_a_restart(before: int, 
     desk = Desk(workers=before)
     desk.start()
     for _ in range(grown):
-        desk.supervisor.grow()
+        desk.grow()
         desk.ready(only(desk.plan(), SpawnWorker).child)
     desk.supervisor.restart(terms(workers=after, settings="new"))
     for _ in range(before + grown):
@@ -542,7 +542,7 @@ def test_a_new_image_keeps_what_ttin_has_added_unless_the_setting_has_changed(sa
     desk, _ = taken_over(ready=3, slots=3, workers=said)
     desk.ready(only(desk.plan(), ForkMold).child)
     roll(desk)
-    assert desk.supervisor.slots_and_workers()[0] == left
+    assert len(desk.supervisor.slots) == left
 
 
 def test_after_an_upgrade_failing_new_workers_leave_the_old_ones_in_place() -> None:
@@ -686,11 +686,11 @@ def test_a_worker_to_replace_is_replaced_after_a_restart_that_is_given_up() -> N
 def test_grow_and_shrink() -> None:
     desk = Desk(workers=1)
     desk.start()
-    desk.supervisor.grow()
+    desk.grow()
     new = only(desk.plan(), SpawnWorker)
     assert new.slot == 2
     desk.ready(new.child)
-    desk.supervisor.shrink(desk.now)
+    desk.shrink()
     assert Drain(new.child) in desk.plan()
     desk.gone(new.child, "exited with status 0")
     assert desk.plan() == []
@@ -699,16 +699,16 @@ def test_grow_and_shrink() -> None:
 def test_never_below_one_worker() -> None:
     desk = Desk(workers=1)
     desk.start()
-    desk.supervisor.shrink(desk.now)
+    desk.shrink()
     assert desk.plan() == [LogLine(Level.WARNING, "cannot go below one worker")]
 
 
 def test_shrink_takes_a_worker_that_is_still_starting_without_a_word_about_its_end() -> None:
     desk = Desk(workers=1)
     desk.start()
-    desk.supervisor.grow()
+    desk.grow()
     new = only(desk.plan(), SpawnWorker).child
-    desk.supervisor.shrink(desk.now)
+    desk.shrink()
     assert Drain(new) in desk.plan()
     # Its process id was not known at the first order, so the order is repeated.
     desk.born(new)
@@ -720,10 +720,10 @@ def test_shrink_takes_a_worker_that_is_still_starting_without_a_word_about_its_e
 def test_a_worker_that_was_ready_before_it_saw_the_order_to_drain_has_all_its_time() -> None:
     desk = Desk(workers=1)
     desk.start()
-    desk.supervisor.grow()
+    desk.grow()
     new = only(desk.plan(), SpawnWorker).child
     desk.born(new)
-    desk.supervisor.shrink(desk.now)
+    desk.shrink()
     desk.supervisor.on_ready(new, desk.now)
     desk.plan()
     assert not has(desk.plan(after=31.9), Kill)
@@ -801,8 +801,8 @@ def test_nothing_is_started_while_stopping() -> None:
     first, second = desk.start()
     desk.supervisor.stop(desk.now)
     desk.supervisor.restart()
-    desk.supervisor.grow()
-    desk.supervisor.shrink(desk.now)
+    desk.grow()
+    desk.shrink()
     desk.gone(first)
     desk.gone(1)
     actions = desk.plan()
@@ -940,20 +940,20 @@ def test_a_start_with_a_hanging_mold_fails_with_the_reason() -> None:
 def crowd(desk: Desk, reason: str = "its application has asked for it") -> list[int]:
     """Replace workers until there is no room; returns the draining ones."""
     for _ in range(20):
-        serving = [worker.number for worker in desk.supervisor._children.workers() if worker.ready]
+        serving = [worker.number for worker in desk.supervisor.children.workers() if worker.ready]
         for worker in serving:
             desk.supervisor.on_drain_request(worker, reason, desk.now)
         for action in desk.plan(after=0.01):
             if isinstance(action, SpawnWorker):
                 desk.ready(action.child)
-    return [worker.number for worker in desk.supervisor._children.workers() if worker.ending]
+    return [worker.number for worker in desk.supervisor.children.workers() if worker.ending]
 
 
 def test_as_many_workers_finish_as_there_are_slots_and_the_others_go_on_serving() -> None:
     desk = Desk(workers=3)
     desk.start()
     assert len(crowd(desk)) == 3
-    assert len([worker for worker in desk.supervisor._children.workers() if worker.ready]) == 3
+    assert len([worker for worker in desk.supervisor.children.workers() if worker.ready]) == 3
     assert len(desk.all(SpawnWorker)) == 6
     assert "replacing workers waits" not in desk.said(), "not yet: the wait may end at once"
 
@@ -980,7 +980,7 @@ def test_the_oldest_of_those_that_wait_is_replaced_first() -> None:
     desk = Desk(workers=3)
     desk.start()
     finishing = crowd(desk)
-    oldest = min((worker for worker in desk.supervisor._children.workers() if worker.ready), key=lambda worker: worker.number)
+    oldest = min((worker for worker in desk.supervisor.children.workers() if worker.ready), key=lambda worker: worker.number)
     desk.gone(finishing[0], "exited with status 0")
     spawn = only(desk.plan(), SpawnWorker)
     assert spawn.slot == oldest.slot
@@ -992,7 +992,7 @@ def test_an_empty_slot_is_filled_before_a_worker_is_replaced() -> None:
     desk = Desk(workers=2)
     desk.start()
     crowd(desk)
-    victim = max((worker for worker in desk.supervisor._children.workers() if worker.ready), key=lambda worker: worker.slot)
+    victim = max((worker for worker in desk.supervisor.children.workers() if worker.ready), key=lambda worker: worker.slot)
     number, slot = victim.number, victim.slot
     desk.now += 20
     desk.gone(number)
@@ -1016,7 +1016,7 @@ def test_successive_restarts_wait_for_draining_workers() -> None:
     for _ in range(5):
         desk.supervisor.restart()
         steps(desk, drains_end=False)
-    workers = desk.supervisor._children.workers()
+    workers = desk.supervisor.children.workers()
     assert (len(workers), sum(worker.ready for worker in workers)) == (4, 2)
     for worker in workers:
         if worker.ending:
@@ -1030,13 +1030,13 @@ def test_workers_that_others_tell_to_end_do_not_pile_up_either() -> None:
     desk.start()
     for _ in range(10):
         desk.now += 2
-        for worker in [worker.number for worker in desk.supervisor._children.workers() if worker.ready]:
+        for worker in [worker.number for worker in desk.supervisor.children.workers() if worker.ready]:
             desk.supervisor.on_draining(worker, desk.now)
         for action in desk.plan():
             if isinstance(action, SpawnWorker):
                 desk.ready(action.child)
-    assert len(desk.supervisor._children.workers()) == 4
-    desk.gone(desk.supervisor._children.workers()[0].number, "exited with status 0")
+    assert len(desk.supervisor.children.workers()) == 4
+    desk.gone(desk.supervisor.children.workers()[0].number, "exited with status 0")
     assert len([action for action in desk.plan() if isinstance(action, SpawnWorker)]) == 1
 
 
@@ -1044,9 +1044,9 @@ def test_fewer_slots_leave_no_less_room_while_workers_of_before_finish() -> None
     desk = Desk(workers=4)
     desk.start()
     for _ in range(3):
-        desk.supervisor.shrink(desk.now)
+        desk.shrink()
     desk.plan()
-    (left,) = (worker.number for worker in desk.supervisor._children.workers() if worker.ready)
+    (left,) = (worker.number for worker in desk.supervisor.children.workers() if worker.ready)
     desk.now += 20
     desk.gone(left)
     assert has(desk.plan(), SpawnWorker)

@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from starman.process.messages import Message, ServerEvent, WorkerEnded
+from starman.process.message_base import Message
+from starman.process.messages import ServerEvent, WorkerEnded
 from starman.process.status import Phase
 from starman.process.supervision.actions import (
     Action,
@@ -263,13 +264,13 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def grow(self) -> None:
-        self.supervisor.grow()
+        self.supervisor.scale(len(self.supervisor.slots) + 1, self.now)
         self.workers += not self.stopped
         self.plan()
 
     @rule()
     def shrink(self) -> None:
-        self.supervisor.shrink(self.now)
+        self.supervisor.scale(len(self.supervisor.slots) - 1, self.now)
         if not self.stopped and self.workers > 1:
             self.workers -= 1
         self.plan()

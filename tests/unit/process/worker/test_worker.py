@@ -15,7 +15,8 @@ from starman.config.settings import Settings
 from starman.process.channel import Channel
 from starman.process.forking import install_handlers
 from starman.process.host.listeners import Listener, open_listeners
-from starman.process.messages import Draining, Failed, Message, Ready, Spawned
+from starman.process.message_base import Message
+from starman.process.messages import Draining, Failed, Ready, Spawned
 from starman.process.scoreboard import Scoreboard, WorkerPage
 from starman.process.worker import worker as module
 from starman.process.worker.monitor import WorkerMonitor

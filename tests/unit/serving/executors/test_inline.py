@@ -398,7 +398,7 @@ class Monitor:
 
     def __init__(self) -> None:
         self.lines: list[tuple[float, float, bytes]] = []
-        self.busy = memoryview(bytearray(1))
+        self.busy = memoryview(bytearray(9))
         self.finished: list[int] = []
         self.heartbeat = self.siblings = self.harakiri = self
         self.metrics = None

@@ -256,7 +256,7 @@ def test_busy_while_an_exchange_waits_or_runs(make: Make, done: SimpleQueue[Any]
 
 def test_a_thread_notes_what_it_runs_as_long_as_it_runs(loop: FakeLoop, done: SimpleQueue[Any], takes_turns: bool) -> None:
     notes: list[tuple[float, bytes, bytes]] = []
-    busy = memoryview(bytearray(b"\x01"))
+    busy = memoryview(bytearray(b"\x01" + bytes(8)))
     seen: list[int] = []
 
     def line(thread: int) -> Any:

@@ -1,0 +1,87 @@
+"""Runs a command for a server that runs, and returns its exit status: 0 done, 1 failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from starman.commands import COMMANDS
+from starman.commands.client import CommandError, WrongUsageError, connect
+from starman.commands.status_table import status_text
+from starman.process.observer_messages import MOST_WORKERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starman.commands.client import Client
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+CHOICE = "Without --pid and --control, the command finds the server of this user on this machine; root sees all servers."
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command whose name is the first of `argv`. Prints to standard output, and errors to standard error."""
+    options = _parser(argv[0]).parse_args(argv[1:])
+    try:
+        with connect(options.pid, options.control) as client:
+            return _run(argv[0], client, options)
+    except CommandError as error:
+        print(f"starman: {error}", file=sys.stderr)
+        return WRONG_USAGE if isinstance(error, WrongUsageError) else FAILED
+    except BrokenPipeError:
+        # The reader of a pipe has enough. Python would write to it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return DONE
+    except KeyboardInterrupt:
+        return DONE
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"starman-uv {command}",
+        description=f"{COMMANDS[command]} {CHOICE}",
+        epilog=f"To serve an application module called {command}, write {command}:app or ./{command}.py.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--pid", type=int, metavar="N", help="The process id of the master.")
+    parser.add_argument(
+        "--control",
+        metavar="PATH",
+        default=_path_of_environment(),
+        help="The control socket of a server with --control PATH. Default: STARMAN_CONTROL, if that is a path.",
+    )
+    if command == "status":
+        parser.add_argument("--json", action="store_true", help="Print everything that is known, as JSON.")
+    elif command == "scale":
+        parser.add_argument("workers", type=_workers, metavar="WORKERS", help=f"How many, from 1 to {MOST_WORKERS}.")
+    return parser
+
+
+def command_flags() -> list[str]:
+    """Every flag of the commands."""
+    return [flag for command in COMMANDS for action in _parser(command)._actions for flag in action.option_strings]
+
+
+def _path_of_environment() -> str | None:
+    control = os.environ.get("STARMAN_CONTROL", "")
+    return control if control not in ("", "auto", "off") else None
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST_WORKERS}")
+    return int(text)
+
+
+def _run(command: str, client: Client, options: argparse.Namespace) -> int:
+    if command == "status":
+        status = client.request("status")["status"]
+        print(json.dumps(status, indent=2) if options.json else status_text(status))
+    elif command == "scale":
+        client.request("scale", workers=options.workers)
+    else:
+        client.request(command)
+    return DONE

@@ -1,0 +1,32 @@
+"""The commands that the control socket accepts: what each does, and what it answers."""
+
+from __future__ import annotations
+
+from starman.process.observer_messages import MOST_WORKERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from starman.observer.master_link import MasterLink
+    from starman.observer.status import StatusReader
+
+
+async def run_command(request: dict[str, Any], master: MasterLink, status: StatusReader) -> dict[str, Any]:
+    """Carry out `request`, and return the fields of its answer. Raises ValueError for a request that is wrong, and
+    MasterSilentError."""
+    match request["command"]:
+        case "status":
+            return {"status": await status.read()}
+        case "scale":
+            workers = request.get("workers")
+            if not isinstance(workers, int) or isinstance(workers, bool) or not 1 <= workers <= MOST_WORKERS:
+                raise ValueError(f"scale takes a number of workers, from 1 to {MOST_WORKERS}")
+            master.scale(workers)
+        case "reload":
+            master.restart()
+        case "stop":
+            master.stop()
+        case _:
+            raise ValueError("an unknown command; this version has: reload, scale, status, stop")
+    return {}
