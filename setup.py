@@ -40,6 +40,7 @@ MODULES = (
     "starman/serving/executors/pool.py",
     "starman/serving/executors/queued_request.py",
     "starman/serving/executors/schedule.py",
+    "starman/serving/executors/shedding.py",
     "starman/serving/metrics/request_counts.py",
     "starman/serving/request_hooks.py",
     "starman/serving/response_sender.py",

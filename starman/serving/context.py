@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starman.config.settings import Settings
     from starman.serving.executors.executor import Executor
     from starman.serving.executors.queued_request import QueuedRequest
+    from starman.serving.load_shedding import LoadShedding
     from starman.serving.sending.writer import Writer
     from starman.wsgi.call import Application
 
@@ -52,6 +53,7 @@ class ServiceContext:
     """
 
     make_streamed_exchange: Callable[..., QueuedRequest]
+    shedding: LoadShedding
 
     __slots__ = (
         "access_log",
@@ -82,6 +84,7 @@ class ServiceContext:
         "refusal_counts",
         "refusals",
         "request_timeout",
+        "shedding",
         "shortages",
         "spool_limits",
         "spool_space",
@@ -99,7 +102,7 @@ class ServiceContext:
         on_harakiri: Callable[[], None] | None = None,
     ) -> None:
         """`make_exchange`: the class of exchange that `executor` runs. The caller sets `make_streamed_exchange`, the
-        class for requests whose body is read as it arrives. `in_thread(job, done)`: `Jobs.start_job`.
+        class for requests whose body is read as it arrives, and `shedding`. `in_thread(job, done)`: `Jobs.start_job`.
         `on_harakiri`: called in the loop to drain this process; None: an application cannot end the process.
 
         Raises SettingError when the access log cannot be opened."""

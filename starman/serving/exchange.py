@@ -19,6 +19,7 @@ from starman.serving.exchange_body import Body, FinishedBody
 from starman.serving.executors.queued_request import EXPIRED, QueuedRequest
 from starman.serving.gunicorn_socket.detached import DetachedConnection
 from starman.serving.gunicorn_socket.rawsocket import RawSocket
+from starman.serving.load_shedding import WAITED_TOO_LONG
 from starman.serving.resource_shortage import refuse_body
 from starman.serving.response_sender import ResponseSender
 from starman.serving.sending.expiry import Ending, close_spool, expire, finish_in_time, set_time_limit
@@ -60,9 +61,12 @@ class Exchange(ResponseSender):
         head, writer, context = self.head, self._writer, self._context
         now = monotonic()
         self.started_at = now
-        self.queue_seconds = now - self.queued_at
-        if self.queue_seconds > _LONG_IN_QUEUE and writer.client_is_gone(finished=self._is_final(now)):
-            return self.end_lost()
+        self.queue_seconds = now - self.queued_at if head.noted is None else self._wait_since(self.queued_at, now)
+        if self.queue_seconds > _LONG_IN_QUEUE:
+            if writer.client_is_gone(finished=self._is_final(now)):
+                return self.end_lost()
+            if self.thread_wait(now) >= context.shedding.queue_timeout:
+                return self.shed(WAITED_TOO_LONG)
         body = self._body
         try:
             if body is None:
@@ -101,9 +105,7 @@ class Exchange(ResponseSender):
         A proxy ends its stream only when its own client has left: it does not half-close. Other clients may, but not
         for long: see `disconnection`.
         """
-        if self.head.noted is not None:
-            return True
-        return self.runnable_at > 0.0 and now - self.runnable_at >= HALF_CLOSED_SECONDS
+        return self.head.noted is not None or now - (self.runnable_at or now) >= HALF_CLOSED_SECONDS
 
     def is_gone(self, now: float) -> bool:
         """Whether the client has left, as far as the loop has seen. Loop. `now` is monotonic."""
@@ -116,6 +118,30 @@ class Exchange(ResponseSender):
         """The client has left: end without running. The side that has taken the request from the queue."""
         self.lose()
         return self._writer.release(self, False)
+
+    def _wait_since(self, since: float, now: float) -> float:
+        """How long the request has waited, also in the proxy if a trusted one says so."""
+        waited = now - since
+        return waited if self.head.noted is None else waited + cast("float", self._base.get("starman.queue_time", 0.0))
+
+    def thread_wait(self, now: float) -> float:
+        """For how long (seconds) the request has waited for a thread, and before that in a proxy. Either side. `now`
+        is monotonic."""
+        return self._wait_since(self.runnable_at or now, now)
+
+    def shed(self, reason: str) -> QueuedRequest | None:
+        """Answer 503 without running. The side that has taken the request from the queue; does not block."""
+        context, writer, to_head = self._context, self._writer, self.head.method == b"HEAD"
+        with contextlib.suppress(Disconnected):
+            unsent = writer.send(self, refusal(503, reason, context.date_lines.lines_at(monotonic()), to_head=to_head), b"")
+            if unsent is not None:
+                writer.hand_over(self, unsent, last=True)
+        self.queue_seconds = self._wait_since(self.queued_at, monotonic())
+        self._note_unfinished(503, 0 if to_head else len(reason) + 1, 0.0)
+        context.shedding.note(reason)
+        self.drop()
+        # The end of the connection, so that the client may reach a worker with a free thread.
+        return writer.release(self, False)
 
     def _new_call(self, facts: RequestFacts, date_lines: DateLines) -> Call:
         return Call(facts, self, date_lines)
@@ -264,7 +290,7 @@ class Exchange(ResponseSender):
     def lose(self) -> None:
         """The request will not run, because its client is gone: log it, and free its body. Either side; does not
         block."""
-        self.queue_seconds = monotonic() - self.queued_at
+        self.queue_seconds = self._wait_since(self.queued_at, monotonic())
         self._note_unfinished(0, 0, 0.0)
         self.drop()
 

@@ -26,10 +26,12 @@ from starman.serving.exchange import Exchange
 from starman.serving.executors.executor import Executor
 from starman.serving.executors.inline import Inline, InlineExchange
 from starman.serving.executors.pool import Pool
+from starman.serving.executors.shedding import SheddingInline, SheddingPool
 from starman.serving.gunicorn_socket.rawsocket import taken_descriptors
 from starman.serving.health.request_watch import RequestWatch
 from starman.serving.health.requests_in_flight import count_in_flight, forget_lost
 from starman.serving.health.spinning_loop import SpinningLoopDetector
+from starman.serving.load_shedding import LoadShedding
 from starman.serving.metrics.worker_metrics import publish_metrics
 from starman.serving.monitor import Monitor
 from starman.serving.rehearsal import rehearse
@@ -141,6 +143,7 @@ class Service:
             executor.stop()
             self._publish_metrics(context, acceptor)
             context.refusals.close()
+            context.shedding.close(time.monotonic())
             context.shortages.close()
             await _close_log(context.access_log)
             self._running = None
@@ -149,13 +152,22 @@ class Service:
         loop, threads, monitor = asyncio.get_running_loop(), self._settings.threads, self._monitor
         recorder_of = (lambda _: None) if monitor is None else monitor.heartbeat.request_recorder
         executor: Executor
+        shedding = LoadShedding(self._settings)
         if threads:
-            executor, make_exchange = Pool(threads, loop, takes_turns=self._owns_loop, recorder_of=recorder_of), Exchange
+            takes_turns, make_exchange = self._owns_loop, Exchange
+            if shedding.is_on:
+                executor = SheddingPool(threads, loop, shedding, takes_turns=takes_turns, recorder_of=recorder_of)
+            else:
+                executor = Pool(threads, loop, takes_turns=takes_turns, recorder_of=recorder_of)
         else:
-            executor, make_exchange = Inline(loop, recorder_of=recorder_of), InlineExchange
+            make_exchange = InlineExchange
+            if shedding.max_queue:
+                executor = SheddingInline(loop, shedding, recorder_of=recorder_of)
+            else:
+                executor = Inline(loop, recorder_of=recorder_of)
         on_harakiri = None if monitor is None else monitor.harakiri.request_end
         context = ServiceContext(self._application, self._settings, executor, make_exchange, self._jobs.start_job, on_harakiri)
-        context.make_streamed_exchange = StreamedExchange
+        context.make_streamed_exchange, context.shedding = StreamedExchange, shedding
         add_request_hooks(context)
         return executor, context
 
@@ -238,6 +250,7 @@ class Service:
             acceptor.resume()
         watch.check(context, now)
         context.executor.drop_gone(now)
+        context.shedding.check(now)
         forget_lost(context)
         context.refusals.write_due(now)
         context.shortages.write_due(now)

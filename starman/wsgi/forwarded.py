@@ -1,4 +1,4 @@
-"""Applies the statements of trusted proxies to a request: its client, scheme, host, port and prefix.
+"""Applies the statements of trusted proxies to a request: its client, scheme, host, port, prefix and start.
 
 The fields themselves stay in the environ as they are, also those of other peers, which change nothing. So middleware
 that reads them, such as werkzeug's ProxyFix, or Django's SECURE_PROXY_SSL_HEADER, behaves as without this module.
@@ -6,6 +6,7 @@ that reads them, such as werkzeug's ProxyFix, or Django's SECURE_PROXY_SSL_HEADE
 
 from __future__ import annotations
 
+from time import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -15,6 +16,7 @@ from starman.proto.heads import ANY_UNDERSCORE, note_fields
 from starman.proto.syntax import HOST
 from starman.wsgi.environ import Environ
 from starman.wsgi.forwarded_fields import members, nearest, read_elements
+from starman.wsgi.request_start import QUEUE_START, REQUEST_START, seconds_before
 from starman.wsgi.underscores import UnderscoredNames
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class Forwarding:
     def _fields_to_read(self) -> set[bytes]:
         statements = self._statements
         found = {name for word, name in (("port", _PORT), ("prefix", _PREFIX)) if word in statements}
+        found |= {REQUEST_START, QUEUE_START} if "start" in statements else set()
         if "rfc7239" in statements:
             return found | ({_FORWARDED} if statements & {"for", "proto", "host"} else set())
         found |= {name for word, name in (("for", _FOR), ("host", _HOST)) if word in statements}
@@ -84,6 +87,8 @@ class Forwarding:
             environ = base.copy()
             host = self._read_forwarded(environ, noted) if "rfc7239" in self._statements else self._read_others(environ, noted)
             self._set_host_and_port(environ, head, host, noted)
+            if "start" in self._statements:
+                environ["starman.queue_time"] = seconds_before(noted, time())
             if script_name is not None:
                 environ["SCRIPT_NAME"] = script_name
             elif "prefix" in self._statements:

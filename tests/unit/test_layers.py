@@ -37,6 +37,7 @@ LAYERS = (
         "starman.serving.metrics.refusal_counts",
         "starman.serving.refusallog",
         "starman.serving.resource_shortage",
+        "starman.serving.load_shedding",
         "starman.serving.access_log",
     ),
     *("starman.serving.executors.queued_request", "starman.serving.metrics.request_counts"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 NONE = "none"
 # What counts of the statements of a trusted proxy. The last word chooses the field in which they are.
-FORWARDED = ("for", "proto", "host", "port", "prefix", "rfc7239")
+FORWARDED = ("for", "proto", "host", "port", "prefix", "start", "rfc7239")
 HEADER_MAPS = ("drop", "refuse", "dangerous")
 _NAME_CHARACTERS = "!#$%&'*+-.^_`|~"
 
@@ -78,7 +78,7 @@ def read_field_name(text: str) -> str:
 
 
 PEERS = comma_separated(read_peer, "IP addresses, networks such as 10.0.0.0/8, * (every peer), or unix (UNIX sockets)", "PEERS")
-STATEMENTS = comma_separated(read_forwarded, "for, proto, host, port, prefix and rfc7239", "WORDS")
+STATEMENTS = comma_separated(read_forwarded, "for, proto, host, port, prefix, start and rfc7239", "WORDS")
 SCHEME_FIELDS = comma_separated(read_scheme_field, "NAME=VALUE, the name of a field and its value for https", "NAME=VALUE")
 FIELD_NAMES = comma_separated(read_field_name, "names of fields, or *", "NAMES")
 
@@ -122,7 +122,8 @@ class ProxyOptions:
         STATEMENTS,
         "Believe a trusted proxy about these: for, the address of the client (X-Forwarded-For); proto, http or https; host, the "
         "Host field (X-Forwarded-Host); port (X-Forwarded-Port); prefix, the path under which the proxy serves the application "
-        "(X-Forwarded-Prefix). rfc7239: for, proto and host are in the Forwarded field instead.",
+        "(X-Forwarded-Prefix); start, when the proxy has received the request (X-Request-Start, X-Queue-Start). rfc7239: for, "
+        "proto and host are in the Forwarded field instead.",
     )
     secure_scheme_headers: tuple[str, ...] = option(
         ("X-FORWARDED-PROTOCOL=ssl", "X-FORWARDED-PROTO=https", "X-FORWARDED-SSL=on"),

@@ -39,3 +39,16 @@ class RequestOptions:
         kinds.whole(0, unit="threads").with_zero("as many as --threads"),
         "Replace a worker when this many of its threads are still busy with requests that have timed out.",
     )
+    queue_timeout: float = option(
+        0,
+        "Requests",
+        kinds.seconds(zero=True).with_zero("never"),
+        "Refuse a request that has waited this long for a thread (seconds) with 503 and Retry-After, without calling the "
+        "application. With start in --forwarded, the time in the proxy counts too.",
+    )
+    max_queue: int = option(
+        0,
+        "Requests",
+        kinds.whole(0, unit="requests").with_zero("no limit"),
+        "Refuse a request with 503 and Retry-After at once if this many requests of its worker wait for a thread already.",
+    )

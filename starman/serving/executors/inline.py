@@ -93,6 +93,10 @@ class InlineExchange(Exchange):
         """Whether the application was called: then the request is in the queue to go on."""
         return self._call is not None
 
+    def thread_wait(self, now: float) -> float:
+        """As in `Exchange`; 0.0 once the application was called."""
+        return super().thread_wait(now) if self._call is None else 0.0
+
     def is_gone(self, now: float) -> bool:
         """As in `Exchange`; False once the application was called, which then has to end its response itself."""
         return self._call is None and super().is_gone(now)

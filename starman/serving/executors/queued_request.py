@@ -110,6 +110,16 @@ class QueuedRequest(metaclass=ABCMeta):
     # Of a request in an executor's queue
 
     @abstractmethod
+    def thread_wait(self, now: float) -> float:
+        """For how long (seconds) the request has waited for a thread, and before that in a proxy. Either side. `now`
+        is monotonic."""
+
+    @abstractmethod
+    def shed(self, reason: str) -> QueuedRequest | None:
+        """Answer 503 without running, because too many requests wait. `reason`: of `load_shedding`. Returns what `run`
+        returns. The side that has taken it from the queue."""
+
+    @abstractmethod
     def is_gone(self, now: float) -> bool:
         """Whether the client has left, as far as the loop has seen. Loop. `now` is monotonic."""
 

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 import starman.serving.exchange
+from starman.config.settings import Settings
 from starman.serving import response_sender as module
 from starman.serving.access_log.logged_request import LoggedRequest
 from starman.serving.dates import DateLinesCache
 from starman.serving.exchange import Exchange
+from starman.serving.load_shedding import LoadShedding
 from starman.serving.metrics.request_counts import RequestCounts
 from starman.serving.sending.corking import Corking
 from starman.serving.sending.spool import SpoolLimits
@@ -99,6 +101,7 @@ class FakeShared:
         self.executor = FakeExecutor(loop)
         self.spool_limits = SpoolLimits(1 << 20, 1 << 20)
         self.shortages = FakeShortages()
+        self.shedding = LoadShedding(Settings.of())
 
 
 class Stage:

@@ -44,6 +44,12 @@ class Stuck:
         self.called.append(environ["PATH_INFO"])
         return self.gate(environ, start_response)
 
+    def sent(self, data: bytes) -> Client:
+        """A client that has sent a request."""
+        client = self.running.client()
+        client.send(data)
+        return client
+
     def waiting(self, data: bytes) -> Client:
         """A client whose request waits."""
         client, before = self.running.client(), self.queued()
