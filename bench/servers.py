@@ -204,6 +204,7 @@ STARMAN_LOG_FORMATS = (
     _logging("custom JSON", OWN_JSON, "#404040"),
     _logging("errors only", "combined", "#c0c0c0", "--access-log-errors"),
 )
+STARMAN_SHEDDING = Server("starman, queue_timeout 0.5", "starman", _starman("--queue-timeout", "0.5"), "#b04010")
 STARMAN_POOL = Server("starman, plain pool", "starman", _launch("plain-pool"), "#f0c0a0", multiple=False)
 STARMAN_PRELOAD = Server("starman, preloaded", "starman", _starman("--preload-app"), "#a04000")
 GUNICORN_GTHREAD = Server("gunicorn gthread", "gunicorn", _gunicorn(*GTHREAD), "#117733")

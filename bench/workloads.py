@@ -29,6 +29,8 @@ PIECE_BYTES = 65_536
 PIECE = b"x" * PIECE_BYTES
 
 IO_SECONDS = 0.005
+# Long enough that a client of this program keeps up with twice the rate that the threads allow.
+OVERLOAD_SECONDS = 0.02
 # In the mix, and of no other request.
 SLOW_SECONDS = 0.05
 # Turns of an empty loop: 0.4 ms on the machine that this was written on. The same work for all servers, not the same
@@ -90,6 +92,12 @@ def upload(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 def waiting(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """Wait 5 ms without the GIL, as for a database."""
     time.sleep(IO_SECONDS)
+    return _text(start_response, BODY)
+
+
+def overloaded(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Wait 20 ms without the GIL."""
+    time.sleep(OVERLOAD_SECONDS)
     return _text(start_response, BODY)
 
 
