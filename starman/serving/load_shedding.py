@@ -87,7 +87,8 @@ class LoadShedding:
     def _reason(self, before: tuple[int, int]) -> str:
         if self.late > before[0]:
             return f"that have waited {self.queue_timeout:g} s for a thread (queue_timeout)"
-        return f"while {self.max_queue} others wait for a thread (max_queue)"
+        others = "1 other waits" if self.max_queue == 1 else f"{self.max_queue} others wait"
+        return f"while {others} for a thread (max_queue)"
 
     def _count(self) -> str:
         """How many were refused since the shedding began: "7, 5 of them by queue_timeout and 2 by max_queue"."""

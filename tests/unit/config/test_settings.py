@@ -16,7 +16,7 @@ DEFAULTS = {
     "listen": (":5000",), "host": None, "port": None, "socket": None, "backlog": 2048, "socket_mode": None, "socket_group": None,
     "threads": 4, "graceful_timeout": 30.0, "restart_batch": 1, "boot_timeout": 60.0, "worker_timeout": 30.0,
     "busy_warning": 5.0, "slow_request": 30.0, "request_timeout": 0.0, "lost_threads": 0,
-    "busy_warning": 5.0, "slow_request": 30.0, "queue_timeout": 0.0, "max_queue": 0,
+    "queue_timeout": 0.0, "max_queue": 0,
     "max_requests": 0, "max_requests_jitter": 0, "max_worker_lifetime": 0.0, "max_worker_memory": 0,
     "keepalive_timeout": 65.0, "max_connections": -1, "disable_keepalive": False, "header_timeout": 30.0, "write_timeout": 60.0,
     "body_buffer": 1 << 20, "body_memory": 64 << 20,

@@ -89,7 +89,7 @@ def test_a_client_that_has_gone_makes_room(log: Path) -> None:
         assert stuck.answers(kept) == 200
 
 
-@pytest.mark.parametrize("limit", [{"queue_timeout": 0.1}, {"max_queue": 1}], ids=str)
+@pytest.mark.parametrize("limit", [{"queue_timeout": 1.0}, {"max_queue": 1}], ids=str)
 def test_requests_behind_a_refused_one_are_not_served(limit: dict[str, Any], log: Path) -> None:
     """The connection of a pipelining client ends with the 503 (RFC 9112 §9.3.2: the client may send them again)."""
     with Stuck(log, **limit) as stuck:
@@ -100,6 +100,7 @@ def test_requests_behind_a_refused_one_are_not_served(limit: dict[str, Any], log
         assert client.read().status == 503
         assert client.at_end()
         stuck.gate.opened.set()
+        assert wait_until(lambda: not stuck.queued(), SECONDS)
         assert stuck.running.client().get("/next").status == 200
     assert not {"/0", "/1", "/2"} & set(stuck.called)
 
@@ -134,9 +135,9 @@ def test_a_streamed_body_is_not_awaited(expect: bool, limit: dict[str, Any], log
 def test_a_thread_refuses_what_it_takes_too_late(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
     """The loop did not come to it, as if it had been parked."""
     monkeypatch.setattr("starman.serving.executors.shedding.SheddingPool._shed_late", lambda self: None)
-    with Stuck(log, queue_timeout=0.1) as stuck:
+    with Stuck(log, queue_timeout=1.0) as stuck:
         client = stuck.waiting(encode_request("GET", "/late"))
-        wait_until(lambda: False, 0.2)
+        wait_until(lambda: False, 1.2)
         assert stuck.answers(client) == 503
         assert logged(log, '"GET /late HTTP/1.1" 503 ')
         assert stuck.running.client().get("/next").status == 200
@@ -157,10 +158,10 @@ def test_without_threads_late_requests_are_refused_when_their_turn_comes(log: Pa
     def application(environ: dict[str, Any], start_response: Start) -> Any:
         called.append(environ["PATH_INFO"])
         if environ["PATH_INFO"] == "/slow":
-            time.sleep(0.6)
+            time.sleep(1.0)
         return echo(environ, start_response)
 
-    with Running(application, in_loop=True, queue_timeout=0.3) as running:
+    with Running(application, in_loop=True, queue_timeout=0.6) as running:
         one, other = running.client(), running.client()
         assert one.get("/first").status == other.get("/first").status == 200
         blocked, opened = block_loop(running)
