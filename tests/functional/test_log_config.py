@@ -249,6 +249,7 @@ def test_a_log_process_that_is_killed_is_started_again(directory: Path) -> None:
         assert has(out, " ready: ")
         pid = next(pid for pid in server.children() if b"starman log" in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: pid not in server.children())  # what it has just read is lost
         assert get(server, "/error") == 500
         server.wait_for("the log process has ended; it is started again")
         assert has(out, "ValueError: broken")
