@@ -8,6 +8,7 @@ from __future__ import annotations
 # What each command does, for --help.
 COMMANDS = {
     "status": "Show the workers of a server, and what they are doing.",
+    "stacks": "Show what all threads of all processes are doing now, with their requests.",
     "scale": "Change the number of workers.",
     "reload": "Restart the workers with fresh code and settings, without losing a request.",
     "stop": "Stop the server; requests in flight are finished.",

@@ -9,6 +9,7 @@ import sys
 
 from starman.commands import COMMANDS
 from starman.commands.client import CommandError, WrongUsageError, connect
+from starman.commands.stacks_text import stacks_text
 from starman.commands.status_table import status_text
 from starman.process.observer_messages import MOST_WORKERS
 
@@ -55,6 +56,13 @@ def _parser(command: str) -> argparse.ArgumentParser:
     )
     if command == "status":
         parser.add_argument("--json", action="store_true", help="Print everything that is known, as JSON.")
+    elif command == "stacks":
+        parser.add_argument("--json", action="store_true", help="Print the stacks as JSON.")
+        parser.add_argument(
+            "--force",
+            action="store_true",
+            help="Also interrupt a process whose main thread runs no Python code. This may crash that process.",
+        )
     elif command == "scale":
         parser.add_argument("workers", type=_workers, metavar="WORKERS", help=f"How many, from 1 to {MOST_WORKERS}.")
     return parser
@@ -80,6 +88,9 @@ def _run(command: str, client: Client, options: argparse.Namespace) -> int:
     if command == "status":
         status = client.request("status")["status"]
         print(json.dumps(status, indent=2) if options.json else status_text(status))
+    elif command == "stacks":
+        processes = client.request("stacks", force=options.force)["processes"]
+        print(json.dumps(processes, indent=2) if options.json else stacks_text(processes))
     elif command == "scale":
         client.request("scale", workers=options.workers)
     else:

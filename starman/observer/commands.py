@@ -18,6 +18,8 @@ async def run_command(request: dict[str, Any], master: MasterLink, status: Statu
     match request["command"]:
         case "status":
             return {"status": await status.read()}
+        case "stacks":
+            return {"processes": await status.read_stacks(force=request.get("force") is True)}
         case "scale":
             workers = request.get("workers")
             if not isinstance(workers, int) or isinstance(workers, bool) or not 1 <= workers <= MOST_WORKERS:
@@ -28,5 +30,5 @@ async def run_command(request: dict[str, Any], master: MasterLink, status: Statu
         case "stop":
             master.stop()
         case _:
-            raise ValueError("an unknown command; this version has: reload, scale, status, stop")
+            raise ValueError("an unknown command; this version has: reload, scale, stacks, status, stop")
     return {}

@@ -11,6 +11,7 @@ import platform
 import time
 
 from starman.observer.process_figures import read_figures, started_at
+from starman.observer.stacks_report import make_stacks
 from starman.process.scoreboard import read_entry_of
 from starman.version import VERSION
 
@@ -33,6 +34,11 @@ class StatusReader:
         self._master = master
         self._board = board
         self._spec = spec
+
+    async def read_stacks(self, *, force: bool) -> list[dict[str, Any]]:
+        """The stacks document (`stacks_report`). `force`: as in `StacksQuery`. Raises MasterSilentError."""
+        report = await self._master.status()
+        return make_stacks(await self._master.stacks(force=force), report, self._board)
 
     async def read(self) -> dict[str, Any]:
         """The status document. Raises MasterSilentError."""

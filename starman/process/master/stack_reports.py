@@ -22,7 +22,7 @@ COLLECT_SECONDS = 0.8
 class StackReports:
     """The dumps of all children. Only the master's loop calls."""
 
-    __slots__ = ("_collected", "_collecting_until", "_describe_requests", "_links", "_requested", "_send_signal")
+    __slots__ = ("_collected", "_collecting_until", "_describe_requests", "_late", "_links", "_requested", "_send_signal")
 
     def __init__(
         self,
@@ -42,6 +42,8 @@ class StackReports:
         # number; None: it has not written anything yet.
         self._collecting_until: float | None = None
         self._collected: dict[int, str | None] = {}
+        # The children that may write the stacks of a collection which is over. These are dropped.
+        self._late: set[int] = set()
 
     def request(self, link: Link, now: float) -> None:
         """Have a child write its stacks, by force if it writes nothing within FORCE_SECONDS. A child without a pipe is
@@ -67,6 +69,7 @@ class StackReports:
         for link in self._links:
             if link.stacks is not None and link.stacks.fd >= 0 and link.pid is not None:
                 self._collected[link.number] = None
+                self._late.discard(link.number)
                 if force:
                     self._requested[link.number] = now + FORCE_SECONDS
                 self._send_signal(link.number, STACKS)
@@ -79,6 +82,7 @@ class StackReports:
             return None
         self._collecting_until = None
         collected, self._collected = self._collected, {}
+        self._late.update(number for number, dump in collected.items() if dump is None)
         return [(link.title, link.slot, link.pid, collected[link.number]) for link in self._links if link.number in collected]
 
     def log_finished(self, now: float) -> None:
@@ -98,6 +102,7 @@ class StackReports:
         """Log what is left of a child's dump. The child has ended."""
         self._requested.pop(link.number, None)
         self._collected.pop(link.number, None)
+        self._late.discard(link.number)
         if link.stacks is not None:
             link.stacks.read()
             if link.stacks.due is not None:
@@ -108,8 +113,9 @@ class StackReports:
         dump = link.stacks.take_text()
         if link.number in self._collected:
             self._collected[link.number] = dump
-            if not dump.startswith("Fatal"):
-                return
+        if (link.number in self._collected or link.number in self._late) and not dump.startswith("Fatal"):
+            self._late.discard(link.number)
+            return
         text = arrange_stacks(dump)
         if text:
             write = log.error if text.startswith("Fatal") else log.info

@@ -10,7 +10,7 @@ import os
 import re
 
 _THREAD = re.compile(r"(?:Current thread|Thread) (0x[0-9a-f]+).*")
-_FRAME = re.compile(r'  File "(?P<path>.*)", line (?:\d+|\?\?\?) in (?P<function>.*)')
+_FRAME = re.compile(r'  File "(?P<path>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)')
 _OWN = os.path.abspath(__file__).removesuffix(os.path.join("process", "worker", "stacks.py"))
 
 # The modules of frames that call the application, and of threads that wait for work.
@@ -42,6 +42,19 @@ _IDLE: tuple[tuple[str, set[str] | None, str, str], ...] = (
     ("starman/process/worker/hook_process.py", {"wait"}, "the thread that waits for the end of the master", "{} such threads"),
     ("starman/process/master/links.py", {"wait_for_messages"}, "the master, which waits for events", "masters"),
 )
+
+
+class DumpedThread:
+    """A thread of a dump that does not wait for work. ident: its identifier (`threading.get_ident`). current: whether
+    it is the one that wrote the dump: the main thread. frames: file, line and function of each call, the innermost
+    first, without those of starman that call the application."""
+
+    __slots__ = ("current", "frames", "ident")
+
+    def __init__(self, ident: int, frames: list[tuple[str, int, str]], *, current: bool) -> None:
+        self.ident = ident
+        self.frames = frames
+        self.current = current
 
 
 class _Thread:
@@ -94,6 +107,32 @@ class _Thread:
 def arrange_stacks(dump: str) -> str:
     """The stacks in `dump`, in this order: lines outside a thread, threads that run application code, other threads,
     and one line for the threads that wait for work. If `dump` has several stacks of a thread, the last one is used."""
+    others, threads = _split(dump)
+    lines = [*others, *(line for each in _busy(threads) for line in each.lines())]
+    waiting = _waiting_words(threads)
+    if waiting:
+        lines.append(f"waiting for work: {', '.join(waiting)}")
+    return "\n".join(lines)
+
+
+def read_dump(dump: str) -> tuple[list[DumpedThread], list[str]]:
+    """The threads in `dump` that do not wait for work, those with application code first, and words for the others."""
+    _, threads = _split(dump)
+    found = []
+    for each in _busy(threads):
+        head = _THREAD.fullmatch(each.head)
+        assert head is not None
+        frames = [
+            (frame["path"], int(frame["line"]) if frame["line"].isdecimal() else 0, frame["function"])
+            for frame in map(_FRAME.fullmatch, each.lines()[1:])
+            if frame is not None
+        ]
+        found.append(DumpedThread(int(head[1], 16), frames, current=each.head.startswith("Current")))
+    return found, _waiting_words(threads)
+
+
+def _split(dump: str) -> tuple[list[str], list[_Thread]]:
+    """The lines outside a thread, and the threads."""
     others: list[str] = []
     threads: dict[str, _Thread] = {}
     thread: _Thread | None = None
@@ -107,14 +146,17 @@ def arrange_stacks(dump: str) -> str:
             thread = None
             if line not in others:
                 others.append(line)
-    busy = sorted((each for each in threads.values() if each.idle() is None), key=lambda each: not each.application_frames())
-    lines = [*others, *(line for each in busy for line in each.lines())]
+    return others, list(threads.values())
+
+
+def _busy(threads: list[_Thread]) -> list[_Thread]:
+    return sorted((each for each in threads if each.idle() is None), key=lambda each: not each.application_frames())
+
+
+def _waiting_words(threads: list[_Thread]) -> list[str]:
     kinds: dict[tuple[str, str], int] = {}
-    for each in threads.values():
+    for each in threads:
         kind = each.idle()
         if kind is not None:
             kinds[kind] = kinds.get(kind, 0) + 1
-    if kinds:
-        named = [one if count == 1 else several.format(count) for (one, several), count in kinds.items()]
-        lines.append(f"waiting for work: {', '.join(named)}")
-    return "\n".join(lines)
+    return [one if count == 1 else several.format(count) for (one, several), count in kinds.items()]

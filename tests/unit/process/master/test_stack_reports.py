@@ -12,7 +12,7 @@ from starman.process.channel import Channel
 from starman.process.forking import FORCED_STACKS, STACKS
 from starman.process.master.links import Link
 from starman.process.master.stack_pipe import FORCE_SECONDS, open_pipe
-from starman.process.master.stack_reports import StackReports
+from starman.process.master.stack_reports import COLLECT_SECONDS, StackReports
 
 
 def dump(thread: int, path: str) -> bytes:
@@ -122,3 +122,45 @@ def test_a_child_without_a_pipe_is_not_forced(requested: Requested) -> None:
     requested.reports.log_finished(requested.now + 60)
     assert requested.sent == [(7, STACKS)]
     assert requested.reports.next_instants() == []
+
+
+def test_a_collection_gives_the_stacks_and_logs_nothing(requested: Requested, capfd: pytest.CaptureFixture[str]) -> None:
+    requested.link.pid, requested.link.slot = 4711, 2
+    requested.reports.collect(requested.now, force=False)
+    requested.reports.collect(requested.now, force=False)
+    assert requested.sent == [(7, STACKS)]
+    assert requested.reports.take_collected(requested.now) is None
+    requested.write()
+    assert requested.link.stacks is not None
+    requested.reports.log_finished(requested.link.stacks.due or 0)
+    ((title, slot, pid, text),) = requested.reports.take_collected(requested.now) or []
+    assert (title, slot, pid) == ("worker 2 (4711)", 2, 4711)
+    assert text == dump(1, "/srv/app.py").decode()
+    assert requested.reports.take_collected(requested.now) is None
+    assert capfd.readouterr().err == ""
+
+
+def test_a_collection_does_not_wait_for_a_silent_child(requested: Requested, capfd: pytest.CaptureFixture[str]) -> None:
+    requested.link.pid = 4711
+    requested.reports.collect(requested.now, force=False)
+    (until,) = requested.reports.next_instants()
+    assert until == requested.now + COLLECT_SECONDS
+    requested.reports.log_finished(until)
+    collected = requested.reports.take_collected(until)
+    assert collected is not None
+    assert [text for *_, text in collected] == [None]
+    assert requested.sent == [(7, STACKS)], "not forced"
+    # What comes too late is dropped, but a crash is logged.
+    requested.write()
+    requested.reports.log_finished(requested.now + 60)
+    assert capfd.readouterr().err == ""
+    os.write(requested.writing, b"Fatal Python error: Aborted\n")
+    requested.reports.log_last(requested.link, requested.now)
+    assert "Fatal Python error: Aborted" in capfd.readouterr().err
+
+
+def test_a_collection_forces_only_if_it_is_told_to(requested: Requested) -> None:
+    requested.link.pid = 4711
+    requested.reports.collect(requested.now, force=True)
+    requested.reports.log_finished(requested.now + FORCE_SECONDS)
+    assert requested.sent == [(7, STACKS), (7, FORCED_STACKS)]

@@ -15,7 +15,7 @@ import pytest
 
 import starman
 from starman.process.master.stack_pipe import open_pipe
-from starman.process.worker.stacks import _IDLE, arrange_stacks
+from starman.process.worker.stacks import _IDLE, arrange_stacks, read_dump
 
 OWN = os.path.dirname(starman.__file__)
 LIB = "/usr/lib/python3.12"
@@ -134,3 +134,15 @@ def test_the_functions_in_which_threads_wait_exist() -> None:
         if path.startswith("starman/"):
             source = (root / path).read_text("utf-8")
             assert [name for name in functions or () if f"def {name}(" not in source] == [], path
+
+
+def test_a_dump_is_read_into_threads_and_words() -> None:
+    busy = 'Thread 0x00000000000000ff (most recent call first):\n  File "/srv/app.py", line 7 in view\n'
+    own = 'Current thread 0x0000000000000010 [starman] (most recent call first):\n  File "/srv/hook.py", line ??? in beat\n'
+    idle = 'Thread 0x0000000000000011 (most recent call first):\n  File "/x/starman/serving/executors/pool.py", line 1 in _work\n'
+    threads, waiting = read_dump(busy + idle + own)
+    assert [(thread.ident, thread.current, thread.frames) for thread in threads] == [
+        (255, False, [("/srv/app.py", 7, "view")]),
+        (16, True, [("/srv/hook.py", 0, "beat")]),
+    ]
+    assert waiting == ["1 thread of the pool"]
