@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # How long (seconds) an answer may take: the first one includes the start of the observer.
 ANSWER_SECONDS = 15.0
 _UCRED = struct.Struct("=3i")
+_TIMEVAL = struct.Struct("@ll")
 
 
 class CommandError(Exception):
@@ -113,9 +114,11 @@ def _of_user(uid: int) -> str:
 
 def _connected(address: str, failure: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(ANSWER_SECONDS)
     try:
+        # While the backlog is full, a blocking connect waits. With a timeout, Python's connect would fail at once.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(ANSWER_SECONDS), 0))
         connection.connect(address)
+        connection.settimeout(ANSWER_SECONDS)
     except OSError as error:
         connection.close()
         raise CommandError(f"{failure}: {error.strerror or error}") from None

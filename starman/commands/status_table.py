@@ -33,6 +33,14 @@ def status_text(status: dict[str, Any]) -> str:
             for seconds, worker, request in requests
         ]
         lines += table((), rows)
+    for title, key, text in (("lost workers", "lost_workers", "how"), ("replaced workers", "replacements", "reason")):
+        if status[key]:
+            lines += ["", f"{title}, the last one first:"]
+            lines += [
+                f"{seconds_text(entry['seconds_ago'])} ago  worker {entry['number']} ({_text(entry['pid'])}) "
+                f"{'' if text == 'how' else 'was replaced: '}{entry[text]}"
+                for entry in reversed(status[key])
+            ]
     return "\n".join(lines)
 
 

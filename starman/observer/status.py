@@ -62,6 +62,10 @@ class StatusReader:
             "workers_ready": report["ready"],
             "threads": settings.threads,
             "workers": [self._worker(worker, now) for worker in sorted(report["workers"], key=_order)],
+            "lost_workers": [_aged(each, now) for each in report["lost_workers"]],
+            "lost_count": report["lost_count"],
+            "replacements": [_aged(each, now) for each in report["replacements"]],
+            "replacement_count": report["replacement_count"],
             "processes": [
                 {"role": "master", "pid": pid, **read_figures(pid)},
                 *({"role": role, "pid": number, **read_figures(number)} for role, number in report["processes"]),
@@ -106,6 +110,11 @@ class StatusReader:
 
 def _since(instant: float, now: float) -> float:
     return round(max(0.0, now - instant), 3)
+
+
+def _aged(entry: dict[str, Any], now: float) -> dict[str, Any]:
+    """An entry of the black box, with its age in place of its instant."""
+    return {"seconds_ago": _since(entry["at"], now), **{key: value for key, value in entry.items() if key != "at"}}
 
 
 def _order(report: dict[str, Any]) -> tuple[int, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import stat
 import threading
 import time
@@ -180,6 +182,67 @@ def test_the_service_goes_on_without_its_observer(site: Path) -> None:
         run.join()
         client.close()
         assert status_of(server)["workers_ready"] == 1
+
+
+def test_the_black_box_keeps_what_a_killed_worker_was_serving(site: Path) -> None:
+    with Server("site_app:app", "--workers", "1", "--max-requests", "3", cwd=site) as server:
+        with server.client() as client:
+            client.send(b"GET /slow?order=7 HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert wait_until(lambda: b"/slow" in b"".join(page_lines(server)))
+            (worker,) = server.worker_pids()
+            os.kill(worker, signal.SIGKILL)
+            server.wait_for("while serving GET /slow")
+        assert wait_until(lambda: status_of(server)["workers_ready"] == 1)
+        for _ in range(3):
+            with server.client() as client:
+                assert client.get("/").body == b"fine"
+        server.wait_for("is replaced: it has served 3 requests")
+        status = status_of(server)
+        (lost,) = status["lost_workers"]
+        assert (lost["number"], lost["pid"]) == (1, worker)
+        assert "was killed by SIGKILL" in lost["how"]
+        assert "while serving GET /slow?order=7 (for " in lost["how"]
+        assert [entry["reason"] for entry in status["replacements"]] == ["it has served 3 requests (max_requests)"]
+        text = run_for(server, "status")
+        assert "lost workers, the last one first:" in text
+        assert f"worker 1 ({worker}) was killed by SIGKILL" in text
+
+
+def test_clients_of_the_control_socket_cannot_harm(site: Path) -> None:
+    with Server("site_app:app", "--workers", "1", cwd=site) as server:
+        silent = [control(server) for _ in range(3)]
+        for nonsense in (
+            b"\xff\xfe\n",
+            b"{}\n",
+            b"[" * 4000 + b"\n",
+            b'{"command": 7}\n',
+            b'{"command": "x"}\n',
+            b"x" * 100_000 + b"\n",
+        ):
+            with control(server) as client, client.makefile("rb") as lines:
+                with contextlib.suppress(OSError):  # a long line is not read to its end
+                    client.sendall(nonsense)
+                with contextlib.suppress(OSError):
+                    assert "error" in json.loads(lines.readline())
+        with control(server) as client, client.makefile("rb") as lines:
+            for _ in range(2):
+                client.sendall(b'{"command": "scale", "workers": true}\n')
+                assert json.loads(lines.readline()) == {"error": "scale takes a number of workers, from 1 to 1024"}
+        many = []
+        for _ in range(1000):
+            client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            client.connect(f"\0starman/{server.pid}")  # waits while the backlog is full
+            many.append(client)
+        with server.client() as visitor:
+            assert visitor.get("/").body == b"fine"
+        many[-1].settimeout(10.0)
+        assert b"has 64 clients already" in many[-1].recv(1000)
+        for client in (*silent, *many):
+            client.close()
+        assert wait_until(lambda: command("status", "--pid", str(server.pid)).returncode == 0)
+        assert len(observers(server)) == 1
+        assert "Traceback" not in server.log
+        assert "ERROR" not in server.log
 
 
 def test_the_error_without_a_server_says_what_to_do() -> None:

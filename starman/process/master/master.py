@@ -287,7 +287,7 @@ class Master:
                     log.debug(f"{link.title} is ready")
                 self._supervisor.on_ready(link.number, now)
             elif isinstance(message, Recycle):
-                self._supervisor.on_recycle(link.number, message.reason)
+                self._supervisor.on_recycle(link.number, message.reason, now)
             elif isinstance(message, Draining):
                 self._supervisor.on_draining(link.number, now)
             elif isinstance(message, DrainRequest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starman.process.supervision.actions import Action, Drain, Kill, Level, LogLine, RetireMold, SpawnHooks, SpawnWorker
+from starman.process.supervision.black_box import BlackBox
 from starman.process.supervision.child import Child, HookProcess, Mold, State, Worker
 
 TYPE_CHECKING = False
@@ -27,9 +28,12 @@ MOST_REQUESTED = 32
 
 
 class Children:
-    """The children that have not exited, by number, and the actions for the next plan."""
+    """The children that have not exited, by number, and the actions for the next plan.
 
-    __slots__ = ("_actions", "_children", "_numbers", "_terms_of")
+    black_box: keeps what has happened to workers.
+    """
+
+    __slots__ = ("_actions", "_children", "_numbers", "_terms_of", "black_box")
 
     def __init__(self, terms_of: Callable[[int], Terms]) -> None:
         """`terms_of` returns the terms of a generation, which set the time limits of its children."""
@@ -37,6 +41,7 @@ class Children:
         self._children: dict[int, Child] = {}
         self._numbers = 0
         self._actions: list[Action] = []
+        self.black_box = BlackBox()
 
     def __iter__(self) -> Iterator[Child]:
         """Iterate over a copy: children may be added or removed meanwhile."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def make_report(supervisor: Supervisor) -> dict[str, Any]:
     """The state of the supervisor: its phase, roll-out and workers."""
     status = supervisor.server_status()
+    black_box = supervisor.children.black_box
     return {
         "phase": status.phase.value,
         "restarting": status.restarting,
@@ -23,6 +24,10 @@ def make_report(supervisor: Supervisor) -> dict[str, Any]:
         "ready": status.ready,
         "wanted": status.wanted,
         "workers": [_worker_report(worker) for worker in supervisor.children.workers()],
+        "lost_workers": black_box.lost,
+        "lost_count": black_box.lost_count,
+        "replacements": black_box.replaced,
+        "replacement_count": black_box.replaced_count,
     }
 
 

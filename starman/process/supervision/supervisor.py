@@ -110,12 +110,16 @@ class Supervisor:
             if old is not None:
                 self.children.drain_worker(old, now)
 
-    def on_recycle(self, number: int, reason: str) -> None:
+    def on_recycle(self, number: int, reason: str, now: float) -> None:
         """A worker is to be replaced, and serves until another is ready. `reason` completes a sentence."""
         worker = self.children.find_child(number)
         if isinstance(worker, Worker) and worker.ready and not worker.to_replace:
-            worker.to_replace = True
-            self.children.log(Level.INFO, f"{worker.log_name()} is replaced: {reason}")
+            self._replace(worker, reason, now)
+
+    def _replace(self, worker: Worker, reason: str, now: float) -> None:
+        worker.to_replace = True
+        self.children.black_box.on_replaced(worker, reason, now)
+        self.children.log(Level.INFO, f"{worker.log_name()} is replaced: {reason}")
 
     def on_drain_request(self, number: int, reason: str, now: float) -> None:
         """A worker is to be replaced, and should serve no more from now on. Drain it at once if there is room for
@@ -126,8 +130,7 @@ class Supervisor:
                 self.children.drain_worker(worker, now)
                 self._remove_from_slot(worker)
             if not worker.to_replace:
-                worker.to_replace = True
-                self.children.log(Level.INFO, f"{worker.log_name()} is replaced: {reason}")
+                self._replace(worker, reason, now)
 
     def on_draining(self, number: int, now: float) -> None:
         """A worker has begun to drain. If it had no order to, its slot gets another worker at once."""
@@ -158,6 +161,7 @@ class Supervisor:
         expected = child.ending and child.failure is None
         if isinstance(child, Worker):
             self.hooks.on_worker_exit(child, status)
+            self.children.black_box.on_exit(child, how, now, status)
         elif isinstance(child, HookProcess):
             how += self.hooks.on_exit(child)
         self.children.remove(child)

@@ -69,6 +69,7 @@ class Watchdog:
         worker.silent = worker.to_replace = True
         worker.deadline = now + STACKS_SLACK
         reason = f"its loop has been silent for {seconds:.1f} s (worker_timeout)"
+        self._children.black_box.on_replaced(worker, reason, now)
         self._children.add_action(DumpStacks(worker.number, f"{worker.log_name()} is replaced: {reason}"))
 
     def _clear_silence(self, worker: Worker, now: float) -> None:

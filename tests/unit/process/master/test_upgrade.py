@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_each_worker_is_handed_over_with_its_state(server: Server, handed: list[Handover]) -> None:
-    server.supervisor.on_recycle(server.numbers[1], "it has served 1000 requests")
+    server.supervisor.on_recycle(server.numbers[1], "it has served 1000 requests", time.monotonic())
     server.upgrade.begin(embedded=False)
     assert handed == []
     server.settle(Approved("00ff", "version"))

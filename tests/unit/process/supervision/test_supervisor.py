@@ -587,9 +587,9 @@ def test_a_worker_to_replace_serves_until_another_is_ready() -> None:
     desk = Desk(workers=2)
     first, _ = desk.start()
     desk.now += 100
-    desk.supervisor.on_recycle(first, "it has served 3 requests (max_requests)")
-    desk.supervisor.on_recycle(first, "it is old")
-    desk.supervisor.on_recycle(77, "no such worker")
+    desk.supervisor.on_recycle(first, "it has served 3 requests (max_requests)", desk.now)
+    desk.supervisor.on_recycle(first, "it is old", desk.now)
+    desk.supervisor.on_recycle(77, "no such worker", desk.now)
     spawn = only(desk.plan(), SpawnWorker)
     assert (spawn.slot, spawn.generation) == (1, 1)
     assert desk.said() == "INFO worker 1 (102) is replaced: it has served 3 requests (max_requests)"
@@ -605,7 +605,7 @@ def test_a_worker_to_replace_stays_while_its_successors_fail() -> None:
     desk = Desk(workers=1)
     (worker,) = desk.start()
     desk.now += 100
-    desk.supervisor.on_recycle(worker, "it is old")
+    desk.supervisor.on_recycle(worker, "it is old", desk.now)
     successor = only(desk.plan(), SpawnWorker).child
     desk.born(successor)
     desk.fail(successor, "broken")
@@ -622,7 +622,7 @@ def test_a_worker_to_replace_that_dies_is_not_replaced_twice() -> None:
     desk = Desk(workers=1)
     (worker,) = desk.start()
     desk.now += 100
-    desk.supervisor.on_recycle(worker, "it is old")
+    desk.supervisor.on_recycle(worker, "it is old", desk.now)
     successor = only(desk.plan(), SpawnWorker).child
     desk.gone(worker)
     assert not has(desk.plan(), SpawnWorker)
@@ -651,14 +651,14 @@ def test_a_restart_goes_on_though_workers_must_be_replaced_all_the_time() -> Non
     desk.now += 100
     desk.supervisor.restart()
     for worker in workers:
-        desk.supervisor.on_recycle(worker, "it is old")
+        desk.supervisor.on_recycle(worker, "it is old", desk.now)
     starting: list[SpawnWorker] = []
     for _ in range(20):
         starting += [action for action in desk.plan(after=0.01) if isinstance(action, SpawnWorker)]
         # One after the other, so that a worker is starting at any time.
         spawn = starting.pop(0)
         desk.ready(spawn.child)
-        desk.supervisor.on_recycle(spawn.child, "it is old")
+        desk.supervisor.on_recycle(spawn.child, "it is old", desk.now)
         for drain in desk.all(Drain):
             desk.gone(drain.child, "exited with status 0")
         if "restarted" in desk.said():
@@ -672,7 +672,7 @@ def test_a_worker_to_replace_is_replaced_after_a_restart_that_is_given_up() -> N
     desk.now += 100
     desk.supervisor.restart()
     new = only(desk.plan(), SpawnWorker)
-    desk.supervisor.on_recycle(second, "it is old")
+    desk.supervisor.on_recycle(second, "it is old", desk.now)
     replacing = only(desk.plan(), SpawnWorker)
     assert (new.generation, replacing.generation, replacing.slot) == (2, 1, 2)
     desk.gone(new.child)

@@ -247,7 +247,7 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
     def one_is_to_be_replaced(self, data: st.DataObject) -> None:
-        self.supervisor.on_recycle(self.pick(data), "it is old")
+        self.supervisor.on_recycle(self.pick(data), "it is old", self.now)
         self.plan()
 
     @precondition(lambda self: self.alive)

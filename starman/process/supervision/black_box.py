@@ -1,0 +1,54 @@
+"""The black box: the last lost workers, and the reasons of the last replacements. Pure; part of the supervisor.
+
+The observer shows it (`starman-uv status`). The lists are bounded, because the master must stay small.
+"""
+
+from __future__ import annotations
+
+from starman.process.supervision.child import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from starman.process.supervision.child import Worker
+
+# How many lost workers and how many replacements are kept.
+MOST_LOST = 10
+MOST_REPLACED = 20
+# How much of a text is kept, in characters: a worker with many threads was serving many requests.
+_CHARACTERS = 2000
+
+
+class BlackBox:
+    """What is kept. Each entry has the number and process id of the worker, and the monotonic instant `at`.
+
+    lost: `how` says how the worker ended, and what it was serving. replaced: `reason` says why. The newest is last.
+    lost_count, replaced_count: since the start of this master.
+    """
+
+    __slots__ = ("lost", "lost_count", "replaced", "replaced_count")
+
+    def __init__(self) -> None:
+        self.lost: list[dict[str, Any]] = []
+        self.replaced: list[dict[str, Any]] = []
+        self.lost_count = 0
+        self.replaced_count = 0
+
+    def on_replaced(self, worker: Worker, reason: str, now: float) -> None:
+        """A worker is to be replaced; `reason` completes a sentence."""
+        self.replaced_count += 1
+        self.replaced = [*self.replaced, _entry(worker, now, "reason", reason)][-MOST_REPLACED:]
+
+    def on_exit(self, worker: Worker, how: str, now: float, status: int | None) -> None:
+        """A worker has exited; `how` completes a sentence. `status`: its wait status; None: not known. Call it before
+        the state of the worker is GONE."""
+        in_order = status == 0 or (status is None and worker.state is State.DRAINING)
+        if not (in_order and worker.ending) or worker.failure is not None:
+            self.lost_count += 1
+            reason = how if worker.failure is None else f"has failed: {worker.failure[0]}"
+            self.lost = [*self.lost, _entry(worker, now, "how", reason)][-MOST_LOST:]
+
+
+def _entry(worker: Worker, now: float, key: str, text: str) -> dict[str, Any]:
+    return {"number": worker.slot, "pid": worker.pid, "at": now, key: text[:_CHARACTERS]}
