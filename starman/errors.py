@@ -66,6 +66,13 @@ class ProtocolError(StarmanError):
         self.head: object = None
 
 
+class RequestTimeout(BaseException):
+    """Raised in the thread of a request that has passed its deadline (`request_interrupt`).
+
+    A BaseException, so that an application that catches every Exception does not go on.
+    """
+
+
 class Disconnected(Exception):  # noqa: N818 - an event, no error: nothing is to be logged
     """The client has closed or reset the connection, or the server has cut it: the rest of the response cannot be
     sent.

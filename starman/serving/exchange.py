@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from starman import application_forks, log
-from starman.errors import Disconnected
+from starman.errors import Disconnected, RequestTimeout
 from starman.log.tracebacks import format_exception, free_frames_of
 from starman.proto.events import RequestHead
 from starman.proto.response import DateLines, RequestFacts, refusal
@@ -279,6 +279,8 @@ class Exchange(ResponseSender):
             self._writer.release(self, False)
 
     def _log_defect(self, error: BaseException) -> None:
+        if self.is_interrupted and isinstance(error, RequestTimeout):
+            return
         request = f"{self.head.method.decode('latin-1')} {self.head.target.decode('latin-1')}"
         log.error(f"an exchange failed inside starman: {request}\n{format_exception(error)}")
 

@@ -80,7 +80,7 @@ def test_the_application_sets_the_deadline() -> None:
             with server.client() as client:
                 assert client.get(f"/sleep?deadline={wrong}").status == 500
         server.wait_for(r"GET /sleep\?deadline=0.05 has run for \d\.\d s")
-        assert server.log.count("ValueError: starman.deadline takes a number of seconds, at least 0, or None, not ") == 2
+        server.wait_for("ValueError: starman.deadline takes a number of seconds, at least 0, or None, not ", count=2)
 
 
 def test_it_needs_no_timeout_for_all_requests() -> None:
@@ -226,3 +226,41 @@ def test_native_code_that_holds_the_lock_is_left_to_the_watchdog() -> None:
         with server.client(60) as client, pytest.raises((NoResponseError, ConnectionError)):
             client.get("/held")
         server.wait_for(r"its loop has been silent for \d\.\d s \(worker_timeout\) while serving GET /held ")
+
+
+@pytest.mark.parametrize("more", [(), ("--preload-app",)], ids=["", "preload"])
+def test_an_interrupted_application_cleans_up_and_its_thread_comes_back(more: tuple[str, ...]) -> None:
+    with serve("--request-interrupt", "--lost-threads", "2", *more) as server:
+        with server.client() as client:
+            assert client.get("/").status == 200
+        before = thread_count(server)
+        for number in range(3):
+            with server.client() as client:
+                assert client.get("/careful").status == 504
+            server.wait_for("cleaned up after <class 'starman.errors.RequestTimeout'>", count=number + 1)
+        assert wait_until(lambda: thread_count(server) == before)
+        # In native code it takes effect when the call returns.
+        with server.client() as client:
+            assert client.get("/sleep?seconds=1.5").status == 504
+        assert wait_until(lambda: thread_count(server) == before)
+        with server.client() as client:
+            assert client.get("/").status == 200
+        assert "an ordinary exception" not in server.log
+        assert "is replaced" not in server.log
+
+
+def test_an_interruption_reaches_no_other_request() -> None:
+    """Requests end around their deadlines, and others of the same thread follow at once."""
+    with serve("--request-interrupt", "--lost-threads", "99", timeout="0.03") as server:
+        statuses = []
+        for number in range(150):
+            with server.client() as client:
+                statuses.append(client.get(f"/busy?seconds={0.028 + number % 5 * 0.001}").status)
+            with server.client() as client:
+                assert client.get("/").status == 200
+        assert set(statuses) <= {200, 504}
+        assert 504 in statuses
+        assert server.stop() == 0
+        assert "GET / " not in "".join(re.findall(r"the application failed: GET \S+ ?", server.log))
+        assert "inside starman" not in server.log
+        assert len(re.findall(r'"GET /busy\S* HTTP/1.1" (?:200|504) ', server.log)) == 150

@@ -42,7 +42,8 @@ LAYERS = (
     ),
     *("starman.serving.executors.queued_request", "starman.serving.metrics.request_counts"),
     "starman.serving.sending",
-    *("starman.serving.executors.idle_thread", "starman.serving.executors.lost_threads", "starman.serving.executors.executor"),
+    *("starman.serving.executors.idle_thread", "starman.serving.executors.interruption"),
+    *("starman.serving.executors.lost_threads", "starman.serving.executors.executor"),
     *(
         "starman.serving.context",
         "starman.serving.connections.lingering",

@@ -33,6 +33,13 @@ class RequestOptions:
         "Answer 504, or cut the response, when the application has worked on a request for this long (seconds), and log the "
         "stack of its thread. Another thread takes its place. Time spent waiting for the client does not count.",
     )
+    request_interrupt: bool = option(
+        False,
+        "Requests",
+        kinds.FLAG,
+        "Raise starman.RequestTimeout in the thread of a request that has timed out, so that the Python code of the "
+        "application ends. This may interrupt it anywhere, and leave locks and data in a state that nothing expects.",
+    )
     lost_threads: int = option(
         0,
         "Requests",

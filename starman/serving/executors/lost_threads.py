@@ -8,18 +8,22 @@ or a deque, which is atomic.
 from __future__ import annotations
 
 from collections import deque
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
 from starman import log
+from starman.serving.executors.interruption import withdraw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starman.serving.executors.idle_thread import IdleThread
+    from starman.serving.executors.queued_request import QueuedRequest
 
 # How often (seconds) it is logged that a spare cannot be started.
 _QUIET_SECONDS: Final = 60.0
+# How often (seconds) a thread checks whether the loop is done with its request.
+_MOMENT: Final = 0.0005
 
 
 class LostThreads:
@@ -70,8 +74,12 @@ class LostThreads:
             reason = str(error) or "out of memory"
             log.error(f"no thread can be started in place of one whose request has timed out, will try again: {reason}")
 
-    def remove(self, thread: IdleThread) -> None:
-        """A lost thread has come back. That thread."""
+    def come_back(self, thread: IdleThread, request: QueuedRequest) -> None:
+        """The request of a thread has ended, after its deadline. That thread; may be called again for this request."""
+        while request.ends:  # for a moment: the loop counts the thread as lost
+            sleep(_MOMENT)
+        if request.is_interrupted:
+            withdraw()  # it must not reach the next request
         try:
             self.threads.remove(thread)
         except ValueError:

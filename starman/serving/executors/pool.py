@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 # How many pipelined requests of one connection a thread takes in a row before others have their turn.
 _MOST_IN_A_ROW: Final = 16
-# How often (seconds) a thread checks whether the loop is done with its request.
-_MOMENT: Final = 0.0005
 
 
 class Pool(Executor):
@@ -279,7 +277,11 @@ class Pool(Executor):
         with contextlib.suppress(ValueError):
             self._idle.remove(idle_thread)
         idle_thread.recorder[1][0] = 0
-        log.error(f"a thread of the pool was interrupted, and goes on\n{format_exception(error)}")
+        request = idle_thread.request
+        if request is not None and request.time_limit == EXPIRED:
+            self.lost_threads.come_back(idle_thread, request)
+        if request is None or not request.is_interrupted:
+            log.error(f"a thread of the pool was interrupted, and goes on\n{format_exception(error)}")
         renewed = IdleThread(idle_thread.number, idle_thread.recorder, idle_thread.counter, awake=True)
         renewed.ident = idle_thread.ident
         self._threads.append(renewed)
@@ -310,12 +312,6 @@ class Pool(Executor):
                 exchange.abandon(error)
                 raise
             del exchange  # so that a sleeping thread keeps nothing of a connection alive
-
-    def _come_back(self, idle_thread: IdleThread, exchange: QueuedRequest) -> None:
-        """The request of this thread has ended, after its deadline: the thread is not lost any more."""
-        while exchange.ends:  # for a moment: the loop counts this thread as lost
-            time.sleep(_MOMENT)
-        self.lost_threads.remove(idle_thread)
 
     def _sleep(self, idle_thread: IdleThread) -> None:
         """Sleep until a request is queued. Join the stack first, then check the queue: see the module's docstring."""
@@ -348,7 +344,7 @@ class Pool(Executor):
             if exchange.time_limit != EXPIRED:
                 self.finished += 1
             else:  # counted by the loop
-                self._come_back(idle_thread, exchange)
+                self.lost_threads.come_back(idle_thread, exchange)
             busy[0] = 0
             idle_thread.request = None
             if self.corking.writers:

@@ -30,15 +30,16 @@ class QueuedRequest(metaclass=ABCMeta):
     them.
     time_limit: for how long (seconds) the application may work on the request; 0.0: as long as it likes; EXPIRED.
     Changed under the lock of the connection's writer (`sending.expiry`). ends: whether the loop is about to end the
-    response, and to count its thread as lost. Set by the loop; the thread waits until it is over.
+    response, and to count its thread as lost. is_interrupted: whether the loop raises RequestTimeout in the thread.
+    Both are set by the loop; the thread waits while the request `ends`.
     status_code: of the response; 0 if the client has left before its end; negative until then. queue_seconds: how long
     the request has waited to run. body_sent, body_received: the bytes of both bodies. is_counted: whether the
     metrics have counted the request. Set by the side that ends the request, before it is counted.
     """
 
     __slots__ = (
-        *("arrived_at", "body_received", "body_sent", "empty_block_at", "ends", "head", "is_counted", "queue_seconds"),
-        *("queued_at", "runnable_at", "started_at", "status_code", "time_limit", "waited", "waiting_since"),
+        *("arrived_at", "body_received", "body_sent", "empty_block_at", "ends", "head", "is_counted", "is_interrupted"),
+        *("queue_seconds", "queued_at", "runnable_at", "started_at", "status_code", "time_limit", "waited", "waiting_since"),
     )
 
     def __init__(self, head: RequestHead) -> None:
@@ -50,6 +51,7 @@ class QueuedRequest(metaclass=ABCMeta):
         self.waiting_since = 0.0
         self.time_limit = 0.0
         self.ends = False
+        self.is_interrupted = False
         self.status_code = -1
         self.queue_seconds = 0.0
         self.body_sent = 0
@@ -79,6 +81,7 @@ class QueuedRequest(metaclass=ABCMeta):
         self.waiting_since = 0.0
         self.time_limit = 0.0
         self.ends = False
+        self.is_interrupted = False
 
     @abstractmethod
     def run(self) -> QueuedRequest | None:

@@ -35,6 +35,13 @@ def application_frames(ident: int) -> list[FrameType]:
     return frames[::-1]
 
 
+def is_in_application(ident: int) -> bool:
+    """Return whether a thread runs code of the application or of a library that it has called, and not code of starman
+    that it has called or returned to. Code of starman that is compiled has no frames of its own."""
+    frames = application_frames(ident)
+    return bool(frames) and not any(map(_is_own, frames))
+
+
 def current_line(frames: list[FrameType]) -> str:
     """Return `/srv/shop/views.py:31 in report`: where the application is; "" without frames.
 

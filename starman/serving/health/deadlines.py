@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from starman import log
 from starman.log.in_flight import counted
+from starman.serving.executors.interruption import raise_in_thread
+from starman.serving.health.application_frames import is_in_application
 from starman.serving.health.stack_log import StackLog
 
 if TYPE_CHECKING:
@@ -23,12 +25,18 @@ if TYPE_CHECKING:
 
 # A check is made at least as often as this (seconds); deadlines that come earlier have a timer.
 INTERVAL = 0.5
+# After so long (seconds) it is tried again to end a request, or to interrupt its thread, while the thread is in the
+# server's own code.
+_AGAIN = 0.05
+# A thread in the server's own code is about to send a response, or has sent it, so the request goes on for so long
+# (seconds). Otherwise the client of a response that is made just in time would get neither that nor 504.
+_GRACE = 1.0
 
 
 class Deadlines:
     """The deadlines of one service."""
 
-    __slots__ = ("_executor", "_limit", "_logged", "_loop", "_monitor", "_stacks", "_timer")
+    __slots__ = ("_executor", "_interrupts", "_limit", "_logged", "_loop", "_monitor", "_stacks", "_timer", "_to_interrupt")
 
     def __init__(self, settings: Settings, executor: Executor, loop: asyncio.AbstractEventLoop, monitor: Monitor | None) -> None:
         """`monitor` replaces the worker; None: nothing can."""
@@ -39,6 +47,9 @@ class Deadlines:
         self._stacks = StackLog("timed-out request")
         self._timer: asyncio.TimerHandle | None = None
         self._logged = False
+        self._interrupts = settings.request_interrupt
+        # Those that have expired, and were not in code of the application when it was to be interrupted.
+        self._to_interrupt: list[tuple[int, QueuedRequest]] = []
 
     def check(self) -> None:
         """End the requests whose deadlines have passed, and set a timer for the next deadline if it comes soon."""
@@ -46,14 +57,20 @@ class Deadlines:
         self._stacks.end_period(now)
         self._executor.start_missing()
         soonest = INTERVAL
-        for ident, request in self._executor.running():
+        running = self._executor.running()
+        self._to_interrupt = [each for each in self._to_interrupt if each in running and not self._interrupt(*each)]
+        for ident, request in running:
             limit = request.time_limit
             if limit > 0.0:
                 left = limit - request.application_seconds(now)
-                if left <= 0.0:
+                if left <= 0.0 and (left < -_GRACE or is_in_application(ident)):
                     self._expire(ident, request, now)
+                elif left <= 0.0:
+                    soonest = min(soonest, _AGAIN)
                 elif left < soonest:
                     soonest = left
+        if self._to_interrupt:
+            soonest = min(soonest, _AGAIN)
         if soonest < INTERVAL:
             self._set_timer(soonest)
 
@@ -72,8 +89,23 @@ class Deadlines:
             self._executor.lose(ident, request)
         finally:
             request.ends = False
+        if self._interrupts and not self._interrupt(ident, request):
+            self._to_interrupt.append((ident, request))
         self._stacks.add(request, stack, f", so {ending} (request_timeout)", now)
         self._replace_worker()
+
+    def _interrupt(self, ident: int, request: QueuedRequest) -> bool:
+        """Raise RequestTimeout in the thread, if it is in code of the application. The server's own code, which the
+        application has called or has returned to, may hold a lock."""
+        request.ends = True
+        try:
+            if not is_in_application(ident):
+                return False
+            request.is_interrupted = True
+            raise_in_thread(ident)
+            return True
+        finally:
+            request.ends = False
 
     def _replace_worker(self) -> None:
         """Have the worker replaced if too many of its threads are lost."""

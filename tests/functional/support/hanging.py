@@ -49,6 +49,17 @@ def busy(environ: dict[str, Any], query: dict[str, str]) -> bytes:
     return b"busy"
 
 
+def careful(environ: dict[str, Any], query: dict[str, str]) -> bytes:
+    """Be busy, and say which exception ends that."""
+    try:
+        return busy(environ, query)
+    except Exception:
+        print("an ordinary exception", file=sys.stderr, flush=True)
+        raise
+    finally:
+        print(f"cleaned up after {sys.exc_info()[0]}", file=sys.stderr, flush=True)
+
+
 def blocked(environ: dict[str, Any], query: dict[str, str]) -> bytes:
     ours, _theirs = socket.socketpair()
     return ours.recv(1)
@@ -105,6 +116,7 @@ PATHS: dict[str, Callable[[dict[str, Any], dict[str, str]], bytes | Iterator[byt
     "/sleep": sleep,
     "/lock": lock,
     "/busy": busy,
+    "/careful": careful,
     "/blocked": blocked,
     "/native": native,
     "/held": held,

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from starman.serving.executors.interruption import raise_in_thread
 from starman.serving.executors.pool import Pool
 from starman.serving.executors.queued_request import EXPIRED
 from starman.serving.executors.schedule import SLICE, Mode, Schedule, Verdict
@@ -31,6 +32,7 @@ class FakeExchange:
     is_counted = True
     time_limit = 0.0
     ends = False
+    is_interrupted = False
 
     def __init__(self, done: SimpleQueue[Any], name: Any, action: Any = None, following: FakeExchange | None = None) -> None:
         self.done = done
@@ -533,3 +535,28 @@ def test_a_pool_that_stops_starts_no_spare(make: Make, done: SimpleQueue[Any]) -
     late.go.put(None)
     assert done.get(timeout=SECONDS) == "late"
     wait_until(lambda: len(pool.lost_threads.threads) == 0)
+
+
+def test_an_interruption_in_the_code_of_the_pool_reaches_no_other_request(
+    make: Make, done: SimpleQueue[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    pool = make(1)
+    pool.start()
+    late = HangingExchange(done, "late")
+    put(pool, late)
+    late.began.get(timeout=SECONDS)
+    ((ident, running),) = pool.running()
+    late.ends, late.is_interrupted, late.time_limit = True, True, EXPIRED
+    pool.lose(ident, running)
+    late.go.put(None)
+    assert done.get(timeout=SECONDS) == "late"
+    time.sleep(0.01)  # the thread waits for the loop
+    raise_in_thread(ident)
+    time.sleep(0.01)
+    late.ends = False
+    wait_until(lambda: len(pool.lost_threads.threads) == 0 and len(pool._threads) == 1)
+    assert done.get(timeout=SECONDS) == ("abandoned", "late")
+    for number in range(5):
+        put(pool, FakeExchange(done, number))
+        assert done.get(timeout=SECONDS) == number
+    assert capfd.readouterr().err == ""

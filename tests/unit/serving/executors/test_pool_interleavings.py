@@ -38,6 +38,11 @@ CHAINS = "c"  # gives the next exchange of its connection, which is an "r"
 GATHERS = "g"  # holds a block back, then blocks until it is written
 DROPS = "d"  # as "r"; but the loop may end it while it waits, because its client has gone or it has waited too long
 CLOSES = "e"  # the response may be held back, and its close() blocks until it is written
+# The application hangs, and its deadline passes at any time: the loop answers, and starts a spare. It comes back, or
+# never.
+HANGS = "h"
+HANGS_FOR_EVER = "n"
+LATE = {HANGS: "H", HANGS_FOR_EVER: "N"}  # after the deadline
 
 WITHIN_A_PARK = ("attend", "wake for the park", "parked", "gate")
 
@@ -57,6 +62,8 @@ class Mistake(Enum):
     FORGETS_THE_CORKING_WITHOUT_A_PARK = auto()
     GATHERS_WITHOUT_ANOTHER_LOOK = auto()
     LOOKS_BEFORE_IT_STOPS_THE_TIMER = auto()
+    LOSES_A_THREAD_WITHOUT_A_SPARE = auto()
+    RETIRES_WITHOUT_A_SURPLUS = auto()
     DROPS_WITHOUT_TAKING = auto()
     DROPS_FROM_THE_LEFT = auto()
 
@@ -96,6 +103,7 @@ class State(NamedTuple):
     held: bool = False  # whether responses or blocks are held back
     timer_runs: bool = False  # whether the loop flushes by a timer
     dropping: str = ""  # what the loop has taken from the left of the queue, by mistake
+    surplus: int = 0  # how many threads may end
     called: int = 0  # posted calls that were made, which their posters have not noticed
 
 
@@ -108,6 +116,9 @@ class Model:
         self.mistake = mistake
         total = len(coming) + coming.count(CHAINS)
         self.first = State((Thread(), Thread()), idle=(1, 0), coming=coming, unfinished=total)
+        self.hangs = HANGS in coming or HANGS_FOR_EVER in coming
+        if self.hangs:  # one thread, and its spare
+            self.first = State((Thread(), Thread("not started")), idle=(0,), coming=coming, unfinished=total)
 
     # The threads' side
 
@@ -135,6 +146,9 @@ class Model:
             case "empty":  # if self._stopped …
                 if state.stopped:
                     yield goes("ended" if self.mistake is Mistake.ENDS_WITHOUT_ANOTHER_LOOK else "look again", "")
+                elif state.surplus or (self.hangs and self.mistake is Mistake.RETIRES_WITHOUT_A_SURPLUS):
+                    # if self.lost_threads.surplus and self.lost_threads.retires(idle_thread): self._unpark(); return
+                    yield goes("unpark", "ended", surplus=max(0, state.surplus - 1))
                 else:  # self._sleep(idle_thread); continue
                     yield goes("look" if early else "lie down", "ask")
             case "look again":  # … and not queue: return
@@ -161,18 +175,23 @@ class Model:
                     yield goes(thread.then, "", rung=False)
             # _unpark; a poster waits afterwards, all others lie down
             case "unpark":  # if self._parked
-                after = "wait for the call" if thread.exchange == POSTS else "wake lock"
-                yield goes("take back parked" if state.parked else after)
+                yield goes("take back parked" if state.parked else after_unpark(thread))
             case "take back parked":  # self._parked = False
                 yield goes("no longer attend", parked=False)
             case "no longer attend":  # self.corking.attended = False
                 yield goes("open the gate", attended=False)
             case "open the gate":  # self._gate.release(), or RuntimeError: it is open
-                yield goes("wait for the call" if thread.exchange == POSTS else "wake lock", gate=True)
+                yield goes(after_unpark(thread), gate=True)
             # _run
             case "run":  # exchange.run()
                 if thread.exchange == POSTS:  # post: self._loop.call_soon_threadsafe
                     yield goes("note the post", ready=(*state.ready, "call"))
+                elif thread.exchange == HANGS:  # it may also return in time
+                    yield goes("finished", unfinished=state.unfinished - 1)
+                elif thread.exchange == LATE[HANGS]:  # self.lost_threads.come_back(…)
+                    yield goes("finished", surplus=state.surplus + 1)
+                elif thread.exchange in (HANGS_FOR_EVER, LATE[HANGS_FOR_EVER]):
+                    return
                 elif thread.exchange == BLOCKS:
                     if state.unfinished == 1 and not state.held:
                         yield goes("finished", unfinished=0)
@@ -257,6 +276,9 @@ class Model:
                             yield to(ready=ready, at="turn")
                 if DROPS in state.queue:  # for request in self._queue.copy(): if request.is_gone(now) …
                     yield to(at="take from the left" if mistake is Mistake.DROPS_FROM_THE_LEFT else "withdraw")
+                for number, thread in enumerate(state.threads):
+                    if thread.at == "run" and thread.exchange in LATE and "not started" in {other.at for other in state.threads}:
+                        yield self.expire(state, number)
                 if self.stops and not state.coming and not state.stopped:
                     yield to(at="wake all") if mistake is Mistake.STOPS_AFTER_IT_WAKES else to(at="wake all", stopped=True)
             case "withdraw":  # … self._queue.remove(request), or ValueError: a thread has taken it
@@ -380,6 +402,15 @@ class Model:
                 else:
                     yield to(at="expect" if expects else "loop", polls=polls)
 
+    def expire(self, state: State, number: int) -> State:
+        """Deadlines._expire: request.expire(now), self._executor.lose(ident, request), which starts a spare."""
+        late = state.threads[number]._replace(exchange=LATE[state.threads[number].exchange])
+        spare = Thread("ask")
+        if self.mistake is Mistake.LOSES_A_THREAD_WITHOUT_A_SPARE:
+            spare = Thread("ended")
+        threads = (late, spare) if number == 0 else (spare, late)
+        return state._replace(threads=threads, unfinished=state.unfinished - 1)
+
     # What must hold
 
     def check(self) -> int:
@@ -411,7 +442,7 @@ class Model:
             private = (
                 (thread.at == "wake lock" and thread.rung)
                 or (thread.at == "run" and thread.exchange in (RETURNS, CHAINS))
-                or (thread.at in ("empty", "look at stopped") and not self.stops)
+                or (thread.at in ("empty", "look at stopped") and not self.stops and not self.hangs)
             )
             if private:
                 return list(self.thread_steps(state, number))
@@ -421,12 +452,23 @@ class Model:
         assert state.unfinished >= 0, f"an exchange ends twice: {state}"
         if at_rest:
             assert not state.unfinished, f"an exchange is lost: {state}"
+            threads = [thread for thread in state.threads if thread.exchange != LATE[HANGS_FOR_EVER]]
+            if self.hangs:  # one is left; a thread that was asked to stop sleeps, and ends when it is woken again
+                threads = [thread for thread in threads if thread.at not in ("not started", "ended")] or [Thread("ended")]
+                assert len(threads) == 1 + state.surplus, f"there are too many threads: {state}"
             asleep = {"ended"} if self.stops else {"wake lock"}
-            assert {thread.at for thread in state.threads} == asleep, f"a thread hangs: {state}"
+            assert {thread.at for thread in threads} == asleep, f"a thread hangs: {state}"
             assert not state.held, f"a response is lost: {state}"
         if state.at == "gate" and not state.gate and not state.posted and "call" in state.ready:
             posted = any(thread.at == "wait for the call" for thread in state.threads)
             assert not posted, f"a slice passes beside what was posted: {state}"
+
+
+def after_unpark(thread: Thread) -> str:
+    """Where a thread goes on after _unpark."""
+    if thread.exchange == POSTS:
+        return "wait for the call"
+    return "ended" if thread.then == "ended" else "wake lock"
 
 
 def rung(state: State) -> tuple[Thread, ...]:
@@ -476,6 +518,12 @@ def test_without_taking_turns(coming: str) -> None:
 
 
 @pytest.mark.parametrize("takes_turns", [True, False])
+@pytest.mark.parametrize("coming", ["h", "n", "hr", "rh", "nr", "rn", "hrr", "nrr", "rhr", "hp", "np", "hc", "ch", "hg", "ne"])
+def test_deadlines(coming: str, takes_turns: bool) -> None:
+    assert Model(coming, takes_turns=takes_turns).check() > 10
+
+
+@pytest.mark.parametrize("takes_turns", [True, False])
 @pytest.mark.parametrize("coming", ["r", "rr", "c", "rb", "d", "rd"])
 def test_stop(coming: str, takes_turns: bool) -> None:
     assert Model(coming, takes_turns=takes_turns, stops=True).check() > 100
@@ -498,6 +546,8 @@ def test_stop(coming: str, takes_turns: bool) -> None:
         (Mistake.LOOKS_BEFORE_IT_STOPS_THE_TIMER, "g", "lost"),
         (Mistake.FORGETS_THE_CORKING_AFTER_A_PARK, "g", "lost"),
         (Mistake.GATHERS_WITHOUT_ANOTHER_LOOK, "ee", "lost"),
+        (Mistake.LOSES_A_THREAD_WITHOUT_A_SPARE, "nr", "lost"),
+        (Mistake.RETIRES_WITHOUT_A_SURPLUS, "hr", "lost"),
         (Mistake.FORGETS_THE_CORKING_AFTER_A_PARK, "ee", "lost"),
         (Mistake.DROPS_WITHOUT_TAKING, "d", "twice"),
         (Mistake.DROPS_FROM_THE_LEFT, "rd", "lost"),
