@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from starman.process import scoreboard as scoreboard_module
 from tests.functional.support.code import MODES
 from tests.functional.support.harness import REPOSITORY, Process, Server, wait_until
 
@@ -215,7 +216,7 @@ def test_a_worker_that_sends_without_end_is_replaced(hostile: Path) -> None:
 @MODES
 def test_a_worker_can_write_to_its_own_page_only(hostile: Path, mode: str) -> None:
     with serve(hostile, "--workers", "2", mode) as server:
-        assert get(server, "/reach") == "0 ['r--s 4198400', 'rw-s 4096']"
+        assert get(server, "/reach") == f"0 ['r--s {scoreboard_module._SIZE}', 'rw-s 4096']"
         for pid in server.children():
             if pid not in server.worker_pids():
                 assert "starman-scoreboard" not in Path(f"/proc/{pid}/maps").read_text()
@@ -262,7 +263,7 @@ def test_workers_that_may_not_be_signalled_are_replaced_and_ended(tmp_path: Path
         server.signal(signal.SIGHUP)
         server.wait_for("restarted: 2 workers are new", 60)
         assert wait_until(lambda: len(set(before) & set(server.children())) == 1, 30), "all but the mold are replaced"
-        server.wait_for(r"process \d+ may not be signalled \(SIGQUIT\): its channel is closed, and it ends by itself", count=2)
+        server.wait_for(r"process \d+ may not be signalled \(SIGTERM\): its channel is closed, and it ends by itself", count=2)
         assert server.stop(signal.SIGTERM) == 0
         assert "the master failed" not in server.log
     finally:
