@@ -45,6 +45,9 @@ class Exchange:
     queued_at = 0.0
     status_code = 200
     is_counted = True
+    time_limit = 0.0
+    ends = False
+    is_interrupted = False
 
     def __init__(self, load: Load, work: Callable[[], object], depth: int = 0) -> None:
         self.load = load
