@@ -18,13 +18,19 @@ sys.path.insert(0, str(ROOT))
 
 from starman.config.settings import OPTIONS, Option  # noqa: E402 - the checkout's own starman, installed or not
 from starman.config.sources import negative_flag  # noqa: E402
+from starman.observer.metrics.metric_table import METRICS, REASON_OF_COUNTER, REASON_OF_STATUS  # noqa: E402
 
 PACKAGE = ROOT / "starman"
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
+METRICS_PAGE = ROOT / "docs" / "metrics.md"
 ARCHITECTURE_PAGE = ROOT / "docs" / "architecture.md"
 
 # Lines of prose are at most this wide (columns).
 WIDTH = 118
+
+# The tables of metrics stand between these lines.
+METRICS_BEGIN = "<!-- metrics -->\n"
+METRICS_END = "<!-- /metrics -->\n"
 
 # The table of modules stands between these lines.
 MODULES_BEGIN = "<!-- modules -->\n"
@@ -58,6 +64,7 @@ FOLDERS = {
     "serving/access_log": "A worker: its threads; the event loop for refusals",
     "serving/metrics": "A worker: its threads count, its event loop publishes",
     "observer": "The observer",
+    "observer/metrics": "The observer",
     "commands": "A command for a server that runs",
 }
 
@@ -163,6 +170,28 @@ def _escaped(text: str) -> str:
     return text.replace("*:", "\\*:")
 
 
+def metrics_page() -> str:
+    """The text of docs/metrics.md, with the tables of metrics as they are now."""
+    head, _, rest = METRICS_PAGE.read_text("utf-8").partition(METRICS_BEGIN)
+    tail = rest.partition(METRICS_END)[2]
+    return head + METRICS_BEGIN + "".join(_metric_tables()) + METRICS_END + tail
+
+
+def _metric_tables() -> Iterator[str]:
+    for group in dict.fromkeys(metric.group for metric in METRICS):
+        yield f"\n### {group}\n\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n"
+        for metric in METRICS:
+            if metric.group == group:
+                labels = ", ".join(f"`{label}`" for label in metric.labels)
+                yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |\n"
+    yield "\n### Reasons of refusals\n\n| `reason` | Answered with |\n|---|---|\n"
+    yield from (f"| `{reason}` | {status} |\n" for status, reason in REASON_OF_STATUS.items())
+    answers = {"queue_timeouts": "503", "full_queues": "503"}
+    for name, reason in REASON_OF_COUNTER.items():
+        yield f"| `{reason}` | {answers.get(name, 'nothing: the connection ends')} |\n"
+    yield "\n"
+
+
 def architecture_page() -> str:
     """The text of docs/architecture.md, with the table of modules as it is now."""
     head, _, rest = ARCHITECTURE_PAGE.read_text("utf-8").partition(MODULES_BEGIN)
@@ -190,7 +219,8 @@ def summary(path: Path) -> str:
 
 def main() -> int:
     """Write what is generated."""
-    for path, text in ((SETTINGS_PAGE, settings_page()), (ARCHITECTURE_PAGE, architecture_page())):
+    pages = ((SETTINGS_PAGE, settings_page()), (METRICS_PAGE, metrics_page()), (ARCHITECTURE_PAGE, architecture_page()))
+    for path, text in pages:
         path.write_text(text, encoding="utf-8")
         print(f"wrote {path.relative_to(ROOT)}")
     return 0

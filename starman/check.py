@@ -12,7 +12,7 @@ import sys
 import time
 
 from starman.config import service_links, temporary_directory
-from starman.config.addresses import AddressKind
+from starman.config.addresses import AddressKind, parse_address
 from starman.config.option import OPTIONS
 from starman.errors import ListenError, StarmanError, StartError
 from starman.standard_streams import print_text
@@ -197,6 +197,7 @@ def _check_in_child(
         if account is not None:
             account.drop_privileges()
             parent_death.retie(parent)
+        _check_token(settings)
         try:
             try_settings(located, entered=True, load_by=load_by)
         finally:
@@ -224,9 +225,16 @@ def _check_in_child(
     return status
 
 
+def _check_token(settings: Settings) -> None:
+    from starman.process.host.admin import read_admin_token
+
+    read_admin_token(settings)
+
+
 def _bind(settings: Settings, inherited_sockets: InheritedSockets, owner: tuple[int, int]) -> tuple[list[str], list[str]]:
     """Bind every address and release it. Returns what was bound, and lines about what was not tried. Raises
     ListenError."""
+    from starman.process.host.admin import open_admin_listeners
     from starman.process.host.listeners import open_listeners
 
     bound, notes = [], []
@@ -239,6 +247,13 @@ def _bind(settings: Settings, inherited_sockets: InheritedSockets, owner: tuple[
             try:
                 listeners += open_listeners([address], settings, owner, listens=False, beside=listeners)
                 bound.append(f"{address}: can be bound")
+            except ListenError as error:
+                bound.append(_held(address, settings, error))
+        if settings.admin_listen is not None:
+            address = parse_address(settings.admin_listen)
+            try:
+                listeners += open_admin_listeners(settings, owner, listens=False, beside=listeners)
+                bound.append(f"{address}: can be bound (admin)")
             except ListenError as error:
                 bound.append(_held(address, settings, error))
     finally:

@@ -15,7 +15,6 @@ from starman.config import service_links, temporary_directory
 from starman.config.working_directory import WorkingDirectory, started_in
 from starman.errors import SettingError, StartError
 from starman.log.in_flight import counted
-from starman.log.syslog_target import is_syslog
 from starman.observer import run_observer
 
 TYPE_CHECKING = False
@@ -201,7 +200,8 @@ def _take_over(settings: Settings, program: Program, handover: Handover) -> int:
     directory = program.working_directory.base
     error_log = ErrorLog(settings.error_log, opened=True, directory=directory, process=log_process_of(settings, directory))
     with PidFile(settings.pid, claimed=True), error_log:
-        spec = WorkerSpec(settings, take_over_listeners(handover.listeners), program, import_service)
+        listeners, admin = take_over_listeners(handover.listeners), take_over_listeners(handover.admin)
+        spec = WorkerSpec(settings, listeners, program, import_service, admin)
         return Master(spec, error_log, handover).run(observers=Observers([notifier]))
 
 
@@ -260,9 +260,11 @@ def _be_master(
     embedded: bool,
 ) -> int:
     """Create the pid file, listeners and logs as root, change to the user, and run the master."""
+    from starman.process.host.admin import open_admin_listeners, read_admin_token
     from starman.process.host.errorlog import ErrorLog, log_process_of
     from starman.process.host.listeners import open_listeners
     from starman.process.host.pidfile import PidFile
+    from starman.process.host.privileges import create_logs
     from starman.process.master.master import Master
     from starman.process.worker.shared_imports import import_service
     from starman.process.worker_spec import WorkerSpec
@@ -270,22 +272,25 @@ def _be_master(
     owner = (-1, -1) if account is None else account.owner
     with PidFile(settings.pid):
         listeners = open_listeners(inherited_sockets.addresses(settings), settings, owner)
+        admin: list[Listener] = []
         try:
+            admin += open_admin_listeners(settings, owner, beside=listeners)
             # As root: the user may not be allowed to look at the directories above the pid file.
             warnings = [*program.notes, *inherited_sockets.warnings, *_pid_file_warnings(settings, account)]
             if account is not None:
-                _create_logs(settings, account)
+                create_logs(settings, account)
                 account.drop_privileges()
+            read_admin_token(settings, program.working_directory.absolute)
             directory = program.working_directory.base
             process = log_process_of(settings, directory)
             with ErrorLog(settings.error_log, directory=directory, process=process) as error_log:
                 _log_notes(settings, warnings)
                 if inherited_sockets.fds:
                     log.info(inherited_sockets.describe([listener.url for listener in listeners]))
-                master = Master(WorkerSpec(settings, listeners, program, import_service), error_log)
-                return master.run(embedded=embedded, observers=observers)
+                spec = WorkerSpec(settings, listeners, program, import_service, admin)
+                return Master(spec, error_log).run(embedded=embedded, observers=observers)
         finally:
-            for listener in listeners:
+            for listener in (*listeners, *admin):
                 listener.close()
 
 
@@ -311,15 +316,6 @@ def _pid_file_warnings(settings: Settings, account: Account | None) -> list[str]
         f"{settings.source('pid')}: user {account.name or account.uid} may write in {directory}, and so could replace the pid "
         "file: do not signal the process id in it as root, or use a directory where only root may write"
     ]
-
-
-def _create_logs(settings: Settings, account: Account) -> None:
-    for setting, path in (("error_log", settings.error_log), ("access_log", settings.access_log)):
-        if path is not None and path not in ("-", "off", "logging") and not is_syslog(path):
-            try:
-                account.create_file(path)
-            except OSError as error:
-                raise SettingError(f"{setting}: cannot write {path}: {error.strerror}") from None
 
 
 def _announce(settings: Settings, listeners: Sequence[Listener]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from starman.config import kinds
 from starman.config.option import option, sort_by_group
+from starman.config.tables.admin_options import AdminOptions
 from starman.config.tables.development_options import DevelopmentOptions
 from starman.config.tables.log_options import LogOptions
 from starman.config.tables.observer_options import ObserverOptions
@@ -18,7 +19,7 @@ from starman.config.tables.request_options import RequestOptions
 DEFAULT_PORT = 5000
 
 
-class Options(LogOptions, ProxyOptions, DevelopmentOptions, ObserverOptions, ProcessOptions, RequestOptions):
+class Options(LogOptions, ProxyOptions, DevelopmentOptions, ObserverOptions, ProcessOptions, RequestOptions, AdminOptions):
     """Declares every setting, some of them in its base classes. `Settings` has the values."""
 
     __slots__ = ()

@@ -61,7 +61,8 @@ class Settings(Options):
     def _check_consistency(self) -> None:
         """Raise SettingError for values that contradict each other."""
         # An invalid host is reported here, not when the master binds the listeners.
-        secured = next((address for address in self.addresses() if address.secure), None)
+        admin = () if self.admin_listen is None else (parse_address(self.admin_listen),)
+        secured = next((address for address in (*self.addresses(), *admin) if address.secure), None)
         if secured is not None and self.ssl_cert is None:
             raise SettingError(f"TLS on {secured} needs a certificate: give ssl_cert (--ssl-cert FILE)")
         if self.reload and self.daemonize:
@@ -145,6 +146,11 @@ class Settings(Options):
         `port`."""
         found = self._addresses()
         return tuple(dict.fromkeys(address.secured() for address in found)) if self.enable_ssl else found
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether a program observes the server all the time: by the admin HTTP, or by statsd."""
+        return self.admin_listen is not None or self.statsd_host is not None
 
     @property
     def listens_somewhere(self) -> bool:

@@ -28,6 +28,9 @@ SAME = {
     "daemon": "daemonize",
     "proc_name": "proc_name",
     "header_map": "header_map",
+    "statsd_host": "statsd_host",
+    "statsd_prefix": "statsd_prefix",
+    "dogstatsd_tags": "dogstatsd_tags",
 }
 # The defaults of gunicorn that count, because those of starman differ.
 DEFAULTS = ("bind", "workers", "worker_class", "keepalive", "limit_request_line")
@@ -68,8 +71,6 @@ HARMLESS = {
     "syslog_prefix": "for syslog",
     "syslog_facility": "for syslog",
     "syslog_addr": "for syslog",
-    "dogstatsd_tags": "for statsd",
-    "statsd_prefix": "for statsd",
     "raw_paste_global_conf": "used together with paste",
     "config": "its settings are listed here",
     "check_config": "an action",
@@ -78,8 +79,7 @@ HARMLESS = {
 _LAX = "requests that gunicorn accepts with it are refused with 400"
 UNSUPPORTED = {
     "spew": "starman has no trace of every line",
-    "statsd_host": "starman sends no statsd metrics",
-    "enable_backlog_metric": "starman sends no statsd metrics",
+    "enable_backlog_metric": "StatsD gets no backlog; /metrics of --admin-listen has it",
     "ciphers": "the ciphers are those of Python's defaults",
     "dirty_apps": "starman has no dirty workers",
     "dirty_workers": "starman has no dirty workers",

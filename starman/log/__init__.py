@@ -49,6 +49,10 @@ class _Chosen:
 
 _chosen = _Chosen()
 
+# How many records of each level this process has logged since `begin_counting`. Threads count without a lock: two
+# records at the same moment may count as one.
+_counts: dict[int, int] = {}
+
 
 def configure(level: str, form: str) -> None:
     """Set the least level that is written ("info"), and the format ("text", "json"), for this process and its later
@@ -98,7 +102,19 @@ def application_output(text: str, pid: int = 0) -> None:
         _put(Record(INFO, text, pid or os.getpid(), captured=True))
 
 
+def begin_counting() -> None:
+    """Count records from now on, in a fresh fork."""
+    _counts.clear()
+
+
+def counts() -> dict[str, int]:
+    """How many records were logged since the start of this process: warning, error, critical. Any thread."""
+    levels = (("warning", WARNING), ("error", ERROR), ("critical", CRITICAL))
+    return {name: _counts.get(level, 0) for name, level in levels}
+
+
 def _write(level: int, text: str) -> None:
+    _counts[level] = _counts.get(level, 0) + 1
     if _chosen.flush is not None:
         _chosen.flush(False)
     # If there is not enough memory for the whole text, write its beginning.

@@ -61,6 +61,8 @@ class StatusReader:
             "workers_wanted": report["wanted"],
             "workers_ready": report["ready"],
             "threads": settings.threads,
+            "respawns": report["respawns"],
+            "log_lines": report["log_lines"],
             "workers": [self._worker(worker, now) for worker in sorted(report["workers"], key=_order)],
             "lost_workers": [_aged(each, now) for each in report["lost_workers"]],
             "lost_count": report["lost_count"],

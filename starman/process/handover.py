@@ -74,14 +74,15 @@ class Handover(Record):
     """All that is passed on. slots: how many workers should run. workers_setting: how many the settings say.
 
     settings: those that the trial has approved, encoded by the new version (`starman.config.revision`). scoreboard:
-    its descriptor; -1: none. control: the control socket; None: there is none. reopening: whether some process has yet
+    its descriptor; -1: none. admin: the listeners of the admin HTTP.
+    control: the control socket; None: there is none. reopening: whether some process has yet
     to reopen its logs, so that the new master sends the order again. restarting: whether settings may have changed
     since the trial has read them, so that a restart follows.
     """
 
     __slots__ = (
-        *("control", "handed_workers", "listeners", "reopening", "restarting", "scoreboard", "settings", "slots"),
-        "workers_setting",
+        *("admin", "control", "handed_workers", "listeners", "reopening", "restarting", "scoreboard", "settings"),
+        *("slots", "workers_setting"),
     )
 
     def __init__(
@@ -93,6 +94,7 @@ class Handover(Record):
         self.listeners = listeners
         self.handed_workers = handed_workers
         self.scoreboard = -1
+        self.admin: list[HandedListener] = []
         self.control: HandedControl | None = None
         self.reopening = False
         self.restarting = False
@@ -103,7 +105,7 @@ class Handover(Record):
         stacks = [worker.stacks for worker in self.handed_workers if worker.stacks >= 0]
         control = [] if self.control is None else [self.control.fd]
         workers = [worker.fd for worker in self.handed_workers]
-        return [*(listener.fd for listener in self.listeners), *workers, *stacks, *board, *control]
+        return [*(listener.fd for listener in (*self.listeners, *self.admin)), *workers, *stacks, *board, *control]
 
 
 def encode(handover: Handover) -> str:
@@ -113,10 +115,8 @@ def encode(handover: Handover) -> str:
     if handover.control is not None:
         device, inode = handover.control.file or (0, 0)
         lines.append(f"control {handover.control.fd} {os.fsencode(handover.control.name).hex()} {device} {inode}")
-    for listener in handover.listeners:
-        path, device, inode = listener.file or ("", 0, 0)
-        address = os.fsencode(listener.address).hex()
-        lines.append(f"listener {listener.fd} {address} {int(listener.secure)} {device} {inode} {os.fsencode(path).hex()}")
+    lines += [f"listener {_encode_listener(listener)}" for listener in handover.listeners]
+    lines += [f"admin {_encode_listener(listener)}" for listener in handover.admin]
     for worker in handover.handed_workers:
         life = f"{worker.ready_at!r} {worker.deadline!r} {int(worker.to_replace)} {worker.stacks}"
         lines.append(f"worker {worker.pid} {worker.fd} {worker.slot} {worker.page} {life}")
@@ -133,7 +133,9 @@ def decode(text: str) -> Handover:
     handover = Handover("", 0, 0, [], [])
     for line in lines:
         kind, *fields = line.split(" ")
-        if kind == "settings":
+        if kind in ("listener", "admin"):
+            (handover.listeners if kind == "listener" else handover.admin).append(_decode_listener(fields))
+        elif kind == "settings":
             (handover.settings,) = fields
         elif kind == "slots":
             handover.slots, handover.workers_setting = (int(field) for field in fields)
@@ -142,10 +144,6 @@ def decode(text: str) -> Handover:
         elif kind == "control":
             fd, name, device, inode = fields
             handover.control = HandedControl(int(fd), _text(name), (int(device), int(inode)) if int(inode) else None)
-        elif kind == "listener":
-            fd, address, secure, device, inode, path = fields
-            file = (_text(path), int(device), int(inode)) if path else None
-            handover.listeners.append(HandedListener(int(fd), _text(address), secure=secure == "1", file=file))
         elif kind == "worker":
             pid, fd, slot, page, ready_at, deadline, to_replace, stacks = fields
             handed_worker = HandedWorker(int(pid), int(fd), int(slot), int(page), float(ready_at), float(deadline))
@@ -156,6 +154,18 @@ def decode(text: str) -> Handover:
     if handover.slots < 1:
         raise ValueError("a handover without workers")
     return handover
+
+
+def _encode_listener(listener: HandedListener) -> str:
+    path, device, inode = listener.file or ("", 0, 0)
+    address = os.fsencode(listener.address).hex()
+    return f"{listener.fd} {address} {int(listener.secure)} {device} {inode} {os.fsencode(path).hex()}"
+
+
+def _decode_listener(fields: list[str]) -> HandedListener:
+    fd, address, secure, device, inode, path = fields
+    file = (_text(path), int(device), int(inode)) if path else None
+    return HandedListener(int(fd), _text(address), secure=secure == "1", file=file)
 
 
 def _set_flag(handover: Handover, kind: str) -> None:

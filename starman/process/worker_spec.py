@@ -114,10 +114,13 @@ class WorkerSpec:
     its generation. import_service: imports what a worker needs and returns the class of the service
     (`worker.service_import`). scoreboard: the master's, set when it runs. reports: leads to the process that watches
     files; None without `reload`. control: the control socket, which only the master and the observer have; None: there
-    is none.
+    is none. admin: the listeners of the admin HTTP (`admin_listen`), which only the master and the observer have open.
     """
 
-    __slots__ = ("_encoded_settings", "control", "import_service", "listeners", "program", "reports", "scoreboard", "settings")
+    __slots__ = (
+        *("_encoded_settings", "admin", "control", "import_service", "listeners", "program", "reports", "scoreboard"),
+        "settings",
+    )
 
     scoreboard: Scoreboard
 
@@ -127,6 +130,7 @@ class WorkerSpec:
         listeners: Sequence[Listener],
         program: Program,
         import_service: Callable[[], MakeService],
+        admin: Sequence[Listener] = (),
     ) -> None:
         self.settings = settings
         self.listeners = listeners
@@ -134,6 +138,7 @@ class WorkerSpec:
         self.import_service = import_service
         self.reports: ReportPipe | None = None
         self.control: ControlSocket | None = None
+        self.admin = admin
         # The argument of `with_settings` that this copy was made with; None: it is no such copy.
         self._encoded_settings: str | None = None
 
@@ -172,7 +177,7 @@ class WorkerSpec:
         chosen = decode_settings(settings) if settings else self.settings
         located = chosen.with_absolute_paths(self.program.working_directory.absolute)
         log.configure(located.log_level, located.log_format)
-        revised = WorkerSpec(located, self.listeners, self.program, self.import_service)
+        revised = WorkerSpec(located, self.listeners, self.program, self.import_service, self.admin)
         revised._encoded_settings = settings
         revised.scoreboard, revised.reports = self.scoreboard, self.reports
         return revised

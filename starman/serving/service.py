@@ -141,10 +141,10 @@ class Service:
                 for _ in range(_CLOSING_ROUNDS):
                     await anyio.sleep(0)
             executor.stop()
-            self._publish_metrics(context, acceptor)
             context.refusals.close()
             context.shedding.close(time.monotonic())
             context.shortages.close()
+            self._publish_metrics(context, acceptor)
             await _close_log(context.access_log)
             self._running = None
 

@@ -118,6 +118,7 @@ CROSS_THREAD_CALLS = {"call_soon_threadsafe", "run_coroutine_threadsafe", "call_
 LOCK_FILES = {
     "starman/log/captured.py",
     "starman/log/queue.py",
+    "starman/observer/admin_server.py",
     "starman/serving/access_log/access_log.py",
     "starman/serving/body/stream.py",
     "starman/serving/executors/inline.py",

@@ -43,6 +43,15 @@ def test_the_table_does_not_grow_with_what_it_is_asked() -> None:
     assert len(formats.ESCAPE_TABLE) == before
 
 
+def test_lines_are_counted_by_level_since_the_start_of_the_process(capfd: pytest.CaptureFixture[str]) -> None:
+    log.begin_counting()
+    for write in (log.info, log.debug, log.warning, log.error, log.error, log.critical):
+        write("x")
+    assert log.counts() == {"warning": 1, "error": 2, "critical": 1}
+    log.begin_counting()
+    assert log.counts() == {"warning": 0, "error": 0, "critical": 0}
+
+
 def test_of_a_very_long_text_the_beginning_and_the_end_are_written(capfd: pytest.CaptureFixture[str]) -> None:
     log.error("first\n" + "x" * 10_000_000 + "\nlast")
     written = capfd.readouterr().err

@@ -10,6 +10,7 @@ import os
 import sys
 
 from starman.errors import SettingError, StartError
+from starman.log.syslog_target import is_syslog
 from starman.process.prctl import make_dumpable
 
 TYPE_CHECKING = False
@@ -149,3 +150,13 @@ def group_id(group: str | int) -> int:
     import grp
 
     return grp.getgrnam(group).gr_gid
+
+
+def create_logs(settings: Settings, account: Account) -> None:
+    """Create the log files as root, for the user of the server. Raises SettingError."""
+    for setting, path in (("error_log", settings.error_log), ("access_log", settings.access_log)):
+        if path is not None and path not in ("-", "off", "logging") and not is_syslog(path):
+            try:
+                account.create_file(path)
+            except OSError as error:
+                raise SettingError(f"{setting}: cannot write {path}: {error.strerror}") from None

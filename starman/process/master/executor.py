@@ -288,6 +288,8 @@ class Executor:
     def _log_ready(self, action: actions.LogReady) -> None:
         threads = self._spec.settings.threads
         urls = ", ".join(listener.url for listener in self._spec.listeners)
+        if self._spec.admin:
+            log.info(f"health, status and metrics on {', '.join(listener.url for listener in self._spec.admin)}")
         log.info(
             f"starman {VERSION} ready: {counted(action.workers, 'worker')} × {counted(threads, 'thread')} on {urls}"  # noqa: RUF001
         )

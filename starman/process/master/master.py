@@ -128,6 +128,8 @@ class Master:
         calling program finds its process as it was. Raises OSError without memory or descriptors."""
         for listener in self._spec.listeners:
             cleanup.callback(listener.close)
+        for listener in self._spec.admin:
+            cleanup.callback(listener.close)
         cleanup.callback(self._observers.close)
         self._reaper = Reaper(everything=not self._embedded)
         cleanup.callback(self._reaper.close)
@@ -343,6 +345,8 @@ class Master:
         self._links.abandon()
         if self._spec.control is not None:
             self._spec.control.abandon()
+        for listener in self._spec.admin:
+            listener.close()
         self._observers.abandon()
         self._spec.scoreboard.abandon()
 

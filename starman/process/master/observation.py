@@ -63,7 +63,7 @@ class Observation:
         self._executor = executor
         self._links = links
         self._reload = reload
-        self._life = ObserverLife(always=False)
+        self._life = ObserverLife(always=spec.settings.is_observed)
         # Whether the poll of the links has the control socket.
         self._watching = False
         self.deadline: float | None = None
@@ -130,10 +130,12 @@ class Observation:
             channel.close()
 
     def _descriptors(self) -> list[int]:
-        """The descriptors that the observer needs: of the control socket, and of the scoreboard."""
+        """The descriptors that the observer needs: of the listeners of the admin HTTP, of the control socket, and of
+        the scoreboard."""
         control = [] if self._control is None else [self._control.fileno()]
         board = self._spec.scoreboard.fd
-        return [*control, *([board] if board >= 0 else [])]
+        admin = [listener.socket.fileno() for listener in self._spec.admin]
+        return [*admin, *control, *([board] if board >= 0 else [])]
 
     def _fork(self, channel: Channel, link: Link, fds: list[int]) -> None:
         pid = fork()

@@ -35,9 +35,11 @@ from starman.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import NoReturn
 
     from starman.process.channel import Channel
+    from starman.process.host.listeners import Listener
     from starman.process.master.links import Links
     from starman.process.master.reaper import Reaper
     from starman.process.master.signals import SignalQueue
@@ -164,10 +166,7 @@ class Upgrade:
             return Failed(f"{sys.executable}: {error}")
 
     def _make_handover(self, settings: str) -> Handover:
-        listeners = [
-            HandedListener(listener.socket.fileno(), str(listener.address), secure=listener.secure, file=listener.file)
-            for listener in self._spec.listeners
-        ]
+        listeners = _handed(self._spec.listeners)
         handed_workers = []
         for worker in self._supervisor.children.workers():
             link = self._links.find_link(worker.number)
@@ -181,10 +180,18 @@ class Upgrade:
                 handed_workers.append(handed_worker)
         handover = Handover(settings, len(self._supervisor.slots), self._supervisor.terms.workers, listeners, handed_workers)
         handover.scoreboard = self._spec.scoreboard.fd
+        handover.admin = _handed(self._spec.admin)
         control = self._spec.control
         if control is not None:
             handover.control = HandedControl(control.fileno(), control.name, control.file)
         return handover
+
+
+def _handed(listeners: Iterable[Listener]) -> list[HandedListener]:
+    return [
+        HandedListener(listener.socket.fileno(), str(listener.address), secure=listener.secure, file=listener.file)
+        for listener in listeners
+    ]
 
 
 def open_scoreboard(handover: Handover) -> Scoreboard:

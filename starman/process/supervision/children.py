@@ -5,6 +5,7 @@ from __future__ import annotations
 from starman.process.supervision.actions import Action, Drain, Kill, Level, LogLine, RetireMold, SpawnHooks, SpawnWorker
 from starman.process.supervision.black_box import BlackBox
 from starman.process.supervision.child import Child, HookProcess, Mold, State, Worker
+from starman.process.supervision.respawns import Respawns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ MOST_REQUESTED = 32
 class Children:
     """The children that have not exited, by number, and the actions for the next plan.
 
-    black_box: keeps what has happened to workers.
+    black_box: keeps what has happened to workers. respawns: counts why they have ended.
     """
 
-    __slots__ = ("_actions", "_children", "_numbers", "_terms_of", "black_box")
+    __slots__ = ("_actions", "_children", "_numbers", "_terms_of", "black_box", "respawns")
 
     def __init__(self, terms_of: Callable[[int], Terms]) -> None:
         """`terms_of` returns the terms of a generation, which set the time limits of its children."""
@@ -42,6 +43,7 @@ class Children:
         self._numbers = 0
         self._actions: list[Action] = []
         self.black_box = BlackBox()
+        self.respawns = Respawns()
 
     def __iter__(self) -> Iterator[Child]:
         """Iterate over a copy: children may be added or removed meanwhile."""

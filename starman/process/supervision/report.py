@@ -5,6 +5,8 @@ Instants are monotonic. The observer adds what it reads itself, and makes the st
 
 from __future__ import annotations
 
+from starman import log
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -23,6 +25,8 @@ def make_report(supervisor: Supervisor) -> dict[str, Any]:
         "generation": supervisor.rollout.generation,
         "ready": status.ready,
         "wanted": status.wanted,
+        "log_lines": log.counts(),
+        "respawns": dict(supervisor.children.respawns.reasons),
         "workers": [_worker_report(worker) for worker in supervisor.children.workers()],
         "lost_workers": black_box.lost,
         "lost_count": black_box.lost_count,

@@ -160,6 +160,7 @@ class Supervisor:
             return
         expected = child.ending and child.failure is None
         if isinstance(child, Worker):
+            self.children.respawns.count(child)
             self.hooks.on_worker_exit(child, status)
             self.children.black_box.on_exit(child, how, now, status)
         elif isinstance(child, HookProcess):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from starman import log
 from starman.process.metrics_memory import RegionWriter
 from starman.process.worker.harakiri import HarakiriRequests
 from starman.process.worker.heartbeat import WorkerHeartbeat
@@ -25,6 +26,7 @@ class WorkerMonitor:
         """`slot`: the worker's number. `page`: its page of the scoreboard; None if it has none."""
         self.recycle_request = RecycleRequest(channel, settings)
         self.heartbeat = WorkerHeartbeat(slot, page, self.recycle_request)
+        log.begin_counting()
         self.metrics = None if page is None else RegionWriter(page.region)
         self.siblings = SiblingLoad(page)
         self.harakiri = HarakiriRequests()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from starman import log
+
 if TYPE_CHECKING:
     from starman.serving.accepting.acceptor import Acceptor
     from starman.serving.context import ServiceContext
@@ -22,7 +24,9 @@ def publish_metrics(context: ServiceContext, acceptor: Acceptor, metrics: Metric
     refusals = context.refusal_counts
     counters = {"received_bytes": totals.body_received, "sent_bytes": totals.body_sent, "accepted": acceptor.accepted}
     counters["lost_threads"] = executor.lost_threads.total
-    metrics.write_counters(counters | refusals.closed, refusals.answered)
+    counters["queue_timeouts"], counters["full_queues"] = context.shedding.late, context.shedding.overflowed
+    lines = {f"log_{level}": count for level, count in log.counts().items()}
+    metrics.write_counters(counters | lines | refusals.closed, refusals.answered)
     connections = len(context.connections)
     active = context.connections.count_active()
     queued = executor.queue_length

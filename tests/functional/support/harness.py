@@ -284,7 +284,7 @@ class Server(Process):
         found = []
         for pid in self.children():
             title = _read_text(f"/proc/{pid}/cmdline")
-            other = "starman mold" in title or "starman hooks" in title
+            other = any(f"starman {role}" in title for role in ("mold", "hooks", "observer"))
             if "starman worker" in title or (not other and _thread_count(pid) > 1):
                 found.append(pid)
         return found

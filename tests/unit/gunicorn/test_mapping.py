@@ -105,7 +105,7 @@ def test_a_setting_becomes_one_of_starman(given: dict[str, object], expected: di
         {"umask": 0o22},
         {"initgroups": True},
         {"control_socket_disable": True},
-        {"statsd_host": None},
+        {"enable_backlog_metric": False},
         {"logger_class": "gunicorn.glogging.Logger"},
         {"spew": False},
         {"cert_reqs": 0},
@@ -124,7 +124,7 @@ def test_a_harmless_setting_is_not_warned_of(given: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"statsd_host": "localhost:8125"}, "conf: statsd_host has no effect: starman sends no statsd"),
+        ({"enable_backlog_metric": True}, "conf: enable_backlog_metric has no effect: StatsD gets no backlog"),
         ({"strip_header_spaces": True}, "conf: strip_header_spaces has no effect: requests that gunicorn accepts"),
         ({"http_protocols": "h2,h1"}, "conf: http_protocols has no effect: starman speaks HTTP/1.1 only"),
         ({"ciphers": "X"}, "conf: ciphers has no effect"),

@@ -38,6 +38,16 @@ def test_round_trip_of_the_control_socket(control: HandedControl | None) -> None
     assert decode(encode(handover)) == handover
 
 
+def test_round_trip_of_the_admin_listeners() -> None:
+    handover = Handover("00ff", 1, 1, [], [])
+    handover.admin = [
+        HandedListener(5, "127.0.0.1:0", secure=True, file=None),
+        HandedListener(6, "/a", secure=False, file=("/a", 2, 3)),
+    ]
+    assert decode(encode(handover)) == handover
+    assert handover.fds() == [5, 6]
+
+
 def test_the_descriptors_of_all() -> None:
     WHOLE.scoreboard = -1
     assert WHOLE.fds() == [5, 6, 7, 8, 10, 11]

@@ -1,0 +1,49 @@
+"""The table of settings of the admin HTTP and of statsd, which `starman.config.options` includes. The master imports
+this module."""
+
+from __future__ import annotations
+
+from starman.config import admin_kinds, kinds
+from starman.config.option import option
+
+
+class AdminOptions:
+    """Declares the settings with which programs observe the server."""
+
+    __slots__ = ()
+
+    admin_listen: str | None = option(
+        None,
+        "Operation",
+        kinds.LISTEN,
+        "Answer /healthz, /readyz, /status and /metrics (Prometheus) on this address, which is written as for --listen.",
+        fixed=True,
+    )
+    admin_token: str | None = option(
+        None,
+        "Operation",
+        admin_kinds.TOKEN,
+        "Have /status and /metrics ask for this token (Authorization: Bearer TOKEN). @FILE: read it from this file.",
+        fixed=True,
+    )
+    statsd_host: str | None = option(
+        None,
+        "Operation",
+        admin_kinds.STATSD,
+        "Send metrics by UDP to this StatsD server, once a second, with the names that gunicorn uses.",
+        fixed=True,
+    )
+    statsd_prefix: str = option(
+        "",
+        "Operation",
+        admin_kinds.STATSD_PREFIX,
+        "Put this before the name of each metric that is sent to statsd_host.",
+        fixed=True,
+    )
+    dogstatsd_tags: str = option(
+        "",
+        "Operation",
+        admin_kinds.STATSD_TAGS,
+        "Append these tags to each metric that is sent to statsd_host (DogStatsD).",
+        fixed=True,
+    )

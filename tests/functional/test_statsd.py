@@ -1,0 +1,114 @@
+"""`--statsd-host`: a real receiver of UDP, or of a UNIX socket, gets gunicorn's metrics."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.functional.support.harness import Server, wait_until
+
+APPLICATION = """\
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/fail":
+        raise ValueError("as wanted")
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"fine"]
+"""
+_LINE = re.compile(r"(?P<name>[\w.]+):(?P<value>[\d.]+)\|(?P<kind>c|g|ms)(?:\|@(?P<rate>[\d.e-]+))?(?P<tags>\|#.*)?")
+
+
+class Receiver:
+    """Sums what it receives."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        sock.setblocking(False)
+        self.counters: Counter[str] = Counter()
+        self.durations = 0.0
+        self.gauges: dict[str, float] = {}
+        self.tags: set[str] = set()
+
+    def receive(self) -> None:
+        while True:
+            try:
+                packet = self.socket.recv(65536)
+            except BlockingIOError:
+                return
+            for line in packet.decode().split("\n"):
+                match = _LINE.fullmatch(line)
+                assert match is not None, line
+                self.tags.add(match["tags"] or "")
+                if match["kind"] == "c":
+                    self.counters[match["name"]] += int(match["value"])
+                elif match["kind"] == "g":
+                    self.gauges[match["name"]] = float(match["value"])
+                else:
+                    assert match["name"].endswith("gunicorn.request.duration")
+                    self.durations += 1 / float(match["rate"] or 1)
+
+    def has(self, name: str, count: int) -> bool:
+        self.receive()
+        return self.counters[name] == count
+
+
+@pytest.fixture(params=["udp", "unix"])
+def receiver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Receiver]]:
+    (tmp_path / "site_app.py").write_text(APPLICATION)
+    if request.param == "udp":
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            yield f"127.0.0.1:{sock.getsockname()[1]}", Receiver(sock)
+    else:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.bind(str(tmp_path / "statsd"))
+            yield f"unix:{tmp_path / 'statsd'}", Receiver(sock)
+
+
+def test_a_receiver_gets_what_clients_have_seen(receiver: tuple[str, Receiver], tmp_path: Path) -> None:
+    address, received = receiver
+    options = ("--statsd-host", address, "--statsd-prefix", "shop.", "--dogstatsd-tags", "env:test,web")
+    with Server("site_app:app", *options, "--workers", "2", cwd=tmp_path) as server:
+        for number in range(30):
+            with server.client() as client:
+                assert client.get("/fail" if number % 10 == 0 else "/").status == (500 if number % 10 == 0 else 200)
+        assert wait_until(lambda: received.has("shop.gunicorn.requests", 30))
+        assert received.has("shop.gunicorn.request.status.200", 27)
+        assert received.has("shop.gunicorn.request.status.500", 3)
+        assert received.has("shop.gunicorn.log.error", 3)
+        assert round(received.durations) == 30
+        assert received.gauges == {"shop.gunicorn.workers": 2.0}
+        assert received.tags == {"|#env:test,web"}
+        # What was counted last is sent, although the workers end.
+        with server.client() as client:
+            assert client.get("/").status == 200
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert wait_until(lambda: received.has("shop.gunicorn.requests", 31))
+
+
+def test_the_settings_file_is_used(tmp_path: Path) -> None:
+    (tmp_path / "site_app.py").write_text(APPLICATION)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        received = Receiver(sock)
+        configuration = f"statsd_host = '127.0.0.1:{sock.getsockname()[1]}'\nstatsd_prefix = 'old'\ndogstatsd_tags = 'a:b'\n"
+        (tmp_path / "starman.toml").write_text(configuration)
+        with Server("site_app:app", cwd=tmp_path) as server:
+            with server.client() as client:
+                assert client.get("/").status == 200
+            assert wait_until(lambda: received.has("old.gunicorn.requests", 1))
+        assert received.tags == {"|#a:b"}
+
+
+def test_a_name_that_does_not_resolve_is_logged_once_and_serves(tmp_path: Path) -> None:
+    (tmp_path / "site_app.py").write_text(APPLICATION)
+    with Server("site_app:app", "--statsd-host", f"unix:{tmp_path}/absent", cwd=tmp_path) as server:
+        server.wait_for("statsd-host: no metrics are sent to unix:.*/absent for now: No such file")
+        with server.client() as client:
+            assert client.get("/").status == 200
