@@ -9,6 +9,8 @@ from __future__ import annotations
 COMMANDS = {
     "status": "Show the workers of a server, and what they are doing.",
     "stacks": "Show what all threads of all processes are doing now, with their requests.",
+    "top": "Show the status again and again, until Ctrl-C.",
+    "report": "Write everything that a bug report needs into one file.",
     "scale": "Change the number of workers.",
     "reload": "Restart the workers with fresh code and settings, without losing a request.",
     "stop": "Stop the server; requests in flight are finished.",

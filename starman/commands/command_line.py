@@ -8,9 +8,11 @@ import os
 import sys
 
 from starman.commands import COMMANDS
+from starman.commands.bug_report import bug_report
 from starman.commands.client import CommandError, WrongUsageError, connect
 from starman.commands.stacks_text import stacks_text
 from starman.commands.status_table import status_text
+from starman.commands.top import SORTS, show
 from starman.process.observer_messages import MOST_WORKERS
 
 TYPE_CHECKING = False
@@ -63,6 +65,12 @@ def _parser(command: str) -> argparse.ArgumentParser:
             action="store_true",
             help="Also interrupt a process whose main thread runs no Python code. This may crash that process.",
         )
+    elif command == "top":
+        parser.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS", help="How often. Default: 1.")
+        parser.add_argument("--sort", choices=list(SORTS), default="number", help="Sort the workers. Default: number.")
+        parser.add_argument("--count", type=int, default=0, metavar="N", help="End after N times. Default: 0, never.")
+    elif command == "report":
+        parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="A new file. Default: standard output.")
     elif command == "scale":
         parser.add_argument("workers", type=_workers, metavar="WORKERS", help=f"How many, from 1 to {MOST_WORKERS}.")
     return parser
@@ -78,6 +86,28 @@ def _path_of_environment() -> str | None:
     return control if control not in ("", "auto", "off") else None
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
+    return seconds
+
+
+def _write(text: str, path: str) -> None:
+    """Write to a new file that only this user can read, or to standard output ("-"). Raises CommandError."""
+    if path == "-":
+        print(text, end="")
+        return
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror}") from None
+
+
 def _workers(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST_WORKERS}")
@@ -91,6 +121,10 @@ def _run(command: str, client: Client, options: argparse.Namespace) -> int:
     elif command == "stacks":
         processes = client.request("stacks", force=options.force)["processes"]
         print(json.dumps(processes, indent=2) if options.json else stacks_text(processes))
+    elif command == "top":
+        show(client, interval=options.interval, sort=options.sort, count=options.count)
+    elif command == "report":
+        _write(bug_report(client), options.file)
     elif command == "scale":
         client.request("scale", workers=options.workers)
     else:

@@ -20,6 +20,8 @@ async def run_command(request: dict[str, Any], master: MasterLink, status: Statu
             return {"status": await status.read()}
         case "stacks":
             return {"processes": await status.read_stacks(force=request.get("force") is True)}
+        case "settings":
+            return status.read_settings()
         case "scale":
             workers = request.get("workers")
             if not isinstance(workers, int) or isinstance(workers, bool) or not 1 <= workers <= MOST_WORKERS:
@@ -30,5 +32,5 @@ async def run_command(request: dict[str, Any], master: MasterLink, status: Statu
         case "stop":
             master.stop()
         case _:
-            raise ValueError("an unknown command; this version has: reload, scale, stacks, status, stop")
+            raise ValueError("an unknown command; this version has: reload, scale, settings, stacks, status, stop")
     return {}

@@ -11,6 +11,7 @@ import platform
 import time
 
 from starman.observer.process_figures import read_figures, started_at
+from starman.observer.settings_report import report_settings
 from starman.observer.stacks_report import make_stacks
 from starman.process.scoreboard import read_entry_of
 from starman.version import VERSION
@@ -39,6 +40,10 @@ class StatusReader:
         """The stacks document (`stacks_report`). `force`: as in `StacksQuery`. Raises MasterSilentError."""
         report = await self._master.status()
         return make_stacks(await self._master.stacks(force=force), report, self._board)
+
+    def read_settings(self) -> dict[str, Any]:
+        """See `report_settings`."""
+        return report_settings(self._spec)
 
     async def read(self) -> dict[str, Any]:
         """The status document. Raises MasterSilentError."""

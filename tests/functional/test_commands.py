@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.support.commands_for_servers import command, control, run_for, status_of
-from tests.functional.support.harness import Server, wait_until
+from tests.functional.support.harness import REPOSITORY, Server, wait_until
 
 APPLICATION = """\
 import time
@@ -206,6 +209,53 @@ def test_the_black_box_keeps_what_a_killed_worker_was_serving(site: Path) -> Non
         text = run_for(server, "status")
         assert "lost workers, the last one first:" in text
         assert f"worker 1 ({worker}) was killed by SIGKILL" in text
+
+
+def test_top_repeats_the_status(site: Path) -> None:
+    with Server("site_app:app", "--workers", "2", cwd=site) as server:
+        text = run_for(server, "top", "--count", "3", "--interval", "0.1", "--sort", "memory")
+        assert text.count("running: 2 of 2 workers ready") == 3
+        assert "\x1b" not in text, "standard output is no terminal"
+        main, terminal = pty.openpty()
+        try:
+            words = [sys.executable, "-m", "starman", "top", "--pid", str(server.pid), "--count", "2", "--interval", "0.1"]
+            done = subprocess.run(words, stdout=terminal, timeout=60, check=True, cwd=REPOSITORY)
+            assert done.returncode == 0
+            shown = os.read(main, 65_536).decode()
+        finally:
+            os.close(main)
+            os.close(terminal)
+        assert shown.startswith("\x1b[H\x1b[2J")
+        done_wrong = command("top", "--pid", str(server.pid), "--interval", "0")
+        assert done_wrong.returncode == 2
+        assert "'0' is not a number of seconds from 0.1 to 3600" in done_wrong.stderr
+
+
+def test_report_is_one_file_without_secrets(site: Path) -> None:
+    log = site / "error.log"
+    arguments = ("--workers", "1", "--env", "API_KEY=hush-hush", "--error-log", str(log))
+    with Server("site_app:app", *arguments, cwd=site, ready=False) as server:
+        assert wait_until(lambda: log.exists() and "ready" in log.read_text())
+        report = site / "report.txt"
+        assert run_for(server, "report", str(report)) == ""
+        text = report.read_text()
+        assert stat.S_IMODE(report.stat().st_mode) == 0o600
+        for part in (
+            "== Versions",
+            "uvloop ",
+            "== Status",
+            "workers ready",
+            "== Stacks",
+            "worker 1 (",
+            "== Error log",
+            "ready: 1 worker",
+        ):
+            assert part in text
+        assert "API_KEY=(hidden)" in text
+        assert "hush-hush" not in text
+        again = command("report", "--pid", str(server.pid), str(report))
+        assert again.returncode == 1
+        assert f"cannot write {report}: File exists" in again.stderr
 
 
 def test_clients_of_the_control_socket_cannot_harm(site: Path) -> None:
