@@ -2,7 +2,7 @@
 
 A plain blocking loop, without asyncio, threads or HTTP. The application never runs in this process. The supervisor
 decides what to do, and the executor does it. Never imports the serving side or any large module: the master stays
-below 7 MB.
+near 7 MB.
 """
 
 from __future__ import annotations
