@@ -60,8 +60,10 @@ _REVERSED = frozenset({"before_fork", "request_finished", "worker_stopping", "wo
 _hooks: dict[str, list[Callable[..., object]]] = {point: [] for point in (*WORKER_POINTS, *SERVER_POINTS)}
 # How many hooks of each point of the server the module of the setting `hooks` has registered.
 _of_module: dict[str, int] = {}
-# The number and the place of the worker that this process is.
+# The number and the place of the worker that this process is, and, in the mold, the number of the worker that it forks
+# next.
 _number: list[int] = []
+_next_number: list[int] = []
 _place: list[int] = []
 
 
@@ -243,8 +245,14 @@ def is_registered(point: str) -> bool:
     return bool(_hooks[point])
 
 
-def run_before_fork() -> None:
-    """Run the hooks. Raises HookError for the first that fails. In the mold."""
+def next_worker_number() -> int | None:
+    """In a `before_fork` hook: the number of the worker that is about to be forked. Main thread."""
+    return _next_number[0] if _next_number else None
+
+
+def run_before_fork(number: int) -> None:
+    """Run the hooks, for the worker `number`. Raises HookError for the first that fails. In the mold."""
+    _next_number[:] = [number]
     _run_all("before_fork")
 
 

@@ -97,6 +97,11 @@ class Resolved:
         """The value of the setting `name`."""
         return self.values[name].value
 
+    @property
+    def python_path(self) -> list[str]:
+        """The directories of the setting `pythonpath`, as they are given."""
+        return [path for path in str(self.value("pythonpath") or "").split(",") if path]
+
     def is_default(self, name: str) -> bool:
         """Whether the value is gunicorn's default, even if it was given."""
         known = KNOWN_SETTINGS[name]

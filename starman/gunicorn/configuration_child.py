@@ -63,7 +63,10 @@ def _answer(argv: Sequence[str]) -> dict[str, object]:
     if arguments.to_toml:
         for line in outcomes.warnings:
             print(f"starman: {line}", file=sys.stderr)
-        print(toml(outcomes))
+        written = toml(outcomes)
+        print(written.text)
+        if written.missing:
+            raise ConfigurationError(f"the settings above are incomplete: {written.missing}")
         return _answered(DONE)
     action = CHECK if printing or resolved.value("check_config") else SERVE
     return _answered(action, settings=encode_settings(settings), notes=outcomes.warnings)

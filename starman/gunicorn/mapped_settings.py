@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 def _chosen_class(resolved: Resolved) -> WorkerClass:
     connections = _number(resolved, "worker_connections")
-    return worker_class(resolved.value("worker_class"), _number(resolved, "threads"), connections)
+    places = [*resolved.python_path, str(resolved.value("chdir") or os.getcwd())]
+    return worker_class(resolved.value("worker_class"), _number(resolved, "threads"), connections, places)
 
 
 def _number(resolved: Resolved, name: str) -> int:
@@ -133,10 +134,9 @@ def _accounts(name: str) -> Callable[[Resolved, Outcomes], None]:
 
 
 def _include(resolved: Resolved, outcomes: Outcomes) -> None:
-    paths = [path for path in str(resolved.value("pythonpath") or "").split(",") if path]
-    if paths:
+    if resolved.python_path:
         # gunicorn puts each in front of those before it.
-        outcomes.use("pythonpath", include=list(reversed(paths)))
+        outcomes.use("pythonpath", include=list(reversed(resolved.python_path)))
 
 
 def _accesslog(resolved: Resolved, outcomes: Outcomes) -> None:

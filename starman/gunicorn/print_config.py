@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from starman.config.option import OPTIONS, GivenValue
 from starman.gunicorn.mapping_tables import HOOKS_MODULE
 from starman.gunicorn.setting_outcomes import Fate, Outcome, Outcomes
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _WIDEST = 40
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def table(found: Iterable[Outcome]) -> str:
@@ -26,19 +29,73 @@ def _fate(outcome: Outcome) -> str:
     return f"-> {outcome.text}" if outcome.fate is Fate.MAPPED else f"{outcome.fate.value}: {outcome.text}"
 
 
-def toml(outcomes: Outcomes) -> str:
+class Toml:
+    """The text of --to-toml. missing: the settings that the text has as a comment only, because TOML cannot hold their
+    value, with the reasons; "" for none."""
+
+    __slots__ = ("missing", "text")
+
+    def __init__(self, text: str, missing: str) -> None:
+        self.text = text
+        self.missing = missing
+
+
+def toml(outcomes: Outcomes) -> Toml:
     """The settings as a file for `starman-uv --config`, and what is missing in it as comments."""
     lines = ["# Made by `starman-uv gunicorn --to-toml`. Values that the configuration has computed are fixed here.", ""]
     given = {**outcomes.defaults, **outcomes.given}
     names = [name for name in OPTIONS if name in given and given[name].value != HOOKS_MODULE]
-    lines += [f"{name} = {_value(name, given[name])}  # {given[name].source}" for name in names]
+    tables: list[str] = []
+    failures: list[str] = []
+    for name in names:
+        value, source = given[name].value, given[name].source
+        if not isinstance(value, dict):
+            lines.append(f"{name} = {_value(name, given[name])}  # {source}")
+            continue
+        try:
+            tables += ["", f"# {source}", *_table_lines(name, value)]
+        except ValueError as error:
+            failures.append(f"{source}: {error}")
+            lines.append(f"# {name} is missing: {failures[-1]}")
     if "hooks" in given:
         lines.append("# hooks = ...  # name a module of your own with the hooks, written for starman (docs/hooks.md)")
     missing = [outcome for outcome in outcomes.found if outcome.fate in (Fate.UNSUPPORTED, Fate.HARMLESS)]
     if missing:
         lines += ["", "# Settings of gunicorn that have no counterpart:"]
         lines += [f"# {outcome.name} = {outcome.value}: {_fate(outcome)}" for outcome in missing]
-    return "\n".join(lines)
+    # Tables are last: what follows the head of a table belongs to it.
+    return Toml("\n".join([*lines, *tables]), "; ".join(failures))
+
+
+def _table_lines(name: str, table: dict[str, object]) -> list[str]:
+    """A mapping of plain data as the table `name` of TOML, its own tables after its values. Raises ValueError."""
+    lines: list[str] = []
+    tables: list[str] = []
+    for key, value in table.items():
+        written = key if _BARE_KEY.fullmatch(key) else _quoted(key)
+        if isinstance(value, dict):
+            tables += ["", *_table_lines(f"{name}.{written}", value)]
+        else:
+            lines.append(f"{written} = {_plain_value(f'{name}.{written}', value)}")
+    if tables and not lines:
+        return tables[1:]  # the heads of the inner tables make this one too
+    return [f"[{name}]", *lines, *tables]
+
+
+def _plain_value(name: str, value: object) -> str:
+    """Plain data as TOML on one line. `name`: where it is, for the ValueError about None."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)  # inf and nan are the same words in TOML
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, list):
+        return f"[{', '.join(_plain_value(name, item) for item in value)}]"
+    if isinstance(value, dict):
+        items = (f"{_quoted(key)} = {_plain_value(f'{name}.{key}', item)}" for key, item in value.items())
+        return "{" + ", ".join(items) + "}"
+    raise ValueError(f"{name} is {value!r}, which TOML cannot hold; leave the key out if the default of its class is the same")
 
 
 def _value(name: str, given: GivenValue) -> str:

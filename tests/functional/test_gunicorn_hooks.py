@@ -70,7 +70,7 @@ def on_exit(server):
 
 def pre_fork(server, worker):
     worker.own = "kept"
-    note("pre_fork", worker.wsgi is None)
+    note("pre_fork", worker.wsgi is None, worker.pid, worker.age, server.worker_age)
 
 
 def post_fork(server, worker):
@@ -145,7 +145,8 @@ def test_each_hook_runs_in_its_process(tmp_path: Path, preload: bool) -> None:
         assert number == ("None" if preload else "1")  # the mold has no number
         assert notes.of("post_fork") == [[worker, worker, "1", "kept", master]]
         assert notes.of("post_worker_init") == [[worker, "application", "application"]]
-        ((forker, without_application),) = notes.of("pre_fork")
+        ((forker, without_application, *told),) = notes.of("pre_fork")
+        assert told == ["[booting]", "1", "1"]
         assert (forker != worker, without_application) == (preload, str(not preload))
         assert hook_process not in (master, worker, forker)
         assert not {master} & {words[0] for name in ("pre_fork", "post_fork", "when_ready") for words in notes.of(name)}
@@ -153,6 +154,7 @@ def test_each_hook_runs_in_its_process(tmp_path: Path, preload: bool) -> None:
         server.signal(SIGTTIN)
         assert notes.wait("nworkers_changed", 2) == [[hook_process, "1", "None"], [hook_process, "2", "1"]]
         second = notes.wait("post_worker_init", 2)[1][0]
+        assert notes.of("pre_fork")[1][2:] == ["[booting]", "2", "2"]
         os.kill(int(second), SIGKILL)
         assert notes.wait("child_exit") == [[hook_process, second, "2"]]
         notes.wait("post_worker_init", 3)

@@ -11,7 +11,7 @@ from starman.errors import HookError
 
 POINTS = (*hooks.WORKER_POINTS, *hooks.SERVER_POINTS)
 # The points whose hooks make the start fail.
-FAILING = {"before_fork": hooks.run_before_fork, "after_fork": hooks.run_after_fork, "starting": hooks.run_starting}
+FAILING = {"before_fork": lambda: hooks.run_before_fork(1), "after_fork": hooks.run_after_fork, "starting": hooks.run_starting}
 LAST_FIRST = ("before_fork", "request_finished", "worker_stopping", "worker_exit", "stopping", "stopped")
 
 

@@ -31,7 +31,7 @@ from starman.gunicorn.workers import access_logger, logger_changes
 from starman.gunicorn.workers.abort_timer import AbortTimer
 from starman.gunicorn.workers.config import Config
 from starman.gunicorn.workers.logger_class import make_logger
-from starman.gunicorn.workers.look_alikes import Server, Worker
+from starman.gunicorn.workers.look_alikes import BOOTING, Server, Worker
 from starman.gunicorn.workers.request_hooks import RequestHooks
 from starman.gunicorn.workers.surroundings import SERVER_SOFTWARE, VARIABLE, arguments_of
 from starman.loading import application_traceback
@@ -126,7 +126,9 @@ class GunicornHooks:
 
     def _before_fork(self) -> None:
         """In the mold before a fork, or in a worker before it loads the application."""
-        self.worker = Worker(self.server, os.getpid(), hooks.worker_number() or 0)
+        number = hooks.worker_number() or hooks.next_worker_number() or 0
+        self.server.worker_age = number
+        self.worker = Worker(self.server, BOOTING, number)
         self.worker.app.callable = self._application
         self.call("pre_fork", self.server, self.worker)
 

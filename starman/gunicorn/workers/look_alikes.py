@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     Environ = dict[str, Any]
 
+# The text that gunicorn has in place of a process id in pre_fork.
+BOOTING = "[booting]"
+
 
 class _StandIn:
     """Base of the look-alikes. An attribute that starman does not have is an error that says so."""
@@ -58,13 +61,13 @@ class Server(_StandIn):
 
 
 class Worker(_StandIn):
-    """Stands in for a worker of gunicorn. age: the number of the worker, from 1, which its successor has too. nr: the
-    requests that hooks have seen. wsgi: the application, once it is loaded. booted: whether it was loaded. aborted:
-    whether worker_abort runs."""
+    """Stands in for a worker of gunicorn. pid: BOOTING before the fork, that is, in pre_fork. age: the number of the
+    worker, from 1, which its successor has too. nr: the requests that hooks have seen. wsgi: the application, once it
+    is loaded. booted: whether it was loaded. aborted: whether worker_abort runs."""
 
     _name = "worker"
 
-    def __init__(self, server: Server, pid: int, age: int) -> None:
+    def __init__(self, server: Server, pid: int | str, age: int) -> None:
         self.server = server
         self.cfg = server.cfg
         self.log = server.log

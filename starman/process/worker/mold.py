@@ -168,7 +168,7 @@ class _Mold:
                 # Imported here, not at the top: the master imports this module, and runs no hooks.
                 from starman.hooks import run_before_fork
 
-                run_before_fork()
+                run_before_fork(order.slot)
                 self._warn_of_hazards(child_channel)
             between = fork()
         except (OSError, HookError) as error:

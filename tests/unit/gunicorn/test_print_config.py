@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import tomllib
 from pathlib import Path
 
@@ -29,11 +31,47 @@ GIVEN = {
 def test_the_file_gives_the_same_settings() -> None:
     outcomes = mapped(**GIVEN)
     expected = Settings({**outcomes.defaults, **outcomes.given})
-    text = toml(outcomes)
+    text = toml(outcomes).text
     read = Settings({name: GivenValue(value, name) for name, value in tomllib.loads(text).items()})
     assert read.snapshot()[0] == expected.snapshot()[0]
     assert "# worker_tmp_dir = /dev/shm: harmless: starman writes no heartbeat to a file" in text
     assert 'statsd_host = "x:1"' in text
+
+
+LOGGING = {
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "stream": sys.stderr, "formatter": "own"},
+        "never": {"class": "logging.handlers.QueueHandler", "queue": {"()": "queue.Queue", "maxsize": 10}},
+    },
+    "formatters": {"own": {"()": logging.Formatter, "fmt": 'own "%(message)s"\t\n', "defaults": {"a.b": 1.5, "": True}}},
+    "loggers": {"shop.orders": {"level": "DEBUG", "handlers": ["console"], "propagate": False}},
+    "filters": {"odd": {"()": "shop.Odd", "lists": [[1, 2], [{"a b": 3}], []]}},
+}
+
+
+def test_the_file_has_the_configuration_of_the_logs_as_a_table() -> None:
+    """The settings after it are not taken for its keys."""
+    outcomes = mapped(**GIVEN, logconfig_dict=LOGGING)
+    written = toml(outcomes)
+    read = tomllib.loads(written.text)
+    assert written.missing == ""
+    assert read["log_config"] == outcomes.given["log_config"].value
+    assert read["log_config"]["formatters"]["own"]["()"] == "logging.Formatter"
+    values = Settings({name: GivenValue(value, name) for name, value in read.items()})
+    assert values.snapshot()[0] == Settings({**outcomes.defaults, **outcomes.given}).snapshot()[0]
+
+
+def test_the_command_says_what_the_file_cannot_hold(tmp_path: Path) -> None:
+    """TOML has no None."""
+    logs = {"loggers": {"shop": {"level": "INFO", "filters": None}}}
+    (tmp_path / "gunicorn.conf.py").write_text(f"logconfig_dict = {logs}\nworkers = 3\n")
+    done = command("shop", "--to-toml", cwd=tmp_path)
+    reason = "gunicorn.conf.py: logconfig_dict: log_config.loggers.shop.filters is None, which TOML cannot hold"
+    assert done.returncode == 1
+    assert f"starman: the settings above are incomplete: {reason}" in done.stderr
+    assert f"# log_config is missing: {reason}" in done.stdout
+    assert "log_config" not in tomllib.loads(done.stdout)
+    assert tomllib.loads(done.stdout)["workers"] == 3
 
 
 def test_the_table_has_a_line_for_each_setting() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from starman.gunicorn import stand_in
@@ -53,4 +55,34 @@ def test_a_class_of_ones_own_is_run_as_its_base_with_a_warning() -> None:
     assert "the methods of conf.Own are not called" in worker_class(own, 1, 1000).warning
     own = type("Own", (SYNC,), {"__module__": "conf"})
     assert "the methods of conf.Own are not called" in worker_class(own, 2, 1000).warning
-    assert "the class app.workers.Own is not used" in worker_class("app.workers.Own", 2, 1000).warning
+    found = worker_class("tests.unit.gunicorn.resolving.Own", 2, 1000)
+    assert (found.refusal, found.threads) == ("", 2)
+    assert "the class tests.unit.gunicorn.resolving.Own is not used" in found.warning
+    assert worker_class("egg:elsewhere#own", 2, 1000).refusal == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("gthraed", "there is no class of workers 'gthraed'; did you mean 'gthread'?"),
+        ("egg:gunicorn#gevnt", "there is no class of workers 'gevnt'; did you mean 'gevent'?"),
+        ("nosuch", "there is no class of workers 'nosuch'; write sync, gthread, gevent, tornado, eventlet, or MODULE.CLASS"),
+        ("nosuch.Worker", "the class of workers nosuch.Worker cannot be imported: there is no module nosuch"),
+        ("json.nosuch.Worker", "the class of workers json.nosuch.Worker cannot be imported: there is no module json.nosuch"),
+        (
+            "decimal.nosuch.Worker",
+            "the class of workers decimal.nosuch.Worker cannot be imported: there is no module decimal.nosuch",
+        ),
+    ],
+)
+def test_a_class_that_does_not_exist_is_refused(name: str, expected: str) -> None:
+    """As gunicorn does: to go on with one thread would be silent."""
+    assert worker_class(name, 1, 1000).refusal == expected
+
+
+def test_a_class_is_found_where_the_application_is(tmp_path: Path) -> None:
+    """Its module is not executed."""
+    (tmp_path / "own_workers").mkdir()
+    (tmp_path / "own_workers" / "quick.py").write_text("raise SystemExit\n")
+    assert worker_class("own_workers.quick.Worker", 1, 1000, [str(tmp_path)]).refusal == ""
+    assert "no module own_workers.slow" in worker_class("own_workers.slow.Worker", 1, 1000, [str(tmp_path)]).refusal
