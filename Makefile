@@ -25,7 +25,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EDITABLE := COMPILE_STARMAN=0 $(PIP) --editable
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint pytest docs-check compiled bench bench-all bench-memory bench-turns bench-venv fuzz faults torture docs clean
+.PHONY: help serve test lint pytest docs-check compiled bench bench-all bench-memory bench-turns bench-venv fuzz faults torture docs screenshots clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
@@ -40,6 +40,7 @@ help:
 	@echo "make faults   cut, reset and delay clients and the application for $(FAULTS_SECONDS) s  (FAULTS_SECONDS=, FAULTS_SEED=)"
 	@echo "make torture  restarts, upgrades, kills and deploys under load for $(TORTURE_SECONDS) s  (TORTURE_SECONDS=, TORTURE_SEED=)"
 	@echo "make docs     write the settings page and the table of modules from the code"
+	@echo "make screenshots    take the pictures of the admin page for the docs; needs chromium, a minute"
 	@echo "make clean    remove all files that these commands made"
 
 serve: $(VENV)/serve.stamp
@@ -101,6 +102,9 @@ torture: $(VENV)/test.stamp
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/python docs/build.py
+
+screenshots: $(VENV)/test.stamp
+	$(BIN)/python -m tests.functional.screenshots docs/page
 
 clean:
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

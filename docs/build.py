@@ -65,6 +65,7 @@ FOLDERS = {
     "serving/metrics": "A worker: its threads count, its event loop publishes",
     "observer": "The observer",
     "observer/metrics": "The observer",
+    "observer/page": "The observer; `page.html`: browsers",
     "commands": "A command for a server that runs",
 }
 

@@ -51,7 +51,7 @@ def test_the_pages_and_nothing_else(site: Path) -> None:
         assert get(url, "/healthz")[::2] == (200, "ok\n")
         assert get(url, "/readyz")[::2] == (200, "ready\n")
         assert get(url, "/readyz", "HEAD")[::2] == (200, "")
-        assert get(url, "/")[0] == get(url, "/slow")[0] == 404
+        assert get(url, "/index.html")[0] == get(url, "/slow")[0] == 404
         assert get(url, "/healthz", "POST")[0] == 405
         assert get(url, "/metrics")[0] == get(url, "/status")[0] == 401
         token = {"Authorization": "Bearer s3cret"}

@@ -93,6 +93,8 @@ def build(source: Path, tree: Path) -> None:
     assert not (source / "build").exists()
     (wheel,) = tree.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
+        # Files that are not modules.
+        assert {"starman/py.typed", "starman/observer/page/page.html"} <= set(archive.namelist())
         archive.extractall(tree)
 
 

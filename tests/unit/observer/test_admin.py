@@ -18,7 +18,11 @@ class Client:
     def __init__(self, status: dict[str, Any] | Exception, token: str = "") -> None:
         self.status = status
         self.application = AdminApplication(
-            token, self.report, self.read, lambda accept: (self.read()["version"].encode(), f"text/{accept}")
+            token,
+            self.report,
+            self.read,
+            lambda accept: (self.read()["version"].encode(), f"text/{accept}"),
+            {"/": lambda environ: ("200 OK", [], b"page"), "/events": lambda environ: ("200 OK", [], iter([b"event"]))},
         )
 
     def report(self) -> dict[str, Any]:
@@ -35,7 +39,7 @@ class Client:
         environ = {"PATH_INFO": path, "REQUEST_METHOD": method, **{f"HTTP_{name}": value for name, value in fields.items()}}
         body = b"".join(self.application(environ, lambda *head: got.extend(head)))
         headers = dict(got[1])
-        assert headers["Content-Length"] == str(len(body))
+        assert headers.get("Content-Length") == (None if body == b"event" else str(len(body)))
         return int(got[0].split()[0]), headers, body
 
 
@@ -58,6 +62,11 @@ def test_a_server_that_is_not_ready_is_still_alive(phase: str, reason: bytes) ->
     assert client.get("/healthz")[0] == 200
 
 
+def test_a_page_may_be_a_stream(client: Client) -> None:
+    code, headers, body = client.get("/events")
+    assert (code, headers["Cache-Control"], body) == (200, "no-store", b"event")
+
+
 def test_status_is_the_document(client: Client) -> None:
     code, headers, body = client.get("/status")
     assert (code, headers["Content-Type"]) == (200, "application/json")
@@ -69,7 +78,7 @@ def test_metrics_are_in_the_format_that_the_client_accepts(client: Client) -> No
     assert (code, headers["Content-Type"], headers["Vary"], body) == (200, "text/special", "Accept", b"1.2.3")
 
 
-@pytest.mark.parametrize("path", ["", "/", "/metrics/", "/Metrics", "/status.json", "//healthz", "/debug"])
+@pytest.mark.parametrize("path", ["", "/index.html", "/metrics/", "/Metrics", "/status.json", "//healthz", "/debug"])
 def test_any_other_path_is_not_found(client: Client, path: str) -> None:
     assert client.get(path)[0] == 404
 
@@ -86,12 +95,13 @@ def test_other_methods_are_refused(client: Client, path: str) -> None:
 def test_status_and_metrics_need_the_token_and_probes_do_not(given: str | None) -> None:
     client = Client(document(worker(1, 11)), "secret")
     fields = {} if given is None else {"AUTHORIZATION": given}
-    for path in ("/status", "/metrics"):
+    for path in ("/status", "/metrics", "/events"):
         code, headers, body = client.get(path, **fields)
         assert (code, headers["WWW-Authenticate"]) == (401, 'Bearer realm="starman"')
         assert b"1.2.3" not in body
         assert client.get(path, AUTHORIZATION="Bearer secret")[0] == client.get(path, AUTHORIZATION="bearer  secret")[0] == 200
     assert client.get("/healthz", **fields)[0] == client.get("/readyz", **fields)[0] == 200
+    assert client.get("/", **fields)[2] == b"page"
 
 
 @pytest.mark.parametrize("path", PAGES)
