@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,15 @@ def test_waits_for_the_client_do_not_count() -> None:
         writer.send(b"2")
         assert writer.read().body == b"12"
         assert len(reader.read().body) == 400 * 65536
+
+
+def test_after_a_wait_for_the_client_the_deadline_still_holds() -> None:
+    with serve() as server, server.client() as client:
+        client.send(encode_request("GET", "/stream?blocks=400&seconds=1000"))
+        time.sleep(1.0)  # the application waits for the client meanwhile
+        with pytest.raises(TruncatedError):
+            client.read()
+        server.wait_for(r"GET /stream\?blocks=400&seconds=1000 has run for \d\.\d s, so its response is cut")
 
 
 def test_a_body_that_still_arrives_is_cut_off_too() -> None:

@@ -79,9 +79,6 @@ class QueuedRequest(metaclass=ABCMeta):
         """The wait for the client is over. Thread."""
         self.waited += monotonic() - self.waiting_since
         self.waiting_since = 0.0
-        self.time_limit = 0.0
-        self.ends = False
-        self.is_interrupted = False
 
     @abstractmethod
     def run(self) -> QueuedRequest | None:

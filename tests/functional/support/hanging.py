@@ -80,6 +80,7 @@ def held(environ: dict[str, Any], query: dict[str, str]) -> bytes:
 def stream(environ: dict[str, Any], query: dict[str, str]) -> Iterator[bytes]:
     for _ in range(int(query["blocks"])):
         yield BLOCK
+    time.sleep(float(query.get("seconds", "0")))
 
 
 def begun(environ: dict[str, Any], query: dict[str, str]) -> Iterator[bytes]:
