@@ -169,6 +169,12 @@ class UnrunRequest(QueuedRequest):
     def expire(self, now: float) -> str:
         raise NotImplementedError
 
+    def thread_wait(self, now: float) -> float:
+        raise NotImplementedError
+
+    def shed(self, reason: str) -> QueuedRequest | None:
+        raise NotImplementedError
+
     def is_gone(self, now: float) -> bool:
         raise NotImplementedError
 
