@@ -118,7 +118,8 @@ def _run_for_gunicorn(argv: list[str], directory: str) -> int:
     from starman.gunicorn import CHECK, DONE
     from starman.gunicorn import configuration_reader as reading
 
-    reread = reading.reader(argv, directory)
+    logged: list[str] = []  # by the start
+    reread = reading.reader(argv, directory, logged)
     answer_trial(reread, _load_for_gunicorn)
     handover = take_handover()
     notes: tuple[str, ...] = ()
@@ -127,6 +128,7 @@ def _run_for_gunicorn(argv: list[str], directory: str) -> int:
         if found.action == DONE:
             return found.status
         settings, notes = found.settings, found.notes
+        logged += notes
         if found.action == CHECK:
             for note in notes:
                 print(f"starman: {note}", file=sys.stderr)

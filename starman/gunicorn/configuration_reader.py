@@ -17,7 +17,7 @@ from starman.process import parent_death
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from starman.config.settings import Settings
 
@@ -165,9 +165,9 @@ def _ended(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
 
 
-def reader(argv: Sequence[str], directory: str) -> Callable[[], Settings]:
-    """A function that reads the settings again, for a restart or an upgrade, and logs the warnings. Sets `origin` and
-    `logger_changes`."""
+def reader(argv: Sequence[str], directory: str, logged: Container[str] = ()) -> Callable[[], Settings]:
+    """A function that reads the settings again, for a restart or an upgrade, and logs the warnings that are not in
+    `logged`. Sets `origin` and `logger_changes`."""
     global logger_changes, origin  # noqa: PLW0603
     origin = tuple(argv), directory
     if sys.platform == "linux":
@@ -178,7 +178,8 @@ def reader(argv: Sequence[str], directory: str) -> Callable[[], Settings]:
 
         found = read(argv, directory)
         for note in found.notes:
-            log.warning(note)
+            if note not in logged:
+                log.warning(note)
         return found.settings
 
     return reread

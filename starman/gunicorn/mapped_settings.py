@@ -173,7 +173,8 @@ def _has_own_logger(resolved: Resolved) -> bool:
 def _logger_class(resolved: Resolved, outcomes: Outcomes) -> None:
     """A class of loggers: processes that run hooks make an object of it."""
     if not _has_own_logger(resolved):
-        outcomes.ignore("logger_class", "it is the default, or statsd_host replaces it")
+        default = resolved.is_default("logger_class")
+        outcomes.ignore("logger_class", "it is the default" if default else "it logs as the default class does")
         return
     outcomes.use("logger_class", hooks=HOOKS_MODULE)
 

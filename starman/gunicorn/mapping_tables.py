@@ -36,7 +36,7 @@ SAME = {
 DEFAULTS = ("bind", "workers", "worker_class", "keepalive", "limit_request_line")
 
 HARMLESS = {
-    "umask": "used for the files of UNIX sockets, as in gunicorn",
+    "umask": "it counts for the files of UNIX sockets only: see bind",
     "worker_connections": "starman limits connections by the descriptors that are free (max_connections)",
     "worker_tmp_dir": "starman writes no heartbeat to a file",
     "tmp_upload_dir": "temporary files are in the directory that TMPDIR names",

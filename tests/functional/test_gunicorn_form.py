@@ -97,6 +97,12 @@ def test_warnings_are_in_the_error_log(project: Path) -> None:
         assert "[WARNING] gunicorn.conf.py: worker_class: gevent becomes threads, 8 in each worker" in log.read_text()
         assert "[WARNING] gunicorn.conf.py: preload is no setting of gunicorn" in log.read_text()
         assert server.log == ""
+        server.signal(SIGHUP)
+        assert wait_until(lambda: "restarted: 1 worker is new" in log.read_text())
+        assert log.read_text().count("preload is no setting of gunicorn") == 1, "the start has said so"
+        (project / "gunicorn.conf.py").write_text('errorlog = "error.log"\nspew = True\n')
+        server.signal(SIGHUP)
+        assert wait_until(lambda: "gunicorn.conf.py: spew has no effect" in log.read_text())
 
 
 def test_an_application_imports_the_stand_in_where_gunicorn_is_not_installed(project: Path) -> None:

@@ -409,4 +409,4 @@ def test_an_engine_that_is_not_installed_is_an_error(site: Site) -> None:
     )
     done = run_python(site, code)
     assert done.returncode == 2
-    assert "--reload-engine: the package watchfiles is not installed; install starman[reload]" in done.stderr
+    assert "--reload-engine: the package watchfiles is not installed: pip install watchfiles" in done.stderr

@@ -28,7 +28,7 @@ class DevelopmentOptions:
         "auto",
         "Development",
         kinds.choice("auto", "watchfiles", "poll"),
-        "Find changes with the package watchfiles (install starman[reload]), or compare the files ten times a second. auto: "
+        "Find changes with the package watchfiles (pip install watchfiles), or compare the files ten times a second. auto: "
         "watchfiles if it is installed.",
         fixed=True,
     )

@@ -148,7 +148,7 @@ def check_reload_engine(settings: Settings) -> None:
 
         if find_spec("watchfiles") is None:
             raise SettingError(
-                f"{settings.source('reload_engine')}: the package watchfiles is not installed; install starman[reload], or use "
+                f"{settings.source('reload_engine')}: the package watchfiles is not installed: pip install watchfiles, or use "
                 "--reload-engine poll"
             )
 
