@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 _HEADS = ("WORKER", "PID", "STATE", "AGE", "BUSY", "CONNECTIONS", "REQUESTS", "MEMORY", "CPU", "LOOP")
 # A loop writes a sign of life twice a second. It is worth a remark when it has been silent for longer (seconds).
 SILENT_SECONDS = 2.0
+# How many calls of the stack of a slow request are shown, the innermost ones.
+MOST_CALLS = 6
 
 
 def status_text(status: dict[str, Any]) -> str:
@@ -41,7 +43,24 @@ def status_text(status: dict[str, Any]) -> str:
                 f"{'' if text == 'how' else 'was replaced: '}{entry[text]}"
                 for entry in reversed(status[key])
             ]
+    if status["slow_requests"]:
+        lines += ["", "slow requests, the last one first:"]
+        for entry in reversed(status["slow_requests"]):
+            lines += _slow_request(entry)
     return "\n".join(lines)
+
+
+def _slow_request(entry: dict[str, Any]) -> list[str]:
+    """A slow request, and the innermost calls of its stack."""
+    ended = " and timed out" if entry["timed_out"] else ""
+    calls = entry["stack"].splitlines()
+    left_out = [f"  ... {len(calls) - MOST_CALLS} calls left out (--json has them) ..."] if len(calls) > MOST_CALLS else []
+    return [
+        f"{seconds_text(entry['seconds_ago'])} ago  worker {entry['number']} ({_text(entry['pid'])}) {entry['request']} "
+        f"had run for {seconds_text(entry['seconds'])}{ended}",
+        *left_out,
+        *(f"  {call}" for call in calls[-MOST_CALLS:]),
+    ]
 
 
 def _row(worker: dict[str, Any], threads: int) -> tuple[str, ...]:

@@ -71,6 +71,7 @@ class StatusReader:
             "workers": [self._worker(worker, now) for worker in sorted(report["workers"], key=_order)],
             "lost_workers": [_aged(each, now) for each in report["lost_workers"]],
             "lost_count": report["lost_count"],
+            "slow_requests": [_aged(each, now) for each in report["slow_requests"]],
             "replacements": [_aged(each, now) for each in report["replacements"]],
             "replacement_count": report["replacement_count"],
             "processes": [

@@ -49,10 +49,10 @@ class ReasonMessage(Message):
     @classmethod
     def parse(cls, fields: Sequence[str]) -> Message:
         (reason,) = fields
-        return cls(_one_line(reason))
+        return cls(one_line(reason))
 
 
-def _one_line(reason: str) -> str:
+def one_line(reason: str) -> str:
     """A reason that is safe in a log line, whatever process has sent it: one line, of limited length."""
     return " ".join(reason.split())[:_REASON_CHARACTERS]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from starman.process.message_base import LINE_BYTES, PACKET_BYTES, Message, ReasonMessage, shortened
+from starman.process.message_base import LINE_BYTES, PACKET_BYTES, Message, ReasonMessage, one_line, shortened
 from starman.process.observer_messages import OBSERVER_ANSWERS, OBSERVER_QUERIES
 
 TYPE_CHECKING = False
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 # The largest process id that system calls take: pid_t has 32 bits.
 _LARGEST_PID = (1 << 31) - 1
+# A request cannot have run for longer (seconds): a hundred years.
+_LONGEST_SECONDS = 3.2e9
 
 # The longest details of a failure in a packet, in bytes.
 _DETAILS_BYTES = PACKET_BYTES - LINE_BYTES - 64
+# The longest stack of a slow request in a packet, and in the master, in bytes.
+_STACK_BYTES = 4_000
 
 
 class Role(Enum):
@@ -166,6 +170,40 @@ class Notice(ReasonMessage):
     __slots__ = ()
 
 
+class SlowRequest(Message):
+    """Worker to master: a request runs for long.
+
+    line: its method and target. seconds: for how long the application has worked on it. stack: the calls of its
+    thread, a line each, the innermost last. timed_out: whether its deadline has passed, so that it was ended.
+    """
+
+    __slots__ = ("line", "seconds", "stack", "timed_out")
+
+    def __init__(self, line: str, seconds: float, stack: str, *, timed_out: bool = False) -> None:
+        self.line = line
+        self.seconds = seconds
+        self.stack = stack
+        self.timed_out = timed_out
+
+    def fields(self) -> tuple[str, ...]:
+        stack = shortened(self.stack, _STACK_BYTES)
+        return shortened(self.line, LINE_BYTES), f"{self.seconds:.3f}", stack, str(int(self.timed_out))
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        line, seconds, stack, timed_out = fields
+        number = float(seconds)
+        if not 0.0 <= number <= _LONGEST_SECONDS:
+            raise ValueError("an impossible duration")
+        # A terminal shows them, and the application may have sent anything.
+        calls = "\n".join(map(_printable, stack.splitlines()))
+        return cls(_printable(one_line(line)), number, shortened(calls, _STACK_BYTES), timed_out=timed_out == "1")
+
+
+def _printable(line: str) -> str:
+    return line if line.isprintable() else ascii(line)[1:-1]
+
+
 class ServerEvent(Message):
     """Master to hook process: run the hooks of `point`, such as "ready" (`starman.hooks`)."""
 
@@ -280,7 +318,7 @@ class Failed(Message):
 
 
 # The messages that each kind of process may send to the master; all others are ignored.
-FROM_WORKER = (Spawned, Ready, Recycle, Draining, DrainRequest, Reopened, Notice, Failed)
+FROM_WORKER = (Spawned, Ready, Recycle, Draining, DrainRequest, Reopened, Notice, SlowRequest, Failed)
 FROM_MOLD = (Spawned, Loaded, Reopened, Notice, Failed)
 FROM_HOOKS = (Spawned, Loaded, Handled, Reopened, Failed)
 FROM_TRIAL = (Part, Approved, Failed)

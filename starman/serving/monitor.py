@@ -1,5 +1,5 @@
 """The interface to a worker's monitor, which `process.worker.monitor` implements: heartbeat, load of siblings,
-harakiri."""
+harakiri, slow requests."""
 
 from __future__ import annotations
 
@@ -87,6 +87,17 @@ class RecycleRequest(Protocol):
         replaced: ...". Loop."""
 
 
+class SlowRequests(Protocol):
+    """Has the master keep the last slow requests of all workers."""
+
+    def report(self, line: str, seconds: float, stack: str, *, timed_out: bool) -> None:
+        """A request has run for `seconds`. `line`: its method and target; `stack`: the calls of its thread, a line
+        each; `timed_out`: whether it was ended. Loop."""
+
+    def send_due(self, now: float) -> None:
+        """Send a report that waits, because only one a second is sent. `now` is monotonic. Loop, twice a second."""
+
+
 class Monitor(Protocol):
     """Watches one worker. A service that runs without processes (`serve`) has none."""
 
@@ -109,6 +120,10 @@ class Monitor(Protocol):
     @property
     def recycle_request(self) -> RecycleRequest:
         """The replacement of the worker."""
+
+    @property
+    def slow_requests(self) -> SlowRequests:
+        """The reports of slow requests."""
 
 
 def no_recorder() -> RequestRecorder:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.support.commands_for_servers import run_for, status_of
 from tests.functional.support.harness import Server, wait_until
 from tests.functional.support.wire import encode_request
 
@@ -63,3 +64,35 @@ def test_waits_for_the_client_do_not_count() -> None:
         assert writer.read().body == b"12"
         assert len(reader.read().body) == 400 * 65536
         assert re.findall(r"slow request: (\S+ \S+)", server.log) == ["GET /sleep?seconds=1.5"] * 2
+
+
+def test_status_keeps_slow_and_timed_out_requests_with_their_stacks() -> None:
+    arguments = ["--workers", "1", "--threads", "3", "--slow-request", "0.5", "--request-timeout", "1.5", "--lost-threads", "9"]
+    with Server("tests.functional.support.hanging:app", *arguments) as server, contextlib.ExitStack() as stack:
+        assert status_of(server)["slow_requests"] == []
+        (worker,) = server.worker_pids()
+        clients = [stack.enter_context(server.client(60.0)) for _ in range(2)]
+        for client, path in zip(clients, ("/sleep?x=1", "/lock"), strict=True):
+            client.send(encode_request("GET", path))
+        for client in clients:
+            assert client.read().status == 504
+        # Both became slow at the same moment, and one a second is reported.
+        assert wait_until(lambda: len(status_of(server)["slow_requests"]) == 4, 30)
+        slow = status_of(server)["slow_requests"]
+        kept = {(entry["request"], entry["timed_out"]) for entry in slow}
+        assert kept == {(f"GET {path}", ended) for path in ("/sleep?x=1", "/lock") for ended in (False, True)}
+        for entry in slow:
+            assert (entry["number"], entry["pid"]) == (1, worker)
+            assert (1.5 if entry["timed_out"] else 0.5) <= entry["seconds"] < 30.0
+            assert 0.0 <= entry["seconds_ago"] < 60.0
+            name = "sleep" if "sleep" in entry["request"] else "lock"
+            assert re.search(
+                rf'^File "\S+/hanging\.py", line \d+, in app\nFile "\S+/hanging\.py", line \d+, in {name}$', entry["stack"]
+            )
+        text = run_for(server, "status")
+        assert "slow requests, the last one first:\n" in text
+        assert re.search(
+            rf"s ago  worker 1 \({worker}\) GET /lock had run for \d+\.\d s and timed out\n"
+            r'  File "\S+/hanging\.py", line \d+, in app\n  File "\S+/hanging\.py", line \d+, in lock\n?',
+            text,
+        )

@@ -300,6 +300,8 @@ class Master:
                 self._log_notice(message.reason)
             elif isinstance(message, Failed):
                 self._supervisor.on_failed(link.number, message.message, message.details, now, message.status)
+            else:
+                self._supervisor.children.keep_report(link.number, message, now)
 
     def _log_notice(self, text: str) -> None:
         """Log a notice of a child, once, however many children send it."""

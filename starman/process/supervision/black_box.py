@@ -1,4 +1,4 @@
-"""The black box: the last lost workers, and the reasons of the last replacements. Pure; part of the supervisor.
+"""The black box: the last lost workers, slow requests, and reasons of replacements. Pure; part of the supervisor.
 
 The observer shows it (`starman-uv status`). The lists are bounded, because the master must stay small.
 """
@@ -11,10 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from starman.process.messages import SlowRequest
     from starman.process.supervision.child import Worker
 
-# How many lost workers and how many replacements are kept.
+# How many lost workers, slow requests and replacements are kept. A slow request takes up to 5 kB.
 MOST_LOST = 10
+MOST_SLOW = 10
 MOST_REPLACED = 20
 # How much of a text is kept, in characters: a worker with many threads was serving many requests.
 _CHARACTERS = 2000
@@ -23,15 +25,17 @@ _CHARACTERS = 2000
 class BlackBox:
     """What is kept. Each entry has the number and process id of the worker, and the monotonic instant `at`.
 
-    lost: `how` says how the worker ended, and what it was serving. replaced: `reason` says why. The newest is last.
+    lost: `how` says how the worker ended, and what it was serving. replaced: `reason` says why. slow: a
+    request that has run for long, with its stack. The newest is last.
     lost_count, replaced_count: since the start of this master.
     """
 
-    __slots__ = ("lost", "lost_count", "replaced", "replaced_count")
+    __slots__ = ("lost", "lost_count", "replaced", "replaced_count", "slow")
 
     def __init__(self) -> None:
         self.lost: list[dict[str, Any]] = []
         self.replaced: list[dict[str, Any]] = []
+        self.slow: list[dict[str, Any]] = []
         self.lost_count = 0
         self.replaced_count = 0
 
@@ -39,6 +43,12 @@ class BlackBox:
         """A worker is to be replaced; `reason` completes a sentence."""
         self.replaced_count += 1
         self.replaced = [*self.replaced, _entry(worker, now, "reason", reason)][-MOST_REPLACED:]
+
+    def on_slow_request(self, worker: Worker, report: SlowRequest, now: float) -> None:
+        """A worker reports a slow request. The message has limited what it holds."""
+        entry = _entry(worker, now, "request", report.line)
+        entry.update(seconds=report.seconds, timed_out=report.timed_out, stack=report.stack)
+        self.slow = [*self.slow, entry][-MOST_SLOW:]
 
     def on_exit(self, worker: Worker, how: str, now: float, status: int | None) -> None:
         """A worker has exited; `how` completes a sentence. `status`: its wait status; None: not known. Call it before

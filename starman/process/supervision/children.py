@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starman.process.messages import SlowRequest
 from starman.process.supervision.actions import Action, Drain, Kill, Level, LogLine, RetireMold, SpawnHooks, SpawnWorker
 from starman.process.supervision.black_box import BlackBox
 from starman.process.supervision.child import Child, HookProcess, Mold, State, Worker
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from starman.process.handover import HandedWorker
+    from starman.process.message_base import Message
     from starman.process.supervision.rollout import Terms
     from starman.process.supervision.slots import Slot
 
@@ -153,6 +155,12 @@ class Children:
         """Remove `child`, which has exited."""
         child.set_state(State.GONE)
         del self._children[child.number]
+
+    def keep_report(self, number: int, message: Message, now: float) -> None:
+        """A worker reports what changes nothing, and is only kept: a slow request. No effect for other messages."""
+        worker = self._children.get(number)
+        if isinstance(worker, Worker) and isinstance(message, SlowRequest):
+            self.black_box.on_slow_request(worker, message, now)
 
     def next_deadline(self) -> float | None:
         """The earliest deadline of all children; None when there is none."""

@@ -30,6 +30,7 @@ def make_report(supervisor: Supervisor) -> dict[str, Any]:
         "workers": [_worker_report(worker) for worker in supervisor.children.workers()],
         "lost_workers": black_box.lost,
         "lost_count": black_box.lost_count,
+        "slow_requests": black_box.slow,
         "replacements": black_box.replaced,
         "replacement_count": black_box.replaced_count,
     }

@@ -39,12 +39,12 @@ class Deadlines:
     __slots__ = ("_executor", "_interrupts", "_limit", "_logged", "_loop", "_monitor", "_stacks", "_timer", "_to_interrupt")
 
     def __init__(self, settings: Settings, executor: Executor, loop: asyncio.AbstractEventLoop, monitor: Monitor | None) -> None:
-        """`monitor` replaces the worker; None: nothing can."""
+        """`monitor` replaces the worker, and takes reports; None: nothing does."""
         self._executor = executor
         self._loop = loop
         self._monitor = monitor
         self._limit = settings.lost_threads or settings.threads
-        self._stacks = StackLog("timed-out request")
+        self._stacks = StackLog("timed-out request", monitor, timed_out=True)
         self._timer: asyncio.TimerHandle | None = None
         self._logged = False
         self._interrupts = settings.request_interrupt

@@ -26,13 +26,14 @@ class RequestWatch:
     set_deadline: `starman.deadline` of the environ; None with `threads` 0.
     """
 
-    __slots__ = ("_busy_threads", "_deadlines", "_request_timeout", "_slow_requests", "set_deadline")
+    __slots__ = ("_busy_threads", "_deadlines", "_monitor", "_request_timeout", "_slow_requests", "set_deadline")
 
     def __init__(self, settings: Settings, executor: Executor, loop: asyncio.AbstractEventLoop, monitor: Monitor | None) -> None:
         """`monitor`: supervises the worker; None: there is no supervisor."""
         self._busy_threads = BusyThreadsDetector(settings.busy_warning)
-        self._slow_requests = SlowRequestLog(settings.slow_request)
+        self._slow_requests = SlowRequestLog(settings.slow_request, monitor)
         self._deadlines = Deadlines(settings, executor, loop, monitor)
+        self._monitor = monitor
         self._request_timeout = settings.request_timeout
         self.set_deadline = DeadlineSetter(executor, self._deadlines.check) if settings.threads else None
 
@@ -42,6 +43,8 @@ class RequestWatch:
         self._busy_threads.check(context, running, now)
         self._slow_requests.check(running, now)
         self._deadlines.check()
+        if self._monitor is not None:
+            self._monitor.slow_requests.send_due(now)
 
     async def check_short_deadlines(self) -> None:
         """Check more often than a tick if the deadline of all requests comes earlier. Until cancelled."""

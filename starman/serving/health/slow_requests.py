@@ -8,6 +8,7 @@ from starman.serving.health.stack_log import StackLog
 
 if TYPE_CHECKING:
     from starman.serving.executors.queued_request import QueuedRequest
+    from starman.serving.monitor import Monitor
 
 
 class SlowRequestLog:
@@ -15,10 +16,10 @@ class SlowRequestLog:
 
     __slots__ = ("_known", "_limit", "_stacks")
 
-    def __init__(self, limit: float) -> None:
-        """`limit`: in seconds (`slow_request`); 0: none is slow."""
+    def __init__(self, limit: float, monitor: Monitor | None) -> None:
+        """`limit`: in seconds (`slow_request`); 0: none is slow. `monitor`: takes the reports; None: only log."""
         self._limit = limit
-        self._stacks = StackLog("slow request")
+        self._stacks = StackLog("slow request", monitor, timed_out=False)
         # The slow requests that still run. They are kept, so that no other can have the same id.
         self._known: dict[int, QueuedRequest] = {}
 

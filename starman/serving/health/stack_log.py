@@ -1,4 +1,4 @@
-"""Logs requests with the stacks of their threads, a limited number of them. Loop only."""
+"""Logs requests with the stacks of their threads, and reports them to the master: a limited number. Loop only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starman.serving.health.requests_in_flight import request_line
 
 if TYPE_CHECKING:
     from starman.serving.executors.queued_request import QueuedRequest
+    from starman.serving.monitor import Monitor
 
 # At most this many stacks are logged in this time (seconds). Further requests are counted.
 MOST_LOGGED = 10
@@ -20,11 +21,14 @@ PERIOD = 60.0
 class StackLog:
     """The requests of one worker that are logged for one reason."""
 
-    __slots__ = ("_ends_at", "_logged", "_missing", "_what")
+    __slots__ = ("_ends_at", "_logged", "_missing", "_monitor", "_timed_out", "_what")
 
-    def __init__(self, what: str) -> None:
-        """`what` the requests are: "slow request"."""
+    def __init__(self, what: str, monitor: Monitor | None, *, timed_out: bool) -> None:
+        """`what` the requests are: "slow request". `monitor`: takes the reports; None: there is no master.
+        `timed_out`: whether the requests were ended."""
         self._what = what
+        self._monitor = monitor
+        self._timed_out = timed_out
         self._ends_at = 0.0
         self._logged = 0
         self._missing = 0
@@ -34,7 +38,8 @@ class StackLog:
         return "" if self._logged >= MOST_LOGGED else format_frames(application_frames(ident))
 
     def add(self, request: QueuedRequest, stack: str, then: str, now: float) -> None:
-        """Log the request, for how long it has run, `then`, and the stack; or only count it. `now` is monotonic."""
+        """Log and report the request, for how long it has run, `then`, and the stack; or only count it. `now` is
+        monotonic."""
         if not self._logged:
             self._ends_at = now + PERIOD
         if self._logged >= MOST_LOGGED:
@@ -42,7 +47,10 @@ class StackLog:
             return
         self._logged += 1
         seconds = request.application_seconds(now)
-        log.warning(f"{self._what}: {request_line(request.head)} has run for {seconds:.1f} s{then}; its stack:\n{stack}")
+        line = request_line(request.head)
+        log.warning(f"{self._what}: {line} has run for {seconds:.1f} s{then}; its stack:\n{stack}")
+        if self._monitor is not None:
+            self._monitor.slow_requests.report(line, seconds, stack, timed_out=self._timed_out)
 
     def end_period(self, now: float) -> None:
         """Log how many were only counted, if the period is over."""

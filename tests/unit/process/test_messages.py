@@ -21,6 +21,7 @@ from starman.process.messages import (
     Reopened,
     Role,
     ServerEvent,
+    SlowRequest,
     Spawn,
     Spawned,
     WorkerEnded,
@@ -49,6 +50,7 @@ from starman.process.observer_messages import (
         *(Reopen(), Reopened(), Approved("00ff", "one\ntwo"), Failed("one", "two\n3")),
         *(Spawn(Role.HOOKS, 0), Spawn(Role.STARTING_HOOKS, 0), Notice("hooks do not run"), Handled(), ServerEvent("ready")),
         *(Spawn(Role.OBSERVER, 0, settings="00ff"), Alive(), Leaving(), StatusQuery(), StacksQuery(), StacksQuery(force=True)),
+        *(SlowRequest("GET /", 2.5, "one\ntwo"), SlowRequest("GET /", 2.5, "one", timed_out=True)),
         *(Scale(3), Restart(), Stop(), StatusReport("{'a': 1}"), StacksReport("*")),
         *(WorkersChanged(2, 3), WorkerEnded(1, 4711, 9, expected=False), WorkerEnded(2, 4712, None, expected=True)),
     ],
@@ -98,9 +100,30 @@ def test_a_long_traceback_keeps_both_ends_and_fits(character: str) -> None:
         b"Spawned\0" + str(1 << 31).encode(),
         b"Ready\0x",
         b"Failed\0one",
+        b"SlowRequest\0GET /\0nan\0one\0000",
+        b"SlowRequest\0GET /\0-1\0one\0000",
+        b"SlowRequest\0GET /\0inf\0one\0000",
+        b"SlowRequest\0GET /\0001e300\0one\0000",
+        b"SlowRequest\0GET /\0001",
         b"\xff",
     ],
 )
 def test_what_is_no_message_is_a_value_error(packet: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         decode(packet)
+
+
+def test_a_slow_request_is_short_and_printable_whatever_has_sent_it() -> None:
+    packet = "\0".join(
+        ("SlowRequest", "GET /\x1b[2J\n" + "x" * 9000, "2.5", "first\n\x1b]0;title\x07\n" + "\x1b" * 9000 + "\nlast", "1")
+    )
+    slow = decode(packet.encode())
+    assert isinstance(slow, SlowRequest)
+    assert slow.line.startswith("GET /\\x1b[2J x")
+    assert len(slow.line) <= 2000
+    assert slow.line.isprintable()
+    assert slow.stack.startswith("first\n\\x1b]0;title\\x07\n")
+    assert slow.stack.endswith("\nlast")
+    assert len(slow.stack) <= 4000
+    assert all(line.isprintable() for line in slow.stack.splitlines())
+    assert len(encode(SlowRequest("x" * 100_000, 1.0, "\0" * 100_000))) <= PACKET_BYTES

@@ -218,7 +218,7 @@ class Monitor:
         self.ticks: list[tuple[int, int, int]] = []
         self.wishes = 0
         self.service: Service | None = None
-        self.heartbeat = self.siblings = self.harakiri = self
+        self.heartbeat = self.siblings = self.harakiri = self.slow_requests = self
         self.metrics = None
 
     def request_recorder(self, thread: int) -> None:
@@ -235,6 +235,9 @@ class Monitor:
 
     def is_alone(self) -> bool:
         return False
+
+    def send_due(self, now: float) -> None:
+        pass
 
     def fewest_connections(self) -> None:
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from starman.process.supervision.black_box import MOST_LOST, MOST_REPLACED
+from starman.process.messages import Notice, SlowRequest
+from starman.process.supervision.black_box import MOST_LOST, MOST_REPLACED, MOST_SLOW
 from starman.process.supervision.report import make_report
 from tests.unit.process.supervision.desk import Desk
 
@@ -55,3 +56,18 @@ def test_the_lists_are_bounded_and_counts_go_on() -> None:
     assert (len(box.lost), box.lost_count) == (MOST_LOST, 50)
     assert box.lost[-1]["at"] == 49.0
     assert sum(len(entry["how"]) for entry in box.lost) < 30_000
+
+
+def test_the_last_slow_requests_are_kept_with_their_stacks() -> None:
+    desk = Desk(workers=2)
+    _, second = desk.start()
+    children = desk.supervisor.children
+    for turn in range(MOST_SLOW + 5):
+        children.keep_report(second, SlowRequest(f"GET /{turn}", 30.5, "one\ntwo", timed_out=turn % 2 == 1), float(turn))
+    children.keep_report(second, Notice("something else"), 100.0)
+    children.keep_report(4711, SlowRequest("GET /unknown", 1.0, ""), 100.0)
+    slow = make_report(desk.supervisor)["slow_requests"]
+    assert [entry["request"] for entry in slow] == [f"GET /{turn}" for turn in range(5, MOST_SLOW + 5)]
+    assert slow[0]["number"] == 2
+    assert (slow[0]["seconds"], slow[0]["stack"], slow[0]["timed_out"], slow[0]["at"]) == (30.5, "one\ntwo", True, 5.0)
+    assert not slow[-1]["timed_out"]

@@ -400,7 +400,7 @@ class Monitor:
         self.lines: list[tuple[float, float, bytes]] = []
         self.busy = memoryview(bytearray(9))
         self.finished: list[int] = []
-        self.heartbeat = self.siblings = self.harakiri = self
+        self.heartbeat = self.siblings = self.harakiri = self.slow_requests = self
         self.metrics = None
 
     def request_recorder(self, thread: int) -> tuple[Callable[[float, bytes, bytes], object], memoryview]:
@@ -423,6 +423,9 @@ class Monitor:
 
     def is_alone(self) -> bool:
         return False
+
+    def send_due(self, now: float) -> None:
+        pass
 
     def fewest_connections(self) -> int | None:
         return None

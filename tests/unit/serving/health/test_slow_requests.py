@@ -24,7 +24,7 @@ class Request(UnrunRequest):
 
 
 def test_a_slow_request_is_logged_once_with_its_stack(capfd: Capture) -> None:
-    requests = SlowRequestLog(30.0)
+    requests = SlowRequestLog(30.0, None)
     running: list[tuple[int, Any]] = [(threading.get_ident(), Request(b"/slow", 100.0))]
     for now in range(100, 130):
         requests.check(running, float(now))
@@ -56,7 +56,7 @@ def test_time_in_the_queue_and_waits_for_the_client_do_not_count() -> None:
 
 
 def test_only_some_are_logged_and_the_others_counted(capfd: Capture) -> None:
-    requests = SlowRequestLog(1.0)
+    requests = SlowRequestLog(1.0, None)
     running: list[tuple[int, Any]] = [(-1, Request(b"/", 1.0)) for _ in range(MOST_LOGGED + 3)]
     requests.check(running, 10.0)
     assert capfd.readouterr().err.count("slow request: ") == MOST_LOGGED
@@ -67,5 +67,5 @@ def test_only_some_are_logged_and_the_others_counted(capfd: Capture) -> None:
 
 
 def test_without_a_limit_none_is_slow(capfd: Capture) -> None:
-    SlowRequestLog(0.0).check([(-1, Request(b"/", 1.0))], 1e6)
+    SlowRequestLog(0.0, None).check([(-1, Request(b"/", 1.0))], 1e6)
     assert capfd.readouterr().err == ""
