@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _WIDEST = 40
+_LOGGERS = (
+    "# Without `gunicorn` on the command line, the loggers gunicorn.error and gunicorn.access have no handlers. If the",
+    "# application logs through their handlers, call logging.basicConfig(level=logging.INFO) in it instead",
+    '# (docs/coming-from-gunicorn.md, "Move on to starman\'s own settings").',
+)
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -59,6 +64,7 @@ def toml(outcomes: Outcomes) -> Toml:
             lines.append(f"# {name} is missing: {failures[-1]}")
     if "hooks" in given:
         lines.append("# hooks = ...  # name a module of your own with the hooks, written for starman (docs/hooks.md)")
+    lines += ["", *_LOGGERS]
     missing = [outcome for outcome in outcomes.found if outcome.fate in (Fate.UNSUPPORTED, Fate.HARMLESS)]
     if missing:
         lines += ["", "# Settings of gunicorn that have no counterpart:"]

@@ -35,6 +35,7 @@ def test_the_file_gives_the_same_settings() -> None:
     read = Settings({name: GivenValue(value, name) for name, value in tomllib.loads(text).items()})
     assert read.snapshot()[0] == expected.snapshot()[0]
     assert "# worker_tmp_dir = /dev/shm: harmless: starman writes no heartbeat to a file" in text
+    assert "the loggers gunicorn.error and gunicorn.access have no handlers" in text
     assert 'statsd_host = "x:1"' in text
 
 
