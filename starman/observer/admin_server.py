@@ -1,8 +1,8 @@
 """Serves the admin HTTP in the observer: starman's own service, with a small application and few threads. Loop only,
 unless a method says otherwise.
 
-A viewer of the page holds a thread while it looks. Its thread never waits for the client: what a client does not read
-is kept in memory, up to a limit, beyond which its connection is reset.
+A viewer of the page holds a thread while it looks, for at most a minute at a time. The thread never waits for the
+client: what a client does not read is kept in memory, up to a limit, beyond which its connection is reset.
 """
 
 from __future__ import annotations

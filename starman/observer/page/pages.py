@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 _FILE = Path(__file__).with_name("page.html")
 _BLOCKS = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
+# How long (seconds) one stream lasts; the page then asks for another one. What a client does not read fills the
+# buffers of the kernel, which may take hours to notice: a client that reads nothing loses its place after this time.
+STREAM_SECONDS = 60.0
 _RETRY = [("Content-Type", "text/plain; charset=utf-8"), ("Retry-After", "5")]
 
 
@@ -77,7 +81,8 @@ class Viewer:
 
     def __iter__(self) -> Iterator[bytes]:
         yield self._first
-        while True:
+        ends_at = time.monotonic() + STREAM_SECONDS
+        while time.monotonic() < ends_at:
             event = self._source.next_event(self._number)
             if event is None:
                 return

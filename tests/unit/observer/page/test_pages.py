@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from starman.observer.page import pages as module
 from starman.observer.page.pages import make_pages, read_page
 
 
@@ -56,6 +57,11 @@ def test_a_stream_sends_the_history_and_events_until_there_are_no_more() -> None
     assert source.left == 0
     body.close()  # type: ignore[union-attr]
     assert source.left == 1
+
+
+def test_a_stream_ends_by_itself_so_that_a_client_that_does_not_read_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STREAM_SECONDS", 0.0)
+    assert list(get(Source(b"first"), "/events")[2]) == [b"history"]
 
 
 def test_a_head_and_a_refusal_take_no_place() -> None:
