@@ -136,14 +136,15 @@ def _atom_at(text: str, start: int, quoted: bool) -> tuple[Atom, int]:
     if index == len(text) or text[index] not in _CONVERSIONS:
         raise ValueError(f"an 's' is missing after the atom %({name})")
     conversion = text[end + 1 : index + 1]
-    if not _is_valid(name):
+    if not is_atom(name):
         raise ValueError(f"{text!r} has an unknown atom, %({name}){conversion}{nearest(name, ATOMS) if len(name) > 2 else ''}")
     if conversion != "s" and not _converts(conversion):
         raise ValueError(f"%({name}){conversion} is not valid: {conversion!r} formats nothing")
     return Atom(name, conversion, quoted), index + 1
 
 
-def _is_valid(name: str) -> bool:
+def is_atom(name: str) -> bool:
+    """Whether there is an atom of this name ("h", "{host}i")."""
     if name.startswith("{"):
         return len(name) > 3 and name[-2] == "}" and name[-1] in BRACED and "}" not in name[1:-2]
     return name in ATOMS

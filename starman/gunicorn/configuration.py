@@ -102,6 +102,11 @@ class Resolved:
         """The directories of the setting `pythonpath`, as they are given."""
         return [path for path in str(self.value("pythonpath") or "").split(",") if path]
 
+    @property
+    def module_directories(self) -> list[str]:
+        """Where modules of the application are found, besides sys.path."""
+        return [*self.python_path, str(self.value("chdir") or os.getcwd())]
+
     def is_default(self, name: str) -> bool:
         """Whether the value is gunicorn's default, even if it was given."""
         known = KNOWN_SETTINGS[name]

@@ -22,6 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from starman.gunicorn.configuration import Resolved
+    from starman.gunicorn.setting_outcomes import Outcomes
+
 # As a shell reports a command that SIGINT ended: 128 + 2.
 INTERRUPTED = 130
 
@@ -45,10 +48,10 @@ def _answer(argv: Sequence[str]) -> dict[str, object]:
     if arguments.help or arguments.version:
         print(help_text() if arguments.help else f"starman {VERSION} (in place of gunicorn)")
         return _answered(DONE)
-    outcomes = map_settings(resolved)
+    outcomes = _mapped(resolved)
     printing = bool(resolved.value("print_config"))
     if printing:
-        print(table(outcomes.found))
+        print(table(outcomes))
         sys.stdout.flush()
     if outcomes.refusals:
         raise ConfigurationError(outcomes.refusals[0], "\n".join(f"starman: {line}" for line in outcomes.refusals[1:]))
@@ -70,6 +73,13 @@ def _answer(argv: Sequence[str]) -> dict[str, object]:
         return _answered(DONE)
     action = CHECK if printing or resolved.value("check_config") else SERVE
     return _answered(action, settings=encode_settings(settings), notes=outcomes.warnings)
+
+
+def _mapped(resolved: Resolved) -> Outcomes:
+    try:
+        return map_settings(resolved)
+    except SettingError as error:  # starman does not take the value
+        raise ConfigurationError(str(error), error.details) from None
 
 
 def _answered(action: str, **parts: object) -> dict[str, object]:

@@ -32,6 +32,8 @@ origin: tuple[tuple[str, ...], str] | None = None
 # A file in memory in which the hook process leaves for workers what on_starting has changed of gunicorn's loggers. -1:
 # there is none (Linux only). Set by `reader`; the master neither reads nor writes it.
 logger_changes = -1
+# The same for the attributes that hooks set on `server`: also for the hook process that follows at a restart.
+server_attributes = -1
 # The path of the running command.
 program = sys.argv[0]
 
@@ -167,11 +169,12 @@ def _ended(code: int) -> str:
 
 def reader(argv: Sequence[str], directory: str, logged: Container[str] = ()) -> Callable[[], Settings]:
     """A function that reads the settings again, for a restart or an upgrade, and logs the warnings that are not in
-    `logged`. Sets `origin` and `logger_changes`."""
-    global logger_changes, origin  # noqa: PLW0603
+    `logged`. Sets `origin` and the files in memory."""
+    global logger_changes, origin, server_attributes  # noqa: PLW0603
     origin = tuple(argv), directory
     if sys.platform == "linux":
         logger_changes = os.memfd_create("starman-loggers")
+        server_attributes = os.memfd_create("starman-server")
 
     def reread() -> Settings:
         from starman import log

@@ -1,10 +1,13 @@
-"""logconfig, logconfig_json and logconfig_dict: the configurations of Python's `logging`, as plain data."""
+"""logconfig, logconfig_json and logconfig_dict: the configurations of Python's `logging`, as plain data. And
+access_log_format, as starman takes it."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 
+from starman.config.access_log_format import is_atom
 from starman.gunicorn.stand_in import CONFIG_DEFAULTS
 
 TYPE_CHECKING = False
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     from starman.gunicorn.configuration import Resolved
 
 ACCESS_LOGGER = "gunicorn.access"
+_ATOM = re.compile(r"%%|%\(([^)]*)\)s")
 
 
 class LogConfiguration:
@@ -69,3 +73,21 @@ def plain(value: object) -> object:
     if isinstance(module, str) and isinstance(qualified, str) and "<" not in qualified and module != "__config__":
         return f"{module}.{qualified}"
     raise ValueError(f"{value!r} is no plain data: name classes as text, such as my.module.Formatter")
+
+
+def known_atoms(text: str) -> tuple[str, list[str]]:
+    """A format for the access log in which "-" stands for each atom that does not exist, as gunicorn writes it, and
+    these atoms."""
+    unknown: list[str] = []
+
+    def known(found: re.Match[str]) -> str:
+        name = found[1]
+        if name is None or is_atom(name):
+            return found[0]
+        lower = name[:-1] + name[-1:].lower()
+        if name.startswith("{") and is_atom(lower):
+            return f"%({lower})s"  # gunicorn takes {Host}I for {Host}i
+        unknown.append(found[0])
+        return "-"
+
+    return _ATOM.sub(known, text), unknown

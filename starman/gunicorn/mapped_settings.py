@@ -11,7 +11,7 @@ from starman.config.access_log_format import read_format
 from starman.gunicorn.bind import listen_addresses
 from starman.gunicorn.configuration import ConfigurationError
 from starman.gunicorn.known_settings import ACCESS_LOG_FORMAT, KNOWN_SETTINGS, PLAIN_LOGGERS
-from starman.gunicorn.log_configuration import log_configuration
+from starman.gunicorn.log_configuration import known_atoms, log_configuration
 from starman.gunicorn.mapping_tables import HOOKS_MODULE
 from starman.gunicorn.setting_outcomes import Outcomes
 from starman.gunicorn.worker_class import WorkerClass, worker_class
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 
 def _chosen_class(resolved: Resolved) -> WorkerClass:
-    connections = _number(resolved, "worker_connections")
-    places = [*resolved.python_path, str(resolved.value("chdir") or os.getcwd())]
-    return worker_class(resolved.value("worker_class"), _number(resolved, "threads"), connections, places)
+    threads, connections = _number(resolved, "threads"), _number(resolved, "worker_connections")
+    return worker_class(resolved.value("worker_class"), threads, connections, resolved.module_directories)
 
 
 def _number(resolved: Resolved, name: str) -> int:
@@ -163,6 +162,9 @@ def _access_log_format(resolved: Resolved, outcomes: Outcomes) -> None:
         except ValueError:  # it has an atom that only the class has
             outcomes.ignore("access_log_format", "used by the class of logger_class")
             return
+    text, unknown = known_atoms(text)
+    for atom in unknown:
+        outcomes.warn("access_log_format", f"there is no atom {atom}, so the log has - in its place, as in gunicorn")
     outcomes.use("access_log_format", access_log_format="combined" if text == ACCESS_LOG_FORMAT else text)
 
 
@@ -172,11 +174,11 @@ def _has_own_logger(resolved: Resolved) -> bool:
 
 def _logger_class(resolved: Resolved, outcomes: Outcomes) -> None:
     """A class of loggers: processes that run hooks make an object of it."""
-    if not _has_own_logger(resolved):
+    if _has_own_logger(resolved):
+        outcomes.use("logger_class", hooks=HOOKS_MODULE)
+    else:
         default = resolved.is_default("logger_class")
         outcomes.ignore("logger_class", "it is the default" if default else "it logs as the default class does")
-        return
-    outcomes.use("logger_class", hooks=HOOKS_MODULE)
 
 
 def _syslog(resolved: Resolved, outcomes: Outcomes) -> None:

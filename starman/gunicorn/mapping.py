@@ -75,8 +75,6 @@ def _surroundings(resolved: Resolved, outcomes: Outcomes) -> None:
     outcomes.also("max_body", 0, DEFAULT)
     # gunicorn takes only the scheme and these fields from a proxy: REMOTE_ADDR stays the address of the proxy.
     outcomes.also("forwarded", ["proto"], DEFAULT)
-    if not resolved.values["forwarder_headers"].given:
-        outcomes.also("forwarder_headers", texts_of(resolved, "forwarder_headers"), DEFAULT)
 
 
 def _module_directories(resolved: Resolved, outcomes: Outcomes) -> None:

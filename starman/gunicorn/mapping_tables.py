@@ -33,7 +33,7 @@ SAME = {
     "dogstatsd_tags": "dogstatsd_tags",
 }
 # The defaults of gunicorn that count, because those of starman differ.
-DEFAULTS = ("bind", "workers", "worker_class", "keepalive", "limit_request_line")
+DEFAULTS = ("bind", "workers", "worker_class", "keepalive", "limit_request_line", "forwarder_headers")
 
 HARMLESS = {
     "umask": "it counts for the files of UNIX sockets only: see bind",

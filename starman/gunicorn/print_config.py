@@ -8,10 +8,6 @@ from starman.config.option import OPTIONS, GivenValue
 from starman.gunicorn.mapping_tables import HOOKS_MODULE
 from starman.gunicorn.setting_outcomes import Fate, Outcome, Outcomes
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 _WIDEST = 40
 _LOGGERS = (
     "# Without `gunicorn` on the command line, the loggers gunicorn.error and gunicorn.access have no handlers. If the",
@@ -21,9 +17,11 @@ _LOGGERS = (
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def table(found: Iterable[Outcome]) -> str:
-    """Each setting of gunicorn with its value, its source, and what became of it, in aligned columns."""
-    rows = [(outcome.name, outcome.value, outcome.source, _fate(outcome)) for outcome in found]
+def table(outcomes: Outcomes) -> str:
+    """Each setting of gunicorn with its value, its source, and what became of it, in aligned columns. Then, with the
+    name "-", the settings of starman that have another reason, such as what gunicorn does not limit."""
+    rows = [(outcome.name, outcome.value, outcome.source, _fate(outcome)) for outcome in outcomes.found]
+    rows += [("-", "", source, f"-> {text}") for text, source in outcomes.further.values()]
     widths = [min(_WIDEST, max((len(row[column]) for row in rows), default=0)) for column in range(3)]
     return "\n".join(
         "  ".join([*(f"{text:{width}}" for text, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip() for row in rows

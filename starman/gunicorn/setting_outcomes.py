@@ -38,17 +38,19 @@ class Outcomes:
     """Collects the settings of starman, and what became of those of gunicorn.
 
     given: the settings of starman that were given. defaults: those that follow from gunicorn's defaults, and from the
-    variables that replace these. warnings: what differs from gunicorn, a line each. refusals: why the server must not
-    start.
+    variables that replace these. further: the settings of starman that no setting of gunicorn stands for, as text with
+    the source. warnings: what differs from gunicorn, a line each. refusals: why the server must not start.
     """
 
-    __slots__ = ("_resolved", "defaults", "found", "given", "refusals", "warnings")
+    __slots__ = ("_resolved", "_used", "defaults", "found", "further", "given", "refusals", "warnings")
 
     def __init__(self, resolved: Resolved) -> None:
         self._resolved = resolved
         self.given: dict[str, GivenValue] = {}
         self.defaults: dict[str, GivenValue] = {}
         self.found: list[Outcome] = []
+        self._used: set[str] = set()
+        self.further: dict[str, tuple[str, str]] = {}
         self.warnings: list[str] = list(resolved.notes)
         self.refusals: list[str] = []
 
@@ -63,13 +65,21 @@ class Outcomes:
         layer = self.defaults if source == DEFAULT or source in PLATFORM_DEFAULTS else self.given
         for setting, value in settings.items():
             layer[setting] = GivenValue(value, source)
-        self._add(name, Fate.MAPPED, ", ".join(f"{setting} = {_shown_as(setting, value)}" for setting, value in settings.items()))
+            self.further.pop(setting, None)
+            self._used.add(setting)
+        self._add(
+            name,
+            Fate.MAPPED,
+            ", ".join(f"{setting} = {_shown_as(setting, value, source)}" for setting, value in settings.items()),
+        )
 
     def also(self, setting: str, value: object, source: str) -> None:
         """Give a setting of starman that no single setting of gunicorn stands for, if starman has it."""
         if setting not in OPTIONS:
             return
         (self.defaults if source == DEFAULT else self.given)[setting] = GivenValue(value, source)
+        if setting not in self._used:
+            self.further[setting] = f"{setting} = {_shown_as(setting, value, source)}", source
 
     def ignore(self, name: str, reason: str) -> None:
         """The setting `name` has no effect, and needs none."""
@@ -94,9 +104,9 @@ class Outcomes:
         self.found.append(Outcome(name, value.value, value.source, fate, text))
 
 
-def _shown_as(setting: str, value: object) -> str:
+def _shown_as(setting: str, value: object, source: str) -> str:
     option = OPTIONS[setting]
-    return " ".join(option.show(option.parse(value, setting)).split())
+    return " ".join(option.show(option.parse(value, source)).split())
 
 
 def shown(value: object) -> str:

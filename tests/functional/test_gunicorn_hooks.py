@@ -132,6 +132,51 @@ class Notes:
         return self.of(name)
 
 
+STATE = """
+import threading
+
+bind = "127.0.0.1:0"
+
+
+class Counter:
+    def __init__(self):
+        self.ended = 0
+
+
+def note(*words):
+    with open("notes", "a") as file:
+        file.write(" ".join(map(str, words)) + "\\n")
+
+
+def on_starting(server):
+    server.state = Counter()
+    server.lock = threading.Lock()
+
+
+def child_exit(server, worker):
+    server.state.ended += 1
+    note("-", "child_exit", server.state.ended)
+
+
+def post_fork(server, worker):
+    note("-", "post_fork", server.state.ended, hasattr(server, "lock"))
+"""
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_attributes_of_the_server_outlive_restarts(tmp_path: Path, preload: bool) -> None:
+    """In gunicorn, one process runs these hooks from the start to the end, and workers are its forks."""
+    (tmp_path / "gunicorn.conf.py").write_text(STATE + f"\npreload_app = {preload}\n")
+    notes = Notes(tmp_path)
+    with serving(tmp_path) as server:
+        for ended in range(1, 4):
+            server.signal(SIGHUP)
+            assert notes.wait("child_exit", ended)[-1] == ["-", str(ended)]
+        # A new worker starts before the old one ends.
+        assert notes.of("post_fork") == [["-", str(ended), "False"] for ended in (0, 0, 1, 2)]
+    assert server.log.count("the hook on_starting of gunicorn.conf.py sets server.lock, which cannot be copied (TypeError") == 1
+
+
 @pytest.mark.parametrize("preload", [False, True])
 def test_each_hook_runs_in_its_process(tmp_path: Path, preload: bool) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(HOOKS + f"\npreload_app = {preload}\n")
@@ -161,7 +206,8 @@ def test_each_hook_runs_in_its_process(tmp_path: Path, preload: bool) -> None:
 
         server.signal(SIGHUP)
         assert notes.wait("on_reload") == [[hook_process]]
-        assert notes.wait("when_ready", 2)[1][1] == "None"  # another process
+        follower, own = notes.wait("when_ready", 2)[1]
+        assert (follower != hook_process, own) == (True, "kept")
         assert [worker, worker, "kept"] in notes.wait("worker_exit", 2)
         assert notes.of("worker_int") == []  # as in gunicorn, only at INT and QUIT
         assert notes.of("nworkers_changed")[2:] == [[hook_process, "2", "2"]]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from starman.config.settings import Settings
+    from starman.gunicorn.workers.config import Config
     from starman.serving.access_log.logged_request import LoggedRequest
 
 # Where the lines go of a logger that writes an access log of its own, while the settings ask for none.
@@ -85,7 +86,7 @@ class LoggerAccessLog(AccessLog):
         try:
             seen = Request(request.environ)
             seconds = datetime.timedelta(seconds=request.seconds)
-            self._logger.access(_LoggedResponse(seen, request), seen, request.environ, seconds)
+            self._logger.access(_LoggedResponse(seen, request, self._logger.cfg), seen, request.environ, seconds)
         except Exception as error:  # of the user's filter, handler or class; or an environ without its keys
             if not self._failed:
                 self._failed = True
@@ -112,15 +113,17 @@ class LoggerAccessLog(AccessLog):
 class _LoggedResponse(Response):
     """A response that is over. logged: what starman logs of the request."""
 
-    def __init__(self, request: Request, logged: LoggedRequest) -> None:
-        super().__init__(request)
+    def __init__(self, request: Request, logged: LoggedRequest, cfg: Config) -> None:
+        super().__init__(request, cfg)
         self.logged = logged
         self.status_code = logged.status_code
         self.status = str(logged.status_code)
         self.sent = logged.body_bytes
+        self.headers_sent = True
         head = logged.response_head
         if head is not None:
             lines = head.field_lines().decode("latin-1").split("\r\n")
             self.headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines if line)]
+            self.response_length = head.content_length
             if head.content_length is not None:
                 self.headers.append(("Content-Length", str(head.content_length)))

@@ -27,7 +27,7 @@ from starman.gunicorn.log_handlers import connect_loggers
 from starman.gunicorn.mapped_settings import texts_of
 from starman.gunicorn.stand_in import remove_if_installed
 from starman.gunicorn.stand_in_logger import Logger
-from starman.gunicorn.workers import access_logger, logger_changes
+from starman.gunicorn.workers import access_logger, logger_changes, server_attributes
 from starman.gunicorn.workers.abort_timer import AbortTimer
 from starman.gunicorn.workers.config import Config
 from starman.gunicorn.workers.logger_class import make_logger
@@ -60,6 +60,7 @@ class GunicornHooks:
         self._resolved = resolved
         self._application: object = None
         self._quits = False
+        self._has_called = False
         self._worker_timeout = 0.0
         self.server = Server(logger.cfg, logger)
         self.worker: Worker | None = None
@@ -68,11 +69,17 @@ class GunicornHooks:
         """Call the hook `name`, if the configuration has it. Raises HookError, which names the hook."""
         if name not in self._functions:
             return
+        in_hook_process = self.worker is None
+        if in_hook_process and not self._has_called:
+            self._has_called = True
+            server_attributes.take_over(self.server)
         try:
             self._functions[name](*arguments)
         except BaseException as error:  # SystemExit too
             application_forks.end_child(error)
             raise HookError(f"{self._named(name)} failed: {exception_line(error)}", application_traceback(error)) from error
+        if in_hook_process:
+            server_attributes.leave(self.server, self._named(name))
 
     def _named(self, name: str) -> str:
         """A hook and its file, for the log."""
@@ -128,6 +135,7 @@ class GunicornHooks:
         """In the mold before a fork, or in a worker before it loads the application."""
         number = hooks.worker_number() or hooks.next_worker_number() or 0
         self.server.worker_age = number
+        server_attributes.take_over(self.server)
         self.worker = Worker(self.server, BOOTING, number)
         self.worker.app.callable = self._application
         self.call("pre_fork", self.server, self.worker)

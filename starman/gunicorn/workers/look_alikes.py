@@ -1,7 +1,7 @@
 """Look-alikes of gunicorn's objects that hooks receive: the server (arbiter), a worker, a request and a response.
 
-They have the attributes that hooks of public configuration files use, and may be given others. An attribute that a
-hook sets on the server is seen by later hooks of the same process only.
+They have the attributes that hooks of public configuration files use, and may be given others. Attributes that
+hooks of the server add to it are copied to later hook processes and workers (`server_attributes`).
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ class Server(_StandIn):
         self.master_name = "Master"
         self.systemd = "LISTEN_FDS" in os.environ
         self.pidfile = None
+        self._names = frozenset(self.__dict__)
+
+    def own_attributes(self) -> dict[str, Any]:
+        """The attributes that hooks have added."""
+        return {name: value for name, value in self.__dict__.items() if name not in self._names and name != "_names"}
 
 
 class Worker(_StandIn):
@@ -124,8 +129,10 @@ class App:
 _PLAIN = ("CONTENT-TYPE", "CONTENT-LENGTH")
 
 
-class Request:
+class Request(_StandIn):
     """Stands in for a request of gunicorn, made from an environ."""
+
+    _name = "request"
 
     def __init__(self, environ: Environ) -> None:
         self._environ = environ
@@ -162,21 +169,39 @@ class Request:
         self.__dict__["headers"] = changed
 
 
-class Response:
-    """Stands in for a response of gunicorn. sent: the bytes of the body so far."""
+class Response(_StandIn):
+    """Stands in for a response of gunicorn. response_length: the number in its Content-Length; None: it has none.
+    sent: the bytes of the body so far. chunked: whether it has neither a length nor an end without one. upgrade:
+    whether the connection becomes a WebSocket."""
 
-    def __init__(self, request: Request) -> None:
+    _name = "response"
+
+    def __init__(self, request: Request, cfg: Config) -> None:
         self.req = request
+        self.cfg = cfg
         self.version = "starman"
         self.status: str | None = None
         self.status_code: int | None = None
         self.headers: list[tuple[str, str]] = []
+        self.headers_sent = False
+        self.response_length: int | None = None
         self.sent = 0
         self.chunked = False
         self.must_close = False
+        self.upgrade = False
 
     def start(self, status: str, headers: list[tuple[str, str]]) -> None:
         """The application has called start_response."""
         self.status = status
-        self.status_code = int(status[:3]) if status[:3].isdigit() else None
+        code = self.status_code = int(status[:3]) if status[:3].isdigit() else None
         self.headers = list(headers)
+        fields = {name.lower(): value.strip() for name, value in headers}
+        length = fields.get("content-length", "")
+        empty = code is not None and (code < 200 or code in (204, 304))
+        self.response_length = int(length) if length.isdigit() and code != 204 else None
+        self.upgrade = fields.get("connection", "").lower() == "upgrade"
+        self.chunked = self.response_length is None and self.req.version > (1, 0) and self.req.method != "HEAD" and not empty
+
+    def finish(self) -> None:
+        """The response is sent, as far as it was started."""
+        self.headers_sent = self.status is not None

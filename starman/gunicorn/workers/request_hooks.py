@@ -45,7 +45,7 @@ class RequestHooks:
         assert worker is not None
         worker.nr += 1
         request = Request(environ)
-        response = Response(request)
+        response = Response(request, worker.cfg)
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
             write = start_response(status, headers, *exc_info)
@@ -72,6 +72,7 @@ class RequestHooks:
     def _finish(self, worker: Worker, request: Request, environ: Environ, response: Response) -> None:
         if self._after is None:
             return
+        response.finish()
         try:
             self._after(*(worker, request, environ, response)[: self._arguments])
         except Exception:

@@ -9,6 +9,7 @@ import pytest
 
 from starman.config.option import OPTIONS
 from starman.config.settings import Settings
+from starman.errors import SettingError
 from starman.gunicorn.configuration import ConfigurationError
 from starman.gunicorn.known_settings import ACCESS_LOG_FORMAT, HOOKS, KNOWN_SETTINGS
 from starman.gunicorn.setting_outcomes import Fate
@@ -229,3 +230,18 @@ def test_only_a_request_of_a_sync_worker_has_the_timeout() -> None:
     assert mapped(timeout=20).given["request_timeout"].value == 20
     assert "request_timeout" not in mapped(timeout=20, worker_class="gthread").given
     assert "request_timeout" not in mapped(timeout=0).given
+
+
+def test_an_atom_that_does_not_exist_is_a_dash() -> None:
+    """gunicorn writes one, too. A percent sign that is written twice begins no atom."""
+    outcomes = mapped(access_log_format="%(h)s %(z)s %({Host}I)s %({x}q)s %%(z)s")
+    assert settings_of(outcomes)["access_log_format"] == "%(h)s - %({Host}i)s - %%(z)s"
+    assert [text for text in outcomes.warnings if "atom" in text] == [
+        f"conf: access_log_format: there is no atom {atom}, so the log has - in its place, as in gunicorn"
+        for atom in ("%(z)s", "%({x}q)s")
+    ]
+
+
+def test_an_invalid_value_is_named_as_it_was_given() -> None:
+    with pytest.raises(SettingError, match="conf: access_log_format: 'no atom' is no format"):
+        mapped(access_log_format="no atom")

@@ -76,12 +76,23 @@ def test_the_command_says_what_the_file_cannot_hold(tmp_path: Path) -> None:
 
 
 def test_the_table_has_a_line_for_each_setting() -> None:
-    lines = table(mapped(**GIVEN).found).splitlines()
+    lines = table(mapped(**GIVEN)).splitlines()
     assert [line.split()[0] for line in lines if line.split()[0] in GIVEN] == [
         name for name in mapped(**GIVEN)._resolved.values if name in GIVEN
     ]
     found = next(line for line in lines if line.startswith("bind"))
     assert found.split("  ")[-1] == "-> listen = unix:x, 0.0.0.0:80, socket_mode = 0750"
+
+
+def test_the_table_has_what_follows_from_the_defaults_of_gunicorn() -> None:
+    """They decide, for example, what REMOTE_ADDR is."""
+    lines = [" ".join(line.split()) for line in table(mapped()).splitlines()]
+    assert "- gunicorn's default -> max_body = 0" in lines
+    assert "- gunicorn's default -> forwarded = proto" in lines
+    names = "SCRIPT_NAME, PATH_INFO"
+    assert f"forwarder_headers {names} gunicorn's default -> forwarder_headers = {names}" in lines
+    assert "- the command line -> app = app:app" in lines
+    assert table(mapped(None, wsgi_app="app:app")).count("-> app = ") == 1
 
 
 def test_the_command_prints_both(tmp_path: Path) -> None:

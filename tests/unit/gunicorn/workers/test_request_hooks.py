@@ -214,3 +214,31 @@ def test_the_look_alikes_have_what_hooks_use() -> None:
     assert (worker.age, worker.ppid, worker.wsgi, worker.app.wsgi()) == (2, server.pid, None, None)
     worker.own = server.own = 1  # type: ignore[attr-defined]
     assert str(worker) == "<Worker 4711>"
+
+
+def test_a_response_has_what_post_request_needs() -> None:
+    """Its attributes have gunicorn's names. Any other is named as one of a stand-in."""
+    seen: list[Any] = []
+
+    def sized(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [("content-length", "5"), ("A", "b")])
+        return [b"hello"]
+
+    def after(worker: Any, request: Any, environ: Any, response: Any) -> None:
+        seen.append((response.response_length, response.sent, response.chunked, response.headers_sent, response.upgrade))
+        seen.append(response.cfg is worker.cfg)
+        for unknown in (lambda: response.write_file, lambda: request.unreader):
+            try:
+                unknown()
+            except AttributeError as error:
+                seen.append(str(error))
+
+    unknown = [
+        f"starman's stand-in for gunicorn's {what}"
+        for what in ("response has no attribute 'write_file'", "request has no attribute 'unreader'")
+    ]
+    run(sized, after=after)
+    assert seen == [(5, 5, False, True, False), True, *unknown]
+    seen.clear()
+    run(hello, after=after)
+    assert seen == [(None, 11, True, True, False), True, *unknown]
