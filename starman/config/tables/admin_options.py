@@ -16,16 +16,16 @@ class AdminOptions:
         None,
         "Operation",
         kinds.LISTEN,
-        "Answer /healthz, /readyz, /status and /metrics (Prometheus), and show a page for browsers, on this address, which is "
-        "written as for --listen.",
+        "Answer /healthz, /readyz, /status and /metrics (Prometheus) on this address, and show a page for browsers. The "
+        "address is written as for --listen.",
         fixed=True,
     )
     admin_token: str | None = option(
         None,
         "Operation",
         admin_kinds.TOKEN,
-        "Have all of admin_listen but /healthz and /readyz ask for this token (Authorization: Bearer TOKEN). @FILE: read it "
-        "from this file.",
+        "Require this token (Authorization: Bearer TOKEN) on admin_listen, except for /healthz, /readyz and the HTML file of "
+        "the page, which contains no data. @FILE: read the token from this file.",
         fixed=True,
     )
     statsd_host: str | None = option(

@@ -31,14 +31,14 @@ class RequestOptions:
         "Requests",
         kinds.seconds(zero=True).with_zero("never"),
         "Answer 504, or cut the response, when the application has worked on a request for this long (seconds), and log the "
-        "stack of its thread. Another thread takes its place. Time spent waiting for the client does not count.",
+        "stack of its thread. A new thread replaces that thread. Time spent waiting for the client does not count.",
     )
     request_interrupt: bool = option(
         False,
         "Requests",
         kinds.FLAG,
         "Raise starman.RequestTimeout in the thread of a request that has timed out, so that the Python code of the "
-        "application ends. This may interrupt it anywhere, and leave locks and data in a state that nothing expects.",
+        "application ends. This may interrupt the application anywhere, and leave locks taken and data half written.",
     )
     lost_threads: int = option(
         0,
@@ -57,5 +57,5 @@ class RequestOptions:
         0,
         "Requests",
         kinds.whole(0, unit="requests").with_zero("no limit"),
-        "Refuse a request with 503 and Retry-After at once if this many requests of its worker wait for a thread already.",
+        "Refuse a request at once, with 503 and Retry-After, if this many requests of its worker already wait for a thread.",
     )

@@ -58,13 +58,19 @@ REFUSALS = Metric(
     "Requests",
 )
 
-WORKERS = Metric("starman_workers", "gauge", "Workers by state.", ("state",), "Workers")
-WORKERS_WANTED = Metric("starman_workers_wanted", "gauge", "Workers that should run.", (), "Workers")
-RESPAWNS = Metric("starman_respawns_total", "counter", "Workers replaced, by reason.", ("reason",), "Workers")
-THREADS = Metric("starman_threads", "gauge", "Threads for requests, by state.", ("state",), "Workers")
-THREADS_LOST = Metric(
-    "starman_threads_lost_total", "counter", "Threads lost to requests that have passed their deadline.", (), "Workers"
+WORKERS = Metric(
+    "starman_workers", "gauge", "Workers by state: booting, ready, or draining (finishing their requests).", ("state",), "Workers"
 )
+WORKERS_WANTED = Metric("starman_workers_wanted", "gauge", "Workers that should run.", (), "Workers")
+RESPAWNS = Metric("starman_respawns_total", "counter", "Workers that have ended, by reason.", ("reason",), "Workers")
+THREADS = Metric(
+    "starman_threads",
+    "gauge",
+    "Threads for requests: busy, idle, or lost to requests that have timed out.",
+    ("state",),
+    "Workers",
+)
+THREADS_LOST = Metric("starman_threads_lost_total", "counter", "Threads lost to requests that have timed out.", (), "Workers")
 LOOP_LAG = Metric(
     "starman_loop_lag_max_seconds",
     "gauge",
@@ -108,7 +114,11 @@ BACKLOG = Metric(
     "Connections",
 )
 BACKLOG_LIMIT = Metric(
-    "starman_listen_backlog_limit", "gauge", "Most connections that may wait there. Linux only.", ("listener",), "Connections"
+    "starman_listen_backlog_limit",
+    "gauge",
+    "Most connections that may wait in the kernel. Linux only.",
+    ("listener",),
+    "Connections",
 )
 SPOOLED = Metric("starman_spooled_bytes", "gauge", "Bytes of request and response bodies in temporary files.", (), "Connections")
 
