@@ -310,6 +310,10 @@ def _http_protocols(resolved: Resolved, outcomes: Outcomes) -> None:
         outcomes.refuse("http_protocols", "starman speaks HTTP/1.1 only; let the proxy in front speak HTTP/2")
 
 
+def _control_socket_disable(resolved: Resolved, outcomes: Outcomes) -> None:
+    outcomes.use("control_socket_disable", control="off" if resolved.value("control_socket_disable") else "auto")
+
+
 FUNCTIONS: dict[str, Callable[[Resolved, Outcomes], None]] = {
     "wsgi_app": _wsgi_app,
     "paste": _paste,
@@ -348,4 +352,5 @@ FUNCTIONS: dict[str, Callable[[Resolved, Outcomes], None]] = {
     "logconfig_dict": _log_config("logconfig_dict"),
     "protocol": _protocol,
     "http_protocols": _http_protocols,
+    "control_socket_disable": _control_socket_disable,
 }

@@ -85,6 +85,8 @@ def test_the_defaults_of_gunicorn_that_differ_count() -> None:
         ({"reload": True, "reload_engine": "inotify"}, {"reload": True, "reload_engine": "auto"}),
         ({"loglevel": "WARNING"}, {"log_level": "warning"}),
         ({"loglevel": "nonsense"}, {"log_level": "info"}),
+        ({"control_socket_disable": True}, {"control": "off"}),
+        ({"control_socket_disable": False}, {"control": "auto"}),
         ({"access_log_format": ACCESS_LOG_FORMAT}, {"access_log_format": "combined"}),
     ],
 )
@@ -105,7 +107,7 @@ def test_a_setting_becomes_one_of_starman(given: dict[str, object], expected: di
         {"reuse_port": True},
         {"umask": 0o22},
         {"initgroups": True},
-        {"control_socket_disable": True},
+        {"control_socket": "/run/gunicorn.ctl"},
         {"enable_backlog_metric": False},
         {"logger_class": "gunicorn.glogging.Logger"},
         {"spew": False},
