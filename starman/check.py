@@ -13,7 +13,7 @@ import time
 
 from starman.config import service_links, temporary_directory
 from starman.config.addresses import AddressKind, parse_address
-from starman.config.option import OPTIONS
+from starman.config.option import DEFAULT_SOURCE, OPTIONS
 from starman.errors import ListenError, StarmanError, StartError
 from starman.standard_streams import print_text
 
@@ -163,6 +163,12 @@ def _kill(child: int) -> None:
         return
 
 
+def _sources(settings: Settings) -> str:
+    """Where the settings were given: a file once, not with each of its settings."""
+    given = (settings.source(name) for name in OPTIONS if settings.source(name) != DEFAULT_SOURCE)
+    return ", ".join(dict.fromkeys(source.partition(": ")[0] for source in given)) or "no place: all are defaults"
+
+
 def _check_in_child(
     settings: Settings,
     inherited_sockets: InheritedSockets | None,
@@ -206,12 +212,11 @@ def _check_in_child(
         for line in (*notes, *warnings, service_links.notice(os.environ)):
             if line is not None:
                 print(f"starman: {line}", file=sys.stderr)
-        sources = dict.fromkeys(settings.source(name) for name in OPTIONS if settings.source(name) != "default")
         unbound = "not checked" if inherited_sockets is None else "no address could be checked"
         print_text(
             f"application  {describe(settings)}: loaded\n"
             f"listening    {', '.join(bound) or unbound}\n"
-            f"settings     valid; given: {', '.join(sources) or 'none'}"
+            f"settings     valid; from {_sources(settings)}"
         )
         status = 0
     except StarmanError as error:

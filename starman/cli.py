@@ -12,7 +12,7 @@ import sys
 from starman import log, standard_streams
 from starman.check import INTERRUPTED, check, report
 from starman.commands import COMMANDS
-from starman.config.option import OPTIONS, Option
+from starman.config.option import DEFAULT_SOURCE, OPTIONS, Option
 from starman.config.sources import Action, from_arguments, from_command_line, negative_flag
 from starman.config.working_directory import started_in
 from starman.errors import NoApplicationError, SettingError, StarmanError
@@ -169,9 +169,20 @@ def config_text(settings: Settings) -> str:
     rows = [
         (name, " ".join(setting.show(settings.value(name)).split()), settings.source(name)) for name, setting in OPTIONS.items()
     ]
+    rows = [_address_row(settings, *row) for row in rows]
     first = max(len(name) for name, _, _ in rows)
     second = min(40, max(len(value) for _, value, _ in rows))
     return "\n".join(f"{name:{first}}  {value:{second}}  {source}" for name, value, source in rows)
+
+
+def _address_row(settings: Settings, name: str, value: str, source: str) -> tuple[str, str, str]:
+    """A row of --print-config. listen, socket, host and port say which of them count."""
+    others = [other for other in ("socket", "host", "port") if settings.source(other) != DEFAULT_SOURCE]
+    if name == "listen" and others and source == DEFAULT_SOURCE:
+        return name, ", ".join(map(str, settings.addresses())), f"by {' and '.join(others)}"
+    if name in others and settings.source("listen") != DEFAULT_SOURCE:
+        return name, value, f"{source} (not used, because of listen)"
+    return name, value, source
 
 
 def help_text() -> str:

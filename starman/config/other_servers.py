@@ -34,7 +34,6 @@ RENAMED = {
         "--log-file": "--error-log",
         "--reload-extra-file": "--reload-extra-files",
         "--proxy-allow-from": "--proxy-allow-ips",
-        "-c": "--config",
         "--check-config": "--check",
     },
     "uvicorn": {
@@ -88,6 +87,7 @@ _THREADS = "starman always runs the application in threads (--threads N)"
 # The options of each server that starman has no option for, and the reason.
 WITHOUT = {
     "gunicorn": {
+        "-c": "its file is Python, so run: starman-uv gunicorn -c FILE …; --config takes a file of TOML",
         "-k": _THREADS,
         "--worker-class": _THREADS,
         "-t": "--worker-timeout is for a worker that hangs; requests may take longer",
@@ -142,6 +142,8 @@ def advice(word: str, flags: Container[str]) -> str | None:
     is not among them do not count.
     """
     name = word if word.startswith("--") else word[:2]
+    if name == "--to-toml":
+        return "run: starman-uv gunicorn --to-toml …"
     renamed: dict[str, list[str]] = {}
     reasons: dict[str, list[str]] = {}
     for server in RENAMED:

@@ -133,6 +133,11 @@ def from_file(config: str | None, directory: str) -> Layer:
     key.
     """
     if config is not None:
+        if config.endswith(".py"):
+            raise SettingError(
+                f"--config: {config!r} is a file of Python, and --config takes TOML; for a configuration of gunicorn, run: "
+                f"starman-uv gunicorn -c {config} …"
+            )
         return _from_toml(config, os.path.join(directory, config))
     for name in (FILE_NAME, PROJECT_FILE_NAME):
         path = os.path.join(directory, name)

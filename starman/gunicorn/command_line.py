@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from starman.config.option import nearest
+from starman.config.other_servers import RENAMED
 from starman.errors import SettingError
 from starman.gunicorn.known_settings import KNOWN_SETTINGS, KnownSetting
 from starman.gunicorn.value_kinds import BINDS, FILES, FLAG, NUMBER, OCTAL, PROXY_PROTOCOL, TEXTS, read_octal
@@ -68,7 +70,16 @@ class _Parser(argparse.ArgumentParser):
     """Raises SettingError where argparse would print and exit."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingError(f"{message}; {COMMAND} --help lists the options")
+        raise SettingError(f"{message}{self._meant(message)}; {COMMAND} --help lists the options")
+
+    def _meant(self, message: str) -> str:
+        """The end of an error about an option that does not exist: what may have been meant."""
+        _, unrecognized, words = message.partition("unrecognized arguments: ")
+        word = words.partition(" ")[0].partition("=")[0]
+        if not unrecognized or not word.startswith("--"):
+            return ""
+        names = [name for name, own in RENAMED["gunicorn"].items() if own == word and name.startswith("--")]
+        return f"; did you mean {names[0]!r}?" if names else nearest(word, self._option_string_actions)
 
 
 def _parser() -> _Parser:

@@ -38,5 +38,7 @@ def misspelt(name: str, value: object) -> str | None:
             return setting.name
     import difflib
 
-    matches = difflib.get_close_matches(name, KNOWN_SETTINGS, n=1, cutoff=0.9)
+    # Few variables of a file are numbers, so less similar names count for these: workerz.
+    cutoff = 0.85 if type(value) is int else 0.9
+    matches = difflib.get_close_matches(name, KNOWN_SETTINGS, n=1, cutoff=cutoff)
     return matches[0] if matches else None

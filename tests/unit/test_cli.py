@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from starman import cli
-from starman.config.settings import OPTIONS, Settings
+from starman.config.settings import OPTIONS, GivenValue, Settings
 from starman.errors import LoadError, StartError
 from starman.version import VERSION
 
@@ -217,3 +217,14 @@ def test_check_warns_of_what_has_no_effect(directory: Path) -> None:
 def test_check_of_a_wrong_variable(directory: Path) -> None:
     status, _, err = command("--check", cwd=directory, STARMAN_WORKER="3")
     assert (status, err) == (2, "starman: STARMAN_WORKER: unknown variable; did you mean 'STARMAN_WORKERS'?\n")
+
+
+def test_print_config_shows_which_address_counts() -> None:
+    port = {"port": GivenValue("8171", "PORT")}
+    lines = [" ".join(line.split()) for line in cli.config_text(Settings(port)).splitlines()]
+    assert "listen 0.0.0.0:8171 by port" in lines
+    assert "port 8171 PORT" in lines
+    both = Settings({**port, "listen": GivenValue([":80"], "--listen")})
+    lines = [" ".join(line.split()) for line in cli.config_text(both).splitlines()]
+    assert "port 8171 PORT (not used, because of listen)" in lines
+    assert any(line.startswith("listen ") and line.endswith(":80 --listen") for line in lines)

@@ -30,6 +30,11 @@ LATER = {"--request-timeout"}
         ("--uds", "--uds is uvicorn's name for --socket"),
         ("--factory", "--factory is an option of uvicorn: call the factory in the name"),
         ("-k", "-k is an option of gunicorn: starman always runs the application in threads"),
+        (
+            "-c",
+            "-c is an option of gunicorn: its file is Python, so run: starman-uv gunicorn -c FILE …; --config takes a file of",
+        ),
+        ("--to-toml", "--to-toml: unknown option; run: starman-uv gunicorn --to-toml …"),
         ("--processes", "--processes is uWSGI's name for --workers"),
     ],
 )

@@ -398,3 +398,10 @@ def test_the_masters_settings_import_nothing_large() -> None:
     command = [sys.executable, "-I", "-S", "-c", code, str(Path(__file__).resolve().parents[3]), LARGE]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_a_file_of_python_is_refused(tmp_path: Path) -> None:
+    """`workers = 2` is valid in both languages."""
+    (tmp_path / "gunicorn.conf.py").write_text("workers = 2\n")
+    with pytest.raises(SettingError, match=r"takes TOML; .* run: starman-uv gunicorn -c gunicorn\.conf\.py …"):
+        command_line(["--config", "gunicorn.conf.py"], directory=tmp_path)

@@ -35,7 +35,7 @@ def test_options_are_read_as_gunicorn_reads_them(argv: list[str], expected: dict
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["--wrokers", "3"], "unrecognized arguments: --wrokers; starman-uv gunicorn --help"),
+        (["--wrokers", "3"], "unrecognized arguments: --wrokers; did you mean '--workers'?; starman-uv gunicorn --help"),
         (["-w", "many"], "argument -w/--workers: invalid int value: 'many'"),
         (["-w"], "argument -w/--workers: expected one argument"),
         (["--worker", "3"], "ambiguous option: --worker could match --workers"),
@@ -60,3 +60,11 @@ def test_help_names_the_command_and_every_option() -> None:
     assert text.startswith("usage: starman-uv gunicorn")
     assert "--limit-request-field_size INT" in text
     assert "--to-toml" in text
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"), [("--workerz", "'--workers'"), ("--listen", "'--bind'"), ("--workerz=2", "'--workers'")]
+)
+def test_an_unknown_option_names_the_nearest(option: str, meant: str) -> None:
+    with pytest.raises(SettingError, match=f"unrecognized arguments: {option}.*; did you mean {meant}"):
+        parse_arguments([option, "2", "app:app"])

@@ -218,7 +218,7 @@ def test_a_variable_that_the_configuration_removes_is_removed(tmp_path: Path) ->
 
 def test_probable_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(
-        "preload = True\nkeep_alive = 5\nworkerss = 3\naccess_logformat = ''\nhost = 'x'\ncpu = 3\n"
+        "preload = True\nkeep_alive = 5\nworkerz = 3\naccess_logformat = ''\nhost = 'x'\ncpu = 3\n"
     )
     done = command("app:app", "--check-config", cwd=tmp_path)
     lines = [line for line in done.stderr.splitlines() if "is no setting of gunicorn" in line]
@@ -227,9 +227,17 @@ def test_probable_mistakes_are_named(tmp_path: Path) -> None:
     assert lines == [
         f"{prefix}preload {tail} preload_app?",
         f"{prefix}keep_alive {tail} keepalive?",
-        f"{prefix}workerss {tail} workers?",
+        f"{prefix}workerz {tail} workers?",
         f"{prefix}access_logformat {tail} access_log_format?",
     ]
+
+
+def test_the_check_names_a_file_once(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("def application(environ, start_response): ...\n")
+    (tmp_path / "gunicorn.conf.py").write_text("workers = 2\nthreads = 2\n")
+    done = command("shop", "--check-config", cwd=tmp_path)
+    assert "settings     valid; from " in done.stdout, done.stderr
+    assert done.stdout.count("gunicorn.conf.py") == 1
 
 
 def test_a_second_application_is_named(tmp_path: Path) -> None:
