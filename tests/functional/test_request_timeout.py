@@ -260,12 +260,15 @@ def test_an_interrupted_application_cleans_up_and_its_thread_comes_back(more: tu
 
 
 def test_an_interruption_reaches_no_other_request() -> None:
-    """Requests end around their deadlines, and others of the same thread follow at once."""
+    """Requests end around their deadlines, and others of the same thread follow at once.
+
+    The loop may get the interpreter's lock 5 ms after the deadline, so some take longer than that.
+    """
     with serve("--request-interrupt", "--lost-threads", "99", timeout="0.03") as server:
         statuses = []
         for number in range(150):
             with server.client() as client:
-                statuses.append(client.get(f"/busy?seconds={0.028 + number % 5 * 0.001}").status)
+                statuses.append(client.get(f"/busy?seconds={0.028 + number % 9 * 0.003}").status)
             with server.client() as client:
                 assert client.get("/").status == 200
         assert set(statuses) <= {200, 504}
