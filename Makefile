@@ -22,7 +22,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Plain Python, so that pip does not fetch a compiler's packages.
-EDITABLE := COMPILE_STARMAN=0 $(PIP) --editable
+EDITABLE := COMPILE_STARMAN=0 $(PIP) --config-settings editable_mode=compat --editable
 
 .DELETE_ON_ERROR:
 .PHONY: help serve test lint pytest docs-check compiled bench bench-all bench-memory bench-turns bench-venv fuzz faults torture docs screenshots clean

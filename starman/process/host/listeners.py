@@ -191,7 +191,9 @@ def resolve(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
     gaierror."""
     if address.host == ALL_DUAL_STACK:
         return [(socket.AF_INET6, ("::", address.port)), (socket.AF_INET, ("0.0.0.0", address.port))]
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # A str would be encoded by IDNA, whose tables would stay in the master's memory.
+    host = address.host.encode("ascii") if address.host.isascii() else address.host
+    found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return list(dict.fromkeys((family, host) for family, _, _, _, host in found))
 
 

@@ -8,6 +8,8 @@ import os
 import socket
 import stat
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -299,3 +301,14 @@ def test_descriptors_that_are_no_listeners(opened: Open) -> None:
         with pytest.raises(ListenError, match="neither TCP nor a UNIX stream"):
             opened(f"fd://{datagram.fileno()}")
         os.fstat(datagram.fileno())
+
+
+def test_an_ascii_name_is_resolved_without_the_tables_of_idna() -> None:
+    program = (
+        "import sys\n"
+        "from starman.config.addresses import parse_address\n"
+        "from starman.process.host.listeners import resolve\n"
+        "print(resolve(parse_address('127.0.0.1:80')), 'stringprep' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{[(socket.AF_INET, ('127.0.0.1', 80))]} False\n"
