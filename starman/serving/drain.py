@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 # How long (seconds) idle connections are kept after a drain begins: a request may be on its way.
 _LINGER = 0.5
 
-# How often (seconds) a drain checks which connections have become idle.
-_TICK = 0.05
+# How often (seconds) a drain checks which connections have become idle. It begins with short pauses, and doubles them
+# up to the second number, because most drains end at once: a service that is idle, or a rehearsal.
+_FIRST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.05
 
 
 class Drain:
@@ -75,10 +77,12 @@ class Drain:
             if self._abort_requested:
                 self._scope.cancel()
             begun_at = time.monotonic()
+            pause = _FIRST_PAUSE
             while True:
                 # Sleep first: a socket that was just accepted becomes a connection in one of the next rounds of the
                 # loop.
-                await anyio.sleep(_TICK)
+                await anyio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
                 if report_in_flight is not None:
                     report_in_flight(count_in_flight(context))
                 if not (context.connections or acceptor.busy or context.executor.busy):

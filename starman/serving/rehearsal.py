@@ -23,7 +23,7 @@ from starman.config.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from starman.serving.monitor import RequestRecorder
+    from starman.serving.monitor import Monitor, RequestRecorder
     from starman.wsgi.environ import Environ
 
 # Something that happens once per service, such as the start of a thread, must be repeated until its bytecode
@@ -83,7 +83,8 @@ def _run_once(make_service: Callable[..., RehearsedService], settings: Settings)
         # An empty name: the kernel chooses an unused abstract one, which is in no directory.
         listener.bind("")
         listener.listen()
-        service = make_service(_application, settings, [_Listener(listener)], multiprocess=True, monitor=_NoMonitor())
+        monitor: Monitor = _NoMonitor()
+        service = make_service(_application, settings, [_Listener(listener)], multiprocess=True, monitor=monitor)
         anyio.run(_send_requests, service, listener.getsockname(), backend="asyncio", backend_options={"use_uvloop": True})
 
 
@@ -136,7 +137,7 @@ class _NoMonitor:
     def heartbeat(self) -> _NoMonitor:
         return self
 
-    siblings = harakiri = heartbeat
+    siblings = harakiri = slow_requests = recycle_request = heartbeat
     metrics = None
 
     def request_recorder(self, thread: int) -> RequestRecorder | None:
@@ -161,4 +162,13 @@ class _NoMonitor:
         pass
 
     def request_end(self) -> None:
+        pass
+
+    def request(self, reason: str) -> None:
+        pass
+
+    def report(self, line: str, seconds: float, stack: str, *, timed_out: bool) -> None:
+        pass
+
+    def send_due(self, now: float) -> None:
         pass

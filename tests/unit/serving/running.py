@@ -48,7 +48,7 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the service check its timeouts often, and shorten them."""
     monkeypatch.setattr(service_module, "_TICK", 0.02)
     monkeypatch.setattr(drain_module, "_LINGER", 0.05)
-    monkeypatch.setattr(drain_module, "_TICK", 0.01)
+    monkeypatch.setattr(drain_module, "_LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(connection_module, "IDLE_SECONDS", 0.05)
     monkeypatch.setattr(timeouts_module, "IDLE_SECONDS", 0.05)
     monkeypatch.setattr(lingering_module, "LINGER_SECONDS", 0.3)

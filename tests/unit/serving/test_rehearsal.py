@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,4 +59,18 @@ def test_the_access_log_is_rehearsed_without_its_file(logged: bool, tmp_path: Pa
     rehearsal.rehearse(Recorded, Settings.of(threads=1, **given))
     assert chosen == 3 * [(os.devnull, "common", True) if logged else ("off", "combined", False)]
     assert not path.exists()
+    assert threading.active_count() == 1
+
+
+def test_it_may_take_longer_than_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, calls = rehearsal._application, []
+
+    def slow(environ: Any, start_response: Any) -> Any:
+        calls.append(environ)
+        if len(calls) == 1:
+            time.sleep(0.7)  # the service's tick takes 0.5 s
+        return answer(environ, start_response)
+
+    monkeypatch.setattr(rehearsal, "_application", slow)
+    rehearsal.rehearse(Service, Settings.of(threads=1))
     assert threading.active_count() == 1
