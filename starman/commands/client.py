@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -38,7 +39,9 @@ class Client:
     def request(self, command: str, **fields: object) -> dict[str, Any]:
         """Send a command, and return its answer. Raises CommandError."""
         try:
-            self._socket.sendall(json.dumps({"command": command, **fields}).encode() + b"\n")
+            # A server that refuses this client may have said so and closed already: its answer is read all the same.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._socket.sendall(json.dumps({"command": command, **fields}).encode() + b"\n")
             return self.read()
         except OSError as error:
             raise CommandError(f"the server does not answer: {error.strerror or 'timed out'}") from None

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from starman.commands.client import Client, CommandError
 from tests.functional.support.commands_for_servers import status_of
 from tests.functional.support.harness import Process, Server
 from tests.functional.support.tools import need_root
 
 STRANGER = """\
-import os, socket, sys
+import contextlib, os, socket, sys
 os.setuid(65534)
 connection = socket.socket(socket.AF_UNIX)
 connection.settimeout(20)
 connection.connect("\\0starman/" + sys.argv[1])
-connection.sendall(b'{"command": "stop"}\\n')
+with contextlib.suppress(BrokenPipeError):  # the refusal may come first
+    connection.sendall(b'{"command": "stop"}\\n')
 sys.stdout.write(connection.makefile().readline())
 """
 
@@ -59,3 +64,11 @@ def test_a_program_that_embeds_the_server_is_found_by_its_process_id(tmp_path: P
         assert (status["pid"], status["workers_ready"]) == (server.pid, 1)
     finally:
         assert server.stop() == 0
+
+
+def test_a_refusal_is_read_by_a_client_that_could_not_send_its_command_any_more() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b'{"error": "only the user of the server may ask"}\n')
+    theirs.close()
+    with Client(ours) as client, pytest.raises(CommandError, match="^only the user of the server may ask$"):
+        client.request("status")
