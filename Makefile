@@ -7,7 +7,7 @@ PYTHON ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
-TEST_PROCESSES ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
+TEST_PROCESSES ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 5 + 1) / 2 )))
 TEST_SECONDS ?= 600
 FAULTS_SECONDS ?= 60
 TORTURE_SECONDS ?= 600
@@ -54,7 +54,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# 1.5 test processes per CPU, because many tests wait most of their time. worksteal keeps the tests of a module
+# 2.5 test processes per CPU, because many tests wait most of their time. worksteal keeps the tests of a module
 # together, which share a server, until another process has no tests left. Compile bytecode first: servers under test
 # write none, so each start would compile all of starman. A test that hangs for TEST_SECONDS ends its test process, with
 # the stacks of all threads: it fails, and the other tests go on in a new process.

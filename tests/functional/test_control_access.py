@@ -70,5 +70,5 @@ def test_a_refusal_is_read_by_a_client_that_could_not_send_its_command_any_more(
     ours, theirs = socket.socketpair()
     theirs.sendall(b'{"error": "only the user of the server may ask"}\n')
     theirs.close()
-    with Client(ours) as client, pytest.raises(CommandError, match="^only the user of the server may ask$"):
+    with Client(ours) as client, pytest.raises(CommandError, match=r"^only the user of the server may ask$"):
         client.request("status")
