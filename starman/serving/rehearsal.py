@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Something that happens once per service, such as the start of a thread, must be repeated until its bytecode
 # specialises.
-_REPETITIONS = 3
+_REPETITIONS = 2
 # Bytecode specialises after some tens of runs. Later connections meet the state that the first one has left.
 _ROUNDS = 40
 _CONNECTIONS = 4

@@ -57,7 +57,7 @@ def test_the_access_log_is_rehearsed_without_its_file(logged: bool, tmp_path: Pa
 
     given = {"access_log": str(path), "access_log_format": "common", "access_log_errors": True} if logged else {}
     rehearsal.rehearse(Recorded, Settings.of(threads=1, **given))
-    assert chosen == 3 * [(os.devnull, "common", True) if logged else ("off", "combined", False)]
+    assert chosen == 2 * [(os.devnull, "common", True) if logged else ("off", "combined", False)]
     assert not path.exists()
     assert threading.active_count() == 1
 
