@@ -31,7 +31,7 @@ COUNTERS = (
     *("lost_threads", "log_warning", "log_error", "log_critical"),
 )
 # The status codes of refused messages, each with a counter behind those above; other codes are counted as 400.
-REFUSED = (400, 408, 413, 414, 417, 421, 431, 500, 501, 503, 505)
+REFUSED = (400, 408, 413, 414, 417, 431, 500, 501, 503, 505)
 # Numbers that the next tick replaces.
 GAUGES = ("active_connections", "idle_connections", "threads", "busy_threads", "lost", "queued", "in_flight", "spooled_bytes")
 # For how many ticks of a worker their maxima are kept: two minutes.

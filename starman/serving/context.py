@@ -180,7 +180,7 @@ class ServiceContext:
 
     def refuse(self, error: ProtocolError, peer: str, *, quietly: bool) -> bytes:
         """The response that refuses a message of `peer`, logged in the error log unless `quietly`. Loop."""
-        self.refusal_counts.answered[error.status] += 1
+        self.refusal_counts.note(error.status)
         if not quietly:
             self.log_refusal(error, peer)
         if self.access_log is not None:

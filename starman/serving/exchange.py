@@ -78,6 +78,7 @@ class Exchange(ResponseSender):
         except OSError as error:
             refused = refuse_body(error, head, context.shortages)
             self.drop()
+            context.refusal_counts.note(refused.status)
             return self._refuse(refused.status, str(refused))
         call = self._new_call((_HEAD_FACTS if head.method == b"HEAD" else _FACTS)[head.minor], context.date_lines.lines_at(now))
         environ["wsgi.early_hints"] = call.early_hints
@@ -299,10 +300,11 @@ class Exchange(ResponseSender):
     def _note_unfinished(self, status_code: int, body_bytes: int, seconds: float) -> None:
         """Count and log a request that no thread will: it has left the queue without running, or its deadline has
         passed after the application has run for `seconds`. Either side."""
+        self.body_sent, self.body_received = body_bytes, self._bytes_received()
         self._context.executor.request_counts.add_unrun(self, status_code, monotonic())
         access_log = self._context.access_log
         if access_log is not None:
             environ = build(self._base, self.head, BytesIO(), None)
             environ["starman.queue_time"] = self.queue_seconds
-            times, received = (self.queue_seconds, seconds), self._bytes_received()
-            access_log.add_not_run(access_log.make_request(environ, status_code, body_bytes, None, times, received))
+            times = (self.queue_seconds, seconds)
+            access_log.add_not_run(access_log.make_request(environ, status_code, body_bytes, None, times, self.body_received))

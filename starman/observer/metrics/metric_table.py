@@ -141,7 +141,6 @@ REASON_OF_STATUS = {
     413: "body_too_large",
     414: "target_too_long",
     417: "expectation_failed",
-    421: "misdirected",
     431: "fields_too_large",
     500: "internal_error",
     501: "not_implemented",

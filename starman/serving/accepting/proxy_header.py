@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from starman.config.trusted_peers import UNIX, TrustedPeers
 from starman.proto.proxy_protocol import V1, V2, ProxyHeaderError, ProxyHeaderParser
 from starman.serving.connections.lingering import reset_on_close, shut_down
+from starman.serving.metrics.refusal_counts import PROXY_FAILURES
 from starman.wsgi.environ import endpoint
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class ProxyHeaderReader(asyncio.Protocol):
         """Log the refusal, and close without an answer: the client may speak TLS, or anything else."""
         self._phase = _Phase.DONE
         name = endpoint(self._peer)[0] if isinstance(self._peer, tuple) else UNIX
-        self._context.refusal_counts.closed["proxy_failures"] += 1
+        self._context.refusal_counts.closed[PROXY_FAILURES] += 1
         self._context.refusals.add(f"refused {name}: {reason}")
         self._transport.abort()
 

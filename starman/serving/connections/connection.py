@@ -280,8 +280,10 @@ class Connection(TimedConnection):
         self._parser.close()
         if upload is None or not upload.streamed:
             self._refusal = error
-        if upload is not None and upload.fail(error) and not self._eof:
-            self._context.log_refusal(error, self._request_base["REMOTE_ADDR"])
+        if upload is not None and upload.fail(error):
+            self._context.refusal_counts.note(error.status)
+            if not self._eof:
+                self._context.log_refusal(error, self._request_base["REMOTE_ADDR"])
         self.on_exchanges_done()
 
     # Sending what a thread could not send

@@ -71,7 +71,7 @@ class _Series(Histogram):
 class RequestCounter:
     """Counts the requests of one thread, which alone calls `count`. The loop reads the attributes at any time.
 
-    queue: how long the requests waited for a thread. body_sent, body_received: the bytes of all bodies.
+    queue: how long the requests waited for a thread, each of them: also those that no thread has run. body_sent, body_received: the bytes of all bodies.
     """
 
     __slots__ = ("_last", "_series", "body_received", "body_sent", "queue")
@@ -138,9 +138,9 @@ class RequestCounts:
 
     def __init__(self) -> None:
         self._counters: list[RequestCounter] = []
-        # Requests that end without a thread, by either side: the arguments of `RequestCounter.add`. The steps of a
-        # deque are atomic.
-        self._unrun: deque[tuple[bytes, str, int, int, float]] = deque()
+        # Requests that end without a thread, by either side: the arguments of `RequestCounter.add`, how long they have
+        # waited, and the bytes of both bodies. The steps of a deque are atomic.
+        self._unrun: deque[tuple[bytes, str, int, int, float, float, int, int]] = deque()
         self._own = self.new_counter()  # the loop's
 
     def new_counter(self) -> RequestCounter:
@@ -155,14 +155,19 @@ class RequestCounts:
         if request.is_counted:
             return
         request.is_counted = True
-        head = request.head
-        self._unrun.append((head.method, request.url_scheme(), status_code or _CLIENT_LEFT, head.minor, now - request.arrived_at))
+        head, status, seconds = request.head, status_code or _CLIENT_LEFT, now - request.arrived_at
+        more = (request.queue_seconds, request.body_sent, request.body_received)
+        self._unrun.append((head.method, request.url_scheme(), status, head.minor, seconds, *more))
 
     def totals(self) -> RequestTotals:
         """What was counted until now. Loop."""
+        own = self._own
         while self._unrun:
-            method, scheme, status, minor, seconds = self._unrun.popleft()
-            self._own.add(method, scheme, status, minor, seconds)
+            method, scheme, status, minor, seconds, queued, sent, received = self._unrun.popleft()
+            own.add(method, scheme, status, minor, seconds)
+            own.queue.observe(queued)
+            own.body_sent += sent
+            own.body_received += received
         totals = RequestTotals()
         for counter in self._counters:
             totals.queue.add(counter.queue)

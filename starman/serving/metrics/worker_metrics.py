@@ -26,7 +26,7 @@ def publish_metrics(context: ServiceContext, acceptor: Acceptor, metrics: Metric
     counters["lost_threads"] = executor.lost_threads.total
     counters["queue_timeouts"], counters["full_queues"] = context.shedding.late, context.shedding.overflowed
     lines = {f"log_{level}": count for level, count in log.counts().items()}
-    metrics.write_counters(counters | lines | refusals.closed, refusals.answered)
+    metrics.write_counters(counters | lines | refusals.closed, refusals.answered())
     connections = len(context.connections)
     active = context.connections.count_active()
     queued = executor.queue_length

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from starman.errors import ProtocolError
 from starman.serving.connections.connection import Connection
 from starman.serving.connections.lingering import Lingering, half_close, reset_on_close, shut_down
+from starman.serving.metrics.refusal_counts import TLS_FAILURES
 from starman.serving.tls.transport import Session, TlsTransport, reason
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Handshake(asyncio.Protocol):
 
     def _note_failure(self, why: str) -> None:
         """Log and count a handshake that has failed."""
-        self._context.refusal_counts.closed["tls_failures"] += 1
+        self._context.refusal_counts.closed[TLS_FAILURES] += 1
         self._context.refusals.add(f"TLS handshake with {self._peer} failed: {why}")
 
     def _send_outgoing(self) -> None:

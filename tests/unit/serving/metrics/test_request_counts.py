@@ -96,6 +96,18 @@ def test_a_request_is_counted_once_whichever_side_comes_first() -> None:
     assert counted(counts) == counted(counts) == expected
 
 
+def test_a_request_that_no_thread_finishes_has_waited_and_has_bytes_too() -> None:
+    counts = RequestCounts()
+    for status in (503, 504, 0):
+        each = FakeRequest()
+        each.queue_seconds, each.body_sent, each.body_received = 0.02, 1000, 10
+        counts.add_unrun(each, status, 100.3)
+    totals = counts.totals()
+    assert totals.queue.counts[BOUNDS.index(0.025)] == 3
+    assert totals.queue.seconds == pytest.approx(0.06)
+    assert (totals.body_sent, totals.body_received) == (3000, 30)
+
+
 def test_no_count_is_lost_while_threads_count_and_the_loop_reads() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
