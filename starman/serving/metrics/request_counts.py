@@ -71,7 +71,8 @@ class _Series(Histogram):
 class RequestCounter:
     """Counts the requests of one thread, which alone calls `count`. The loop reads the attributes at any time.
 
-    queue: how long the requests waited for a thread, each of them: also those that no thread has run. body_sent, body_received: the bytes of all bodies.
+    queue: how long the requests waited for a thread, also those that no thread has run. body_sent, body_received: the
+    bytes of all bodies.
     """
 
     __slots__ = ("_last", "_series", "body_received", "body_sent", "queue")

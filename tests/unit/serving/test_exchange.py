@@ -22,6 +22,7 @@ from starman.serving.access_log.logged_request import LoggedRequest
 from starman.serving.dates import DateLinesCache
 from starman.serving.exchange import Exchange
 from starman.serving.load_shedding import LoadShedding
+from starman.serving.metrics.refusal_counts import RefusalCounts
 from starman.serving.metrics.request_counts import RequestCounts
 from starman.serving.sending.corking import Corking
 from starman.serving.sending.spool import SpoolLimits
@@ -101,6 +102,7 @@ class FakeShared:
         self.executor = FakeExecutor(loop)
         self.spool_limits = SpoolLimits(1 << 20, 1 << 20)
         self.shortages = FakeShortages()
+        self.refusal_counts = RefusalCounts()
         self.shedding = LoadShedding(Settings.of())
 
 
@@ -343,6 +345,7 @@ def test_a_body_that_cannot_be_read_is_refused(stage: Make, monkeypatch: pytest.
     assert s.writer.state is WriterState.ENDING
     assert waiting is not None
     assert s.context.shortages.said == [("the spool file of a request body failed", f"[Errno {code}] a failure")]
+    assert s.context.refusal_counts.answered() == {int(status): 1}
 
 
 def test_a_client_that_left_while_queued_is_not_served(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
