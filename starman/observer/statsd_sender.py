@@ -108,7 +108,10 @@ class StatsdSender:
             if not self._logged:
                 self._logged = True
                 source = self._settings.source("statsd_host")
-                log.warning(f"{source}: no metrics are sent to {self._settings.statsd_host} for now: {error.strerror or error}")
+                reason = error.strerror or error
+                log.warning(f"{source}: cannot send metrics to {self._settings.statsd_host}, will try again: {reason}")
             return False
+        if self._logged:
+            log.info(f"metrics are sent to {self._settings.statsd_host} now")
         self._socket, self._logged = sock, False
         return True

@@ -65,10 +65,10 @@ class LoadShedding:
             self._last_at = now
             if self._began_at is None:
                 self._began_at, self._told_at, self._counted = now, now, before
-                log.warning(f"requests are refused with 503 {self._reason(before)}")
+                log.warning(f"refusing requests {self._reason(before)}")
             elif now - self._told_at >= STILL_SECONDS:
                 self._told_at = now
-                log.warning(f"requests are still refused with 503: {self._count()} in {now - self._began_at:.0f} s")
+                log.warning(f"still refusing requests: {self._count(now - self._began_at)}")
         elif self._began_at is not None and now - self._last_at >= QUIET_SECONDS:
             self._end(now)
 
@@ -80,17 +80,20 @@ class LoadShedding:
 
     def _end(self, now: float) -> None:
         assert self._began_at is not None
-        seconds = max(self._last_at - self._began_at, 0.0)
-        log.info(f"requests are no longer refused with 503: {self._count()} in {seconds:.1f} s")
+        log.info(f"no longer refusing requests: {self._count(self._last_at - self._began_at)}")
         self._began_at = None
 
     def _reason(self, before: tuple[int, int]) -> str:
         if self.late > before[0]:
-            return f"that have waited {self.queue_timeout:g} s for a thread (queue_timeout)"
+            return f"that have waited {self.queue_timeout:g} s for a thread (503, queue_timeout)"
         others = "1 other waits" if self.max_queue == 1 else f"{self.max_queue} others wait"
-        return f"while {others} for a thread (max_queue)"
+        return f"while {others} for a thread (503, max_queue)"
 
-    def _count(self) -> str:
-        """How many were refused since the shedding began: "7, 5 of them by queue_timeout and 2 by max_queue"."""
-        late, overflowed = self.late - self._counted[0], self.overflowed - self._counted[1]
-        return f"{late + overflowed}, {late} of them by queue_timeout and {overflowed} by max_queue"
+    def _count(self, seconds: float) -> str:
+        """How many were refused since the shedding began: "7 were refused in 3 s (5 by queue_timeout, 2 by
+        max_queue)"."""
+        counts = [(self.late - self._counted[0], "queue_timeout"), (self.overflowed - self._counted[1], "max_queue")]
+        refused = sum(count for count, _ in counts)
+        reasons = [setting if count == refused else f"{count} by {setting}" for count, setting in counts if count]
+        within = f" in {seconds:.0f} s" if seconds >= 1.0 else ""
+        return f"{refused} {'was' if refused == 1 else 'were'} refused{within} ({', '.join(reasons)})"

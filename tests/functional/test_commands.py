@@ -178,7 +178,7 @@ def test_the_service_goes_on_without_its_observer(site: Path) -> None:
         os.kill(second, signal.SIGSTOP)
         client = control(server)
         client.sendall(b'{"command": "status"}\n')
-        run = threading.Thread(target=server.wait_for, args=("the observer is silent: it is killed", 40.0))
+        run = threading.Thread(target=server.wait_for, args=("the observer does not respond, and is killed", 40.0))
         run.start()
         until = time.monotonic() + 5
         while time.monotonic() < until:

@@ -23,7 +23,7 @@ def test_a_request_that_waits_too_long_is_refused_and_not_run(tmp_path: Path) ->
             assert (response.status, response.get("Retry-After")) == (503, "5")
             assert "/slow/busy" not in log.read_text(), "the thread is still busy"
             assert busy.read().status == 200
-        server.wait_for(r"requests are refused with 503 that have waited 0\.3 s for a thread \(queue_timeout\)")
+        server.wait_for(r"refusing requests that have waited 0\.3 s for a thread \(503, queue_timeout\)")
         with server.client() as client:
             assert client.get("/hello").status == 200
         assert wait_until(lambda: "/slow/late 503 0." in log.read_text(), 20.0)
@@ -38,7 +38,7 @@ def test_a_full_queue_refuses_at_once(tmp_path: Path) -> None:
         assert wait_until(events.exists, 20.0)
         for client in clients[1:]:
             client.send(encode_request("GET", "/hello"))
-        server.wait_for(r"requests are refused with 503 while 1 other waits for a thread \(max_queue\)")
+        server.wait_for(r"refusing requests while 1 other waits for a thread \(503, max_queue\)")
         assert sorted(client.read().status for client in clients) == [200, 200, 503, 503]
         for client in clients:
             client.close()

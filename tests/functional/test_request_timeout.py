@@ -39,8 +39,8 @@ def test_whatever_hangs_is_answered_with_504(more: tuple[str, ...]) -> None:
                 assert answer.body == b"the request took too long\n"
                 assert client.at_end()
             server.wait_for(
-                rf"\[WARNING\] timed-out request: GET /{kind} has run for \d\.\d s, so its client gets 504 "
-                rf'\(request_timeout\); its stack:\n  File "\S+/hanging\.py", line \d+, in app\n'
+                rf"\[WARNING\] timed-out request: GET /{kind} has run for \d\.\d s \(request_timeout\), and its "
+                rf'client gets 504; its stack:\n  File "\S+/hanging\.py", line \d+, in app\n'
                 rf'  File "\S+/hanging\.py", line \d+, in {kind}\n'
             )
             with server.client() as client:
@@ -60,11 +60,11 @@ def test_a_response_that_has_begun_is_cut() -> None:
             client.send(b"GET /begun HTTP/1.0\r\nHost: x\r\n\r\n")
             with pytest.raises(ConnectionResetError):
                 client.read_to_end()
-        server.wait_for(r"GET /begun has run for \d\.\d s, so its response is cut", count=2)
+        server.wait_for(r"GET /begun has run for \d\.\d s \(request_timeout\), and its response is cut", count=2)
         with server.client() as client:  # it is complete, and only its generator has not ended
             assert client.get("/begun?length=5").body == b"begun"
             assert client.at_end()
-        server.wait_for(r"GET /begun\?length=5 has run for \d\.\d s, so its client has the whole response")
+        server.wait_for(r"GET /begun\?length=5 has run for \d\.\d s \(request_timeout\), and its client has the whole response")
         assert server.stop() == 0
         assert re.findall(r'"GET (\S+) HTTP/1.." (\d+) (\d+)', server.log) == [
             *[("/begun", "504", "5")] * 2,
@@ -80,7 +80,7 @@ def test_the_application_sets_the_deadline() -> None:
         for wrong in ("-1", "nan"):
             with server.client() as client:
                 assert client.get(f"/sleep?deadline={wrong}").status == 500
-        server.wait_for(r"GET /sleep\?deadline=0.05 has run for \d\.\d s")
+        server.wait_for(r"GET /sleep\?deadline=0.05 has run for \d\.\d s \(starman\.deadline\), and its client gets 504")
         server.wait_for("ValueError: starman.deadline takes a number of seconds, at least 0, or None, not ", count=2)
 
 
@@ -109,7 +109,7 @@ def test_after_a_wait_for_the_client_the_deadline_still_holds() -> None:
         time.sleep(1.0)  # the application waits for the client meanwhile
         with pytest.raises(TruncatedError):
             client.read()
-        server.wait_for(r"GET /stream\?blocks=400&seconds=1000 has run for \d\.\d s, so its response is cut")
+        server.wait_for(r"GET /stream\?blocks=400&seconds=1000 has run for \d\.\d s \(request_timeout\), and its response is cut")
 
 
 def test_a_body_that_still_arrives_is_cut_off_too() -> None:
@@ -153,7 +153,7 @@ def test_a_client_that_leaves_does_not_save_the_thread() -> None:
             client.send(encode_request("GET", "/sleep"))
             assert wait_until(lambda: thread_count(server) > 0)
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        server.wait_for(r"GET /sleep has run for \d\.\d s, so its client (?:has left|gets 504)")
+        server.wait_for(r"GET /sleep has run for \d\.\d s \(request_timeout\), and its client (?:has left|gets 504)")
         with server.client() as client:
             assert client.get("/").status == 200
 

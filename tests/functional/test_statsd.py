@@ -109,6 +109,12 @@ def test_the_settings_file_is_used(tmp_path: Path) -> None:
 def test_a_name_that_does_not_resolve_is_logged_once_and_serves(tmp_path: Path) -> None:
     (tmp_path / "site_app.py").write_text(APPLICATION)
     with Server("site_app:app", "--statsd-host", f"unix:{tmp_path}/absent", cwd=tmp_path) as server:
-        server.wait_for("statsd-host: no metrics are sent to unix:.*/absent for now: No such file")
+        server.wait_for("statsd-host: cannot send metrics to unix:.*/absent, will try again: No such file")
         with server.client() as client:
             assert client.get("/").status == 200
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.bind(str(tmp_path / "absent"))
+            server.wait_for("metrics are sent to unix:.*/absent now", 60)
+            received = Receiver(sock)
+            assert wait_until(lambda: received.has("gunicorn.requests", 1))
+    assert server.log.count("cannot send metrics") == 1

@@ -85,7 +85,7 @@ class Observation:
             case Step.FORK:
                 self._start(None)
             case Step.KILL:
-                log.warning("the observer is silent: it is killed")
+                log.warning("the observer does not respond, and is killed")
                 self._executor.send_signal(self.number, signal.SIGKILL)
         self._watch_control()
         self.deadline = self._life.next_instant(now)

@@ -198,13 +198,21 @@ def open_scoreboard(handover: Handover) -> Scoreboard:
     """In the new image: open the scoreboard of the old image, or make a new one.
 
     A new one is needed if the old scoreboard has another format or cannot be mapped. The watchdog then does not see
-    the old workers for the short time that they have left. Raises OSError if no scoreboard can be made.
+    the old workers for the short time that they have left, and the metrics begin at 0. Raises OSError if no scoreboard
+    can be made.
     """
+    reason = "the old version could not hand over the memory of its workers"
     try:
         if handover.scoreboard >= 0:
             return Scoreboard.of_descriptor(handover.scoreboard)
-    except (OSError, ValueError) as error:
-        log.warning(f"worker_timeout does not apply to the old workers while they end: {error}")
+    except ValueError:
+        reason = "the old version has another layout of the memory of its workers"
+    except OSError as error:
+        reason = f"the memory of the old workers cannot be used ({error.strerror})"
+    log.warning(
+        f"{reason}: counts of requests and connections begin at 0, and worker_timeout does not apply to the old workers "
+        "while they end"
+    )
     for handed_worker in handover.handed_workers:
         handed_worker.page = 0
     return Scoreboard.create()
@@ -216,7 +224,10 @@ def take_over(handover: Handover, supervisor: Supervisor, links: Links, reaper: 
     for handed_worker in handover.handed_workers:
         links.adopt_link(supervisor.adopt_worker(handed_worker), handed_worker)
         reaper.track(handed_worker.pid)
-    log.info(f"starman {VERSION} has taken over and replaces the {counted(len(handover.handed_workers), 'old worker')}")
+    log.info(
+        f"starman {VERSION} has taken over and replaces the {counted(len(handover.handed_workers), 'old worker')}; "
+        "`starman-uv status` forgets earlier lost workers, replacements and slow requests"
+    )
 
 
 def _exec_program(program: Program, variables: dict[str, str]) -> NoReturn:

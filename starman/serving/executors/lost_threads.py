@@ -72,7 +72,7 @@ class LostThreads:
         if now >= self._quiet_until:
             self._quiet_until = now + _QUIET_SECONDS
             reason = str(error) or "out of memory"
-            log.error(f"no thread can be started in place of one whose request has timed out, will try again: {reason}")
+            log.error(f"cannot start a thread in place of one whose request has timed out, will try again: {reason}")
 
     def come_back(self, thread: IdleThread, request: QueuedRequest) -> None:
         """The request of a thread has ended, after its deadline. That thread; may be called again for this request."""

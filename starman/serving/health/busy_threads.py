@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starman import log
-from starman.log.in_flight import MOST_NAMED, counted
+from starman.log.in_flight import MOST_NAMED
 from starman.serving.health.application_frames import application_frames, current_line
 from starman.serving.health.requests_in_flight import count_waiting, request_line
 
@@ -36,14 +36,23 @@ class BusyThreadsDetector:
         if not self._limit or waits < self._limit:
             if self._warned:
                 self._warned = False
-                log.info(f"requests no longer wait for a thread as long as {self._limit:g} s, after {now - self._since:.1f} s")
+                log.info(f"requests wait less than {self._limit:g} s for a thread again, after {now - self._since:.1f} s")
         elif not self._warned and now - self._warned_at >= QUIET_SECONDS:
             self._warned, self._warned_at, self._since = True, now, now - waits
-            waiting = counted(count_waiting(context), "request", "are")
             log.warning(
-                f"all threads of this worker ({context.executor.awake}) are busy{_described(running, now)}; "
-                f"a request has waited {waits:.1f} s for a thread, and {waiting} waiting"
+                f"{_busy_threads(context.executor.awake)}{_described(running, now)}; "
+                f"{_waiting(count_waiting(context))} for {waits:.1f} s"
             )
+
+
+def _busy_threads(number: int) -> str:
+    if not number:  # all of them are lost, and no others can be started; or there are none (`--threads 0`)
+        return "no thread of this worker is free"
+    return "the only thread of this worker is busy" if number == 1 else f"all {number} threads of this worker are busy"
+
+
+def _waiting(number: int) -> str:
+    return "1 request has waited for a thread" if number == 1 else f"{number} requests wait for a thread, the first of them"
 
 
 def _described(running: list[tuple[int, QueuedRequest]], now: float) -> str:

@@ -36,13 +36,17 @@ _GRACE = 1.0
 class Deadlines:
     """The deadlines of one service."""
 
-    __slots__ = ("_executor", "_interrupts", "_limit", "_logged", "_loop", "_monitor", "_stacks", "_timer", "_to_interrupt")
+    __slots__ = (
+        *("_executor", "_interrupts", "_limit", "_logged", "_loop", "_monitor", "_request_timeout", "_stacks", "_timer"),
+        "_to_interrupt",
+    )
 
     def __init__(self, settings: Settings, executor: Executor, loop: asyncio.AbstractEventLoop, monitor: Monitor | None) -> None:
         """`monitor` replaces the worker, and takes reports; None: nothing does."""
         self._executor = executor
         self._loop = loop
         self._monitor = monitor
+        self._request_timeout = settings.request_timeout
         self._limit = settings.lost_threads or settings.threads
         self._stacks = StackLog("timed-out request", monitor, timed_out=True)
         self._timer: asyncio.TimerHandle | None = None
@@ -81,6 +85,7 @@ class Deadlines:
 
     def _expire(self, ident: int, request: QueuedRequest, now: float) -> None:
         stack = self._stacks.stack_of(ident)
+        setting = "request_timeout" if request.time_limit == self._request_timeout else "starman.deadline"
         request.ends = True
         try:
             ending = request.expire(now)
@@ -91,7 +96,7 @@ class Deadlines:
             request.ends = False
         if self._interrupts and not self._interrupt(ident, request):
             self._to_interrupt.append((ident, request))
-        self._stacks.add(request, stack, f", so {ending} (request_timeout)", now)
+        self._stacks.add(request, stack, f" ({setting}), and {ending}", now)
         self._replace_worker()
 
     def _interrupt(self, ident: int, request: QueuedRequest) -> bool:

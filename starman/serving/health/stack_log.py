@@ -56,9 +56,6 @@ class StackLog:
         """Log how many were only counted, if the period is over."""
         if self._logged and now >= self._ends_at:
             if self._missing:
-                were = "was" if self._missing == 1 else "were"
-                log.warning(
-                    f"and {counted(self._missing, f'more {self._what}')} {were} not logged: "
-                    f"at most {MOST_LOGGED} are in {PERIOD:g} s"
-                )
+                more = counted(self._missing, f"more {self._what}", "are")
+                log.warning(f"{more} not logged: the limit is {MOST_LOGGED} in {PERIOD:g} s")
             self._logged = self._missing = 0

@@ -180,13 +180,21 @@ def test_a_trial_may_take_the_boot_timeout_of_the_settings_in_use(server: Server
 
 
 def test_an_unusable_scoreboard_is_replaced(logged: list[str]) -> None:
-    for fd, reason in ((os.memfd_create("other"), "not a scoreboard of this version"), (1_000_000, "Bad file descriptor")):
+    reasons = (
+        (os.memfd_create("other"), "the old version has another layout of the memory of its workers: "),
+        (1_000_000, "the memory of the old workers cannot be used (Bad file descriptor): "),
+        (-1, "the old version could not hand over the memory of its workers: "),
+    )
+    for fd, reason in reasons:
         handover = Handover("", 1, 1, [], [HandedWorker(500, 9, 1, 7, NOW, 0.0)])
         handover.scoreboard = fd
         before = descriptors()
         board = module.open_scoreboard(handover)
         assert handover.handed_workers[0].page == 0
-        assert reason in logged[-1]
+        assert logged[-1].endswith(
+            f"{reason}counts of requests and connections begin at 0, and worker_timeout does not apply to the old workers "
+            "while they end"
+        )
         board.close()
         # The descriptor that is no scoreboard is closed.
         assert descriptors() <= before

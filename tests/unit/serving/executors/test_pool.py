@@ -512,7 +512,7 @@ def test_spares_that_cannot_be_started_are_started_later(
         assert done.get(timeout=SECONDS) == "first"
         wait_until(lambda: len(pool.lost_threads.threads) == 1)
         pool.start_missing()
-    assert capfd.readouterr().err.count("no thread can be started in place of one whose request has timed out") == 1
+    assert capfd.readouterr().err.count("cannot start a thread in place of one whose request has timed out") == 1
     pool.start_missing()
     wait_until(lambda: len(pool._threads) == 3)
     second.go.put(None)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from starman.config.settings import Settings
 from starman.serving import load_shedding as load_shedding_module
+from starman.serving.load_shedding import QUEUE_IS_FULL, WAITED_TOO_LONG
 from tests.functional.support.harness import wait_until
 from tests.functional.support.wire import encode_request
 from tests.unit.serving.applications import Gate, Start, echo
@@ -54,8 +56,8 @@ def test_a_late_request_is_refused_while_all_threads_are_stuck(use_uvloop: bool,
         assert logged(log, '"POST /late HTTP/1.1" 503 ')
     assert stuck.called == ["/gate"]
     said = capfd.readouterr().err
-    assert said.count("requests are refused with 503 that have waited 0.2 s for a thread (queue_timeout)") == 1
-    assert said.count("requests are no longer refused with 503: 1, 1 of them by queue_timeout and 0 by max_queue") == 1
+    assert said.count("refusing requests that have waited 0.2 s for a thread (503, queue_timeout)") == 1
+    assert said.count("no longer refusing requests: 1 was refused (queue_timeout)\n") == 1
 
 
 @kinds
@@ -71,7 +73,7 @@ def test_requests_beyond_max_queue_are_refused_at_once(use_uvloop: bool, log: Pa
         assert [stuck.answers(client) for client in kept] == [200, 200]
         assert logged(log, '"HEAD /full HTTP/1.1" 503 - ')
     assert stuck.called == ["/gate", "/kept0", "/kept1"]
-    assert "requests are refused with 503 while 2 others wait for a thread (max_queue)" in capfd.readouterr().err
+    assert "refusing requests while 2 others wait for a thread (503, max_queue)" in capfd.readouterr().err
 
 
 def test_a_request_for_which_a_thread_is_idle_does_not_wait(log: Path) -> None:
@@ -232,7 +234,21 @@ def test_the_log_says_once_when_shedding_begins_and_ends(monkeypatch: pytest.Mon
     with Stuck(log, queue_timeout=0.05) as stuck:
         clients = [stuck.sent(encode_request("GET", f"/{number}")) for number in range(5)]
         assert [client.read().status for client in clients] == [503] * 5
-        assert wait_until(lambda: has_said("no longer refused"), SECONDS)
+        assert wait_until(lambda: has_said("no longer refusing"), SECONDS)
     text = "".join(said)
-    assert text.count("requests are refused with 503") == text.count("no longer refused") == 1
-    assert "requests are no longer refused with 503: 5, 5 of them by queue_timeout and 0 by max_queue" in text
+    assert text.count("refusing requests that have") == text.count("no longer refusing") == 1
+    assert "no longer refusing requests: 5 were refused (queue_timeout)\n" in text
+
+
+def test_the_log_counts_each_reason_and_names_the_time(capfd: Capture) -> None:
+    shedding = load_shedding_module.LoadShedding(Settings.of(queue_timeout=2, max_queue=20))
+    for number in range(14):
+        shedding.note(WAITED_TOO_LONG if number % 2 else QUEUE_IS_FULL)
+        shedding.check(1000.0 + 5 * number)
+    shedding.check(1100.0)
+    said = [line.rpartition("] ")[2] for line in capfd.readouterr().err.splitlines()]
+    assert said == [
+        "refusing requests while 20 others wait for a thread (503, max_queue)",
+        "still refusing requests: 13 were refused in 60 s (6 by queue_timeout, 7 by max_queue)",
+        "no longer refusing requests: 14 were refused in 65 s (7 by queue_timeout, 7 by max_queue)",
+    ]

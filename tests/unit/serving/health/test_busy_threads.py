@@ -48,14 +48,32 @@ def test_it_names_what_runs_and_not_what_waits(capfd: Capture) -> None:
     said = capfd.readouterr().err
     assert said.count("\n") == 1
     assert said.endswith(
-        "all threads of this worker (2) are busy while serving GET /earlier (for 6.0 s), GET /run (for 5.0 s); "
-        "a request has waited 5.0 s for a thread, and 1 request is waiting\n"
+        "all 2 threads of this worker are busy while serving GET /earlier (for 6.0 s), GET /run (for 5.0 s); "
+        "1 request has waited for a thread for 5.0 s\n"
     )
     worker.pool._queue.clear()
     worker.pass_seconds(0.5)
-    assert "requests no longer wait for a thread as long as 5 s, after 35.0 s" in capfd.readouterr().err
+    assert "requests wait less than 5 s for a thread again, after 35.0 s" in capfd.readouterr().err
     worker.pass_seconds(0.5)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("threads", "expected"),
+    [
+        (0, "no thread of this worker is free while serving"),
+        (1, "the only thread of this worker is busy while serving"),
+        (3, "all 3 threads of this worker are busy while serving"),
+    ],
+)
+def test_any_number_of_threads_and_of_requests_reads_well(capfd: Capture, threads: int, expected: str) -> None:
+    worker = Worker()
+    worker.pool.awake = threads
+    worker.pool._queue.append(worker.request(b"/queued/too", 101.0))
+    worker.pass_seconds(LIMIT)
+    said = capfd.readouterr().err
+    assert expected in said
+    assert said.endswith("; 2 requests wait for a thread, the first of them for 5.0 s\n")
 
 
 def test_it_is_logged_at_most_once_a_minute(capfd: Capture) -> None:
@@ -66,7 +84,7 @@ def test_it_is_logged_at_most_once_a_minute(capfd: Capture) -> None:
         worker.queued_at = worker.now
         worker.pass_seconds(1)
     said = capfd.readouterr().err
-    assert said.count("are busy") == said.count("no longer wait") == 1
+    assert said.count("are busy") == said.count("wait less than") == 1
     worker.queued_at = worker.now
     worker.pass_seconds(QUIET_SECONDS)
     assert capfd.readouterr().err.count("are busy") == 1
@@ -94,4 +112,4 @@ def test_many_threads_are_counted(capfd: Capture) -> None:
     worker.pass_seconds(LIMIT)
     said = capfd.readouterr().err
     assert said.count("GET /") == 8
-    assert " and 4 more; a request has waited" in said
+    assert " and 4 more; 1 request has waited" in said
