@@ -26,8 +26,10 @@ def parser(program: str, description: str, noun: str, listed: str) -> argparse.A
         prog=program, description=description, epilog=listed, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("names", nargs="*", metavar=noun, help=f"what to measure, or `{ALL_NAMES}`")
-    made.add_argument("--rounds", type=_count, default=ROUNDS, help=f"rounds, of every server in turn (default: {ROUNDS})")
-    made.add_argument("--seconds", type=_seconds, default=SECONDS, help=f"seconds of a server in a round (default: {SECONDS:g})")
+    made.add_argument("--rounds", type=count, default=ROUNDS, help=f"rounds, of every server in turn (default: {ROUNDS})")
+    made.add_argument(
+        "--seconds", type=seconds_of, default=SECONDS, help=f"seconds of a server in a round (default: {SECONDS:g})"
+    )
     made.add_argument(
         "--generator", choices=("auto", "wrk", "own"), default="auto", help="load generator (default: auto, wrk where it can)"
     )
@@ -99,13 +101,15 @@ def images(given: Any, pattern: str) -> str:
     return "".join(f"\n\n![{path.stem.replace('-', ' ')}]({os.path.relpath(path, page)})" for path in found)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A number of rounds, for `type` of an option."""
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """A duration, for `type` of an option."""
     try:
         seconds = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Measures servers at twice the capacity of their threads: `python -m bench.overload [--seconds N] [--rounds N]`.
+"""Measures servers at twice the capacity of their threads: `python -m bench.overload [--servers NAME,…]`.
 
 Requests come at random instants, each on a connection of its own. A client gives up after PATIENCE and closes its
 connection, as people and proxies do. What counts is the goodput: complete responses in that time, per second. Without
@@ -16,8 +16,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bench import command
 from bench.report import grid
 from bench.results import BenchError
+from bench.runner import entrants
 from bench.scenarios import Scenario
 from bench.servers import GUNICORN_GTHREAD, STARMAN, STARMAN_SHEDDING, WAITRESS, Server
 from bench.serving import Cores, prepare_process, serving
@@ -107,12 +109,18 @@ def markdown(found: dict[str, list[Round]], seconds: float) -> str:
 def main() -> int:
     """Measure, and print Markdown on standard output."""
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description="Measure servers at twice their capacity.")
-    parser.add_argument("--seconds", type=float, default=12.0, help="the length of a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="how many rounds (default: %(default)s)")
+    parser.add_argument("--seconds", type=command.seconds_of, default=12.0, help="the length of a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=command.count, default=3, help="how many rounds (default: %(default)s)")
+    command.add_servers(parser)
     given = parser.parse_args()
+    chosen = [entrant.server for entrant in entrants(SCENARIO, given.servers)]
+    if not chosen:
+        parser.error(
+            f"none of these servers is measured here, or installed; there are {', '.join(each.name for each in SERVERS)}"
+        )
     try:
         prepare_process()
-        found = measure([server for server in SERVERS if server.version() is not None], given.seconds, given.rounds)
+        found = measure(chosen, given.seconds, given.rounds)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from bench import processes, runner
+from bench.overload import PATIENCE
 from tests.functional.support.harness import REPOSITORY, environment, wait_until
 from tests.functional.support.tools import find_tool
 
@@ -127,6 +128,34 @@ def test_turns_are_measured_beside_a_plain_pool(tmp_path: Path) -> None:
     done = bench("--from", str(written), "--markdown", str(tmp_path / "again.md"), *plots(tmp_path), module="bench.turns")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "again.md").read_text() == (tmp_path / "page.md").read_text()
+
+
+def test_an_overload_is_measured_with_and_without_load_shedding() -> None:
+    done = bench("--rounds", "1", "--seconds", "2", "--servers", "starman", module="bench.overload")
+    assert done.returncode == 0, done.stderr
+    head, _, *lines = done.stdout.strip().splitlines()
+    assert [cell.strip() for cell in head.strip("|").split("|")][0::3] == ["server", "refused, %"]
+    rows = {
+        cells[0]: [float(cell) for cell in cells[1:]]
+        for cells in ([*map(str.strip, line.strip("|").split("|"))] for line in lines)
+    }
+    assert list(rows) == ["starman, queue_timeout 0.5", "starman"]
+    shedding, plain = rows.values()
+    assert shedding[0] > 0
+    assert shedding[2] > 0
+    assert shedding[1] < PATIENCE
+    assert plain[2] == 0, "without limits no request is refused"
+    assert done.stderr.splitlines()[-2:] == ["round 1: starman, queue_timeout 0.5", "round 1: starman"]
+
+
+def test_an_overload_of_no_server_is_refused_in_a_line() -> None:
+    for arguments, said in (
+        (("--servers", "bjoern"), "none of these servers is measured here, or installed; there are starman, queue_timeout 0.5"),
+        (("--rounds", "0"), "'0' is not a number from 1 to 1000"),
+    ):
+        done = bench(*arguments, module="bench.overload")
+        assert done.returncode == 2
+        assert said in done.stderr.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import log_lines, report, turns, wrk
+from bench import log_lines, overload, report, turns, wrk
 from bench.growth import AXES
 from bench.progress import Progress
 from bench.results import BenchError, Cell, Outcome, Result, Turn, from_structure, percentiles, ratio, to_structure
@@ -244,6 +244,17 @@ class TestTables:
     def test_each_point_of_an_axis_is_a_scenario(self) -> None:
         for axis in AXES.values():
             assert len({axis.scenario(axis.name, "", point) for point in axis.points}) == len(axis.points)
+
+
+def test_the_table_of_an_overload_has_medians_and_shares() -> None:
+    rounds = [
+        overload.Round([0.1] * 99 + [0.9], refused=300, given_up=0),
+        overload.Round([0.2] * 200, refused=150, given_up=50),
+        overload.Round([], refused=0, given_up=400),
+    ]
+    assert [each.p99() for each in rounds] == [0.1, 0.2, float("inf")]
+    (_, _, row) = overload.markdown({"a server": rounds}, 2.0).splitlines()
+    assert [cell.strip() for cell in row.strip("|").split("|")] == ["a server", "50", "0.20", "38", "12"]
 
 
 def test_progress_without_a_terminal_is_a_line_for_each_step() -> None:
