@@ -5,6 +5,7 @@ from __future__ import annotations
 from starman.config.kinds import ValueKind, read_text
 
 STATSD_PORT = 8125
+ANY_HOST = "*"
 _UNIX = ("unix://", "unix:")
 
 
@@ -17,6 +18,18 @@ def read_token(value: object) -> str:
     elif not token.isascii() or " " in token:
         raise ValueError
     return token
+
+
+def read_host(text: str) -> str:
+    """A name as browsers write it in Host, in lower case, without a port; or ANY_HOST."""
+    if text == ANY_HOST:
+        return text
+    if ":" in text or "/" in text:
+        raise ValueError(f"{text!r} is not a name alone: leave out the scheme, the port and the path")
+    name = text.lower().removesuffix(".")
+    if not name.isascii() or not all(label.replace("-", "").replace("_", "").isalnum() for label in name.split(".")):
+        raise ValueError(f"{text!r} is not a name in ASCII")
+    return name
 
 
 def read_statsd(value: object) -> str:

@@ -1,14 +1,15 @@
 """The admin HTTP of the observer: a WSGI application with health, readiness, status, metrics and the page.
 
-/healthz, /readyz and / answer without the token: they say no more than a connection to the service does.
+/healthz, /readyz and / answer without the token: they say no more than a connection to the service does. The probes
+also answer any Host.
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 from typing import TYPE_CHECKING, Any
 
+from starman.observer.access import Access
 from starman.observer.master_link import MasterSilentError
 from starman.observer.metrics.samples import READY_PHASE, is_ready
 
@@ -21,27 +22,28 @@ _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 _METHODS = "GET, HEAD"
 # / has no data of the server in it.
-_PUBLIC = ("/healthz", "/readyz", "/")
+_PUBLIC = ("/",)
+# Kubernetes and load balancers ask them by any name.
+_PROBES = ("/healthz", "/readyz")
 
 
 class AdminApplication:
     """Called in the threads of the observer's service."""
 
-    __slots__ = ("_pages", "_read_metrics", "_read_report", "_read_status", "_token")
+    __slots__ = ("_access", "_pages", "_read_metrics", "_read_report", "_read_status")
 
     def __init__(
         self,
-        token: str,
+        access: Access,
         read_report: Callable[[], dict[str, Any]],
         read_status: Callable[[], dict[str, Any]],
         read_metrics: Callable[[str], tuple[bytes, str]],
         further: Mapping[str, Page],
     ) -> None:
-        """`token`: what all paths but those of probes ask for (RFC 6750); "": nothing. `read_report`: the master's
-        report (`supervision.report`), which costs less than `read_status`, the status document. `read_metrics`: the
-        text of the metrics in the format that the field Accept prefers, and its media type. `further`: more pages, by
-        path. All raise MasterSilentError."""
-        self._token = token.encode()
+        """`access`: which requests are answered. `read_report`: the master's report (`supervision.report`), which
+        costs less than `read_status`, the status document. `read_metrics`: the text of the metrics in the format that
+        the field Accept prefers, and its media type. `further`: more pages, by path. All raise MasterSilentError."""
+        self._access = access
         self._read_report = read_report
         self._read_status = read_status
         self._read_metrics = read_metrics
@@ -65,19 +67,15 @@ class AdminApplication:
             return _text("404 Not Found", f"only {', '.join(self._pages)}")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _text("405 Method Not Allowed", f"only {_METHODS}", ("Allow", _METHODS))
-        if path not in _PUBLIC and not self._is_allowed(environ):
-            needed = "this page needs the header Authorization: Bearer TOKEN (admin_token)"
-            return _text("401 Unauthorized", needed, ("WWW-Authenticate", 'Bearer realm="starman"'))
+        if path not in _PROBES:
+            refusal = self._access.refusal(environ, is_public=path in _PUBLIC)
+            if refusal is not None:
+                status, text, fields = refusal
+                return _text(status, text, *fields)
         try:
             return page(environ)
         except MasterSilentError as error:
             return _text("503 Service Unavailable", f"the master {error}")
-
-    def _is_allowed(self, environ: dict[str, Any]) -> bool:
-        if not self._token:
-            return True
-        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self._token)
 
     def _healthz(self, environ: dict[str, Any]) -> Answer:
         self._read_report()

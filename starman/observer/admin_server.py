@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from starman.config.settings import Settings
+from starman.observer.access import Access
 from starman.observer.admin import AdminApplication
 from starman.observer.page.feed import MOST_VIEWERS, Feed
 from starman.observer.page.pages import make_pages
@@ -54,7 +55,8 @@ class AdminServer:
         self._metrics = metrics
         self._feed = Feed(status, metrics)
         token = read_admin_token(spec.settings, spec.program.working_directory.absolute)
-        application = AdminApplication(token, self._read_report, self._read_status, self._read_metrics, make_pages(self))
+        access = Access(token, spec.settings.admin_hosts)
+        application = AdminApplication(access, self._read_report, self._read_status, self._read_metrics, make_pages(self))
         self._service = Service(application, _settings_of(spec.settings), listeners, multiprocess=False, owns_loop=False)
 
     async def run(self) -> None:

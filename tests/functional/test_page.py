@@ -216,7 +216,7 @@ def open_stream(url: str) -> socket.socket:
     """A viewer, which has read the head of the stream."""
     host, port = url.removeprefix("http://").split(":")
     viewer = socket.create_connection((host, int(port)), 20)
-    viewer.sendall(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
+    viewer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
     return viewer
 
 

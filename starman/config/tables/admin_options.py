@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from starman.config import admin_kinds, kinds
 from starman.config.option import option
+from starman.config.tables.proxy_options import comma_separated
+
+HOSTS = comma_separated(admin_kinds.read_host, "ASCII names such as starman.example, without a port, or *", "NAMES")
 
 
 class AdminOptions:
@@ -26,6 +29,14 @@ class AdminOptions:
         admin_kinds.TOKEN,
         "Require this token (Authorization: Bearer TOKEN) on admin_listen, except for /healthz, /readyz and the HTML file of "
         "the page, which contains no data. @FILE: read the token from this file.",
+        fixed=True,
+    )
+    admin_hosts: tuple[str, ...] = option(
+        (),
+        "Operation",
+        HOSTS,
+        "Without admin_token, also answer requests to admin_listen with these names in Host, not only those with an IP "
+        "address or localhost. *: with any name.",
         fixed=True,
     )
     statsd_host: str | None = option(

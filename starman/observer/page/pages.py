@@ -52,8 +52,6 @@ def make_pages(source: Source) -> dict[str, Page]:
         return "200 OK", fields, body
 
     def events(environ: dict[str, Any]) -> Answer:
-        if _is_foreign(environ):
-            return _foreign()
         kind = [("Content-Type", "text/event-stream"), ("X-Accel-Buffering", "no")]
         if environ["REQUEST_METHOD"] == "HEAD":
             return "200 OK", kind, b""
@@ -63,7 +61,7 @@ def make_pages(source: Source) -> dict[str, Page]:
         return "200 OK", kind, Viewer(source, *joined)
 
     def stacks(environ: dict[str, Any]) -> Answer:
-        return _foreign() if _is_foreign(environ) else _answer_stacks(environ, source)
+        return _answer_stacks(environ, source)
 
     return {"/": page, "/events": events, "/stacks": stacks}
 
@@ -111,13 +109,3 @@ def _answer_stacks(environ: dict[str, Any], source: Source) -> Answer:
             return "200 OK", [("Content-Type", "application/json")], json.dumps(process).encode() + b"\n"
     text = b"no process of the server has this pid: /stacks?pid=NUMBER, from /status\n"
     return "404 Not Found", [("Content-Type", "text/plain; charset=utf-8")], text
-
-
-def _is_foreign(environ: dict[str, Any]) -> bool:
-    """Whether another site's page has sent the request (Fetch Metadata). Such a page cannot read the answer, but it
-    could take the places of viewers, or interrupt workers by asking for stacks."""
-    return environ.get("HTTP_SEC_FETCH_SITE", "none") in ("cross-site", "same-site")
-
-
-def _foreign() -> Answer:
-    return "403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")], b"not for pages of other sites\n"

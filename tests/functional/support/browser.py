@@ -28,13 +28,13 @@ _SECONDS = 60.0
 class Browser:
     """One browser with one page. Closing it ends it. `errors`: what the pages have logged as errors."""
 
-    def __init__(self, profile: Path) -> None:
-        """`profile`: a directory for its files. Skips the test if Chromium is not installed."""
+    def __init__(self, profile: Path, *more: str) -> None:
+        """`profile`: a directory for its files. `more`: options of Chromium. Skips the test if it is not installed."""
         program = find_tool("chromium")
         commands, self._commands = os.pipe()
         self._answers, answers = os.pipe()
         # Only root needs to go without the sandbox.
-        options = [*_OPTIONS, f"--user-data-dir={profile}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        options = [*_OPTIONS, *more, f"--user-data-dir={profile}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         self._log = open(profile.with_suffix(".log"), "wb")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-c", _START, str(commands), str(answers), program, *options, "about:blank"],

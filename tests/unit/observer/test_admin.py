@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from starman.observer.access import Access
 from starman.observer.admin import AdminApplication
 from starman.observer.master_link import MasterSilentError
 from tests.unit.observer.metrics.observed import document, worker
@@ -15,10 +16,10 @@ PAGES = ("/healthz", "/readyz", "/status", "/metrics")
 
 
 class Client:
-    def __init__(self, status: dict[str, Any] | Exception, token: str = "") -> None:
+    def __init__(self, status: dict[str, Any] | Exception, token: str = "", hosts: tuple[str, ...] = ()) -> None:
         self.status = status
         self.application = AdminApplication(
-            token,
+            Access(token, hosts),
             self.report,
             self.read,
             lambda accept: (self.read()["version"].encode(), f"text/{accept}"),
@@ -102,6 +103,50 @@ def test_status_and_metrics_need_the_token_and_probes_do_not(given: str | None) 
         assert client.get(path, AUTHORIZATION="Bearer secret")[0] == client.get(path, AUTHORIZATION="bearer  secret")[0] == 200
     assert client.get("/healthz", **fields)[0] == client.get("/readyz", **fields)[0] == 200
     assert client.get("/", **fields)[2] == b"page"
+
+
+PROTECTED = ("/", "/events", "/status", "/metrics")
+HERE = ("127.0.0.1", "127.0.0.1:9100", "[::1]:9100", "[2001:db8::1]", "10.1.2.3", "localhost", "LocalHost:9100", "a.localhost")
+
+
+@pytest.mark.parametrize("host", [*HERE, "localhost.", ""])
+def test_addresses_and_localhost_are_allowed_in_host(client: Client, host: str) -> None:
+    assert [client.get(path, HOST=host)[0] for path in PROTECTED] == [200] * 4
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:9100", "127.0.0.1.evil.example", "localhost.evil.example", "xlocalhost", "127.1", "[v1.x]"],
+)
+def test_other_names_are_misdirected_without_a_token(client: Client, host: str) -> None:
+    for path in PROTECTED:
+        code, _, body = client.get(path, HOST=host)
+        assert code == 421
+        assert b"admin_hosts" in body
+        assert b"1.2.3" not in body
+    assert client.get("/healthz", HOST=host)[0] == client.get("/readyz", HOST=host)[0] == 200
+    token = Client(client.status, "secret")
+    assert token.get("/metrics", HOST=host, AUTHORIZATION="Bearer secret")[0] == 200
+    assert token.get("/metrics", HOST=host)[0] == 401
+    assert token.get("/", HOST=host)[0] == 200
+    assert Client(client.status, hosts=("*",)).get("/metrics", HOST=host)[0] == 200
+
+
+def test_names_of_the_setting_are_allowed(client: Client) -> None:
+    named = Client(client.status, hosts=("starman.example", "web"))
+    for host in ("starman.example", "Starman.Example.:9100", "web:1", "127.0.0.1"):
+        assert named.get("/status", HOST=host)[0] == 200
+    for host in ("other.starman.example", "starman.example.org", "we"):
+        assert named.get("/status", HOST=host)[0] == 421
+
+
+def test_pages_of_other_sites_are_refused(client: Client) -> None:
+    for path in ("/events", "/status", "/metrics"):
+        for site in ("cross-site", "same-site"):
+            assert client.get(path, SEC_FETCH_SITE=site)[0] == 403
+        for site in ("same-origin", "none"):
+            assert client.get(path, SEC_FETCH_SITE=site)[0] == 200
+    assert client.get("/", SEC_FETCH_SITE="cross-site")[0] == 200, "a link may lead to the page"
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -73,14 +73,6 @@ def test_a_head_and_a_refusal_take_no_place() -> None:
     assert source.left == full.left == 0
 
 
-@pytest.mark.parametrize("path", ["/events", "/stacks"])
-def test_pages_of_other_sites_are_refused(path: str) -> None:
-    for site in ("cross-site", "same-site"):
-        assert get(Source(), path, HTTP_SEC_FETCH_SITE=site)[0] == "403 Forbidden"
-    for site in ("same-origin", "none"):
-        assert get(Source(), path, HTTP_SEC_FETCH_SITE=site, QUERY_STRING="pid=12")[0] == "200 OK"
-
-
 def test_stacks_of_one_process() -> None:
     body = get(Source(), "/stacks", QUERY_STRING="pid=12")[2]
     assert isinstance(body, bytes)
