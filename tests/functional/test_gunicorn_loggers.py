@@ -3,8 +3,11 @@ what is in the access log, as in gunicorn."""
 
 from __future__ import annotations
 
+import socket
+import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from signal import SIGHUP
 
@@ -284,6 +287,27 @@ def post_worker_init(worker):
     with running(STARMAN, tmp_path, ["-b", "127.0.0.1:0", "project"]) as found:
         found.process.wait_for(r"\[WARNING\] seen")
         assert "secret" not in found.process.log
+
+
+def test_a_request_that_did_not_run_goes_through_the_logger_as_well(tmp_path: Path) -> None:
+    slow = APPLICATION.replace("    start_response", "    time.sleep(1)\n    start_response")
+    (tmp_path / "project.py").write_text(f"import time\n{slow}")
+    (tmp_path / "gunicorn.conf.py").write_text(f"accesslog = 'access.log'\n{ACCESS}")
+    with running(STARMAN, tmp_path, ["-b", "127.0.0.1:0", "--threads", "1", "project"]) as found:
+        clients = []
+        for path in ("/occupies-the-thread", "/health", "/left"):
+            clients.append(socket.create_connection(("127.0.0.1", found.port)))
+            clients[-1].sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            # In this order, and each in the queue before the next one comes.
+            time.sleep(0.2)
+        for client in clients[1:]:
+            # A reset.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        assert wait_until(lambda: any("/occupies" in line for line in found.lines("access.log")))
+        assert wait_until(lambda: any('"GET /left HTTP/1.1" 499' in line for line in found.lines("access.log")))
+        assert not any("/health" in line for line in found.lines("access.log"))
+        clients[0].close()
 
 
 def test_a_class_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -75,11 +75,11 @@ class LoggerAccessLog(AccessLog):
 
     def add_request(self, request: LoggedRequest) -> None:
         """Log a request by the logger. Thread."""
-        self.add_lost(request)
+        self.add_not_run(request)
         if self._bytes >= self._batch_bytes:
             self._write_batch()
 
-    def add_lost(self, request: LoggedRequest) -> None:
+    def add_not_run(self, request: LoggedRequest) -> None:
         """As `add_request`, for a request that did not run. Either side: so this writes nothing itself."""
         if self._leaves_out(request):
             return
