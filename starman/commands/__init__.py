@@ -9,6 +9,7 @@ from __future__ import annotations
 COMMANDS = {
     "status": "Show the workers of a server, and what they are doing.",
     "stacks": "Show what all threads of all processes are doing now, with their requests.",
+    "trace": "Show requests as they finish, until Ctrl-C.",
     "top": "Show the status again and again, until Ctrl-C.",
     "report": "Write everything that a bug report needs into one file.",
     "scale": "Change the number of workers.",

@@ -13,6 +13,7 @@ from starman.process.host.control_socket import has_abstract_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 # How long (seconds) an answer may take: the first one includes the start of the observer.
@@ -58,6 +59,15 @@ class Client:
         if "error" in answer:
             raise CommandError(answer["error"])
         return answer
+
+    def follow(self) -> Iterator[dict[str, Any]]:
+        """The lines that the server sends from now on, however long each takes. Raises CommandError."""
+        self._socket.settimeout(None)
+        while True:
+            try:
+                yield self.read()
+            except OSError as error:
+                raise CommandError(f"the server does not answer: {error.strerror}") from None
 
     def fileno(self) -> int:
         """The descriptor, for poll(2)."""

@@ -13,6 +13,7 @@ from starman.commands.client import CommandError, WrongUsageError, connect
 from starman.commands.stacks_text import stacks_text
 from starman.commands.status_table import status_text
 from starman.commands.top import SORTS, show
+from starman.commands.trace import add_options, show_requests
 from starman.process.observer_messages import MOST_WORKERS
 
 TYPE_CHECKING = False
@@ -65,6 +66,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
             action="store_true",
             help="Also interrupt a process whose main thread runs no Python code. This may crash that process.",
         )
+    elif command == "trace":
+        add_options(parser)
     elif command == "top":
         parser.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS", help="How often. Default: 1.")
         parser.add_argument("--sort", choices=list(SORTS), default="number", help="Sort the workers. Default: number.")
@@ -121,6 +124,8 @@ def _run(command: str, client: Client, options: argparse.Namespace) -> int:
     elif command == "stacks":
         processes = client.request("stacks", force=options.force)["processes"]
         print(json.dumps(processes, indent=2) if options.json else stacks_text(processes))
+    elif command == "trace":
+        show_requests(client, options)
     elif command == "top":
         show(client, interval=options.interval, sort=options.sort, count=options.count)
     elif command == "report":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starman.process.observer_messages import MOST_WORKERS
+from starman.serving.access_log.trace_filter import TraceFilter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 
 async def run_command(request: dict[str, Any], master: MasterLink, status: StatusReader) -> dict[str, Any]:
-    """Carry out `request`, and return the fields of its answer. Raises ValueError for a request that is wrong, and
-    MasterSilentError."""
+    """Carry out `request`, and return the fields of its answer; of a `trace`, only its filter. Raises ValueError for a
+    request that is wrong, and MasterSilentError."""
     match request["command"]:
         case "status":
             return {"status": await status.read()}
@@ -22,6 +23,8 @@ async def run_command(request: dict[str, Any], master: MasterLink, status: Statu
             return {"processes": await status.read_stacks(force=request.get("force") is True)}
         case "settings":
             return status.read_settings()
+        case "trace":
+            return {"trace": TraceFilter.parse(request.get("filter", {}))}
         case "scale":
             workers = request.get("workers")
             if not isinstance(workers, int) or isinstance(workers, bool) or not 1 <= workers <= MOST_WORKERS:
@@ -32,5 +35,5 @@ async def run_command(request: dict[str, Any], master: MasterLink, status: Statu
         case "stop":
             master.stop()
         case _:
-            raise ValueError("an unknown command; this version has: reload, scale, settings, stacks, status, stop")
+            raise ValueError("an unknown command; this version has: reload, scale, settings, stacks, status, stop, trace")
     return {}

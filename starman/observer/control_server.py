@@ -1,8 +1,8 @@
 """Serves the control socket: one JSON object a line each way, from the user of the server and from root only.
 
 A request is {"command": NAME, ...}; its answer {"ok": true, ...} or {"error": TEXT}. A client may send the next
-request after the answer. What clients can cost is limited: connections, the length of a line, and the time for a
-request.
+request after the answer; after a `trace`, whose answers go on until the client closes the connection, it may not. What
+clients can cost is limited: connections, the length of a line, and the time for a request.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 
 from starman.observer.commands import run_command
 from starman.observer.master_link import MasterSilentError
+from starman.observer.request_traces import RequestTraces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from starman.observer.master_link import MasterLink
     from starman.observer.status import StatusReader
+    from starman.serving.access_log.trace_filter import TraceFilter
 
 # The most clients at a time; a further one is told so and closed.
 MOST_CLIENTS = 64
@@ -32,6 +34,9 @@ _LINE_BYTES = 4096
 # How long (seconds) a client may take for its next request, and to read an answer.
 _REQUEST_SECONDS = 20.0
 _ANSWER_SECONDS = 20.0
+# How long (seconds) the client of a trace may read nothing, and how many requests are sent to it at a time.
+_TRACE_SECONDS = 120.0
+_TRACE_BATCH = 200
 # How many connections are accepted at a time.
 _ACCEPT = 32
 # struct ucred of unix(7), and macOS's struct xucred up to the user.
@@ -42,9 +47,11 @@ _XUCRED = struct.Struct("=II")
 class ControlServer:
     """Accepts and answers clients. Loop only."""
 
-    __slots__ = ("_listener", "_master", "_quiet_since", "_status", "_tasks")
+    __slots__ = ("_listener", "_master", "_quiet_since", "_status", "_tasks", "_traces")
 
     def __init__(self, listener: socket.socket, master: MasterLink, status: StatusReader) -> None:
+        self._traces = RequestTraces(master.trace)
+        master.on_trace_source = self._traces.add_source
         self._listener = listener
         self._master = master
         self._status = status
@@ -118,9 +125,34 @@ class ControlServer:
             goes_on, answer = False, {"error": f"no request within {_REQUEST_SECONDS:g} s"}
         except ValueError:
             goes_on, answer = False, {"error": f"a request of more than {_LINE_BYTES} bytes"}
+        chosen = answer.pop("trace", None)
+        if chosen is not None:
+            await self._send_trace(chosen, reader, writer)
+            return False
         writer.write(_line(answer))
         await asyncio.wait_for(writer.drain(), _ANSWER_SECONDS)
         return goes_on
+
+    async def _send_trace(self, chosen: TraceFilter, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Send the requests that match, until the client closes the connection, or reads nothing for long."""
+        try:
+            subscription = self._traces.subscribe(chosen)
+        except ValueError as error:
+            writer.write(_line({"error": str(error)}))
+            await asyncio.wait_for(writer.drain(), _ANSWER_SECONDS)
+            return
+        closed = asyncio.ensure_future(reader.read(1))
+        try:
+            writer.write(_line({"ok": True}))
+            while not closed.done():
+                changed = asyncio.ensure_future(subscription.changed.wait())
+                await asyncio.wait((closed, changed), return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                writer.write(subscription.take(_TRACE_BATCH))
+                await asyncio.wait_for(writer.drain(), _TRACE_SECONDS)
+        finally:
+            closed.cancel()
+            self._traces.unsubscribe(subscription)
 
     async def _run(self, line: bytes) -> dict[str, Any]:
         try:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import os
 
 from starman.process.forking import replace_error_log
 from starman.process.long_messages import TextAssembly
 from starman.process.messages import Part, Reopen, Reopened
-from starman.process.observer_messages import Restart, Scale, StacksQuery, StacksReport, StatusQuery, StatusReport, Stop
+from starman.process.observer_messages import (
+    Restart,
+    Scale,
+    StacksQuery,
+    StacksReport,
+    StatusQuery,
+    StatusReport,
+    Stop,
+    Trace,
+    TraceSource,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from starman.process.channel import Channel
@@ -26,15 +38,19 @@ class MasterSilentError(Exception):
 
 
 class MasterLink:
-    """The channel to the master. Loop only."""
+    """The channel to the master. Loop only.
 
-    __slots__ = ("_assembly", "_channel", "_waiting")
+    on_trace_source: called with the descriptor of a socket from which the traced requests of a worker are read.
+    """
+
+    __slots__ = ("_assembly", "_channel", "_waiting", "on_trace_source")
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._assembly = TextAssembly()
         # The answer that is awaited, by the class of its message. Clients that ask meanwhile get the same one.
         self._waiting: dict[type[Message], asyncio.Future[Any]] = {}
+        self.on_trace_source: Callable[[int], None] = os.close
 
     async def status(self) -> dict[str, Any]:
         """What the master reports (`supervision.report`). Raises MasterSilentError."""
@@ -57,6 +73,10 @@ class MasterLink:
     def stop(self) -> None:
         """Stop gracefully, as SIGTERM does."""
         self._send(Stop())
+
+    def trace(self, filters: str) -> None:
+        """Have the workers trace the requests that match `filters` (`Trace`). Raises MasterSilentError."""
+        self._send(Trace(filters))
 
     async def _ask(self, query: Message, answer: type[Message]) -> Any:
         waiting = self._waiting.get(answer)
@@ -90,6 +110,9 @@ class MasterLink:
             text = self._assembly.resolve_text(message.text)
             if waiting is not None and not waiting.done():
                 waiting.set_result(ast.literal_eval(text))
+        elif isinstance(message, TraceSource):
+            for fd in fds:
+                self.on_trace_source(fd)
         elif isinstance(message, Reopen):
             replace_error_log(fds)
             self._channel.send(Reopened())

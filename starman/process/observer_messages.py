@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # How many workers `Scale` may ask for: as many as there are pages of the scoreboard.
 MOST_WORKERS = 1024
+# The longest text of the filters of all traces, in characters.
+LONGEST_FILTERS = 16_384
 
 
 class Alive(Message):
@@ -88,6 +90,35 @@ class Stop(Message):
     __slots__ = ()
 
 
+class Trace(Message):
+    """Observer to master, and master to workers: trace the requests that match one of `filters`, a text that only
+    workers read (`serving.access_log.trace_filter`); "": trace nothing.
+
+    A worker gets the descriptor of a socket with it, to which it writes the requests.
+    """
+
+    __slots__ = ("filters",)
+
+    def __init__(self, filters: str) -> None:
+        self.filters = filters
+
+    def fields(self) -> tuple[str, ...]:
+        return (self.filters,)
+
+    @classmethod
+    def parse(cls, fields: Sequence[str]) -> Message:
+        (filters,) = fields
+        if len(filters) > LONGEST_FILTERS:
+            raise ValueError("filters that are too long")
+        return cls(filters)
+
+
+class TraceSource(Message):
+    """Master to observer, with a descriptor: the end of the socket from which a worker's requests are read."""
+
+    __slots__ = ()
+
+
 class _TextMessage(Message):
     """Base of the answers: a text, or IN_PARTS."""
 
@@ -117,5 +148,5 @@ class StacksReport(_TextMessage):
     __slots__ = ()
 
 
-OBSERVER_QUERIES = (Alive, Leaving, StatusQuery, StacksQuery, Scale, Restart, Stop)
-OBSERVER_ANSWERS = (StatusReport, StacksReport)
+OBSERVER_QUERIES = (Alive, Leaving, StatusQuery, StacksQuery, Trace, Scale, Restart, Stop)
+OBSERVER_ANSWERS = (StatusReport, StacksReport, TraceSource)

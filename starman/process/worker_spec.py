@@ -41,6 +41,9 @@ if TYPE_CHECKING:
         def abandon(self) -> tuple[list[int], list[int]]:
             """See `Service.abandon`."""
 
+        def trace(self, filters: str, fds: list[int]) -> None:
+            """See `Service.trace`."""
+
         def reopen_logs(self, done: Callable[[], None]) -> None:
             """Reopen the log files by their paths. Calls `done` when no more lines go to the old files."""
 

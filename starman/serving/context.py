@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starman.config.settings import Settings
+    from starman.serving.access_log.request_log import RequestLog
     from starman.serving.executors.executor import Executor
     from starman.serving.executors.queued_request import QueuedRequest
     from starman.serving.load_shedding import LoadShedding
@@ -47,9 +48,10 @@ class ServiceContext:
     this process, or the process cannot accept connections any more. Then the process accepts no connection, not even
     one that waits in the kernel: another process will accept it. The loop or the thread of a request sets it. The loop
     resets it when no drain follows a request of the application (`spare`). doomed_at: when the application first asked
-    for the end of this process, monotonic; None: it has not. Set by the thread of a request. logs_details: whether the
-    access log needs more of an exchange than the combined format. lost: the writers of connections that are gone while
-    their request runs. Loop only.
+    for the end of this process, monotonic; None: it has not. Set by the thread of a request. opened_log: the
+    access log; None: none. access_log: where finished requests go, which is the access log except while they are
+    traced. logs_details: whether that needs more of an exchange than the combined format. The loop sets these two, and
+    threads read them. lost: the writers of connections that are gone while their request runs. Loop only.
     """
 
     make_streamed_exchange: Callable[..., QueuedRequest]
@@ -81,6 +83,7 @@ class ServiceContext:
         "min_body_rate",
         "min_send_rate",
         "on_harakiri",
+        "opened_log",
         "refusal_counts",
         "refusals",
         "request_timeout",
@@ -111,8 +114,9 @@ class ServiceContext:
         self.executor = executor
         self.make_exchange = make_exchange
         self.date_lines = DateLinesCache("" if settings.server_header == "off" else settings.server_header)
-        self.access_log = open_access_log(settings)
-        self.logs_details = self.access_log is not None and self.access_log.needs_details
+        self.opened_log = open_access_log(settings)
+        self.access_log: RequestLog | None = self.opened_log
+        self.logs_details = self.opened_log is not None and self.opened_log.needs_details
         self.refusals = RefusalLog()
         self.refusal_counts = RefusalCounts()
         self.shortages = ShortageLog()

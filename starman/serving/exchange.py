@@ -29,8 +29,8 @@ from starman.wsgi.environ import Environ, build
 from starman.wsgi.failure import described
 
 if TYPE_CHECKING:
-    from starman.serving.access_log.access_log import AccessLog
     from starman.serving.access_log.logged_request import LoggedRequest
+    from starman.serving.access_log.request_log import RequestLog
     from starman.serving.context import ServiceContext
     from starman.serving.sending.writer import Writer
 
@@ -162,11 +162,12 @@ class Exchange(ResponseSender):
                 self._break_off(call)
             self.body_received = self._bytes_received()
         self.status_code, self.body_sent = call.status_code, call.body_sent
-        if context.access_log is not None:
+        access_log = context.access_log  # read once: the loop may exchange it
+        if access_log is not None:
             if context.logs_details:
-                context.access_log.add_request(self._logged(context.access_log, environ, call, monotonic() - self.started_at))
+                access_log.add_request(self._logged(access_log, environ, call, monotonic() - self.started_at))
             else:
-                context.access_log.add(environ, call.status_code, call.body_sent)
+                access_log.add(environ, call.status_code, call.body_sent)
         # Last of all: an exception before this resets the connection; one after it would lose the next exchange.
         return writer.release(self, call.persistent)
 
@@ -203,7 +204,7 @@ class Exchange(ResponseSender):
         """The status that the client has received, for hooks: 504 if the deadline has passed before a response."""
         return 504 if self.time_limit == EXPIRED and not call.status_code else call.status_code
 
-    def _logged(self, access_log: AccessLog, environ: Environ, call: Call, seconds: float) -> LoggedRequest:
+    def _logged(self, access_log: RequestLog, environ: Environ, call: Call, seconds: float) -> LoggedRequest:
         """What the access log says of this request, whose application ran for `seconds`."""
         times = (self.queue_seconds, seconds)
         received = self._bytes_received()
@@ -227,8 +228,9 @@ class Exchange(ResponseSender):
         with contextlib.suppress(Disconnected):
             to_head = self.head.method == b"HEAD"
             self._send_own(refusal(status, reason, context.date_lines.lines_at(monotonic()), to_head=to_head), last=True)
-        if context.access_log is not None:
-            context.access_log.add_refusal(self._base["REMOTE_ADDR"], status)
+        access_log = context.access_log
+        if access_log is not None:
+            access_log.add_refusal(self._base["REMOTE_ADDR"], status)
         self.status_code = status
         return self._writer.release(self, False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ from starman.wsgi.call import Application
 if TYPE_CHECKING:
     from starman.config.settings import Settings
     from starman.serving.access_log.access_log import AccessLog
+    from starman.serving.request_trace import RequestTrace
 
 # How often (seconds) the tick checks timeouts, and the access log is written.
 _TICK = 0.5
@@ -86,6 +88,7 @@ class Service:
         self._access_log: AccessLog | None = None
         self._drain = Drain()
         self._running: tuple[asyncio.AbstractEventLoop, ServiceContext, Acceptor] | None = None
+        self._trace: RequestTrace | None = None
 
     @classmethod
     def rehearse(cls, settings: Settings) -> None:
@@ -120,9 +123,9 @@ class Service:
                 acceptor.start(self._listeners)
                 tasks.start_soon(self._tick, context, acceptor, watch)
                 tasks.start_soon(watch.check_short_deadlines)
-                if context.access_log is not None:
-                    self._access_log = context.access_log
-                    tasks.start_soon(self._flush_access_log, context.access_log)
+                if context.opened_log is not None:
+                    self._access_log = context.opened_log
+                    tasks.start_soon(self._flush_access_log, context.opened_log)
                 started()
                 await self._drain.wait_for_request()
                 report_in_flight = None if self._monitor is None else self._monitor.heartbeat.write_in_flight
@@ -145,7 +148,8 @@ class Service:
             context.shedding.close(time.monotonic())
             context.shortages.close()
             self._publish_metrics(context, acceptor)
-            await _close_log(context.access_log)
+            self.trace("", [])
+            await _close_log(context.opened_log)
             self._running = None
 
     def _prepare(self) -> tuple[Executor, ServiceContext]:
@@ -199,6 +203,21 @@ class Service:
 
         self._jobs.start_job(self._access_log.reopen, reopened)
 
+    def trace(self, filters: str, fds: list[int]) -> None:
+        """Send the finished requests that match one of `filters` over the socket `fds[0]`, instead of what was traced
+        before; "": trace nothing. The service owns `fds`. See `request_trace`."""
+        if self._trace is not None:
+            self._trace.end()
+            self._trace = None
+        if self._running is None or not filters or not fds:
+            for fd in fds:
+                os.close(fd)
+            return
+        # Imported when it is first needed: most workers are never traced.
+        from starman.serving.request_trace import RequestTrace
+
+        self._trace = RequestTrace(self._running[1], filters, fds[0])
+
     def abandon(self) -> tuple[list[int], list[int]]:
         """Stop serving clients in a child that the application has forked. Takes no lock.
 
@@ -209,9 +228,10 @@ class Service:
         if self._running is None:
             return [], taken_descriptors()
         loop, context, acceptor = self._running
-        log_fd = -1 if context.access_log is None else context.access_log.descriptor
+        log_fd = -1 if context.opened_log is None else context.opened_log.descriptor
+        trace_fd = -1 if self._trace is None else self._trace.descriptor
         abandon_clients(context)
-        return [*descriptors_of(loop), *acceptor.descriptors(), log_fd], taken_descriptors()
+        return [*descriptors_of(loop), *acceptor.descriptors(), log_fd, trace_fd], taken_descriptors()
 
     async def _tick(self, context: ServiceContext, acceptor: Acceptor, watch: RequestWatch) -> None:
         """Check timeouts and health every _TICK seconds."""

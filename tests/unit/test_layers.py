@@ -62,6 +62,7 @@ LAYERS = (
         "starman.serving.warmup",
         "starman.serving.rehearsal",
         "starman.serving.request_hooks",
+        "starman.serving.request_trace",
         "starman.serving.service",
     ),
     *(

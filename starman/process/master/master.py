@@ -288,6 +288,7 @@ class Master:
                 if log.enabled(log.DEBUG):
                     log.debug(f"{link.title} is ready")
                 self._supervisor.on_ready(link.number, now)
+                self._observation.tracing.on_ready(link)
             elif isinstance(message, Recycle):
                 self._supervisor.on_recycle(link.number, message.reason, now)
             elif isinstance(message, Draining):

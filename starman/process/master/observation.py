@@ -15,6 +15,7 @@ from starman import log
 from starman.log.tracebacks import format_exception
 from starman.process.forking import fork
 from starman.process.long_messages import prepare_text
+from starman.process.master.tracing import Tracing
 from starman.process.messages import FROM_OBSERVER, Failed, Loaded, Role, Spawn
 from starman.process.observer_messages import (
     Leaving,
@@ -25,6 +26,7 @@ from starman.process.observer_messages import (
     StatusQuery,
     StatusReport,
     Stop,
+    Trace,
 )
 from starman.process.status import Phase
 from starman.process.supervision.observer import ObserverLife, Step
@@ -49,10 +51,13 @@ class Observation:
     """At most one observer at a time. Only the master's loop calls.
 
     number: the number of the observer's link, which no other process has. deadline: the monotonic instant at which
-    `check` is to be called even if nothing happens; None: never.
+    `check` is to be called even if nothing happens; None: never. tracing: the trace of requests, if one goes on.
     """
 
-    __slots__ = ("_executor", "_life", "_links", "_reload", "_spec", "_supervisor", "_watching", "deadline", "number")
+    __slots__ = (
+        *("_executor", "_life", "_links", "_reload", "_spec", "_supervisor", "_watching"),
+        *("deadline", "number", "tracing"),
+    )
 
     def __init__(
         self, number: int, spec: WorkerSpec, supervisor: Supervisor, executor: Executor, links: Links, reload: Reload
@@ -67,6 +72,7 @@ class Observation:
         # Whether the poll of the links has the control socket.
         self._watching = False
         self.deadline: float | None = None
+        self.tracing = Tracing(links, number)
 
     @property
     def _control(self) -> ControlSocket | None:
@@ -153,7 +159,7 @@ class Observation:
             log.finish()
             os._exit(1)
 
-    def on_message(self, message: Message) -> None:
+    def on_message(self, message: Message) -> None:  # noqa: C901 - a case for each message
         """The observer has sent `message`."""
         now = time.monotonic()
         self._life.on_message(now)
@@ -170,6 +176,8 @@ class Observation:
                 self._answer(StatusReport, ascii(self._make_report()))
             case StacksQuery():
                 self._executor.stacks.collect(now, force=message.force)
+            case Trace():
+                self.tracing.follow(message.filters)
             case Scale():
                 self._supervisor.scale(message.workers, now)
             case Restart():
@@ -198,6 +206,7 @@ class Observation:
 
     def on_gone(self, how: str) -> None:
         """The observer has ended, and its link is removed. `how` completes a sentence."""
+        self.tracing.follow("")
         self._note_gone(how)
 
     def _note_gone(self, how: str) -> None:

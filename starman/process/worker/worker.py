@@ -28,6 +28,7 @@ from starman.process.forking import (
     reseed_numpy,
 )
 from starman.process.messages import Draining, DrainRequest, Failed, Ready, Reopen, Reopened
+from starman.process.observer_messages import Trace
 from starman.process.worker import output_capture
 from starman.process.worker.hook_process import report_misplaced_hooks
 from starman.process.worker.loop_errors import report
@@ -276,7 +277,8 @@ class _Lifetime:
                 listener.close()
 
     def _read_channel(self) -> None:
-        """Read the channel: an order to open the logs again, or the end of file when the master is gone."""
+        """Read the channel: an order to open the logs again, or to trace requests, or the end of file when the master
+        is gone."""
         try:
             received = self._channel.receive_if_any()
         except (BlockingIOError, InterruptedError):
@@ -286,6 +288,8 @@ class _Lifetime:
             if isinstance(message, Reopen):
                 replace_error_log(fds)
                 self._service.reopen_logs(self._report_reopened)
+            elif isinstance(message, Trace):
+                self._service.trace(message.filters, fds)
         else:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             if self._stopped_at is None:

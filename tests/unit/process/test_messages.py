@@ -39,6 +39,8 @@ from starman.process.observer_messages import (
     StatusQuery,
     StatusReport,
     Stop,
+    Trace,
+    TraceSource,
 )
 
 
@@ -51,7 +53,16 @@ from starman.process.observer_messages import (
         *(Spawn(Role.HOOKS, 0), Spawn(Role.STARTING_HOOKS, 0), Notice("hooks do not run"), Handled(), ServerEvent("ready")),
         *(Spawn(Role.OBSERVER, 0, settings="00ff"), Alive(), Leaving(), StatusQuery(), StacksQuery(), StacksQuery(force=True)),
         *(SlowRequest("GET /", 2.5, "one\ntwo"), SlowRequest("GET /", 2.5, "one", timed_out=True)),
-        *(Scale(3), Restart(), Stop(), StatusReport("{'a': 1}"), StacksReport("*")),
+        *(
+            Trace(""),
+            Trace('[{"paths": ["/a b"]}]'),
+            TraceSource(),
+            Scale(3),
+            Restart(),
+            Stop(),
+            StatusReport("{'a': 1}"),
+            StacksReport("*"),
+        ),
         *(WorkersChanged(2, 3), WorkerEnded(1, 4711, 9, expected=False), WorkerEnded(2, 4712, None, expected=True)),
     ],
     ids=repr,
