@@ -74,6 +74,7 @@ class StatusReader:
             "slow_requests": [_aged(each, now) for each in report["slow_requests"]],
             "replacements": [_aged(each, now) for each in report["replacements"]],
             "replacement_count": report["replacement_count"],
+            "upgraded_seconds_ago": None if report["upgraded_at"] is None else _since(report["upgraded_at"], now),
             "processes": [
                 {"role": "master", "pid": pid, **read_figures(pid)},
                 *({"role": role, "pid": number, **read_figures(number)} for role, number in report["processes"]),

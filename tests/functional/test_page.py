@@ -158,6 +158,60 @@ def test_a_stuck_request_is_seen_and_opens_its_stack_by_keyboard(site: Path, bro
         assert not browser.evaluate("document.getElementById('none').hidden")
 
 
+def test_slow_requests_and_lost_workers_stay_on_the_page(site: Path, browser: Browser) -> None:
+    path = "/stuck/<img/src=x/onerror=alert(1)>"
+    options = ("--workers", "1", "--threads", "2", "--slow-request", "1", "--request-timeout", "2.5", "--lost-threads", "9")
+    with Server("site_app:app", *ADMIN, *options, cwd=site) as server:
+        browser.open(admin_url(server), width=375)
+        browser.wait_for(LIVE)
+        none = [not browser.evaluate(f"document.getElementById('no-{name}').hidden") for name in ("slow", "lost")]
+        assert none == [True, True]
+        with server.client() as client:
+            client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert client.read().status == 504
+        browser.wait_for("document.querySelectorAll('#slow li').length === 2")
+        (pid,) = server.worker_pids()
+        first, second = (
+            browser.evaluate(f"document.querySelectorAll('#slow summary')[{number}].textContent") for number in (0, 1)
+        )
+        assert re.fullmatch(rf".* ago, worker 1 \({pid}\) GET {re.escape(path)} had run for \d\.\d s and timed out", first)
+        assert re.fullmatch(rf".* ago, worker 1 \({pid}\) GET {re.escape(path)} had run for \d\.\d s", second)
+        # Opened by keyboard, it stays open and keeps the focus through the updates.
+        browser.evaluate("document.querySelector('#slow summary').focus()")
+        browser.press("Enter", 13)
+        browser.wait_for("document.querySelector('#slow details').open")
+        seen = browser.evaluate("points.length")
+        browser.wait_for(f"points.length > {seen} + 1")
+        assert browser.evaluate("document.querySelector('#slow details').open")
+        assert browser.evaluate("document.activeElement.matches('#slow summary')")
+        assert "in wait_at_the_gate" in browser.evaluate("document.querySelector('#slow pre').innerText")
+        os.kill(pid, signal.SIGKILL)
+        lost = browser.wait_for("document.querySelector('#lost li')?.textContent")
+        assert re.match(rf".* ago, worker 1 \({pid}\) was killed by SIGKILL", lost)
+        assert browser.evaluate("document.images.length") == 0
+        assert browser.evaluate(NO_SIDEWAYS)
+
+
+def test_an_upgrade_is_a_mark(site: Path, browser: Browser) -> None:
+    with Server("site_app:app", *ADMIN, "--workers", "1", cwd=site) as server:
+        browser.open(admin_url(server))
+        browser.wait_for(LIVE)
+        server.signal(signal.SIGUSR2)
+        server.wait_for("has taken over", 60)
+        browser.wait_for("document.querySelector('line[data-kind=upgrade]') !== null")
+        browser.wait_for(LIVE)
+        assert "U: upgrade: starman " in browser.evaluate("document.getElementById('events').innerText")
+        # It stays one mark, also on a page that is opened later.
+        for _ in range(2):
+            seen = browser.evaluate("points.length")
+            browser.wait_for(f"points.length > {seen} + 2")
+            kinds = browser.evaluate("marks.map((each) => each.kind).join()").split(",")
+            assert kinds.count("upgrade") == kinds.count("start") == 1
+            browser.errors.clear()  # of the time without an observer
+            browser.open(admin_url(server))
+            browser.wait_for(LIVE)
+
+
 def test_many_workers(site: Path, browser: Browser) -> None:
     with Server("site_app:app", *ADMIN, "--workers", "64", "--threads", "4", "--preload-app", cwd=site) as server:
         browser.open(admin_url(server))

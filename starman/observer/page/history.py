@@ -139,6 +139,9 @@ def _new_marks(at: float, before: dict[str, Any] | None, status: dict[str, Any])
         age = status["age_seconds"]
         if age is not None:
             marks.append(_mark(at - age, "start", "the server has started"))
+        if status["upgraded_seconds_ago"] is not None:
+            text = f"upgrade: starman {status['version']} has taken over"
+            marks.append(_mark(at - status["upgraded_seconds_ago"], "upgrade", text))
         lost, replaced = status["lost_workers"], status["replacements"]
     else:
         if status["generation"] != before["generation"]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 from starman import log
 from starman.config.revision import encode_settings
@@ -221,6 +222,7 @@ def open_scoreboard(handover: Handover) -> Scoreboard:
 def take_over(handover: Handover, supervisor: Supervisor, links: Links, reaper: Reaper) -> None:
     """In the new image: supervise the workers of the old image, and replace them. The old molds end by themselves."""
     supervisor.take_over(handover.slots, handover.workers_setting)
+    supervisor.children.black_box.upgraded_at = time.monotonic()
     for handed_worker in handover.handed_workers:
         links.adopt_link(supervisor.adopt_worker(handed_worker), handed_worker)
         reaper.track(handed_worker.pid)

@@ -27,10 +27,11 @@ class BlackBox:
 
     lost: `how` says how the worker ended, and what it was serving. replaced: `reason` says why. slow: a
     request that has run for long, with its stack. The newest is last.
-    lost_count, replaced_count: since the start of this master.
+    lost_count, replaced_count: since the start of this master. upgraded_at: when this program has taken over from
+    another one in the same process (SIGUSR2), monotonic; None: it has not.
     """
 
-    __slots__ = ("lost", "lost_count", "replaced", "replaced_count", "slow")
+    __slots__ = ("lost", "lost_count", "replaced", "replaced_count", "slow", "upgraded_at")
 
     def __init__(self) -> None:
         self.lost: list[dict[str, Any]] = []
@@ -38,6 +39,7 @@ class BlackBox:
         self.slow: list[dict[str, Any]] = []
         self.lost_count = 0
         self.replaced_count = 0
+        self.upgraded_at: float | None = None
 
     def on_replaced(self, worker: Worker, reason: str, now: float) -> None:
         """A worker is to be replaced; `reason` completes a sentence."""

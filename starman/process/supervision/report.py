@@ -33,6 +33,7 @@ def make_report(supervisor: Supervisor) -> dict[str, Any]:
         "slow_requests": black_box.slow,
         "replacements": black_box.replaced,
         "replacement_count": black_box.replaced_count,
+        "upgraded_at": black_box.upgraded_at,
     }
 
 

@@ -15,7 +15,7 @@ GET, FAILED = ("GET", "http", 200, 1), ("GET", "http", 500, 1)
 
 
 def status(*workers: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    black_box = {"lost_workers": [], "lost_count": 0, "replacements": [], "replacement_count": 0}
+    black_box = {"lost_workers": [], "lost_count": 0, "replacements": [], "replacement_count": 0, "upgraded_seconds_ago": None}
     return document(*(workers or (worker(1, 11, requests=[]),)), **{"generation": 1, **black_box, **fields})
 
 
@@ -108,6 +108,16 @@ def test_a_new_observer_takes_over_what_the_master_has_kept() -> None:
     lost = [{"number": 1, "pid": 11, "seconds_ago": seconds, "how": "was killed"} for seconds in (KEPT_SECONDS + 1, 30.0)]
     _, marks = History().add(5000.0, 50.0, status(age_seconds=4000.0, lost_workers=lost, lost_count=2), [])
     assert [(mark["at"], mark["kind"]) for mark in marks] == [(4970.0, "lost")]
+
+
+def test_an_upgrade_is_a_mark_between_the_start_and_what_has_happened_since() -> None:
+    lost = [{"number": 1, "pid": 11, "seconds_ago": 5.0, "how": "was killed"}]
+    kept = {"upgraded_seconds_ago": 30.5, "lost_workers": lost, "lost_count": 1}
+    history = History()
+    _, marks = history.add(5000.0, 50.0, status(age_seconds=400.0, **kept), [])
+    assert [(mark["at"], mark["kind"]) for mark in marks] == [(4600.0, "start"), (4969.5, "upgrade"), (4995.0, "lost")]
+    assert marks[1]["text"] == "upgrade: starman 1.2.3 has taken over"
+    assert history.add(5001.0, 51.0, status(age_seconds=401.0, **kept | {"upgraded_seconds_ago": 31.5}), [])[1] == []
 
 
 def test_only_the_last_minutes_are_kept() -> None:
