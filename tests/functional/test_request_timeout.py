@@ -231,6 +231,20 @@ def test_without_threads_the_loop_is_silent_and_the_worker_is_replaced() -> None
             assert client.get("/").status == 200
 
 
+def test_without_threads_an_application_may_set_a_deadline_all_the_same() -> None:
+    with serve(threads=0, timeout="0") as server:
+        with server.client() as client:
+            assert client.get("/sleep?seconds=0.3&deadline=0").body == b"slept"
+            assert "no effect" not in server.log, "nothing was asked for that the server does not do"
+            for _ in range(2):
+                assert client.get("/sleep?seconds=0.3&deadline=0.1").body == b"slept"
+        with server.client() as client:
+            assert client.get("/sleep?deadline=-1").status == 500
+        server.wait_for("ValueError: starman.deadline takes a number of seconds, at least 0, or None, not ")
+        line = "[INFO] starman.deadline has no effect with --threads 0: only the timeouts of the worker apply"
+        assert server.log.count(line) == 1
+
+
 def test_native_code_that_holds_the_lock_is_left_to_the_watchdog() -> None:
     with serve("--worker-timeout", "2") as server:
         with server.client(60) as client, pytest.raises((NoResponseError, ConnectionError)):

@@ -6,6 +6,8 @@ import math
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+from starman import log
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,9 +29,7 @@ class DeadlineSetter:
 
         The thread of a request. Raises RuntimeError in any other thread, TypeError and ValueError for other values.
         """
-        limit = 0.0 if seconds is None else float(seconds)
-        if not (limit >= 0.0 and math.isfinite(limit)):
-            raise ValueError(f"starman.deadline takes a number of seconds, at least 0, or None, not {seconds!r}")
+        limit = _limit_of(seconds)
         ident = get_ident()
         for running, request in self._executor.running():
             if running == ident:
@@ -38,3 +38,26 @@ class DeadlineSetter:
                     self._executor.post(self._on_set)
                 return
         raise RuntimeError("starman.deadline was called outside of the thread that handles the request")
+
+
+class IneffectiveDeadline:
+    """`starman.deadline` with `--threads 0`: takes the same values, and changes nothing, because nothing can end a
+    request while the loop runs it. So an application need not ask how the server is run."""
+
+    __slots__ = ("_logged",)
+
+    def __init__(self) -> None:
+        self._logged = False
+
+    def __call__(self, seconds: float | None) -> None:
+        """Log once that there is no deadline. Raises TypeError and ValueError for other values."""
+        if _limit_of(seconds) and not self._logged:
+            self._logged = True
+            log.info("starman.deadline has no effect with --threads 0: only the timeouts of the worker apply")
+
+
+def _limit_of(seconds: float | None) -> float:
+    limit = 0.0 if seconds is None else float(seconds)
+    if not (limit >= 0.0 and math.isfinite(limit)):
+        raise ValueError(f"starman.deadline takes a number of seconds, at least 0, or None, not {seconds!r}")
+    return limit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from starman.serving.health.busy_threads import BusyThreadsDetector
-from starman.serving.health.deadline_setter import DeadlineSetter
+from starman.serving.health.deadline_setter import DeadlineSetter, IneffectiveDeadline
 from starman.serving.health.deadlines import INTERVAL, Deadlines
 from starman.serving.health.slow_requests import SlowRequestLog
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class RequestWatch:
     """Watches the requests of one service.
 
-    set_deadline: `starman.deadline` of the environ; None with `threads` 0.
+    set_deadline: `starman.deadline` of the environ.
     """
 
     __slots__ = ("_busy_threads", "_deadlines", "_monitor", "_request_timeout", "_slow_requests", "set_deadline")
@@ -35,7 +35,9 @@ class RequestWatch:
         self._deadlines = Deadlines(settings, executor, loop, monitor)
         self._monitor = monitor
         self._request_timeout = settings.request_timeout
-        self.set_deadline = DeadlineSetter(executor, self._deadlines.check) if settings.threads else None
+        self.set_deadline: DeadlineSetter | IneffectiveDeadline = IneffectiveDeadline()
+        if settings.threads:
+            self.set_deadline = DeadlineSetter(executor, self._deadlines.check)
 
     def check(self, context: ServiceContext, now: float) -> None:
         """Check all requests that run. Called by each tick. `now` is monotonic."""
