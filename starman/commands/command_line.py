@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from starman.commands import COMMANDS
+from starman.commands import COMMANDS, waiting
 from starman.commands.bug_report import bug_report
 from starman.commands.client import CommandError, WrongUsageError, connect
 from starman.commands.stacks_text import stacks_text
@@ -76,6 +76,11 @@ def _parser(command: str) -> argparse.ArgumentParser:
         parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="A new file. Default: standard output.")
     elif command == "scale":
         parser.add_argument("workers", type=_workers, metavar="WORKERS", help=f"How many, from 1 to {MOST_WORKERS}.")
+    if command in ("scale", "reload", "stop"):
+        parser.add_argument("--no-wait", action="store_true", help="Do not wait for the outcome.")
+        parser.add_argument(
+            "--timeout", type=_seconds, default=0.0, metavar="SECONDS", help="Wait no longer. Default: without a limit."
+        )
     return parser
 
 
@@ -130,8 +135,12 @@ def _run(command: str, client: Client, options: argparse.Namespace) -> int:
         show(client, interval=options.interval, sort=options.sort, count=options.count)
     elif command == "report":
         _write(bug_report(client), options.file)
+    elif options.no_wait:
+        client.request(command, **({"workers": options.workers} if command == "scale" else {}))
     elif command == "scale":
-        client.request("scale", workers=options.workers)
+        print(waiting.scale(client, options.workers, options.timeout))
+    elif command == "reload":
+        print(waiting.reload(client, options.timeout))
     else:
-        client.request(command)
+        print(waiting.stop(client, options.pid, options.control, options.timeout))
     return DONE

@@ -43,6 +43,9 @@ def status_text(status: dict[str, Any]) -> str:
                 f"{'' if text == 'how' else 'was replaced: '}{entry[text]}"
                 for entry in reversed(status[key])
             ]
+    failed = status["failed_restart"]
+    if failed is not None:
+        lines += ["", f"{seconds_text(failed['seconds_ago'])} ago  a restart was given up: {failed['reason']}"]
     if status["slow_requests"]:
         lines += ["", "slow requests, the last one first:"]
         for entry in reversed(status["slow_requests"]):

@@ -59,7 +59,7 @@ class StatusReader:
             "pid": pid,
             "uid": os.geteuid(),
             "phase": report["phase"],
-            "restarting": report["restarting"],
+            "restarting": report["restarting"] or report["reading_settings"],
             "generation": report["generation"],
             "age_seconds": None if begun is None else round(time.clock_gettime(time.CLOCK_BOOTTIME) - begun, 1),
             "listeners": report["listeners"],
@@ -75,6 +75,8 @@ class StatusReader:
             "replacements": [_aged(each, now) for each in report["replacements"]],
             "replacement_count": report["replacement_count"],
             "upgraded_seconds_ago": None if report["upgraded_at"] is None else _since(report["upgraded_at"], now),
+            "failed_restart": None if report["failed_restart"] is None else _aged(report["failed_restart"], now),
+            "failed_restart_count": report["failed_restart_count"],
             "processes": [
                 {"role": "master", "pid": pid, **read_figures(pid)},
                 *({"role": role, "pid": number, **read_figures(number)} for role, number in report["processes"]),

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import stat
@@ -72,17 +73,17 @@ def test_status_shows_workers_and_running_requests(site: Path) -> None:
         assert f"worker {number}  thread {request['thread']}  GET /slow?x=1" in text
         assert len(observers(server)) == 1
         waiting.close()
-        run_for(server, "stop")
+        assert re.fullmatch(r"stopped, after \d+\.\d s\n", run_for(server, "stop"))
         assert server.wait() == 0
         assert wait_until(lambda: not server.session_pids())
 
 
 def test_scale_changes_the_number_of_workers(site: Path) -> None:
     with Server("site_app:app", "--workers", "1", cwd=site) as server:
-        assert run_for(server, "scale", "4") == ""
+        assert re.fullmatch(r"scaled: 4 workers serve, after \d+\.\d s\n", run_for(server, "scale", "4"))
         server.wait_for("workers scaled from 1: 4")
-        assert wait_until(lambda: status_of(server)["workers_ready"] == 4)
-        run_for(server, "scale", "1")
+        assert status_of(server)["workers_ready"] == 4
+        assert run_for(server, "scale", "1", "--no-wait") == ""
         assert wait_until(lambda: len(server.worker_pids()) == 1)
         done = command("scale", "--pid", str(server.pid), "0")
         assert done.returncode == 2
@@ -93,8 +94,8 @@ def test_reload_serves_fresh_code(site: Path) -> None:
     with Server("site_app:app", "--workers", "2", cwd=site) as server:
         before = status_of(server)["generation"]
         (site / "site_app.py").write_text(APPLICATION.replace("fine", "new code"))
-        run_for(server, "reload")
-        server.wait_for("restarted: 2 workers are new")
+        assert re.fullmatch(r"restarted: 2 new workers serve, after \d+\.\d s\n", run_for(server, "reload"))
+        assert "restarted: 2 workers are new" in server.log
         # An old worker may still accept, until it has read its order to drain.
         assert wait_until(lambda: answer(server) == b"new code")
         assert status_of(server)["generation"] > before

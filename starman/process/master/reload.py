@@ -87,6 +87,7 @@ class Reload:
             loads = self._spec.application is None
             self._supervisor.restart(terms_of(settings, loads=loads, text=outcome.settings))
         elif outcome is not None:
+            self._supervisor.children.black_box.on_failed_restart(outcome.message, outcome.details, now)
             log.error(f"restart given up, the old workers stay: {outcome.describe()}")
         return isinstance(outcome, Approved)
 

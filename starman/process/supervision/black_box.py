@@ -1,4 +1,5 @@
-"""The black box: the last lost workers, slow requests, and reasons of replacements. Pure; part of the supervisor.
+"""The black box: the last lost workers, slow requests and reasons of replacements, and the last restart that failed.
+Pure; part of the supervisor.
 
 The observer shows it (`starman-uv status`). The lists are bounded, because the master must stay small.
 """
@@ -26,17 +27,23 @@ class BlackBox:
     """What is kept. Each entry has the number and process id of the worker, and the monotonic instant `at`.
 
     lost: `how` says how the worker ended, and what it was serving. replaced: `reason` says why. slow: a
-    request that has run for long, with its stack. The newest is last.
-    lost_count, replaced_count: since the start of this master. upgraded_at: when this program has taken over from
-    another one in the same process (SIGUSR2), monotonic; None: it has not.
+    request that has run for long, with its stack. The newest is last. failed_restart: `reason` and `details` say why
+    the last restart that was given up has failed, at the instant `at`; None: none has.
+    lost_count, replaced_count, failed_restart_count: since the start of this master. upgraded_at: when this program
+    has taken over from another one in the same process (SIGUSR2), monotonic; None: it has not.
     """
 
-    __slots__ = ("lost", "lost_count", "replaced", "replaced_count", "slow", "upgraded_at")
+    __slots__ = (
+        *("failed_restart", "failed_restart_count", "lost", "lost_count", "replaced", "replaced_count", "slow"),
+        "upgraded_at",
+    )
 
     def __init__(self) -> None:
         self.lost: list[dict[str, Any]] = []
         self.replaced: list[dict[str, Any]] = []
         self.slow: list[dict[str, Any]] = []
+        self.failed_restart: dict[str, Any] | None = None
+        self.failed_restart_count = 0
         self.lost_count = 0
         self.replaced_count = 0
         self.upgraded_at: float | None = None
@@ -45,6 +52,12 @@ class BlackBox:
         """A worker is to be replaced; `reason` completes a sentence."""
         self.replaced_count += 1
         self.replaced = [*self.replaced, _entry(worker, now, "reason", reason)][-MOST_REPLACED:]
+
+    def on_failed_restart(self, reason: str, details: str, now: float) -> None:
+        """A restart is given up: the old workers stay."""
+        self.failed_restart_count += 1
+        # The end of a traceback names the error.
+        self.failed_restart = {"at": now, "reason": reason[:_CHARACTERS], "details": details[-_CHARACTERS:]}
 
     def on_slow_request(self, worker: Worker, report: SlowRequest, now: float) -> None:
         """A worker reports a slow request. The message has limited what it holds."""

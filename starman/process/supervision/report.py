@@ -34,6 +34,8 @@ def make_report(supervisor: Supervisor) -> dict[str, Any]:
         "replacements": black_box.replaced,
         "replacement_count": black_box.replaced_count,
         "upgraded_at": black_box.upgraded_at,
+        "failed_restart": black_box.failed_restart,
+        "failed_restart_count": black_box.failed_restart_count,
     }
 
 

@@ -79,4 +79,5 @@ class RolloutSteps:
             if slot.rolling_out and slot.incoming is not None:
                 self._children.drain_worker(slot.incoming, now)
                 slot.incoming = None
+        self._children.black_box.on_failed_restart(reason, details, now)
         self._children.log(Level.ERROR, f"restart given up, the old workers stay: {reason}", details)
