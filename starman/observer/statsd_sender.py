@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-import os
 import socket
-import time
 from typing import TYPE_CHECKING
 
 from starman import log
 from starman.config.admin_kinds import parse_statsd
 from starman.observer.master_link import MasterSilentError
 from starman.observer.metrics.statsd import NOTHING, make_lines, make_packets, totals_of
-from starman.observer.process_figures import started_at
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from starman.config.settings import Settings
     from starman.observer.master_link import MasterLink
     from starman.observer.metrics.reader import MetricsReader
@@ -25,14 +23,6 @@ if TYPE_CHECKING:
 # How often (seconds) metrics are sent, and how soon the name of the server is resolved again after a failure.
 SECONDS = 1.0
 _RETRY_SECONDS = 10.0
-# A server that is younger (seconds) has its first observer, which sends what was counted since the start.
-_NEW_SECONDS = 30.0
-
-
-def _server_age() -> float:
-    """How long (seconds) the master, the parent of this process, has been running; infinite if that is not known."""
-    begun = started_at(os.getppid())
-    return math.inf if begun is None else time.clock_gettime(time.CLOCK_BOOTTIME) - begun
 
 
 class StatsdSender:
@@ -49,8 +39,7 @@ class StatsdSender:
 
     async def run(self) -> None:
         """Send until cancelled, and what is left then."""
-        # What an observer before this one has sent is not sent again.
-        before = await self._read_totals() if _server_age() >= _NEW_SECONDS else NOTHING
+        before = await self._begin()
         try:
             while True:
                 await asyncio.sleep(SECONDS)
@@ -64,11 +53,14 @@ class StatsdSender:
                 self._send(before, now._replace(log_lines=before.log_lines), 0)
                 self._socket.close()
 
-    async def _read_totals(self) -> Totals:
-        lines: dict[str, int] = {}
+    async def _begin(self) -> Totals:
+        """What is not to be sent any more: an observer before this one, or before an upgrade, has sent it."""
+        report: dict[str, Any] = {}
         with contextlib.suppress(MasterSilentError):
-            lines = (await self._master.status()).get("log_lines", {})
-        return totals_of([region for region, _ in self._metrics.read_regions()], lines)
+            report = await self._master.status()
+        if report.get("observers") == 1 and report["upgraded_at"] is None:
+            return NOTHING
+        return totals_of([region for region, _ in self._metrics.read_regions()], report.get("log_lines", {}))
 
     async def _send_changes(self, before: Totals) -> Totals:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.support.harness import Server, wait_until
+from tests.functional.test_admin import observer_of
 
 APPLICATION = """\
 def app(environ, start_response):
@@ -118,3 +120,27 @@ def test_a_name_that_does_not_resolve_is_logged_once_and_serves(tmp_path: Path) 
             received = Receiver(sock)
             assert wait_until(lambda: received.has("gunicorn.requests", 1))
     assert server.log.count("cannot send metrics") == 1
+
+
+def test_an_observer_that_dies_soon_has_a_successor_that_sends_nothing_twice(
+    receiver: tuple[str, Receiver], tmp_path: Path
+) -> None:
+    address, received = receiver
+    with Server("site_app:app", "--statsd-host", address, "--workers", "1", cwd=tmp_path) as server:
+        for number in range(1, 4):
+            for _ in range(5):
+                with server.client() as client:
+                    assert client.get("/fail").status == 500
+            assert wait_until(lambda sent=5 * number: received.has("gunicorn.requests", sent))  # type: ignore[misc]
+            os.kill(observer_of(server), signal.SIGKILL)
+            server.wait_for("the observer .*it is started again", count=number)
+            received.gauges.clear()
+            # The successor sends its first metrics.
+            assert wait_until(lambda: received.has("gunicorn.requests", -1) or bool(received.gauges))
+            assert received.counters["gunicorn.requests"] == 5 * number
+        server.signal(signal.SIGUSR2)
+        server.wait_for("has taken over", 60)
+        received.receive()
+        received.gauges.clear()
+        assert wait_until(lambda: received.has("gunicorn.requests", -1) or bool(received.gauges))
+        assert received.counters["gunicorn.requests"] == 15

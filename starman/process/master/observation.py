@@ -188,6 +188,7 @@ class Observation:
     def _make_report(self) -> dict[str, Any]:
         report = make_report(self._supervisor)
         report["pid"] = os.getpid()
+        report["observers"] = self._life.loaded_count
         report["reading_settings"] = self._reload.busy
         for worker in report["workers"]:
             link = self._links.find_link(worker["child"])

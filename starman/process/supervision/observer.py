@@ -34,12 +34,14 @@ class ObserverLife:
 
     __slots__ = (
         *("_backoff", "_deadline", "_failure", "_killed", "_leaving", "_loaded", "_requested_at", "_running", "_wanted_at"),
-        "always",
+        *("always", "loaded_count"),
     )
 
     def __init__(self, *, always: bool) -> None:
         """`always`: whether an observer is to run even if no client has connected."""
         self.always = always
+        # How many have been ready for work, the one that runs included.
+        self.loaded_count = 0
         self._backoff = Backoff()
         # The instant since which an observer is wanted and does not run; None: it runs, or is not wanted.
         self._wanted_at: float | None = None
@@ -74,6 +76,7 @@ class ObserverLife:
     def on_loaded(self) -> None:
         """The observer accepts connections."""
         self._loaded = True
+        self.loaded_count += 1
         self._backoff.succeeded()
 
     def on_failed(self, reason: str) -> None:
