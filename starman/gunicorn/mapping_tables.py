@@ -31,6 +31,7 @@ SAME = {
     "statsd_host": "statsd_host",
     "statsd_prefix": "statsd_prefix",
     "dogstatsd_tags": "dogstatsd_tags",
+    "enable_backlog_metric": "enable_backlog_metric",
 }
 # The defaults of gunicorn that count, because those of starman differ.
 DEFAULTS = ("bind", "workers", "worker_class", "keepalive", "limit_request_line", "forwarder_headers")
@@ -78,7 +79,6 @@ HARMLESS = {
 _LAX = "requests that gunicorn accepts with it are refused with 400"
 UNSUPPORTED = {
     "spew": "starman has no trace of every line",
-    "enable_backlog_metric": "StatsD gets no backlog; /metrics of --admin-listen has it",
     "ciphers": "the ciphers are those of Python's defaults",
     "dirty_apps": "starman has no dirty workers",
     "dirty_workers": "starman has no dirty workers",

@@ -52,6 +52,9 @@ _chosen = _Chosen()
 # How many records of each level this process has logged since `begin_counting`. Threads count without a lock: two
 # records at the same moment may count as one.
 _counts: dict[int, int] = {}
+# Those of them with a traceback are counted here, too.
+_TRACEBACK = "Traceback (most recent call last):\n"
+_EXCEPTIONS = -1
 
 
 def configure(level: str, form: str) -> None:
@@ -108,13 +111,16 @@ def begin_counting() -> None:
 
 
 def counts() -> dict[str, int]:
-    """How many records were logged since the start of this process: warning, error, critical. Any thread."""
-    levels = (("warning", WARNING), ("error", ERROR), ("critical", CRITICAL))
+    """How many records were logged since the start of this process: warning, error, critical; and exception: how many
+    errors among them have a traceback. Any thread."""
+    levels = (("warning", WARNING), ("error", ERROR), ("critical", CRITICAL), ("exception", _EXCEPTIONS))
     return {name: _counts.get(level, 0) for name, level in levels}
 
 
 def _write(level: int, text: str) -> None:
     _counts[level] = _counts.get(level, 0) + 1
+    if level == ERROR and _TRACEBACK in text:
+        _counts[_EXCEPTIONS] = _counts.get(_EXCEPTIONS, 0) + 1
     if _chosen.flush is not None:
         _chosen.flush(False)
     # If there is not enough memory for the whole text, write its beginning.

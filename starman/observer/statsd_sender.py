@@ -74,7 +74,8 @@ class StatsdSender:
     def _send(self, before: Totals, now: Totals, workers: int) -> None:
         settings, sock = self._settings, self._socket
         assert sock is not None
-        lines = make_lines(before, now, workers, settings.statsd_prefix, settings.dogstatsd_tags)
+        backlog = self._metrics.read_backlog() if settings.enable_backlog_metric else None
+        lines = make_lines(before, now, workers, settings.statsd_prefix, settings.dogstatsd_tags, backlog)
         for packet in make_packets(lines):
             with contextlib.suppress(OSError):  # nothing listens there, or the buffer is full
                 sock.send(packet)

@@ -28,7 +28,7 @@ OVERFLOW = ("_OTHER", "http", 0, 1)
 # Numbers that only grow, in the order of the region. New ones are appended.
 COUNTERS = (
     *("received_bytes", "sent_bytes", "accepted", "queue_timeouts", "full_queues", "tls_failures", "proxy_failures"),
-    *("lost_threads", "log_warning", "log_error", "log_critical"),
+    *("lost_threads", "log_warning", "log_error", "log_critical", "log_exception"),
 )
 # The status codes of refused messages, each with a counter behind those above; other codes are counted as 400.
 REFUSED = (400, 408, 413, 414, 417, 431, 500, 501, 503, 505)

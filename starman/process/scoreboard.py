@@ -38,7 +38,7 @@ LINES = 31
 TARGET_BYTES = 99
 METHOD_BYTES = 12
 
-_MAGIC = b"starman scoreboard 3\n"
+_MAGIC = b"starman scoreboard 4\n"
 _PAGE = 4096
 # From one page to the next. A worker maps its own page alone, so each begins at a page of the machine.
 _STRIDE = max(_PAGE, mmap.ALLOCATIONGRANULARITY)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import socket
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "4")])
     return [b"fine"]
 """
-_LINE = re.compile(r"(?P<name>[\w.]+):(?P<value>[\d.]+)\|(?P<kind>c|g|ms)(?:\|@(?P<rate>[\d.e-]+))?(?P<tags>\|#.*)?")
+_LINE = re.compile(r"(?P<name>[\w.]+):(?P<value>[\d.]+)\|(?P<kind>c|g|ms|h)(?:\|@(?P<rate>[\d.e-]+))?(?P<tags>\|#.*)?")
 
 
 class Receiver:
@@ -33,6 +35,7 @@ class Receiver:
         sock.setblocking(False)
         self.counters: Counter[str] = Counter()
         self.durations = 0.0
+        self.backlogs: set[str] = set()
         self.gauges: dict[str, float] = {}
         self.tags: set[str] = set()
 
@@ -50,6 +53,9 @@ class Receiver:
                     self.counters[match["name"]] += int(match["value"])
                 elif match["kind"] == "g":
                     self.gauges[match["name"]] = float(match["value"])
+                elif match["kind"] == "h":
+                    assert match["name"] == "gunicorn.backlog"
+                    self.backlogs.add(match["value"])
                 else:
                     assert match["name"].endswith("gunicorn.request.duration")
                     self.durations += 1 / float(match["rate"] or 1)
@@ -82,7 +88,9 @@ def test_a_receiver_gets_what_clients_have_seen(receiver: tuple[str, Receiver], 
         assert wait_until(lambda: received.has("shop.gunicorn.requests", 30))
         assert received.has("shop.gunicorn.request.status.200", 27)
         assert received.has("shop.gunicorn.request.status.500", 3)
-        assert received.has("shop.gunicorn.log.error", 3)
+        assert received.has("shop.gunicorn.log.exception", 3)
+        assert received.counters["shop.gunicorn.log.error"] == 0, "as in gunicorn"
+        assert received.backlogs == set(), "only if it is asked for"
         assert round(received.durations) == 30
         assert received.gauges == {"shop.gunicorn.workers": 2.0}
         assert received.tags == {"|#env:test,web"}
@@ -92,6 +100,24 @@ def test_a_receiver_gets_what_clients_have_seen(receiver: tuple[str, Receiver], 
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
         assert wait_until(lambda: received.has("shop.gunicorn.requests", 31))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel does not tell")
+def test_the_backlog_is_sent_if_it_is_asked_for(receiver: tuple[str, Receiver], tmp_path: Path) -> None:
+    address, received = receiver
+    with Server("site_app:app", "--statsd-host", address, "--enable-backlog-metric", "--workers", "1", cwd=tmp_path) as server:
+        with server.client() as client:
+            assert client.get("/").status == 200
+        assert wait_until(lambda: received.has("gunicorn.requests", 1) and received.backlogs == {"0"})
+        (worker,) = server.worker_pids()
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            with contextlib.ExitStack() as stack:
+                for _ in range(3):
+                    stack.enter_context(server.client())
+                assert wait_until(lambda: received.has("gunicorn.requests", 1) and "3" in received.backlogs)
+        finally:
+            os.kill(worker, signal.SIGCONT)
 
 
 def test_the_settings_file_is_used(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from starman import log
 from starman.log import formats
+from starman.log.tracebacks import format_exception
 
 
 @pytest.mark.parametrize(
@@ -47,9 +48,21 @@ def test_lines_are_counted_by_level_since_the_start_of_the_process(capfd: pytest
     log.begin_counting()
     for write in (log.info, log.debug, log.warning, log.error, log.error, log.critical):
         write("x")
-    assert log.counts() == {"warning": 1, "error": 2, "critical": 1}
+    assert log.counts() == {"warning": 1, "error": 2, "critical": 1, "exception": 0}
     log.begin_counting()
-    assert log.counts() == {"warning": 0, "error": 0, "critical": 0}
+    assert log.counts() == {"warning": 0, "error": 0, "critical": 0, "exception": 0}
+
+
+def test_errors_with_a_traceback_are_counted_apart_too(capfd: pytest.CaptureFixture[str]) -> None:
+    log.begin_counting()
+    try:
+        raise ValueError("as wanted")
+    except ValueError as error:
+        text = f"the application failed: GET /\n{format_exception(error)}"
+    for write in (log.error, log.info, log.warning):
+        write(text)
+    log.error("ordinary")
+    assert log.counts() == {"warning": 1, "error": 2, "critical": 0, "exception": 1}
 
 
 def test_of_a_very_long_text_the_beginning_and_the_end_are_written(capfd: pytest.CaptureFixture[str]) -> None:

@@ -60,3 +60,11 @@ class AdminOptions:
         "Append these tags to each metric that is sent to statsd_host (DogStatsD).",
         fixed=True,
     )
+    enable_backlog_metric: bool = option(
+        False,
+        "Operation",
+        kinds.FLAG,
+        "Also send gunicorn.backlog to statsd_host: how many connections wait in the kernel to be accepted (Linux). It is a "
+        "histogram, which DogStatsD and some other servers take, but not every server of StatsD.",
+        fixed=True,
+    )

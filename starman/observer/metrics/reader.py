@@ -37,6 +37,11 @@ class MetricsReader:
             found.append((read_region(region_of(self._board, number)), 0 if entry is None else entry.pid))
         return found
 
+    def read_backlog(self) -> int | None:
+        """How many connections wait to be accepted, at all listeners; None: the system does not say."""
+        waiting = [count for _, count, _ in read_backlogs(self._watched)]
+        return sum(waiting) if waiting else None
+
     def scrape(self, status: dict[str, Any], accept: str) -> tuple[bytes, str]:
         """The text of all metrics with this status document, and its media type, which the field `accept` chooses."""
         media_type = choose_format(accept)

@@ -199,6 +199,7 @@ def _of_server(observed: Observed) -> list[Family]:
         for name, count in region.counters.items():
             if name.startswith("log_"):
                 lines[name.removeprefix("log_")] += count
+    lines.pop("exception", None)  # these are among the errors
     versions = (("version", status["version"]), ("python", status["python"]))
     return [
         Family(table.BACKLOG, [Sample("", (("listener", name),), waiting) for name, waiting, _ in observed.backlogs]),

@@ -25,13 +25,16 @@ _UPPER = (*BOUNDS, BOUNDS[-1] * 2)
 
 class Totals(NamedTuple):
     """What was counted until one moment. statuses: finished requests by status code. buckets, seconds: their
-    durations. log_lines: by level."""
+    durations. log_lines: by level; "exception": those of the errors that have a traceback."""
 
     statuses: Mapping[int, int]
     buckets: Sequence[int]
     seconds: float
     log_lines: Mapping[str, int]
 
+
+# A level of the log that gunicorn counts by itself: an error with a traceback is no further error.
+_EXCEPTION = "exception"
 
 NOTHING = Totals({}, (0,) * len(_UPPER), 0.0, {})
 
@@ -54,8 +57,9 @@ def totals_of(regions: Sequence[RegionEntry], log_lines: Mapping[str, int]) -> T
     return Totals(statuses, buckets, seconds, lines)
 
 
-def make_lines(before: Totals, now: Totals, workers: int, prefix: str, tags: str) -> Iterator[str]:
-    """The lines for what has changed. `prefix` as the setting `statsd_prefix` has it, `tags` as `dogstatsd_tags`."""
+def make_lines(before: Totals, now: Totals, workers: int, prefix: str, tags: str, backlog: int | None = None) -> Iterator[str]:
+    """The lines for what has changed. `prefix` as the setting `statsd_prefix` has it, `tags` as `dogstatsd_tags`.
+    `backlog`: how many connections wait to be accepted; None: not to be sent."""
     start = f"{prefix.rstrip('.')}." if prefix.rstrip(".") else ""
     end = f"|#{tags}" if tags else ""
     requests = sum(now.statuses.values()) - sum(before.statuses.values())
@@ -69,8 +73,11 @@ def make_lines(before: Totals, now: Totals, workers: int, prefix: str, tags: str
         rate = "" if count == 1 else f"|@{1 / count:.9g}"
         yield f"{start}gunicorn.request.duration:{milliseconds:.6g}|ms{rate}{end}"
     yield f"{start}gunicorn.workers:{workers}|g{end}"
-    for level in sorted(now.log_lines):
-        more = now.log_lines[level] - before.log_lines.get(level, 0)
+    if backlog is not None:
+        yield f"{start}gunicorn.backlog:{backlog}|h{end}"
+    lines = {level: count - before.log_lines.get(level, 0) for level, count in now.log_lines.items()}
+    lines["error"] = lines.get("error", 0) - lines.get(_EXCEPTION, 0)
+    for level, more in sorted(lines.items()):
         if more > 0:
             yield f"{start}gunicorn.log.{level}:{more}|c{end}"
 

@@ -33,7 +33,7 @@ DEFAULTS = {
     "log_level": "info", "log_format": "text", "capture_output": False, "log_config": None,
     "disable_immortal_objects": False, "reload": False, "reload_engine": "auto", "reload_extra_files": (),
     "control": "auto", "admin_listen": None, "admin_token": None, "admin_hosts": (),
-    "statsd_host": None, "statsd_prefix": "", "dogstatsd_tags": "",
+    "statsd_host": None, "statsd_prefix": "", "dogstatsd_tags": "", "enable_backlog_metric": False,
     "chdir": None, "umask": None, "pid": None, "daemonize": False, "user": None, "group": None,
     "ssl_cert": None, "ssl_key": None, "enable_ssl": False, "ssl_handshake_timeout": 10.0,
 }  # fmt: skip
@@ -134,6 +134,7 @@ WRONG = [
     ("statsd_host", ":1", "HOST:PORT"),
     ("statsd_prefix", "a|b", "text without |"),
     ("dogstatsd_tags", "a|b", "tags, separated by commas"),
+    ("enable_backlog_metric", "perhaps", "true or false"),
     ("ssl_cert", "", "PEM"),
     ("ssl_key", "", "PEM"),
     ("enable_ssl", "perhaps", "true or false"),

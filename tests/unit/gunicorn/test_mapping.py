@@ -85,6 +85,7 @@ def test_the_defaults_of_gunicorn_that_differ_count() -> None:
         ({"reload": True, "reload_engine": "inotify"}, {"reload": True, "reload_engine": "auto"}),
         ({"loglevel": "WARNING"}, {"log_level": "warning"}),
         ({"loglevel": "nonsense"}, {"log_level": "info"}),
+        ({"enable_backlog_metric": True}, {"enable_backlog_metric": True}),
         ({"control_socket_disable": True}, {"control": "off"}),
         ({"control_socket_disable": False}, {"control": "auto"}),
         ({"access_log_format": ACCESS_LOG_FORMAT}, {"access_log_format": "combined"}),
@@ -108,7 +109,6 @@ def test_a_setting_becomes_one_of_starman(given: dict[str, object], expected: di
         {"umask": 0o22},
         {"initgroups": True},
         {"control_socket": "/run/gunicorn.ctl"},
-        {"enable_backlog_metric": False},
         {"logger_class": "gunicorn.glogging.Logger"},
         {"spew": False},
         {"cert_reqs": 0},
@@ -127,7 +127,6 @@ def test_a_harmless_setting_is_not_warned_of(given: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"enable_backlog_metric": True}, "conf: enable_backlog_metric has no effect: StatsD gets no backlog"),
         ({"strip_header_spaces": True}, "conf: strip_header_spaces has no effect: requests that gunicorn accepts"),
         ({"http_protocols": "h2,h1"}, "conf: http_protocols has no effect: starman speaks HTTP/1.1 only"),
         ({"ciphers": "X"}, "conf: ciphers has no effect"),

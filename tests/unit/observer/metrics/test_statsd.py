@@ -27,6 +27,18 @@ def test_what_has_changed_is_sent() -> None:
     assert lines(now, now) == ["gunicorn.workers:3|g"]
 
 
+def test_errors_with_a_traceback_are_counted_apart_as_gunicorn_does() -> None:
+    before = Totals({}, counts(0), 0.0, {"error": 2, "exception": 2})
+    now = Totals({}, counts(0), 0.0, {"error": 7, "exception": 5, "warning": 0})
+    assert lines(before, now)[1:] == ["gunicorn.log.error:2|c", "gunicorn.log.exception:3|c"]
+    assert lines(now, Totals({}, counts(0), 0.0, {"error": 8, "exception": 6}))[1:] == ["gunicorn.log.exception:1|c"]
+
+
+def test_the_backlog_is_a_histogram() -> None:
+    found = list(make_lines(NOTHING, NOTHING, 3, "shop", "a:b", 4))
+    assert found == ["shop.gunicorn.workers:3|g|#a:b", "shop.gunicorn.backlog:4|h|#a:b"]
+
+
 @pytest.mark.parametrize(("prefix", "start"), [("", ""), ("shop", "shop."), ("shop.", "shop."), ("a.b..", "a.b."), (".", "")])
 def test_the_prefix_ends_with_one_dot_and_tags_stand_at_the_end(prefix: str, start: str) -> None:
     assert lines(NOTHING, NOTHING, prefix, "env:test,shop") == [f"{start}gunicorn.workers:3|g|#env:test,shop"]
@@ -43,7 +55,7 @@ def test_regions_of_all_workers_are_summed() -> None:
     assert totals.statuses == {200: 10, 404: 2}
     assert list(totals.buckets) == counts(9, 1, 2)
     assert totals.seconds == 2.0
-    assert totals.log_lines == {"warning": 0, "error": 1, "critical": 0}
+    assert totals.log_lines == {"warning": 0, "error": 1, "critical": 0, "exception": 0}
 
 
 def test_packets_hold_whole_lines() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -125,3 +126,18 @@ def test_closing_ends_the_streams() -> None:
         assert await feed.next_event(0) is None
 
     with_feed(test)
+
+
+def test_the_time_that_reading_the_status_takes_is_part_of_a_sample() -> None:
+    class BusyServer(Server):
+        async def read(self) -> dict[str, Any]:
+            begun = time.thread_time()
+            while time.thread_time() - begun < 0.05:
+                pass
+            return await super().read()
+
+    async def test() -> None:
+        server = BusyServer()
+        assert await Feed(server, server)._sample() >= 0.05  # type: ignore[arg-type]
+
+    asyncio.run(test())
