@@ -12,7 +12,8 @@ from starman.commands.bug_report import bug_report
 from starman.commands.client import CommandError, WrongUsageError, connect
 from starman.commands.stacks_text import stacks_text
 from starman.commands.status_table import status_text
-from starman.commands.top import SORTS, show
+from starman.commands.top import show
+from starman.commands.top_view import SORTS
 from starman.commands.trace import add_options, show_requests
 from starman.process.observer_messages import MOST_WORKERS
 

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-_HEADS = ("WORKER", "PID", "STATE", "AGE", "BUSY", "CONNECTIONS", "REQUESTS", "MEMORY", "CPU", "LOOP")
+HEADS = ("WORKER", "PID", "STATE", "AGE", "BUSY", "CONNECTIONS", "REQUESTS", "MEMORY", "CPU", "LOOP")
 # A loop writes a sign of life twice a second. It is worth a remark when it has been silent for longer (seconds).
 SILENT_SECONDS = 2.0
 # How many calls of the stack of a slow request are shown, the innermost ones.
@@ -16,15 +16,9 @@ MOST_CALLS = 6
 
 def status_text(status: dict[str, Any]) -> str:
     """Everything at a glance: the server, its workers, and the requests that run."""
-    restarting = ", restarting" if status["restarting"] else ""
     lines = [
-        f"starman {status['version']} on Python {status['python']}, master {status['pid']}, "
-        f"up {seconds_text(status['age_seconds'])}",
-        f"{status['name']} on {', '.join(status['listeners'])}",
-        f"{status['phase']}{restarting}: {status['workers_ready']} of {status['workers_wanted']} workers ready, "
-        f"{status['threads']} threads each",
-        "",
-        *table(_HEADS, [_row(worker, status["threads"]) for worker in status["workers"]]),
+        *server_lines(status),
+        *table(HEADS, [worker_row(worker, status["threads"]) for worker in status["workers"]]),
     ]
     requests = [(request["seconds"], worker, request) for worker in status["workers"] for request in worker["requests"]]
     if requests:
@@ -53,6 +47,19 @@ def status_text(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def server_lines(status: dict[str, Any]) -> list[str]:
+    """What concerns the whole server, and an empty line."""
+    restarting = ", restarting" if status["restarting"] else ""
+    return [
+        f"starman {status['version']} on Python {status['python']}, master {status['pid']}, "
+        f"up {seconds_text(status['age_seconds'])}",
+        f"{status['name']} on {', '.join(status['listeners'])}",
+        f"{status['phase']}{restarting}: {status['workers_ready']} of {status['workers_wanted']} workers ready, "
+        f"{status['threads']} threads each",
+        "",
+    ]
+
+
 def _slow_request(entry: dict[str, Any]) -> list[str]:
     """A slow request, and the innermost calls of its stack."""
     ended = " and timed out" if entry["timed_out"] else ""
@@ -66,7 +73,8 @@ def _slow_request(entry: dict[str, Any]) -> list[str]:
     ]
 
 
-def _row(worker: dict[str, Any], threads: int) -> tuple[str, ...]:
+def worker_row(worker: dict[str, Any], threads: int) -> tuple[str, ...]:
+    """The cells of a worker, below HEADS. `threads`: how many each worker has; 0: none."""
     memory = worker["memory"]
     silent = worker["loop_silent_seconds"]
     loop = "" if silent is None else f"silent for {seconds_text(silent)}" if silent >= SILENT_SECONDS else "alive"

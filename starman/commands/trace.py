@@ -7,6 +7,7 @@ import json
 import sys
 import time
 
+from starman.commands.printable import printable
 from starman.serving.access_log.trace_filter import TraceFilter
 
 TYPE_CHECKING = False
@@ -77,20 +78,16 @@ def request_line(request: dict[str, Any]) -> str:
     what = "(refused before it was a request)"
     if request["method"] is not None:
         what = f"{request['method']} {request['target']}"
-    client = _printable(request["client"] or "-")
+    client = printable(request["client"] or "-")
     return (
         f"{moment:12}  {request['worker']:>6}  {request['status']:>6}  {request['seconds']:>9.4f}  "
-        f"{request['queue_seconds']:>9.4f}  {request['body_bytes']:>10}  {client:15}  {_printable(what)}"
+        f"{request['queue_seconds']:>9.4f}  {request['body_bytes']:>10}  {client:15}  {printable(what)}"
     )
 
 
 def _missing(count: int) -> str:
     requests = "1 request is" if count == 1 else f"{count} requests are"
     return f"{requests} missing here: more have finished than could be shown"
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _checked(name: str) -> Callable[[str], list[str]]:

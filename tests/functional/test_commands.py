@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
 import re
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.support.commands_for_servers import command, control, run_for, status_of
-from tests.functional.support.harness import REPOSITORY, Server, wait_until
+from tests.functional.support.harness import Server, wait_until
 
 APPLICATION = """\
 import time
@@ -222,16 +219,6 @@ def test_top_repeats_the_status(site: Path) -> None:
         text = run_for(server, "top", "--count", "3", "--interval", "0.1", "--sort", "memory")
         assert text.count("running: 2 of 2 workers ready") == 3
         assert "\x1b" not in text, "standard output is no terminal"
-        main, terminal = pty.openpty()
-        try:
-            words = [sys.executable, "-m", "starman", "top", "--pid", str(server.pid), "--count", "2", "--interval", "0.1"]
-            done = subprocess.run(words, stdout=terminal, timeout=60, check=True, cwd=REPOSITORY)
-            assert done.returncode == 0
-            shown = os.read(main, 65_536).decode()
-        finally:
-            os.close(main)
-            os.close(terminal)
-        assert shown.startswith("\x1b[H\x1b[2J")
         done_wrong = command("top", "--pid", str(server.pid), "--interval", "0")
         assert done_wrong.returncode == 2
         assert "'0' is not a number of seconds from 0.1 to 3600" in done_wrong.stderr
