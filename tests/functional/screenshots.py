@@ -64,9 +64,10 @@ def _take(server: Server, browser: Browser, directory: Path) -> None:
     with server.client() as client:
         client.send(b"GET /report/2026 HTTP/1.1\r\nHost: shop\r\n\r\n")
         browser.wait_for("document.querySelector('.cells .cell[data-age=stuck]') !== null", 60)
-        for name, width, dark in (("light", 1280, False), ("dark", 1280, True), ("phone", 375, False)):
-            browser.open(admin_url(server), width=width, height=1000, dark=dark)
+        for name, width, height, dark in (("light", 1280, 1150, False), ("dark", 1280, 1150, True), ("phone", 375, 1000, False)):
+            browser.open(admin_url(server), width=width, height=height, dark=dark)
             browser.wait_for(_LIVE)
+            browser.wait_for("document.querySelector('#slow li') !== null")
             (directory / f"{name}.png").write_bytes(browser.screenshot())
         browser.open(admin_url(server), height=700)
         browser.wait_for(_LIVE)
