@@ -67,13 +67,27 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except StarmanError as error:
-        return report(error)
+        status = report(error)
+        _suggest_command(sys.argv[1:] if argv is None else argv)
+        return status
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
         log.finish()
         if opened:
             log.close_own_descriptor()
+
+
+def _suggest_command(argv: list[str]) -> None:
+    """The server has not started: if the first argument looks like a misspelt command, print the command. Imports what
+    a server does not need."""
+    import difflib
+
+    commands = ["gunicorn", *COMMANDS]
+    if not argv or argv[0] in commands or not argv[0].isalpha():
+        return
+    for command in difflib.get_close_matches(argv[0], commands, n=1, cutoff=0.75):
+        print(f"starman: did you mean the command starman-uv {command}?", file=sys.stderr)
 
 
 def _is_compiled() -> bool:

@@ -138,7 +138,7 @@ def test_variables_of_a_kubernetes_service_are_ignored_and_mentioned_once(tmp_pa
         server.signal(signal.SIGHUP)
         server.wait_for("2 workers are new")
     assert server.log.count(line) == 1
-    done = starman("--check", cwd=tmp_path, env=links)
+    done = starman("--check", "--listen", "127.0.0.1:0", cwd=tmp_path, env=links)
     assert (done.returncode, done.stderr.count(line)) == (0, 1)
 
 
@@ -152,6 +152,23 @@ def test_unknown_names_are_errors_with_the_nearest_one(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert nearest in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["stauts"], "status"),
+        (["relaod"], "reload"),
+        (["gunicron", "-w", "3"], "gunicorn"),
+        (["nothing"], None),
+        (["top:app"], None),
+    ],
+)
+def test_a_misspelt_command_is_answered_with_the_command(tmp_path: Path, arguments: list[str], meant: str | None) -> None:
+    done = starman(*arguments, cwd=tmp_path, env={"STARMAN_LISTEN": "127.0.0.1:0"})
+    assert done.returncode != 0
+    hint = [line for line in done.stderr.splitlines() if "did you mean the command" in line]
+    assert hint == ([] if meant is None else [f"starman: did you mean the command starman-uv {meant}?"])
 
 
 def test_a_port_in_use_is_one_line_and_a_status(tmp_path: Path) -> None:

@@ -289,7 +289,9 @@ class Executor:
         threads = self._spec.settings.threads
         urls = ", ".join(listener.url for listener in self._spec.listeners)
         if self._spec.admin:
-            log.info(f"health, status and metrics on {', '.join(listener.url for listener in self._spec.admin)}")
+            log.info(
+                f"the admin page, health checks and metrics are on {', '.join(listener.url for listener in self._spec.admin)}"
+            )
         log.info(
             f"starman {VERSION} ready: {counted(action.workers, 'worker')} × {counted(threads, 'thread')} on {urls}"  # noqa: RUF001
         )

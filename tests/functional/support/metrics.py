@@ -18,7 +18,7 @@ REQUESTS = "http_server_request_duration_seconds_count"
 
 def admin_url(server: Server) -> str:
     """The URL of the admin HTTP, from the log."""
-    return server.wait_for(r"health, status and metrics on (http://\S+)")[1]
+    return server.wait_for(r"the admin page, health checks and metrics are on (http://\S+)")[1]
 
 
 def get(url: str, path: str, method: str = "GET", fields: Mapping[str, str] | None = None) -> tuple[int, dict[str, str], str]:
