@@ -57,7 +57,8 @@ class LoadShedding:
         monotonic."""
         before = (self.late, self.overflowed)
         while self._news:
-            if self._news.popleft() is WAITED_TOO_LONG:
+            # Compiled modules have copies of their own of these constants, so `is` would not find them.
+            if self._news.popleft() == WAITED_TOO_LONG:
                 self.late += 1
             else:
                 self.overflowed += 1

@@ -45,6 +45,9 @@ GROUPS = {
     "no threads": ("tests/functional/test_inline.py",),
     "connections": tuple(f"tests/functional/test_{name}.py" for name in ("tls", "connecting", "clients", "listening")),
     "slow clients": tuple(f"tests/functional/test_{name}.py" for name in ("slow_clients", "body_memory", "refusals")),
+    "operating": tuple(
+        f"tests/functional/test_{name}.py" for name in ("load_shedding", "request_timeout", "queue_metrics", "refusal_metrics")
+    ),
     "load": tuple(f"tests/functional/test_{name}.py" for name in ("mixed", "balance", "idle", "reload")),
     "torture": ("tests/functional/test_torture.py",),
 }
