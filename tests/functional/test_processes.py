@@ -456,7 +456,8 @@ def test_random_numbers_differ_between_workers(code: Code, mode: str) -> None:
 def test_the_master_is_small(code: Code) -> None:
     with code.serve("--workers", "4") as server:
         (kilobytes,) = re.findall(r"^Pss: +(\d+) kB", Path(f"/proc/{server.pid}/smaps_rollup").read_text(), re.MULTILINE)
-    assert int(kilobytes) < 7 * 1024
+    # Python itself takes 0.7 MB more from 3.14 on.
+    assert int(kilobytes) < (7 if sys.version_info < (3, 14) else 8) * 1024
 
 
 EMBEDDING = """

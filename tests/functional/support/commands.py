@@ -32,5 +32,8 @@ def run(
 def starman(
     *arguments: str, cwd: Path | str = REPOSITORY, env: Mapping[str, str | None] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m starman` with these arguments to its end."""
+    """Run `python -m starman` with these arguments to its end. A check binds a free port, unless `env` or the
+    arguments name another one: others may check at the same time."""
+    if "--check" in arguments:
+        env = {"PORT": "0", **(env or {})}
     return run([sys.executable, "-m", "starman", *arguments], cwd, env)
