@@ -8,8 +8,8 @@ import os
 import socket
 import struct
 
-from starman.commands.servers import FoundServer, find_servers
-from starman.process.host.control_socket import has_abstract_names
+from starman.commands.servers import FoundServer, can_find_servers, find_servers, listener_pid
+from starman.process.host.control_socket import PREFIX, has_abstract_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # How long (seconds) an answer may take: the first one includes the start of the observer.
 ANSWER_SECONDS = 15.0
-_UCRED = struct.Struct("=3i")
 _TIMEVAL = struct.Struct("@ll")
 
 
@@ -92,7 +91,7 @@ def connect(pid: int | None, control: str | None) -> Client:
         return Client(_connected(control, f"no starman answers at {control}"))
     server = _choose(pid)
     connection = _connected(server.address, f"starman {server.pid} does not answer")
-    if _listener_pid(connection) not in (server.pid, None):
+    if listener_pid(connection) not in (server.pid, None):
         connection.close()
         raise CommandError(f"another process has taken the address of the control socket of starman {server.pid}")
     return Client(connection)
@@ -101,9 +100,15 @@ def connect(pid: int | None, control: str | None) -> Client:
 def _choose(pid: int | None) -> FoundServer:
     if not has_abstract_names():
         raise CommandError("this system has no abstract addresses: start the server with --control PATH, and name that path here")
+    if not can_find_servers():
+        if pid is None:
+            raise WrongUsageError("/proc cannot be read here, so no server is found: choose one by --pid, or by --control PATH")
+        return FoundServer(pid, os.geteuid(), f"\0{PREFIX}{pid}", "")
     servers = find_servers()
     if pid is not None:
         chosen = [server for server in servers if server.pid == pid]
+        if not chosen and any(server.pid == pid for server in find_servers(of_any_user=True)):
+            raise CommandError(f"starman {pid} runs as another user: only that user and root may use its control socket")
         if not chosen:
             raise CommandError(f"no starman of this user has the process id {pid}{_list(servers)}")
         return chosen[0]
@@ -136,11 +141,3 @@ def _connected(address: str, failure: str) -> socket.socket:
         connection.close()
         raise CommandError(f"{failure}: {error.strerror or error}") from None
     return connection
-
-
-def _listener_pid(connection: socket.socket) -> int | None:
-    """The process that has called listen(2); None: the system does not say."""
-    try:
-        return int(_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0])
-    except (OSError, AttributeError):
-        return None

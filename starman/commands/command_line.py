@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import sys
@@ -14,12 +15,13 @@ from starman.commands.stacks_text import stacks_text
 from starman.commands.status_table import status_text
 from starman.commands.top import show
 from starman.commands.top_view import SORTS
-from starman.commands.trace import add_options, show_requests
+from starman.commands.trace import add_options, count, show_requests
 from starman.process.observer_messages import MOST_WORKERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from starman.commands.client import Client
 
@@ -30,6 +32,8 @@ CHOICE = "Without --pid and --control, the command finds the server of this user
 def main(argv: Sequence[str]) -> int:
     """Run the command whose name is the first of `argv`. Prints to standard output, and errors to standard error."""
     options = _parser(argv[0]).parse_args(argv[1:])
+    # An option goes before the variable.
+    options.control = options.control or (_path_of_environment() if options.pid is None else None)
     try:
         with connect(options.pid, options.control) as client:
             return _run(argv[0], client, options)
@@ -44,19 +48,31 @@ def main(argv: Sequence[str]) -> int:
         return DONE
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong, and the option that may be meant."""
+        _, unknown, flag = message.partition("unrecognized arguments: ")
+        if unknown:
+            own = [string for action in self._actions for string in action.option_strings]
+            close = difflib.get_close_matches(flag.partition(" ")[0].partition("=")[0], own, 1)
+            message += f" (did you mean {close[0]}?)" if close else ""
+        super().error(message)
+
+
 def _parser(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"starman-uv {command}",
         description=f"{COMMANDS[command]} {CHOICE}",
         epilog=f"To serve an application module called {command}, write {command}:app or ./{command}.py.",
         allow_abbrev=False,
     )
-    parser.add_argument("--pid", type=int, metavar="N", help="The process id of the master.")
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--pid", type=_pid, metavar="N", help="The process id of the master.")
+    which.add_argument(
         "--control",
+        type=_path,
         metavar="PATH",
-        default=_path_of_environment(),
-        help="The control socket of a server with --control PATH. Default: STARMAN_CONTROL, if that is a path.",
+        help="The control socket of a server with --control PATH. Default without --pid: STARMAN_CONTROL, if that is a path.",
     )
     if command == "status":
         parser.add_argument("--json", action="store_true", help="Print everything that is known, as JSON.")
@@ -72,7 +88,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     elif command == "top":
         parser.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS", help="How often. Default: 1.")
         parser.add_argument("--sort", choices=list(SORTS), default="number", help="Sort the workers. Default: number.")
-        parser.add_argument("--count", type=int, default=0, metavar="N", help="End after N times. Default: 0, never.")
+        parser.add_argument("--count", type=count, default=0, metavar="N", help="End after N times. Default: 0, never.")
     elif command == "report":
         parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="A new file. Default: standard output.")
     elif command == "scale":
@@ -93,6 +109,18 @@ def command_flags() -> list[str]:
 def _path_of_environment() -> str | None:
     control = os.environ.get("STARMAN_CONTROL", "")
     return control if control not in ("", "auto", "off") else None
+
+
+def _pid(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a process id")
+    return int(text)
+
+
+def _path(text: str) -> str:
+    if text in ("", "auto", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path; without --control, servers are found by their process ids")
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -51,13 +51,17 @@ def server_lines(status: dict[str, Any]) -> list[str]:
     """What concerns the whole server, and an empty line."""
     restarting = ", restarting" if status["restarting"] else ""
     return [
-        f"starman {status['version']} on Python {status['python']}, master {status['pid']}, "
-        f"up {seconds_text(status['age_seconds'])}",
+        f"starman {status['version']} on Python {status['python']}, master {status['pid']}{_up(status['age_seconds'])}",
         f"{status['name']} on {', '.join(status['listeners'])}",
         f"{status['phase']}{restarting}: {status['workers_ready']} of {status['workers_wanted']} workers ready, "
         f"{status['threads']} threads each",
         "",
     ]
+
+
+def _up(seconds: float | None) -> str:
+    """How long the server has run; "" if that cannot be read, without /proc."""
+    return "" if seconds is None else f", up {seconds_text(seconds)}"
 
 
 def _slow_request(entry: dict[str, Any]) -> list[str]:

@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-duration", type=_duration, default=0.0, metavar="SECONDS", help="Only requests that took as long. Default: 0."
     )
-    parser.add_argument("--count", type=_count, default=0, metavar="N", help="End after N requests. Default: 0, never.")
+    parser.add_argument("--count", type=count, default=0, metavar="N", help="End after N requests. Default: 0, never.")
     parser.add_argument("--json", action="store_true", help="Print each request as a line of JSON.")
 
 
@@ -116,7 +116,7 @@ def _duration(text: str) -> float:
     return seconds
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     if not text.isdecimal() or len(text) > 9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 999999999")
     return int(text)

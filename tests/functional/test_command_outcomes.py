@@ -107,7 +107,7 @@ def test_a_stop_waits_for_requests_in_flight_also_without_its_observer(site: Pat
             os.kill(observers(server)[0], signal.SIGKILL)
             assert client.read().status == 200
             stopping.join()
-        assert re.fullmatch(r"stopped, after [1-9]\.\d s\n", printed[0])
+        assert re.fullmatch(r"stopped, after \d+\.\d s\n", printed[0])
         assert server.wait() == 0
 
 

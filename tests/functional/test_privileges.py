@@ -395,3 +395,28 @@ def start_spinning(
     (uid, *others), _, _ = identity(int(pid))
     assert (uid, others) == (account.uid, [])
     return server, pid
+
+
+def test_the_user_of_the_service_commands_it_and_others_do_not(account: Account, place: Place, started: list[Process]) -> None:
+    options = ["--user", account.name, "--workers", "1", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
+    server = place.start(*options, "site_app:app")
+    started.append(server)
+    server.wait_for("ready: 1 worker")
+    number = ["--pid", str(server.pid)]
+    # In the group of the service, and in another one: then the system hides which files the service has open.
+    for group in (account.gid, 65534):
+        done = place.run_as(account.uid, group, "status")
+        assert f"master {server.pid}, up " in done.stdout, done.stderr
+        assert place.run_as(account.uid, group, "stacks", *number).stdout.startswith("worker 1 (")
+    done = place.run_as(65534, 65534, "status", *number)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1,
+        "",
+        f"starman: starman {server.pid} runs as another user: only that user and root may use its control socket\n",
+    )
+    assert place.run_as(65534, 65534, "status").returncode == 1
+    done = place.run_as(account.uid, account.gid, "reload", *number)
+    assert done.stdout.startswith("restarted: 1 new worker serves"), done.stderr
+    assert place.run_as(0, 0, "status", *number).returncode == 0
+    assert place.run_as(account.uid, account.gid, "stop", *number).returncode == 0
+    assert server.wait() == 0

@@ -36,6 +36,16 @@ LEFT_OUT = (
     "config-*",
 )
 PACKAGES = (anyio, httptools, idna, typing_extensions, uvloop, starman)
+# Runs a command of starman as another user.
+_COMMAND_AS = """\
+import os, sys
+user, group = map(int, sys.argv[1:3])
+os.setgroups([])
+os.setgid(group)
+os.setuid(user)
+from starman.cli import main
+sys.exit(main(sys.argv[3:]))
+"""
 
 
 class Account:
@@ -107,6 +117,12 @@ class Place:
             stderr=stderr,
             start_new_session=True,
         )
+
+    def run_as(self, uid: int, gid: int, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `starman-uv WORDS…` as this user and group, to its end."""
+        command = [os.path.realpath(sys.executable), "-c", _COMMAND_AS, str(uid), str(gid), *words]
+        env = environment({**self._env, "VIRTUAL_ENV": None})
+        return subprocess.run(command, cwd="/", env=env, capture_output=True, text=True, timeout=60, check=False)
 
     def _command(self, *arguments: str) -> list[str]:
         # Root starts the interpreter, and may read it where it is.
