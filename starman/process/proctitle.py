@@ -28,7 +28,9 @@ def set_title(text: str) -> None:
 
 def _set_short_name(raw: bytes) -> None:
     with open("/proc/self/comm", "wb", buffering=0) as file:
-        file.write(raw[:_SHORT_BYTES].rstrip())
+        # Two words: os.fork splits /proc/self/stat at spaces. One more, and it takes the priority for the number of
+        # threads and warns of them, which `-W error` makes an error on CPython 3.15.
+        file.write(b" ".join(raw[:_SHORT_BYTES].split(b" ")[:2]).rstrip())
 
 
 def _set_command_line(raw: bytes) -> None:

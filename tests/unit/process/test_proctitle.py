@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def titled(text: str) -> str:
 def test_the_title_replaces_the_command_line_and_nothing_of_it_remains() -> None:
     room = len(Path("/proc/self/cmdline").read_bytes())
     expected = b"starman mold a"[: room - 1].ljust(room, b"\0")
-    assert titled("starman mold a") == repr((expected, "starman mold a\n"))
+    assert titled("starman mold a") == repr((expected, "starman mold\n"))
 
 
 def test_a_title_that_is_too_long_is_cut_off_and_the_environment_stays() -> None:
@@ -58,3 +59,14 @@ def test_whatever_the_system_refuses_is_left_as_it_was(monkeypatch: pytest.Monke
     before = (Path("/proc/self/cmdline").read_bytes(), Path("/proc/self/comm").read_bytes())
     set_title("starman")
     assert (Path("/proc/self/cmdline").read_bytes(), Path("/proc/self/comm").read_bytes()) == before
+
+
+def test_the_short_name_has_two_words_so_that_fork_counts_threads_right() -> None:
+    code = (
+        "import os; from starman.process.proctitle import set_title; set_title('starman mold ex app')\n"
+        "print(open('/proc/self/comm').read().strip(), flush=True)\n"
+        "pid = os.fork()\n"
+        "os.waitpid(pid, 0) if pid else os._exit(0)"
+    )
+    run = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    assert (run.stdout, "multi-threaded" in run.stderr) == ("starman mold\n", False)
