@@ -59,7 +59,7 @@ class Exchange(ResponseSender):
     def run(self) -> QueuedRequest | None:
         """Call the application and send its response. Thread. Returns the connection's next exchange, if one waits."""
         head, writer, context = self.head, self._writer, self._context
-        now = monotonic()
+        now = self.started_at or monotonic()
         self.started_at = now
         self.queue_seconds = now - self.queued_at if head.noted is None else self._wait_since(self.queued_at, now)
         if self.queue_seconds > _LONG_IN_QUEUE:

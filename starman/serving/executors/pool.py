@@ -291,9 +291,11 @@ class Pool(Executor):
     def _work_down(self, idle_thread: IdleThread) -> None:
         queue = self._queue
         idle_thread.wake_lock.acquire()
+        now = 0.0  # when the last request ended; 0.0: the thread has slept since
         while True:
             if self._asked:
                 self._sleep(idle_thread)
+                now = 0.0
             try:
                 exchange = queue.popleft()
             except IndexError:
@@ -305,9 +307,10 @@ class Pool(Executor):
                     self._unpark()
                     return
                 self._sleep(idle_thread)
+                now = 0.0
                 continue
             try:
-                self._run(idle_thread, exchange)
+                now = self._run(idle_thread, exchange, now)
             except BaseException as error:
                 exchange.abandon(error)
                 raise
@@ -327,7 +330,9 @@ class Pool(Executor):
             self._unpark()
         idle_thread.wake_lock.acquire()
 
-    def _run(self, idle_thread: IdleThread, exchange: QueuedRequest) -> None:
+    def _run(self, idle_thread: IdleThread, exchange: QueuedRequest, now: float) -> float:
+        """Run a request, and those that follow it on its connection. `now`: the time (monotonic) at which the thread
+        has become free just before, or 0.0. Returns when the last one ended."""
         record, busy = idle_thread.recorder
         counter = idle_thread.counter
         for _ in range(_MOST_IN_A_ROW):
@@ -335,6 +340,8 @@ class Pool(Executor):
                 head = exchange.head
                 record(exchange.queued_at, head.method, head.target)
                 idle_thread.request = exchange
+                # One reading of the clock is the end of a request and the start of the next one, if that has waited.
+                exchange.started_at = now if now >= exchange.queued_at else 0.0
                 following = exchange.run()
             except BaseException as error:  # a defect of the server must cost neither the thread nor a client that waits forever
                 exchange.abandon(error)
@@ -351,10 +358,11 @@ class Pool(Executor):
                 follows = (following is not None or bool(self._queue)) and not self._asked
                 self.corking.after_request(now, follows=follows)
             if following is None:
-                return
+                return now
             exchange = following
             if self._asked:
                 break
         exchange.runnable_at = time.monotonic()
         # This wakes no thread: this one is awake.
         self._queue.append(exchange)
+        return now

@@ -24,7 +24,8 @@ class QueuedRequest(metaclass=ABCMeta):
     for others of its connection. 0.0: the thread that has run those runs this one next.
     empty_block_at: how many bytes of the body were sent when the application last gave an empty block; None: it gave
     none. Set by the thread.
-    started_at: when the application was called, monotonic; 0.0: it was not. waited: for how long (seconds) the thread
+    started_at: when the application was called, monotonic; 0.0: it was not. The executor may set it before `run`.
+    waited: for how long (seconds) the thread
     has waited for the client. waiting_since: since when it waits for the client now, monotonic; 0.0: it does not. It
     is set for good when the application takes the connection for another protocol. Set by the thread; the loop reads
     them.
