@@ -54,7 +54,7 @@ def server_lines(status: dict[str, Any]) -> list[str]:
         f"starman {status['version']} on Python {status['python']}, master {status['pid']}{_up(status['age_seconds'])}",
         f"{status['name']} on {', '.join(status['listeners'])}",
         f"{status['phase']}{restarting}: {status['workers_ready']} of {status['workers_wanted']} workers ready, "
-        f"{status['threads']} threads each",
+        f"{_threads(status['threads'])}",
         "",
     ]
 
@@ -62,6 +62,12 @@ def server_lines(status: dict[str, Any]) -> list[str]:
 def _up(seconds: float | None) -> str:
     """How long the server has run; "" if that cannot be read, without /proc."""
     return "" if seconds is None else f", up {seconds_text(seconds)}"
+
+
+def _threads(number: int) -> str:
+    if not number:
+        return "without threads"
+    return "1 thread each" if number == 1 else f"{number} threads each"
 
 
 def _slow_request(entry: dict[str, Any]) -> list[str]:

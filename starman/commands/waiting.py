@@ -54,7 +54,8 @@ def reload(client: Client, seconds: float) -> str:
 
     status = _wait(client, finished, deadline, "the new workers")
     if status["generation"] == before["generation"]:
-        raise CommandError("the server has not restarted: its log says why")
+        stopping = status["phase"] == "stopping"
+        raise CommandError("the server is stopping" if stopping else "the server has not restarted: its log says why")
     return f"restarted: {_serving(status['workers_ready'], 'new worker')}, after {deadline.elapsed():.1f} s"
 
 
@@ -64,6 +65,8 @@ def scale(client: Client, workers: int, seconds: float) -> str:
     client.request("scale", workers=workers)
 
     def finished(status: dict[str, Any]) -> bool:
+        if status["phase"] == "stopping":
+            raise CommandError("the server is stopping")
         if status["workers_wanted"] != workers:
             raise CommandError(f"{status['workers_wanted']} workers are wanted now: another command has changed the number")
         return bool(status["workers_ready"] == workers)
