@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import socket
+import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -179,8 +180,12 @@ def spoken_by_worker(load: Callable[[], Any], *, fails: bool = False) -> tuple[l
     ours, theirs = Channel.pair()
     spec = WorkerSpec(Settings.of(disable_proctitle=True), [], Program(lambda _: load()), lambda: make_service)
     spec.scoreboard = board = Scoreboard.create()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # pytest-xdist has a thread, and CPython 3.15 raises its warning of a fork with threads, an error here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
+        warnings.simplefilter("error")
         try:
             ours.close()
             run_worker(theirs, 1, board.map_page(1, board.fd), spec, None)
