@@ -18,9 +18,10 @@ class IdleThread:
     counter: where it counts finished ones.
     ident: the identifier of the thread (`threading.get_ident`); 0 before it runs. request: the one that it runs; None
     between two requests. Set by the thread, read by the loop.
+    free_at: when its last request ended, monotonic; 0.0: it has slept since. The thread's own.
     """
 
-    __slots__ = ("counter", "ident", "number", "recorder", "request", "wake_lock")
+    __slots__ = ("counter", "free_at", "ident", "number", "recorder", "request", "wake_lock")
 
     def __init__(self, number: int, recorder: RequestRecorder, counter: RequestCounter, *, awake: bool = False) -> None:
         """`awake`: the thread runs already, and does not wait for its wake lock first."""
@@ -29,6 +30,7 @@ class IdleThread:
         self.ident = 0
         self.request: QueuedRequest | None = None
         self.counter = counter
+        self.free_at = 0.0
         self.wake_lock = threading.Lock()
         if not awake:
             self.wake_lock.acquire()

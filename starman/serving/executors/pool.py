@@ -291,11 +291,9 @@ class Pool(Executor):
     def _work_down(self, idle_thread: IdleThread) -> None:
         queue = self._queue
         idle_thread.wake_lock.acquire()
-        now = 0.0  # when the last request ended; 0.0: the thread has slept since
         while True:
             if self._asked:
                 self._sleep(idle_thread)
-                now = 0.0
             try:
                 exchange = queue.popleft()
             except IndexError:
@@ -307,10 +305,9 @@ class Pool(Executor):
                     self._unpark()
                     return
                 self._sleep(idle_thread)
-                now = 0.0
                 continue
             try:
-                now = self._run(idle_thread, exchange, now)
+                self._run(idle_thread, exchange)
             except BaseException as error:
                 exchange.abandon(error)
                 raise
@@ -318,6 +315,7 @@ class Pool(Executor):
 
     def _sleep(self, idle_thread: IdleThread) -> None:
         """Sleep until a request is queued. Join the stack first, then check the queue: see the module's docstring."""
+        idle_thread.free_at = 0.0
         self._idle.append(idle_thread)
         if (self._queue and not self._asked) or self._stopped:
             try:
@@ -330,9 +328,7 @@ class Pool(Executor):
             self._unpark()
         idle_thread.wake_lock.acquire()
 
-    def _run(self, idle_thread: IdleThread, exchange: QueuedRequest, now: float) -> float:
-        """Run a request, and those that follow it on its connection. `now`: the time (monotonic) at which the thread
-        has become free just before, or 0.0. Returns when the last one ended."""
+    def _run(self, idle_thread: IdleThread, exchange: QueuedRequest) -> None:
         record, busy = idle_thread.recorder
         counter = idle_thread.counter
         for _ in range(_MOST_IN_A_ROW):
@@ -341,12 +337,12 @@ class Pool(Executor):
                 record(exchange.queued_at, head.method, head.target)
                 idle_thread.request = exchange
                 # One reading of the clock is the end of a request and the start of the next one, if that has waited.
-                exchange.started_at = now if now >= exchange.queued_at else 0.0
+                exchange.started_at = idle_thread.free_at if idle_thread.free_at >= exchange.queued_at else 0.0
                 following = exchange.run()
             except BaseException as error:  # a defect of the server must cost neither the thread nor a client that waits forever
                 exchange.abandon(error)
                 following = None
-            now = time.monotonic()
+            idle_thread.free_at = now = time.monotonic()
             counter.count(exchange, now)
             if exchange.time_limit != EXPIRED:
                 self.finished += 1
@@ -358,11 +354,10 @@ class Pool(Executor):
                 follows = (following is not None or bool(self._queue)) and not self._asked
                 self.corking.after_request(now, follows=follows)
             if following is None:
-                return now
+                return
             exchange = following
             if self._asked:
                 break
         exchange.runnable_at = time.monotonic()
         # This wakes no thread: this one is awake.
         self._queue.append(exchange)
-        return now
