@@ -128,7 +128,8 @@ class RequestTraces:
             if not packet:
                 self._close_source(source)
                 return
-            with contextlib.suppress(ValueError):  # from a worker that is not as it should be
+            # An application may have spoiled its worker, and the observer goes on with the others.
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 self._distribute(packet)
 
     def _distribute(self, packet: bytes) -> None:

@@ -63,11 +63,13 @@ def test_each_client_gets_what_matches_and_hears_of_losses() -> None:
     async def run() -> None:
         traces = RequestTraces(lambda _: None)
         errors = traces.subscribe(TraceFilter(statuses=["5xx"]))
+        traces.subscribe(TraceFilter(paths=["*"]))
         everything = traces.subscribe(TraceFilter())
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         traces.add_source(theirs.detach())
         ours.send(b"\n".join((b"0", record(200), record(500))))
-        ours.send(b"nonsense")
+        for nonsense in (b"nonsense", b"0\n[]", b"0\n{}", b"0\n[1", b"0\nnull", b"0\n" + 50_000 * b"["):
+            ours.send(nonsense)
         ours.send(b"7")
         await until(everything.changed.is_set)
         await asyncio.sleep(0.1)
