@@ -72,8 +72,8 @@ def native(environ: dict[str, Any], query: dict[str, str]) -> bytes:
 
 
 def held(environ: dict[str, Any], query: dict[str, str]) -> bytes:
-    """Sleep in a C call that holds the interpreter's lock."""
-    ctypes.PyDLL(None).sleep(1000)
+    """Compute in a C call that holds the interpreter's lock. Unlike a sleep, no signal ends it."""
+    sum(range(10**12))
     return b""
 
 
