@@ -79,13 +79,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _suggest_command(argv: list[str]) -> None:
-    """The server has not started: if the first argument looks like a misspelt command, print the command. Imports what
-    a server does not need."""
-    import difflib
-
+    """The server has not started: if the first argument looks like a misspelt command, print the command."""
     commands = ["gunicorn", *COMMANDS]
     if not argv or argv[0] in commands or not argv[0].isalpha():
         return
+    try:
+        import difflib  # which a server does not need
+    except ImportError:
+        return  # the user given by --user may not read Python's modules, which is why the server has not started
     for command in difflib.get_close_matches(argv[0], commands, n=1, cutoff=0.75):
         print(f"starman: did you mean the command starman-uv {command}?", file=sys.stderr)
 

@@ -25,6 +25,7 @@ VARIABLE = "TEST_RUNS"
 # A process that has just been killed may need a moment to end on a loaded machine.
 GRACE_SECONDS = 3.0
 END_SECONDS = 30.0
+EXEC_SECONDS = 1.0
 
 
 class Leftover(NamedTuple):
@@ -66,7 +67,7 @@ def find(own: str) -> list[Leftover]:
     found = []
     for name in names:
         # Kernel threads and zombies have no environment; another user's process may be unreadable.
-        if name.isdigit() and (text := _read(f"/proc/{name}/environ")) and marked in text:
+        if name.isdigit() and (text := _environment(name)) and marked in text:
             test = b""
             for variable in text.split(b"\0"):
                 if variable.startswith(b"PYTEST_CURRENT_TEST="):
@@ -74,6 +75,26 @@ def find(own: str) -> list[Leftover]:
             command = _read(f"/proc/{name}/cmdline").replace(b"\0", b" ")
             found.append(Leftover(int(name), os.fsdecode(test), os.fsdecode(command)))
     return found
+
+
+def _environment(pid: str) -> bytes:
+    """The environment of the process at its last exec; b"" if it has none.
+
+    In the middle of an exec, a process shows neither environment nor arguments, but its program.
+    """
+    given_up = time.monotonic() + EXEC_SECONDS
+    while True:
+        text = _read(f"/proc/{pid}/environ")
+        if text or _read(f"/proc/{pid}/cmdline") or not _has_program(pid) or time.monotonic() > given_up:
+            return text or _read(f"/proc/{pid}/environ")
+        time.sleep(0.001)
+
+
+def _has_program(pid: str) -> bool:
+    try:
+        return bool(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:
+        return False
 
 
 def end(own: str, started_by: str = "", grace: float = GRACE_SECONDS) -> list[Leftover]:

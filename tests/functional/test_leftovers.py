@@ -137,3 +137,14 @@ def test_a_process_whose_number_is_taken_is_spared(monkeypatch: pytest.MonkeyPat
             assert other.poll() is None
         finally:
             other.kill()
+
+
+def test_a_process_in_the_middle_of_an_exec_is_found() -> None:
+    again = 'exec sh -c "$1" sh "$1"'
+    with subprocess.Popen(["sh", "-c", again, "sh", again], env={**os.environ, leftovers.VARIABLE: "mark-of-exec"}) as other:
+        try:
+            assert wait_until(lambda: bool(leftovers.find("mark-of-exec")), SECONDS)
+            missed = sum(not leftovers.find("mark-of-exec") for _ in range(300))
+            assert (missed, other.poll()) == (0, None)
+        finally:
+            other.kill()

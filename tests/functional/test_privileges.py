@@ -225,12 +225,15 @@ def test_a_pid_file_where_the_user_may_not_even_look(account: Account, place: Pl
     assert server.stop() == 0
 
 
-def test_a_user_that_may_not_read_python(place: Place, account: Account, started: list[Process]) -> None:
+@pytest.mark.parametrize("words", ["--workers 1 site_app:app", "siteapp --no-daemon"])
+def test_a_user_that_may_not_read_python(place: Place, account: Account, started: list[Process], words: str) -> None:
+    """A first argument like `siteapp` is compared with the commands, by a module that cannot be read any more."""
+    (place.site / "siteapp.py").write_text(APPLICATION)
     place.directory.chmod(0o700)
     try:
-        server = place.start("--user", account.name, "--listen", f"@{account.name}-python", "site_app:app")
+        server = place.start(*words.split(), "--user", account.name, "--listen", f"@{account.name}-python")
         started.append(server)
-        assert server.wait() == 2
+        assert server.wait() == 2, server.log
         server.wait_for("the server needs the modules there")
         assert f"user: {account.name} may not read {place.directory}/python/" in server.log
     finally:
