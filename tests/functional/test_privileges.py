@@ -225,7 +225,7 @@ def test_a_pid_file_where_the_user_may_not_even_look(account: Account, place: Pl
     assert server.stop() == 0
 
 
-@pytest.mark.parametrize("words", ["--workers 1 site_app:app", "siteapp --no-daemon"])
+@pytest.mark.parametrize("words", ["--workers 1 site_app:app", "siteapp --workers 1"])
 def test_a_user_that_may_not_read_python(place: Place, account: Account, started: list[Process], words: str) -> None:
     """A first argument like `siteapp` is compared with the commands, by a module that cannot be read any more."""
     (place.site / "siteapp.py").write_text(APPLICATION)
