@@ -16,7 +16,9 @@ from tests.functional.support.tools import find_tool, need_root
 
 APPLICATION = "lambda environ, start_response: start_response('200 OK', []) and None or [b'fine']"
 # Hides /proc, and lets nothing be written.
-BARE = "mount -t tmpfs -o ro none /proc && mount -t tmpfs -o ro none /tmp && mount -o remount,ro,bind / && exec"
+BARE = """\
+mount -t tmpfs -o ro none /proc && mount --bind /tmp /tmp &&
+mount -o remount,ro,bind /tmp && mount -o remount,ro,bind / && exec"""
 
 
 def starman(*words: str) -> list[str]:

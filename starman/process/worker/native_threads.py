@@ -33,8 +33,11 @@ _KNOWN = {
 _COMMON = ("ld-linux", "ld-musl", "libc.", "libc-", "libpthread", "libstdc++", "libgcc_s", "libpython", "[")
 # How many bytes of a stack are searched: a thread that waits is a few frames deep.
 _SEARCHED_BYTES = 16_384
-# How long (seconds), for all threads together, to wait until they block: OpenBLAS's threads spin for a while at first.
-_PATIENCE = 0.5
+# A thread is looked at when it waits. OpenBLAS's threads spin for a while at first: how much of the CPU (seconds) a
+# thread may use until it counts as one that never waits, and how long (seconds) the wait for all threads may take, on
+# a machine that gives them little of it.
+_SPINNING = 0.5
+_PATIENCE = 5.0
 _PAUSE = 0.01
 
 
@@ -54,7 +57,7 @@ class NativeThread:
 
 
 def native_threads() -> list[NativeThread]:
-    """The threads of this process that Python has not started, oldest first. Takes half a second at most."""
+    """The threads of this process that Python has not started, oldest first. Takes five seconds at most."""
     threading = sys.modules.get("threading")
     known = {os.getpid()}
     if threading is not None:
@@ -73,7 +76,11 @@ def _tasks() -> list[int]:
 
 def _describe(task: int, libraries: list[tuple[int, int, str]], until: float) -> NativeThread:
     """Describe one thread. Waits until the thread blocks, at most until the instant `until` (monotonic)."""
-    while _read(f"/proc/self/task/{task}/syscall").startswith(b"running") and time.monotonic() < until:
+    while (
+        _read(f"/proc/self/task/{task}/syscall").startswith(b"running")
+        and time.monotonic() < until
+        and _cpu_seconds(task) < _SPINNING
+    ):
         time.sleep(_PAUSE)
     name = next(_names_on_stack(task, libraries), None)
     if name is None:
@@ -82,6 +89,13 @@ def _describe(task: int, libraries: list[tuple[int, int, str]], until: float) ->
         if part in name:
             return NativeThread(f"{name} ({product})", remedy)
     return NativeThread(name, "")
+
+
+def _cpu_seconds(task: int) -> float:
+    """How much of the CPU a thread has used; 0.0 if the kernel does not tell."""
+    # Documentation/scheduler/sched-stats: nanoseconds on the CPU, nanoseconds of waiting for it, time slices.
+    used = _read(f"/proc/self/task/{task}/schedstat").split()
+    return int(used[0]) / 1e9 if used else 0.0
 
 
 def _libraries() -> list[tuple[int, int, str]]:
