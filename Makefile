@@ -9,6 +9,7 @@ BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TEST_PROCESSES ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 5 + 1) / 2 )))
 TEST_SECONDS ?= 600
+SLOW := tests/unit/serving/executors/test_pool_interleavings.py tests/unit/process/supervision/test_supervisor_model.py
 FAULTS_SECONDS ?= 60
 TORTURE_SECONDS ?= 600
 
@@ -25,11 +26,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EDITABLE := COMPILE_STARMAN=0 $(PIP) --config-settings editable_mode=compat --editable
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint pytest docs-check compiled bench bench-all bench-memory bench-turns bench-venv fuzz faults torture docs screenshots clean
+.PHONY: help serve test check lint pytest docs-check compiled bench bench-all bench-memory bench-turns bench-venv fuzz faults torture docs screenshots clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
 	@echo "make test     lint, types, unit and functional tests, documentation"
+	@echo "make check    lint, types, and the unit tests that are quick: for between two edits, under a minute"
 	@echo "make compiled build starman compiled, which the bench then measures as well; needs a C compiler"
 	@echo "make bench    hello on starman and its peers, a minute or two  (BENCH_ARGS=)"
 	@echo "make bench-all      every scenario and axis, over an hour: tables and plots into docs/  (BENCH_ARGS=)"
@@ -47,24 +49,36 @@ serve: $(VENV)/serve.stamp
 	@echo "Serving examples/hello.py on http://$(HOST):$(PORT)/ (Ctrl-C stops it)"
 	@exec $(BIN)/starman-uv --listen $(HOST):$(PORT) examples/hello.py
 
-test: lint pytest docs-check
+test: $(VENV)/test.stamp
+	@begun=$$(date +%s); $(MAKE) --no-print-directory lint pytest docs-check || exit; seconds=$$(($$(date +%s) - begun)); \
+	echo "== Everything passed, in $$((seconds / 60)) min $$((seconds % 60)) s"
+
+# What is left out takes half of the time of the unit tests.
+check: $(VENV)/test.stamp
+	@begun=$$(date +%s); $(MAKE) --no-print-directory lint || exit; echo "== Unit tests, without the slow ones: $(SLOW)"; \
+	$(BIN)/python -m pytest -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal $(SLOW:%=--ignore=%) tests/unit $(PYTEST_ARGS) || exit; \
+	echo "== The quick checks passed, in $$(($$(date +%s) - begun)) s; make test runs everything"
 
 lint: $(VENV)/test.stamp
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	@echo "== Lint (ruff)"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@echo "== Types (mypy --strict)"
+	@$(BIN)/mypy
 
 # 2.5 test processes per CPU, because many tests wait most of their time. worksteal keeps the tests of a module
 # together, which share a server, until another process has no tests left. Compile bytecode first: servers under test
 # write none, so each start would compile all of starman. A test that hangs for TEST_SECONDS ends its test process, with
 # the stacks of all threads: it fails, and the other tests go on in a new process.
 pytest: $(VENV)/test.stamp
-	$(BIN)/python -m compileall -q starman tests
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -o faulthandler_timeout=$(TEST_SECONDS) -o faulthandler_exit_on_timeout=true \
+	@echo "== Tests, on $$($(BIN)/python --version), $(TEST_PROCESSES) at a time"
+	@$(BIN)/python -m compileall -q starman tests
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -o faulthandler_timeout=$(TEST_SECONDS) -o faulthandler_exit_on_timeout=true \
 	    $(if $(FORBID_SKIP),--forbid-skip) $(PYTEST_ARGS)
 
 docs-check: $(VENV)/test.stamp
-	$(BIN)/python docs/check.py
+	@echo "== Documentation"
+	@$(BIN)/python docs/check.py
 
 compiled: $(VENV)/compiled.stamp
 

@@ -22,8 +22,10 @@ import starman
 from tests.functional.support.harness import Process, environment
 from tests.functional.support.tools import find_tool
 
+# Bytecode that another process is writing. Finished bytecode is copied: without it, each start would compile anew.
+HALF_WRITTEN = shutil.ignore_patterns("*.pyc.*")
 # Of the standard library, what no server needs; of it all that is large.
-LEFT_OUT = (
+LEFT_OUT = shutil.ignore_patterns(
     "test",
     "tests",
     "idlelib",
@@ -31,9 +33,10 @@ LEFT_OUT = (
     "ensurepip",
     "site-packages",
     "dist-packages",
-    "__pycache__",
     "lib2to3",
     "config-*",
+    "*.pyc.*",
+    "*.opt-?.pyc",
 )
 PACKAGES = (anyio, httptools, idna, typing_extensions, uvloop, starman)
 # Runs a command of starman as another user.
@@ -86,14 +89,14 @@ class Place:
         directory.chmod(0o755)
         library = Path(sysconfig.get_path("stdlib"))
         own = directory / "python" / library.relative_to(sys.base_prefix)
-        shutil.copytree(library, own, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
+        shutil.copytree(library, own, ignore=LEFT_OUT, symlinks=True)
         packages = directory / "packages"
         packages.mkdir()
         for package in PACKAGES:
             assert package.__file__ is not None
             source = Path(package.__file__)
             if source.name == "__init__.py":
-                shutil.copytree(source.parent, packages / source.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source.parent, packages / source.parent.name, ignore=HALF_WRITTEN)
             else:
                 shutil.copy(source, packages)
         self.site.mkdir()

@@ -16,7 +16,7 @@ import sysconfig
 from pathlib import Path
 from types import TracebackType
 
-from tests.functional.support.accounts import LEFT_OUT, PACKAGES
+from tests.functional.support.accounts import HALF_WRITTEN, LEFT_OUT, PACKAGES
 from tests.functional.support.harness import environment, wait_until
 from tests.functional.support.tools import find_tool, need_root
 
@@ -47,14 +47,14 @@ class Image:
         (root / "tmp").chmod(0o1777)
         library = Path(sysconfig.get_path("stdlib"))
         own = root / "python" / library.relative_to(sys.base_prefix)
-        shutil.copytree(library, own, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
+        shutil.copytree(library, own, ignore=LEFT_OUT, symlinks=True)
         for package in PACKAGES:
             assert package.__file__ is not None
             source = Path(package.__file__)
             if package.__name__ == "starman":
                 source = tree / "starman" / "__init__.py"
             if source.name == "__init__.py":
-                shutil.copytree(source.parent, root / "packages" / source.parent.name, ignore=shutil.ignore_patterns("*.pyc"))
+                shutil.copytree(source.parent, root / "packages" / source.parent.name, ignore=HALF_WRITTEN)
             else:
                 shutil.copy(source, root / "packages")
         for compiled in tree.glob("*__mypyc*.so"):

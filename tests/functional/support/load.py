@@ -1,8 +1,9 @@
-"""Closed-loop clients for tests of restarts: each sends its next request as soon as it has a response, and none may
+"""Closed-loop clients for tests of restarts: each sends its next request soon after it has a response, and none may
 fail."""
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from tests.functional.support.wire import Client, encode_request
 
 # How soon every client must have had an answer, on a machine that is busy with other things.
 _PATIENCE = 60.0
+# The longest pause before a next request. Without pauses, clients in Python would keep both the server and the tests
+# beside this one from the CPU; with pauses of any length, connections are closed and handed over in every state.
+_PAUSE = 0.02
 
 
 class Load:
@@ -70,6 +74,7 @@ class Load:
             if client is not None and (response is None or not response.persistent):
                 client.close()
                 client = None
+            time.sleep(random.random() * _PAUSE)
         if client is not None:
             client.close()
 
