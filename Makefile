@@ -26,13 +26,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EDITABLE := COMPILE_STARMAN=0 $(PIP) --config-settings editable_mode=compat --editable
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test check lint pytest docs-check compiled bench bench-all bench-memory bench-turns bench-venv fuzz faults torture docs screenshots clean
+.PHONY: help serve test check lint pytest docs-check compiled dist bench bench-all bench-memory bench-turns bench-venv fuzz faults torture docs screenshots clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
 	@echo "make test     lint, types, unit and functional tests, documentation"
 	@echo "make check    lint, types, and the unit tests that are quick: for between two edits, under a minute"
 	@echo "make compiled build starman compiled, which the bench then measures as well; needs a C compiler"
+	@echo "make dist     build the sdist and the wheels, for every supported Python of this machine, into dist/"
 	@echo "make bench    hello on starman and its peers, a minute or two  (BENCH_ARGS=)"
 	@echo "make bench-all      every scenario and axis, over an hour: tables and plots into docs/  (BENCH_ARGS=)"
 	@echo "make bench-turns    loop and threads that take turns, and a plain pool; ten minutes, a table and a plot into docs/  (BENCH_ARGS=)"
@@ -85,6 +86,10 @@ compiled: $(VENV)/compiled.stamp
 # If a compiled build exists, build it again before measuring it.
 COMPILED := $(wildcard $(VENV)/compiled.stamp)
 
+# What a release uploads (docs/releasing.md).
+dist: $(VENV)/dist.stamp
+	.ci/dist $(BIN)/python dist
+
 bench: $(VENV)/bench.stamp $(COMPILED)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
@@ -129,7 +134,7 @@ $(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
 	$(EDITABLE) .
 	@touch $@
 
-$(VENV)/test.stamp $(VENV)/bench.stamp $(VENV)/fuzz.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
+$(VENV)/test.stamp $(VENV)/bench.stamp $(VENV)/fuzz.stamp $(VENV)/docs.stamp $(VENV)/dist.stamp: $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(EDITABLE) '.[$*]'
 	@touch $@ $(VENV)/serve.stamp
 

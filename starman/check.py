@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 
+from starman import foreign_distribution
 from starman.config import service_links, temporary_directory
 from starman.config.addresses import AddressKind, parse_address
 from starman.config.option import DEFAULT_SOURCE, OPTIONS
@@ -208,7 +209,8 @@ def _check_in_child(
             try_settings(located, entered=True, load_by=load_by)
         finally:
             sys.stdout, sys.stderr = streams  # the application may have replaced them
-        warnings = (*settings.warnings(), *inherited, temporary_directory.warning(settings, os.environ))
+        found = (temporary_directory.warning(settings, os.environ), foreign_distribution.warning())
+        warnings = (*settings.warnings(), *inherited, *found)
         for line in (*notes, *warnings, service_links.notice(os.environ)):
             if line is not None:
                 print(f"starman: {line}", file=sys.stderr)

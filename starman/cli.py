@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from starman import log, standard_streams
+from starman import foreign_distribution, log, standard_streams
 from starman.check import INTERRUPTED, check, report
 from starman.commands import COMMANDS
 from starman.config.option import DEFAULT_SOURCE, OPTIONS, Option
@@ -99,6 +99,7 @@ def _is_compiled() -> bool:
 
 
 def _run(argv: list[str]) -> int:
+    foreign_distribution.check_package()
     directory = started_in(os.environ)
     if argv and argv[0] in COMMANDS:
         from starman.commands.command_line import main as run_command

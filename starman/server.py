@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from starman import application_forks, log, standard_streams
+from starman import application_forks, foreign_distribution, log, standard_streams
 from starman.application_environment import apply_variables
 from starman.config import service_links, temporary_directory
 from starman.config.working_directory import WorkingDirectory, started_in
@@ -296,7 +296,8 @@ def _be_master(
 
 def _log_notes(settings: Settings, warnings: Iterable[str]) -> None:
     """Log `warnings`, those of the settings, and findings about the environment of the process."""
-    for warning in (*settings.warnings(), *warnings, temporary_directory.warning(settings, os.environ)):
+    found = (temporary_directory.warning(settings, os.environ), foreign_distribution.warning())
+    for warning in (*settings.warnings(), *warnings, *found):
         if warning is not None:
             log.warning(warning)
     if (ignored := service_links.notice(os.environ)) is not None:

@@ -1,3 +1,3 @@
 """The version of starman, in a file of its own so that the build can read it without imports."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

@@ -354,7 +354,8 @@ def test_hooks_that_hang_disturb_neither_the_service_nor_the_end(site: Site) -> 
         started = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - started < 25
-        assert "has not finished" in server.log
+        # Of the master and the hook process, each with a limit of its own, one is first.
+        assert re.search(r"has not finished .* in time: it is killed|hooks still run 10 s after", server.log)
 
 
 def test_a_second_stop_signal_ends_hooks_too(site: Site) -> None:

@@ -20,12 +20,15 @@ from tests.functional.support.harness import REPOSITORY, Server, environment, wa
 from tests.functional.test_commands import observers
 
 APPLICATION = """\
-import time
+import os, time
 
 def app(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/slow":
         time.sleep(0.3)
+    elif path == "/held":
+        while not os.path.exists("released"):
+            time.sleep(0.02)
     elif path == "/stuck":
         time.sleep(3)
     elif path == "/fail":
@@ -199,11 +202,13 @@ def test_requests_that_finish_while_a_worker_ends_are_shown(site: Path) -> None:
     with Server("site_app:app", "--workers", "1", cwd=site) as server, tracing(server) as trace:
         begun(server, trace, 1)
         with server.client() as client:
-            client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.send(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n")
             assert wait_until(lambda: any(worker["requests"] for worker in status_of(server)["workers"]))
             server.signal(signal.SIGHUP)
+            server.wait_for("restarted: 1 worker is new")
+            (site / "released").touch()
             assert client.read().status == 200
-        assert wait_until(lambda: "/slow" in trace.targets(), 10)
+        assert wait_until(lambda: "/held" in trace.targets(), 10)
 
 
 def test_the_end_of_the_observer_ends_the_trace_and_the_work_for_it(site: Path) -> None:

@@ -23,7 +23,7 @@ MODULES = sorted(str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.
 # From the bottom. Every module belongs to the entry with the longest matching name, and imports only from its own
 # entry and those before it. Inside an entry, no modules import each other in a circle.
 LAYERS = (
-    *("starman.errors", "starman.version"),
+    *("starman.errors", "starman.version", "starman.foreign_distribution"),
     *("starman.log", "starman.log.captured", "starman.background", "starman.standard_streams", "starman.thread_io"),
     *("starman.debugging", "starman.application_forks", "starman.hooks"),
     "starman.config",
