@@ -9,6 +9,8 @@ BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TEST_PROCESSES ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 5 + 1) / 2 )))
 TEST_SECONDS ?= 600
+# The oldest and the newest supported Python: what the library has differs.
+TYPED_VERSIONS ?= 3.11 3.15
 SLOW := tests/unit/serving/executors/test_pool_interleavings.py tests/unit/process/supervision/test_supervisor_model.py
 FAULTS_SECONDS ?= 60
 TORTURE_SECONDS ?= 600
@@ -65,7 +67,7 @@ lint: $(VENV)/test.stamp
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@echo "== Types (mypy --strict)"
-	@$(BIN)/mypy
+	@for version in $(TYPED_VERSIONS); do echo "Python $$version"; $(BIN)/mypy --python-version $$version || exit; done
 
 # 2.5 test processes per CPU, because many tests wait most of their time. worksteal keeps the tests of a module
 # together, which share a server, until another process has no tests left. Compile bytecode first: servers under test

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import traceback
     from collections.abc import Callable
     from types import ModuleType
-    from typing import TypeVar
+    from typing import Any, TypeVar
     from wsgiref.types import WSGIApplication
 
     from starman.config.settings import Settings
@@ -185,7 +185,7 @@ def _import_file(path: str, what: str) -> ModuleType:
         raise LoadError(
             f"cannot load {what}: another module {stem!r} ({origin or 'built-in'}) is already imported; rename the file"
         )
-    loader = importlib.machinery.SourceFileLoader(stem, found)
+    loader: Any = importlib.machinery.SourceFileLoader(stem, found)  # mypy wants load_module, which 3.15 has not
     spec = importlib.util.spec_from_file_location(stem, found, loader=loader)
     assert spec is not None  # the loader is given
     module = importlib.util.module_from_spec(spec)

@@ -25,6 +25,7 @@ from starman.log.tracebacks import exception_line
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
 DEFAULT_FILE = "gunicorn.conf.py"
 DEFAULT = "gunicorn's default"
@@ -223,7 +224,8 @@ def _execute_file(path: str) -> dict[str, object]:
 
     if not os.path.exists(path):
         raise ConfigurationError(f"cannot read the configuration: {path!r} does not exist")
-    loader = importlib.machinery.SourceFileLoader(MODULE_NAME, os.path.abspath(path))
+    # Any: mypy wants load_module, which 3.15 has not.
+    loader: Any = importlib.machinery.SourceFileLoader(MODULE_NAME, os.path.abspath(path))
     spec = importlib.util.spec_from_file_location(MODULE_NAME, path, loader=None if path.endswith((".py", ".pyc")) else loader)
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"cannot read the configuration: {path!r} is no file of Python")

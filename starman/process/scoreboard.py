@@ -286,14 +286,15 @@ def _read_only(fd: int) -> mmap.mmap:
 def _map(fd: int, size: int, prot: int, offset: int = 0) -> mmap.mmap:
     """Map a part of the scoreboard, and keep no descriptor with which an application could map another part."""
     if sys.version_info >= (3, 13):
-        return mmap.mmap(fd, size, prot=prot, offset=offset, trackfd=False)
-    # The mmap object keeps a duplicate, which has the lowest free number. Replace it by /dev/null.
-    number = os.dup(fd)
-    os.close(number)
-    memory = mmap.mmap(fd, size, prot=prot, offset=offset)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, number, inheritable=False)
-    os.close(null)
+        memory = mmap.mmap(fd, size, prot=prot, offset=offset, trackfd=False)
+    else:
+        # The mmap object keeps a duplicate, which has the lowest free number. Replace it by /dev/null.
+        number = os.dup(fd)
+        os.close(number)
+        memory = mmap.mmap(fd, size, prot=prot, offset=offset)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, number, inheritable=False)
+        os.close(null)
     return memory
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+    from typing import Any
 
 # The names of classes in each module. Those of gunicorn.http.errors are exceptions.
 CLASSES = {
@@ -70,7 +71,10 @@ class StandInFinder:
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         """The spec of the stand-in, for the name gunicorn. Its modules are then in sys.modules."""
-        return importlib.util.spec_from_loader(name, _Loader(self._install), origin=FILE) if name == "gunicorn" else None
+        if name != "gunicorn":
+            return None
+        loader: Any = _Loader(self._install)  # mypy wants load_module, which 3.15 has not
+        return importlib.util.spec_from_loader(name, loader, origin=FILE)
 
 
 class _Loader(importlib.abc.Loader):
