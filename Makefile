@@ -11,7 +11,9 @@ TEST_PROCESSES ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 5 + 1) / 2 
 TEST_SECONDS ?= 600
 # The oldest and the newest supported Python: what the library has differs.
 TYPED_VERSIONS ?= 3.11 3.15
-SLOW := tests/unit/serving/executors/test_pool_interleavings.py tests/unit/process/supervision/test_supervisor_model.py
+SLOW := $(addprefix tests/unit/,serving/executors/test_pool_interleavings.py serving/executors/test_pool_load.py \
+    process/supervision/test_supervisor_model.py process/worker/test_copy_on_write.py gunicorn/test_configuration.py \
+    proto/test_request_properties.py proto/test_against_h11.py)
 FAULTS_SECONDS ?= 60
 TORTURE_SECONDS ?= 600
 
@@ -58,7 +60,7 @@ test: $(VENV)/test.stamp
 
 # What is left out takes half of the time of the unit tests.
 check: $(VENV)/test.stamp
-	@begun=$$(date +%s); $(MAKE) --no-print-directory lint || exit; echo "== Unit tests, without the slow ones: $(SLOW)"; \
+	@begun=$$(date +%s); $(MAKE) --no-print-directory lint || exit; echo "== Unit tests, without the slow ones"; \
 	$(BIN)/python -m pytest -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal $(SLOW:%=--ignore=%) tests/unit $(PYTEST_ARGS) || exit; \
 	echo "== The quick checks passed, in $$(($$(date +%s) - begun)) s; make test runs everything"
 

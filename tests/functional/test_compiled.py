@@ -49,7 +49,7 @@ GROUPS = {
         f"tests/functional/test_{name}.py" for name in ("load_shedding", "request_timeout", "queue_metrics", "refusal_metrics")
     ),
     "load": tuple(f"tests/functional/test_{name}.py" for name in ("mixed", "balance", "idle", "reload")),
-    "torture": ("tests/functional/test_torture.py",),
+    "torture": ("tests/functional/test_torture.py::test_a_server[--preload-app]",),
 }
 
 # Streams of bytes for the parser.
