@@ -16,7 +16,7 @@ from starman.commands.status_table import status_text
 from starman.commands.top import show
 from starman.commands.top_view import SORTS
 from starman.commands.trace import add_options, count, show_requests
-from starman.process.observer_messages import MOST_WORKERS
+from starman.config.kinds import MOST_WORKERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ TRUE_WORDS = ("1", "true", "yes", "on")
 FALSE_WORDS = ("0", "false", "no", "off")
 # The largest whole number that a setting takes: 64 bits, as in system calls.
 LARGEST = (1 << 63) - 1
-# The most worker processes, and threads of each, so that a typing error does not exhaust the machine.
-MOST_WORKERS = 10_000
+# The most worker processes, for which the scoreboard has pages, and threads of each. Larger is a typing error.
+MOST_WORKERS = 1024
 MOST_THREADS = 10_000
 SIZE_SUFFIXES = {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30}
 

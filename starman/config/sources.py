@@ -288,6 +288,9 @@ class _Flag:
         elif meaning.repeatable and meaning.name in line.given:
             line.given[meaning.name] = GivenValue([*line.given[meaning.name].value, value], self.flag)  # type: ignore[misc]
         else:
+            if meaning.name == "admin_listen" and meaning.name in line.given:
+                # Of other options the last one counts, as usual; this one looks as if it could be repeated.
+                raise SettingError(f"{self.flag}: given twice; the server has one admin address")
             line.given[meaning.name] = GivenValue([value] if meaning.repeatable else value, self.flag)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starman.process.observer_messages import MOST_WORKERS
+from starman.config.kinds import MOST_WORKERS
 from starman.serving.access_log.trace_filter import TraceFilter
 
 TYPE_CHECKING = False

@@ -6,14 +6,13 @@ Values without I/O, like those of `messages.py`. The texts of answers are Python
 
 from __future__ import annotations
 
+from starman.config.kinds import MOST_WORKERS
 from starman.process.message_base import Message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# How many workers `Scale` may ask for: as many as there are pages of the scoreboard.
-MOST_WORKERS = 1024
 # The longest text of the filters of all traces, in characters.
 LONGEST_FILTERS = 16_384
 

@@ -57,7 +57,7 @@ WRONG = [
     ("backlog", "0", "from 1 to 2147483647"),
     ("socket_mode", "rw", "octal"),
     ("socket_group", -1, "a group's name or number"),
-    ("workers", "0", 'from 1 to 10000, or "auto"'),
+    ("workers", "0", 'from 1 to 1024, or "auto"'),
     ("threads", "-1", "from 0 to 10000"),
     ("graceful_timeout", "-1", "at least 0"),
     ("restart_batch", "0", "at least 1"),
