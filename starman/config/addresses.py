@@ -111,6 +111,8 @@ def parse_address(text: str) -> Address:
     if text.startswith("fd://"):
         return _descriptor(text)
     if text.startswith("@"):
+        if sys.platform != "linux":
+            raise SettingError(f"{text!r}: only Linux has abstract names of sockets: write the path of a UNIX socket")
         return _unix(text, AddressKind.ABSTRACT, text[1:])
     if text.startswith("unix:"):
         return unix_address(text.removeprefix("unix:"), text)

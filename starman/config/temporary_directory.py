@@ -94,6 +94,17 @@ def create_unnamed(directory: str) -> int:
     raise FileExistsError(errno.EEXIST, f"no name for a file is free in {directory}")
 
 
+def create_in_memory(name: str) -> int:
+    """Create a file without a path, close-on-exec, in memory where the system has such files. `name`: what /proc shows
+    for it. Raises OSError."""
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+    except (AttributeError, OSError):
+        # macOS does not have memfd_create, nor does a Python that was built for a C library without it, and a sandbox
+        # may forbid it.
+        return create_unnamed(find_directory(os.environ).directory)
+
+
 def _try(directory: str) -> None:
     """Raises OSError when no file can be written in `directory`."""
     fd = create_unnamed(directory)

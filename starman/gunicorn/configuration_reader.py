@@ -6,12 +6,14 @@ of the configuration. The child sends plain data.
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import os
 import select
 import sys
 
 from starman.config.revision import decode_settings
+from starman.config.temporary_directory import create_in_memory
 from starman.errors import StarmanError, StartError
 from starman.process import parent_death
 
@@ -30,7 +32,7 @@ _LENGTH_BYTES = 8
 # configuration again, for its hooks. Set by `reader`, in the main thread.
 origin: tuple[tuple[str, ...], str] | None = None
 # A file in memory in which the hook process leaves for workers what on_starting has changed of gunicorn's loggers. -1:
-# there is none (Linux only). Set by `reader`; the master neither reads nor writes it.
+# none could be created. Set by `reader`; the master neither reads nor writes it.
 logger_changes = -1
 # The same for the attributes that hooks set on `server`: also for the hook process that follows at a restart.
 server_attributes = -1
@@ -172,9 +174,9 @@ def reader(argv: Sequence[str], directory: str, logged: Container[str] = ()) -> 
     `logged`. Sets `origin` and the files in memory."""
     global logger_changes, origin, server_attributes  # noqa: PLW0603
     origin = tuple(argv), directory
-    if sys.platform == "linux":
-        logger_changes = os.memfd_create("starman-loggers")
-        server_attributes = os.memfd_create("starman-server")
+    with contextlib.suppress(OSError):  # a hook that needs them says so
+        logger_changes = create_in_memory("starman-loggers")
+        server_attributes = create_in_memory("starman-server")
 
     def reread() -> Settings:
         from starman import log

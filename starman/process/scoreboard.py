@@ -250,7 +250,7 @@ def used_pages(board: memoryview) -> int:
 
 def _create_memory() -> int:
     """A descriptor of new memory; -1 where the system has no such memory. Raises OSError when none is left."""
-    if not hasattr(os, "memfd_create"):
+    if not (hasattr(os, "memfd_create") and hasattr(fcntl, "F_ADD_SEALS")):
         return -1
     try:
         fd = os.memfd_create("starman-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

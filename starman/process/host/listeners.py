@@ -269,7 +269,7 @@ def _adopt(address: Address, backlog: int | None) -> Listener:
         if opened.type != socket.SOCK_STREAM or opened.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
             raise _refusal(address, "that socket is neither TCP nor a UNIX stream")
         opened.set_inheritable(False)
-        if opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        if _listens(opened):
             opened.setblocking(False)
             return Listener(opened, address)
         return _listen(opened, address, backlog)
@@ -277,6 +277,17 @@ def _adopt(address: Address, backlog: int | None) -> Listener:
         # The descriptor stays open: it is not ours to close.
         opened.detach()
         raise
+
+
+def _listens(opened: socket.socket) -> bool:
+    """Whether the socket listens already. False where the system does not tell (macOS): to listen again does no
+    harm."""
+    try:
+        return bool(opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+        return False
 
 
 def url_of(opened: socket.socket, scheme: str) -> str:

@@ -11,7 +11,7 @@ from starman.config import temporary_directory
 def store_text(text: str) -> int:
     """Write `text` to a new file and return its descriptor: close-on-exec, positioned at the beginning. Raises
     OSError."""
-    fd = _create()
+    fd = temporary_directory.create_in_memory("starman-handover")
     try:
         data = memoryview(text.encode())
         while data:
@@ -27,11 +27,3 @@ def load_text(fd: int) -> str:
     """Read the text and close the descriptor. Raises OSError, and ValueError if the file is not UTF-8."""
     with open(fd, "rb") as file:
         return file.read().decode()
-
-
-def _create() -> int:
-    try:
-        return os.memfd_create("starman-handover", os.MFD_CLOEXEC)
-    except (AttributeError, OSError):
-        # The system does not have memfd_create, or a sandbox forbids it.
-        return temporary_directory.create_unnamed(temporary_directory.find_directory(os.environ).directory)
