@@ -30,7 +30,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EDITABLE := COMPILE_STARMAN=0 $(PIP) --config-settings editable_mode=compat --editable
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test check lint pytest docs-check compiled dist bench bench-all bench-memory bench-turns bench-venv fuzz faults torture docs screenshots clean
+.PHONY: help serve test check lint pytest docs-check compiled dist bench bench-all bench-memory bench-turns bench-readme recording bench-venv fuzz faults torture docs screenshots clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
@@ -41,6 +41,8 @@ help:
 	@echo "make bench    hello on starman and its peers, a minute or two  (BENCH_ARGS=)"
 	@echo "make bench-all      every scenario and axis, over an hour: tables and plots into docs/  (BENCH_ARGS=)"
 	@echo "make bench-turns    loop and threads that take turns, and a plain pool; ten minutes, a table and a plot into docs/  (BENCH_ARGS=)"
+	@echo "make bench-readme   the chart and the figures of the README; needs nginx and wrk, six minutes  (BENCH_ARGS=)"
+	@echo "make recording      record a restart under load for the README, ten seconds"
 	@echo "make bench-venv     make the environment of one more interpreter, for bench-turns  (PYTHON=)"
 	@echo "make bench-memory   the memory of starman, gunicorn and granian"
 	@echo "make fuzz     fuzz the parser and the chunked decoder, $(FUZZ_SECONDS) s each  (FUZZ_SECONDS=)"
@@ -105,6 +107,15 @@ bench-all: $(VENV)/bench.stamp $(COMPILED)
 # On all interpreters with an environment from bench-venv.
 bench-turns: $(VENV)/bench.stamp
 	$(BIN)/python -m bench.turns --json docs/bench/turns.json --plots docs/bench --markdown docs/performance.md $(BENCH_ARGS)
+
+# All figures and pictures of the README, except for the recording. starman is measured compiled, as its wheels are.
+bench-readme: $(VENV)/bench.stamp $(VENV)/compiled.stamp
+	$(BIN)/python -m bench.readme --rounds 7 --json docs/bench/readme.json --plots docs/bench --markdown README.md \
+	    --tables docs/performance.md $(BENCH_ARGS)
+	$(BIN)/python -m bench.overload --seconds 10 --json docs/bench/overload.json
+
+recording: $(VENV)/bench.stamp
+	$(BIN)/python -m bench.restart --json docs/bench/restart.json --svg docs/bench/restart.svg
 
 bench-venv: $(VENV)/bench.stamp
 

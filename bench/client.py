@@ -52,7 +52,9 @@ class Kind(Enum):
 class Generator:
     """Gives requests to connections and counts the responses. Lives in one loop."""
 
-    def __init__(self, load: Load, port: int, path: str, seconds: float) -> None:
+    def __init__(self, load: Load, port: int, path: str, seconds: float, connection: type[Connection] | None = None) -> None:
+        """`connection`: a subclass that looks at the responses."""
+        self.connection = connection or Connection
         self.load = load
         self.port = port
         self.seconds = seconds
@@ -143,7 +145,7 @@ class Generator:
     async def _connect(self, place: int, delay: float) -> None:
         await asyncio.sleep(delay)
         try:
-            await asyncio.get_running_loop().create_connection(lambda: Connection(self, place), "127.0.0.1", self.port)
+            await asyncio.get_running_loop().create_connection(lambda: self.connection(self, place), "127.0.0.1", self.port)
         except OSError:
             if not self.over:
                 self.errors += 1

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import statistics
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from bench import command
+from bench import command, report
 from bench.report import grid
 from bench.results import BenchError
 from bench.runner import entrants
 from bench.scenarios import Scenario
-from bench.servers import GUNICORN_GTHREAD, STARMAN, STARMAN_SHEDDING, WAITRESS, Server
+from bench.servers import GRANIAN, GUNICORN_GTHREAD, STARMAN, STARMAN_SHEDDING, WAITRESS, Server
 from bench.serving import Cores, prepare_process, serving
 from bench.workloads import OVERLOAD_SECONDS
 
@@ -30,7 +33,7 @@ CAPACITY = THREADS / OVERLOAD_SECONDS
 # Requests per second, and how long (seconds) a client waits for its response.
 RATE = 2 * CAPACITY
 PATIENCE = 2.0
-SERVERS = (STARMAN_SHEDDING, STARMAN, GUNICORN_GTHREAD, WAITRESS)
+SERVERS = (STARMAN_SHEDDING, STARMAN, GRANIAN, GUNICORN_GTHREAD, WAITRESS)
 SCENARIO = Scenario("overload", "twice the capacity of the threads", "bench.workloads:overloaded", servers=SERVERS)
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
@@ -106,11 +109,29 @@ def markdown(found: dict[str, list[Round]], seconds: float) -> str:
     return grid(("server", "goodput, requests/s", "p99 of them, s", "refused, %", "given up, %"), rows)
 
 
+def document(found: dict[str, list[Round]], seconds: float) -> dict[str, Any]:
+    """All rounds, as a structure for JSON: the goodput a second, and the shares of the requests."""
+    servers = {
+        name: {
+            "goodput": statistics.median(len(each.latencies) / seconds for each in rounds),
+            "p99_seconds": statistics.median(each.p99() for each in rounds),
+            "rounds": [
+                {"good": len(each.latencies), "refused": each.refused, "given_up": each.given_up, "p99_seconds": each.p99()}
+                for each in rounds
+            ],
+        }
+        for name, rounds in found.items()
+    }
+    about = {**report.machine(Cores.choose()), "seconds": seconds, "load_after": [round(each, 2) for each in os.getloadavg()]}
+    return {"about": about, "rate": RATE, "patience_seconds": PATIENCE, "servers": servers}
+
+
 def main() -> int:
     """Measure, and print Markdown on standard output."""
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description="Measure servers at twice their capacity.")
     parser.add_argument("--seconds", type=command.seconds_of, default=12.0, help="the length of a round (default: %(default)s)")
     parser.add_argument("--rounds", type=command.count, default=3, help="how many rounds (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON with every round")
     command.add_servers(parser)
     given = parser.parse_args()
     chosen = [entrant.server for entrant in entrants(SCENARIO, given.servers)]
@@ -124,6 +145,8 @@ def main() -> int:
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    if given.json:
+        report.write_json(given.json, document(found, given.seconds))
     print(markdown(found, given.seconds))
     return 0
 

@@ -12,6 +12,7 @@ from bench.servers import (
     GUNICORN_GTHREAD_LOGGED,
     GUNICORN_SYNC,
     STARMAN,
+    STARMAN_COMPILED,
     STARMAN_LOG_FORMATS,
     STARMAN_LOGGED,
     UVICORN,
@@ -59,7 +60,8 @@ class Scenario:
     `application` is "module:name", and `psgi` the same for Perl. Each server is started with each number in
     `workers`. With `shared` cores, servers and client run on both; otherwise on one each. `ideal`: the rate that
     the application itself allows, per thread; 0 if there is no such limit. With `peak`, memory is the highest
-    during the run.
+    during the run. With `nginx`, each server is on a UNIX socket behind an nginx of its own, which shares the client's
+    core.
     """
 
     name: str
@@ -75,10 +77,12 @@ class Scenario:
     shared: bool = False
     ideal: float = 0.0
     peak: bool = False
+    nginx: bool = False
 
 
 HELLO_PSGI = "bench/hello.psgi"
 SITE = "bench.workloads:site"
+BEHIND_NGINX = (STARMAN_COMPILED, STARMAN, GRANIAN, GUNICORN_GTHREAD)
 
 SCENARIOS = {
     scenario.name: scenario
@@ -101,6 +105,20 @@ SCENARIOS = {
         ),
         Scenario("flask", "Flask hello, 32 connections", "bench.flask_application:application"),
         Scenario("django", "Django hello, 32 connections", "bench.django_application:application"),
+        Scenario(
+            "flask-nginx",
+            "Flask hello behind nginx, by a UNIX socket, 32 connections",
+            "bench.flask_application:application",
+            servers=BEHIND_NGINX,
+            nginx=True,
+        ),
+        Scenario(
+            "django-nginx",
+            "Django hello behind nginx, by a UNIX socket, 32 connections",
+            "bench.django_application:application",
+            servers=BEHIND_NGINX,
+            nginx=True,
+        ),
         Scenario("json", "10 kB of JSON made for each request, 32 connections", "bench.workloads:document"),
         Scenario("body", "a constant of 1 MB, 32 connections", "bench.workloads:megabyte"),
         Scenario("stream", "64 blocks of 16 kB, 32 connections", "bench.workloads:stream"),

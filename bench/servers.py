@@ -26,10 +26,11 @@ CONNECTIONS = "20000"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a server is started for: an application "module:name", on 127.0.0.1:`port`, with numbers of workers and
-    threads.
+    """What a server is started for: an application "module:name", on 127.0.0.1:`port` or on the UNIX socket `socket`,
+    with numbers of workers and threads.
 
-    `psgi` is the same application for Perl; "" if there is none. `scratch`: a directory for files of the server.
+    Only starman, gunicorn and granian serve on a UNIX socket here. `psgi` is the same application for Perl; "" if
+    there is none. `scratch`: a directory for files of the server.
     """
 
     application: str
@@ -38,6 +39,7 @@ class Start:
     threads: int
     psgi: str = ""
     scratch: str = "."
+    socket: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def _starman(*options: str) -> Callable[[Start], list[str]]:
         counts = ["--workers", str(start.workers)]
         if "--threads" not in options:
             counts += ["--threads", str(start.threads)]
-        place = ["--listen", f"127.0.0.1:{start.port}"]
+        place = ["--listen", start.socket or f"127.0.0.1:{start.port}"]
         given = [option.format(scratch=start.scratch) for option in options]
         return _python("starman", *counts, *place, "--max-body", "2G", *given, start.application)
 
@@ -115,7 +117,8 @@ def _compiled(start: Start) -> list[str]:
 
 def _gunicorn(*options: str) -> Callable[[Start], list[str]]:
     def command(start: Start) -> list[str]:
-        common = ["--workers", str(start.workers), "--bind", f"127.0.0.1:{start.port}", "--log-level", "warning"]
+        place = f"unix:{start.socket}" if start.socket else f"127.0.0.1:{start.port}"
+        common = ["--workers", str(start.workers), "--bind", place, "--log-level", "warning"]
         # The sync worker heeds neither: it closes each connection, and the client opens another.
         kept = ["--keep-alive", KEEP_ALIVE, "--worker-connections", CONNECTIONS]
         given = [option.format(threads=start.threads, scratch=start.scratch) for option in options]
@@ -138,8 +141,8 @@ def _granian(*options: str) -> Callable[[Start], list[str]]:
         counts = ["--workers", str(start.workers), "--blocking-threads", str(start.threads)]
         # Its connections beyond the backpressure wait to be accepted, which idle ones would let all others do.
         kind = ["--interface", "wsgi", "--http", "1", "--no-ws", "--log-level", "warning", "--backpressure", CONNECTIONS]
-        place = ["--host", "127.0.0.1", "--port", str(start.port), "--backlog", "2048"]
-        return _python("granian", *kind, *counts, *place, *options, start.application)
+        place = ["--uds", start.socket] if start.socket else ["--host", "127.0.0.1", "--port", str(start.port)]
+        return _python("granian", *kind, *counts, *place, "--backlog", "2048", *options, start.application)
 
     return command
 

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from bench import wrk
+from bench import nginx, wrk
 from bench.results import BenchError, Result, result_from
 from bench.scenarios import Beside, Load, Scenario
 from bench.servers import Server, Start
@@ -157,6 +157,9 @@ def serving(server: Server, scenario: Scenario, cores: Cores, workers: int = 1) 
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         threads = scenario.threads if server.threaded else 1
         start = Start(scenario.application, _free_port(), workers, threads, scenario.psgi, scratch)
+        if scenario.nginx:
+            start = replace(start, socket=f"{scratch}/server.sock")
+            server = replace(server, command=nginx.in_front_of(server.command, pinned(cores.client)))
         running = Running(server, start, scenario.path, cores.server)
         try:
             yield running

@@ -1,10 +1,11 @@
 """Checks the documentation against the code: `python docs/check.py`. Prints one line a problem, and exits with status
 1 then.
 
-In README.md, CHANGES.md and docs/: relative links and their anchors resolve; every option that is named exists, every
-setting is on the settings page; every test that is named exists, and every promise of the security page names one;
-commands parse, TOML holds settings, Python compiles; lines of prose are short. In the pages, and in the docstrings and
-comments of the code: words that speak of code as of people stay below a limit. Loads and runs no application.
+In the pages of the top folder and of docs/: relative links and their anchors resolve; every option that is named
+exists, every setting is on the settings page; every test and make target that is named exists, and every promise of
+the security page names a test; commands parse, TOML holds settings, Python compiles; lines of prose are short. In the
+pages, and in the docstrings and comments of the code: words that speak of code as of people stay below a limit. Loads
+and runs no application.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
 OURS = ("-", "starman-uv", "python -m starman")
 COMMAND = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:starman-uv|python -m starman)(?P<arguments>(?: .*)?)")
 
+MAKE = re.compile(r"(?:[A-Z_]+=\S+ )*make ([a-z][a-z-]*)(?![\w-])")
+
 # A line of prose is shorter than this (columns). Tables and fenced blocks may be wider.
 WIDTH = 120
 # Between two such lines, a page is written by a tool of the bench.
@@ -88,6 +91,7 @@ def main() -> int:
             broken_links,
             unknown_options,
             unknown_tests,
+            unknown_targets,
             unknown_modules,
             promises_without_tests,
             broken_blocks,
@@ -107,7 +111,7 @@ def main() -> int:
 
 def page_paths() -> list[Path]:
     """The pages to check."""
-    return [path for path in (ROOT / "README.md", ROOT / "CHANGES.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @cache
@@ -180,6 +184,22 @@ def unknown_tests(page: Page) -> Iterator[str]:
                 yield f"{number}: {found['module']} does not exist"
             elif found["name"] is not None and found["name"] not in functions(path):
                 yield f"{number}: {found['module']} has no {found['name']}"
+
+
+def unknown_targets(page: Page) -> Iterator[str]:
+    """Targets of make, in code spans and in commands, that the Makefile does not have."""
+    spans = [(number, span) for number, line in numbered(page) for span in CODE_SPAN.findall(line)]
+    spans += [(block.line + offset, line) for block in page.blocks for offset, line in enumerate(block.text.splitlines())]
+    for number, text in spans:
+        if (found := MAKE.match(text)) and found[1] not in make_targets():
+            yield f"{number}: make has no target {found[1]}"
+
+
+@cache
+def make_targets() -> frozenset[str]:
+    """The targets that the Makefile declares as commands."""
+    (declared,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    return frozenset(declared.split())
 
 
 def unknown_modules(page: Page) -> Iterator[str]:

@@ -296,3 +296,30 @@ def test_reloads_are_measured() -> None:
     assert re.search(r"^Flask, whose import takes \d+\.\d\d s:$", done.stdout, re.MULTILINE)
     for server in ("starman, poll", "gunicorn --reload", "flask run --reload"):
         assert re.search(rf"^\| {server} \| \d+\.\d\d \|", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_the_chart_of_the_readme_is_measured_behind_nginx(tmp_path: Path) -> None:
+    find_tool("nginx")
+    find_tool("wrk")
+    written = tmp_path / "nginx.json"
+    done = bench("flask-nginx", *TINY, "--servers", "starman,gunicorn gthread,granian", "--json", str(written))
+    assert done.returncode == 0, done.stderr
+    (scenario,) = json.loads(written.read_text())["scenarios"]
+    cells = cells_of(scenario)
+    assert {"starman", "gunicorn gthread"} <= set(cells)
+    assert [cell["failure"] for cell in cells.values()] == [""] * len(cells)
+    assert cells["starman"]["turns"][0]["result"]["requests"] > 0
+
+
+def test_a_restart_under_load_is_recorded_and_drawn_again(tmp_path: Path) -> None:
+    written, drawn, again = tmp_path / "restart.json", tmp_path / "restart.svg", tmp_path / "again.svg"
+    done = bench("--json", str(written), "--svg", str(drawn), module="bench.restart")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(written.read_text())
+    assert document["failed"] == 0
+    assert document["replaced"] == 2
+    assert [text.split()[0] for _, text in document["typed"]] == ["sed", "kill"]
+    assert ", 0 failed, the longest took " in done.stdout
+    done = bench("--from", str(written), "--svg", str(again), module="bench.restart")
+    assert done.returncode == 0, done.stderr
+    assert again.read_bytes() == drawn.read_bytes()

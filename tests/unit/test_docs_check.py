@@ -43,6 +43,14 @@ def test_tests_that_do_not_exist_are_found(check: ModuleType, tmp_path: Path) ->
     assert problems(check, tmp_path, text) == ["2: tests/unit/test_nothing.py does not exist", f"3: {OWN} has no test_it"]
 
 
+def test_targets_of_make_that_do_not_exist_are_found(check: ModuleType, tmp_path: Path) -> None:
+    text = (
+        "`make test`, `PORT=8000 make serve`, `make`, `make NAME=1`\n`make tests`\n```sh\nmake benches\nmake bench # all\n```\n"
+    )
+    found = list(check.unknown_targets(page_of(check, tmp_path, text)))
+    assert found == ["2: make has no target tests", "4: make has no target benches"]
+
+
 def test_modules_that_do_not_exist_are_found(check: ModuleType, tmp_path: Path) -> None:
     good = "`serving/exchange.py`, `starman/wsgi/call.py`, `app/serving/x.py`, `wsgi.py`, `log/`"
     text = f"{good}\n`serving/nothing.py`\n`serving/gone/`\n"
