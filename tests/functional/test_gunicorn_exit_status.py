@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.functional.support.commands import run, starman
-from tests.functional.support.harness import environment
 from tests.functional.support.side_by_side import PLAIN
 
 FILES = {
@@ -58,16 +56,7 @@ def test_the_exit_status_is_that_of_gunicorn(project: Path, case: tuple[int, *tu
     pytest.importorskip("gunicorn")
     status, *arguments = case
     arguments += ["-b", "127.0.0.1:0"]
-    theirs = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "--no-control-socket", *arguments],
-        cwd=project,
-        env=environment(PLAIN),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    theirs = run([sys.executable, "-m", "gunicorn", "--no-control-socket", *arguments], project, PLAIN)
     ours = run([sys.executable, "-m", "starman", "gunicorn", *arguments], project, PLAIN)
     assert (ours.returncode, theirs.returncode) == (status, status), f"{ours.stderr}\n{theirs.stderr}"
 

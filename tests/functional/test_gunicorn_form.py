@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Mapping
@@ -13,7 +12,8 @@ from signal import SIGHUP, SIGUSR2
 import pytest
 
 from tests.functional.support.commands import run, starman
-from tests.functional.support.harness import Server, environment, free_ports, wait_until
+from tests.functional.support.harness import Server, free_ports, wait_until
+from tests.functional.support.side_by_side import PLAIN
 
 SHOP = """\
 import os
@@ -22,8 +22,6 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{os.environ.get('COLOUR')} {os.environ.get('SIZE')} {environ['wsgi.multithread']}".encode()]
 """
-# Variables of the machine that gunicorn reads.
-PLAIN: dict[str, str | None] = {"PORT": None, "WEB_CONCURRENCY": None, "FORWARDED_ALLOW_IPS": None, "GUNICORN_CMD_ARGS": None}
 
 
 @pytest.fixture
@@ -197,16 +195,7 @@ def test_the_exit_status_is_that_of_gunicorn(project: Path, arguments: tuple[str
     (project / "wrong.py").write_text("workers = 'many'\n")
     (project / "leaving.py").write_text("import sys\nsys.exit(7)\n")
     ours = run([sys.executable, "-m", "starman", "gunicorn", *arguments], project, PLAIN)
-    theirs = subprocess.run(
-        [sys.executable, "-m", "gunicorn", *arguments],
-        cwd=project,
-        env=environment(PLAIN),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    theirs = run([sys.executable, "-m", "gunicorn", *arguments], project, PLAIN)
     assert ours.returncode == theirs.returncode, f"{ours.stderr}\n{theirs.stderr}"
 
 

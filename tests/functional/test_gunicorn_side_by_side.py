@@ -6,7 +6,7 @@ Pages, schemes, addresses, log lines and what hooks write are the same.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -180,18 +180,25 @@ def on_exit(server):
 """
 
 
+@contextmanager
+def _running_project(server: str, tmp_path: Path, project: tuple[str, str], configuration: str = "") -> Iterator[Running]:
+    """The server with a project, in a folder of its own. `configuration`: more lines of gunicorn.conf.py."""
+    code, name = project
+    directory = tmp_path / server
+    directory.mkdir()
+    (directory / "project.py").write_text(code)
+    (directory / "gunicorn.conf.py").write_text(CONFIGURATION + configuration)
+    with running(server, directory, [name]) as found:
+        yield found
+
+
 @pytest.fixture(params=PROJECTS)
 def servers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Running, Running]]:
     """Both servers with the same project, gunicorn first."""
-    code, name = PROJECTS[request.param]
     with ExitStack() as stack:
         found = []
         for server in (GUNICORN, STARMAN):
-            directory = tmp_path / server
-            directory.mkdir()
-            (directory / "project.py").write_text(code)
-            (directory / "gunicorn.conf.py").write_text(CONFIGURATION)
-            found.append(stack.enter_context(running(server, directory, [name])))
+            found.append(stack.enter_context(_running_project(server, tmp_path, PROJECTS[request.param])))
         yield found[0], found[1]
 
 
@@ -209,14 +216,10 @@ def test_pages_and_log_lines_are_the_same(servers: tuple[Running, Running]) -> N
 def test_hooks_receive_the_same(tmp_path: Path) -> None:
     notes = []
     for server in (GUNICORN, STARMAN):
-        directory = tmp_path / server
-        directory.mkdir()
-        (directory / "project.py").write_text(FLASK)
-        (directory / "gunicorn.conf.py").write_text(CONFIGURATION + HOOKS)
-        with running(server, directory, ["project"]) as found:
+        with _running_project(server, tmp_path, PROJECTS["flask"], HOOKS) as found:
             for method, target, body, fields in REQUESTS:
                 found.request(method, target, body, fields)
-        lines = (directory / "notes").read_text().splitlines()
+        lines = (found.directory / "notes").read_text().splitlines()
         # Of requests one by one, because gunicorn notes when it begins to wait for the next one.
         notes.append(sorted(line for line in lines if "/ready" not in line))
     assert notes[1] == notes[0]
@@ -227,11 +230,7 @@ def _answers_of_both(tmp_path: Path, configuration: str, targets: list[tuple[str
     """The answers to GET of these targets under both servers, gunicorn first, of the Flask project."""
     answers = []
     for server in (GUNICORN, STARMAN):
-        directory = tmp_path / server
-        directory.mkdir()
-        (directory / "project.py").write_text(FLASK)
-        (directory / "gunicorn.conf.py").write_text(CONFIGURATION + configuration)
-        with running(server, directory, ["project"]) as found:
+        with _running_project(server, tmp_path, PROJECTS["flask"], configuration) as found:
             answers.append([found.request("GET", target, None, fields) for target, fields in targets])
     return answers
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from starman.process import observer_messages
 from starman.process.message_base import PACKET_BYTES, Message
 from starman.process.messages import (
     Approved,
@@ -29,19 +30,6 @@ from starman.process.messages import (
     decode,
     encode,
 )
-from starman.process.observer_messages import (
-    Alive,
-    Leaving,
-    Restart,
-    Scale,
-    StacksQuery,
-    StacksReport,
-    StatusQuery,
-    StatusReport,
-    Stop,
-    Trace,
-    TraceSource,
-)
 
 
 @pytest.mark.parametrize(
@@ -51,18 +39,13 @@ from starman.process.observer_messages import (
         *(Recycle("it is old"), Draining(), DrainRequest("harakiri")),
         *(Reopen(), Reopened(), Approved("00ff", "one\ntwo"), Failed("one", "two\n3")),
         *(Spawn(Role.HOOKS, 0), Spawn(Role.STARTING_HOOKS, 0), Notice("hooks do not run"), Handled(), ServerEvent("ready")),
-        *(Spawn(Role.OBSERVER, 0, settings="00ff"), Alive(), Leaving(), StatusQuery(), StacksQuery(), StacksQuery(force=True)),
+        Spawn(Role.OBSERVER, 0, settings="00ff"),
+        *(observer_messages.Alive(), observer_messages.Leaving(), observer_messages.StatusQuery()),
+        *(observer_messages.StacksQuery(), observer_messages.StacksQuery(force=True), observer_messages.StacksReport("*")),
+        *(observer_messages.Trace(""), observer_messages.Trace('[{"paths": ["/a b"]}]'), observer_messages.TraceSource()),
+        *(observer_messages.Scale(3), observer_messages.Restart(), observer_messages.Stop()),
+        observer_messages.StatusReport("{'a': 1}"),
         *(SlowRequest("GET /", 2.5, "one\ntwo"), SlowRequest("GET /", 2.5, "one", timed_out=True)),
-        *(
-            Trace(""),
-            Trace('[{"paths": ["/a b"]}]'),
-            TraceSource(),
-            Scale(3),
-            Restart(),
-            Stop(),
-            StatusReport("{'a': 1}"),
-            StacksReport("*"),
-        ),
         *(WorkersChanged(2, 3), WorkerEnded(1, 4711, 9, expected=False), WorkerEnded(2, 4712, None, expected=True)),
     ],
     ids=repr,
