@@ -14,8 +14,10 @@ from bench.progress import Progress
 from bench.runner import Options
 from bench.servers import SERVERS, Server
 from bench.serving import Cores
+from starman.commands.option_types import seconds, whole_number
 
 ROUNDS = 3
+MOST_ROUNDS = 1000
 SECONDS = 2.0
 ALL_NAMES = "all"
 
@@ -26,9 +28,11 @@ def parser(program: str, description: str, noun: str, listed: str) -> argparse.A
         prog=program, description=description, epilog=listed, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("names", nargs="*", metavar=noun, help=f"what to measure, or `{ALL_NAMES}`")
-    made.add_argument("--rounds", type=count, default=ROUNDS, help=f"rounds, of every server in turn (default: {ROUNDS})")
     made.add_argument(
-        "--seconds", type=seconds_of, default=SECONDS, help=f"seconds of a server in a round (default: {SECONDS:g})"
+        "--rounds", type=whole_number(1, MOST_ROUNDS), default=ROUNDS, help=f"rounds, of every server in turn (default: {ROUNDS})"
+    )
+    made.add_argument(
+        "--seconds", type=seconds(0.1, 3600), default=SECONDS, help=f"seconds of a server in a round (default: {SECONDS:g})"
     )
     made.add_argument(
         "--generator", choices=("auto", "wrk", "own"), default="auto", help="load generator (default: auto, wrk where it can)"
@@ -99,24 +103,6 @@ def images(given: Any, pattern: str) -> str:
     page = given.markdown.resolve().parent
     found = sorted(given.plots.resolve().glob(pattern))
     return "".join(f"\n\n![{path.stem.replace('-', ' ')}]({os.path.relpath(path, page)})" for path in found)
-
-
-def count(text: str) -> int:
-    """A number of rounds, for `type` of an option."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
-    return int(text)
-
-
-def seconds_of(text: str) -> float:
-    """A duration, for `type` of an option."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
-    return seconds
 
 
 def _servers(text: str) -> list[str]:

@@ -27,6 +27,7 @@ from bench.scenarios import Scenario
 from bench.servers import GRANIAN, GUNICORN_GTHREAD, STARMAN, STARMAN_SHEDDING, WAITRESS, Server
 from bench.serving import Cores, prepare_process, serving
 from bench.workloads import OVERLOAD_SECONDS
+from starman.commands.option_types import seconds, whole_number
 
 THREADS = 4
 CAPACITY = THREADS / OVERLOAD_SECONDS
@@ -129,8 +130,10 @@ def document(found: dict[str, list[Round]], seconds: float) -> dict[str, Any]:
 def main() -> int:
     """Measure, and print Markdown on standard output."""
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description="Measure servers at twice their capacity.")
-    parser.add_argument("--seconds", type=command.seconds_of, default=12.0, help="the length of a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=command.count, default=3, help="how many rounds (default: %(default)s)")
+    parser.add_argument("--seconds", type=seconds(0.1, 3600), default=12.0, help="the length of a round (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=whole_number(1, command.MOST_ROUNDS), default=3, help="how many rounds (default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON with every round")
     command.add_servers(parser)
     given = parser.parse_args()

@@ -11,11 +11,12 @@ import sys
 from starman.commands import COMMANDS, waiting
 from starman.commands.bug_report import bug_report
 from starman.commands.client import CommandError, WrongUsageError, connect
+from starman.commands.option_types import process_id, seconds, socket_path, whole_number
 from starman.commands.stacks_text import stacks_text
 from starman.commands.status_table import status_text
 from starman.commands.top import show
 from starman.commands.top_view import SORTS
-from starman.commands.trace import add_options, count, show_requests
+from starman.commands.trace import MOST_COUNT, add_options, show_requests
 from starman.config.kinds import MOST_WORKERS
 
 TYPE_CHECKING = False
@@ -67,10 +68,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--pid", type=_pid, metavar="N", help="The process id of the master.")
+    which.add_argument("--pid", type=process_id, metavar="N", help="The process id of the master.")
     which.add_argument(
         "--control",
-        type=_path,
+        type=socket_path,
         metavar="PATH",
         help="The control socket of a server with --control PATH. Default without --pid: STARMAN_CONTROL, if that is a path.",
     )
@@ -86,17 +87,21 @@ def _parser(command: str) -> argparse.ArgumentParser:
     elif command == "trace":
         add_options(parser)
     elif command == "top":
-        parser.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS", help="How often. Default: 1.")
+        parser.add_argument("--interval", type=seconds(0.1, 3600), default=1.0, metavar="SECONDS", help="How often. Default: 1.")
         parser.add_argument("--sort", choices=list(SORTS), default="number", help="Sort the workers. Default: number.")
-        parser.add_argument("--count", type=count, default=0, metavar="N", help="End after N times. Default: 0, never.")
+        parser.add_argument(
+            "--count", type=whole_number(0, MOST_COUNT), default=0, metavar="N", help="End after N times. Default: 0, never."
+        )
     elif command == "report":
         parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="A new file. Default: standard output.")
     elif command == "scale":
-        parser.add_argument("workers", type=_workers, metavar="WORKERS", help=f"How many, from 1 to {MOST_WORKERS}.")
+        parser.add_argument(
+            "workers", type=whole_number(1, MOST_WORKERS), metavar="WORKERS", help=f"How many, from 1 to {MOST_WORKERS}."
+        )
     if command in ("scale", "reload", "stop"):
         parser.add_argument("--no-wait", action="store_true", help="Do not wait for the outcome.")
         parser.add_argument(
-            "--timeout", type=_seconds, default=0.0, metavar="SECONDS", help="Wait no longer. Default: without a limit."
+            "--timeout", type=seconds(0.1, 3600), default=0.0, metavar="SECONDS", help="Wait no longer. Default: without a limit."
         )
     return parser
 
@@ -111,28 +116,6 @@ def _path_of_environment() -> str | None:
     return control if control not in ("", "auto", "off") else None
 
 
-def _pid(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) < 1 << 31:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a process id")
-    return int(text)
-
-
-def _path(text: str) -> str:
-    if text in ("", "auto", "off"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a path; without --control, servers are found by their process ids")
-    return text
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
-    return seconds
-
-
 def _write(text: str, path: str) -> None:
     """Write to a new file that only this user can read, or to standard output ("-"). Raises CommandError."""
     if path == "-":
@@ -143,12 +126,6 @@ def _write(text: str, path: str) -> None:
             file.write(text)
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror}") from None
-
-
-def _workers(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST_WORKERS}")
-    return int(text)
 
 
 def _run(command: str, client: Client, options: argparse.Namespace) -> int:

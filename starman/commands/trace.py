@@ -7,6 +7,7 @@ import json
 import sys
 import time
 
+from starman.commands.option_types import seconds, whole_number
 from starman.commands.printable import printable
 from starman.serving.access_log.trace_filter import TraceFilter
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from starman.commands.client import Client
+
+# The greatest value of --count.
+MOST_COUNT = 999_999_999
 
 _HEADER = f"{'time':12}  {'worker':>6}  {'status':>6}  {'seconds':>9}  {'queued':>9}  {'bytes':>10}  {'client':15}  request"
 
@@ -47,9 +51,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="Only these methods, such as POST; several with commas.",
     )
     parser.add_argument(
-        "--min-duration", type=_duration, default=0.0, metavar="SECONDS", help="Only requests that took as long. Default: 0."
+        "--min-duration",
+        type=seconds(0, 86_400),
+        default=0.0,
+        metavar="SECONDS",
+        help="Only requests that took as long. Default: 0.",
     )
-    parser.add_argument("--count", type=count, default=0, metavar="N", help="End after N requests. Default: 0, never.")
+    parser.add_argument(
+        "--count", type=whole_number(0, MOST_COUNT), default=0, metavar="N", help="End after N requests. Default: 0, never."
+    )
     parser.add_argument("--json", action="store_true", help="Print each request as a line of JSON.")
 
 
@@ -104,19 +114,3 @@ def _checked(name: str) -> Callable[[str], list[str]]:
         return values
 
     return parse
-
-
-def _duration(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
-    return seconds
-
-
-def count(text: str) -> int:
-    if not text.isdecimal() or len(text) > 9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 999999999")
-    return int(text)

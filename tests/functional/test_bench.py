@@ -151,7 +151,7 @@ def test_an_overload_is_measured_with_and_without_load_shedding() -> None:
 def test_an_overload_of_no_server_is_refused_in_a_line() -> None:
     for arguments, said in (
         (("--servers", "bjoern"), "none of these servers is measured here, or installed; there are starman, queue_timeout 0.5"),
-        (("--rounds", "0"), "'0' is not a number from 1 to 1000"),
+        (("--rounds", "0"), "'0' is not a whole number from 1 to 1000"),
     ):
         done = bench(*arguments, module="bench.overload")
         assert done.returncode == 2
@@ -210,7 +210,7 @@ def test_a_signal_ends_the_servers_too(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("no-such-scenario",), "there are hello"),
-        (("--rounds", "0"), "'0' is not a number from 1 to 1000"),
+        (("--rounds", "0"), "'0' is not a whole number from 1 to 1000"),
         (("--seconds", "soon"), "'soon' is not a number of seconds"),
         (("--servers", "apache"), "no server is named 'apache'; there are starman"),
         (("--json", "/"), "/ is a directory"),
