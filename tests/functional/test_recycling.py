@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.support.harness import Server, wait_for_idle_threads, wait_until
+from tests.functional.support.load import was_idle
 from tests.functional.support.wire import Client, encode_request
 
 APPLICATION = """\
@@ -116,8 +117,11 @@ class Load:
                     client.close()
                     client = None
             except Exception as error:
-                self.failures.append(f"{'kept' if keeps else 'new'}: {error!r}")
-                client = None
+                if client is None or not was_idle(client, error):
+                    self.failures.append(f"{'kept' if keeps else 'new'}: {error!r}")
+                if client is not None:
+                    client.close()
+                    client = None
         if client is not None:
             client.close()
 

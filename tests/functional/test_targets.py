@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,8 +76,10 @@ def test_what_clients_send_raw_is_served(server: Server, client: str, target: st
     assert environ["PATH_INFO"] == unquote(path)
     assert unquote(environ["REQUEST_URI"]) == unquote(target)
     assert parse_qs(environ["QUERY_STRING"]) == parse_qs(query)
-    if client in ("curl", "raw"):  # the two that change nothing
+    if client == "raw":  # the one that changes nothing
         assert environ["REQUEST_URI"] == target
+    elif client == "curl":  # newer ones write the digits of what is encoded in upper case
+        assert environ["REQUEST_URI"] in (target, re.sub("%..", lambda found: found[0].upper(), target))
         assert environ["QUERY_STRING"] == query
 
 

@@ -9,13 +9,21 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from tests.functional.support.wire import Client, encode_request
+from tests.functional.support.wire import Client, NoResponseError, encode_request
 
 # How soon every client must have had an answer, on a machine that is busy with other things.
 _PATIENCE = 60.0
+# A worker that drains keeps an idle connection for 0.5 s. A client that gets no CPU for as long finds its connection
+# closed, and has to send the request again, on another one (RFC 9110 §9.2.2).
+IDLE_SECONDS = 0.4
 # The longest pause before a next request. Without pauses, clients in Python would keep both the server and the tests
 # beside this one from the CPU; with pauses of any length, connections are closed and handed over in every state.
 _PAUSE = 0.02
+
+
+def was_idle(client: Client, error: Exception) -> bool:
+    """Whether a request has failed because the connection was idle for too long before."""
+    return isinstance(error, NoResponseError | ConnectionError) and client.idle_seconds > IDLE_SECONDS
 
 
 class Load:
@@ -67,6 +75,10 @@ class Load:
                 response = client.read()
                 assert response.status == 200, response
             except Exception as error:
+                if client is not None and was_idle(client, error):
+                    client.close()
+                    client = None
+                    continue
                 self._note(number, f"{time.monotonic() - self._started:.3f} s: {error!r}", None)
                 response = None
             else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -64,7 +65,10 @@ class Response:
 
 class Client:
     """One connection to the server. `timeout` is seconds for each blocking call, so that a test cannot hang.
-    `source`: the client's own address (127.0.0.0/8); "": the system chooses."""
+    `source`: the client's own address (127.0.0.0/8); "": the system chooses.
+
+    idle_seconds: how long the connection was idle before the last request was on its way.
+    """
 
     def __init__(self, address: Address, timeout: float = 20.0, source: str = "") -> None:
         if isinstance(address, str):
@@ -80,6 +84,8 @@ class Client:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
         self._within_response = False
+        self._idle_since = time.monotonic()
+        self.idle_seconds = 0.0
 
     def __enter__(self) -> Client:
         return self
@@ -91,7 +97,10 @@ class Client:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
+        try:
+            self.socket.sendall(data)
+        finally:
+            self.idle_seconds = time.monotonic() - self._idle_since
 
     def get(self, target: str, *fields: tuple[str, str]) -> Response:
         """Send a GET and read its response."""
@@ -113,6 +122,7 @@ class Client:
             interim.append(head.status)
         framing, body = self._read_body(method, head)
         self._within_response = False
+        self._idle_since = time.monotonic()
         return Response(head.version, head.status, head.reason, head.fields, body, framing, tuple(interim))
 
     def read_many(self, methods: Iterable[str]) -> list[Response]:
