@@ -70,7 +70,7 @@ def sentence(outcomes: Sequence[Outcome]) -> str:
         told.append(f"{APPLICATIONS[outcome.scenario]}: {' and '.join(words)} rate")
     first = outcomes[0]
     versions = ", ".join(f"{SHOWN[cell.server]} {cell.version}" for cell in _cells(first))
-    return f"{'. '.join(told)}.\n({versions}.)"
+    return f"{'. '.join(told)}.\n({versions}; starman is compiled, as its wheels are.)"
 
 
 def tables(about: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
@@ -107,6 +107,8 @@ def chart(about: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
     height = TOP + len(outcomes) * (len(SHOWN) * ROW + APART) + 26
     text = f"nginx in front on a UNIX socket; one worker, 4 threads, 32 connections; CPython {about['python']}"
     rounds = f"medians of {about['rounds']} rounds in turn"
+    if about["load_before"][0] > about["cpus"]:
+        rounds += f"; busy machine (load {about['load_before'][0]:.0f})"
     drawn.append(f'<text class="small" x="20" y="{height - 16}">{escape(f"{text}; {rounds}")}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">'
     card = f'<rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>'

@@ -19,6 +19,30 @@ FIGURES = REPOSITORY / "docs" / "bench"
 README = (REPOSITORY / "README.md").read_text("utf-8")
 CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
 
+# The rows of what only starman does: the file that shows it, and the test or the heading in it.
+SHOWN_BY = {
+    "A restart with broken": (
+        "tests/functional/test_processes.py",
+        "def test_hup_with_broken_code_leaves_the_old_workers_alone(",
+    ),
+    "Preloaded applications": ("tests/functional/test_processes.py", "def test_hup_serves_changed_code_from_new_workers_under"),
+    "A request that hangs": ("tests/functional/test_request_timeout.py", "def test_whatever_hangs_is_answered_with_504("),
+    "[Load shedding]": ("docs/performance.md", "## Twice the capacity"),
+    "`starman-uv stacks`": (
+        "tests/functional/test_stacks_command.py",
+        "def test_stacks_shows_a_lock_and_a_busy_loop_within_a_second(",
+    ),
+    "`starman-uv trace`": ("tests/functional/test_trace_command.py", "def test_requests_are_shown_as_they_finish("),
+    "A worker that is killed": (
+        "tests/functional/test_recycling.py",
+        "def test_a_killed_worker_leaves_the_names_of_its_requests(",
+    ),
+    "Slow readers and slow": (
+        "tests/functional/test_slow_readers.py",
+        "def test_finished_responses_hold_no_thread_and_little_memory(",
+    ),
+}
+
 
 def recorded() -> dict[str, Any]:
     document: dict[str, Any] = json.loads((FIGURES / "restart.json").read_text("utf-8"))
@@ -86,6 +110,16 @@ def test_a_failed_request_would_be_seen() -> None:
     drawn = terminal.draw(restart.recording(document))
     assert '<rect class="failed"' in drawn
     assert "3 failed" in drawn
+
+
+def test_each_row_of_what_only_starman_does_is_shown_by_a_test_or_a_figure() -> None:
+    table = README.partition("| What | Shown by |\n|---|---|\n")[2].partition("\n\n")[0]
+    rows = [row.strip("| ").rpartition(" | ") for row in table.splitlines()]
+    assert len(rows) == len(SHOWN_BY)
+    for (what, _, shown_by), (begins, (path, name)) in zip(rows, SHOWN_BY.items(), strict=True):
+        assert what.startswith(f"**{begins}")
+        assert f"]({path}" in shown_by
+        assert name in (REPOSITORY / path).read_text("utf-8")
 
 
 def test_the_readme_names_make_serve_and_make_test_first() -> None:
