@@ -73,6 +73,8 @@ def compiler() -> str:
 
 def build_compiled() -> None:
     """Build the wheel, with every file outside of the sources: an extension there would hide its source module."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        sys.exit("on a free-threaded Python, starman is plain Python: mypyc's attributes are not safe without the GIL")
     if shutil.which(compiler()) is None:
         sys.exit(f"a C compiler is needed, and there is no {compiler()} (Debian: apt install gcc libc6-dev)")
 

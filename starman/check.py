@@ -209,7 +209,9 @@ def _check_in_child(
             try_settings(located, entered=True, load_by=load_by)
         finally:
             sys.stdout, sys.stderr = streams  # the application may have replaced them
-        found = (temporary_directory.warning(settings, os.environ), foreign_distribution.warning())
+        from starman.process.host import free_threading
+
+        found = (temporary_directory.warning(settings, os.environ), foreign_distribution.warning(), free_threading.warning())
         warnings = (*settings.warnings(), *inherited, *found)
         for line in (*notes, *warnings, service_links.notice(os.environ)):
             if line is not None:

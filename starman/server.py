@@ -296,7 +296,9 @@ def _be_master(
 
 def _log_notes(settings: Settings, warnings: Iterable[str]) -> None:
     """Log `warnings`, those of the settings, and findings about the environment of the process."""
-    found = (temporary_directory.warning(settings, os.environ), foreign_distribution.warning())
+    from starman.process.host import free_threading
+
+    found = (temporary_directory.warning(settings, os.environ), foreign_distribution.warning(), free_threading.warning())
     for warning in (*settings.warnings(), *warnings, *found):
         if warning is not None:
             log.warning(warning)

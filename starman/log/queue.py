@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 1_048_576
 # Nothing blocks while the lock is held, so no thread should wait for so long.
 _LOCK_SECONDS = 1.0
+_NOT_READ = "nothing read them in time"
 # How often (seconds) `finish_writing` tries again.
 _PAUSE = 0.02
 # A full disk is like a full pipe: it may have room again.
@@ -36,7 +37,7 @@ class LogQueue:
     """Any thread may call `put`, `write_pending` and `finish_writing`; the others are for the main thread."""
 
     __slots__ = (
-        *("_bytes", "_inside", "_interrupting", "_lock", "_lost", "_notice", "_output", "_pieces", "_reason", "_sent"),
+        *("_bytes", "_inside", "_interrupting", "_lock", "_lost", "_missed", "_notice", "_output", "_pieces", "_reason", "_sent"),
         "_written",
     )
 
@@ -60,6 +61,8 @@ class LogQueue:
         self._sent = 0
         self._bytes = 0
         self._lost = 0
+        # Lines of threads that did not get the lock. Appending to a deque needs none.
+        self._missed: deque[int] = deque()
         self._reason = ""
         # How many lines are lost if the entry that was written last is lost.
         self._written = 0
@@ -118,15 +121,18 @@ class LogQueue:
             if _thread.get_ident() in self._inside:
                 self._interrupting.append((entries, whole))
             else:
-                self._lost += _lines_of(entries, whole=whole)
+                self._missed.append(_lines_of(entries, whole=whole))
             return
         try:
+            while self._missed:
+                self._lost += self._missed.popleft()
+                self._reason = _NOT_READ
             output = self._usable()
             if self._bytes + size > MOST_BYTES:
                 self._drain(output)
             if self._pieces and self._bytes + size > MOST_BYTES:
                 self._lost += _lines_of(entries, whole=whole)
-                self._reason = "nothing read them in time"
+                self._reason = _NOT_READ
                 return
             if self._lost:
                 self._add_notice()

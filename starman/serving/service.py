@@ -258,10 +258,10 @@ class Service:
     ) -> list[Client]:
         """Do all that a tick does, except for checking timeouts. Return the clients to check for timeouts."""
         if self._monitor is not None:
-            spins = spinning_loop.check(time.monotonic(), time.thread_time(), context.executor.finished + acceptor.accepted)
+            spins = spinning_loop.check(time.monotonic(), time.thread_time(), context.executor.all_finished + acceptor.accepted)
             if spins is not None and (self._settings.threads or not context.executor.busy):
                 spinning_loop.report(spins, self._monitor.harakiri.give_up)
-            self._monitor.heartbeat.tick(context.executor.finished, len(context.connections), context.executor.awake)
+            self._monitor.heartbeat.tick(context.executor.all_finished, len(context.connections), context.executor.awake)
         acceptor.tick()
         log.write_pending()
         standard_streams.restore()

@@ -41,6 +41,9 @@ class AbortTimer:
         loop.call_later(self._interval, self._show_life, loop)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        # The last sign of life that the thread has seen, and for how long after it the process stood still. The
+        # thread's own: only the loop changes `_alive_at`.
+        seen_at, stood_still = self._alive_at, 0.0
         while loop.is_running():  # not while exit functions run
             asleep_at = time.monotonic()
             time.sleep(self._interval)
@@ -48,8 +51,10 @@ class AbortTimer:
             # A thread that wakes up late says that the whole process, or machine, was stopped: that is no silence of
             # the loop alone.
             late = now - asleep_at - self._interval
-            if late > self._interval:
-                self._alive_at += late
-            if now - self._alive_at >= self._timeout and loop.is_running():
+            if self._alive_at != seen_at:
+                seen_at, stood_still = self._alive_at, 0.0
+            elif late > self._interval:
+                stood_still += late
+            if now - seen_at - stood_still >= self._timeout and loop.is_running():
                 os.kill(os.getpid(), signal.SIGABRT)
                 return

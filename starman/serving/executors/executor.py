@@ -45,7 +45,7 @@ class Executor(metaclass=ABCMeta):
     run together.
 
     corking: the responses and blocks that wait a moment to be written together.
-    finished: how many requests have ended. Threads add without a lock: a lost one only looks like no progress.
+    finished: how many requests have ended in the loop. The loop's own: each thread counts its own (`all_finished`).
     longest_queue: how many requests have waited at most when a turn began. The loop reads it and sets it to 0.
     lost_threads: the threads with requests that have passed their deadlines, and have not ended.
     request_counts: what the threads, or the loop, have counted of finished requests.
@@ -132,6 +132,11 @@ class Executor(metaclass=ABCMeta):
         """Run the requests of a turn. Loop."""
 
     # Shared
+
+    @property
+    def all_finished(self) -> int:
+        """How many requests have ended, in threads and in the loop. Loop."""
+        return self.finished + self.request_counts.finished
 
     @property
     def threads(self) -> int:

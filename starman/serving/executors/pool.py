@@ -213,7 +213,7 @@ class Pool(Executor):
 
         True: the threads are blocked.
         """
-        self._schedule.parks(self.finished, time.process_time(), now)
+        self._schedule.parks(self.all_finished, time.process_time(), now)
         # Before the thread is woken: it may be done before the loop waits.
         self._parked = True
         self.corking.attend(now)
@@ -225,7 +225,7 @@ class Pool(Executor):
         blocked = False
         try:
             while not (blocked or self._posted or self._gate.acquire(timeout=SLICE)):
-                verdict = self._schedule.after_slice(self.finished, time.process_time(), time.monotonic())
+                verdict = self._schedule.after_slice(self.all_finished, time.process_time(), time.monotonic())
                 if verdict is Verdict.ASK:
                     self._asked = True
                 blocked = verdict is Verdict.OPEN
@@ -343,10 +343,10 @@ class Pool(Executor):
                 exchange.abandon(error)
                 following = None
             idle_thread.free_at = now = time.monotonic()
-            counter.count(exchange, now)
             if exchange.time_limit != EXPIRED:
-                self.finished += 1
-            else:  # counted by the loop
+                counter.count(exchange, now)
+                counter.finished += 1
+            else:  # the loop counts it, maybe at this moment
                 self.lost_threads.come_back(idle_thread, exchange)
             busy[0] = 0
             idle_thread.request = None

@@ -71,15 +71,17 @@ class _Series(Histogram):
 class RequestCounter:
     """Counts the requests of one thread, which alone calls `count`. The loop reads the attributes at any time.
 
-    queue: how long the requests waited for a thread, also those that no thread has run. body_sent, body_received: the
-    bytes of all bodies.
+    finished: how many requests the thread has run to their end; those that have passed their deadlines are counted by
+    the loop. queue: how long the requests waited for a thread, also those that no thread has run. body_sent,
+    body_received: the bytes of all bodies.
     """
 
-    __slots__ = ("_last", "_series", "body_received", "body_sent", "queue")
+    __slots__ = ("_last", "_series", "body_received", "body_sent", "finished", "queue")
 
     def __init__(self) -> None:
         self._last = _Series(b"GET", "http", 200, 1)
         self._series: dict[tuple[bytes, str, int, int], _Series] = {(b"GET", "http", 200, 1): self._last}
+        self.finished = 0
         self.queue = Histogram()
         self.body_sent = 0
         self.body_received = 0
@@ -159,6 +161,14 @@ class RequestCounts:
         head, status, seconds = request.head, status_code or _CLIENT_LEFT, now - request.arrived_at
         more = (request.queue_seconds, request.body_sent, request.body_received)
         self._unrun.append((head.method, request.url_scheme(), status, head.minor, seconds, *more))
+
+    @property
+    def finished(self) -> int:
+        """How many requests threads have run to their end. Loop."""
+        finished = 0
+        for counter in self._counters:
+            finished += counter.finished
+        return finished
 
     def totals(self) -> RequestTotals:
         """What was counted until now. Loop."""

@@ -344,3 +344,27 @@ def test_opening_does_not_wait(tmp_path: Path) -> None:
     assert Output(writing).most_bytes == select.PIPE_BUF
     os.close(reading)
     os.close(writing)
+
+
+def test_lines_that_two_threads_lose_at_the_same_time_are_both_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not get the lock. One thread counts its lines between two steps of the other."""
+    reading, writing = os.pipe()
+    with standard_error(writing) as queue:
+        monkeypatch.setattr(queue_module, "_LOCK_SECONDS", 0.0)
+        count, others = queue_module._lines_of, [b"other\n"]
+
+        def count_beside_another_thread(entries: list[bytes], *, whole: bool) -> int:
+            if others:
+                other = threading.Thread(target=queue.put, args=([others.pop()],))
+                other.start()
+                other.join()
+            return count(entries, whole=whole)
+
+        monkeypatch.setattr(queue_module, "_lines_of", count_beside_another_thread)
+        queue._lock.acquire()
+        queue.put([b"one\n", b"two\n"])
+        queue._lock.release()
+        queue.put([b"last\n"])
+        assert notice(3, "nothing read them in time") in read_all(reading)
+    os.close(reading)
+    os.close(writing)

@@ -30,3 +30,29 @@ def test_only_a_silent_loop_is_aborted(monkeypatch: pytest.MonkeyPatch, silent: 
     asyncio.run(run())
     time.sleep(0.6)  # exit functions: the loop is not silent but has ended
     assert sent == ([(os.getpid(), signal.SIGABRT)] if silent else [])
+
+
+def test_time_in_which_the_whole_process_stood_still_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread wakes up late, and leaves the sign of life to the loop, which writes another one at any moment."""
+    sent: list[int] = []
+    now, sleeps = [100.0], iter([0.025, 10.0, 0.025, 0.5])
+
+    def sleep(seconds: float) -> None:
+        now[0] += next(sleeps)
+
+    class Loop:
+        running = 8
+
+        def is_running(self) -> bool:
+            self.running -= 1
+            return self.running > 0
+
+    monkeypatch.setattr(abort_timer.os, "kill", lambda pid, signum: sent.append(signum))
+    monkeypatch.setattr(abort_timer.time, "monotonic", lambda: now[0])
+    timer = AbortTimer(0.2)
+    monkeypatch.setattr(abort_timer.time, "sleep", sleep)
+    alive_at = timer._alive_at
+    with pytest.raises(StopIteration):  # it goes on to look
+        timer._watch(Loop())  # type: ignore[arg-type]
+    assert not sent
+    assert timer._alive_at == alive_at

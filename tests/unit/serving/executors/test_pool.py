@@ -472,7 +472,20 @@ def test_a_spare_takes_the_place_of_a_lost_thread(make: Make, done: SimpleQueue[
     for number in range(3):
         put(pool, FakeExchange(done, number))
         assert done.get(timeout=SECONDS) == number
-    assert pool.finished == 4  # the loop counts the request that has expired
+    assert pool.all_finished == 4  # the loop counts the request that has expired
+
+
+def test_a_thread_does_not_count_a_request_that_the_loop_counts(make: Make, done: SimpleQueue[Any]) -> None:
+    """The loop counts a request that has expired. It may not have done so yet when the thread comes back."""
+    pool = make(1)
+    pool.start()
+    late = lose(pool, done)
+    late.is_counted = False
+    late.go.put(None)
+    assert done.get(timeout=SECONDS) == "late"
+    wait_until(lambda: len(pool.lost_threads.threads) == 0)
+    assert not late.is_counted
+    assert pool.all_finished == 0
 
 
 def test_a_thread_that_comes_back_waits_for_the_loop(make: Make, done: SimpleQueue[Any]) -> None:
