@@ -16,6 +16,7 @@ from starman.config import service_links, temporary_directory
 from starman.config.addresses import AddressKind, parse_address
 from starman.config.option import DEFAULT_SOURCE, OPTIONS
 from starman.errors import ListenError, StarmanError, StartError
+from starman.process.host import free_threading
 from starman.standard_streams import print_text
 
 TYPE_CHECKING = False
@@ -209,8 +210,6 @@ def _check_in_child(
             try_settings(located, entered=True, load_by=load_by)
         finally:
             sys.stdout, sys.stderr = streams  # the application may have replaced them
-        from starman.process.host import free_threading
-
         found = (temporary_directory.warning(settings, os.environ), foreign_distribution.warning(), free_threading.warning())
         warnings = (*settings.warnings(), *inherited, *found)
         for line in (*notes, *warnings, service_links.notice(os.environ)):
