@@ -75,10 +75,12 @@ def sentence(outcomes: Sequence[Outcome]) -> str:
 
 def tables(about: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
     """Every server's figures, in a table for each application."""
-    before, after = about["load_before"][0], about["load_after"][0]
-    load = f"The load of the machine was {before:.1f} before the run, and {after:.1f} after it."
+    load = ""
+    if "load_before" in about:  # not in a file of `python -m bench`
+        before, after = about["load_before"][0], about["load_after"][0]
+        load = f" The load of the machine was {before:.1f} before the run, and {after:.1f} after it."
     parts = [f"**{APPLICATIONS[outcome.scenario]}**\n\n{report.table(outcome)}" for outcome in outcomes]
-    return "\n\n".join([f"{report.sentence(about)} {load}", *parts])
+    return "\n\n".join([f"{report.sentence(about)}{load}", *parts])
 
 
 def chart(about: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
@@ -106,8 +108,8 @@ def chart(about: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
         drawn.append(f'<text class="title" x="20" y="{y}">{APPLICATIONS[outcome.scenario]}</text>')
     height = TOP + len(outcomes) * (len(SHOWN) * ROW + APART) + 26
     text = f"nginx in front on a UNIX socket; one worker, 4 threads, 32 connections; CPython {about['python']}"
-    rounds = f"medians of {about['rounds']} rounds in turn"
-    if about["load_before"][0] > about["cpus"]:
+    rounds = f"medians of {about['rounds']} rounds in turn" if about["rounds"] > 1 else "one round"
+    if about.get("load_before", [0])[0] > about["cpus"]:
         rounds += f"; busy machine (load {about['load_before'][0]:.0f})"
     drawn.append(f'<text class="small" x="20" y="{height - 16}">{escape(f"{text}; {rounds}")}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">'
