@@ -6,6 +6,7 @@ The master imports this module, so it must not import json or logging.
 from __future__ import annotations
 
 import time
+from abc import ABCMeta, abstractmethod
 
 # The numbers of Python's logging, so that a record can be passed on to it.
 DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
@@ -37,16 +38,16 @@ class Record:
         self.instant = time.time()
 
 
-class Format:
+class Format(metaclass=ABCMeta):
     """Encodes records. whole: whether an entry must be written at once, and not in pieces of a few lines."""
 
     __slots__ = ()
 
     whole = False
 
+    @abstractmethod
     def encode(self, record: Record) -> list[bytes]:
         """The entries of the record, each with its line feed. Raises MemoryError."""
-        raise NotImplementedError
 
 
 class TextFormat(Format):

@@ -1,6 +1,6 @@
-"""The base class of an `Exchange`: what the sending side and the executors need of a request that waits or runs.
+"""The base classes of an `Exchange`: what the sending side, the executors, the metrics and the logs need of a request.
 
-Must not import anything of serving/. A base class, not a Protocol: mypyc calls its methods through a vtable.
+Must not import anything of serving/. Base classes, not Protocols: mypyc calls their methods through a vtable.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from starman.proto.events import RequestHead
 
 
-class QueuedRequest(metaclass=ABCMeta):
-    """A request that waits for an executor or runs in one.
+class RequestState(metaclass=ABCMeta):  # noqa: B024 -- derived classes are abstract
+    """When a request came and ran, and what was sent: read by the metrics, the logs and the limits of time.
 
     arrived_at: when the request was complete, monotonic. queued_at: the same, or when its response was queued again.
     runnable_at: since when nothing but a thread is missing, monotonic: later than arrived_at if the request has waited
@@ -25,10 +25,9 @@ class QueuedRequest(metaclass=ABCMeta):
     empty_block_at: how many bytes of the body were sent when the application last gave an empty block; None: it gave
     none. Set by the thread.
     started_at: when the application was called, monotonic; 0.0: it was not. The executor may set it before `run`.
-    waited: for how long (seconds) the thread
-    has waited for the client. waiting_since: since when it waits for the client now, monotonic; 0.0: it does not. It
-    is set for good when the application takes the connection for another protocol. Set by the thread; the loop reads
-    them.
+    waited: for how long (seconds) the thread has waited for the client. waiting_since: since when it waits for the
+    client now, monotonic; 0.0: it does not. It is set for good when the application takes the connection for another
+    protocol. Set by the thread; the loop reads them.
     time_limit: for how long (seconds) the application may work on the request; 0.0: as long as it likes; EXPIRED.
     Changed under the lock of the connection's writer (`sending.expiry`). ends: whether the loop is about to end the
     response, and to count its thread as lost. is_interrupted: whether the loop raises RequestTimeout in the thread.
@@ -80,6 +79,12 @@ class QueuedRequest(metaclass=ABCMeta):
         """The wait for the client is over. Thread."""
         self.waited += monotonic() - self.waiting_since
         self.waiting_since = 0.0
+
+
+class QueuedRequest(RequestState):
+    """A request that waits for an executor or runs in one."""
+
+    __slots__ = ()
 
     @abstractmethod
     def run(self) -> QueuedRequest | None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from starman.serving.health.stack_log import StackLog
 
 if TYPE_CHECKING:
-    from starman.serving.executors.queued_request import QueuedRequest
+    from collections.abc import Sequence
+
+    from starman.serving.executors.queued_request import RequestState
     from starman.serving.monitor import Monitor
 
 
@@ -21,9 +23,9 @@ class SlowRequestLog:
         self._limit = limit
         self._stacks = StackLog("slow request", monitor, timed_out=False)
         # The slow requests that still run. They are kept, so that no other can have the same id.
-        self._known: dict[int, QueuedRequest] = {}
+        self._known: dict[int, RequestState] = {}
 
-    def check(self, running: list[tuple[int, QueuedRequest]], now: float) -> None:
+    def check(self, running: Sequence[tuple[int, RequestState]], now: float) -> None:
         """Log the requests that have become slow. `now` is monotonic."""
         self._stacks.end_period(now)
         if not self._limit:

@@ -10,7 +10,7 @@ from starman.serving.health.application_frames import application_frames, format
 from starman.serving.health.requests_in_flight import request_line
 
 if TYPE_CHECKING:
-    from starman.serving.executors.queued_request import QueuedRequest
+    from starman.serving.executors.queued_request import RequestState
     from starman.serving.monitor import Monitor
 
 # At most this many stacks are logged in this time (seconds). Further requests are counted.
@@ -37,7 +37,7 @@ class StackLog:
         """The stack of the thread `ident`; "" if it would not be logged."""
         return "" if self._logged >= MOST_LOGGED else format_frames(application_frames(ident))
 
-    def add(self, request: QueuedRequest, stack: str, then: str, now: float) -> None:
+    def add(self, request: RequestState, stack: str, then: str, now: float) -> None:
         """Log and report the request, for how long it has run, `then`, and the stack; or only count it. `now` is
         monotonic."""
         if not self._logged:

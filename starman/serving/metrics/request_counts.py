@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from starman.serving.executors.queued_request import QueuedRequest
+    from starman.serving.executors.queued_request import RequestState
 
 # Upper bounds (seconds) of the buckets. One more bucket has everything above.
 BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -86,7 +86,7 @@ class RequestCounter:
         self.body_sent = 0
         self.body_received = 0
 
-    def count(self, request: QueuedRequest, now: float) -> None:
+    def count(self, request: RequestState, now: float) -> None:
         """Count a request that has run, and ended at `now` (monotonic), unless it was counted already."""
         if request.is_counted:
             return
@@ -152,7 +152,7 @@ class RequestCounts:
         self._counters.append(counter)
         return counter
 
-    def add_unrun(self, request: QueuedRequest, status_code: int, now: float) -> None:
+    def add_unrun(self, request: RequestState, status_code: int, now: float) -> None:
         """Count a request that no thread will count, because it does not run, or was answered with `status_code` while
         it runs. It ended at `now` (monotonic). Either side."""
         if request.is_counted:

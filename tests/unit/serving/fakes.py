@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from starman.serving.executors.queued_request import QueuedRequest
 from starman.serving.sending.loop_side import Unsent
 from starman.serving.sending.response_memory import UnsentMemory
 from starman.serving.sending.sendfile import FileRange
@@ -149,37 +148,6 @@ class FakeExchange:
 
     def lose(self) -> None:
         self.drop()
-
-
-class UnrunRequest(QueuedRequest):
-    """A request that nothing runs or ends: only its attributes count."""
-
-    def run(self) -> QueuedRequest | None:
-        raise NotImplementedError
-
-    def abandon(self, error: BaseException) -> None:
-        raise NotImplementedError
-
-    def drop(self) -> None:
-        raise NotImplementedError
-
-    def set_time_limit(self, seconds: float) -> None:
-        raise NotImplementedError
-
-    def expire(self, now: float) -> str:
-        raise NotImplementedError
-
-    def thread_wait(self, now: float) -> float:
-        raise NotImplementedError
-
-    def shed(self, reason: str) -> QueuedRequest | None:
-        raise NotImplementedError
-
-    def is_gone(self, now: float) -> bool:
-        raise NotImplementedError
-
-    def end_lost(self) -> QueuedRequest | None:
-        raise NotImplementedError
 
 
 class WatchedWriter(Writer):

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from starman.proto.events import RequestHead
+from starman.serving.executors.queued_request import RequestState
 from starman.serving.health.slow_requests import SlowRequestLog
 from starman.serving.health.stack_log import MOST_LOGGED, PERIOD
-from tests.unit.serving.fakes import UnrunRequest
 
 Capture = pytest.CaptureFixture[str]
 
 
-class Request(UnrunRequest):
+class Request(RequestState):
     def __init__(self, target: bytes, started_at: float) -> None:
         head = RequestHead()
         head.method, head.target = b"GET", target

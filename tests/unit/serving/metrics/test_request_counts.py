@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from starman.serving.executors.queued_request import RequestState
 from starman.serving.metrics.request_counts import BOUNDS, BUCKETS, Histogram, RequestCounts
-from tests.unit.serving.fakes import UnrunRequest
 from tests.unit.wsgi.heads import request
 
 
-class FakeRequest(UnrunRequest):
+class FakeRequest(RequestState):
     def __init__(self, line: bytes = b"GET / HTTP/1.1", status_code: int = 200, scheme: str = "http") -> None:
         head, _, _ = request(line + b"\r\nHost: a\r\n\r\n")
         super().__init__(head)
