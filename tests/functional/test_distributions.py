@@ -42,9 +42,9 @@ def test_the_source_distribution_has_every_file(tmp_path: Path) -> None:
     """`make test` runs in it when it is unpacked."""
     git = find_tool("git")
     listed = subprocess.run([git, "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=False)
-    if listed.returncode != 0:
-        pytest.skip("not a checkout of git")
     names = {name for name in listed.stdout.decode().split("\0") if name}
+    if listed.returncode != 0 or not names:  # without names: unpacked in the checkout of something else
+        pytest.skip("not a checkout of git")
     source = tmp_path / "source"
     for name in names:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -175,6 +175,12 @@ def test_another_distribution_named_starman(wheels: tuple[Path, Path], tmp_path:
         "starman: the distribution starman 1.0.0 is installed too, and has a package named starman, as this server "
         f"(starman-uv) has: upgrading or removing it breaks the server. {CURE}\n"
     )
+
+    embedded = "import starman; starman.run('missing:app', listen='127.0.0.1:0', workers=1)"
+    done = environment.run("-c", embedded)
+    assert done.returncode == 1
+    assert done.stderr.count("[WARNING] the distribution starman 1.0.0 is installed too, and has a package named starman") == 1
+    assert "No module named 'missing'" in done.stderr
 
     environment.pip("uninstall", "--yes", "starman")  # with files of ours
     done = environment.run(*check)
