@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from starman.config.addresses import tcp_address
 from starman.config.kinds import ValueKind, read_text
+from starman.config.units import seconds_meant
+from starman.errors import SettingError
 
 STATSD_PORT = 8125
 ANY_HOST = "*"
@@ -43,21 +46,39 @@ def parse_statsd(text: str) -> tuple[str, int]:
     """Host and port of a StatsD server; (path, 0) for a UNIX socket. Raises ValueError with the reason."""
     for prefix in _UNIX:
         if text.startswith(prefix):
-            path = text.removeprefix(prefix)
-            if not path:
-                raise ValueError("the path is missing")
-            return path, 0
+            return _checked_path(text.removeprefix(prefix)), 0
+    if "/" in text or text.startswith("@"):
+        raise ValueError(f"{text!r} is not a host: for a UNIX socket write unix:PATH, else HOST:PORT alone")
     host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
         host, port = text, ""
     if host.startswith("[") != host.endswith("]") or (":" in host and not host.startswith("[")):
         raise ValueError(f"an IPv6 address needs brackets: [{text.strip('[]')}]:{STATSD_PORT}")
-    host = host.strip("[]")
-    if not host:
+    if not host.strip("[]"):
         raise ValueError(f"the host is missing in {text!r}")
     if colon and not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
         raise ValueError(f"{port!r} is not a port")
-    return host, int(port) if port else STATSD_PORT
+    return _checked_host(host), int(port) if port else STATSD_PORT
+
+
+def _checked_path(path: str) -> str:
+    if not path:
+        raise ValueError("the path is missing")
+    return path
+
+
+def _checked_host(host: str) -> str:
+    """A host name or IP address to send to, without brackets. Raises ValueError with the reason."""
+    if seconds_meant(host) is not None:
+        raise ValueError(f"{host!r} is a time, not a host")
+    if host == ANY_HOST:
+        raise ValueError(f"{host!r} is not a host to send to")
+    if host.startswith("[") and ":" not in host:
+        raise ValueError(f"{host!r} is not an IPv6 address")
+    try:
+        return tcp_address(host, 0).host
+    except SettingError as error:
+        raise ValueError(str(error)) from None
 
 
 def read_part(value: object) -> str:

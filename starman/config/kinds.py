@@ -1,7 +1,6 @@
-"""The kinds of values that settings have: how each is parsed, checked and shown.
+"""The kinds of values that settings have: how each is parsed, checked and shown. The master imports this module.
 
-A value is text (command line, environment) or a Python value (TOML, keyword arguments); each kind accepts both. The
-master imports this module, so it must not import anything large.
+A value is text (command line, environment) or a Python value (TOML, keyword arguments); each kind accepts both.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import os
 
 from starman.config.addresses import parse_address
 from starman.config.cpus import available_cpus
+from starman.config.units import seconds_advice, size_advice
 from starman.errors import SettingError
 
 TYPE_CHECKING = False
@@ -207,7 +207,7 @@ def read_number(value: object) -> float:
         try:
             number = float(value)
         except ValueError:  # its words name neither the setting nor what is valid
-            raise ValueError from None
+            raise ValueError(seconds_advice(value)) from None
     else:
         raise ValueError
     if not math.isfinite(number):
@@ -222,7 +222,7 @@ def read_size(value: object) -> int:
         suffix = value[len(digits) :].strip().lower()
         if suffix:
             if suffix not in SIZE_SUFFIXES:
-                raise ValueError
+                raise ValueError(size_advice(value))
             return read_whole(read_whole(digits) * SIZE_SUFFIXES[suffix])
         return read_whole(digits)
     return read_whole(value)

@@ -7,6 +7,7 @@ A base class, not a Protocol: mypyc calls its methods through a vtable.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABCMeta, abstractmethod
 from collections import deque
 from time import monotonic
@@ -32,12 +33,15 @@ ARRIVAL_POLLS: Final = 2
 LOOP_SLICE: Final = 0.002
 
 
-def end_in_loop(request: QueuedRequest, end: Callable[[], QueuedRequest | None]) -> None:
-    """Call `end`, a method of `request` that ends its connection. Loop, after `Executor.withdraw`."""
+def end_in_loop(request: QueuedRequest, end: Callable[[], QueuedRequest | None], counts: RequestCounts) -> None:
+    """Call `end`, a method of `request` that ends its connection and counts the request in `counts`. Loop, after
+    `Executor.withdraw`."""
     try:
         end()
     except BaseException as error:  # a defect of the server, or no memory: as in a thread
         request.abandon(error)
+        with contextlib.suppress(MemoryError):  # no thread counts it
+            counts.add_unrun(request, request.status_code, monotonic())
 
 
 class Executor(metaclass=ABCMeta):
@@ -177,7 +181,7 @@ class Executor(metaclass=ABCMeta):
         until = now + LOOP_SLICE
         for request in self._queue.copy():
             if request.is_gone(now) and self.withdraw(request):
-                end_in_loop(request, request.end_lost)
+                end_in_loop(request, request.end_lost, self.request_counts)
                 if monotonic() > until:
                     self._loop.call_soon(self._drop_more)
                     return

@@ -116,7 +116,7 @@ class SheddingPool(Pool):
             self._check_by(following, monotonic())
 
     def _shed(self, request: QueuedRequest, reason: str) -> None:
-        end_in_loop(request, lambda: request.shed(reason))
+        end_in_loop(request, lambda: request.shed(reason), self.request_counts)
 
 
 class SheddingInline(Inline):
@@ -139,6 +139,6 @@ class SheddingInline(Inline):
         """Queue a request, or refuse it at once; or queue one whose response goes on."""
         most = self._shedding.max_queue
         if most and len(self._queue) >= most and not (isinstance(request, InlineExchange) and request.has_begun):
-            end_in_loop(request, lambda: request.shed(QUEUE_IS_FULL))
+            end_in_loop(request, lambda: request.shed(QUEUE_IS_FULL), self.request_counts)
         else:
             super().put(request)

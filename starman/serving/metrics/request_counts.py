@@ -155,12 +155,14 @@ class RequestCounts:
     def add_unrun(self, request: RequestState, status_code: int, now: float) -> None:
         """Count a request that no thread will count, because it does not run, or was answered with `status_code` while
         it runs. It ended at `now` (monotonic). Either side."""
+        head, status, seconds = request.head, status_code or _CLIENT_LEFT, now - request.arrived_at
+        key = (head.method, request.url_scheme(), status, head.minor)
+        entry = (*key, seconds, request.queue_seconds, request.body_sent, request.body_received)
+        # Marked late, so that a request for which there is no memory can be counted later.
         if request.is_counted:
             return
         request.is_counted = True
-        head, status, seconds = request.head, status_code or _CLIENT_LEFT, now - request.arrived_at
-        more = (request.queue_seconds, request.body_sent, request.body_received)
-        self._unrun.append((head.method, request.url_scheme(), status, head.minor, seconds, *more))
+        self._unrun.append(entry)
 
     @property
     def finished(self) -> int:

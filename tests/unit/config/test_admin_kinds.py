@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from starman.config.admin_kinds import parse_statsd, read_part, read_statsd, read_token
@@ -28,6 +30,27 @@ def test_an_address_of_statsd_is_parsed(text: str, expected: tuple[str, int]) ->
 )
 def test_a_wrong_address_of_statsd_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - some without a reason
+        read_statsd(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("5s", "'5s' is a time, not a host"),
+        ("500ms:8125", "'500ms' is a time, not a host"),
+        ("*:8125", "'*' is not a host to send to"),
+        ("300.1.1.1:5", "is not an IPv4 address"),
+        ("1.2.3", "is not an IPv4 address"),
+        ("[zz]:1", "is not an IPv6 address"),
+        ("[::zz]:1", "is not an IPv6 address"),
+        ("two words:1", "is neither a host name nor an IPv4 address"),
+        ("/run/statsd", "for a UNIX socket write unix:PATH"),
+        ("@statsd", "for a UNIX socket write unix:PATH"),
+        ("http://statsd:8125", "HOST:PORT alone"),
+    ],
+)
+def test_the_reason_for_a_wrong_address_of_statsd_is_given(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
         read_statsd(text)
 
 

@@ -158,7 +158,8 @@ def test_many_that_leave_do_not_hold_up_the_loop(stuck: Stuck, monkeypatch: pyte
 def test_a_defect_while_one_is_ended_costs_the_others_nothing(stuck: Stuck, monkeypatch: pytest.MonkeyPatch) -> None:
     bad, gone = stuck.waiting(encode_request("GET", "/bad")), stuck.waiting(encode_request("GET", "/gone"))
     assert stuck.running.service._running is not None
-    request = stuck.running.service._running[1].executor._queue[0]
+    executor = stuck.running.service._running[1].executor
+    request = executor._queue[0]
     kind = type(request)
     plain: Callable[..., Any] = kind.end_lost
 
@@ -172,3 +173,6 @@ def test_a_defect_while_one_is_ended_costs_the_others_nothing(stuck: Stuck, monk
     reset(gone)
     assert stuck.lost("/gone")
     assert stuck.queued() == 0
+    # Both are counted: no thread has run them, and none will.
+    counted = {key[2]: sum(found.counts) for key, found in executor.request_counts.totals().series.items()}
+    assert counted == {500: 1, 499: 1}
