@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from starman.config.addresses import tcp_address
-from starman.config.kinds import ValueKind, read_text
+from starman.config.kinds import ValueKind
 from starman.config.units import seconds_meant
+from starman.config.value_parsing import read_text
 from starman.errors import SettingError
 
 STATSD_PORT = 8125

@@ -6,8 +6,9 @@ import marshal
 from collections.abc import Mapping
 
 from starman.config.access_log_format import NAMES, read_format, valid_atoms
-from starman.config.kinds import ValueKind, many, read_text
+from starman.config.kinds import ValueKind, many
 from starman.config.option import nearest
+from starman.config.value_parsing import read_text
 from starman.log.formats import FORMATS, LEVELS
 from starman.log.syslog_target import VALID as SYSLOG
 from starman.log.syslog_target import is_syslog, parse_target

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from starman.config.kinds import LARGEST
 from starman.config.settings import OPTIONS, Option
+from starman.config.value_parsing import LARGEST
 from tests.functional.support.certificates import Pair, TlsClient
 from tests.functional.support.commands import starman
 from tests.functional.support.harness import APPLICATION, Server

@@ -3,9 +3,10 @@ imports this module."""
 
 from __future__ import annotations
 
-from starman.config.kinds import ValueKind, read_flag
+from starman.config.kinds import ValueKind
 from starman.config.option import nearest, option
 from starman.config.trusted_peers import read_peer
+from starman.config.value_parsing import read_flag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
