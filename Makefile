@@ -30,7 +30,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EDITABLE := COMPILE_STARMAN=0 $(PIP) --config-settings editable_mode=compat --editable
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test check lint pytest docs-check compiled dist bench bench-all bench-memory bench-turns bench-readme recording bench-venv fuzz faults torture docs screenshots clean
+.PHONY: help serve test check lint pytest docs-check compiled dist bench bench-all bench-memory bench-turns bench-readme recording bench-venv fuzz faults torture docs site screenshots clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
@@ -49,6 +49,7 @@ help:
 	@echo "make faults   cut, reset and delay clients and the application for $(FAULTS_SECONDS) s  (FAULTS_SECONDS=, FAULTS_SEED=)"
 	@echo "make torture  restarts, upgrades, kills and deploys under load for $(TORTURE_SECONDS) s  (TORTURE_SECONDS=, TORTURE_SEED=)"
 	@echo "make docs     write the settings page and the table of modules from the code"
+	@echo "make site     build the site of the documentation, strictly, into build/site"
 	@echo "make screenshots    take the pictures of the admin page for the docs; needs chromium, a minute"
 	@echo "make clean    remove all files that these commands made"
 
@@ -136,6 +137,11 @@ torture: $(VENV)/test.stamp
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/python docs/build.py
+
+# Strictly: a page that is not in the navigation, a link or an anchor that leads nowhere is an error.
+site: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "Built the site: build/site/index.html"
 
 screenshots: $(VENV)/test.stamp
 	$(BIN)/python -m tests.functional.screenshots docs/page
