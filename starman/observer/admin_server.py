@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # How many requests are answered at a time, beside those of viewers, and how many connections are open.
 _THREADS = 2
-_CONNECTIONS = 64
+_CONNECTIONS = 256
 # How long (seconds) a client may take for its request, and stay without one. Prometheus keeps its connection.
 _HEADER_SECONDS = 10
 _KEEPALIVE_SECONDS = 75
