@@ -179,7 +179,7 @@ def test_a_worker_that_was_alone_shares_with_those_that_come(site: Path) -> None
     with Server("app:app", "--workers", "1", cwd=site) as server:
         for wanted in (3, 1, 3):
             time.sleep(3)  # until its own loop looks for connections, where it is alone
-            assert all_share()
+            assert wait_until(all_share, 10)  # at once, unless the workers themselves get no CPU
             while (workers := len(server.worker_pids())) != wanted:
                 server.signal(signal.SIGTTIN if workers < wanted else signal.SIGTTOU)
                 assert wait_until(lambda before=workers: len(server.worker_pids()) != before, 15)  # type: ignore[misc]

@@ -295,7 +295,9 @@ def test_reloads_are_measured() -> None:
     assert done.returncode == 0, done.stderr
     assert re.search(r"^Flask, whose import takes \d+\.\d\d s:$", done.stdout, re.MULTILINE)
     for server in ("starman, poll", "gunicorn --reload", "flask run --reload"):
-        assert re.search(rf"^\| {server} \| \d+\.\d\d \|", done.stdout, re.MULTILINE), done.stdout
+        # Another server may miss a change, for example one in the same second as the one before.
+        measured = r"\d+\.\d\d" if server.startswith("starman") else r"(\d+\.\d\d|no new code within 30 s)"
+        assert re.search(rf"^\| {server} \| {measured} \|", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_the_chart_of_the_readme_is_measured_behind_nginx(tmp_path: Path) -> None:

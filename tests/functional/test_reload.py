@@ -117,7 +117,7 @@ def test_what_cannot_change_is_refused_by_name_and_the_rest_is_done(site: Config
     ("text", "reason"),
     [
         ("workers = [", r"restart given up, the old workers stay: starman.toml:\d+: invalid TOML"),
-        ('app = "site_app:app"\nworkers = 0\n', "restart given up, .*: starman.toml: workers: .*from 1 to 10000"),
+        ('app = "site_app:app"\nworkers = 0\n', "restart given up, .*: starman.toml: workers: .*from 1 to 1024"),
         ('app = "site_app:app"\nwrokers = 3\n', "unknown setting 'wrokers'; did you mean 'workers'"),
         ('app = "missing:app"\nworkers = 3\n', "restart given up, the old workers stay: .*No module named 'missing'"),
         (

@@ -6,6 +6,7 @@ never retries and never reconnects. Only one thread at a time may use a `Client`
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import time
@@ -70,6 +71,9 @@ class Client:
     idle_seconds: how long the connection was idle before the last request was on its way.
     """
 
+    _idle_since = math.inf
+    idle_seconds = 0.0
+
     def __init__(self, address: Address, timeout: float = 20.0, source: str = "") -> None:
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -85,7 +89,6 @@ class Client:
         self._buffer = bytearray()
         self._within_response = False
         self._idle_since = time.monotonic()
-        self.idle_seconds = 0.0
 
     def __enter__(self) -> Client:
         return self
