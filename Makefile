@@ -30,7 +30,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EDITABLE := COMPILE_STARMAN=0 $(PIP) --config-settings editable_mode=compat --editable
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test check lint pytest docs-check compiled dist bench bench-all bench-memory bench-turns bench-readme recording bench-venv fuzz faults torture docs site screenshots clean
+.PHONY: help serve test check environment lint pytest docs-check compiled dist bench bench-all bench-memory bench-turns bench-readme recording bench-venv fuzz faults torture docs site screenshots clean
 
 help:
 	@echo "make serve    serve examples/hello.py on http://$(HOST):$(PORT)/  (HOST=, PORT=)"
@@ -83,6 +83,9 @@ pytest: $(VENV)/test.stamp
 	@$(BIN)/python -m compileall -q starman tests
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -o faulthandler_timeout=$(TEST_SECONDS) -o faulthandler_exit_on_timeout=true \
 	    $(if $(FORBID_SKIP),--forbid-skip) $(PYTEST_ARGS)
+
+# What the tests need is installed.
+environment: $(VENV)/test.stamp
 
 docs-check: $(VENV)/test.stamp
 	@echo "== Documentation"
