@@ -42,7 +42,7 @@ class Pool(Executor):
     comes back, the next thread without work ends."""
 
     __slots__ = (
-        *("_asked", "_counters", "_gate", "_idle", "_parked", "_permits", "_posted", "_recorder_of"),
+        *("_asked", "_counters", "_ended_at", "_gate", "_idle", "_parked", "_permits", "_posted", "_recorder_of"),
         *("_schedule", "_seen", "_stopped", "_takes_turns", "_threads"),
     )
 
@@ -70,12 +70,13 @@ class Pool(Executor):
         self._permits = deque([None] * max(1, size - 1))
         self._seen = 0  # the length of the queue after the last poll
         # Shared. `_parked`: the loop sets it; any thread resets it and then opens the gate. `_asked` (to stop): the
-        # loop sets and resets it. `_posted`: any thread sets it, the loop resets it.
+        # loop sets and resets it. `_posted`: any thread sets it, the loop resets it. `_ended_at`: any thread sets it to
+        # the end of its request, and the loop looks whether it has changed.
         self._gate = threading.Lock()
         self._gate.acquire()
         self._parked = False
         self._asked = False
-        self._posted = False
+        self._posted, self._ended_at = False, 0.0
 
     def start(self) -> None:
         """Start the threads. After the loop's signals are unblocked: threads inherit the mask (hazard 8)."""
@@ -213,7 +214,7 @@ class Pool(Executor):
 
         True: the threads are blocked.
         """
-        self._schedule.parks(self.all_finished, time.process_time(), now)
+        self._schedule.parks(self._ended_at, time.process_time(), now)
         # Before the thread is woken: it may be done before the loop waits.
         self._parked = True
         self.corking.attend(now)
@@ -225,7 +226,7 @@ class Pool(Executor):
         blocked = False
         try:
             while not (blocked or self._posted or self._gate.acquire(timeout=SLICE)):
-                verdict = self._schedule.after_slice(self.all_finished, time.process_time(), time.monotonic())
+                verdict = self._schedule.after_slice(self._ended_at, time.process_time(), time.monotonic())
                 if verdict is Verdict.ASK:
                     self._asked = True
                 blocked = verdict is Verdict.OPEN
@@ -346,6 +347,7 @@ class Pool(Executor):
             if exchange.time_limit != EXPIRED:
                 counter.count(exchange, now)
                 counter.finished += 1
+                self._ended_at = now
             else:  # the loop counts it, maybe at this moment
                 self.lost_threads.come_back(idle_thread, exchange)
             busy[0] = 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
-# In seconds. The loop checks a park once in each slice. A slice in which no request has finished means that the
+# In seconds. The loop checks a park once in each slice. A slice in which no request has ended means that the
 # threads are blocked, unless this share of the slice was computed: a request may be long, and another program may have
 # had the CPU.
 SLICE: Final = 0.001
@@ -48,33 +48,34 @@ class Verdict(Enum):
 class Schedule:
     """The policy of one worker. Loop only."""
 
-    __slots__ = ("_checked_at", "_computed", "_finished", "_parked_at", "_pool_time", "_pool_until")
+    __slots__ = ("_checked_at", "_computed", "_ended_at", "_parked_at", "_pool_time", "_pool_until")
 
     def __init__(self) -> None:
         self._pool_time = SHORTEST_POOL
         self._pool_until = 0.0
         self._parked_at = self._checked_at = 0.0
         self._computed = 0.0
-        self._finished = 0
+        self._ended_at = 0.0
 
     def mode(self, now: float) -> Mode:
         """How to run the requests that are queued now. `now` is monotonic, here and below."""
         return Mode.POOL if now < self._pool_until else Mode.TURNS
 
-    def parks(self, finished: int, computed: float, now: float) -> None:
+    def parks(self, ended_at: float, computed: float, now: float) -> None:
         """The loop begins to park.
 
-        `finished`: how many requests have ended since the start. `computed`: the CPU time (seconds) of this process.
+        `ended_at`: when a thread has last ended a request, monotonic. `computed`: the CPU time (seconds) of this
+        process.
         """
         self._parked_at = self._checked_at = now
         self._computed = computed
-        self._finished = finished
+        self._ended_at = ended_at
 
-    def after_slice(self, finished: int, computed: float, now: float) -> Verdict:
+    def after_slice(self, ended_at: float, computed: float, now: float) -> Verdict:
         """The loop has parked for a slice without being unparked."""
-        progress = finished != self._finished
+        progress = ended_at != self._ended_at
         works = computed - self._computed >= COMPUTING * (now - self._checked_at) and now - self._parked_at < LONGEST_REQUEST
-        self._finished, self._computed, self._checked_at = finished, computed, now
+        self._ended_at, self._computed, self._checked_at = ended_at, computed, now
         if not (progress or works):
             self._pool_until = now + self._pool_time
             self._pool_time = min(2 * self._pool_time, LONGEST_POOL)

@@ -390,7 +390,7 @@ def test_an_error_of_a_signal_handler_ends_the_park_and_no_more(make: Make, done
     class Interrupted(Schedule):
         __slots__ = ()
 
-        def after_slice(self, finished: int, computed: float, now: float) -> Verdict:
+        def after_slice(self, ended_at: float, computed: float, now: float) -> Verdict:
             pool._asked = True
             raise TimeoutError
 
@@ -429,7 +429,7 @@ class Patient(Schedule):
 
     __slots__ = ()
 
-    def after_slice(self, finished: int, computed: float, now: float) -> Verdict:
+    def after_slice(self, ended_at: float, computed: float, now: float) -> Verdict:
         assert now < self._parked_at + SECONDS
         return Verdict.WAIT
 

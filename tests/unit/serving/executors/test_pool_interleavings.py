@@ -237,7 +237,7 @@ class Model:
             case "wait for the call":
                 if state.called:
                     yield goes("finished", called=state.called - 1, unfinished=state.unfinished - 1)
-            case "finished":  # counter.finished += 1; if self.corking.writers
+            case "finished":  # counter.finished += 1; self._ended_at = now; if self.corking.writers
                 yield goes("settle" if state.held else "go on", progress=True)
             case "settle":  # follows = (following is not None or bool(self._queue)) and not self._asked
                 follows = (state.queue or thread.exchange == CHAINS) and not state.asked
@@ -358,7 +358,7 @@ class Model:
             case "stop late":
                 yield to(at="loop", stopped=True)
             # _park
-            case "park":  # self._schedule.parks(self.all_finished, now); self._parked = True
+            case "park":  # self._schedule.parks(self._ended_at, now); self._parked = True
                 yield to(at="attend", parked=True, progress=False, blocked=False)
             case "attend":  # self.corking.attend(now)
                 yield to(at="wake for the park", attended=True)

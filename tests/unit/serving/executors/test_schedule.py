@@ -24,9 +24,9 @@ NOW = 0.0
 USED = 100.0
 
 
-def parked(finished: int = 0) -> Schedule:
+def parked(ended_at: float = 0) -> Schedule:
     schedule = Schedule()
-    schedule.parks(finished, USED, NOW)
+    schedule.parks(ended_at, USED, NOW)
     return schedule
 
 
@@ -58,9 +58,9 @@ def test_a_slice_that_took_long_asks_at_once() -> None:
     assert parked().after_slice(1, USED, NOW + 10 * LONGEST_PARK) is Verdict.ASK
 
 
-@pytest.mark.parametrize("finished", [0, 1, 12345])
-def test_neither_progress_nor_work_opens_the_pool(finished: int) -> None:
-    assert parked(finished).after_slice(finished, USED, NOW + SLICE) is Verdict.OPEN
+@pytest.mark.parametrize("ended_at", [0, 1, 12345])
+def test_neither_progress_nor_work_opens_the_pool(ended_at: int) -> None:
+    assert parked(ended_at).after_slice(ended_at, USED, NOW + SLICE) is Verdict.OPEN
 
 
 def test_it_opens_the_pool_even_when_it_is_time_to_ask() -> None:
@@ -82,8 +82,8 @@ def test_what_was_finished_between_two_parks_is_no_progress_of_the_second() -> N
     assert schedule.after_slice(9, USED, NOW + 3 * SLICE) is Verdict.OPEN
 
 
-def test_a_count_that_falls_is_progress() -> None:
-    """Threads add without a lock, so an addition may undo others."""
+def test_an_end_that_comes_late_is_progress() -> None:
+    """Threads store their ends without a lock, so an earlier one may be stored later."""
     assert parked(9).after_slice(7, USED, NOW + SLICE) is Verdict.WAIT
 
 
@@ -183,15 +183,15 @@ def test_the_times_fit_each_other() -> None:
     )
 )
 def test_no_park_is_longer_than_its_bounds(looks: list[tuple[int, float, float, bool]]) -> None:
-    """Whatever threads do: a park in which nothing is finished ends with OPEN, and no time of the pool is out of
+    """Whatever threads do: a park in which nothing ends is left with OPEN, and no time of the pool is out of
     bounds."""
     schedule = Schedule()
-    now, used, finished = NOW, USED, 0
+    now, used, ended_at = NOW, USED, 0.0
     parked_at = idle_since = now
-    schedule.parks(finished, used, now)
+    schedule.parks(ended_at, used, now)
     for done, computed, passed, anew in looks:
-        now, used, finished = now + passed, used + computed, finished + done
-        verdict = schedule.after_slice(finished, used, now)
+        now, used, ended_at = now + passed, used + computed, ended_at + done
+        verdict = schedule.after_slice(ended_at, used, now)
         if done:
             idle_since = now
             assert verdict is not Verdict.OPEN
@@ -203,4 +203,4 @@ def test_no_park_is_longer_than_its_bounds(looks: list[tuple[int, float, float, 
             assert schedule.mode(now + 1.01 * LONGEST_POOL) is Mode.TURNS
         if verdict is Verdict.OPEN or anew:
             parked_at = idle_since = now
-            schedule.parks(finished, used, now)
+            schedule.parks(ended_at, used, now)
