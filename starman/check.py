@@ -1,7 +1,6 @@
 """`--check`: binds the listeners and loads the application as a start does, without serving, and reports the result.
 
-Nothing listens on the bound sockets, so no client connects meanwhile. The application is loaded in a child. This
-module is imported for this command only.
+Nothing listens on the bound sockets, so no client connects meanwhile. The application is loaded in a child.
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ import signal
 import sys
 import time
 
-from starman import foreign_distribution
-from starman.config import service_links, temporary_directory
+from starman.config import service_links
 from starman.config.addresses import AddressKind, parse_address
 from starman.config.option import DEFAULT_SOURCE, OPTIONS
 from starman.errors import ListenError, StarmanError, StartError
-from starman.process.host import free_threading
+from starman.process.host.surroundings import warnings_about_surroundings
 from starman.standard_streams import print_text
 
 TYPE_CHECKING = False
@@ -210,8 +208,7 @@ def _check_in_child(
             try_settings(located, entered=True, load_by=load_by)
         finally:
             sys.stdout, sys.stderr = streams  # the application may have replaced them
-        found = (temporary_directory.warning(settings, os.environ), foreign_distribution.warning(), free_threading.warning())
-        warnings = (*settings.warnings(), *inherited, *found)
+        warnings = (*settings.warnings(), *inherited, *warnings_about_surroundings(settings))
         for line in (*notes, *warnings, service_links.notice(os.environ)):
             if line is not None:
                 print(f"starman: {line}", file=sys.stderr)

@@ -19,26 +19,21 @@ _SUFFIX = ".dist-info"
 _CURE = "pip uninstall starman, then pip install --force-reinstall --no-deps starman-uv"
 
 
-def check_package(directory: str | None = None) -> None:
-    """Raises StartError if the package's `__init__` is not this server's: it was replaced, or removed.
-
-    directory: as for `warning`.
-    """
+def check_package() -> None:
+    """Raises StartError if the package's `__init__` is not this server's: it was replaced, or removed."""
     if getattr(sys.modules["starman"], "__version__", None) == VERSION:
         return
-    other = _find(directory or _site_directory())
+    other = _find()
     what = f"the distribution {other}" if other else "another distribution"
     raise StartError(
         f"files of the server have been replaced or removed by {what}, which has a package named starman too: {_CURE}"
     )
 
 
-def warning(directory: str | None = None) -> str | None:
-    """What to log about another distribution that is installed; None if there is none.
-
-    directory: where distributions are installed; None for where this package is. Takes the time of one look into it.
-    """
-    other = _find(directory or _site_directory())
+def warning() -> str | None:
+    """What to log about another distribution that is installed beside this package; None if there is none. Takes the
+    time of one look into the directory."""
+    other = _find()
     if other is None:
         return None
     return (
@@ -47,12 +42,9 @@ def warning(directory: str | None = None) -> str | None:
     )
 
 
-def _site_directory() -> str:
-    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-def _find(directory: str) -> str | None:
+def _find() -> str | None:
     """The other distribution with its version, as in "starman 1.0.0"."""
+    directory = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
         names = os.listdir(directory)
     except OSError:

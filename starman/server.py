@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from starman import application_forks, foreign_distribution, log, standard_streams
+from starman import application_forks, log, standard_streams
 from starman.application_environment import apply_variables
-from starman.config import service_links, temporary_directory
+from starman.config import service_links
 from starman.config.working_directory import WorkingDirectory, started_in
 from starman.errors import SettingError, StartError
 from starman.log.in_flight import counted
@@ -296,12 +296,10 @@ def _be_master(
 
 def _log_notes(settings: Settings, warnings: Iterable[str]) -> None:
     """Log `warnings`, those of the settings, and findings about the environment of the process."""
-    from starman.process.host import free_threading
+    from starman.process.host.surroundings import warnings_about_surroundings
 
-    found = (temporary_directory.warning(settings, os.environ), foreign_distribution.warning(), free_threading.warning())
-    for warning in (*settings.warnings(), *warnings, *found):
-        if warning is not None:
-            log.warning(warning)
+    for warning in (*settings.warnings(), *warnings, *warnings_about_surroundings(settings)):
+        log.warning(warning)
     if (ignored := service_links.notice(os.environ)) is not None:
         log.info(ignored)
 

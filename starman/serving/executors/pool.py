@@ -70,8 +70,8 @@ class Pool(Executor):
         self._permits = deque([None] * max(1, size - 1))
         self._seen = 0  # the length of the queue after the last poll
         # Shared. `_parked`: the loop sets it; any thread resets it and then opens the gate. `_asked` (to stop): the
-        # loop sets and resets it. `_posted`: any thread sets it, the loop resets it. `_ended_at`: any thread sets it to
-        # the end of its request, and the loop looks whether it has changed.
+        # loop sets and resets it. `_posted`: any thread sets it, the loop resets it. `_ended_at`: any thread sets it
+        # when its request has ended, and the loop looks whether it has changed.
         self._gate = threading.Lock()
         self._gate.acquire()
         self._parked = False
