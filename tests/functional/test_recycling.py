@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.functional.support.harness import Server, wait_for_idle_threads, wait_until
-from tests.functional.support.load import was_idle
-from tests.functional.support.wire import Client, encode_request
+from tests.functional.support.load import Load
+from tests.functional.support.wire import encode_request
 
 APPLICATION = """\
 import asyncio, ctypes, gc, os, re, time
@@ -83,59 +82,12 @@ def pid_of(server: Server, target: str = "/") -> int:
         return int(client.get(target).body)
 
 
-class Load:
-    """Clients that ask one request after the other, some on kept connections, some each on a new one. A failure of any
-    is one."""
-
-    def __init__(self, server: Server, targets: tuple[str, ...] = ("/",)) -> None:
-        self.answers = 0
-        self.pids: set[int] = set()
-        self.failures: list[str] = []
-        self._stopping = threading.Event()
-        self._server = server
-        self._targets = targets
-        self._threads = [threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(6)]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def _run(self, keeps: bool) -> None:
-        client: Client | None = None
-        count = 0
-        while not self._stopping.is_set():
-            count += 1
-            try:
-                client = client or self._server.client()
-                response = client.get(self._targets[count % len(self._targets)])
-                self.pids.add(int(response.body))
-                self.answers += 1
-                if not (keeps and response.persistent):
-                    client.close()
-                    client = None
-            except Exception as error:
-                if client is None or not was_idle(client, error):
-                    self.failures.append(f"{'kept' if keeps else 'new'}: {error!r}")
-                if client is not None:
-                    client.close()
-                    client = None
-        if client is not None:
-            client.close()
-
-
 @contextmanager
 def load(server: Server, *targets: str) -> Iterator[Load]:
-    """Clients as long as the block lasts; not one of their requests may fail."""
-    running = Load(server, targets or ("/",))
-    try:
+    """Clients as long as the block lasts, which are answered with process ids; not one of their requests may fail."""
+    with Load(server.client, *targets) as running:
         yield running
-    finally:
-        running.stop()
     assert running.failures == [], server.log
-    assert running.answers
 
 
 # Recycle.
@@ -156,7 +108,7 @@ def test_under_load_no_client_notices(site: Path, mode: str, arguments: list[str
     with serve(site, mode, *arguments) as server:
         with load(server, *targets) as clients:
             server.wait_for(rf"worker \d \(\d+\) is replaced: {reason}", timeout=60, count=6)
-        assert len(clients.pids) >= 4
+        assert len(clients.answers) >= 4
         assert wait_until(lambda: len(server.worker_pids()) == 2, 30), "those that were replaced have ended"
     assert "ERROR" not in server.log
     assert "WARNING" not in server.log

@@ -3,6 +3,7 @@ fail."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -15,30 +16,31 @@ from tests.functional.support.wire import Client, NoResponseError, encode_reques
 _PATIENCE = 60.0
 # A worker that drains keeps an idle connection for 0.5 s. A client that gets no CPU for as long finds its connection
 # closed, and has to send the request again, on another one (RFC 9110 §9.2.2).
-IDLE_SECONDS = 0.4
+_IDLE_SECONDS = 0.4
 # The longest pause before a next request. Without pauses, clients in Python would keep both the server and the tests
 # beside this one from the CPU; with pauses of any length, connections are closed and handed over in every state.
 _PAUSE = 0.02
 
 
-def was_idle(client: Client, error: Exception) -> bool:
+def _was_idle(client: Client, error: Exception) -> bool:
     """Whether a request has failed because the connection was idle for too long before."""
-    return isinstance(error, NoResponseError | ConnectionError) and client.idle_seconds > IDLE_SECONDS
+    return isinstance(error, NoResponseError | ConnectionError) and client.idle_seconds > _IDLE_SECONDS
 
 
 class Load:
     """`kept` clients that keep their connection as long as the server allows, and `fresh` ones that open one for each
     request.
 
-    connect: opens a connection; several threads call. In the `with` block they work; at its end they finish. failures:
-    what went wrong, a line each, and when (seconds since the start). answers: how often each body was received.
+    connect: opens a connection; several threads call. targets: what each client asks for in turn. In the `with` block
+    they work; at its end they finish. failures: what went wrong, a line each, and when (seconds since the start).
+    answers: how often each body was received.
     """
 
-    def __init__(self, connect: Callable[[], Client], target: str = "/", kept: int = 3, fresh: int = 3) -> None:
+    def __init__(self, connect: Callable[[], Client], *targets: str, kept: int = 3, fresh: int = 3) -> None:
         self.failures: list[str] = []
         self.answers: dict[bytes, int] = {}
         self._connect = connect
-        self._target = target
+        self._targets = targets or ("/",)
         self._started = time.monotonic()
         self._changed = threading.Condition()
         self._turns = [0] * (kept + fresh)
@@ -67,15 +69,17 @@ class Load:
 
     def _work(self, number: int, keep: bool) -> None:
         client = None
-        while not self._stopping:
+        for target in itertools.cycle(self._targets):
+            if self._stopping:
+                break
             try:
                 if client is None:
                     client = self._connect()
-                client.send(encode_request("GET", self._target, () if keep else [("Connection", "close")]))
+                client.send(encode_request("GET", target, () if keep else [("Connection", "close")]))
                 response = client.read()
                 assert response.status == 200, response
             except Exception as error:
-                if client is not None and was_idle(client, error):
+                if client is not None and _was_idle(client, error):
                     client.close()
                     client = None
                     continue
