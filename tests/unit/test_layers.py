@@ -42,7 +42,7 @@ LAYERS = (
     ),
     *("starman.serving.executors.queued_request", "starman.serving.metrics.request_counts"),
     "starman.serving.sending",
-    *("starman.serving.executors.idle_thread", "starman.serving.executors.interruption"),
+    *("starman.serving.executors.pool_thread", "starman.serving.executors.interruption"),
     *("starman.serving.executors.lost_threads", "starman.serving.executors.executor"),
     *(
         "starman.serving.context",
@@ -127,7 +127,7 @@ LOCK_FILES = {
     "starman/serving/gunicorn_socket/rawsocket.py",
     "starman/serving/sending/corking.py",
     "starman/serving/sending/response_memory.py",
-    "starman/serving/executors/idle_thread.py",
+    "starman/serving/executors/pool_thread.py",
     "starman/serving/sending/expiry.py",
     "starman/serving/sending/writer.py",
     "starman/wsgi/spool_space.py",

@@ -17,7 +17,7 @@ from starman.serving.executors.interruption import withdraw
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starman.serving.executors.idle_thread import IdleThread
+    from starman.serving.executors.pool_thread import PoolThread
     from starman.serving.executors.queued_request import QueuedRequest
 
 # How often (seconds) it is logged that a spare cannot be started.
@@ -37,7 +37,7 @@ class LostThreads:
 
     def __init__(self, size: int) -> None:
         """`size`: how many threads the pool has; they have the numbers below it."""
-        self.threads: list[IdleThread] = []
+        self.threads: list[PoolThread] = []
         self.missing: deque[None] = deque()
         self.surplus: deque[None] = deque()
         self.total = 0
@@ -45,7 +45,7 @@ class LostThreads:
         self._free_numbers: deque[int] = deque()
         self._quiet_until = 0.0
 
-    def add(self, thread: IdleThread) -> None:
+    def add(self, thread: PoolThread) -> None:
         """A thread is lost: a spare is missing. Loop. The thread cannot come back meanwhile (`QueuedRequest.ends`)."""
         self.total += 1
         self.missing.append(None)
@@ -74,7 +74,7 @@ class LostThreads:
             reason = str(error) or "out of memory"
             log.error(f"cannot start a thread in place of one whose request has timed out, will try again: {reason}")
 
-    def come_back(self, thread: IdleThread, request: QueuedRequest) -> None:
+    def come_back(self, thread: PoolThread, request: QueuedRequest) -> None:
         """The request of a thread has ended, after its deadline. That thread; may be called again for this request."""
         while request.ends:  # for a moment: the loop counts the thread as lost
             sleep(_MOMENT)
@@ -89,7 +89,7 @@ class LostThreads:
         except IndexError:
             self.surplus.append(None)
 
-    def retires(self, thread: IdleThread) -> bool:
+    def retires(self, thread: PoolThread) -> bool:
         """Whether this thread, which has no work, has to end now. That thread."""
         try:
             self.surplus.pop()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starman import log
 from starman.log.tracebacks import format_exception
 from starman.serving.executors.executor import MOST_POLLS, Executor
-from starman.serving.executors.idle_thread import IdleThread
+from starman.serving.executors.pool_thread import PoolThread
 from starman.serving.executors.queued_request import EXPIRED
 from starman.serving.executors.schedule import SLICE, Mode, Schedule, Verdict
 from starman.serving.monitor import RequestRecorder, no_recorder, record_thread
@@ -80,8 +80,8 @@ class Pool(Executor):
 
     def start(self) -> None:
         """Start the threads. After the loop's signals are unblocked: threads inherit the mask (hazard 8)."""
-        for idle_thread in self._threads:
-            self._start_thread(idle_thread)
+        for pool_thread in self._threads:
+            self._start_thread(pool_thread)
 
     def stop(self) -> None:
         """Let each thread end when it has nothing left to do. Does not wait. Loop."""
@@ -161,13 +161,13 @@ class Pool(Executor):
 
     # The loop's side
 
-    def _make_thread(self, number: int, *, awake: bool) -> IdleThread:
+    def _make_thread(self, number: int, *, awake: bool) -> PoolThread:
         # Each counter belongs to the thread of that number.
         while number >= len(self._counters):
             self._counters.append(self.request_counts.new_counter())
-        return IdleThread(number, self._recorder_of(number) or no_recorder(), self._counters[number], awake=awake)
+        return PoolThread(number, self._recorder_of(number) or no_recorder(), self._counters[number], awake=awake)
 
-    def _start_thread(self, thread: IdleThread) -> None:
+    def _start_thread(self, thread: PoolThread) -> None:
         # Daemons, so that an application that never returns cannot keep the worker from ending (hazard 16).
         threading.Thread(target=self._work, args=(thread,), name=f"starman-{thread.number + 1}", daemon=True).start()
 
@@ -244,10 +244,10 @@ class Pool(Executor):
     def _wake(self) -> bool:
         """Wake the thread that fell asleep last. Either side. False: no thread sleeps."""
         try:
-            idle_thread = self._idle.pop()
+            pool_thread = self._idle.pop()
         except IndexError:
             return False
-        idle_thread.wake_lock.release()
+        pool_thread.wake_lock.release()
         return True
 
     # The threads' side
@@ -261,97 +261,97 @@ class Pool(Executor):
             with contextlib.suppress(RuntimeError):
                 self._gate.release()
 
-    def _work(self, idle_thread: IdleThread) -> None:
-        idle_thread.ident = threading.get_ident()
-        record_thread(idle_thread.recorder[1])
+    def _work(self, pool_thread: PoolThread) -> None:
+        pool_thread.ident = threading.get_ident()
+        record_thread(pool_thread.recorder[1])
         while True:
             try:
-                self._work_down(idle_thread)
+                self._work_down(pool_thread)
                 return
             except BaseException as error:
                 # Raised in this thread from outside between two requests, as timeout libraries do
                 # (PyThreadState_SetAsyncExc).
-                idle_thread = self._begin_anew(idle_thread, error)
+                pool_thread = self._begin_anew(pool_thread, error)
 
-    def _begin_anew(self, idle_thread: IdleThread, error: BaseException) -> IdleThread:
+    def _begin_anew(self, pool_thread: PoolThread, error: BaseException) -> PoolThread:
         """Make this thread go on, awake, with a new wake lock: the old one may still be released."""
         with contextlib.suppress(ValueError):
-            self._idle.remove(idle_thread)
-        idle_thread.recorder[1][0] = 0
-        request = idle_thread.request
+            self._idle.remove(pool_thread)
+        pool_thread.recorder[1][0] = 0
+        request = pool_thread.request
         if request is not None and request.time_limit == EXPIRED:
-            self.lost_threads.come_back(idle_thread, request)
+            self.lost_threads.come_back(pool_thread, request)
         if request is None or not request.is_interrupted:
             log.error(f"a thread of the pool was interrupted, and goes on\n{format_exception(error)}")
-        renewed = IdleThread(idle_thread.number, idle_thread.recorder, idle_thread.counter, awake=True)
-        renewed.ident = idle_thread.ident
+        renewed = PoolThread(pool_thread.number, pool_thread.recorder, pool_thread.counter, awake=True)
+        renewed.ident = pool_thread.ident
         self._threads.append(renewed)
-        self._threads.remove(idle_thread)
+        self._threads.remove(pool_thread)
         return renewed
 
-    def _work_down(self, idle_thread: IdleThread) -> None:
+    def _work_down(self, pool_thread: PoolThread) -> None:
         queue = self._queue
-        idle_thread.wake_lock.acquire()
+        pool_thread.wake_lock.acquire()
         while True:
             if self._asked:
-                self._sleep(idle_thread)
+                self._sleep(pool_thread)
             try:
                 exchange = queue.popleft()
             except IndexError:
                 if self._stopped and not queue:  # checked again: a request may have come before the stop
                     return
-                if self.lost_threads.surplus and self.lost_threads.retires(idle_thread):
+                if self.lost_threads.surplus and self.lost_threads.retires(pool_thread):
                     # The others check the queue before they sleep, and are as many as before.
-                    self._threads.remove(idle_thread)
+                    self._threads.remove(pool_thread)
                     self._unpark()
                     return
-                self._sleep(idle_thread)
+                self._sleep(pool_thread)
                 continue
             try:
-                self._run(idle_thread, exchange)
+                self._run(pool_thread, exchange)
             except BaseException as error:
                 exchange.abandon(error)
                 raise
             del exchange  # so that a sleeping thread keeps nothing of a connection alive
 
-    def _sleep(self, idle_thread: IdleThread) -> None:
+    def _sleep(self, pool_thread: PoolThread) -> None:
         """Sleep until a request is queued. Join the stack first, then check the queue: see the module's docstring."""
-        idle_thread.free_at = 0.0
-        self._idle.append(idle_thread)
+        pool_thread.free_at = 0.0
+        self._idle.append(pool_thread)
         if (self._queue and not self._asked) or self._stopped:
             try:
-                self._idle.remove(idle_thread)
+                self._idle.remove(pool_thread)
             except ValueError:
                 pass  # taken from the stack: the wake lock is about to be released
             else:
                 return
         else:
             self._unpark()
-        idle_thread.wake_lock.acquire()
+        pool_thread.wake_lock.acquire()
 
-    def _run(self, idle_thread: IdleThread, exchange: QueuedRequest) -> None:
-        record, busy = idle_thread.recorder
-        counter = idle_thread.counter
+    def _run(self, pool_thread: PoolThread, exchange: QueuedRequest) -> None:
+        record, busy = pool_thread.recorder
+        counter = pool_thread.counter
         for _ in range(_MOST_IN_A_ROW):
             try:
                 head = exchange.head
                 record(exchange.queued_at, head.method, head.target)
-                idle_thread.request = exchange
+                pool_thread.request = exchange
                 # One reading of the clock is the end of a request and the start of the next one, if that has waited.
-                exchange.started_at = idle_thread.free_at if idle_thread.free_at >= exchange.queued_at else 0.0
+                exchange.started_at = pool_thread.free_at if pool_thread.free_at >= exchange.queued_at else 0.0
                 following = exchange.run()
             except BaseException as error:  # a defect of the server must cost neither the thread nor a client that waits forever
                 exchange.abandon(error)
                 following = None
-            idle_thread.free_at = now = time.monotonic()
+            pool_thread.free_at = now = time.monotonic()
             if exchange.time_limit != EXPIRED:
                 counter.count(exchange, now)
                 counter.finished += 1
                 self._ended_at = now
             else:  # the loop counts it, maybe at this moment
-                self.lost_threads.come_back(idle_thread, exchange)
+                self.lost_threads.come_back(pool_thread, exchange)
             busy[0] = 0
-            idle_thread.request = None
+            pool_thread.request = None
             if self.corking.writers:
                 follows = (following is not None or bool(self._queue)) and not self._asked
                 self.corking.after_request(now, follows=follows)

@@ -139,7 +139,7 @@ class Model:
         early = self.mistake is Mistake.LOOKS_BEFORE_IT_LIES_DOWN
         match thread.at:
             # _work
-            case "ask":  # if self._asked: self._sleep(idle_thread)
+            case "ask":  # if self._asked: self._sleep(pool_thread)
                 yield goes("look" if early else "lie down", "take") if state.asked else goes("take", "")
             case "take":  # exchange = queue.popleft()
                 if state.queue:
@@ -150,14 +150,14 @@ class Model:
                 if state.stopped:
                     yield goes("ended" if self.mistake is Mistake.ENDS_WITHOUT_ANOTHER_LOOK else "look again", "")
                 elif state.surplus or (self.hangs and self.mistake is Mistake.RETIRES_WITHOUT_A_SURPLUS):
-                    # if self.lost_threads.surplus and self.lost_threads.retires(idle_thread): self._unpark(); return
+                    # if self.lost_threads.surplus and self.lost_threads.retires(pool_thread): self._unpark(); return
                     yield goes("unpark", "ended", surplus=max(0, state.surplus - 1))
-                else:  # self._sleep(idle_thread); continue
+                else:  # self._sleep(pool_thread); continue
                     yield goes("look" if early else "lie down", "ask")
             case "look again":  # … and not queue: return
                 yield goes("lie down", "ask") if state.queue else goes("ended")
             # _sleep
-            case "lie down":  # self._idle.append(idle_thread)
+            case "lie down":  # self._idle.append(pool_thread)
                 yield goes("look at stopped" if early else "look", idle=(*state.idle, number))
             case "look":  # if (self._queue …
                 if early:
@@ -168,12 +168,12 @@ class Model:
                 yield goes("look at stopped" if state.asked else "get up")
             case "look at stopped":  # … or self._stopped
                 yield goes("get up" if state.stopped else "unpark")
-            case "get up":  # self._idle.remove(idle_thread), or ValueError
+            case "get up":  # self._idle.remove(pool_thread), or ValueError
                 if number in state.idle:
                     yield goes(thread.then, "", idle=tuple(other for other in state.idle if other != number))
                 else:
                     yield goes("wake lock")
-            case "wake lock":  # idle_thread.wake_lock.acquire()
+            case "wake lock":  # pool_thread.wake_lock.acquire()
                 if thread.rung:
                     yield goes(thread.then, "", rung=False)
             # _unpark; a poster waits afterwards, all others lie down
@@ -353,7 +353,7 @@ class Model:
                     yield to(at="stop late")
                 else:
                     yield to(at="loop", to_wake=0)
-            case "release":  # idle_thread.wake_lock.release()
+            case "release":  # pool_thread.wake_lock.release()
                 yield to(at=state.woken, woken="", popped=-1, threads=rung(state, state.popped))
             case "stop late":
                 yield to(at="loop", stopped=True)

@@ -1,4 +1,4 @@
-"""A thread's place on the pool's stack of idle threads."""
+"""A thread of the pool, as the pool and the loop see it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from starman.serving.monitor import RequestRecorder
 
 
-class IdleThread:
+class PoolThread:
     """wake_lock: a lock that the thread waits for; releasing it wakes the thread.
 
     number: from 0; that of a thread that has ended is used again. recorder: where the thread records its request.
