@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from starman.process.channel import Channel
-    from starman.process.master.links import Link, Links
+    from starman.process.master.link import Link
+    from starman.process.master.links import Links
     from starman.process.master.reaper import Reaper
     from starman.process.master.scoreboard_reader import ScoreboardReader
     from starman.process.message_base import Message

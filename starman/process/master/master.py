@@ -19,7 +19,8 @@ from starman.process.host.control_socket import open_control_socket
 from starman.process.host.rlimits import raise_descriptor_limit
 from starman.process.master.executor import Executor
 from starman.process.master.file_watching import FileWatching
-from starman.process.master.links import Link, Links
+from starman.process.master.link import Link
+from starman.process.master.links import Links
 from starman.process.master.log_reopen import LogReopen
 from starman.process.master.observation import Observation
 from starman.process.master.reaper import Reaper, describe

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from starman.process.channel import Channel
     from starman.process.host.control_socket import ControlSocket
     from starman.process.master.executor import Executor
-    from starman.process.master.links import Link, Links
+    from starman.process.master.link import Link
+    from starman.process.master.links import Links
     from starman.process.master.reload import Reload
     from starman.process.message_base import Message
     from starman.process.supervision.supervisor import Supervisor

@@ -12,7 +12,8 @@ from starman.process.scoreboard import Scoreboard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from starman.process.master.links import Link, Links
+    from starman.process.master.link import Link
+    from starman.process.master.links import Links
     from starman.process.scoreboard import WorkerEntry
 
 

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from starman.process.master.links import Link
+    from starman.process.master.link import Link
 
 
 # How long (seconds) a collection for the observer waits for all children.

@@ -16,7 +16,8 @@ from starman.process.observer_messages import Trace, TraceSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from starman.process.master.links import Link, Links
+    from starman.process.master.link import Link
+    from starman.process.master.links import Links
 
 # Packets; macOS has them as datagrams only.
 _KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET

@@ -16,7 +16,8 @@ from starman.process.channel import Channel
 from starman.process.long_messages import PART_CHARACTERS, TextAssembly
 from starman.process.master import links as module
 from starman.process.master.executor import Executor
-from starman.process.master.links import MAX_SENT, Link, Links
+from starman.process.master.link import MAX_SENT, Link
+from starman.process.master.links import Links
 from starman.process.master.scoreboard_reader import ScoreboardReader
 from starman.process.master.signals import SignalQueue
 from starman.process.message_base import Message

@@ -10,7 +10,7 @@ import pytest
 
 from starman.process.channel import Channel
 from starman.process.forking import FORCED_STACKS, STACKS
-from starman.process.master.links import Link
+from starman.process.master.link import Link
 from starman.process.master.stack_pipe import FORCE_SECONDS, open_pipe
 from starman.process.master.stack_reports import COLLECT_SECONDS, StackReports
 
