@@ -42,6 +42,7 @@ FOLDERS = {
     "log": "Every process",
     "config": "The command and the master; all processes have the result",
     "config/tables": "The command and the master",
+    "gunicorn/mapping": "A child that reads the configuration",
     "gunicorn/workers": "Workers, molds and the hook process of `starman-uv gunicorn`",
     "gunicorn": "A child that reads the configuration; `configuration_reader.py`: the command",
     "process/host": "The master, mostly before it forks",

@@ -15,7 +15,7 @@ from starman.gunicorn import stand_in
 from starman.gunicorn.command_line import VARIABLE, Arguments, parse_arguments, parse_variable
 from starman.gunicorn.green_patches import left_out
 from starman.gunicorn.known_settings import KNOWN_SETTINGS
-from starman.gunicorn.mapping_tables import ARGUMENTS
+from starman.gunicorn.mapping.tables import ARGUMENTS
 from starman.gunicorn.misspelt_settings import misspelt
 from starman.gunicorn.value_kinds import check_arguments
 from starman.gunicorn.workers.surroundings import VARIABLE as SERVER_SOFTWARE_VARIABLE
@@ -97,6 +97,18 @@ class Resolved:
     def value(self, name: str) -> object:
         """The value of the setting `name`."""
         return self.values[name].value
+
+    def number(self, name: str) -> int:
+        """The value of a setting that is a whole number."""
+        value = self.value(name)
+        assert isinstance(value, int), name
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """The value of a setting that is a list of texts."""
+        value = self.value(name)
+        assert isinstance(value, list), name
+        return value
 
     @property
     def python_path(self) -> list[str]:

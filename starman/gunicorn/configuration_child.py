@@ -13,7 +13,7 @@ from starman.errors import SettingError, StarmanError
 from starman.gunicorn import CHECK, DONE, SERVE
 from starman.gunicorn.command_line import help_text
 from starman.gunicorn.configuration import ConfigurationError, resolve
-from starman.gunicorn.mapping import map_settings
+from starman.gunicorn.mapping.map_settings import map_settings
 from starman.gunicorn.print_config import table, toml
 from starman.log.tracebacks import safe_text
 from starman.version import VERSION
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starman.gunicorn.configuration import Resolved
-    from starman.gunicorn.setting_outcomes import Outcomes
+    from starman.gunicorn.mapping.outcomes import Outcomes
 
 # As a shell reports a command that SIGINT ended: 128 + 2.
 INTERRUPTED = 130

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from starman.config.option import OPTIONS, GivenValue
-from starman.gunicorn.mapping_tables import HOOKS_MODULE
-from starman.gunicorn.setting_outcomes import Fate, Outcome, Outcomes
+from starman.gunicorn.mapping.outcomes import Fate, Outcome, Outcomes
+from starman.gunicorn.mapping.tables import HOOKS_MODULE
 
 _WIDEST = 40
 _LOGGERS = (

@@ -101,6 +101,8 @@ def test_a_row_of_the_masters_table(code: Code, name: str) -> None:
 def test_a_row_of_the_other_processes_table(code: Code, mode: str, role: str, name: str) -> None:
     (code.directory / "site_hooks.py").write_text("")
     with code.serve(mode, "--hooks", "site_hooks") as server:
+        # Until then, the hook process has the title of the mold that has forked it.
+        assert wait_until(lambda: server.hook_pids() != [], 30)
         before = PIDS[role](server)
         assert before
         for pid in before:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from starman.gunicorn.bind import parse_bind
 from starman.gunicorn.known_settings import KNOWN_SETTINGS
-from starman.gunicorn.setting_outcomes import shown
+from starman.gunicorn.mapping.outcomes import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

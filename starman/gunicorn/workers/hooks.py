@@ -24,7 +24,6 @@ from starman.gunicorn import configuration_reader as reading
 from starman.gunicorn.configuration import Resolved, resolve
 from starman.gunicorn.known_settings import HOOKS
 from starman.gunicorn.log_handlers import connect_loggers
-from starman.gunicorn.mapped_settings import texts_of
 from starman.gunicorn.stand_in import remove_if_installed
 from starman.gunicorn.stand_in_logger import Logger
 from starman.gunicorn.workers import access_logger, logger_changes, server_attributes
@@ -209,7 +208,7 @@ def _load() -> GunicornHooks:
     connect_loggers()
     try:
         resolved = resolve(argv, os.environ)
-        if not any(text.startswith(f"{VARIABLE}=") for text in texts_of(resolved, "raw_env")):
+        if not any(text.startswith(f"{VARIABLE}=") for text in resolved.texts("raw_env")):
             applied[VARIABLE] = SERVER_SOFTWARE
         logger = make_logger(resolved.value("logger_class"), Config(resolved))
     except StarmanError as error:

@@ -10,7 +10,7 @@ from starman.config.option import OPTIONS
 from starman.errors import LoadError
 from starman.gunicorn import configuration_reader as reading
 from starman.gunicorn.log_handlers import connect_loggers, note_configured
-from starman.gunicorn.mapping_tables import HOOKS_MODULE
+from starman.gunicorn.mapping.tables import HOOKS_MODULE
 from starman.gunicorn.workers.access_logger import open_for_loggers
 from starman.gunicorn.workers.stand_in_modules import offer_stand_in
 from starman.gunicorn.workers.surroundings import SERVER_SOFTWARE, VARIABLE, arguments_of

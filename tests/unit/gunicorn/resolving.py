@@ -11,8 +11,8 @@ from pathlib import Path
 from starman.gunicorn.command_line import parse_arguments
 from starman.gunicorn.configuration import Resolved, Value, _defaults
 from starman.gunicorn.known_settings import KNOWN_SETTINGS
-from starman.gunicorn.mapping import map_settings
-from starman.gunicorn.setting_outcomes import Fate, Outcomes
+from starman.gunicorn.mapping.map_settings import map_settings
+from starman.gunicorn.mapping.outcomes import Fate, Outcomes
 
 
 def resolved(application: str | None = "app:app", environ: Mapping[str, str] | None = None, **given: object) -> Resolved:

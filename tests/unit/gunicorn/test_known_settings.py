@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from starman.gunicorn.known_settings import HOOKS, KNOWN_SETTINGS
-from starman.gunicorn.mapped_settings import FUNCTIONS
-from starman.gunicorn.mapping_tables import CALLED, DEFAULTS, HARMLESS, REFUSED, SAME, UNSUPPORTED
+from starman.gunicorn.mapping.map_settings import FUNCTIONS
+from starman.gunicorn.mapping.tables import CALLED, DEFAULTS, HARMLESS, REFUSED, SAME, UNSUPPORTED
 
 # In another process, because it reads the environment when it is imported.
 SCRIPT = """

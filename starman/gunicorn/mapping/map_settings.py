@@ -9,13 +9,18 @@ from __future__ import annotations
 import os
 
 from starman.gunicorn.configuration import DEFAULT, ConfigurationError
-from starman.gunicorn.mapped_settings import FUNCTIONS, texts_of
-from starman.gunicorn.mapping_tables import CALLED, DEFAULTS, HARMLESS, HOOKS_MODULE, REFUSED, SAME, UNSUPPORTED
-from starman.gunicorn.setting_outcomes import Outcomes
+from starman.gunicorn.mapping.connection_settings import CONNECTION_SETTINGS
+from starman.gunicorn.mapping.log_settings import LOG_SETTINGS
+from starman.gunicorn.mapping.outcomes import Outcomes
+from starman.gunicorn.mapping.process_settings import PROCESS_SETTINGS
+from starman.gunicorn.mapping.tables import CALLED, DEFAULTS, HARMLESS, HOOKS_MODULE, REFUSED, SAME, UNSUPPORTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from starman.gunicorn.configuration import Resolved
+
+# For each setting whose value is not taken as it is, the function that says what it becomes.
+FUNCTIONS = {**PROCESS_SETTINGS, **CONNECTION_SETTINGS, **LOG_SETTINGS}
 
 
 def map_settings(resolved: Resolved) -> Outcomes:
@@ -59,7 +64,7 @@ def _surroundings(resolved: Resolved, outcomes: Outcomes) -> None:
     """What the configuration file has changed in its process, and what gunicorn does not limit."""
     changed = [f"{name}={value}" for name, value in resolved.environment.items()]
     if changed:
-        outcomes.also("env", [*changed, *texts_of(resolved, "raw_env")], "the configuration file")
+        outcomes.also("env", [*changed, *resolved.texts("raw_env")], "the configuration file")
     if resolved.removed:
         outcomes.also("unset_env", resolved.removed, "the configuration file")
     _module_directories(resolved, outcomes)

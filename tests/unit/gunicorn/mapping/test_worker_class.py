@@ -1,4 +1,4 @@
-"""starman.gunicorn.worker_class: what becomes of the classes of workers."""
+"""starman.gunicorn.mapping.worker_class: what becomes of the classes of workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from starman.gunicorn import stand_in
-from starman.gunicorn.worker_class import worker_class
+from starman.gunicorn.mapping.worker_class import worker_class
 
 SYNC = type("SyncWorker", (stand_in.Worker,), {"__module__": "gunicorn.workers.sync"})
 GEVENT = type("GeventWorker", (stand_in.Worker,), {"__module__": "gunicorn.workers.ggevent"})

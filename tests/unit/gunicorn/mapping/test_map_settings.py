@@ -1,4 +1,4 @@
-"""starman.gunicorn.mapping: what becomes of each setting of gunicorn."""
+"""starman.gunicorn.mapping.map_settings: what becomes of each setting of gunicorn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starman.config.settings import Settings
 from starman.errors import SettingError
 from starman.gunicorn.configuration import ConfigurationError
 from starman.gunicorn.known_settings import ACCESS_LOG_FORMAT, HOOKS, KNOWN_SETTINGS
-from starman.gunicorn.setting_outcomes import Fate
+from starman.gunicorn.mapping.outcomes import Fate
 from tests.unit.gunicorn.resolving import fate, mapped, resolved, settings_of
 
 
